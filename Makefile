@@ -1,0 +1,30 @@
+# One verb each. Everything is installed into .venv from pyproject.toml and constraints.txt.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: demo test check fmt clean
+
+demo: $(INSTALLED)  ## the main job on an embedded default: a tiny training, watched live
+	$(BIN)/clipwatch demo
+
+test: $(INSTALLED)  ## all tests
+	$(BIN)/pytest
+
+check: $(INSTALLED)  ## what CI runs: style, types, tests
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(MAKE) test
+
+fmt: $(INSTALLED)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf .venv demo-run .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $@

@@ -1,0 +1,1 @@
+"""Trackers to which clipwatch publishes; one file each, found by entry point."""

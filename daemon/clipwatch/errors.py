@@ -1,0 +1,55 @@
+"""What can go wrong, in names that say what happened; each text is one line to act on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class ClipwatchError(Exception):
+    """The root: the command ends with this one line and `exit_code`, never with a traceback."""
+
+    exit_code = 1
+
+
+class SettingsError(ClipwatchError):
+    """The configuration or the call is wrong: nothing was started.
+
+    Args:
+        message: What is wrong and what to do.
+        file: The file it stands in.
+        line: Its line there, counted from 1.
+        key: The key as the user wrote it.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        file: Path | None = None,
+        line: int | None = None,
+        key: str | None = None,
+    ) -> None:
+        where = "" if file is None else f"{file}:{line}: " if line is not None else f"{file}: "
+        super().__init__(f"{where}{key + ': ' if key else ''}{message}")
+
+
+class JournalError(ClipwatchError):
+    """The log cannot be opened, read or written."""
+
+
+class Conflict(JournalError):  # noqa: N818 - the established name for it
+    """Somebody else appended to the stream first: fold again, then decide again."""
+
+
+class CheckpointError(ClipwatchError):
+    """This checkpoint cannot be evaluated as it is."""
+
+
+class TrackerUnavailable(ClipwatchError):  # noqa: N818 - says what happened
+    """The tracker cannot be reached just now: try again later."""
+
+
+class TrackerRefused(ClipwatchError):  # noqa: N818 - says what happened
+    """The tracker will not take it until somebody changes a setting, a credential or a folder."""

@@ -1,0 +1,33 @@
+"""From single scores to the numbers that are published."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """Cosines of one evaluation, each in -1..1; `std` is the population's (as SimpleTuner's)."""
+
+    mean: float
+    min: float
+    max: float
+    std: float
+    n: int
+
+
+def summarize(scores: Sequence[float]) -> Summary:
+    """Summarise the cosines of all images.
+
+    Raises:
+        ValueError: There are none, or one is not finite.
+    """
+    if not scores:
+        raise ValueError("no scores")
+    if not all(math.isfinite(score) for score in scores):
+        raise ValueError("a score is not finite")
+    mean = math.fsum(scores) / len(scores)
+    variance = math.fsum((score - mean) ** 2 for score in scores) / len(scores)
+    return Summary(mean, min(scores), max(scores), math.sqrt(variance), len(scores))
