@@ -1,0 +1,313 @@
+"""What the log means: `evolve` folds events into state, the other functions decide from it.
+
+Pure: no files, no clock, no torch. A test is `assert decide(state, now) == [...]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from clipwatch import events as e
+from clipwatch.layouts import Partial, Sighting, Unusable, Whole
+from clipwatch.statistics import Summary
+
+RETRY_SECONDS = (30.0, 120.0, 600.0, 1800.0)
+"""Pauses after the first, second, ... failure in a row; the last one repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint folder as last seen; `state` is "partial", "whole" or "discarded"."""
+
+    step: int
+    name: str
+    path: str
+    state: str
+    reason: str = ""
+    kind: str = ""
+    component: str = ""
+    files: tuple[e.WeightFile, ...] = ()
+    digest: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One checkpoint's weights under one protocol; `state` is "running", "failed" or "scored".
+
+    `retry_at` None in a failed one means that it is given up. `done` names the images scored so
+    far and is emptied when the evaluation is scored, so that long runs fold into little memory.
+    """
+
+    id: str
+    checkpoint: str
+    step: int
+    digest: str
+    protocol: str
+    state: str
+    done: frozenset[tuple[str, int]] = frozenset()
+    clip: Summary | None = None
+    finished: datetime | None = None
+    kind: str = ""
+    reason: str = ""
+    attempt: int = 0
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerState:
+    """What a tracker is known to show; `parked`: it waits for somebody to mend something."""
+
+    published: frozenset[str] = frozenset()
+    where: str = ""
+    attempt: int = 0
+    reason: str = ""
+    retry_at: datetime | None = None
+    parked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One output directory: all that happened to its checkpoints."""
+
+    name: str
+    output_dir: str
+    protocol: str
+    tracker_names: tuple[str, ...]
+    settings: Mapping[str, str]
+    problem: str = ""
+    protocols: tuple[str, ...] = ()
+    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    scored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Protocol → evaluations in the order of their scoring: the place of one is its seq."""
+    trackers: Mapping[str, TrackerState] = field(default_factory=dict)
+
+
+State = Mapping[str, Run]
+"""Runs by name."""
+
+
+def evolve(state: State, run: str, event: e.Event, time: datetime) -> State:
+    """Return the state after an event."""
+    if isinstance(event, e.RunStarted):
+        started = Run(run, event.output_dir, event.protocol, event.trackers, event.settings)
+        return {**state, run: started}
+    return {**state, run: _evolve(state[run], event, time)}
+
+
+def fold(recorded: Iterable[tuple[str, e.Event, datetime]], state: State | None = None) -> State:
+    """Fold (run, event, time) triples from the log's beginning, or on from `state`."""
+    for run, event, time in recorded:
+        state = evolve(state or {}, run, event, time)
+    return state or {}
+
+
+def _evolve(run: Run, event: e.Event, time: datetime) -> Run:  # noqa: PLR0911, PLR0912 - one case an event
+    match event:
+        case e.SettingsChanged(protocol=protocol, trackers=names, settings=settings):
+            trackers = {name: _unparked(tracker) for name, tracker in run.trackers.items()}
+            run = replace(run, protocol=protocol, tracker_names=names)
+            return replace(run, settings=settings, trackers=trackers)
+        case e.ProtocolDefined(digest=digest):
+            return replace(run, protocols=(*run.protocols, digest))
+        case e.OutputDirChecked(problem=problem):
+            return replace(run, problem=problem)
+        case e.CheckpointFound(step=step, name=name, path=path, reason=reason):
+            return _with_checkpoint(run, Checkpoint(step, name, path, "partial", reason))
+        case e.CheckpointCompleted() as c:
+            whole = Checkpoint(
+                c.step, c.name, c.path, "whole", "", c.kind, c.component, c.files, c.digest
+            )
+            return _with_checkpoint(run, whole)
+        case e.CheckpointDiscarded(step=step, name=name, path=path, reason=reason):
+            return _with_checkpoint(run, Checkpoint(step, name, path, "discarded", reason))
+        case e.EvaluationStarted() as s:
+            known = run.evaluations.get(s.evaluation)
+            fresh = Evaluation(s.evaluation, s.checkpoint, s.step, s.digest, s.protocol, "running")
+            return _with_evaluation(run, replace(known, state="running") if known else fresh)
+        case e.ImagesScored(evaluation=id_, images=images):
+            known = run.evaluations[id_]
+            done = known.done | {(image.prompt_id, image.index) for image in images}
+            return _with_evaluation(run, replace(known, done=done))
+        case e.EvaluationCompleted(evaluation=id_, clip=clip):
+            known = run.evaluations[id_]
+            scored = (*run.scored.get(known.protocol, ()), id_)
+            run = replace(run, scored={**run.scored, known.protocol: scored})
+            ended = replace(
+                known, state="scored", done=frozenset(), clip=clip, finished=time, reason=""
+            )
+            return _with_evaluation(run, replace(ended, retry_at=None))
+        case e.EvaluationFailed() as f:
+            known = run.evaluations[f.evaluation]
+            failed = replace(known, state="failed", kind=f.kind, reason=f.reason)
+            failed = replace(failed, attempt=f.attempt, retry_at=f.retry_at)
+            return _with_evaluation(run, failed)
+        case e.EvaluationReopened(evaluation=id_, time=when):
+            reopened = replace(run.evaluations[id_], attempt=0, retry_at=when)
+            return _with_evaluation(run, reopened)
+        case e.Published(tracker=name, evaluations=ids, where=where):
+            shown = run.trackers.get(name, TrackerState()).published | frozenset(ids)
+            return replace(run, trackers={**run.trackers, name: TrackerState(shown, where)})
+        case e.PublishFailed(tracker=name, reason=reason, attempt=attempt, retry_at=retry_at):
+            tracker = replace(
+                run.trackers.get(name, TrackerState()),
+                reason=reason,
+                attempt=attempt,
+                retry_at=retry_at,
+                parked=retry_at is None,
+            )
+            return replace(run, trackers={**run.trackers, name: tracker})
+    raise TypeError(f"no case for {event!r}")
+
+
+def _unparked(tracker: TrackerState) -> TrackerState:
+    return replace(tracker, attempt=0, reason="", retry_at=None, parked=False)
+
+
+def _with_checkpoint(run: Run, checkpoint: Checkpoint) -> Run:
+    return replace(run, checkpoints={**run.checkpoints, checkpoint.name: checkpoint})
+
+
+def _with_evaluation(run: Run, evaluation: Evaluation) -> Run:
+    return replace(run, evaluations={**run.evaluations, evaluation.id: evaluation})
+
+
+def evaluation_id(checkpoint: Checkpoint, protocol: str) -> str:
+    """Name an evaluation: the same weights under the same protocol are one evaluation."""
+    return f"{checkpoint.name}/{checkpoint.digest[:8]}/{protocol[:8]}"
+
+
+def evaluation_of(run: Run, checkpoint: Checkpoint) -> Evaluation | None:
+    """Return the evaluation of the checkpoint's present weights, if there was an attempt."""
+    return run.evaluations.get(evaluation_id(checkpoint, run.protocol))
+
+
+def observe(run: Run, sightings: Sequence[Sighting]) -> list[e.Event]:
+    """Return what a look at the output directory adds to the log; nothing when nothing changed."""
+    new: list[e.Event] = []
+    for seen in sightings:
+        known = run.checkpoints.get(seen.name)
+        place = (seen.step, seen.name, str(seen.path))
+        match seen.verdict:
+            case Whole(weights, digest):
+                if known is None or known.state != "whole" or known.digest != digest:
+                    what = (weights.kind, weights.component, weights.files, digest)
+                    new.append(e.CheckpointCompleted(*place, *what))
+            case Partial(reason):
+                told = known is not None and known.state == "partial"
+                if known is None or not told or _stem(known.reason) != _stem(reason):
+                    new.append(e.CheckpointFound(*place, reason))
+            case Unusable(kind, reason):
+                if known is None or known.state != "discarded" or known.reason != reason:
+                    new.append(e.CheckpointDiscarded(*place, kind, reason, seen.signature))
+    present = {seen.name for seen in sightings}
+    for known in run.checkpoints.values():
+        evaluation = evaluation_of(run, known)
+        running = evaluation is not None and evaluation.state == "running"
+        if known.name not in present and _unfinished(run, known) and not running:
+            new.append(vanished(known))
+    return new
+
+
+def vanished(checkpoint: Checkpoint) -> e.CheckpointDiscarded:
+    """Return the record of a checkpoint that rotation took before it was evaluated."""
+    reason = "it was deleted before it was evaluated: keep more checkpoints, or sample less"
+    place = (checkpoint.step, checkpoint.name, checkpoint.path)
+    return e.CheckpointDiscarded(*place, "vanished", reason)
+
+
+def _stem(reason: str) -> str:
+    """A reason without its numbers, so that a countdown or a growing file is told once."""
+    return "".join(character for character in reason if not character.isdigit())
+
+
+def _unfinished(run: Run, checkpoint: Checkpoint) -> bool:
+    if checkpoint.state != "whole":
+        return checkpoint.state == "partial"
+    evaluation = evaluation_of(run, checkpoint)
+    return evaluation is None or (evaluation.state != "scored" and not given_up(evaluation))
+
+
+def given_up(evaluation: Evaluation) -> bool:
+    """Whether it failed for good."""
+    return evaluation.state == "failed" and evaluation.retry_at is None
+
+
+def queue(run: Run) -> list[Checkpoint]:
+    """Return the checkpoints still to be evaluated, newest step first."""
+    open_ = [
+        checkpoint
+        for checkpoint in run.checkpoints.values()
+        if checkpoint.state == "whole" and _unfinished(run, checkpoint)
+    ]
+    return sorted(open_, key=lambda checkpoint: (-checkpoint.step, checkpoint.name))
+
+
+def next_checkpoint(run: Run, now: datetime) -> Checkpoint | None:
+    """Return the checkpoint to evaluate now; one that waits for its next attempt is passed over."""
+    for checkpoint in queue(run):
+        evaluation = evaluation_of(run, checkpoint)
+        if evaluation is None or evaluation.retry_at is None or evaluation.retry_at <= now:
+            return checkpoint
+    return None
+
+
+def unpublished(run: Run, tracker: str) -> tuple[str, ...]:
+    """Return the scored evaluations that a tracker is not known to show, in order of their seq."""
+    shown = run.trackers.get(tracker, TrackerState()).published
+    return tuple(id_ for id_ in run.scored.get(run.protocol, ()) if id_ not in shown)
+
+
+def may_publish(run: Run, tracker: str, now: datetime) -> bool:
+    """Whether a tracker is neither parked nor waiting for its next attempt."""
+    known = run.trackers.get(tracker, TrackerState())
+    return not known.parked and (known.retry_at is None or known.retry_at <= now)
+
+
+LASTING = frozenset({"weights", "scores", "vanished"})
+"""Kinds of failure that another attempt at the same files cannot mend."""
+
+CRAMPED = frozenset({"memory", "killed"})
+"""Kinds of failure that a smaller batch may mend."""
+
+
+def retry_at(
+    kind: str, attempt: int, now: datetime, *, attempts: int, batch_size: int
+) -> datetime | None:
+    """Return when to evaluate again after the `attempt`-th failure (from 1), None for never.
+
+    `attempts` bounds them; where memory was short it goes on at once, with half the batch, while
+    `batch_size` (of the attempt that failed) can be halved.
+    """
+    if kind in CRAMPED and batch_size > 1:
+        return now
+    final = attempt >= attempts or kind in LASTING or kind in CRAMPED
+    return None if final else now + pause(attempt)
+
+
+def batch_size(evaluation: Evaluation | None, configured: int) -> int:
+    """Return the batch for the next attempt: halved with each failure for lack of memory."""
+    cramped = evaluation is not None and evaluation.kind in CRAMPED
+    return max(1, configured >> evaluation.attempt) if evaluation and cramped else configured
+
+
+def reopenable(run: Run) -> list[Evaluation]:
+    """Return the evaluations given up for reasons outside the checkpoint: a restart tries again."""
+    return [
+        evaluation
+        for evaluation in run.evaluations.values()
+        if given_up(evaluation) and evaluation.kind not in LASTING
+    ]
+
+
+def pause(attempt: int) -> timedelta:
+    """Return how long to wait after the `attempt`-th failure in a row (from 1)."""
+    return timedelta(seconds=RETRY_SECONDS[min(attempt, len(RETRY_SECONDS)) - 1])
+
+
+def series_name(run: Run) -> str:
+    """Name the curve: "clipwatch" for a run's first protocol, so that others never mix into it."""
+    first = not run.protocols or run.protocols[0] == run.protocol
+    return "clipwatch" if first else f"clipwatch-{run.protocol[:8]}"

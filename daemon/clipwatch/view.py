@@ -1,0 +1,151 @@
+"""What a person asks of the state: one line a checkpoint, as `clipwatch status` prints it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from clipwatch.state import (
+    Checkpoint,
+    Evaluation,
+    Run,
+    State,
+    TrackerState,
+    evaluation_of,
+    given_up,
+)
+from clipwatch.statistics import Summary
+
+STATES = ("waiting", "evaluating", "scored", "published", "failed", "discarded")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One checkpoint for a person; `state` is one of STATES."""
+
+    step: int
+    name: str
+    state: str
+    clip: Summary | None
+    published: dict[str, bool]
+    reason: str | None
+
+
+def rows(run: Run) -> list[Row]:
+    """Return a run's checkpoints in the order of their steps, under its latest protocol."""
+    ordered = sorted(run.checkpoints.values(), key=lambda item: (item.step, item.name))
+    return [_row(run, checkpoint) for checkpoint in ordered]
+
+
+def _row(run: Run, checkpoint: Checkpoint) -> Row:
+    evaluation = evaluation_of(run, checkpoint) if checkpoint.digest else None
+    if evaluation is None and checkpoint.state == "discarded":
+        evaluation = _latest(run, checkpoint)
+    published = {
+        name: evaluation is not None
+        and evaluation.id in run.trackers.get(name, TrackerState()).published
+        for name in run.tracker_names
+    }
+    state, reason = _state(run, checkpoint, evaluation, published)
+    clip = evaluation.clip if evaluation else None
+    return Row(checkpoint.step, checkpoint.name, state, clip, published, reason or None)
+
+
+def _latest(run: Run, checkpoint: Checkpoint) -> Evaluation | None:
+    """A score outlives its folder."""
+    for id_ in reversed(run.scored.get(run.protocol, ())):
+        if run.evaluations[id_].checkpoint == checkpoint.name:
+            return run.evaluations[id_]
+    return None
+
+
+def _state(
+    run: Run, checkpoint: Checkpoint, evaluation: Evaluation | None, published: dict[str, bool]
+) -> tuple[str, str]:
+    if evaluation is not None and evaluation.state == "scored":
+        return _published(run, published)
+    if checkpoint.state != "whole":
+        return {"partial": "waiting"}.get(checkpoint.state, checkpoint.state), checkpoint.reason
+    if evaluation is None:
+        return "waiting", "in the queue"
+    if given_up(evaluation):
+        return "failed", evaluation.reason
+    if evaluation.state == "failed":
+        again = f"{evaluation.retry_at:%H:%M:%S} UTC" if evaluation.retry_at else "later"
+        return "waiting", f"next try {again} after: {evaluation.reason}"
+    return "evaluating", f"{len(evaluation.done)} images scored"
+
+
+def _published(run: Run, published: dict[str, bool]) -> tuple[str, str]:
+    if published and all(published.values()):
+        return "published", ""
+    lacking = [name for name, shown in published.items() if not shown]
+    reasons = {name: run.trackers.get(name, TrackerState()).reason for name in lacking}
+    return "scored", "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
+
+
+def as_json(state: State) -> dict[str, Any]:
+    """Return the object that `clipwatch status --json` prints."""
+    return {
+        "runs": [
+            {
+                "run": run.name,
+                "output_dir": run.output_dir,
+                "problem": run.problem or None,
+                "checkpoints": [asdict(row) for row in rows(run)],
+            }
+            for run in state.values()
+        ]
+    }
+
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: list[float]) -> str:
+    """Draw values as bars between their own minimum and maximum; one value is a middle bar."""
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    if high == low:
+        return BARS[3] * len(values)
+    return "".join(BARS[round((value - low) / (high - low) * 7)] for value in values)
+
+
+def table(run: Run) -> Table:
+    """Return a run's checkpoints as a table, and its means as a sparkline."""
+    listed = rows(run)
+    means = [row.clip.mean for row in listed if row.clip]
+    caption = f"clip/mean {sparkline(means)}" if means else ""
+    drawn = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD)
+    for name in ("step", "mean", "min", "max", "std", "n"):
+        drawn.add_column(name, justify="right")
+    drawn.add_column("state")
+    drawn.add_column("checkpoint", no_wrap=True)
+    drawn.add_column("", overflow="fold")
+    for row in listed:
+        clip = row.clip
+        numbers = (
+            [f"{value:.4f}" for value in (clip.mean, clip.min, clip.max, clip.std)] + [str(clip.n)]
+            if clip
+            else [""] * 5
+        )
+        drawn.add_row(str(row.step), *numbers, row.state, row.name, Text(row.reason or ""))
+    return drawn
+
+
+def show(state: State) -> None:
+    """Print every run's table on stdout."""
+    console = Console()
+    if not console.is_terminal:
+        console.width = 200
+    for run in state.values():
+        console.print(f"{run.name}  {run.output_dir}", markup=False, highlight=False)
+        console.print(table(run))
+        if run.problem:
+            console.print(run.problem, markup=False)

@@ -1,0 +1,216 @@
+"""The log: append-only, ordered, safe against kill -9 and against everybody else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import textwrap
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipwatch.errors import Conflict, JournalError
+from clipwatch.events import (
+    TYPES,
+    CheckpointFound,
+    ImageScore,
+    ImagesScored,
+    OutputDirChecked,
+    decode,
+    encode,
+)
+from clipwatch.journal import FORMAT, Journal
+
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def found(step: int) -> CheckpointFound:
+    return CheckpointFound(step, f"checkpoint-{step}", f"/out/checkpoint-{step}", "no .guard")
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Journal:
+    return Journal(tmp_path / "state" / "log.db", clock=lambda: NOW)
+
+
+def test_events_come_back_in_order_and_whole(journal: Journal) -> None:
+    """What was appended is read again, with gapless positions and the clock's time."""
+    events = [found(step) for step in range(2500)]
+    journal.append("run", "a", 0, events[:1])
+    journal.append("run", "b", 0, events[1:])
+    read = list(journal.read())
+    assert [recorded.event for recorded in read] == events
+    assert [recorded.seq for recorded in read] == list(range(1, 2501))
+    assert [recorded.version for recorded in read[:3]] == [1, 1, 2]
+    assert {recorded.time for recorded in read} == {NOW}
+    assert [recorded.event for recorded in journal.read(stream="a")] == events[:1]
+    assert [recorded.seq for recorded in journal.read(2498)] == [2499, 2500]
+
+
+def test_a_stale_version_is_a_conflict_and_adds_nothing(journal: Journal) -> None:
+    """Who decided on an old state must fold again."""
+    journal.append("run", "a", 0, [found(1)])
+    with pytest.raises(Conflict, match="version is 1, not 0"):
+        journal.append("run", "a", 0, [found(2)])
+    assert journal.version("a") == 1
+    assert journal.append("run", "a", 1, []) == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE events SET data = '{}'",
+        "DELETE FROM events",
+        "INSERT OR REPLACE INTO events SELECT seq, time, run, stream, version, type, '{}' FROM events",
+        "INSERT OR REPLACE INTO events SELECT 99, time, run, stream, version, type, '{}' FROM events",
+        "REPLACE INTO events SELECT seq, time, run, 'other', version, type, '{}' FROM events",
+    ],
+)
+def test_no_program_can_change_what_was_written(journal: Journal, statement: str) -> None:
+    """Update, delete and replace are refused to every connection."""
+    journal.append("run", "a", 0, [found(1)])
+    stranger = sqlite3.connect(journal.path)
+    with pytest.raises(sqlite3.IntegrityError, match="append-only"):
+        stranger.execute(statement)
+    stranger.close()
+    assert [recorded.event for recorded in journal.read()] == [found(1)]
+
+
+def test_the_log_is_private_and_readable_beside_the_writer(journal: Journal) -> None:
+    """The file has mode 0600, and a reader sees each commit while the writer stays open."""
+    reader = Journal(journal.path, read_only=True)
+    journal.append("run", "a", 0, [found(1)])
+    assert len(list(reader.read())) == 1
+    with pytest.raises(JournalError, match="readonly"):
+        reader.append("run", "a", 1, [found(2)])
+    assert journal.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_newer_log_is_refused_and_left_alone(journal: Journal) -> None:
+    """A log with a higher format is not touched; the text says what to do."""
+    journal.close()
+    newer = sqlite3.connect(journal.path)
+    newer.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    newer.close()
+    with pytest.raises(JournalError, match="newer clipwatch .*upgrade"):
+        Journal(journal.path)
+
+
+def test_an_unknown_event_names_its_place(journal: Journal) -> None:
+    """A type of a later version is told by position and name, not by a traceback."""
+    stranger = sqlite3.connect(journal.path)
+    stranger.execute("INSERT INTO events VALUES (1, '2026-01-01', 'r', 's', 1, 'Sung', '{}')")
+    stranger.commit()
+    with pytest.raises(JournalError, match="event 1 is a Sung"):
+        list(journal.read())
+    stranger.close()
+
+
+def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:
+    """Garbage gives one line with the file's name."""
+    path = tmp_path / "log.db"
+    path.write_bytes(b"not a database, but long enough to be read as one" * 40)
+    with pytest.raises(JournalError, match=r"log\.db: file is not a database"):
+        Journal(path)
+
+
+WRITER = """
+    import sys
+    from pathlib import Path
+    from clipwatch.events import OutputDirChecked
+    from clipwatch.journal import Journal
+    journal = Journal(Path(sys.argv[1]))
+    version = journal.version("s")
+    while True:
+        batch = [OutputDirChecked(str(version + n)) for n in range(1, 4)]
+        version = journal.append("run", "s", version, batch)
+        print(version, flush=True)
+"""
+
+
+def test_kill_minus_nine_loses_no_acknowledged_event_and_tears_no_commit(tmp_path: Path) -> None:
+    """After kills at arbitrary moments every acknowledged event stands, commits are whole."""
+    path = tmp_path / "log.db"
+    acknowledged = 0
+    for lines in (1, 2, 3, 7, 20):
+        child = subprocess.Popen(
+            [sys.executable, "-c", textwrap.dedent(WRITER), str(path)],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert child.stdout is not None
+        for _ in range(lines):
+            acknowledged = int(child.stdout.readline())
+        os.kill(child.pid, signal.SIGKILL)
+        acknowledged = max([acknowledged, *map(int, child.stdout.read().split("\n")[:-1])])
+        child.wait()
+        child.stdout.close()
+        texts = [
+            recorded.event.problem
+            for recorded in Journal(path, read_only=True).read()
+            if isinstance(recorded.event, OutputDirChecked)
+        ]
+        assert texts == [str(n) for n in range(1, len(texts) + 1)]
+        assert len(texts) >= acknowledged
+        assert len(texts) % 3 == 0
+
+
+CLAIMER = """
+    import sys
+    from pathlib import Path
+    from clipwatch.errors import Conflict
+    from clipwatch.events import OutputDirChecked
+    from clipwatch.journal import Journal
+    journal = Journal(Path(sys.argv[1]))
+    won = 0
+    for n in range(100):
+        try:
+            journal.append("run", f"claim/{n}", 0, [OutputDirChecked("")])
+            won += 1
+        except Conflict:
+            pass
+    print(won)
+"""
+
+
+def test_two_processes_never_both_win_a_stream(tmp_path: Path) -> None:
+    """Of two writers that expect the same version exactly one succeeds."""
+    command = [sys.executable, "-c", textwrap.dedent(CLAIMER), str(tmp_path / "log.db")]
+    claimers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    wins = [int(claimer.communicate(timeout=60)[0]) for claimer in claimers]
+    assert sum(wins) == 100
+    assert len(list(Journal(tmp_path / "log.db").read())) == 100
+
+
+finite = st.floats(-1, 1)
+scores = st.builds(
+    ImageScore,
+    st.text(),
+    st.integers(0, 9),
+    st.integers(0, 2**63 - 1),
+    finite,
+    st.none() | st.text(),
+)
+
+
+@given(st.builds(ImagesScored, st.text(), st.lists(scores, max_size=5).map(tuple)))
+def test_events_survive_their_encoding(event: ImagesScored) -> None:
+    """Decoding what was encoded gives an equal event, whatever the text in it."""
+    assert decode(*encode(event)) == event
+
+
+def test_unknown_fields_of_later_versions_are_passed_over() -> None:
+    """A field that this version does not know does not keep it from reading."""
+    assert decode("OutputDirChecked", '{"problem": "x", "since": 3}') == OutputDirChecked("x")
+
+
+def test_every_event_type_is_known_by_its_name() -> None:
+    """The log's type names are the classes' names."""
+    assert TYPES["ImagesScored"] is ImagesScored
+    assert all(name == kind.__name__ for name, kind in TYPES.items())

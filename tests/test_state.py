@@ -1,0 +1,288 @@
+"""The fold and the decisions: pure, so a test is a list of events and a comparison."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipwatch import events as e
+from clipwatch import state as s
+from clipwatch import view
+from clipwatch.layouts import Partial, Sighting, Unusable, Whole
+from clipwatch.layouts.contents import Weights
+from clipwatch.statistics import Summary
+
+NOW = datetime(2026, 1, 2, tzinfo=UTC)
+RUN, PROTOCOL = "run-1", "aaaaaaaabbbbbbbb"
+STARTED = e.RunStarted("/out", PROTOCOL, ("tensorboard", "wandb"), {}, "0")
+CLIP = Summary(0.3, 0.1, 0.4, 0.05, 4)
+FILE = e.WeightFile("unet/w.safetensors", 1, 2, 3)
+
+
+def completed(step: int, digest: str = "d1") -> e.CheckpointCompleted:
+    name = f"checkpoint-{step}"
+    return e.CheckpointCompleted(step, name, f"/out/{name}", "full", "unet", (FILE,), digest)
+
+
+def id_of(step: int, digest: str = "d1") -> str:
+    return f"checkpoint-{step}/{digest}/aaaaaaaa"
+
+
+def started(step: int, digest: str = "d1") -> e.EvaluationStarted:
+    return e.EvaluationStarted(
+        id_of(step, digest), f"checkpoint-{step}", step, digest, PROTOCOL, {}
+    )
+
+
+def scored(step: int, digest: str = "d1") -> list[e.Event]:
+    images = (e.ImageScore("a", 0, 1, 0.3, "x.png"),)
+    return [
+        completed(step, digest),
+        started(step, digest),
+        e.ImagesScored(id_of(step, digest), images),
+        e.EvaluationCompleted(id_of(step, digest), CLIP),
+    ]
+
+
+def fold(*events: e.Event) -> s.Run:
+
+    return s.fold((RUN, event, NOW) for event in (STARTED, *events))[RUN]
+
+
+def whole(step: int, digest: str = "d1") -> Sighting:
+    name = f"checkpoint-{step}"
+    verdict = Whole(Weights("full", "unet", (FILE,)), digest)
+    return Sighting(step, name, Path("/out") / name, "sig", verdict)
+
+
+def states(run: s.Run) -> dict[int, str]:
+    return {row.step: row.state for row in view.rows(run)}
+
+
+def test_the_newest_checkpoint_goes_first_and_none_is_forgotten() -> None:
+    """The queue is all whole, unscored checkpoints, newest step first."""
+    run = fold(completed(100), completed(300), completed(200))
+    assert [checkpoint.step for checkpoint in s.queue(run)] == [300, 200, 100]
+    run = fold(completed(100), completed(200), *scored(300))
+    assert [checkpoint.step for checkpoint in s.queue(run)] == [200, 100]
+
+
+def test_a_running_evaluation_is_resumed_after_a_crash() -> None:
+    """What was scored stays done; the checkpoint stays in the queue."""
+    images = (e.ImageScore("a", 0, 1, 0.3), e.ImageScore("a", 1, 2, 0.2))
+    run = fold(completed(1), started(1), e.ImagesScored(id_of(1), images), started(1))
+    assert s.queue(run)[0].step == 1
+    assert run.evaluations[id_of(1)].done == {("a", 0), ("a", 1)}
+    assert states(run) == {1: "evaluating"}
+
+
+def test_the_same_step_with_other_weights_is_a_new_evaluation() -> None:
+    """A saved-again checkpoint is evaluated again; the earlier result keeps its place."""
+    run = fold(*scored(100), completed(100, "d2"))
+    assert [checkpoint.digest for checkpoint in s.queue(run)] == ["d2"]
+    run = fold(*scored(100), *scored(100, "d2"))
+    assert run.scored[PROTOCOL] == (id_of(100), id_of(100, "d2"))
+    assert s.queue(run) == []
+
+
+def test_nothing_new_on_disk_adds_nothing_to_the_log() -> None:
+    """Looking again at the same checkpoints observes nothing."""
+    run = fold(*scored(100), completed(200))
+    assert s.observe(run, [whole(200), whole(100)]) == []
+
+
+def test_observations_tell_what_became_of_each_checkpoint() -> None:
+    """New, finished, spoiled and deleted checkpoints are each told once."""
+    place = (7, "checkpoint-7", "/out/checkpoint-7")
+    partial = Sighting(7, "checkpoint-7", Path(place[2]), "", Partial("3 of 9 bytes"))
+    run = fold()
+    assert s.observe(run, [partial]) == [e.CheckpointFound(*place, "3 of 9 bytes")]
+    run = fold(e.CheckpointFound(*place, "2 of 9 bytes"))
+    assert s.observe(run, [partial]) == []
+    assert s.observe(run, [whole(7)]) == [completed(7)]
+    bad = Sighting(7, "checkpoint-7", Path(place[2]), "sig", Unusable("unsupported", "LyCORIS"))
+    discarded = e.CheckpointDiscarded(*place, "unsupported", "LyCORIS", "sig")
+    assert s.observe(run, [bad]) == [discarded]
+    assert s.observe(fold(discarded), [bad]) == []
+    assert s.observe(fold(discarded), [whole(7)]) == [completed(7)]
+
+
+def test_what_rotation_took_is_told_unless_it_was_scored_or_is_being_scored() -> None:
+    """Only a checkpoint that nobody evaluates any more is reported as vanished."""
+    assert [type(event) for event in s.observe(fold(completed(1)), [])] == [e.CheckpointDiscarded]
+    assert s.observe(fold(*scored(1)), []) == []
+    assert s.observe(fold(completed(1), started(1)), []) == []
+    gone = fold(completed(1), s.observe(fold(completed(1)), [])[0])
+    assert states(gone) == {1: "discarded"}
+    assert "deleted before it was evaluated" in (view.rows(gone)[0].reason or "")
+
+
+def test_a_score_outlives_its_folder() -> None:
+    """A scored checkpoint that is discarded later still shows its score."""
+    lost = e.CheckpointDiscarded(1, "checkpoint-1", "/out/checkpoint-1", "vanished", "gone")
+    row = view.rows(fold(*scored(1), lost))[0]
+    assert (row.state, row.clip) == ("scored", CLIP)
+
+
+def test_a_failed_attempt_waits_and_lets_others_pass() -> None:
+    """Until its time comes the next checkpoint is taken; at last it is given up."""
+    later = NOW + timedelta(seconds=30)
+    fail = e.EvaluationFailed(id_of(2), "internal", "boom", 1, later)
+    run = fold(completed(1), completed(2), started(2), fail)
+    assert _step(s.next_checkpoint(run, NOW)) == 1
+    assert _step(s.next_checkpoint(run, later)) == 2
+    assert states(run)[2] == "waiting"
+    run = fold(completed(2), started(2), e.EvaluationFailed(id_of(2), "internal", "boom", 3))
+    assert s.next_checkpoint(run, later) is None
+    assert view.rows(run)[0].reason == "boom"
+    assert states(run) == {2: "failed"}
+    assert s.reopenable(run) == [run.evaluations[id_of(2)]]
+
+
+def _step(checkpoint: s.Checkpoint | None) -> int | None:
+    return checkpoint.step if checkpoint else None
+
+
+def test_lack_of_memory_halves_the_batch_down_to_one() -> None:
+    """Each failure for memory halves the batch at once; at one image it is given up."""
+    run = fold(completed(1), started(1))
+    sizes = []
+    for attempt in range(1, 5):
+        size = s.batch_size(run.evaluations[id_of(1)], 4)
+        sizes.append(size)
+        again = s.retry_at("memory", attempt, NOW, attempts=3, batch_size=size)
+        if again is None:
+            break
+        assert again == NOW
+        fail = e.EvaluationFailed(id_of(1), "memory", "out of memory", attempt, again)
+        run = s.evolve({RUN: run}, RUN, fail, NOW)[RUN]
+    assert sizes == [4, 2, 1]
+
+
+def test_bad_weights_are_not_tried_twice_and_other_failures_a_few_times() -> None:
+    """A misfit is final at once; anything else after the configured number of attempts."""
+    assert s.retry_at("weights", 1, NOW, attempts=3, batch_size=4) is None
+    assert s.retry_at("scores", 1, NOW, attempts=3, batch_size=4) is None
+    times = [s.retry_at("internal", n, NOW, attempts=3, batch_size=4) for n in (1, 2, 3)]
+    assert times == [NOW + timedelta(seconds=30), NOW + timedelta(seconds=120), None]
+
+
+def test_each_tracker_has_its_own_backlog() -> None:
+    """What one tracker lacks depends on nothing but its own confirmations."""
+    shown = e.Published("tensorboard", (id_of(1),), "/tb")
+    run = fold(*scored(1), *scored(2), shown)
+    assert s.unpublished(run, "tensorboard") == (id_of(2),)
+    assert s.unpublished(run, "wandb") == (id_of(1), id_of(2))
+    assert run.trackers["tensorboard"].where == "/tb"
+    assert states(run) == {1: "scored", 2: "scored"}
+    both = e.Published("wandb", (id_of(1),), "url")
+    assert states(fold(*scored(1), shown, both)) == {1: "published"}
+
+
+def test_a_parked_tracker_waits_for_changed_settings() -> None:
+    """A refusal parks; a passing failure waits; success and new settings clear both."""
+    refused = e.PublishFailed("wandb", "no key", 1)
+    run = fold(*scored(1), refused)
+    assert not s.may_publish(run, "wandb", NOW + timedelta(days=9))
+    assert s.may_publish(run, "tensorboard", NOW)
+    assert view.rows(run)[0].reason == "wandb: no key"
+    waiting = fold(*scored(1), e.PublishFailed("wandb", "busy", 1, NOW + timedelta(seconds=30)))
+    assert not s.may_publish(waiting, "wandb", NOW)
+    assert s.may_publish(waiting, "wandb", NOW + timedelta(seconds=30))
+    changed = e.SettingsChanged(PROTOCOL, ("tensorboard", "wandb"), {"x": "y"}, "0")
+    assert s.may_publish(fold(*scored(1), refused, changed), "wandb", NOW)
+
+
+def test_another_protocol_starts_another_curve_and_evaluates_again() -> None:
+    """Numbers of different protocols never mix: neither in the queue nor in a tracker."""
+    other = "ccccccccdddddddd"
+    changed = e.SettingsChanged(other, ("tensorboard",), {}, "0")
+    run = fold(*scored(1), e.Published("tensorboard", (id_of(1),), "/tb"), changed)
+    assert [checkpoint.step for checkpoint in s.queue(run)] == [1]
+    assert s.unpublished(run, "tensorboard") == ()
+    assert states(run) == {1: "waiting"}
+
+
+def test_the_first_protocol_has_the_plain_name() -> None:
+    """Its curve is called clipwatch, any later one carries its digest."""
+    run = s.Run("r", "/out", "two", (), {}, protocols=("one", "two"))
+    assert s.series_name(run) == "clipwatch-two"
+    assert s.series_name(s.Run("r", "/out", "one", (), {}, protocols=("one", "two"))) == "clipwatch"
+
+
+def test_status_json_has_the_documented_shape() -> None:
+    """The object that other programs read."""
+    told: Any = view.as_json({RUN: fold(*scored(100))})
+    assert told == {
+        "runs": [
+            {
+                "run": RUN,
+                "output_dir": "/out",
+                "problem": None,
+                "checkpoints": [
+                    {
+                        "step": 100,
+                        "name": "checkpoint-100",
+                        "state": "scored",
+                        "clip": {"mean": 0.3, "min": 0.1, "max": 0.4, "std": 0.05, "n": 4},
+                        "published": {"tensorboard": False, "wandb": False},
+                        "reason": None,
+                    }
+                ],
+            }
+        ]
+    }
+
+
+steps = st.integers(1, 4)
+digests = st.sampled_from(["d1", "d2"])
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> list[e.Event]:
+    """Draw a history as a supervisor could write it, with crashes anywhere."""
+    events: list[e.Event] = []
+    for _ in range(draw(st.integers(0, 12))):
+        step, digest = draw(steps), draw(digests)
+        one = scored(step, digest)
+        one.insert(3, e.EvaluationFailed(id_of(step, digest), "killed", "kill -9", 1, NOW))
+        known = s.fold((RUN, event, NOW) for event in (STARTED, *events))[RUN]
+        done = id_of(step, digest) in known.scored.get(PROTOCOL, ())
+        events += one[: 1 if done else draw(st.integers(1, 5))]
+        if draw(st.booleans()) and known.scored:
+            events.append(e.Published("tensorboard", known.scored[PROTOCOL], "/tb"))
+    return events
+
+
+@given(histories(), st.data())
+def test_folding_in_two_parts_is_folding_at_once(
+    events: list[e.Event], data: st.DataObject
+) -> None:
+    """State is a fold: where the log was cut and read on makes no difference."""
+    log = [(RUN, event, NOW) for event in (STARTED, *events)]
+    cut = data.draw(st.integers(0, len(log)))
+    assert s.fold(log[cut:], s.fold(log[:cut])) == s.fold(log)
+
+
+@given(histories())
+def test_nothing_is_scored_twice_or_published_unscored(events: list[e.Event]) -> None:
+    """Each evaluation has one place, queue and scored are disjoint, trackers show scored ones."""
+    run = fold(*events)
+    order = run.scored.get(PROTOCOL, ())
+    assert len(set(order)) == len(order)
+    waiting = {s.evaluation_id(checkpoint, PROTOCOL) for checkpoint in s.queue(run)}
+    assert waiting.isdisjoint(order)
+    for tracker in run.trackers.values():
+        assert tracker.published <= set(order)
+    assert all(row.state in view.STATES for row in view.rows(run))
+
+
+def test_an_unknown_event_is_no_silent_loss() -> None:
+    """A vocabulary that grows without its case fails loudly."""
+    with pytest.raises(TypeError, match="no case"):
+        s.evolve({RUN: fold()}, RUN, object(), NOW)  # type: ignore[arg-type]
