@@ -1,0 +1,104 @@
+"""The one table of keys: validation, `--print-settings` and docs/settings.md follow it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from clipwatch.settings import readers as read
+from clipwatch.settings.values import Size
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key that clipwatch evaluates.
+
+    Attributes:
+        name: In files; CLIPWATCH_<NAME> in the environment, --<name> with dashes as a flag.
+        read: Makes the typed value.
+        default: Typed; None where it depends on other keys.
+        meaning: One line for a person.
+        blank: The empty text is a value; elsewhere it counts as not given.
+    """
+
+    name: str
+    read: read.Reader
+    default: Any
+    meaning: str
+    blank: bool = False
+
+
+_TRAINER = (
+    # what is watched, and how the trainer names it
+    Key("output_dir", read.text, None, "folder of the checkpoints; required"),
+    Key("logging_dir", read.text, "logs", "TensorBoard folder, below output_dir unless absolute"),
+    Key("report_to", read.tracker_names, (), "trackers: names, a comma list, all or none"),
+    Key("tracker_project_name", read.text, "simpletuner", "the tracker's project", blank=True),
+    Key("tracker_run_name", read.text, "simpletuner-testing", "the tracker's run", blank=True),
+    # the model
+    Key("model_family", read.optional, "", "the trainer's name for the architecture"),
+    Key("model_flavour", read.optional, "", "the family's variant; chooses the base model"),
+    Key("model_type", read.text, "", "full or lora, as the trainer says"),
+    Key("lora_type", read.text, "", "standard or lycoris, as the trainer says"),
+    Key("pretrained_model_name_or_path", read.optional, None, "base model: folder or Hub id"),
+    Key("revision", read.optional, "", "the base model's revision on the Hub", blank=True),
+    Key("variant", read.optional, "", "the base model's weight variant, as fp16", blank=True),
+    Key("mixed_precision", read.one_of("no", "fp16", "bf16", "fp8"), "bf16", "sets dtype auto"),
+    Key("use_ema", read.flag, False, "the trainer keeps averaged weights"),
+    Key(
+        "ema_validation",
+        read.one_of("none", "ema_only", "comparison"),
+        "comparison",
+        "ema_only scores the averaged weights",
+    ),
+    Key("attention_mechanism", read.text, "diffusers", "sageattention excludes CLIP scores"),
+    # the scores
+    Key("evaluation_type", read.one_of("clip", "none"), "none", "must be clip"),
+    Key(
+        "pretrained_evaluation_model_name_or_path",
+        read.text,
+        "openai/clip-vit-large-patch14-336",
+        "CLIP model: folder or Hub id",
+    ),
+    # the images
+    Key("validation_prompt_library", read.image_library, None, "true adds the built-in prompts"),
+    Key("user_prompt_library", read.optional, None, "prompt file: JSON library or text"),
+    Key("validation_prompt", read.text, None, "one more prompt, with the id validation"),
+    Key("num_validation_images", read.whole(1), 1, "images for each prompt; all count"),
+    Key(
+        "validation_negative_prompt",
+        read.text,
+        "blurry, cropped, ugly",
+        "what images should not show",
+        blank=True,
+    ),
+    Key("validation_num_inference_steps", read.whole(1), 30, "denoising steps"),
+    Key("validation_guidance", read.real(0), 7.5, "classifier-free guidance scale"),
+    Key("validation_resolution", read.sizes, (Size(256, 256),), "512 or 1024x768, multiples of 16"),
+    Key("validation_noise_scheduler", read.scheduler, None, "sampler, by the trainer's name"),
+    Key("validation_seed", read.whole(-1), None, "seed of the images; 0 is a seed"),
+    Key("seed", read.whole(-1), None, "stands in for validation_seed"),
+)
+
+_OWN = (
+    Key("working_dir", read.text, None, "the trainer's working directory"),
+    Key("state_dir", read.text, None, "where clipwatch keeps its log and images"),
+    Key("prompts", read.text, None, "prompt file that replaces all other prompts"),
+    Key("weights", read.one_of("live", "ema"), None, "which of the trainer's weights"),
+    Key("dtype", read.one_of("auto", "fp32", "bf16", "fp16"), "auto", "of the generation"),
+    Key("scorer_revision", read.text, "", "the CLIP model's revision on the Hub", blank=True),
+    Key("device", read.device, "auto", "auto, cpu, cuda, cuda:N or mps"),
+    Key("batch_size", read.whole(1), 4, "images generated at once"),
+    Key("attention", read.backend, "", "native or a diffusers attention backend", blank=True),
+    Key("watch", read.one_of("auto", "events", "poll"), "auto", "how changes are noticed"),
+    Key("rescan_seconds", read.real(0, above=True), 5.0, "time between two looks at the folder"),
+    Key("settle_seconds", read.real(0), 10.0, "an unmarked checkpoint's time without change"),
+    Key("keep_images", read.whole(-1), 20, "newest evaluations with images; -1 all, 0 none"),
+    Key("max_attempts", read.whole(1), 3, "tries before an evaluation is given up"),
+)
+
+KEYS: dict[str, Key] = {key.name: key for key in (*_TRAINER, *_OWN)}
+"""Every key by its name; the objects of trackers ("wandb": {...}) come on top."""
+
+TRAINER_KEYS = frozenset(key.name for key in _TRAINER)
+"""Those that are also read from the top level of the trainer's config.json."""

@@ -1,0 +1,199 @@
+"""From files, environment and flags to the settings of a run."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import platformdirs
+
+from clipwatch import trackers
+from clipwatch.errors import SettingsError
+from clipwatch.protocol import EvaluationProtocol, Prompt
+from clipwatch.settings import choices, device, families, prompts, sources
+from clipwatch.settings.places import Places, tidy
+from clipwatch.settings.values import Given, Setting, Settings, Size
+
+_SECRET = re.compile("key|token|secret|password|credential", re.IGNORECASE)
+
+
+def load(
+    config: Path,
+    *,
+    flags: Mapping[str, Any] = MappingProxyType({}),
+    environ: Mapping[str, str],
+    cwd: Path,
+) -> Settings:
+    """Read the trainer's configuration and everything that is laid over it.
+
+    Args:
+        config: SimpleTuner's config.json, a clipwatch.json, or the folder of one.
+        flags: What the command line sets, by the names of the keys.
+        environ: The environment variables.
+        cwd: The directory of the call, absolute.
+
+    Raises:
+        SettingsError: Something is wrong or missing; names the file, the line and the key.
+    """
+    config = _config_file(tidy(cwd / config.expanduser()))
+    installed = trackers.names()
+    given = sources.collect(config, flags, environ, installed)
+    choices.check_evaluation(given)
+    places = Places.of(config, cwd, given["working_dir"])
+    chosen, library = prompts.choose(given, places)
+    given |= {"validation_prompt_library": library}
+    given |= _places(given, places)
+    given |= _choices(given, installed, _device(given["device"], environ))
+    value = {name: entry.value for name, entry in given.items()}
+    return Settings(
+        config=config,
+        output_dir=value["output_dir"],
+        working_dir=value["working_dir"],
+        state_dir=value["state_dir"],
+        trackers=value["report_to"],
+        project=value["tracker_project_name"],
+        run_name=value["tracker_run_name"],
+        logging_dir=value["logging_dir"],
+        model_family=value["model_family"],
+        model_type=value["model_type"],
+        lora_type=value["lora_type"],
+        protocol=_protocol(value, chosen),
+        device=value["device"],
+        batch_size=value["batch_size"],
+        watch=value["watch"],
+        rescan_seconds=value["rescan_seconds"],
+        settle_seconds=value["settle_seconds"],
+        attention=value["attention"],
+        keep_images=value["keep_images"],
+        max_attempts=value["max_attempts"],
+        options=_options(value, installed),
+        origins=_origins(given),
+    )
+
+
+def default_state_dir() -> Path:
+    """Return the platform's folder for the state of a user's program."""
+    return platformdirs.user_state_path("clipwatch")
+
+
+def _config_file(config: Path) -> Path:
+    if config.is_dir():
+        for name in ("config.json", sources.OWN_FILE):
+            if (config / name).exists():
+                return config / name
+        raise SettingsError("holds no config.json: name the trainer's config file", file=config)
+    if config.suffix in (".toml", ".env"):
+        raise SettingsError(f"{config.suffix} is not supported yet: use config.json", file=config)
+    return config
+
+
+def _places(given: Mapping[str, Given], places: Places) -> dict[str, Given]:
+    """Return the keys that name files, folders and models, with what they mean here."""
+    output, scorer = given["output_dir"], given["pretrained_evaluation_model_name_or_path"]
+    if not output.value:
+        raise output.error("is missing: name the folder in which the trainer leaves checkpoints")
+    output = output.but(places.path(output))
+    if output.value.exists() and not output.value.is_dir():
+        raise output.error(f"{str(output.value)!r} is not a folder")
+    state = given["state_dir"]
+    state = state.but(places.path(state) if state.value else default_state_dir())
+    if Path(os.path.realpath(state.value)).is_relative_to(os.path.realpath(output.value)):
+        raise state.error(
+            f"{str(state.value)!r} lies in output_dir, which clipwatch only reads: move it"
+        )
+    logging = given["logging_dir"]
+    return {
+        "working_dir": given["working_dir"].but(places.working_dir),
+        "output_dir": output,
+        "logging_dir": logging.but(output.value / logging.value),
+        "state_dir": state,
+        "pretrained_model_name_or_path": _base_model(given, places),
+        "pretrained_evaluation_model_name_or_path": scorer.but(places.model(scorer)),
+    }
+
+
+def _base_model(given: Mapping[str, Given], places: Places) -> Given:
+    family, flavour = given["model_family"], given["model_flavour"]
+    named = given["pretrained_model_name_or_path"]
+    families.check(family, flavour)
+    if named.value:
+        return named.but(places.model(named))
+    return families.repository(family, flavour, missing=named)
+
+
+def _choices(
+    given: Mapping[str, Given], installed: Sequence[str], processor: Given
+) -> dict[str, Given]:
+    """Return the keys that depend on others, or on this machine."""
+    project, run = given["tracker_project_name"], given["tracker_run_name"]
+    return {
+        "device": processor,
+        "dtype": choices.dtype(given, processor.value),
+        "report_to": choices.trackers(given, installed),
+        "tracker_project_name": choices.tracker_name(project, "simpletuner-training"),
+        "tracker_run_name": choices.tracker_name(run, "simpletuner-training-run"),
+        "validation_noise_scheduler": choices.scheduler(given),
+        "validation_resolution": choices.size(given),
+        "validation_seed": choices.seed(given),
+        "weights": choices.weights(given),
+    }
+
+
+def _device(named: Given, environ: Mapping[str, str]) -> Given:
+    if named.value != "auto":
+        return named
+    machine = platform.machine()
+    return named.but(device.found(environ, os.path.exists, sys.platform, machine), "auto")
+
+
+def _protocol(value: Mapping[str, Any], chosen: tuple[Prompt, ...]) -> EvaluationProtocol:
+    size = value["validation_resolution"]
+    return EvaluationProtocol(
+        prompts=chosen,
+        images_per_prompt=value["num_validation_images"],
+        seed=value["validation_seed"],
+        negative_prompt=value["validation_negative_prompt"],
+        inference_steps=value["validation_num_inference_steps"],
+        guidance=value["validation_guidance"],
+        width=size.width,
+        height=size.height,
+        scheduler=value["validation_noise_scheduler"],
+        base_model=value["pretrained_model_name_or_path"],
+        base_revision=value["revision"],
+        base_variant=value["variant"],
+        weights=value["weights"],
+        dtype=value["dtype"],
+        scorer=value["pretrained_evaluation_model_name_or_path"],
+        scorer_revision=value["scorer_revision"],
+    )
+
+
+def _options(value: Mapping[str, Any], installed: Sequence[str]) -> dict[str, dict[str, str]]:
+    """Return the options of each tracker that has some."""
+    options: dict[str, dict[str, str]] = {}
+    for name, entry in sorted(value.items()):
+        tracker, dot, option = name.partition(".")
+        if dot and tracker in installed:
+            options.setdefault(tracker, {})[option] = entry
+    return options
+
+
+def _origins(given: Mapping[str, Given]) -> tuple[Setting, ...]:
+    """Return what is set, sorted by key; options that look like secrets are hidden."""
+    return tuple(
+        Setting(name, _shown(name, entry.value), entry.source)
+        for name, entry in sorted(given.items())
+        if entry.value is not None
+    )
+
+
+def _shown(name: str, value: Any) -> Any:
+    if "." in name and _SECRET.search(name):
+        return "(hidden)"
+    return str(value) if isinstance(value, Path | Size) else value

@@ -1,0 +1,93 @@
+"""Which file, folder or model a written name means."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipwatch.settings.values import Given
+
+_HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where relative names are looked for; all absolute.
+
+    Names in files: the trainer's working directory, then the config's folder. Names in flags and
+    in the environment: the directory of the call.
+    """
+
+    cwd: Path
+    working_dir: Path
+    folder: Path
+
+    @classmethod
+    def of(cls, config: Path, cwd: Path, working_dir: Given) -> Places:
+        """Settle the working directory first: one that a file names is relative to that file.
+
+        Raises:
+            SettingsError: It is not a folder.
+        """
+        named = working_dir.value
+        start = working_dir.file.parent if working_dir.file and named else cwd
+        chosen = _below(start, named) if named else cwd
+        if not chosen.is_dir():
+            raise working_dir.error(f"there is no folder {str(chosen)!r}")
+        return cls(cwd, chosen, config.parent)
+
+    def path(self, given: Given) -> Path:
+        """Return the absolute path: the first that exists, else the first of all.
+
+        Symlinks are kept: what they point to may change while we watch.
+        """
+        candidates = self._candidates(given)
+        return next(filter(os.path.exists, candidates), candidates[0])
+
+    def existing(self, given: Given) -> Path:
+        """Return the absolute path of something that is there.
+
+        Raises:
+            SettingsError: It is not; names where it was looked for.
+        """
+        path = self.path(given)
+        if not path.exists():
+            looked = " and ".join(
+                dict.fromkeys(repr(str(path)) for path in self._candidates(given))
+            )
+            raise given.error(f"there is no {looked}: correct the path")
+        return path
+
+    def model(self, given: Given) -> str:
+        """Return the absolute path of a local model's folder, or the Hub id as it is.
+
+        Raises:
+            SettingsError: It reads as a path to nothing or to a file, or as neither.
+        """
+        name: str = given.value
+        reads_as_path = name.startswith((".", "/", "~")) or name.count("/") > 1
+        if not reads_as_path and not self.path(given).exists():
+            if not _HUB_ID.fullmatch(name):
+                raise given.error(f"{name!r} is neither a folder nor a Hub id like owner/name")
+            return name
+        path = self.existing(given)
+        if not path.is_dir():
+            raise given.error(f"{str(path)!r} is a single file: name a model folder or a Hub id")
+        return str(path)
+
+    def _candidates(self, given: Given) -> list[Path]:
+        bases = (self.working_dir, self.folder) if given.file else (self.cwd,)
+        return [_below(base, given.value) for base in bases]
+
+
+def tidy(path: Path) -> Path:
+    """Remove "..", unless that would lead elsewhere because of a symlink."""
+    short = Path(os.path.normpath(path))
+    return short if os.path.realpath(short) == os.path.realpath(path) else path
+
+
+def _below(base: Path, name: str) -> Path:
+    home = os.path.expanduser(name)  # noqa: PTH111 - Path's raises for a user whom nobody knows
+    return tidy(base / home)

@@ -1,0 +1,178 @@
+"""How a written value becomes a typed one: each reader returns it, or raises ValueError with why.
+
+Numbers and booleans may be written as strings, as on a command line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable
+from typing import Any
+
+from clipwatch.settings.values import Size
+
+Reader = Callable[[Any], Any]
+
+_YES = ("1", "true", "yes", "y", "on")
+_NO = ("0", "false", "no", "n", "off")
+_IMAGE_LIBRARIES = (*_YES, "default", "image", "images")
+_NO_LIBRARY = (*_NO, "none", "null")
+_AUDIO_LIBRARIES = ("audio", "music", "audio_music", "audio-music")
+_SCHEDULERS = ("ddim", "ddpm", "euler", "euler-a", "unipc", "dpm++", "pipeline")
+_MEGAPIXELS_BELOW = 128
+_STEP = 16
+_LARGEST = 8192
+
+
+def text(value: Any) -> str:
+    """Read a text, or a number as one."""
+    if isinstance(value, bool | list | dict):
+        raise _wrong("must be a text", value)
+    written = str(value).strip()
+    if "\0" in written or re.search("[\ud800-\udfff]", written):
+        raise _wrong("must be a text without NUL characters and halves of surrogate pairs", value)
+    return written
+
+
+def optional(value: Any) -> str:
+    """Read a text in which "None" means that there is none."""
+    written = text(value)
+    return "" if written.lower() in ("none", "null") else written
+
+
+def flag(value: Any) -> bool:
+    """Read a yes or no."""
+    written = str(value).strip().lower()
+    if written in _YES + _NO:
+        return written in _YES
+    raise _wrong("must be true or false", value)
+
+
+def whole(minimum: int) -> Reader:
+    """Return a reader of whole numbers of at least `minimum`."""
+
+    def read(value: Any) -> int:
+        number = _whole(value)
+        if number is None or number < minimum:
+            raise _wrong(f"must be a whole number of at least {minimum}", value)
+        return number
+
+    return read
+
+
+def real(minimum: float = 0.0, *, above: bool = False) -> Reader:
+    """Return a reader of finite numbers of at least `minimum`, or above it."""
+
+    def read(value: Any) -> float:
+        try:
+            number = float(value)
+        except (TypeError, ValueError, OverflowError):
+            number = math.nan
+        fits = number > minimum if above else number >= minimum
+        if isinstance(value, bool) or not math.isfinite(number) or not fits:
+            raise _wrong(f"must be a number {'above' if above else 'of at least'} {minimum}", value)
+        return number
+
+    return read
+
+
+def one_of(*choices: str) -> Reader:
+    """Return a reader of exactly these texts."""
+
+    def read(value: Any) -> str:
+        written = text(value)
+        if written not in choices:
+            raise _wrong(f"must be {', '.join(choices[:-1])} or {choices[-1]}", value)
+        return written
+
+    return read
+
+
+def device(value: Any) -> str:
+    """Read "auto" or the name of a torch device."""
+    written = text(value)
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", written):
+        raise _wrong("must be auto, cpu, cuda, cuda:N or mps", value)
+    return written
+
+
+def backend(value: Any) -> str:
+    """Read the name of an attention backend; only diffusers can tell whether it knows it."""
+    written = text(value)
+    if not re.fullmatch(r"\w*", written):
+        raise _wrong("must be native or the name of a diffusers attention backend", value)
+    return written
+
+
+def scheduler(value: Any) -> str:
+    """Read a sampler by the trainer's name, or "pipeline" for the one that the pipeline has."""
+    if value == "perflow":
+        raise ValueError(f"perflow is not supported: choose one of {', '.join(_SCHEDULERS)}")
+    read: str = one_of(*_SCHEDULERS)(value)
+    return read
+
+
+def image_library(value: Any) -> bool:
+    """Read whether the built-in prompts are asked for; the trainer has words for several."""
+    written = str(value).strip().lower()
+    if written in _AUDIO_LIBRARIES:
+        raise ValueError(f"{written!r} names sounds, and CLIP scores images: write true or image")
+    if written not in _IMAGE_LIBRARIES + _NO_LIBRARY:
+        raise _wrong("must be true, false or image", value)
+    return written in _IMAGE_LIBRARIES
+
+
+def tracker_names(value: Any) -> tuple[str, ...]:
+    """Read one name, a comma list or a JSON list; names in lower case, each once."""
+    names = value if isinstance(value, list | tuple) else text(value).split(",")
+    return tuple(dict.fromkeys(filter(None, (text(name).lower() for name in names))))
+
+
+def option(value: Any) -> str:
+    """Read an option of a tracker: a text, a number, or true or false as a text."""
+    return str(value).lower() if isinstance(value, bool) else text(value)
+
+
+def sizes(value: Any) -> tuple[Size, ...]:
+    """Read `512`, `1024x768` or a comma list as sizes in multiples of 16 pixels.
+
+    A single number below 128 counts megapixels, by the trainer's own rule: 1 is 1024 pixels a
+    side, any other n is n * 1000.
+    """
+    written = text(value).lower()
+    if re.fullmatch(r"\d+(\.\d*)?|\.\d+", written):
+        side = int(float(written))
+        if side < _MEGAPIXELS_BELOW:
+            side = 1024 if side == 1 else side * 1000 // 8 * 8
+        found = [(side, side)]
+        remark = f", and is read as {side}x{side} pixels: write it as WIDTHxHEIGHT"
+    else:
+        found, remark = [_size(part, value) for part in written.split(",")], ""
+    if not all(_STEP <= side <= _LARGEST for size in found for side in size):
+        raise _wrong(f"must be between {_STEP} and {_LARGEST} pixels a side", value, remark)
+    return tuple(Size(_multiple(width), _multiple(height)) for width, height in found)
+
+
+def _size(part: str, value: Any) -> tuple[int, int]:
+    match = re.fullmatch(r"\s*(\d+)\s*(?:x\s*(\d+)\s*)?", part)
+    if match is None:
+        raise _wrong("must be like 512 or 1024x768, or a comma list of these", value)
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _multiple(side: int) -> int:
+    return max(_STEP, round(side / _STEP) * _STEP)
+
+
+def _whole(value: Any) -> int | None:
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip()):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def _wrong(must: str, value: Any, remark: str = "") -> ValueError:
+    return ValueError(f"{must}, not {json.dumps(value, default=str)}{remark}")

@@ -1,0 +1,171 @@
+"""Every place a value can come from, laid over each other: the most specific one counts."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from clipwatch.settings import jsonc, readers
+from clipwatch.settings.keys import KEYS, TRAINER_KEYS
+from clipwatch.settings.values import Given
+
+OWN = "clipwatch"
+OWN_FILE = "clipwatch.json"
+_PREFIX = "CLIPWATCH_"
+_OBJECT = 'must be an object of options: {"name": "value"}'
+_VARIABLE = re.compile(r"\{env:([^{}]*)\}")
+
+Named = tuple[str, Given]
+
+
+def collect(
+    config: Path,
+    flags: Mapping[str, Any],
+    environ: Mapping[str, str],
+    trackers: Collection[str],
+) -> dict[str, Given]:
+    """Return the most specific value of every key; options of trackers as "wandb.entity".
+
+    Precedence: flags, environment, the object "clipwatch" in config.json, clipwatch.json beside
+    it, the trainer's keys, defaults.
+
+    Raises:
+        SettingsError: A file cannot be read, a key of ours is unknown, or a value is wrong.
+    """
+    document = jsonc.read(config)
+    beside = config.with_name(OWN_FILE)
+    found = {name: Given(key.default, "default", name, config) for name, key in KEYS.items()}
+    if config.name == OWN_FILE:  # no trainer's file at all: a training script of one's own
+        layers = [_own(document, environ, trackers)]
+    else:
+        layers = [_trainer(document, environ), _object(document, environ, trackers)]
+        if beside.exists():
+            layers.insert(1, _own(jsonc.read(beside), environ, trackers))
+    layers += [_environment(environ, trackers), _flags(flags, trackers)]
+    for layer in layers:
+        found.update(_accepted(layer, trackers))
+    return found
+
+
+def _trainer(document: jsonc.Document, environ: Mapping[str, str]) -> Iterator[Named]:
+    """Yield the trainer's keys that clipwatch evaluates, by the trainer's own rules."""
+    for name, given in _members(document, (), document.values, environ):
+        value = given.value
+        if name not in TRAINER_KEYS or isinstance(value, dict):
+            continue
+        if isinstance(value, list) and name != "report_to":  # repeated options: the last wins
+            value = value[-1] if value else None
+        if isinstance(value, str) and value.lower() == "false":  # dropped: the default stays
+            continue
+        yield name, given.but(value)
+
+
+def _object(
+    document: jsonc.Document, environ: Mapping[str, str], trackers: Collection[str]
+) -> Iterator[Named]:
+    """Yield what stands in the object "clipwatch" of the trainer's file."""
+    for name, given in _members(document, (), document.values, environ):
+        if name == OWN and given.value is not None:
+            if not isinstance(given.value, dict):
+                raise given.error('must be an object: "clipwatch": {"device": "cuda:1"}')
+            yield from _own(document, environ, trackers, (given.key,))
+
+
+def _own(
+    document: jsonc.Document,
+    environ: Mapping[str, str],
+    trackers: Collection[str],
+    path: tuple[str, ...] = (),
+) -> Iterator[Named]:
+    """Yield the members of an object that is all ours, those of trackers' objects one by one."""
+    values = reduce(dict.__getitem__, path, document.values)
+    for name, given in _members(document, path, values, environ):
+        if name in trackers and isinstance(given.value, dict):
+            inside = (*path, given.key)
+            for option, inner in _members(document, inside, given.value, environ):
+                dotted = f"{name}.{option}"
+                yield dotted, replace(inner, key=dotted)
+        else:
+            yield name, given
+
+
+def _members(
+    document: jsonc.Document,
+    path: tuple[str, ...],
+    values: Mapping[str, Any],
+    environ: Mapping[str, str],
+) -> Iterator[Named]:
+    """Yield the members of an object in a file; `--key` and `key` are the same."""
+    for key, value in values.items():
+        line = document.lines[*path, key]
+        source = f"{document.file.name}:{line}"
+        given = Given(_replaced(value, environ), source, key, document.file, line)
+        yield key.strip().lstrip("-"), given
+
+
+def _replaced(value: Any, environ: Mapping[str, str]) -> Any:
+    """Replace `{env:NAME}` in texts by the variable, or by nothing when it is not set."""
+    if isinstance(value, str):
+        return _VARIABLE.sub(lambda match: environ.get(match[1].strip(), ""), value).strip()
+    if isinstance(value, list):
+        return [_replaced(item, environ) for item in value]
+    if isinstance(value, dict):
+        return {key: _replaced(item, environ) for key, item in value.items()}
+    return value
+
+
+def _environment(environ: Mapping[str, str], trackers: Collection[str]) -> Iterator[Named]:
+    """Yield the variables CLIPWATCH_<KEY>; those of trackers hold an object as JSON."""
+    for variable in sorted(environ):
+        name = variable.removeprefix(_PREFIX).lower()
+        if variable.startswith(_PREFIX) and name != "config":  # which names the file itself
+            given = Given(environ[variable].strip(), variable, variable)
+            yield from _options(name, given) if name in trackers else [(name, given)]
+
+
+def _flags(flags: Mapping[str, Any], trackers: Collection[str]) -> Iterator[Named]:
+    for name, value in flags.items():
+        written = "--" + name.replace("_", "-")
+        given = Given(value, written, written)
+        yield from _options(name, given) if name in trackers else [(name, given)]
+
+
+def _options(tracker: str, given: Given) -> Iterator[Named]:
+    if not given.value:
+        return
+    try:
+        options = json.loads(given.value) if isinstance(given.value, str) else given.value
+        for option, value in options.items():
+            yield f"{tracker}.{option}", given.but(value)
+    except (AttributeError, json.JSONDecodeError):
+        raise given.error(_OBJECT) from None
+
+
+def _accepted(layer: Iterable[Named], trackers: Collection[str]) -> dict[str, Given]:
+    """Return the typed values of one layer; of a name that comes twice the later counts."""
+    accepted: dict[str, Given] = {}
+    for name, given in layer:
+        key, (tracker, dot, _) = KEYS.get(name), name.partition(".")
+        if given.value is None or (given.value == "" and not (key and key.blank)):
+            continue
+        if name in trackers:
+            raise given.error(_OBJECT)
+        if key is None and not (dot and tracker in trackers):
+            raise given.error(_unknown(name, [*KEYS, *trackers]))
+        try:
+            value = key.read(given.value) if key else readers.option(given.value)
+        except ValueError as error:
+            raise given.error(str(error)) from None
+        accepted[name] = given.but(value)
+    return accepted
+
+
+def _unknown(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"is not a setting of clipwatch{f': did you mean {near[0]!r}?' if near else ''}"

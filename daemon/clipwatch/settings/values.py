@@ -1,0 +1,118 @@
+"""A value with its origin, and the settings that all values make together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clipwatch.errors import SettingsError
+from clipwatch.protocol import EvaluationProtocol
+
+
+class Size(NamedTuple):
+    """Pixels."""
+
+    width: int
+    height: int
+
+    def __str__(self) -> str:
+        return f"{self.width}x{self.height}"
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A value on its way to the settings.
+
+    Attributes:
+        value: As written at first, as its key's reader returns it later.
+        source: For a person: "config.json:12", "CLIPWATCH_DEVICE", "--device", "default".
+        key: As the user wrote it, or would write it.
+        file, line: Where it stands; no file for flags and environment, no line for defaults.
+    """
+
+    value: Any
+    source: str
+    key: str
+    file: Path | None = None
+    line: int | None = None
+
+    def but(self, value: Any, remark: str = "") -> Given:
+        """Return the same origin with another value, and say in the source why it is another."""
+        source = f"{self.source} ({remark})" if remark else self.source
+        return replace(self, value=value, source=source)
+
+    def error(self, message: str) -> SettingsError:
+        """Return the error to raise: it names file, line and key."""
+        return SettingsError(message, file=self.file, line=self.line, key=self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One effective value and where it came from, for `--print-settings`."""
+
+    key: str
+    value: Any
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that clipwatch is told before it starts.
+
+    Attributes:
+        config: Absolute.
+        output_dir: Absolute, not resolved through symlinks; may not exist yet.
+        working_dir: The trainer's working directory.
+        state_dir: Absolute, outside of output_dir; may not exist yet.
+        trackers: Names of the adapters to publish to, in order, each once.
+        project, run_name: The trainer's names for its tracker.
+        logging_dir: Absolute; below output_dir unless the trainer names an absolute one.
+        model_family, model_type, lora_type: The trainer's words, "" where it has none.
+        device: "cpu", "cuda", "cuda:N" or "mps".
+        batch_size: Images generated at once, at least 1.
+        watch: "auto", "events" or "poll".
+        rescan_seconds: Above 0.
+        settle_seconds: How long a checkpoint without a completion mark must stay unchanged.
+        attention: "" for the pipeline's default, "native", or one of diffusers' backend names.
+        keep_images: Of how many newest evaluations images are kept: -1 for all, 0 for none.
+        max_attempts: At least 1.
+        options: The object of each tracker: {"wandb": {"entity": "..."}}.
+        origins: Every value with its source, sorted by key, secrets hidden.
+    """
+
+    config: Path
+    output_dir: Path
+    working_dir: Path
+    state_dir: Path
+    trackers: tuple[str, ...]
+    project: str
+    run_name: str
+    logging_dir: Path
+    model_family: str
+    model_type: str
+    lora_type: str
+    protocol: EvaluationProtocol
+    device: str
+    batch_size: int
+    watch: str
+    rescan_seconds: float
+    settle_seconds: float
+    attention: str
+    keep_images: int
+    max_attempts: int
+    options: dict[str, dict[str, str]]
+    origins: tuple[Setting, ...]
+
+    def as_text(self) -> dict[str, str]:
+        """Return key → value for the log; without the sources, which move with every edit."""
+        return {setting.key: text(setting.value) for setting in self.origins}
+
+
+def text(value: Any) -> str:
+    """Return a value as a user would write it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return "" if value is None else str(value)

@@ -1,0 +1,123 @@
+"""Values that follow from several keys, or from the machine."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipwatch.protocol import EvaluationProtocol
+from clipwatch.settings import load
+from clipwatch.settings.device import found
+from clipwatch.settings.families import FAMILIES, REFUSED
+
+LEAST = {"output_dir": "out", "evaluation_type": "clip", "model_family": "sdxl", "seed": 7}
+
+
+def read(folder: Path, keys: dict[str, Any], **flags: Any) -> EvaluationProtocol:
+    """Load LEAST with other keys."""
+    (folder / "config.json").write_text(json.dumps(LEAST | keys))
+    return load(folder, flags=flags, environ={}, cwd=folder).protocol
+
+
+@pytest.mark.parametrize(
+    ("keys", "seed"),
+    [
+        ({"validation_seed": 0}, 0),
+        ({"validation_seed": "3", "seed": 5}, 3),
+        ({"validation_seed": -1}, 0),
+        ({"seed": -1}, 0),
+        ({"seed": None}, 0),
+    ],
+)
+def test_seeds_are_fixed(tmp_path: Path, keys: dict[str, Any], seed: int) -> None:
+    """validation_seed, else seed, else 0; 0 is a seed, and the trainer's -1 is no seed."""
+    assert read(tmp_path, keys).seed == seed
+
+
+@pytest.mark.parametrize(
+    ("family", "flavour", "repository", "scheduler"),
+    [
+        ("flux", "dev", "black-forest-labs/flux.1-dev", ""),
+        ("flux", None, "black-forest-labs/flux.1-krea-dev", ""),
+        ("pixart_sigma", None, "terminusresearch/pixart-900m-1024-ft-v0.6", "ddim"),
+        ("kandinsky5-image", None, "kandinskylab/Kandinsky-5.0-T2I-Lite-sft-Diffusers", ""),
+        ("kolors", None, "terminusresearch/kwai-kolors-1.0", "euler"),
+    ],
+)
+def test_the_family_gives_the_base_model(
+    tmp_path: Path, family: str, flavour: str | None, repository: str, scheduler: str
+) -> None:
+    """Without a named base model it is the flavour's or the family's, in any spelling."""
+    protocol = read(tmp_path, {"model_family": family, "model_flavour": flavour})
+    assert (protocol.base_model, protocol.scheduler) == (repository, scheduler)
+
+
+def test_the_tables_of_families_agree() -> None:
+    """No family is both scored and refused, and every default flavour has a base model."""
+    assert not FAMILIES.keys() & REFUSED.keys()
+    for family in FAMILIES.values():
+        assert family.default in (*family.repositories, "")
+
+
+def test_the_sampler_can_be_the_pipelines(tmp_path: Path) -> None:
+    """`pipeline` keeps the base model's own sampler against the family's default."""
+    assert read(tmp_path, {"clipwatch": {"validation_noise_scheduler": "pipeline"}}).scheduler == ""
+    assert read(tmp_path, {"validation_noise_scheduler": "euler-a"}).scheduler == "euler-a"
+
+
+@pytest.mark.parametrize(
+    ("device", "keys", "dtype"),
+    [
+        ("cpu", {}, "fp32"),
+        ("cuda", {}, "bf16"),
+        ("cuda:1", {"mixed_precision": "no"}, "fp32"),
+        ("cuda", {"mixed_precision": "fp8"}, "bf16"),
+        ("cuda", {"mixed_precision": "fp16"}, "fp16"),
+        ("cpu", {"clipwatch": {"dtype": "bf16"}}, "bf16"),
+    ],
+)
+def test_the_dtype_follows_the_training(
+    tmp_path: Path, device: str, keys: dict[str, Any], dtype: str
+) -> None:
+    """`auto` is the training's precision, and float32 on a CPU."""
+    protocol = read(tmp_path, keys, device=device)
+    assert protocol.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("keys", "weights"),
+    [
+        ({"use_ema": True}, "live"),
+        ({"ema_validation": "ema_only"}, "live"),
+        ({"use_ema": True, "ema_validation": "ema_only"}, "ema"),
+        ({"use_ema": 1, "ema_validation": "ema_only", "clipwatch": {"weights": "live"}}, "live"),
+        ({"clipwatch": {"weights": "ema"}}, "ema"),
+    ],
+)
+def test_the_weights_follow_the_validation(
+    tmp_path: Path, keys: dict[str, Any], weights: str
+) -> None:
+    """Averaged weights are scored when the trainer validates only these, or when asked for."""
+    assert read(tmp_path, keys).weights == weights
+
+
+@pytest.mark.parametrize(
+    ("nodes", "environ", "system", "expected"),
+    [
+        ({"/dev/nvidia3"}, {}, ("linux", "x86_64"), "cuda"),
+        ({"/dev/kfd"}, {}, ("linux", "x86_64"), "cuda"),
+        ({"/dev/nvidia0"}, {"CUDA_VISIBLE_DEVICES": ""}, ("linux", "x86_64"), "cpu"),
+        ({"/dev/nvidia0"}, {"CUDA_VISIBLE_DEVICES": "1"}, ("linux", "x86_64"), "cuda"),
+        (set(), {}, ("linux", "aarch64"), "cpu"),
+        (set(), {}, ("darwin", "arm64"), "mps"),
+        (set(), {}, ("darwin", "x86_64"), "cpu"),
+    ],
+)
+def test_the_device_is_found_without_torch(
+    nodes: set[str], environ: dict[str, str], system: tuple[str, str], expected: str
+) -> None:
+    """Device files, the platform and what the environment hides decide."""
+    assert found(environ, nodes.__contains__, *system) == expected

@@ -1,0 +1,118 @@
+"""Written values become typed ones by the trainer's rules."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipwatch.settings import readers
+from clipwatch.settings.keys import KEYS
+from clipwatch.settings.values import Size, text
+
+
+@given(st.integers(min_value=-1))
+def test_whole_numbers_survive_as_strings(number: int) -> None:
+    """A number and its text are the same setting, and so is a float without a fraction."""
+    read = readers.whole(-1)
+    assert read(number) == read(str(number)) == read(f" {number} ") == number
+    assert read(7.0) == 7
+
+
+@given(st.floats(min_value=0, allow_nan=False, allow_infinity=False))
+def test_numbers_survive_as_strings(number: float) -> None:
+    """A float and its text are the same setting; 0.0 is a value."""
+    read = readers.real(0)
+    assert read(number) == read(str(number)) == number
+
+
+@given(st.booleans())
+def test_booleans_survive_as_strings(value: bool) -> None:
+    """A boolean may be a word or a digit."""
+    assert readers.flag(value) is value
+    assert readers.flag(str(value)) is value
+    assert readers.flag(int(value)) is value
+
+
+@given(st.integers(128, 8192), st.integers(16, 8192))
+def test_sizes_are_rounded_to_sixteen(width: int, height: int) -> None:
+    """A size is the nearest multiple of 16, whichever way it is written."""
+    (size,) = readers.sizes(f"{width}x{height}")
+    assert (size.width % 16, size.height % 16) == (0, 0)
+    assert abs(size.width - width) <= 8
+    assert abs(size.height - height) <= 8
+    assert readers.sizes(width) == readers.sizes(str(width)) == (Size(size.width, size.width),)
+    assert readers.sizes(f"{width}x{height}, {width}")[0] == size
+    assert readers.sizes(str(size)) == (size,)
+
+
+@pytest.mark.parametrize(
+    ("written", "expected"),
+    [(1, 1024), ("1.0", 1024), (1.5, 1024), (2, 2000), ("4", 4000), ("64x64", 64), (1000, 992)],
+)
+def test_small_numbers_are_megapixels(written: object, expected: int) -> None:
+    """A single number below 128 counts megapixels as for the trainer; 64x64 does not."""
+    assert readers.sizes(written) == (Size(expected, expected),)
+
+
+@pytest.mark.parametrize("number", ["nan", "inf", "1e999", True, None, [], {}, "", "1,5", -0.1])
+def test_what_is_no_number_is_refused(number: object) -> None:
+    """Only finite numbers of at least the minimum are numbers."""
+    with pytest.raises(ValueError, match="must be a number of at least 0"):
+        readers.real(0)(number)
+
+
+@pytest.mark.parametrize("number", [0, 1.5, "1.0", "x", True, None, [1], float("inf")])
+def test_what_is_no_whole_number_is_refused(number: object) -> None:
+    """A truth value, a fraction and a number that is too small are no whole numbers."""
+    with pytest.raises(ValueError, match="must be a whole number of at least 1, not"):
+        readers.whole(1)(number)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("use_ema", "maybe", 'must be true or false, not "maybe"'),
+        ("device", "gpu", 'must be auto, cpu, cuda, cuda:N or mps, not "gpu"'),
+        ("device", "cuda:", "must be auto"),
+        ("watch", "often", 'must be auto, events or poll, not "often"'),
+        ("evaluation_type", "fid", 'must be clip or none, not "fid"'),
+        ("evaluation_type", "CLIP", "must be clip or none"),
+        ("attention", "a b", "must be native or the name of a diffusers attention backend"),
+        ("rescan_seconds", 0, "must be a number above 0, not 0"),
+        ("keep_images", -2, "must be a whole number of at least -1, not -2"),
+        ("validation_noise_scheduler", "perflow", "perflow is not supported: choose one of ddim"),
+        ("validation_noise_scheduler", "heun", "or pipeline, not"),
+        ("validation_prompt_library", "music", "names sounds, and CLIP scores images"),
+        ("validation_prompt_library", "mine", "must be true, false or image"),
+        ("validation_resolution", "64", "and is read as 64000x64000 pixels: write it as WIDTHx"),
+        ("validation_resolution", "0.5", "must be between 16 and 8192 pixels a side"),
+        ("validation_resolution", "15x64", "must be between 16 and 8192 pixels a side"),
+        ("validation_resolution", "wide", "must be like 512 or 1024x768"),
+        ("validation_prompt", ["a"], 'must be a text, not ["a"]'),
+        ("validation_prompt", "a\0b", "without NUL"),
+        ("validation_prompt", "\ud800", "without NUL"),
+    ],
+)
+def test_a_wrong_value_is_said_with_what_is_right(name: str, value: Any, text: str) -> None:
+    """The message of a reader says what the value must be."""
+    with pytest.raises(ValueError, match=re.escape(text)):
+        KEYS[name].read(value)
+
+
+def test_defaults_are_read_as_themselves() -> None:
+    """Every default that does not depend on other keys is a value that its own reader accepts."""
+    for key in KEYS.values():
+        if key.default is not None and (key.default != "" or key.blank):
+            assert key.read(text(key.default)) == key.default, key.name
+
+
+def test_tracker_names_come_in_any_form() -> None:
+    """One name, a comma list and a JSON list name the same trackers."""
+    expected = ("wandb", "tensorboard")
+    assert readers.tracker_names("wandb, TensorBoard,,wandb") == expected
+    assert readers.tracker_names(["wandb", "tensorboard"]) == expected
+    assert readers.tracker_names("none") == ("none",)
