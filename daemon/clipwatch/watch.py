@@ -1,0 +1,114 @@
+"""File-system events as hints to look again; the rescans of the supervisor are the truth.
+
+inotify says nothing at all about NFS, FUSE, a symlinked root, a root that was renamed away, or one
+that we may not read (measured with watchdog 7.1), so nothing may depend on these events.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from watchdog.events import (
+    DirCreatedEvent,
+    DirDeletedEvent,
+    DirMovedEvent,
+    FileCreatedEvent,
+    FileMovedEvent,
+    FileSystemEvent,
+    FileSystemEventHandler,
+)
+from watchdog.observers import Observer
+from watchdog.observers.api import BaseObserver, ObservedWatch
+
+LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "f2fs"})
+"""File systems on which inotify sees every change; all others are polled."""
+
+HINTS = [DirCreatedEvent, DirMovedEvent, DirDeletedEvent, FileCreatedEvent, FileMovedEvent]
+
+
+class Watcher(FileSystemEventHandler):
+    """Watches an output directory and the unfinished checkpoints in it, none of them recursively.
+
+    Args:
+        output_dir: May be missing, a symlink, or be replaced at any time.
+        mode: "events", "poll" (no events at all), or "auto": by the file system.
+        hint: Called from another thread when it is worth looking again.
+    """
+
+    def __init__(self, output_dir: Path, mode: str, hint: Callable[[], None]) -> None:
+        self._output_dir = output_dir
+        self._mode = mode
+        self._hint = hint
+        self._observer: BaseObserver | None = None
+        self._watches: dict[Path, tuple[tuple[int, int], ObservedWatch]] = {}
+
+    def on_any_event(self, event: FileSystemEvent) -> None:  # noqa: ARG002 - any will do
+        """Pass the hint on."""
+        self._hint()
+
+    def rearm(self, pending: Iterable[Path]) -> bool:
+        """Watch what is there now; called at every look. Return whether events can be expected."""
+        root = Path(self._output_dir.resolve())
+        if self._mode == "poll" or (self._mode == "auto" and file_system(root) not in LOCAL):
+            self.close()
+            return False
+        wanted = {path: key for path in (root, *pending) if (key := _identity(path)) is not None}
+        if self._observer is None or not self._observer.is_alive():
+            self.close()
+            try:
+                self._observer = Observer()
+                self._observer.start()
+            except OSError:  # no inotify instance left: rescans go on without it
+                self._observer = None
+                return False
+        for path, (key, watch) in list(self._watches.items()):
+            if wanted.get(path) != key:
+                del self._watches[path]
+                self._observer.unschedule(watch)
+        for path, key in wanted.items():
+            if path not in self._watches:
+                try:
+                    watch = self._observer.schedule(self, str(path), event_filter=HINTS)
+                except OSError:  # gone again, or no watch left
+                    continue
+                self._watches[path] = (key, watch)
+        return root in self._watches
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self._observer is not None and self._observer.is_alive():
+            self._observer.stop()
+            self._observer.join()
+        self._observer = None
+        self._watches.clear()
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def file_system(path: Path) -> str:
+    """Return the type of the file system that holds `path`, or its nearest existing parent.
+
+    Read from /proc/self/mountinfo (man 5 proc); "" where there is none.
+    """
+    while not path.exists() and path != path.parent:
+        path = path.parent
+    try:
+        device = path.stat().st_dev
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kind = ""
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        if before.split()[2] == number:
+            kind = after.split()[0]
+    return kind

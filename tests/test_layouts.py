@@ -1,0 +1,346 @@
+"""Which checkpoints are seen, and when they count as complete."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from clipwatch.layouts import Partial, Scanner, Sighting, Unusable, Whole, look_once, step_of
+from clipwatch.layouts.files import NotWhole, content_digest, read_header, stat
+
+LORA = "pytorch_lora_weights.safetensors"
+MODEL = "diffusion_pytorch_model.safetensors"
+
+
+def weights(path: Path, value: float = 1.0, **tensors: int) -> None:
+    """Write a safetensors file with the named tensors of the given lengths."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sizes = tensors or {"unet.lora_A.weight": 8}
+    save_file({name: np.full(n, value, np.float32) for name, n in sizes.items()}, path)
+
+
+def full(folder: Path, value: float = 1.0, component: str = "unet") -> Path:
+    """Write a fully trained component."""
+    weights(folder / component / MODEL, value, w=64)
+    (folder / component / "config.json").write_text("{}")
+    return folder
+
+
+def simpletuner(folder: Path, *, guard: bool = True) -> Path:
+    """Write a LoRA checkpoint as SimpleTuner does."""
+    weights(folder / LORA)
+    (folder / "training_state.json").write_text("{}")
+    if guard:
+        (folder / ".guard").write_text("complete\n")
+    return folder
+
+
+class Clock:
+    """A clock that a test moves; it starts at the files' own time."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        import time
+
+        return time.time() + self.ahead
+
+
+def look(output: Path, clock: Clock | None = None, kind: str = "live") -> dict[str, Sighting]:
+    scanner = Scanner(output, weights=kind, settle_seconds=10, clock=clock or Clock())
+    return {sighting.name: sighting for sighting in scanner.scan()}
+
+
+def test_a_guarded_simpletuner_checkpoint_is_complete_at_once(tmp_path: Path) -> None:
+    """`.guard` decides: with it the LoRA is whole, without it it is not, whatever the files say."""
+    simpletuner(tmp_path / "checkpoint-100")
+    simpletuner(tmp_path / "checkpoint-200-rolling")
+    simpletuner(tmp_path / "checkpoint-300", guard=False)
+    simpletuner(tmp_path / "checkpoint-400-tmp")
+    seen = look(tmp_path)
+    assert list(seen) == ["checkpoint-300", "checkpoint-200-rolling", "checkpoint-100"]
+    whole = seen["checkpoint-100"].verdict
+    assert isinstance(whole, Whole)
+    assert (whole.weights.kind, [file.path for file in whole.weights.files]) == ("lora", [LORA])
+    assert seen["checkpoint-200-rolling"].step == 200
+    assert isinstance(seen["checkpoint-300"].verdict, Partial)
+    assert "no .guard" in seen["checkpoint-300"].verdict.reason
+
+
+def test_an_unmarked_checkpoint_must_stay_unchanged(tmp_path: Path) -> None:
+    """A diffusers checkpoint is whole after the settling time; a rewrite starts it anew."""
+    clock = Clock()
+    folder = full(tmp_path / "checkpoint-10")
+    (folder / "random_states_0.pkl").write_bytes(b"")
+    scanner = Scanner(tmp_path, weights="live", settle_seconds=10, clock=clock)
+    assert isinstance(scanner.scan()[0].verdict, Partial)
+    assert scanner.settling
+    clock.ahead = 9
+    assert isinstance(scanner.scan()[0].verdict, Partial)
+    full(folder, value=2.0)
+    clock.ahead = 12
+    assert isinstance(scanner.scan()[0].verdict, Partial)
+    clock.ahead = 23
+    verdict = scanner.scan()[0].verdict
+    assert isinstance(verdict, Whole)
+    assert not scanner.settling
+    assert (verdict.weights.kind, verdict.weights.component) == ("full", "unet")
+
+
+def test_a_checkpoint_that_lay_there_long_needs_no_wait(tmp_path: Path) -> None:
+    """A finished run is evaluated at first sight."""
+    clock = Clock()
+    full(tmp_path / "checkpoint-10")
+    clock.ahead = 3600
+    assert isinstance(look(tmp_path, clock)["checkpoint-10"].verdict, Whole)
+
+
+def test_the_last_file_of_accelerate_shortens_the_wait(tmp_path: Path) -> None:
+    """Without random_states_0.pkl a folder may be half written and waits six times as long."""
+    clock = Clock()
+    full(tmp_path / "checkpoint-10")
+    scanner = Scanner(tmp_path, weights="live", settle_seconds=5, clock=clock)
+    scanner.scan()
+    clock.ahead = 20
+    assert isinstance(scanner.scan()[0].verdict, Partial)
+    clock.ahead = 31
+    assert isinstance(scanner.scan()[0].verdict, Whole)
+
+
+def test_cut_files_and_missing_shards_are_not_whole(tmp_path: Path) -> None:
+    """A file shorter than its header says and an index without its shards keep waiting."""
+    folder = simpletuner(tmp_path / "checkpoint-1")
+    with (folder / LORA).open("r+b") as file:
+        file.truncate((folder / LORA).stat().st_size - 1)
+    sharded = tmp_path / "checkpoint-2"
+    weights(sharded / "transformer" / "diffusion_pytorch_model-00001-of-00002.safetensors", a=4)
+    (sharded / ".guard").write_text("complete\n")
+    seen = look(tmp_path)
+    assert "not whole" in str(seen["checkpoint-1"].verdict)
+    assert "no index" in str(seen["checkpoint-2"].verdict)
+    names = [f"diffusion_pytorch_model-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    index = sharded / "transformer" / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": names[0], "b": names[1]}}))
+    assert "is not there yet" in str(look(tmp_path)["checkpoint-2"].verdict)
+    weights(sharded / "transformer" / names[1], b=4)
+    verdict = look(tmp_path)["checkpoint-2"].verdict
+    assert isinstance(verdict, Whole)
+    assert [file.path for file in verdict.weights.files] == [f"transformer/{n}" for n in names]
+
+
+def test_an_index_cannot_lead_out_of_its_folder(tmp_path: Path) -> None:
+    """A shard's name is a plain file name."""
+    folder = tmp_path / "checkpoint-2" / "unet"
+    folder.mkdir(parents=True)
+    (folder.parent / ".guard").write_text("complete\n")
+    index = folder / "diffusion_pytorch_model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"a": "../../secret.safetensors"}}))
+    assert "not a file beside it" in str(look(tmp_path)["checkpoint-2"].verdict)
+
+
+@pytest.mark.parametrize(
+    ("files", "word"),
+    [
+        (["lycoris_config.json", LORA], "LyCORIS"),
+        (["controlnet/config.json"], "ControlNet"),
+        (["pytorch_model_fsdp_0/x.distcp"], "FSDP"),
+        (["pytorch_model/mp_rank_00.pt", "latest"], "DeepSpeed"),
+        (["pytorch_lora_weights.bin"], "pickle"),
+        (["unet/config.json", "unet/diffusion_pytorch_model.bin"], "pickle"),
+        (["model.safetensors", "random_states_0.pkl"], "accelerate"),
+        (["unet/config.json", "text_encoder/config.json"], "text encoder"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_named(tmp_path: Path, files: list[str], word: str) -> None:
+    """Each unsupported kind is discarded with its name in the reason."""
+    for name in (*files, ".guard"):
+        path = tmp_path / "checkpoint-5" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"")
+    verdict = look(tmp_path)["checkpoint-5"].verdict
+    assert isinstance(verdict, Unusable)
+    assert verdict.kind == "unsupported"
+    assert word in verdict.reason
+
+
+def test_a_lycoris_file_in_disguise_is_told_by_its_metadata(tmp_path: Path) -> None:
+    """LyCORIS and ControlNet adapters carry a LoRA's file name."""
+    folder = simpletuner(tmp_path / "checkpoint-5")
+    save_file({"a": np.ones(2)}, folder / LORA, metadata={"lycoris_config": "{}"})
+    assert "LyCORIS" in str(look(tmp_path)["checkpoint-5"].verdict)
+    weights(folder / LORA, **{"controlnet.lora_A.weight": 2})
+    assert "ControlNet" in str(look(tmp_path)["checkpoint-5"].verdict)
+
+
+def test_ema_weights_are_found_where_the_trainers_put_them(tmp_path: Path) -> None:
+    """Full: <component>_ema/; LoRA: ema/; none: discarded with what to do."""
+    lora = simpletuner(tmp_path / "checkpoint-1")
+    weights(lora / "ema" / LORA, 3.0)
+    trained = full(tmp_path / "checkpoint-2")
+    weights(trained / "unet_ema" / MODEL, 2.0, w=64)
+    (trained / ".guard").write_text("complete\n")
+    simpletuner(tmp_path / "checkpoint-3")
+    seen = look(tmp_path, kind="ema")
+    paths = {
+        name: [file.path for file in sighting.verdict.weights.files]
+        for name, sighting in seen.items()
+        if isinstance(sighting.verdict, Whole)
+    }
+    assert paths == {"checkpoint-1": [f"ema/{LORA}"], "checkpoint-2": [f"unet_ema/{MODEL}"]}
+    assert "no EMA weights" in str(seen["checkpoint-3"].verdict)
+
+
+def test_a_pipeline_folder_is_a_checkpoint_if_its_name_has_a_step(tmp_path: Path) -> None:
+    """The last number in the name is the step; folders without an index are none of ours."""
+    for name in ("epoch3-gs01500", "checkpoint-7", "pipeline", "notes-12"):
+        full(tmp_path / name)
+    for name in ("epoch3-gs01500", "checkpoint-7", "pipeline"):
+        (tmp_path / name / "model_index.json").write_text("{}")
+    clock = Clock()
+    clock.ahead = 3600
+    seen = look(tmp_path, clock)
+    assert {name: sighting.step for name, sighting in seen.items()} == {
+        "epoch3-gs01500": 1500,
+        "checkpoint-7": 7,
+    }
+    assert all(
+        isinstance(sighting.verdict, Whole) and sighting.verdict.weights.kind == "pipeline"
+        for sighting in seen.values()
+    )
+
+
+def test_the_digest_follows_the_content_not_the_times(tmp_path: Path) -> None:
+    """Touched weights are the same weights; other weights at the same step are others."""
+    folder = simpletuner(tmp_path / "checkpoint-1")
+    before = look(tmp_path)["checkpoint-1"].verdict
+    os.utime(folder / LORA, ns=(1, 1))
+    touched = look(tmp_path)["checkpoint-1"].verdict
+    weights(folder / LORA, 2.0)
+    other = look(tmp_path)["checkpoint-1"].verdict
+    assert isinstance(before, Whole)
+    assert isinstance(touched, Whole)
+    assert isinstance(other, Whole)
+    assert before.digest == touched.digest != other.digest
+
+
+def test_large_files_are_sampled_over_their_whole_length(tmp_path: Path) -> None:
+    """A change of every tensor of a file above 4 MiB changes the digest, head to tail."""
+    path = tmp_path / "big.safetensors"
+    weights(path, 1.0, w=3_000_000)
+    before = content_digest(tmp_path, stat(tmp_path, [path]))
+    with path.open("r+b") as file:
+        file.seek(-4, os.SEEK_END)
+        file.write(b"\1\2\3\4")
+    assert content_digest(tmp_path, stat(tmp_path, [path])) != before
+
+
+def test_an_abandoned_checkpoint_is_told_once_a_newer_one_is_whole(tmp_path: Path) -> None:
+    """A partial one below a whole one that nobody touches any more is given up with the reason."""
+    simpletuner(tmp_path / "checkpoint-1", guard=False)
+    simpletuner(tmp_path / "checkpoint-2")
+    assert isinstance(look(tmp_path)["checkpoint-1"].verdict, Partial)
+    clock = Clock()
+    clock.ahead = 3600
+    verdict = look(tmp_path, clock)["checkpoint-1"].verdict
+    assert isinstance(verdict, Unusable)
+    assert verdict.kind == "abandoned"
+    assert "checkpoint 2 is" in verdict.reason
+
+
+AS_NOBODY = """
+    import os, sys
+    from pathlib import Path
+    from clipwatch.layouts import Scanner
+    os.setgid(65534); os.setuid(65534)
+    for sighting in Scanner(Path(sys.argv[1]), weights="live", settle_seconds=1).scan():
+        print(sighting.verdict)
+"""
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_a_file_of_another_user_is_unreadable_with_the_remedy(tmp_path: Path) -> None:
+    """safetensors 0.8 writes mode 0600: the reason names the owner to run as."""
+    output = Path("/tmp") / f"clipwatch-test-{tmp_path.name}-{os.getpid()}"  # noqa: S108 - reachable for nobody
+    try:
+        folder = simpletuner(output / "checkpoint-1")
+        output.chmod(0o755)
+        (folder / LORA).chmod(0o600)
+        code = "\n".join(line.strip() for line in AS_NOBODY.splitlines())
+        code = code.replace("print(", "    print(")
+        told = subprocess.run(
+            [sys.executable, "-c", code, str(output)], capture_output=True, text=True, check=False
+        )
+        assert "unreadable" in told.stdout, told.stderr
+        assert "mode 0600, owner root): run clipwatch as root" in told.stdout
+    finally:
+        shutil.rmtree(output)
+
+
+def test_a_missing_output_directory_is_told_from_an_empty_one(tmp_path: Path) -> None:
+    """The supervisor waits for a directory that does not exist yet."""
+    assert look(tmp_path) == {}
+    with pytest.raises(FileNotFoundError):
+        look(tmp_path / "later")
+
+
+def test_a_symlinked_output_directory_is_followed(tmp_path: Path) -> None:
+    """The root may be a symlink."""
+    simpletuner(tmp_path / "real" / "checkpoint-1")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    assert isinstance(look(tmp_path / "link")["checkpoint-1"].verdict, Whole)
+
+
+def test_one_checkpoint_can_be_looked_at_without_waiting(tmp_path: Path) -> None:
+    """`clipwatch score` takes a folder as it is, also one without a step in its name."""
+    assert isinstance(look_once(full(tmp_path / "checkpoint-9"), "live").verdict, Whole)
+    assert look_once(full(tmp_path / "mine"), "live").step == 0
+
+
+@given(st.text(max_size=40))
+def test_no_name_upsets_the_reading_of_steps(name: str) -> None:
+    """Any folder name gives a step or none, never an error."""
+    step = step_of(name)
+    assert step is None or step >= 0
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("checkpoint-500", 500),
+        ("checkpoint-500-rolling", 500),
+        ("checkpoint-500-tmp", None),
+        ("checkpoint-", None),
+        ("checkpoint-best", None),
+        ("temporary-500", None),
+        ("checkpoint-٣", None),
+    ],
+)
+def test_steps_are_read_from_names(name: str, step: int | None) -> None:
+    """Names that a trainer uses for unfinished or unnumbered folders have no step."""
+    assert step_of(name) == step
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_upset_the_reading_of_headers(data: bytes) -> None:
+    """Whatever stands in a file, the header is read or the file is not whole."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "x.safetensors"
+        path.write_bytes(data)
+        try:
+            header = read_header(path)
+        except NotWhole:
+            return
+        assert isinstance(header.tensors, frozenset)
