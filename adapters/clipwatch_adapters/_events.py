@@ -1,0 +1,172 @@
+"""Event files as TensorBoard reads them: checked records, and one file at a time in a run folder.
+
+A record is its payload's length (u64), the masked CRC-32C of those 8 bytes (u32), the payload, and
+the masked CRC-32C of the payload (u32), all little-endian: TensorFlow's TFRecord.
+
+TensorBoard hides points that come late or twice, loses the rest of a file whose end was torn and
+then written to again, and does not notice a file replaced under its name. So a file is only ever
+appended to while it is whole; anything else becomes a new generation under a new name.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Words = NDArray[np.uint32]
+
+PREFIX = "events.out.tfevents.clipwatch."
+"""Our files' names are this and a number; they sort after a stock writer's, which hold a time."""
+UNFINISHED = "clipwatch.unfinished"
+"""A generation being written; TensorBoard opens only names with "tfevents" in them."""
+
+_HEADER = struct.Struct("<QI")
+_FOOTER = struct.Struct("<I")
+OVERHEAD = _HEADER.size + _FOOTER.size
+"""Bytes of a record beside its payload."""
+
+
+def frame(payload: bytes) -> bytes:
+    """Return the payload as one record."""
+    length = len(payload)
+    header = _HEADER.pack(length, _masked_crc(length.to_bytes(8, "little")))
+    return header + payload + _FOOTER.pack(_masked_crc(payload))
+
+
+def records(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, payload) of each record up to the first that is torn or damaged."""
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        offset = 0
+        while len(header := file.read(_HEADER.size)) == _HEADER.size:
+            length, check = _HEADER.unpack(header)
+            if check != _masked_crc(header[:8]) or offset + length + OVERHEAD > size:
+                return
+            payload = file.read(length)
+            if file.read(_FOOTER.size) != _FOOTER.pack(_masked_crc(payload)):
+                return
+            yield offset, payload
+            offset += length + OVERHEAD
+
+
+def newest(folder: Path) -> Path | None:
+    """Return our file in the folder that counts, if there is one."""
+    return max(_ours(folder), default=None)
+
+
+def append(path: Path, frames: Iterable[bytes]) -> None:
+    """Write records to the end of a whole file; on return they are on disk."""
+    with path.open("ab", buffering=0) as file:
+        for record in frames:
+            _write(file.fileno(), record)
+        os.fsync(file.fileno())
+
+
+def replace(folder: Path, frames: Iterable[bytes]) -> None:
+    """Write a new generation and remove the one before; readers see either, whole.
+
+    `frames` may read the file that is replaced.
+    """
+    old = newest(folder)
+    number = 1 if old is None else int(old.name.removeprefix(PREFIX)) + 1
+    unfinished = folder / UNFINISHED
+    try:
+        with unfinished.open("wb", buffering=0) as file:
+            for record in frames:
+                _write(file.fileno(), record)
+            os.fsync(file.fileno())
+        unfinished.rename(folder / f"{PREFIX}{number:010d}")
+    except BaseException:
+        with suppress(OSError):
+            unfinished.unlink()  # on a full disk this is the room that others wait for
+        raise
+    _sync(folder)
+    tidy(folder)
+
+
+def tidy(folder: Path) -> None:
+    """Remove what a killed `replace` left: an unfinished generation, or outdated ones."""
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    for path in sorted(_ours(folder))[:-1]:
+        path.unlink()
+
+
+def crc32c(data: bytes) -> int:
+    """Return the CRC-32C (Castagnoli) of at least 4 bytes.
+
+    The data is cut into lanes that are divided side by side, and the remainders are then joined in
+    pairs: some ten times faster than byte by byte in Python, which matters for megabytes of images.
+    """
+    table = _table()
+    lanes = 1 << max(0, min(10, len(data).bit_length() - 6))
+    rows = -(-len(data) // (2 * lanes))
+    padded = np.zeros(2 * lanes * rows, np.uint8)  # zeros in front leave a remainder unchanged
+    own = padded[len(padded) - len(data) :]
+    own[:] = np.frombuffer(data, np.uint8)
+    own[:4] ^= 0xFF  # the CRC's initial value
+    words = padded.view("<u2").reshape(lanes, rows).T.astype(np.uint32)
+    crcs = np.zeros(lanes, np.uint32)
+    # What each bit of a remainder becomes when a lane's length of data follows it.
+    shift = np.uint32(1) << np.arange(32, dtype=np.uint32)
+    for row in words:
+        crcs = table[(crcs ^ row) & 0xFFFF] ^ (crcs >> 16)
+        shift = table[shift & 0xFFFF] ^ (shift >> 16)
+    while len(crcs) > 1:
+        crcs = _followed(crcs[0::2], shift) ^ crcs[1::2]
+        shift = _followed(shift, shift)
+    return int(crcs[0]) ^ 0xFFFFFFFF
+
+
+def _followed(crcs: Words, shift: Words) -> Words:
+    """Move remainders past the length of data that `shift` stands for."""
+    moved = np.zeros_like(crcs)
+    for bit in range(32):
+        moved ^= (crcs >> bit & 1) * shift[bit]
+    return moved
+
+
+@cache
+def _table() -> Words:
+    """Return the remainder of each 16-bit word."""
+    one, polynomial = np.uint32(1), np.uint32(0x82F63B78)
+    table = np.arange(1 << 16, dtype=np.uint32)
+    for _ in range(16):
+        table = table >> one ^ (table & one) * polynomial
+    return table
+
+
+def _masked_crc(data: bytes) -> int:
+    """Return the CRC as TFRecord stores it: rotated and offset, so that CRCs of CRCs stay sound."""
+    crc = crc32c(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _ours(folder: Path) -> list[Path]:
+    name = re.compile(re.escape(PREFIX) + "[0-9]{10}")
+    try:
+        return [path for path in folder.iterdir() if name.fullmatch(path.name)]
+    except FileNotFoundError:
+        return []
+
+
+def _write(fd: int, data: bytes) -> None:
+    """Write all of it; the kernel may take less at once, as when a disk fills up."""
+    while data:
+        data = data[os.write(fd, data) :]
+
+
+def _sync(folder: Path) -> None:
+    """Make a rename in the folder survive a loss of power."""
+    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)

@@ -1,0 +1,55 @@
+"""Images for trackers: which of an evaluation's are shown, and how small."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from clipwatch.events import ImageScore
+from clipwatch.protocol import EvaluationProtocol
+
+QUALITY = 88
+"""Of the JPEGs: about 50 kB at 512 pixels."""
+
+
+def showcase(
+    protocol: EvaluationProtocol, scores: Iterable[ImageScore], limit: int = 8
+) -> tuple[ImageScore, ...]:
+    """Pick the images to show: the first image of up to `limit` prompts, in the protocol's order.
+
+    The prompts depend on the protocol alone, so every checkpoint shows the same ones. They take
+    turns by category: each gives its first prompt before any gives its second. A chosen prompt
+    whose image was not kept is left out, not replaced.
+    """
+    taken: Counter[str] = Counter()
+    turns: list[tuple[int, int]] = []
+    for place, prompt in enumerate(protocol.prompts):
+        turns.append((taken[prompt.category], place))
+        taken[prompt.category] += 1
+    first = {score.prompt_id: score for score in scores if score.index == 0 and score.image}
+    chosen = [protocol.prompts[place].id for place in sorted(p for _, p in sorted(turns)[:limit])]
+    return tuple(first[prompt_id] for prompt_id in chosen if prompt_id in first)
+
+
+def jpeg(path: Path, max_side: int = 512) -> tuple[bytes, int, int]:
+    """Re-encode an image file as a JPEG that fits a square of `max_side` pixels.
+
+    Returns:
+        (bytes, width, height); the same file always gives the same bytes.
+
+    Raises:
+        OSError: The file is gone, unreadable or no image.
+    """
+    try:
+        with Image.open(path) as source:
+            image = source.convert("RGB")
+    except (SyntaxError, ValueError) as error:  # what Pillow says of some broken files
+        raise OSError(f"{path} is not an image that can be read: {error}") from error
+    image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    encoded = BytesIO()
+    image.save(encoded, "JPEG", quality=QUALITY)
+    return encoded.getvalue(), image.width, image.height

@@ -1,0 +1,31 @@
+"""A tracker that lives in memory: the contract at its simplest, and what tests publish to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clipwatch.statistics import Summary
+from clipwatch.trackers import Series, Target
+
+
+class MemoryTracker:
+    """Keep published results in `rows`: series name → seq → (step, summary)."""
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self.rows: dict[str, dict[int, tuple[int, Summary]]] = {}
+
+    def published(self, series: Series) -> frozenset[int]:
+        """Return what is in `rows`."""
+        return frozenset(self.rows.get(series.name, {}))
+
+    def publish(self, series: Series, missing: Sequence[int]) -> None:
+        """Write into `rows`."""
+        rows = self.rows.setdefault(series.name, {})
+        for seq in missing:
+            result = series.results[seq]
+            rows[seq] = (result.step, result.clip)
+
+    def where(self, series: Series) -> str:
+        """Return an address that only says what it is."""
+        return f"memory:{series.run}/{series.name}"

@@ -1,0 +1,206 @@
+"""TensorBoard: a child run beside the trainer's own, so that both curves share one chart."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from clipwatch.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.trackers import Result, Series, Target
+from clipwatch_adapters import _events
+from clipwatch_adapters._records import Receipt, head, receipt, record
+
+_MENDABLE = frozenset(
+    {
+        errno.EACCES,
+        errno.EPERM,
+        errno.EROFS,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EEXIST,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+    }
+)
+
+
+class _Held(msgspec.Struct, frozen=True):
+    """A result found in our file: where its record lies, in bytes."""
+
+    receipt: Receipt
+    offset: int
+    size: int
+
+
+class TensorBoardTracker:
+    """Write each series as a run of its own; one result is one record, hence shown whole or not.
+
+    A file holds one record a step in the order of steps. A result that comes late, or again for a
+    step, becomes a new file with the whole history, which then takes the old one's place.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._earlier = target.where
+
+    def published(self, series: Series) -> frozenset[int]:
+        """Read our file back and remove what a killed publication left beside it.
+
+        A result counts as published when its step shows it or a later one.
+        """
+        with _plain_errors(folder := self._folder(series)):
+            _events.tidy(folder)
+            held, _ = _read(_events.newest(folder), series, folder)
+        shown = _standing(series, held)
+        return frozenset(
+            result.seq
+            for result in series.results
+            if result.step in shown and shown[result.step][0] >= result.seq
+        )
+
+    def publish(self, series: Series, missing: Sequence[int]) -> None:
+        """Append the missing results when they come last, else write the whole history anew."""
+        with _plain_errors(folder := self._folder(series)):
+            folder.mkdir(parents=folder.is_relative_to(self._target.state_dir), exist_ok=True)
+            self._earlier = str(folder)
+            _events.tidy(folder)
+            path = _events.newest(folder)
+            held, whole = _read(path, series, folder)
+            shown = _standing(series, held)
+            fresh: dict[int, Result] = {}
+            for result in (series.results[seq] for seq in sorted(missing)):
+                if result.step not in shown or shown[result.step][0] < result.seq:
+                    fresh[result.step] = result
+            if not fresh:
+                return
+            steps = [each.receipt.step for each in held]
+            if path and whole and steps and steps == sorted(shown) and min(fresh) > steps[-1]:
+                _events.append(path, (record(series, fresh[step]) for step in sorted(fresh)))
+            else:
+                kept = {step: each for step, (_, each) in shown.items()}
+                _events.replace(folder, _history(series, path, kept, fresh))
+
+    def where(self, series: Series) -> str:
+        """Return the run's folder, which may not exist yet."""
+        return str(self._folder(series))
+
+    def _folder(self, series: Series) -> Path:
+        """Return where the series goes: where it was, in the trainer's run, or our own room."""
+        homes = [Path(self._earlier).parent] if self._earlier else []
+        with _plain_errors(self._target.logging_dir):
+            homes += filter(None, [_trainer_run(self._target)])
+            for home in homes:
+                if _writable(home, home / series.name):
+                    return home / series.name
+        return self._target.state_dir / self._target.project / series.name
+
+
+def logdir_hint(target: Target, where: str) -> str:
+    """Return the command that shows the trainer's curves and ours in the same charts."""
+    if Path(where).is_relative_to(target.logging_dir):
+        return f"tensorboard --logdir {shlex.quote(str(target.logging_dir))}"
+    both = f"trainer:{target.logging_dir},clipwatch:{Path(where).parent}"
+    return f"tensorboard --logdir_spec {shlex.quote(both)}"
+
+
+def _trainer_run(target: Target) -> Path | None:
+    """Find the trainer's run: the project's folder, else the only one with the trainer's events.
+
+    accelerate writes to logging_dir/project, other trainers into logging_dir or a folder of their
+    own below it. Several such folders tell nothing, so none is taken.
+    """
+    logs = target.logging_dir
+    try:
+        if (logs / target.project).is_dir():
+            return logs / target.project
+        if _has_events(logs):
+            return logs
+        found = [path for path in logs.iterdir() if path.is_dir() and _has_events(path)]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    return found[0] if len(found) == 1 else None
+
+
+def _has_events(folder: Path) -> bool:
+    """Tell whether a stock writer's event file is in the folder."""
+    return any(
+        "tfevents" in name and not name.startswith(_events.PREFIX) for name in os.listdir(folder)
+    )
+
+
+def _writable(home: Path, folder: Path) -> bool:
+    """Tell whether `folder` can be written, or made below `home`.
+
+    What may pass, like a stale handle, is raised: it must not move a curve elsewhere.
+    """
+    try:
+        return home.is_dir() and os.access(folder if folder.is_dir() else home, os.W_OK | os.X_OK)
+    except PermissionError:
+        return False
+
+
+@contextmanager
+def _plain_errors(folder: Path) -> Iterator[None]:
+    """Turn what the file system says into what can be done about it."""
+    try:
+        yield
+    except OSError as error:
+        what = f"TensorBoard: {error.filename or folder}: {error.strerror or error}"
+        if error.errno in _MENDABLE:
+            raise TrackerRefused(f"{what}; clipwatch must be able to write there") from error
+        raise TrackerUnavailable(f"{what}; it will be tried again") from error
+
+
+def _read(path: Path | None, series: Series, folder: Path) -> tuple[list[_Held], bool]:
+    """Return the results in our file in its order, and whether the file is whole."""
+    held: list[_Held] = []
+    end = 0
+    if path is None:
+        return held, False
+    for offset, payload in _events.records(path):
+        end = offset + len(payload) + _events.OVERHEAD
+        if found := receipt(payload):
+            held.append(_Held(found, offset, end - offset))
+    others = {each.receipt.run for each in held} - {series.run}
+    if others:
+        raise TrackerRefused(
+            f"TensorBoard: {folder} holds the scores of another run, {min(others)}: remove that "
+            "folder, or give each training its own tracker_project_name"
+        )
+    return held, end == path.stat().st_size
+
+
+def _standing(series: Series, held: Sequence[_Held]) -> dict[int, tuple[int, _Held]]:
+    """Return step → (seq, record) of what may stay.
+
+    Points of an earlier log stay under the same protocol, with seq -1, until a result takes their
+    step: their checkpoints may be gone. Under another protocol they are not comparable and go.
+    """
+    standing: dict[int, tuple[int, _Held]] = {}
+    known = {result.evaluation: result.seq for result in series.results}
+    for each in held:
+        if each.receipt.protocol == series.protocol.digest:
+            step, seq = each.receipt.step, known.get(each.receipt.evaluation, -1)
+            if step not in standing or standing[step][0] <= seq:
+                standing[step] = (seq, each)
+    return standing
+
+
+def _history(
+    series: Series, path: Path | None, kept: dict[int, _Held], fresh: dict[int, Result]
+) -> Iterator[bytes]:
+    """Yield the records of a whole file; kept ones byte by byte, as their images may be gone."""
+    yield from head(series)
+    for step in sorted(kept | fresh):
+        if step in fresh:
+            yield record(series, fresh[step])
+        elif path is not None:
+            with path.open("rb") as file:
+                file.seek(kept[step].offset)
+                yield file.read(kept[step].size)

@@ -1,0 +1,174 @@
+"""Where the TensorBoard adapter goes, and what it says when the file system says no."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clipwatch.errors import TrackerRefused
+from clipwatch.trackers import Target
+from clipwatch_adapters import _events
+from clipwatch_adapters.tensorboard import TensorBoardTracker
+from tracker_world import make_series, make_target
+
+
+@pytest.fixture
+def target(tmp_path: Path) -> Target:
+    """Return a target whose trainer run exists."""
+    target = make_target(tmp_path)
+    (target.logging_dir / target.project).mkdir(parents=True)
+    return target
+
+
+@pytest.mark.parametrize(
+    ("events", "home"),
+    [
+        ([], "state"),
+        (["logs/events.out.tfevents.1.host"], "logs"),
+        (["logs/events.out.tfevents.1.host", "logs/1700.5/events.out.tfevents.1.host"], "logs"),
+        (["logs/other/events.out.tfevents.1.host"], "logs/other"),
+        (["logs/a/events.out.tfevents.1.h", "logs/b/events.out.tfevents.1.h"], "state"),
+        (["logs/a/events.out.tfevents.1.h", "logs/project/notes.txt"], "logs/project"),
+        (["logs/a/notes.txt"], "state"),
+        ([f"logs/a/{_events.PREFIX}0000000001"], "state"),
+        (["logs"], "state"),
+    ],
+)
+def test_the_trainers_run_is_found(tmp_path: Path, events: list[str], home: str) -> None:
+    """The run is the project's folder, else the only one with a trainer's events, else ours."""
+    target = make_target(tmp_path)
+    for name in events:
+        (target.output_dir / name).parent.mkdir(parents=True, exist_ok=True)
+        (target.output_dir / name).touch()
+    before = sorted(target.output_dir.rglob("*"))
+    series = make_series(tmp_path, [100])
+    homes = {"state": target.state_dir / target.project}
+    tracker = TensorBoardTracker(target)
+    assert tracker.where(series) == str(homes.get(home, target.output_dir / home) / "clipwatch")
+    assert sorted(target.output_dir.rglob("*")) == before
+    tracker.publish(series, [0])
+    assert tracker.published(series) == {0}
+
+
+def test_a_curve_stays_where_it_began(tmp_path: Path) -> None:
+    """A trainer's run that appears later does not split the curve, now or after a restart."""
+    target = make_target(tmp_path)
+    series = make_series(tmp_path, [100, 200])
+    tracker = TensorBoardTracker(target)
+    tracker.publish(series, [0])
+    where = tracker.where(series)
+    assert where.startswith(str(target.state_dir))
+    (target.logging_dir / target.project).mkdir(parents=True)
+    assert tracker.where(series) == where
+    again = TensorBoardTracker(replace(target, where=where))
+    assert again.published(series) == {0}
+    assert again.where(replace(series, name="clipwatch-2")) == str(
+        Path(where).parent / "clipwatch-2"
+    )
+    shutil.rmtree(target.state_dir)
+    assert again.where(series) == str(target.logging_dir / target.project / "clipwatch")
+
+
+def unprivileged(script: str, *arguments: Path) -> str:
+    """Run Python code for which folder permissions hold, also when the tests run as root."""
+    drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    done = subprocess.run(
+        [*drop, *command] if os.geteuid() == 0 else command,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+PUBLISH = """
+import sys
+from pathlib import Path
+from clipwatch.errors import ClipwatchError
+from clipwatch_adapters.tensorboard import TensorBoardTracker
+from tracker_world import make_series, make_target
+folder = Path(sys.argv[1])
+series = make_series(folder, [100, 200], images=False)
+tracker = TensorBoardTracker(make_target(folder))
+try:
+    tracker.publish(series, [0, 1])
+    print(tracker.where(series))
+except ClipwatchError as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize("mode", [0o555, 0o000])
+def test_a_closed_trainer_run_is_left_for_our_own_room(
+    target: Target, tmp_path: Path, mode: int
+) -> None:
+    """Where the trainer's run cannot be written or read, the curve goes to the state folder."""
+    run = target.logging_dir / target.project
+    run.chmod(mode)
+    try:
+        where = unprivileged(PUBLISH, tmp_path)
+    finally:
+        run.chmod(0o755)
+    assert where == str(target.state_dir / target.project / "clipwatch")
+    assert list(run.iterdir()) == []
+
+
+def test_no_room_at_all_is_refused(tmp_path: Path) -> None:
+    """Without any folder to write, one line names the folder and what it lacks."""
+    (tmp_path / "state").mkdir(mode=0o555)
+    said = unprivileged(PUBLISH, tmp_path)
+    assert said.startswith(f"TrackerRefused TensorBoard: {tmp_path}/state/tracker")
+    assert "Permission denied" in said
+    assert "\n" not in said
+
+
+def test_a_file_in_the_folders_place_is_refused(target: Target, tmp_path: Path) -> None:
+    """A plain file called like our folder is named, and kept."""
+    file = target.logging_dir / target.project / "clipwatch"
+    file.write_text("mine")
+    series = make_series(tmp_path, [100])
+    with pytest.raises(TrackerRefused, match="clipwatch"):
+        TensorBoardTracker(target).publish(series, [0])
+    with pytest.raises(TrackerRefused, match="clipwatch"):
+        TensorBoardTracker(target).published(series)
+    assert file.read_text() == "mine"
+
+
+def test_a_disk_that_fills_up_amid_a_record_is_survived(target: Target, tmp_path: Path) -> None:
+    """A half-written record is not counted, and the next publication is whole again."""
+    series = make_series(tmp_path, [100, 200], images=False)
+    tracker = TensorBoardTracker(target)
+    tracker.publish(series, [0])
+    (file,) = Path(TensorBoardTracker(target).where(series)).iterdir()
+    limit = file.stat().st_size + 50
+    full = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit},) * 2)\n"
+    assert unprivileged(full + PUBLISH, tmp_path).startswith("TrackerUnavailable")
+    assert file.stat().st_size == limit
+    assert tracker.published(series) == {0}
+    tracker.publish(series, [1])
+    assert tracker.published(series) == {0, 1}
+
+
+def test_another_runs_folder_is_refused(target: Target, tmp_path: Path) -> None:
+    """Two trainings that share a logging folder and a project never mix in one curve."""
+    series = make_series(tmp_path, [100, 200])
+    TensorBoardTracker(target).publish(series, [0])
+    (file,) = Path(TensorBoardTracker(target).where(series)).iterdir()
+    before = file.read_bytes()
+    other = replace(series, run="another")
+    with pytest.raises(TrackerRefused, match="another run, run: remove"):
+        TensorBoardTracker(target).published(other)
+    with pytest.raises(TrackerRefused, match="tracker_project_name"):
+        TensorBoardTracker(target).publish(other, [1])
+    assert file.read_bytes() == before

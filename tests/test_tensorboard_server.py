@@ -1,0 +1,281 @@
+"""The TensorBoard adapter as TensorBoard's real server shows it, with each of its two readers."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import json
+import re
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from html import unescape
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
+
+import pytest
+from PIL import Image
+from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+from clipwatch.protocol import Prompt
+from clipwatch.trackers import Series, Target
+from clipwatch_adapters.tensorboard import TensorBoardTracker, logdir_hint
+from tracker_world import PROMPTS, make_protocol, make_series, make_target
+
+PATIENCE = 60
+"""Seconds until a server must have answered."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A TensorBoard that listens on the loopback interface."""
+
+    port: int
+    logdir: Path
+
+    def fetch(self, path: str, **query: str) -> tuple[str, bytes]:
+        """Return content type and body of an answer; ("", b"") for one that is no success."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        try:
+            connection.request("GET", f"/data/{path}?{urlencode(query)}")
+            answer = connection.getresponse()
+            body = answer.read()
+            return (answer.headers["Content-Type"], body) if answer.status == 200 else ("", b"")
+        finally:
+            connection.close()
+
+    def get(self, path: str, **query: str) -> Any:
+        """Return an answer's JSON, None for one that is no success."""
+        kind, body = self.fetch(path, **query)
+        return json.loads(body) if kind else None
+
+    def points(self, run: str, tag: str) -> list[tuple[int, float]]:
+        """Return (step, value) of a scalar in the order of the chart's line."""
+        answer = self.get("plugin/scalars/scalars", run=run, tag=tag) or []
+        return [(step, round(value, 4)) for _, step, value in answer]
+
+
+@contextmanager
+def tensorboard(logdir: Path, arguments: Sequence[str], folder: Path) -> Iterator[Server]:
+    """Run a server on a free port until the block ends."""
+    said = folder / "tensorboard.txt"
+    command = [sys.executable, "-m", "tensorboard.main", *arguments]
+    command += ["--host", "127.0.0.1", "--port", "0", "--reload_interval", "1"]
+    with said.open("w") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=out, env={"TMPDIR": str(folder)})
+    try:
+        until(lambda: "http://" in said.read_text() or server.poll() is not None, expected=True)
+        found = re.search(r"http://127\.0\.0\.1:(\d+)/", said.read_text())
+        assert found, said.read_text()
+        yield Server(int(found[1]), logdir)
+    finally:
+        server.terminate()
+        server.wait(PATIENCE)
+
+
+def until(ask: Callable[[], Any], expected: Any) -> None:
+    """Ask again until the answer is the expected one, or fail with the last answer."""
+    end = time.monotonic() + PATIENCE
+    while (answer := ask()) != expected and time.monotonic() < end:
+        time.sleep(0.1)
+    assert answer == expected
+
+
+@pytest.fixture(scope="module")
+def rust(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a server with the default reader, the data server."""
+    if find_spec("tensorboard_data_server") is None:
+        pytest.skip("tensorboard-data-server has no wheel for this platform")
+    logdir = tmp_path_factory.mktemp("logs")
+    arguments = ["--logdir", str(logdir), "--load_fast=true"]
+    with tensorboard(logdir, arguments, tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """Return a server with the reader of notebooks and other platforms."""
+    logdir = tmp_path_factory.mktemp("logs")
+    arguments = ["--logdir", str(logdir), "--load_fast=false"]
+    with tensorboard(logdir, arguments, tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(params=["rust", "python"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Return each of the two servers."""
+    server: Server = request.getfixturevalue(request.param)
+    return server
+
+
+def target_below(logdir: Path, tmp_path: Path, project: str) -> Target:
+    """Return a target whose trainer run is `logdir`/`project`, which is made."""
+    (logdir / project).mkdir(parents=True)
+    return replace(make_target(tmp_path, project=project), logging_dir=logdir)
+
+
+def publish_each(target: Target, series: Series) -> None:
+    """Publish the results one by one, each by a tracker that was just started."""
+    for result in series.results:
+        TensorBoardTracker(target).publish(series, [result.seq])
+
+
+def write_scalar(writer: EventFileWriter, step: int, value: float) -> None:
+    """Log clip/mean as a trainer does."""
+    summary = Summary(value=[Summary.Value(tag="clip/mean", simple_value=value)])
+    writer.add_event(Event(wall_time=1.7e9 + step, step=step, summary=summary))
+    writer.flush()
+
+
+def test_points_are_shown_in_order(server: Server, tmp_path: Path) -> None:
+    """Each of the five scalars has one point a step, with the evaluation's time and value."""
+    target = target_below(server.logdir, tmp_path, "ordered")
+    series = make_series(tmp_path, [100, 200, 300])
+    publish_each(target, series)
+    run = "ordered/clipwatch"
+    for name in ("mean", "min", "max", "std"):
+        expected = [
+            (result.step, round(getattr(result.clip, name), 4)) for result in series.results
+        ]
+        until(lambda name=name: server.points(run, f"clip/{name}"), expected)  # type: ignore[misc]
+    assert server.points(run, "clip/images") == [(100, 4), (200, 4), (300, 4)]
+    walls = [wall for wall, _, _ in server.get("plugin/scalars/scalars", run=run, tag="clip/mean")]
+    assert walls == [result.finished.timestamp() for result in series.results]
+    tags = set(server.get("plugin/scalars/tags")[run])
+    assert tags == {"clip/mean", "clip/min", "clip/max", "clip/std", "clip/images"}
+
+
+def test_late_and_repeated_steps_are_put_in_place(server: Server, tmp_path: Path) -> None:
+    """A step that comes late or again is one point at its place, and hides no other."""
+    target = target_below(tmp_path / "unseen", tmp_path, "late")
+    series = make_series(tmp_path, [100, 200, 400, 300, 200])
+    publish_each(target, series)
+    (target.logging_dir / "late").rename(server.logdir / "late")
+    mean = [result.clip.mean for result in series.results]
+    expected = [(100, mean[0]), (200, mean[4]), (300, mean[3]), (400, mean[2])]
+    until(
+        lambda: server.points("late/clipwatch", "clip/mean"),
+        [(step, round(value, 4)) for step, value in expected],
+    )
+
+
+def test_an_open_chart_follows_late_steps(rust: Server, tmp_path: Path) -> None:
+    """The default reader shows the new generation without a restart, then appended points."""
+    target = target_below(rust.logdir, tmp_path, "live")
+    series = make_series(tmp_path, [100, 300, 200, 300, 400])
+    tracker = TensorBoardTracker(target)
+    for seq, steps in enumerate([[100], [100, 300], [100, 200, 300], [100, 200, 300], None]):
+        tracker.publish(series, [seq])
+        last = {result.step: round(result.clip.mean, 4) for result in series.results[: seq + 1]}
+        expected = [(step, last[step]) for step in steps or [100, 200, 300, 400]]
+        until(lambda: rust.points("live/clipwatch", "clip/mean"), expected)
+
+
+def test_the_trainers_curve_goes_on(server: Server, tmp_path: Path) -> None:
+    """Both write, both are shown under one tag, and the trainer's files hold what it wrote."""
+    target = target_below(server.logdir, tmp_path, "both")
+    trainer_run = server.logdir / "both"
+    writer = EventFileWriter(str(trainer_run))
+    series = make_series(tmp_path, [100, 300, 200])
+    for seq, step in enumerate([101, 201, 301]):
+        write_scalar(writer, step, 0.5)
+        (file,) = trainer_run.glob("events*")
+        before = file.read_bytes()
+        TensorBoardTracker(target).publish(series, [seq])
+        assert file.read_bytes() == before
+        until(lambda: len(server.points("both", "clip/mean")), seq + 1)
+    writer.close()
+    assert server.points("both", "clip/mean") == [(101, 0.5), (201, 0.5), (301, 0.5)]
+    assert sorted(path.name for path in trainer_run.iterdir()) == ["clipwatch", file.name]
+    until(lambda: bool(server.points("both/clipwatch", "clip/mean")), expected=True)
+
+
+def test_images_are_shown_with_their_prompts(server: Server, tmp_path: Path) -> None:
+    """Each chosen prompt is a tag, described by its text, with a JPEG a step."""
+    target = target_below(server.logdir, tmp_path, "images")
+    hostile = Prompt("odd|id", "<b>no\0</b>\n# [x](y) *z* _é_ `|`", "odd")
+    series = make_series(tmp_path, [100, 200], protocol=make_protocol((*PROMPTS, hostile)))
+    publish_each(target, series)
+    run = "images/clipwatch"
+    tags = {f"clip/image/{prompt.id}" for prompt in (*PROMPTS, hostile)}
+    until(lambda: set(server.get("plugin/images/tags").get(run, {})), tags)
+    tag = "clip/image/odd|id"
+
+    def images() -> Any:
+        return server.get("plugin/images/images", run=run, tag=tag, sample="0")
+
+    until(lambda: [image["step"] for image in images()], [100, 200])
+    described = server.get("plugin/images/tags")[run][tag]["description"]
+    assert unescape(described) == "<p><b>no </b> # [x](y) *z* _é_ `|`</p>"
+    assert "<b>" not in described
+    query = dict(parse_qsl(images()[0]["query"]))
+    kind, body = server.fetch("plugin/images/individualImage", **query)
+    assert kind == "image/jpeg"
+    with Image.open(io.BytesIO(body)) as image:
+        assert image.size == (64, 48)
+
+
+def test_each_prompts_score_is_tabled(server: Server, tmp_path: Path) -> None:
+    """The table shows prompts literally, with category and mean score, up to a bound it tells."""
+    target = target_below(server.logdir, tmp_path, "table")
+    prompts = [Prompt(f"p{n}", f"a | b <i>{n}</i>", "odd") for n in range(503)]
+    protocol = make_protocol(prompts, images_per_prompt=2)
+    series = make_series(tmp_path, [100], protocol=protocol, images=False)
+    publish_each(target, series)
+    run = "table/clipwatch"
+
+    def text() -> str:
+        answer = server.get("plugin/text/text", run=run, tag="clip/prompts")
+        return str(answer[0]["text"]) if answer else ""
+
+    until(lambda: "more prompts" in text(), expected=True)
+    cells = [unescape(cell) for cell in re.findall(r"<td[^>]*>(.*?)</td>", text())]
+    scores = [score.score for score in series.scores("clipwatch-0")]
+    assert cells[:3] == ["a | b <i>0</i>", "odd", f"{(scores[0] + scores[1]) / 2:.4f}"]
+    assert len(cells) == 3 * 500
+    assert "3 more prompts are not shown." in text()
+
+
+def test_the_band_is_laid_out(server: Server, tmp_path: Path) -> None:
+    """The custom scalars page draws the mean within minimum and maximum."""
+    target = target_below(server.logdir, tmp_path, "band")
+    publish_each(target, make_series(tmp_path, [100]))
+    until(lambda: bool(server.get("plugin/custom_scalars/layout")), expected=True)
+    (category,) = server.get("plugin/custom_scalars/layout")["category"]
+    assert category["chart"][0]["margin"]["series"] == [
+        {"value": "clip/mean", "lower": "clip/min", "upper": "clip/max"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("beside", "runs"),
+    [
+        (True, {"our project", "our project/clipwatch"}),
+        (False, {"trainer/other", "clipwatch/clipwatch"}),
+    ],
+)
+def test_the_hint_shows_both_curves(tmp_path: Path, beside: bool, runs: set[str]) -> None:
+    """The command told to the user shows the trainer's run and ours, wherever ours is."""
+    target = make_target(tmp_path, project="our project")
+    trainer_runs = ["our project"] if beside else ["other", "third"]
+    for name in trainer_runs:
+        writer = EventFileWriter(str(target.logging_dir / name))
+        write_scalar(writer, 100, 0.5)
+        writer.close()
+    series = make_series(tmp_path, [100])
+    publish_each(target, series)
+    hint = logdir_hint(target, TensorBoardTracker(target).where(series))
+    command, *arguments = shlex.split(hint)
+    assert command == "tensorboard"
+    with tensorboard(target.logging_dir, arguments, tmp_path) as server:
+        until(lambda: runs <= set(server.get("plugin/scalars/tags")), expected=True)
+        for run in runs:
+            assert [step for step, _ in server.points(run, "clip/mean")] == [100]

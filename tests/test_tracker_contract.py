@@ -1,0 +1,43 @@
+"""The contract of trackers, held by each adapter that needs no server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from clipwatch_adapters.memory import MemoryTracker
+from clipwatch_adapters.tensorboard import TensorBoardTracker
+from tracker_contract import Connect, TrackerContract
+from tracker_world import make_target
+
+
+class TestMemory(TrackerContract):
+    """The tracker in memory lives as long as its one instance."""
+
+    @pytest.fixture
+    def connect(self, tmp_path: Path) -> Connect:
+        """See TrackerContract."""
+        tracker = MemoryTracker(make_target(tmp_path))
+        return lambda: tracker
+
+
+class TestTensorBoard(TrackerContract):
+    """TensorBoard below the trainer's run."""
+
+    @pytest.fixture
+    def connect(self, tmp_path: Path) -> Connect:
+        """See TrackerContract."""
+        target = make_target(tmp_path)
+        (target.logging_dir / target.project).mkdir(parents=True)
+        return lambda: TensorBoardTracker(target)
+
+
+class TestTensorBoardAlone(TrackerContract):
+    """TensorBoard where the trainer has no run."""
+
+    @pytest.fixture
+    def connect(self, tmp_path: Path) -> Connect:
+        """See TrackerContract."""
+        target = make_target(tmp_path)
+        return lambda: TensorBoardTracker(target)

@@ -1,0 +1,84 @@
+"""Which images trackers show, and how they are re-encoded."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from clipwatch.events import ImageScore
+from clipwatch.protocol import EvaluationProtocol, Prompt
+from clipwatch_adapters._media import jpeg, showcase
+from tracker_world import make_protocol
+
+
+def all_scores(protocol: EvaluationProtocol) -> tuple[ImageScore, ...]:
+    """Return a score with an image name for every image of the protocol."""
+    return tuple(
+        ImageScore(prompt.id, index, seed, 0.3, f"{prompt.id}-{index}.png")
+        for prompt, index, seed in protocol.images()
+    )
+
+
+@given(
+    categories=st.lists(st.sampled_from("abcd"), min_size=1, max_size=20), limit=st.integers(1, 8)
+)
+def test_the_choice_is_spread_over_the_categories(categories: list[str], limit: int) -> None:
+    """No category gives two prompts more than another that has some left; order is kept."""
+    prompts = [Prompt(f"p{place}", "", category) for place, category in enumerate(categories)]
+    protocol = make_protocol(prompts, images_per_prompt=2)
+    chosen = showcase(protocol, all_scores(protocol), limit)
+    assert len(chosen) == min(limit, len(prompts))
+    assert all(score.index == 0 for score in chosen)
+    places = [int(score.prompt_id[1:]) for score in chosen]
+    assert places == sorted(set(places))
+    taken = [categories[place] for place in places]
+    for category in set(categories):
+        if taken.count(category) < categories.count(category):
+            assert all(taken.count(other) <= taken.count(category) + 1 for other in taken)
+
+
+def test_an_image_that_was_not_kept_is_not_replaced() -> None:
+    """A gap stays a gap, so that the choice is the same for every checkpoint."""
+    protocol = make_protocol([Prompt(name, "", "") for name in "abc"])
+    first, *rest = all_scores(protocol)
+    chosen = showcase(protocol, [replace(first, image=None), *rest], limit=2)
+    assert [score.prompt_id for score in chosen] == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "size", "expected"),
+    [
+        ("RGB", (1024, 768), (512, 384)),
+        ("RGBA", (64, 48), (64, 48)),
+        ("L", (10, 2000), (3, 512)),
+        ("P", (8, 8), (8, 8)),
+    ],
+)
+def test_an_image_becomes_a_small_jpeg(
+    tmp_path: Path, mode: str, size: tuple[int, int], expected: tuple[int, int]
+) -> None:
+    """Any image fits the square as JPEG, is never enlarged, and encodes to the same bytes again."""
+    Image.new(mode, size).save(tmp_path / "image.png")
+    encoded, width, height = jpeg(tmp_path / "image.png")
+    assert (width, height) == expected
+    with Image.open(io.BytesIO(encoded)) as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", expected)
+    assert jpeg(tmp_path / "image.png")[0] == encoded
+
+
+def test_what_is_no_image_is_an_os_error(tmp_path: Path) -> None:
+    """A missing, empty, foreign or cut file is told as one kind of error."""
+    Image.effect_noise((64, 64), 50).save(tmp_path / "cut.png")
+    whole = (tmp_path / "cut.png").read_bytes()
+    for data in (b"", b"text", whole[:20], whole[: len(whole) // 2]):
+        (tmp_path / "cut.png").write_bytes(data)
+        with pytest.raises(OSError, match=r"."):
+            jpeg(tmp_path / "cut.png")
+    with pytest.raises(FileNotFoundError):
+        jpeg(tmp_path / "gone.png")
