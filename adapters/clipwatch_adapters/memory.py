@@ -29,3 +29,7 @@ class MemoryTracker:
     def where(self, series: Series) -> str:
         """Return an address that only says what it is."""
         return f"memory:{series.run}/{series.name}"
+
+    def hint(self, series: Series) -> str:  # noqa: ARG002 - the trackers' interface
+        """Nothing shows it."""
+        return ""

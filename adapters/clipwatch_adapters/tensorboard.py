@@ -90,6 +90,10 @@ class TensorBoardTracker:
         """Return the run's folder, which may not exist yet."""
         return str(self._folder(series))
 
+    def hint(self, series: Series) -> str:
+        """Return the command that shows the trainer's curves and ours in the same charts."""
+        return logdir_hint(self._target, self.where(series))
+
     def _folder(self, series: Series) -> Path:
         """Return where the series goes: where it was, in the trainer's run, or our own room."""
         homes = [Path(self._earlier).parent] if self._earlier else []

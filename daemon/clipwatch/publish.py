@@ -23,6 +23,7 @@ class Outcome:
     tracker: str
     shown: tuple[str, ...] = ()
     where: str = ""
+    hint: str = ""
     problem: str = ""
     refused: bool = False
 
@@ -117,7 +118,7 @@ class Publisher:
             tracker = self._make()
             shown = bring(tracker, series)
             ids = tuple(series.results[seq].evaluation for seq in sorted(shown))
-            return Outcome(self.name, ids, tracker.where(series))
+            return Outcome(self.name, ids, tracker.where(series), tracker.hint(series))
         except TrackerRefused as error:
             return Outcome(self.name, problem=str(error), refused=True)
         except TrackerUnavailable as error:

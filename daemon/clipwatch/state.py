@@ -193,8 +193,8 @@ def observe(run: Run, sightings: Sequence[Sighting]) -> list[e.Event]:
         match seen.verdict:
             case Whole(weights, digest):
                 if known is None or known.state != "whole" or known.digest != digest:
-                    what = (weights.kind, weights.component, weights.files, digest)
-                    new.append(e.CheckpointCompleted(*place, *what))
+                    kind, component, files = weights.kind, weights.component, weights.files
+                    new.append(e.CheckpointCompleted(*place, kind, component, files, digest))
             case Partial(reason):
                 told = known is not None and known.state == "partial"
                 if known is None or not told or _stem(known.reason) != _stem(reason):

@@ -100,6 +100,9 @@ class Tracker(Protocol):
     def where(self, series: Series) -> str:
         """Return the address or folder where a person finds the series; no side effect."""
 
+    def hint(self, series: Series) -> str:
+        """Return the command that shows or uploads the series, "" for none; no side effect."""
+
 
 def names() -> list[str]:
     """Return the names of the installed adapters, sorted."""

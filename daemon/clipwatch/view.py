@@ -125,7 +125,7 @@ def table(run: Run) -> Table:
     drawn = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD)
     for name in ("step", "mean", "min", "max", "std", "n"):
         drawn.add_column(name, justify="right")
-    drawn.add_column("state")
+    drawn.add_column("state", no_wrap=True)
     drawn.add_column("checkpoint", no_wrap=True)
     drawn.add_column("", overflow="fold")
     for row in listed:

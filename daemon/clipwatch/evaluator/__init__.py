@@ -1,0 +1,1 @@
+"""The evaluator: a process of its own, the only room that imports torch."""

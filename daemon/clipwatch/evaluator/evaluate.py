@@ -1,0 +1,209 @@
+"""One checkpoint in, replies out: models stay loaded from one evaluation to the next."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import math
+import os
+import platform
+import re
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import torch
+
+from clipwatch.evaluator.clip import Scorer
+from clipwatch.evaluator.failures import EvaluationError, failing_as, failure_of
+from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
+from clipwatch.evaluator.pipeline import Generator, free_memory
+from clipwatch.evaluator.weights import verify
+from clipwatch.events import ImageScore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from PIL import Image
+
+    from clipwatch.protocol import Prompt
+
+_log = logging.getLogger(__name__)
+
+_PACKAGES: Final = ("torch", "diffusers", "transformers", "peft")
+_LONGEST_NAME: Final = 80
+
+Task = tuple["Prompt", int, int]
+
+
+class Evaluator:
+    """Evaluates checkpoints one after the other, in the calling thread."""
+
+    def __init__(self) -> None:
+        _quiet()
+        self._device = ("", "")  # as asked for, as found
+        self._scorer: Scorer | None = None
+        self._generator: Generator | None = None
+
+    def evaluate(self, request: Evaluate, send: Callable[[Reply], None]) -> None:
+        """Evaluate one checkpoint: `send` gets Loaded, Scored..., and Finished or Failed.
+
+        Nothing is raised but what `send` raises.
+        """
+        started = time.monotonic()
+        try:
+            scorer, generator = self._load(request)
+            send(Loaded(self._environment(request, scorer, generator)))
+            done = set(request.done)
+            tasks = [
+                task for task in request.protocol.images() if (task[0].id, task[1]) not in done
+            ]
+            for batch in _batches(tasks, request.batch_size):
+                send(Scored(_score(batch, request, scorer, generator)))
+            _verify_unless_gone(request)
+            truncated = scorer.truncated(prompt.text for prompt in request.protocol.prompts)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the daemon has to hear of it
+            failed = failure_of(error)
+            if failed.kind == "internal":
+                _log.exception("evaluation of %s failed", request.path)
+        else:
+            send(Finished(truncated, time.monotonic() - started))
+            return
+        free_memory()  # only here, where the error and what its frames hold is let go
+        send(failed)
+
+    def _load(self, request: Evaluate) -> tuple[Scorer, Generator]:
+        """Have both models and the checkpoint in memory; what is there already stays."""
+        protocol = request.protocol
+        if self._device[0] != request.device:
+            self._scorer = self._generator = None
+            self._device = (request.device, find_device(request.device))
+        device = self._device[1]
+        if self._scorer is None or self._scorer.identity != (
+            protocol.scorer,
+            protocol.scorer_revision,
+            device,
+        ):
+            self._scorer = None
+            free_memory()
+            self._scorer = Scorer(protocol.scorer, protocol.scorer_revision, device)
+        if self._generator is None or not self._generator.serves(protocol, device):
+            self._generator = None
+            free_memory()
+            self._generator = Generator(protocol, device)
+        self._generator.load(request)
+        return self._scorer, self._generator
+
+    def _environment(
+        self, request: Evaluate, scorer: Scorer, generator: Generator
+    ) -> dict[str, str]:
+        """Say what else makes the numbers: versions, device, the Hub's commits."""
+        device = self._device[1]
+        name = (
+            torch.cuda.get_device_name(device)
+            if device.startswith("cuda")
+            else platform.processor() or platform.machine()
+        )
+        found = {package: version(package) for package in _PACKAGES} | {
+            "device": f"{device} ({name})",
+            "dtype": request.protocol.dtype,
+            "attention": request.attention or "native",
+            "base_commit": generator.commit,
+            "scorer_commit": scorer.commit,
+        }
+        return {key: text for key, text in found.items() if text}
+
+
+def find_device(wanted: str) -> str:
+    """Return the torch device for "cpu", "mps", "cuda:N", or "cuda": the one with most free memory.
+
+    Raises:
+        EvaluationError: This PyTorch or this machine has none such ("model").
+    """
+    kind, _, number = wanted.partition(":")
+    count = torch.cuda.device_count() if kind == "cuda" and torch.cuda.is_available() else 0
+    if wanted == "cpu" or (wanted == "mps" and torch.backends.mps.is_available()):
+        return wanted
+    if number.isdecimal() and int(number) < count:
+        return wanted
+    if wanted == "cuda" and count:
+        return f"cuda:{max(range(count), key=lambda index: torch.cuda.mem_get_info(index)[0])}"
+    raise EvaluationError(
+        "model",
+        f"device {wanted!r}: PyTorch {torch.__version__} sees"
+        f" {count or 'no'} such device here; set device to 'cpu', or install a PyTorch build and a"
+        " driver for it",
+    )
+
+
+def image_name(prompt_id: str, index: int) -> str:
+    """Return the file name of an image: its own for each (id, index), on any file system."""
+    safe = re.sub(r"[^a-z0-9._-]", "_", prompt_id)
+    if safe != prompt_id or not 0 < len(safe) <= _LONGEST_NAME or safe.startswith((".", "-")):
+        # "~" stands in no safe id, so no id can be made up to meet another one's name
+        digest = hashlib.sha256(prompt_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        safe = f"{safe.lstrip('.-')[:_LONGEST_NAME] or 'prompt'}~{digest}"
+    return f"{safe}-{index}.png"
+
+
+def _score(
+    batch: list[Task], request: Evaluate, scorer: Scorer, generator: Generator
+) -> tuple[ImageScore, ...]:
+    """Generate, save and score one batch; the pixels saved are the pixels scored."""
+    prompts = [prompt.text for prompt, _, _ in batch]
+    # the same pixels for the same noise, in full float32: TF32 would decide the third digit
+    with torch.backends.cudnn.flags(
+        enabled=True, benchmark=False, deterministic=True, allow_tf32=False
+    ):
+        images = generator.generate(prompts, [seed for _, _, seed in batch], request.protocol)
+        scores = scorer.score(images, prompts)
+    found = []
+    for (prompt, index, seed), image, score in zip(batch, images, scores, strict=True):
+        if not math.isfinite(score):
+            raise EvaluationError(
+                "scores",
+                f"the score of prompt {prompt.id!r} is {score}; check the scorer's weights",
+            )
+        name = None
+        if request.images_dir is not None:
+            name = image_name(prompt.id, index)
+            with failing_as("internal", f"cannot save images in {request.images_dir}"):
+                _save(image, Path(request.images_dir) / name)
+        found.append(ImageScore(prompt.id, index, seed, score, name))
+    return tuple(found)
+
+
+def _save(image: Image.Image, path: Path) -> None:
+    """Write a PNG that is whole or not there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    image.save(unfinished, format="PNG", compress_level=1)
+    unfinished.replace(path)
+
+
+def _batches(tasks: list[Task], size: int) -> Iterator[list[Task]]:
+    for start in range(0, len(tasks), max(size, 1)):
+        yield tasks[start : start + max(size, 1)]
+
+
+def _verify_unless_gone(request: Evaluate) -> None:
+    """Refuse a checkpoint that was written again meanwhile; one rotated away was read in full."""
+    try:
+        verify(Path(request.path), request.files)
+    except EvaluationError as error:
+        if error.kind != "vanished":
+            raise
+
+
+def _quiet() -> None:
+    """Silence progress bars and remarks that nobody can act on; errors stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from diffusers.utils import logging as diffusers_logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    disable_progress_bars()

@@ -1,0 +1,281 @@
+"""The resident diffusers pipeline: loaded once, each checkpoint's weights swapped in."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import numpy as np
+import torch
+from PIL import Image
+
+from clipwatch.evaluator.failures import EvaluationError, failing_as
+from clipwatch.evaluator.schedulers import replace_scheduler
+from clipwatch.evaluator.weights import (
+    apply_lora,
+    check_fit,
+    check_whole,
+    copy_into,
+    models_of,
+    own_memory,
+    remove_lora,
+    tensor_files,
+    verify,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from clipwatch.evaluator.messages import Evaluate
+    from clipwatch.protocol import EvaluationProtocol
+
+DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_DENOISERS: Final = ("unet", "transformer", "transformer_2", "prior")
+
+
+class Generator:
+    """A base pipeline on one device, holding the weights of one checkpoint at a time.
+
+    Args:
+        protocol: Names the base model and the dtype.
+        device: A torch device.
+    """
+
+    _attention: ClassVar = "native"  # diffusers keeps one for the whole process
+
+    def __init__(self, protocol: EvaluationProtocol, device: str) -> None:
+        if protocol.dtype not in DTYPES:
+            raise EvaluationError(
+                "model", f"dtype {protocol.dtype!r} is not one of {', '.join(DTYPES)}"
+            )
+        self._protocol = protocol
+        self._device = device
+        self._dtype = DTYPES[protocol.dtype]
+        self._pipeline: Any = None
+        self._scheduler: Any = None
+        self._holds = ""  # "base", "lora", "pipeline", a component's name, or "" for unknown
+        self.commit = ""
+
+    def serves(self, protocol: EvaluationProtocol, device: str) -> bool:
+        """Whether this generator was made for the same base model, dtype and device."""
+        return self._device == device and all(
+            getattr(self._protocol, name) == getattr(protocol, name)
+            for name in ("base_model", "base_revision", "base_variant", "dtype")
+        )
+
+    def load(self, request: Evaluate) -> None:
+        """Hold the request's checkpoint, sampler and attention from here on.
+
+        Raises:
+            EvaluationError: The checkpoint went away or changed meanwhile, its weights do not fit,
+                or the base model cannot be loaded.
+        """
+        folder = Path(request.path)
+        verify(folder, request.files)
+        try:
+            self._load_weights(request, folder)
+        except Exception:
+            verify(folder, request.files)  # what vanished is no fault of the weights
+            raise
+        verify(folder, request.files)
+        self._pipeline.scheduler = replace_scheduler(request.protocol.scheduler, self._scheduler)
+        self._set_attention(request.attention or "native")
+
+    def generate(
+        self, prompts: Sequence[str], seeds: Sequence[int], protocol: EvaluationProtocol
+    ) -> list[Image.Image]:
+        """Return one RGB image for each prompt, started from the noise of its own seed.
+
+        Raises:
+            EvaluationError: The pipeline refuses the settings ("model"), pixels are not finite
+                ("scores"), or memory is short ("memory").
+        """
+        pipeline = self._pipeline
+        parameters = inspect.signature(type(pipeline).__call__).parameters
+        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+        name = type(pipeline).__name__
+        try:
+            # "np" rather than "pil": the conversion to bytes turns NaN into black pixels
+            output = pipeline(
+                **call_arguments(parameters, protocol, list(prompts)),
+                generator=noise,
+                output_type="np",
+            )
+        except ValueError as error:
+            raise EvaluationError("model", f"{name} refuses to generate: {error}") from error
+        pixels = getattr(output, "images", None)
+        if pixels is None or len(pixels) != len(prompts) or np.ndim(pixels[0]) != 3:  # noqa: PLR2004
+            raise EvaluationError("model", f"{name} makes no images from text alone")
+        return [to_image(image) for image in pixels]
+
+    def _load_weights(self, request: Evaluate, folder: Path) -> None:
+        paths = tensor_files(folder, request.files)
+        if request.kind == "pipeline":
+            self._drop()
+            with failing_as("weights", f"{folder} cannot be loaded as a pipeline"):
+                self._open(folder, "", paths)
+            self._holds = "pipeline"
+        elif request.kind == "lora":
+            self._restore(but="")
+            self._holds = "lora"
+            for path in paths[:1]:
+                apply_lora(self._pipeline, path)
+            own_memory(models_of(self._pipeline))
+        else:
+            self._restore(but=request.component)
+            model = self._pipeline.components.get(request.component)
+            if not isinstance(model, torch.nn.Module):
+                raise EvaluationError(
+                    "weights",
+                    f"{folder} trains {request.component!r}, which the base model's"
+                    f" {type(self._pipeline).__name__} has not; check base_model",
+                )
+            check_fit(model, paths)
+            self._holds = ""
+            copy_into(model, paths)
+            self._holds = request.component
+
+    def _restore(self, *, but: str) -> None:
+        """Have the base pipeline with its own weights, those of component `but` apart."""
+        if self._holds == "lora" and remove_lora(self._pipeline):
+            self._holds = "base"
+        if self._holds == "base" or (but and self._holds == but):
+            return
+        self._drop()
+        protocol = self._protocol
+        with failing_as("model", f"base model {protocol.base_model!r} cannot be loaded"):
+            folder, self.commit = _locate(protocol)
+            self._open(folder, protocol.base_variant, [])
+        self._holds = "base"
+
+    def _open(self, folder: Path, variant: str, paths: Sequence[Path]) -> None:
+        """Load a pipeline; those of its denoisers that `paths` hold must fit them exactly."""
+        from diffusers import DiffusionPipeline
+
+        pipeline = DiffusionPipeline.from_pretrained(
+            str(folder),
+            dtype=self._dtype,
+            variant=variant or None,
+            use_safetensors=True,
+            local_files_only=True,
+            **_left_out(DiffusionPipeline.load_config(str(folder))),
+        )
+        for name, model in pipeline.components.items():
+            # diffusers only warns of tensors that are left over or missing
+            parts = [path for path in paths if path.parent == folder / name]
+            if parts and name in _DENOISERS:
+                check_fit(model, parts)
+        check_whole(models_of(pipeline))
+        pipeline.set_progress_bar_config(disable=True)
+        if getattr(pipeline, "watermark", None) is not None:
+            pipeline.watermark = None  # SDXL's, which would be scored with the picture
+        pipeline.to(self._device)
+        own_memory(models_of(pipeline))
+        self._pipeline, self._scheduler = pipeline, pipeline.scheduler
+
+    def _drop(self) -> None:
+        """Free the pipeline's memory before another takes its place."""
+        self._holds, self._pipeline, self._scheduler = "", None, None
+        free_memory()
+
+    def _set_attention(self, name: str) -> None:
+        parts = self._pipeline.components
+        models = [parts[part] for part in _DENOISERS if parts.get(part) is not None]
+        switches = [
+            hasattr(part, "_attention_backend") for model in models for part in _attn(model)
+        ]
+        if name != "native" and not any(switches):
+            raise EvaluationError(
+                "model",
+                f"attention {name!r}: {type(self._pipeline).__name__} has no attention that can be"
+                " switched; set attention to 'native'",
+            )
+        if name == Generator._attention:
+            return
+        with failing_as("model", f"attention {name!r} cannot be used; set attention to 'native'"):
+            for model in models:
+                model.set_attention_backend(name)
+        Generator._attention = name
+
+
+def call_arguments(
+    parameters: Mapping[str, inspect.Parameter],
+    protocol: EvaluationProtocol,
+    prompts: list[str],
+) -> dict[str, Any]:
+    """Return what a pipeline is called with, as far as its `parameters` take it."""
+    negative = protocol.negative_prompt
+    arguments: dict[str, Any] = {
+        "prompt": prompts,
+        "num_inference_steps": protocol.inference_steps,
+        "guidance_scale": protocol.guidance,
+        "width": protocol.width,
+        "height": protocol.height,
+    }
+    true_guidance = parameters.get("true_cfg_scale")
+    if true_guidance is not None and true_guidance.default > 1:
+        # Qwen-Image: guidance_scale is for distilled models; no negative prompt, no guidance
+        del arguments["guidance_scale"]
+        arguments["true_cfg_scale"] = protocol.guidance
+        negative = negative or " "
+    if negative:
+        arguments["negative_prompt"] = [negative] * len(prompts)
+    return {name: value for name, value in arguments.items() if name in parameters}
+
+
+def to_image(pixels: np.ndarray[Any, Any]) -> Image.Image:
+    """Turn (height, width, 3) floats in 0..1 into an image, rounded as diffusers rounds.
+
+    Raises:
+        EvaluationError: A pixel is not finite ("scores").
+    """
+    if not np.isfinite(pixels).all():
+        raise EvaluationError(
+            "scores",
+            "the images are not finite: the weights hold NaN or infinity, or fp16 overflows"
+            " (try dtype bf16)",
+        )
+    return Image.fromarray((pixels * 255).round().astype(np.uint8)).convert("RGB")
+
+
+def free_memory() -> None:
+    """Hand memory that nothing refers to any more back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _attn(model: torch.nn.Module) -> list[Any]:
+    """Return the attention processors of a diffusers model."""
+    return [part.processor for part in model.modules() if hasattr(part, "processor")]
+
+
+def _locate(protocol: EvaluationProtocol) -> tuple[Path, str]:
+    """Return the base model's folder and, when it comes from the Hub, its commit."""
+    from diffusers import DiffusionPipeline
+
+    name = protocol.base_model
+    if Path(name).is_dir():
+        return Path(name), ""
+    if Path(name).is_absolute():
+        raise EvaluationError("model", f"base model {name!r}: no such folder")
+    revision = protocol.base_revision or None
+    folder = Path(
+        DiffusionPipeline.download(
+            name,
+            revision=revision,
+            variant=protocol.base_variant or None,
+            use_safetensors=True,
+            **_left_out(DiffusionPipeline.load_config(name, revision=revision)),
+        )
+    )
+    return folder, folder.name
+
+
+def _left_out(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out the checker that blackens images after the model made them."""
+    if "safety_checker" not in config:
+        return {}
+    return {"safety_checker": None, "requires_safety_checker": False}

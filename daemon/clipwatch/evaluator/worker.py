@@ -1,0 +1,86 @@
+"""The evaluator's process: requests from stdin, replies to stdout, one JSON object a line."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, BinaryIO, Final
+
+import msgspec
+
+from clipwatch.evaluator.messages import Evaluate, Failed, Reply
+
+if TYPE_CHECKING:
+    from clipwatch.evaluator.evaluate import Evaluator
+
+_PR_SET_PDEATHSIG: Final = 1
+
+
+def main() -> int:
+    """Serve until stdin ends.
+
+    Returns:
+        0 at the end of stdin or when nobody reads any more; 1 after an internal failure: what state
+        the process is in is then unknown, and a new one is cheap.
+    """
+    requests, replies = _take_pipes()
+    _end_with_parent()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon to act on
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.captureWarnings(capture=True)
+    poisoned = False
+
+    def send(reply: Reply) -> None:
+        nonlocal poisoned
+        poisoned = isinstance(reply, Failed) and reply.kind == "internal"
+        replies.write(msgspec.json.encode(reply) + b"\n")
+        replies.flush()
+
+    evaluator: Evaluator | None = None
+    try:
+        for line in requests:
+            try:
+                request = msgspec.json.decode(line, type=Evaluate)
+                evaluator = evaluator or _evaluator()
+            except (msgspec.MsgspecError, ImportError) as error:
+                send(Failed("internal", f"{type(error).__name__}: {error}"))
+            else:
+                evaluator.evaluate(request, send)
+            if poisoned:
+                return 1
+    except BrokenPipeError:
+        pass
+    return 0
+
+
+def _evaluator() -> Evaluator:
+    from clipwatch.evaluator.evaluate import Evaluator
+
+    return Evaluator()
+
+
+def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
+    """Return stdin and stdout for ourselves; what libraries print goes to stderr from here on."""
+    requests = os.fdopen(os.dup(0), "rb")
+    replies = os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
+    os.dup2(2, 1)
+    return requests, replies
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill us when the thread that started us ends (Linux).
+
+    A parent that died before this call is noticed by the end of stdin.
+    """
+    if sys.platform == "linux":
+        pass
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,41 @@
+"""One daemon for each state directory."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from clipwatch.errors import ClipwatchError
+
+
+@contextmanager
+def exclusive(state_dir: Path) -> Iterator[None]:
+    """Hold the state directory; the kernel lets go of it however the process ends.
+
+    Raises:
+        ClipwatchError: Another daemon holds it (the text says which, since when), or it cannot be
+            made or written.
+    """
+    path = state_dir / "lock"
+    try:
+        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8")
+    except OSError as error:
+        reason = f"the state directory cannot be used: {error}; choose another with --state-dir"
+        raise ClipwatchError(reason) from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            file.seek(0)
+            holder = file.read().strip() or "another process"
+            raise ClipwatchError(f"{state_dir} is in use by {holder}") from error
+        file.truncate(0)
+        file.write(f"clipwatch with pid {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
+        file.flush()
+        yield
+        file.truncate(0)

@@ -1,0 +1,46 @@
+"""The log in plain words: what `clipwatch start` says is what was written down."""
+
+from __future__ import annotations
+
+from clipwatch import events as e
+
+
+def narrate(event: e.Event) -> list[str]:  # noqa: PLR0911 - one case an event
+    """Return the lines that tell a person of an event; none for what only matters to the fold."""
+    match event:
+        case e.OutputDirChecked(problem=problem):
+            return [problem or "the output directory can be read"]
+        case e.CheckpointFound(name=name, reason=reason):
+            return [f"{name}: waiting: {reason}"]
+        case e.CheckpointCompleted(name=name, kind=kind):
+            return [f"{name}: complete ({kind})"]
+        case e.CheckpointDiscarded(name=name, reason=reason):
+            return [f"{name}: discarded: {reason}"]
+        case e.EvaluationStarted(checkpoint=name, environment={"device": device}):
+            return [f"{name}: loaded on {device}"]
+        case e.EvaluationCompleted() as done:
+            return _completed(done)
+        case e.EvaluationFailed(reason=reason, retry_at=again) as failed:
+            outlook = "given up" if again is None else f"next try at {again:%H:%M:%S} UTC"
+            return [f"{_checkpoint(failed.evaluation)}: failed: {reason} ({outlook})"]
+        case e.Published(tracker=name, evaluations=ids, where=where):
+            return [f"{name}: {', '.join(map(_checkpoint, ids))} published to {where}"]
+        case e.PublishFailed(tracker=name, reason=reason, retry_at=again):
+            later = "waits for a restart" if again is None else f"next try {again:%H:%M:%S} UTC"
+            return [f"{name}: {reason} ({later})"]
+    return []
+
+
+def _completed(event: e.EvaluationCompleted) -> list[str]:
+    name, clip = _checkpoint(event.evaluation), event.clip
+    spread = f"min {clip.min:.4f}  max {clip.max:.4f}  std {clip.std:.4f}"
+    cost = f"({clip.n} images, {event.seconds:.0f} s)"
+    lines = [f"{name}: clip/mean {clip.mean:.4f}  {spread}  {cost}"]
+    if event.truncated:
+        count = f"{event.truncated} prompt{'s' * (event.truncated > 1)}"
+        lines.append(f"{name}: {count} longer than the scorer reads: only the beginning counted")
+    return lines
+
+
+def _checkpoint(evaluation: str) -> str:
+    return evaluation.partition("/")[0]

@@ -1,0 +1,89 @@
+"""One checkpoint, scored at once: no log, no tracker, nothing kept but the images asked for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from clipwatch.console import Console
+from clipwatch.errors import CheckpointError
+from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Reply, Scored
+from clipwatch.evaluator.process import EvaluatorProcess
+from clipwatch.events import ImageScore
+from clipwatch.layouts import Whole, look_once
+from clipwatch.settings import Settings
+from clipwatch.statistics import summarize
+
+
+def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) -> dict[str, Any]:
+    """Score a checkpoint folder; return the object that `clipwatch score --json` prints.
+
+    Args:
+        settings: Everything but the output directory and the trackers is used.
+        checkpoint: The folder.
+        images: Where the scored pixels are kept as PNG files, or None.
+
+    Raises:
+        CheckpointError: It cannot be evaluated; the text says why.
+    """
+    sighting = look_once(checkpoint.absolute(), settings.protocol.weights)
+    if not isinstance(sighting.verdict, Whole):
+        raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}")
+    weights = sighting.verdict.weights
+    request = Evaluate(
+        path=str(sighting.path),
+        kind=weights.kind,
+        component=weights.component,
+        files=weights.files,
+        protocol=settings.protocol,
+        done=(),
+        images_dir=None if images is None else str(images.absolute()),
+        device=settings.device,
+        batch_size=settings.batch_size,
+        attention=settings.attention,
+    )
+    scores = _evaluate(checkpoint, request)
+    prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}
+    return {
+        "step": sighting.step,
+        "clip": asdict(summarize([image.score for image in scores])),
+        "images": [
+            {
+                "prompt_id": image.prompt_id,
+                "prompt": prompts[image.prompt_id].text,
+                "category": prompts[image.prompt_id].category,
+                "seed": image.seed,
+                "score": image.score,
+                "image": None
+                if images is None or image.image is None
+                else str(images / image.image),
+            }
+            for image in scores
+        ],
+    }
+
+
+def _evaluate(checkpoint: Path, request: Evaluate) -> list[ImageScore]:
+    replies: SimpleQueue[Reply] = SimpleQueue()
+    child = EvaluatorProcess(replies.put)
+    console = Console()
+    total = len(request.protocol.prompts) * request.protocol.images_per_prompt
+    scores: list[ImageScore] = []
+    try:
+        child.evaluate(request)
+        while True:
+            match replies.get():
+                case Scored(images):
+                    scores += images
+                    console.progress(checkpoint.name, len(scores), total)
+                case Failed(_, reason):
+                    raise CheckpointError(f"{checkpoint}: {reason}")
+                case Finished():
+                    return scores
+    except KeyboardInterrupt:
+        raise CheckpointError("stopped") from None
+    finally:
+        child.kill()
+        console.close()

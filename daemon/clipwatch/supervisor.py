@@ -1,0 +1,395 @@
+"""The loop that performs what `state` decides: one thread owns it, all else sends it messages."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shutil
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from clipwatch import __version__, trackers
+from clipwatch import events as e
+from clipwatch import state as s
+from clipwatch.console import Console
+from clipwatch.errors import SettingsError
+from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
+from clipwatch.evaluator.process import EvaluatorHandle, EvaluatorProcess
+from clipwatch.journal import Journal
+from clipwatch.layouts import Scanner
+from clipwatch.layouts.files import NotReadable
+from clipwatch.ledger import Ledger
+from clipwatch.narration import narrate
+from clipwatch.publish import Outcome, Publisher, evaluation_stream, scores_of, series_of
+from clipwatch.settings import Settings
+from clipwatch.statistics import summarize
+from clipwatch.watch import Watcher
+
+PENDING_SECONDS = 1.0
+"""Pause between looks while a checkpoint is being written."""
+
+STOP_SECONDS = 20.0
+"""How long a tracker may take to finish when we are asked to stop."""
+
+
+class Look:
+    """Message: something may have changed in the output directory."""
+
+
+class Stop:
+    """Message: end as soon as nothing is lost by it."""
+
+
+Message = Look | Stop | Outcome | Reply
+
+
+class Supervisor:
+    """Watches one run; `run` returns when it is told to stop, or with `once` when all is done.
+
+    Args:
+        settings: Of the run.
+        journal: Open for writing; the caller holds the state directory's lock.
+        console: To which it says what happens.
+        once: End when everything that is there is evaluated and published.
+        clock: The time, in UTC.
+        make_tracker: Makes an adapter.
+        make_evaluator: Starts an evaluator that gives its replies to the function it is passed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        console: Console,
+        *,
+        once: bool = False,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        make_tracker: Callable[[str, trackers.Target], trackers.Tracker] | None = None,
+        make_evaluator: Callable[[Callable[[Reply], None]], EvaluatorHandle] = EvaluatorProcess,
+    ) -> None:
+        self.settings = settings
+        self.name = run_name(settings.output_dir)
+        self._ledger = Ledger(journal)
+        self._log = journal.path
+        self._console = console
+        self._once = once
+        self._clock = clock
+        self._make_tracker = make_tracker or (lambda name, target: trackers.load(name)(target))
+        self._make_evaluator = make_evaluator
+        self._inbox: SimpleQueue[Message] = SimpleQueue()
+        self._child: EvaluatorHandle | None = None
+        self._current: s.Checkpoint | None = None
+        self._stopping = False
+        self._images = settings.state_dir / "images" / self.name
+        self._scanner = Scanner(
+            settings.output_dir,
+            weights=settings.protocol.weights,
+            settle_seconds=settings.settle_seconds,
+        )
+        self._watcher = Watcher(settings.output_dir, settings.watch, self._hint)
+        self._publishers = {
+            name: Publisher(name, self._factory(name), self._inbox.put)
+            for name in settings.trackers
+        }
+        self._tried: set[str] = set()
+        self._hints: dict[str, str] = {}
+
+    def stop(self) -> None:
+        """Ask `run` to end; may be called from a signal handler or another thread."""
+        self._inbox.put(Stop())
+
+    def _hint(self) -> None:
+        self._inbox.put(Look())
+
+    @property
+    def _run(self) -> s.Run:
+        return self._ledger.state[self.name]
+
+    def run(self) -> int:
+        """Work until told to stop. Return 0, or with `once` 1 if something failed.
+
+        Raises:
+            SettingsError: With `once`, when there is no output directory to look at.
+            JournalError: The log cannot be read or written; nothing else was lost.
+        """
+        try:
+            self._begin()
+            self._look()
+            while True:
+                self._evaluate_next()
+                self._publish_all()
+                if self._done():
+                    return self._exit_code()
+                for message in self._receive():
+                    self._take(message)
+        finally:
+            self._watcher.close()
+            if self._child is not None:
+                self._child.kill()
+            self._console.close()
+
+    # The log ------------------------------------------------------------------------------------
+
+    def _record(self, stream: str, *new: e.Event) -> None:
+        """Write events down, then say them."""
+        self._ledger.record(self.name, stream, *new)
+        for line in (line for event in new for line in narrate(event)):
+            self._console.say(line)
+
+    def _record_run(self, *new: e.Event) -> None:
+        self._record(f"run/{self.name}", *new)
+
+    def _begin(self) -> None:
+        settings, protocol = self.settings, self.settings.protocol
+        told = (protocol.digest, settings.trackers, settings.as_text(), __version__)
+        if self.name not in self._ledger.state:
+            self._record_run(e.RunStarted(str(settings.output_dir), *told))
+        elif (self._run.protocol, self._run.tracker_names, self._run.settings) != told[:3]:
+            self._record_run(e.SettingsChanged(*told))
+        if protocol.digest not in self._run.protocols:
+            self._record_run(e.ProtocolDefined(protocol.digest, protocol))
+        for evaluation in s.reopenable(self._run):
+            stream = evaluation_stream(self.name, evaluation.id)
+            self._record(stream, e.EvaluationReopened(evaluation.id, self._clock()))
+        for name in self._publishers:
+            self._tell(name, self._factory(name)().hint(self._series()))
+
+    # Looking ------------------------------------------------------------------------------------
+
+    def _look(self) -> None:
+        problem, sightings = "", None
+        try:
+            sightings = self._scanner.scan()
+        except FileNotFoundError:
+            problem = f"{self.settings.output_dir} does not exist yet"
+            if self._once:
+                raise SettingsError(
+                    f"{self.settings.output_dir} does not exist", key="output_dir"
+                ) from None
+        except NotReadable as error:
+            problem = str(error)
+        if problem != self._run.problem:
+            self._record_run(e.OutputDirChecked(problem))
+        if sightings is not None:
+            self._record_run(*s.observe(self._run, sightings))
+        self._watcher.rearm(self._pending_paths())
+
+    def _pending_paths(self) -> list[Path]:
+        partial = (c for c in self._run.checkpoints.values() if c.state == "partial")
+        return [Path(checkpoint.path) for checkpoint in partial]
+
+    # Evaluating ---------------------------------------------------------------------------------
+
+    def _evaluate_next(self) -> None:
+        if self._current is not None or self._stopping:
+            return
+        checkpoint = s.next_checkpoint(self._run, self._clock())
+        if checkpoint is None:
+            return
+        if self._child is None or not self._child.alive:
+            self._child = self._make_evaluator(self._inbox.put)
+        evaluation = s.evaluation_of(self._run, checkpoint)
+        id_ = s.evaluation_id(checkpoint, self._run.protocol)
+        settings = self.settings
+        self._current = checkpoint
+        self._child.evaluate(
+            Evaluate(
+                path=checkpoint.path,
+                kind=checkpoint.kind,
+                component=checkpoint.component,
+                files=checkpoint.files,
+                protocol=settings.protocol,
+                done=tuple(sorted(evaluation.done)) if evaluation else (),
+                images_dir=str(self._images / id_),
+                device=settings.device,
+                batch_size=s.batch_size(evaluation, settings.batch_size),
+                attention=settings.attention,
+            )
+        )
+        self._console.say(f"{checkpoint.name}: loading")
+
+    def _evaluated(self, checkpoint: s.Checkpoint, reply: Reply) -> None:
+        """Write down what the evaluator says of the checkpoint it has in hand."""
+        id_ = s.evaluation_id(checkpoint, self._run.protocol)
+        stream = evaluation_stream(self.name, id_)
+        match reply:
+            case Loaded(environment):
+                known = (id_, checkpoint.name, checkpoint.step, checkpoint.digest)
+                self._record(stream, e.EvaluationStarted(*known, self._run.protocol, environment))
+            case Scored(images):
+                kept = [
+                    e.ImageScore(i.prompt_id, i.index, i.seed, i.score, _below(id_, i.image))
+                    for i in images
+                ]
+                self._record(stream, e.ImagesScored(id_, tuple(kept)))
+                self._progress(checkpoint, id_)
+            case Finished(truncated, seconds):
+                self._finished(checkpoint, id_, truncated, seconds)
+            case Failed(kind, reason):
+                self._failed(checkpoint, id_, kind, reason)
+
+    def _progress(self, checkpoint: s.Checkpoint, id_: str) -> None:
+        protocol = self.settings.protocol
+        total = len(protocol.prompts) * protocol.images_per_prompt
+        self._console.progress(checkpoint.name, len(self._run.evaluations[id_].done), total)
+
+    def _finished(self, checkpoint: s.Checkpoint, id_: str, truncated: int, seconds: float) -> None:
+        protocol = self.settings.protocol
+        scores = scores_of(self._log, self.name, id_, protocol)
+        if len(scores) != len(protocol.prompts) * protocol.images_per_prompt:
+            self._failed(checkpoint, id_, "internal", f"only {len(scores)} images were scored")
+            return
+        self._current = None
+        clip = summarize([image.score for image in scores])
+        stream = evaluation_stream(self.name, id_)
+        self._record(stream, e.EvaluationCompleted(id_, clip, truncated, seconds))
+        self._prune()
+
+    def _failed(self, checkpoint: s.Checkpoint, id_: str, kind: str, reason: str) -> None:
+        self._current = None
+        stream = evaluation_stream(self.name, id_)
+        if id_ not in self._run.evaluations:  # it failed before it was loaded
+            known = (id_, checkpoint.name, checkpoint.step, checkpoint.digest)
+            self._record(stream, e.EvaluationStarted(*known, self._run.protocol, {}))
+        evaluation = self._run.evaluations[id_]
+        attempt = evaluation.attempt + 1
+        again = s.retry_at(
+            kind,
+            attempt,
+            self._clock(),
+            attempts=self.settings.max_attempts,
+            batch_size=s.batch_size(evaluation, self.settings.batch_size),
+        )
+        self._record(stream, e.EvaluationFailed(id_, kind, reason, attempt, again))
+        if kind == "vanished" and self._run.checkpoints[checkpoint.name].state == "whole":
+            self._record_run(s.vanished(checkpoint))
+
+    def _prune(self) -> None:
+        """Delete the images of all but the newest evaluations; their scores stay in the log."""
+        keep = self.settings.keep_images
+        if keep < 0:
+            return
+        scored = self._run.scored.get(self._run.protocol, ())
+        wanted = {id_ for name in self._publishers for id_ in s.unpublished(self._run, name)}
+        for id_ in scored[: max(0, len(scored) - keep)]:
+            if id_ not in wanted:
+                shutil.rmtree(self._images / id_, ignore_errors=True)
+
+    # Publishing ---------------------------------------------------------------------------------
+
+    def _factory(self, name: str) -> Callable[[], trackers.Tracker]:
+        def make() -> trackers.Tracker:
+            settings = self.settings
+            known = self._run.trackers.get(name, s.TrackerState())
+            target = trackers.Target(
+                output_dir=settings.output_dir,
+                logging_dir=settings.logging_dir,
+                working_dir=settings.working_dir,
+                project=settings.project,
+                run_name=settings.run_name,
+                state_dir=settings.state_dir / name / self.name,
+                where=known.where,
+                options=settings.options.get(name, {}),
+            )
+            return self._make_tracker(name, target)
+
+        return make
+
+    def _publish_all(self) -> None:
+        for name, publisher in self._publishers.items():
+            if publisher.busy or not s.unpublished(self._run, name):
+                continue
+            fresh = name not in self._tried  # a restart is a new chance
+            if fresh or s.may_publish(self._run, name, self._clock()):
+                self._tried.add(name)
+                publisher.publish(self._series())
+
+    def _series(self) -> trackers.Series:
+        return series_of(self._run, self.settings.protocol, self._log, self._images)
+
+    def _tell(self, name: str, hint: str) -> None:
+        """Say once how a person sees what a tracker got."""
+        if hint and self._hints.get(name) != hint:
+            self._hints[name] = hint
+            self._console.say(f"{name}: {hint}")
+
+    def _published(self, outcome: Outcome) -> None:
+        name = outcome.tracker
+        self._publishers[name].busy = False
+        stream = f"tracker/{self.name}/{name}"
+        known = self._run.trackers.get(name, s.TrackerState())
+        if not outcome.problem:
+            new = tuple(id_ for id_ in outcome.shown if id_ not in known.published)
+            if new:
+                self._record(stream, e.Published(name, new, outcome.where))
+                self._tell(name, outcome.hint)
+                self._prune()
+            return
+        attempt = known.attempt + 1
+        again = None if outcome.refused else self._clock() + s.pause(attempt)
+        self._record(stream, e.PublishFailed(name, outcome.problem, attempt, again))
+
+    # The loop -----------------------------------------------------------------------------------
+
+    def _receive(self) -> list[Message]:
+        """Wait for messages until something is due; a wait that ends empty is a reason to look."""
+        try:
+            messages = [self._inbox.get(timeout=self._pause())]
+        except Empty:
+            return [Look()]
+        while not self._inbox.empty():
+            messages.append(self._inbox.get())
+        hints = [message for message in messages if isinstance(message, Look)]
+        others = [message for message in messages if not isinstance(message, Look)]
+        return others + hints[:1]
+
+    def _take(self, message: Message) -> None:
+        match message:
+            case Look():
+                self._look()
+            case Stop():
+                self._stopping = True
+                self._console.say("stopping")
+                self._deadline = self._clock() + timedelta(seconds=STOP_SECONDS)
+            case Outcome():
+                self._published(message)
+            case _ if self._current is not None:
+                self._evaluated(self._current, message)
+
+    def _pause(self) -> float:
+        seconds = self.settings.rescan_seconds
+        return min(seconds, PENDING_SECONDS) if self._pending_paths() else seconds
+
+    def _publishing(self) -> bool:
+        return any(publisher.busy for publisher in self._publishers.values())
+
+    def _done(self) -> bool:
+        if self._stopping:
+            return not self._publishing() or self._clock() > self._deadline
+        if not self._once or self._current is not None or self._publishing():
+            return False
+        return s.next_checkpoint(self._run, self._clock()) is None and not self._scanner.settling
+
+    def _exit_code(self) -> int:
+        if not self._once or self._stopping:
+            return 0
+        lacking = any(s.unpublished(self._run, name) for name in self._publishers)
+        failed = any(
+            evaluation.state == "failed" and evaluation.kind != "vanished"
+            for checkpoint in self._run.checkpoints.values()
+            if checkpoint.state == "whole"
+            and (evaluation := s.evaluation_of(self._run, checkpoint)) is not None
+        )
+        return int(lacking or failed)
+
+
+def run_name(output_dir: Path) -> str:
+    """Name the run of an output directory: readable, and unique by its path."""
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", output_dir.name).strip("-") or "run"
+    return f"{slug}-{hashlib.sha256(str(output_dir).encode()).hexdigest()[:6]}"
+
+
+def _below(evaluation: str, image: str | None) -> str | None:
+    return None if image is None else f"{evaluation}/{image}"

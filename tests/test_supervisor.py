@@ -1,0 +1,305 @@
+"""The loop, with a scripted evaluator and real files: what happens when things go wrong."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from clipwatch import view
+from clipwatch.errors import ClipwatchError, SettingsError, TrackerRefused, TrackerUnavailable
+from clipwatch.evaluator.messages import Evaluate, Failed, Reply
+from clipwatch.journal import Journal
+from clipwatch.lock import exclusive
+from clipwatch.narration import narrate
+from clipwatch.state import evaluation_id
+from clipwatch.trackers import Series
+from world import MemoryTracker, World, checkpoint, usual
+
+
+def until(true: Callable[[], bool]) -> None:
+    """Wait for another thread's work, a minute at most."""
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def states(world: World) -> dict[int, str]:
+    """Return step → state, {} before the run began."""
+    if not world.log.exists():
+        return {}
+    return {row.step: row.state for row in view.rows(world.run)}
+
+
+def test_once_evaluates_newest_first_publishes_all_and_ends_with_zero(tmp_path: Path) -> None:
+    """Every checkpoint is scored and published; a second start adds nothing to the log."""
+    world = World(tmp_path)
+    for step in (100, 300, 200):
+        checkpoint(world.output, step, step)
+    assert world.supervisor().run() == 0
+    assert [Path(request.path).name for request in world.requests] == [
+        "checkpoint-300",
+        "checkpoint-200",
+        "checkpoint-100",
+    ]
+    assert {step for step, _ in world.rows().values()} == {100, 200, 300}
+    assert set(states(world).values()) == {"published"}
+    before = [recorded.seq for recorded in Journal(world.log).read()]
+    assert world.supervisor().run() == 0
+    assert [recorded.seq for recorded in Journal(world.log).read()] == before
+    assert len(world.requests) == 3
+
+
+def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    """What a killed daemon had committed is not generated again."""
+    world = World(tmp_path)
+    checkpoint(world.output, 1)
+    world.script = lambda request: usual(request, images=2)  # and never ends
+    with world.live():
+        until(lambda: states(world) == {1: "evaluating"})
+        until(lambda: len(next(iter(world.run.evaluations.values())).done) == 2)
+    world.script = lambda _: None
+    assert world.supervisor().run() == 0
+    assert len(world.requests[1].done) == 2
+    assert states(world) == {1: "published"}
+
+
+def test_weights_that_do_not_fit_are_given_up_and_the_others_go_on(tmp_path: Path) -> None:
+    """A failed checkpoint is told with its reason; the exit code says that something failed."""
+    world = World(tmp_path)
+    for step in (1, 2):
+        checkpoint(world.output, step, step)
+
+    def script(request: Evaluate) -> list[Reply] | None:
+        return [Failed("weights", "3 of 9 tensors fit")] if request.path.endswith("2") else None
+
+    world.script = script
+    assert world.supervisor().run() == 1
+    assert states(world) == {1: "published", 2: "failed"}
+    assert view.rows(world.run)[1].reason == "3 of 9 tensors fit"
+    assert world.supervisor().run() == 1
+    assert len(world.requests) == 2
+
+
+def test_a_killed_evaluator_is_started_anew_with_half_the_batch(tmp_path: Path) -> None:
+    """Lack of memory halves the batch until it fits; nothing scored is lost."""
+    world = World(tmp_path, batch_size=4)
+    checkpoint(world.output, 1)
+
+    def script(request: Evaluate) -> list[Reply] | None:
+        if request.batch_size > 1:
+            return [*usual(request, images=1), Failed("killed", "killed by SIGKILL")]
+        return None
+
+    world.script = script
+    assert world.supervisor().run() == 0
+    assert [(request.batch_size, len(request.done)) for request in world.requests] == [
+        (4, 0),
+        (2, 1),
+        (1, 2),
+    ]
+    assert states(world) == {1: "published"}
+
+
+def test_a_restart_tries_again_what_failed_for_outside_reasons(tmp_path: Path) -> None:
+    """A base model that could not be loaded is no fault of the checkpoint."""
+    world = World(tmp_path, max_attempts=1)
+    checkpoint(world.output, 1)
+    world.script = lambda _: [Failed("model", "no such folder")]
+    assert world.supervisor().run() == 1
+    assert states(world) == {1: "failed"}
+    world.script = lambda _: None
+    assert world.supervisor().run() == 0
+    assert states(world) == {1: "published"}
+
+
+def test_a_checkpoint_that_vanished_is_discarded_not_failed(tmp_path: Path) -> None:
+    """Rotation is a normal thing: exit code 0, the reason in the status."""
+    world = World(tmp_path)
+    for step in (1, 2):
+        checkpoint(world.output, step, step)
+
+    def script(request: Evaluate) -> list[Reply] | None:
+        if request.path.endswith("2"):
+            shutil.rmtree(request.path)
+            return [Failed("vanished", "gone")]
+        return None
+
+    world.script = script
+    assert world.supervisor().run() == 0
+    assert states(world) == {1: "published", 2: "discarded"}
+
+
+class Faulty(MemoryTracker):
+    """A memory tracker that raises `error` while it is set, and hangs while `hold` is."""
+
+    error: Exception | None = None
+    hold: threading.Event | None = None
+
+    def publish(self, series: Series, missing: Sequence[int]) -> None:
+        """Wait, fail, or do it."""
+        if self.hold is not None:
+            self.hold.wait(60)
+        if self.error is not None:
+            raise self.error
+        super().publish(series, missing)
+
+
+def test_a_hanging_tracker_delays_neither_the_others_nor_the_evaluation(tmp_path: Path) -> None:
+    """While one tracker hangs, all checkpoints are scored and shown elsewhere."""
+    world = World(tmp_path)
+    hanging = Faulty(world.trackers["memory"].target)  # type: ignore[attr-defined]
+    hanging.hold = threading.Event()
+    world.trackers["hanging"] = hanging
+    for step in (1, 2, 3):
+        checkpoint(world.output, step, step)
+    with world.live():
+        until(lambda: len(world.rows()) == 3)
+        assert world.rows("hanging") == {}
+        hanging.hold.set()
+        until(lambda: len(world.rows("hanging")) == 3)
+    assert set(states(world).values()) == {"published"}
+
+
+@pytest.mark.parametrize(
+    ("error", "parked"),
+    [
+        (TrackerRefused("no key"), True),
+        (TrackerUnavailable("503"), False),
+        (RuntimeError("a bug"), False),
+    ],
+)
+def test_a_tracker_that_fails_is_told_and_filled_later(
+    tmp_path: Path, error: Exception, parked: bool
+) -> None:
+    """Scores stay in the log; a later start brings the tracker what it lacks, once."""
+    world = World(tmp_path)
+    faulty = Faulty(world.trackers["memory"].target)  # type: ignore[attr-defined]
+    faulty.error = error
+    world.trackers["faulty"] = faulty
+    checkpoint(world.output, 1)
+    assert world.supervisor().run() == 1
+    assert states(world) == {1: "scored"}
+    assert str(error) in (view.rows(world.run)[0].reason or "")
+    assert world.run.trackers["faulty"].parked is parked
+    assert len(world.rows()) == 1
+    faulty.error = None
+    assert world.supervisor().run() == 0
+    assert world.rows("faulty") == world.rows()
+    assert len(world.requests) == 1
+
+
+def test_the_same_step_with_other_weights_is_scored_again(tmp_path: Path) -> None:
+    """Both results are published, in their order."""
+    world = World(tmp_path)
+    checkpoint(world.output, 5, 1.0)
+    assert world.supervisor().run() == 0
+    checkpoint(world.output, 5, 2.0)
+    assert world.supervisor().run() == 0
+    assert [step for step, _ in world.rows().values()] == [5, 5]
+
+
+def test_other_prompts_make_another_curve(tmp_path: Path) -> None:
+    """Results of another protocol go to a series of their own."""
+    world = World(tmp_path)
+    checkpoint(world.output, 5)
+    assert world.supervisor().run() == 0
+    world.settings = World(tmp_path, validation_seed=7).settings
+    assert world.supervisor().run() == 0
+    memory = world.trackers["memory"]
+    assert isinstance(memory, MemoryTracker)
+    other = f"clipwatch-{world.settings.protocol.digest[:8]}"
+    assert sorted(memory.rows) == ["clipwatch", other]
+    assert list(memory.rows[other]) == [0]
+
+
+def test_a_live_run_is_followed_from_before_its_directory_exists(tmp_path: Path) -> None:
+    """Checkpoints are seen as they come, also after the directory was deleted and made again."""
+    world = World(tmp_path)
+    world.output.rmdir()
+    with world.live():
+        until(lambda: "does not exist" in world.run.problem)
+        checkpoint(world.output, 1, 1)
+        until(lambda: states(world) == {1: "published"})
+        shutil.rmtree(world.output)
+        until(lambda: "does not exist" in world.run.problem)
+        checkpoint(world.output, 2, 2)
+        until(lambda: states(world).get(2) == "published")
+    assert world.run.problem == ""
+    assert states(world) == {1: "published", 2: "published"}
+
+
+def test_events_bring_a_checkpoint_before_the_next_rescan(tmp_path: Path) -> None:
+    """With an hour between rescans a renamed folder and a late guard are still seen."""
+    world = World(tmp_path, rescan_seconds=3600, watch="events")
+    with world.live() as supervisor:
+        until(lambda: bool(supervisor._watcher._watches))
+        made = checkpoint(tmp_path / "elsewhere", 1)
+        (made / ".guard").unlink()
+        made.rename(world.output / "checkpoint-1")
+        checkpoint(tmp_path / "elsewhere", 2).rename(world.output / "checkpoint-2")
+        until(lambda: world.output / "checkpoint-1" in supervisor._watcher._watches)
+        (world.output / "checkpoint-1" / ".guard").write_text("complete")
+        until(lambda: len(world.rows()) == 2)
+
+
+def test_polling_needs_no_events(tmp_path: Path) -> None:
+    """In mode poll nothing is watched, and checkpoints are found all the same."""
+    world = World(tmp_path, watch="poll")
+    with world.live() as supervisor:
+        checkpoint(world.output, 1)
+        until(lambda: len(world.rows()) == 1)
+        assert supervisor._watcher._observer is None
+
+
+def test_images_are_kept_of_the_newest_evaluations_only(tmp_path: Path) -> None:
+    """Scores stay for ever, images as long as the setting says."""
+    world = World(tmp_path, keep_images=1)
+
+    def script(request: Evaluate) -> list[Reply] | None:
+        assert request.images_dir is not None
+        Path(request.images_dir).mkdir(parents=True)
+        (Path(request.images_dir) / "x.png").touch()
+        return None
+
+    world.script = script
+    for step in (1, 2, 3):
+        checkpoint(world.output, step, step)
+    assert world.supervisor().run() == 0
+    images = sorted((world.settings.state_dir / "images").rglob("x.png"))
+    assert [path.parts[-4] for path in images] == ["checkpoint-1"]  # the last one evaluated
+
+
+def test_once_without_an_output_directory_is_a_mistake_in_the_call(tmp_path: Path) -> None:
+    """There is nothing to wait for: exit code 2."""
+    world = World(tmp_path)
+    world.output.rmdir()
+    with pytest.raises(SettingsError, match="does not exist"):
+        world.supervisor().run()
+
+
+def test_two_daemons_cannot_share_a_state_directory(tmp_path: Path) -> None:
+    """The second is told who holds it and since when; the lock ends with its holder."""
+    with exclusive(tmp_path):
+        said = r"in use by clipwatch with pid \d+ since 20"
+        with pytest.raises(ClipwatchError, match=said), exclusive(tmp_path):
+            pass
+    with exclusive(tmp_path):
+        assert (tmp_path / "lock").read_text().startswith("clipwatch with pid")
+
+
+def test_everything_said_is_one_line_for_each_matter(tmp_path: Path) -> None:
+    """The narration of a whole run has no empty or broken line and names each checkpoint."""
+    world = World(tmp_path)
+    checkpoint(world.output, 1)
+    world.supervisor().run()
+    lines = [line for recorded in Journal(world.log).read() for line in narrate(recorded.event)]
+    assert all(line and "\n" not in line for line in lines)
+    assert any(line.startswith("checkpoint-1: clip/mean 0.") for line in lines)
+    done = world.run.checkpoints["checkpoint-1"]
+    assert evaluation_id(done, world.run.protocol).startswith("checkpoint-1/")

@@ -1,0 +1,182 @@
+"""A run as the tests see it: checkpoints on disk, settings, an evaluator that follows a script."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from clipwatch.console import Console
+from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
+from clipwatch.events import ImageScore
+from clipwatch.journal import Journal
+from clipwatch.ledger import Ledger
+from clipwatch.settings import Settings, load
+from clipwatch.state import Run
+from clipwatch.supervisor import Supervisor
+from clipwatch.trackers import Series, Target, Tracker
+from clipwatch_adapters.memory import MemoryTracker
+
+PROMPTS = "a red circle\na blue square\nthree green stars\nnothing but white\n"
+
+
+def checkpoint(output: Path, step: int, value: float = 0.5, *, name: str = "") -> Path:
+    """Write a guarded LoRA checkpoint whose weights tell `value`."""
+    folder = output / (name or f"checkpoint-{step}")
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "training_state.json").write_text("{}")
+    tensors = {"unet.lora_A.weight": np.full(4, value, np.float32)}
+    save_file(tensors, folder / "pytorch_lora_weights.safetensors")
+    (folder / ".guard").write_text("complete\n")
+    return folder
+
+
+def settings(folder: Path, **changes: Any) -> Settings:
+    """Load settings for a run below `folder`; `changes` are those of the clipwatch object."""
+    (folder / "base").mkdir(exist_ok=True)
+    (folder / "prompts.txt").write_text(PROMPTS)
+    config = folder / "config.json"
+    config.write_text('{"output_dir": "output", "pretrained_model_name_or_path": "./base"}')
+    flags = {
+        "evaluation_type": "clip",
+        "prompts": "prompts.txt",
+        "state_dir": str(folder / "state"),
+        "device": "cpu",
+        "rescan_seconds": 0.2,
+        "settle_seconds": 0.0,
+    }
+    return load(config, flags={**flags, **changes}, environ={}, cwd=folder)
+
+
+class ScriptedEvaluator:
+    """Answers requests at once, from a thread as the real one does.
+
+    `script` may answer a request itself: it gets the request and returns replies, or None for the
+    usual ones (a score for each image that is not done).
+    """
+
+    def __init__(
+        self,
+        receive: Callable[[Reply], None],
+        script: Callable[[Evaluate], list[Reply] | None] = lambda _: None,
+    ) -> None:
+        self._receive = receive
+        self._script = script
+        self._requests: queue.SimpleQueue[Evaluate | None] = queue.SimpleQueue()
+        self.alive = True
+        threading.Thread(target=self._work, daemon=True).start()
+
+    def evaluate(self, request: Evaluate) -> None:
+        """Queue the request."""
+        self._requests.put(request)
+
+    def kill(self) -> None:
+        """End the thread."""
+        self._requests.put(None)
+
+    def _work(self) -> None:
+        while (request := self._requests.get()) is not None:
+            for reply in self._script(request) or usual(request):
+                self._receive(reply)
+                if isinstance(reply, Failed) and reply.kind == "killed":
+                    self.alive = False
+                    return
+
+
+def usual(request: Evaluate, *, images: int | None = None) -> list[Reply]:
+    """Return the replies of an evaluation that goes well, cut after `images` images."""
+    todo = [
+        (prompt.id, index, seed)
+        for prompt, index, seed in request.protocol.images()
+        if (prompt.id, index) not in set(request.done)
+    ]
+    scored = [
+        Scored((ImageScore(id_, index, seed, seed % 1000 / 1000, f"{id_}-{index}.png"),))
+        for id_, index, seed in todo[:images]
+    ]
+    end: list[Reply] = [Finished(0, 0.0)] if images is None else []
+    return [Loaded({"device": "script"}), *scored, *end]
+
+
+class World:
+    """A supervisor with a scripted evaluator and memory trackers, over real files."""
+
+    def __init__(self, folder: Path, **changes: Any) -> None:
+        self.folder = folder
+        self.output = folder / "output"
+        self.output.mkdir(exist_ok=True)
+        self.settings = replace(settings(folder, **changes), trackers=("memory",))
+        self.requests: list[Evaluate] = []
+        self.script: Callable[[Evaluate], list[Reply] | None] = lambda _: None
+        self.trackers: dict[str, Tracker] = {"memory": MemoryTracker(_target(folder))}
+
+    def supervisor(self, *, once: bool = True) -> Supervisor:
+        """Make a supervisor as a new start of the daemon would."""
+
+        def note(request: Evaluate) -> list[Reply] | None:
+            self.requests.append(request)
+            return self.script(request)
+
+        return Supervisor(
+            replace(self.settings, trackers=tuple(self.trackers)),
+            Journal(self.log),
+            Console(),
+            once=once,
+            make_tracker=lambda name, _: self.trackers[name],
+            make_evaluator=lambda receive: ScriptedEvaluator(receive, note),
+        )
+
+    @contextmanager
+    def live(self) -> Iterator[Supervisor]:
+        """Run a supervisor in a thread of its own, and stop it at the end."""
+        made: queue.SimpleQueue[Supervisor] = queue.SimpleQueue()
+
+        def work() -> None:
+            supervisor = self.supervisor(once=False)
+            made.put(supervisor)
+            supervisor.run()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        supervisor = made.get()
+        try:
+            yield supervisor
+        finally:
+            supervisor.stop()
+            thread.join()
+
+    @property
+    def log(self) -> Path:
+        """The log's file."""
+        return self.settings.state_dir / "clipwatch.db"
+
+    @property
+    def run(self) -> Run:
+        """What the log says of the run."""
+        journal = Journal(self.log, read_only=True)
+        try:
+            runs = Ledger(journal).state
+        finally:
+            journal.close()
+        return next(iter(runs.values()), Run("", "", "", (), {}))
+
+    def rows(self, tracker: str = "memory") -> dict[int, tuple[int, float]]:
+        """Return seq → (step, mean) at a memory tracker."""
+        kept = self.trackers[tracker]
+        assert isinstance(kept, MemoryTracker)
+        rows = kept.rows.get("clipwatch", {})
+        return {seq: (step, clip.mean) for seq, (step, clip) in rows.items()}
+
+
+def _target(folder: Path) -> Target:
+    return Target(folder, folder, folder, "p", "r", folder, "", {})
+
+
+__all__ = ["MemoryTracker", "Series", "World", "checkpoint", "settings", "usual"]
