@@ -67,8 +67,8 @@ def test_a_stale_version_is_a_conflict_and_adds_nothing(journal: Journal) -> Non
     [
         "UPDATE events SET data = '{}'",
         "DELETE FROM events",
-        "INSERT OR REPLACE INTO events SELECT seq, time, run, stream, version, type, '{}' FROM events",
-        "INSERT OR REPLACE INTO events SELECT 99, time, run, stream, version, type, '{}' FROM events",
+        "INSERT OR REPLACE INTO events SELECT * FROM events",
+        "REPLACE INTO events SELECT 9, time, run, stream, version, type, data FROM events",
         "REPLACE INTO events SELECT seq, time, run, 'other', version, type, '{}' FROM events",
     ],
 )
@@ -98,7 +98,7 @@ def test_a_newer_log_is_refused_and_left_alone(journal: Journal) -> None:
     newer = sqlite3.connect(journal.path)
     newer.execute(f"PRAGMA user_version = {FORMAT + 1}")
     newer.close()
-    with pytest.raises(JournalError, match="newer clipwatch .*upgrade"):
+    with pytest.raises(JournalError, match=r"newer clipwatch .*upgrade"):
         Journal(journal.path)
 
 

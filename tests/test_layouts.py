@@ -52,6 +52,7 @@ class Clock:
         self.ahead = 0.0
 
     def __call__(self) -> float:
+        """Return the time of the test."""
         import time
 
         return time.time() + self.ahead
@@ -174,6 +175,28 @@ def test_what_cannot_be_evaluated_is_named(tmp_path: Path, files: list[str], wor
     assert word in verdict.reason
 
 
+def test_accelerates_state_may_still_get_its_lora(tmp_path: Path) -> None:
+    """The diffusers LoRA scripts write the LoRA after all else: not discarded before it settled."""
+    clock = Clock()
+    folder = tmp_path / "checkpoint-5"
+    weights(folder / "model.safetensors")
+    (folder / "random_states_0.pkl").write_bytes(b"")
+    scanner = Scanner(tmp_path, weights="live", settle_seconds=10, clock=clock)
+    waiting = scanner.scan()[0].verdict
+    assert isinstance(waiting, Partial)
+    assert "no LoRA file (no marker" in waiting.reason
+    clock.ahead = 5
+    weights(folder / LORA)
+    clock.ahead = 14
+    assert isinstance(scanner.scan()[0].verdict, Partial)
+    clock.ahead = 25
+    assert isinstance(scanner.scan()[0].verdict, Whole)
+    (folder / LORA).unlink()
+    scanner.scan()
+    clock.ahead = 36
+    assert isinstance(scanner.scan()[0].verdict, Unusable)
+
+
 def test_a_lycoris_file_in_disguise_is_told_by_its_metadata(tmp_path: Path) -> None:
     """LyCORIS and ControlNet adapters carry a LoRA's file name."""
     folder = simpletuner(tmp_path / "checkpoint-5")
@@ -270,8 +293,8 @@ AS_NOBODY = """
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
 def test_a_file_of_another_user_is_unreadable_with_the_remedy(tmp_path: Path) -> None:
-    """safetensors 0.8 writes mode 0600: the reason names the owner to run as."""
-    output = Path("/tmp") / f"clipwatch-test-{tmp_path.name}-{os.getpid()}"  # noqa: S108 - reachable for nobody
+    """The reason names the owner to run as; safetensors 0.8 writes mode 0600."""
+    output = Path("/tmp") / f"clipwatch-test-{tmp_path.name}-{os.getpid()}"
     try:
         folder = simpletuner(output / "checkpoint-1")
         output.chmod(0o755)

@@ -46,7 +46,7 @@ def test_summaries_agree_with_numpy(values: list[float]) -> None:
 @pytest.mark.parametrize("values", [[], [0.1, math.nan], [math.inf]])
 def test_what_is_no_number_is_never_summarised(values: list[float]) -> None:
     """No score and non-finite scores are refused."""
-    with pytest.raises(ValueError, match="scores|finite"):
+    with pytest.raises(ValueError, match=r"scores|finite"):
         summarize(values)
 
 

@@ -79,6 +79,7 @@ class ScriptedEvaluator:
 
     def kill(self) -> None:
         """End the thread."""
+        self.alive = False
         self._requests.put(None)
 
     def _work(self) -> None:

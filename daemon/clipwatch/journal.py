@@ -69,7 +69,7 @@ class Journal:
                 self._db = sqlite3.connect(path)
             self._db.isolation_level = None
             self._db.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-            found = self._db.execute("PRAGMA user_version").fetchone()[0]
+            found = self._format()
             if found > FORMAT:
                 raise JournalError(
                     f"{path}: written by a newer clipwatch (format {found}, this one reads up to "
@@ -78,8 +78,14 @@ class Journal:
             if not read_only:
                 self._db.execute("PRAGMA journal_mode = WAL")
                 self._db.execute("PRAGMA synchronous = FULL")
-                self._db.executescript((files("clipwatch") / "schema.sql").read_text())
-                self._db.execute(f"PRAGMA user_version = {FORMAT}")
+                schema = (files("clipwatch") / "schema.sql").read_text()
+                # one transaction: a reader sees the whole log or an empty file
+                self._db.executescript(
+                    f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {FORMAT}; COMMIT;"
+                )
+
+    def _format(self) -> int:
+        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
 
     @contextmanager
     def _named(self) -> Iterator[None]:
@@ -148,6 +154,8 @@ class Journal:
         )
         while True:
             with self._named():
+                if self._format() == 0:  # the writer is only about to make it
+                    return
                 rows = self._db.execute(query, (after, *arguments)).fetchall()
             for seq, time, run, of_stream, version, type_name, data in rows:
                 try:

@@ -249,6 +249,8 @@ class Supervisor:
 
     def _failed(self, checkpoint: s.Checkpoint, id_: str, kind: str, reason: str) -> None:
         self._current = None
+        if kind == "internal" and self._child is not None:
+            self._child.kill()  # nobody knows what it holds now
         stream = evaluation_stream(self.name, id_)
         if id_ not in self._run.evaluations:  # it failed before it was loaded
             known = (id_, checkpoint.name, checkpoint.step, checkpoint.digest)

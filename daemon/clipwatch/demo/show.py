@@ -22,6 +22,7 @@ from clipwatch.cli import log_file
 from clipwatch.demo import models
 from clipwatch.demo.world import captions
 from clipwatch.errors import ClipwatchError
+from clipwatch.evaluator.quiet import quiet
 from clipwatch.journal import Journal
 from clipwatch.ledger import Ledger
 from clipwatch.state import Run
@@ -89,6 +90,7 @@ def prepare(directory: Path, *, lora: bool) -> tuple[Path, Path]:
         shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MARK).touch()
+    quiet()
     models.write_base_pipeline(directory / "base")
     chosen = random.Random(0).sample(captions(), PROMPTS)  # noqa: S311 - a fixed choice, no secret
     library = {text.replace(" ", "-"): {"prompt": text} for text in chosen}

@@ -19,6 +19,7 @@ from clipwatch.evaluator.clip import Scorer
 from clipwatch.evaluator.failures import EvaluationError, failing_as, failure_of
 from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.evaluator.pipeline import Generator, free_memory
+from clipwatch.evaluator.quiet import quiet
 from clipwatch.evaluator.weights import verify
 from clipwatch.events import ImageScore
 
@@ -41,7 +42,7 @@ class Evaluator:
     """Evaluates checkpoints one after the other, in the calling thread."""
 
     def __init__(self) -> None:
-        _quiet()
+        quiet()
         self._device = ("", "")  # as asked for, as found
         self._scorer: Scorer | None = None
         self._generator: Generator | None = None
@@ -194,16 +195,3 @@ def _verify_unless_gone(request: Evaluate) -> None:
     except EvaluationError as error:
         if error.kind != "vanished":
             raise
-
-
-def _quiet() -> None:
-    """Silence progress bars and remarks that nobody can act on; errors stay."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    from diffusers.utils import logging as diffusers_logging
-    from huggingface_hub.utils.tqdm import disable_progress_bars
-    from transformers.utils import logging as transformers_logging
-
-    for library in (diffusers_logging, transformers_logging):
-        library.set_verbosity_error()
-        library.disable_progress_bar()
-    disable_progress_bars()

@@ -9,7 +9,7 @@ from clipwatch.protocol import EvaluationProtocol
 
 
 class Evaluate(msgspec.Struct, frozen=True, tag=True):
-    """To the child: evaluate one checkpoint. The child answers Loaded, Scored..., Finished or Failed.
+    """To the child: evaluate one checkpoint; it answers Loaded, Scored..., Finished or Failed.
 
     Attributes:
         path: The checkpoint's folder.
@@ -57,9 +57,9 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """From the child: no result.
 
-    `kind` is "memory" (try a smaller batch), "vanished" or "changed" (the checkpoint did), "weights"
-    (they do not fit or were not all applied), "model" (base model or scorer cannot be loaded),
-    "scores" (not finite) or "internal".
+    `kind` is "memory" (try a smaller batch), "vanished" or "changed" (the checkpoint did),
+    "weights" (they do not fit or were not all applied), "model" (base model or scorer cannot be
+    loaded), "scores" (not finite), "killed" (said by the daemon) or "internal".
     """
 
     kind: str

@@ -118,10 +118,11 @@ class Generator:
                 self._open(folder, "", paths)
             self._holds = "pipeline"
         elif request.kind == "lora":
+            if len(paths) > 1:
+                raise EvaluationError("weights", f"{folder} has {len(paths)} LoRA files, not one")
             self._restore(but="")
             self._holds = "lora"
-            for path in paths[:1]:
-                apply_lora(self._pipeline, path)
+            apply_lora(self._pipeline, paths[0])
             own_memory(models_of(self._pipeline))
         else:
             self._restore(but=request.component)
@@ -177,7 +178,7 @@ class Generator:
 
     def _drop(self) -> None:
         """Free the pipeline's memory before another takes its place."""
-        self._holds, self._pipeline, self._scheduler = "", None, None
+        self._holds, self.commit, self._pipeline, self._scheduler = "", "", None, None
         free_memory()
 
     def _set_attention(self, name: str) -> None:

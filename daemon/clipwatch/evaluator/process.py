@@ -21,13 +21,18 @@ NEEDED = frozenset({"HF_TOKEN"})
 """The one secret that it needs: gated models are loaded from the Hub with it."""
 
 
-def environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of the evaluator: without secrets but the Hub's token."""
-    return {
+def environment(environ: Mapping[str, str], cores: int) -> dict[str, str]:
+    """Return the environment of the evaluator: without secrets but the Hub's token.
+
+    It takes half of the cores unless OMP_NUM_THREADS says otherwise; more would only make it and
+    the training wait for each other.
+    """
+    kept = {
         name: value
         for name, value in environ.items()
         if name in NEEDED or not name.upper().endswith(SECRETS)
     }
+    return {"OMP_NUM_THREADS": str(max(1, cores // 2)), **kept}
 
 
 class EvaluatorHandle(Protocol):
@@ -59,7 +64,7 @@ class EvaluatorProcess:
             [sys.executable, "-m", "clipwatch.evaluator.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(os.environ),
+            env=environment(os.environ, os.cpu_count() or 1),
             start_new_session=True,  # a terminal's Ctrl-C is the daemon's to handle
         )
         self._reader = threading.Thread(target=self._read, name="evaluator", daemon=True)

@@ -79,7 +79,7 @@ def _end_with_parent() -> None:
     A parent that died before this call is noticed by the end of stdin.
     """
     if sys.platform == "linux":
-        pass
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -128,20 +128,15 @@ class Scanner:
         return sightings
 
     def _look(self, step: int, name: str, path: Path, guarded: bool) -> Sighting:
-        signature = ""
+        signature, settlings = "", 0.0
         try:
             names = set(os.listdir(path))
             layout = next(layout for layout in LAYOUTS if layout.owns(names))
             settlings = layout.settling(names, guarded)
             weights = contents.find(path, self._weights)
             signature = ",".join(f"{f.path}:{f.size}:{f.mtime_ns}:{f.inode}" for f in weights.files)
-            since = self._unchanged(name, path, signature, weights)
-            if since < settlings * self._settle:
-                left = settlings * self._settle - since
-                self.settling = True
-                raise NotWhole(
-                    f"no marker says that it is complete: unchanged for {left:.0f} s more"
-                )
+            changed = [_changed(path / file.path) for file in weights.files]
+            self._settled(name, signature, max(changed), settlings * self._settle)
             kept = self._wholes.get(name)
             if kept is not None and kept[0] == signature:
                 return Sighting(step, name, path, signature, kept[1])
@@ -149,7 +144,7 @@ class Scanner:
         except NotWhole as reason:
             verdict = Partial(str(reason))
         except Unsupported as reason:
-            verdict = Unusable("unsupported", str(reason))
+            verdict = self._hopeless(name, path, settlings * self._settle, str(reason))
         except NotReadable as reason:
             verdict = Unusable("unreadable", str(reason))
         except PermissionError:
@@ -160,15 +155,35 @@ class Scanner:
             self._wholes[name] = (signature, verdict)
         return Sighting(step, name, path, signature, verdict)
 
-    def _unchanged(self, name: str, path: Path, signature: str, weights: Weights) -> float:
-        """Seconds for which the weights are known to be unchanged."""
+    def _settled(self, name: str, signature: str, changed: float, seconds: float) -> None:
+        """Make sure that nothing changed for `seconds`, by our own clock or long before it began.
+
+        Raises:
+            NotWhole: It has to wait some more.
+        """
         now = self._clock()
         seen = self._seen.get(name)
         if seen is None or seen[0] != signature:
             seen = self._seen[name] = (signature, now)
-        stats = [(path / file.path).stat() for file in weights.files]
-        age = now - max(max(found.st_mtime, found.st_ctime) for found in stats)
-        return max(now - seen[1], age if age >= OLD_SECONDS else 0.0)
+        age = now - changed
+        left = seconds - max(now - seen[1], age if age >= OLD_SECONDS else 0.0)
+        if left > 0:
+            self.settling = True
+            raise NotWhole(f"no marker says that it is complete: unchanged for {left:.0f} s more")
+
+    def _hopeless(self, name: str, path: Path, seconds: float, reason: str) -> Partial | Unusable:
+        """Nothing here can be evaluated; but an unmarked folder may still get what can.
+
+        The diffusers LoRA scripts save accelerate's state first and the LoRA file after it.
+        """
+        try:
+            names = ",".join(sorted(os.listdir(path)))
+            self._settled(name, names, _changed(path), seconds)
+        except NotWhole as wait:
+            return Partial(f"{reason} ({wait})")
+        except OSError:
+            return Partial("the folder is being deleted")
+        return Unusable("unsupported", reason)
 
     def _abandoned(self, sighting: Sighting, newest: int, reason: str) -> Sighting:
         """One that is partial, untouched for long and below a whole one will not be finished."""
@@ -180,6 +195,12 @@ class Scanner:
             return sighting
         verdict = Unusable("abandoned", f"never finished (checkpoint {newest} is): {reason}")
         return replace(sighting, verdict=verdict)
+
+
+def _changed(path: Path) -> float:
+    """When a file, or a folder's list of files, changed last."""
+    found = path.stat()
+    return max(found.st_mtime, found.st_ctime)
 
 
 def candidates(output_dir: Path) -> Iterator[tuple[int, str, Path]]:

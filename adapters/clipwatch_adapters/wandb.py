@@ -1,0 +1,373 @@
+"""Weights & Biases: each series becomes a companion run beside the trainer's own.
+
+Writing into the trainer's live run would lose the trainer's rows, so clipwatch never does. A row's
+`_step` is the result's `seq`, which makes repeats harmless; charts use `clipwatch/step` as x. All
+of wandb runs in a child process (see wandb_session.py): nothing here imports it.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory, gettempdir
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from clipwatch.errors import TrackerRefused, TrackerUnavailable
+from clipwatch_adapters._media import showcase
+from clipwatch_adapters.wandb_files import finished_rows, trainer_run
+from clipwatch_adapters.wandb_session import STEP, Job, Row, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from typing import IO
+
+    from clipwatch.protocol import EvaluationProtocol
+    from clipwatch.trackers import Result, Series, Target
+
+MODES: dict[str, Literal["online", "offline"]] = {
+    "": "online",
+    "online": "online",
+    "run": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+}
+"""What WANDB_MODE may say here, with W&B's old names."""
+
+BATCH = 16
+"""Results of one session: bounds its memory, its job and what a kill has to repeat."""
+
+GRACE = 5.0
+"""Seconds that a process may take longer than its job, and that we wait for an earlier one."""
+
+KEPT = re.compile(
+    r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHONPATH|LD_LIBRARY_PATH|NETRC"
+    r"|XDG_CONFIG_HOME|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE|(?i:(https?|all|no)_proxy)"
+    r"|WANDB_(BASE_URL|ENTITY|CONFIG_DIR|IDENTITY_TOKEN_FILE|INSECURE_DISABLE_SSL)"
+    r"|WANDB_X_EXTRA_HTTP_HEADERS"
+)
+"""The names in our environment that a session may see."""
+
+
+class WandbTracker:
+    """Publish to W&B's server, or into offline runs that `wandb sync` uploads later.
+
+    Options: "mode" (online, offline), "entity", "base_url", "api_key"; each goes before its
+    WANDB_* variable. `patience` bounds publish(), half of it the other methods, in seconds.
+    """
+
+    patience = 50.0
+
+    def __init__(self, target: Target) -> None:
+        self.target = target
+        self._urls: dict[str, str] = {}
+
+    def published(self, series: Series) -> frozenset[int]:
+        """Return the `seq` that the server shows, or that our finished offline runs hold.
+
+        The server is asked for its highest one: rows are sent in order and never with a gap.
+        """
+        if not series.results:
+            return frozenset()
+        if self._mode() == "offline":
+            runs = [finished_rows(folder) or () for folder in self._offline_runs(series)]
+            return frozenset(row["_step"] for rows in runs for row in rows)
+        return frozenset(range(min(self._read(series).held, len(series.results))))
+
+    def publish(self, series: Series, missing: Sequence[int]) -> None:
+        """Bring the missing results in sessions of BATCH, each one confirmed by reading back.
+
+        The server takes a series in order only: earlier results that it lacks go along.
+        """
+        if not missing:
+            return
+        deadline = time.monotonic() + self.patience
+        with self._room() as log:
+            self._remember_trainer()
+            if self._mode() == "offline":
+                self._write(log, series, missing, deadline)
+            else:
+                self._send(log, series, missing, deadline)
+
+    def where(self, series: Series) -> str:
+        """Return the run's address as W&B reports it, or the folder to give to `wandb sync`."""
+        if self._mode() == "offline":
+            return str(self._folder(series) / "wandb")
+        known = self._urls.get(series.name, self.target.where)
+        return known if known.endswith(self._identity(series)) else self._read(series).url
+
+    def hint(self, series: Series) -> str:
+        """Return the command that uploads offline runs; "" online, where there is nothing to do."""
+        if MODES.get(self._option("mode")) != "offline":
+            return ""
+        return f"wandb sync {shlex.quote(self.where(series))}"
+
+    def _read(self, series: Series) -> Verdict:
+        with (
+            _plain_errors(Path(gettempdir())),
+            TemporaryDirectory(ignore_cleanup_errors=True) as folder,
+        ):
+            job = self._job(series, (), folder, self.patience / 2)
+            return self._session(series, job, subprocess.DEVNULL)
+
+    def _send(
+        self, log: IO[bytes], series: Series, missing: Sequence[int], deadline: float
+    ) -> None:
+        at, end = min(missing), max(missing) + 1
+        folder = self._folder(series)
+        while at < end:
+            shutil.rmtree(folder, ignore_errors=True)
+            rows = tuple(row(series, result) for result in series.results[at:end][:BATCH])
+            job = self._job(series, rows, str(folder), self._left(deadline))
+            at = self._session(series, job, log).held
+        shutil.rmtree(folder, ignore_errors=True)
+
+    def _write(
+        self, log: IO[bytes], series: Series, missing: Sequence[int], deadline: float
+    ) -> None:
+        for folder in self._offline_runs(series):
+            if finished_rows(folder) is None:  # cut short; a sync would add what it has
+                shutil.rmtree(folder)
+        todo = sorted(set(missing) - self.published(series))
+        for first in range(0, len(todo), BATCH):
+            rows = tuple(row(series, series.results[seq]) for seq in todo[first : first + BATCH])
+            job = self._job(series, rows, str(self._folder(series)), self._left(deadline))
+            self._session(series, job, log)
+        if not self.published(series).issuperset(missing):
+            raise TrackerUnavailable(f"W&B left an unfinished run in {self._folder(series)}")
+
+    def _left(self, deadline: float) -> float:
+        left = deadline - time.monotonic()
+        if left < self.patience / 2:
+            raise TrackerUnavailable("W&B takes its time: the other results follow")
+        return left
+
+    def _mode(self) -> Literal["online", "offline"]:
+        word = self._option("mode")
+        if word not in MODES:
+            raise TrackerRefused(f"WANDB_MODE is {word!r}: clipwatch can do online and offline")
+        return MODES[word]
+
+    def _option(self, name: str) -> str:
+        return self.target.options.get(name) or os.environ.get(f"WANDB_{name.upper()}", "")
+
+    def _folder(self, series: Series) -> Path:
+        """W&B's own folder: to be kept offline, online only while a session runs."""
+        return self.target.state_dir / self._mode() / series.name
+
+    def _offline_runs(self, series: Series) -> list[Path]:
+        runs = self._folder(series).glob(f"wandb/offline-run-*-{self._identity(series)}")
+        return sorted(runs)
+
+    def _trainer_file(self) -> Path:
+        return self.target.state_dir / "trainer-run.json"
+
+    def _trainer(self) -> str:
+        """Return the id of the trainer's run: the remembered one, else what its files say now."""
+        try:
+            project, found = msgspec.json.decode(
+                self._trainer_file().read_bytes(), type=tuple[str, str]
+            )
+        except (OSError, msgspec.DecodeError):
+            project, found = "", ""
+        if project == self.target.project:
+            return found
+        root = Path(os.environ.get("WANDB_DIR") or self.target.working_dir)
+        return trainer_run(root / "wandb", self.target.project)
+
+    def _remember_trainer(self) -> None:
+        """Keep to the first trainer's run: a restarted trainer must not split the curve."""
+        fresh = self._trainer_file().with_suffix(".new")
+        fresh.write_bytes(msgspec.json.encode((self.target.project, self._trainer())))
+        fresh.replace(self._trainer_file())
+
+    def _identity(self, series: Series) -> str:
+        """Return the companion run's id: the same after any restart.
+
+        The first evaluation is in it for the day when the log is lost and begun anew, the mode
+        because a later `wandb sync` adds its rows once more to a run that has them from elsewhere.
+        """
+        facts = (
+            self._option("base_url").rstrip("/"),
+            self._option("entity"),
+            self.target.project,
+            self._trainer() or self.target.run_name,
+            str(self.target.output_dir),
+            series.name,
+            *(result.evaluation for result in series.results[:1]),
+            *(["offline"] if self._mode() == "offline" else []),
+        )
+        return "cw-" + hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
+
+    def _job(self, series: Series, rows: tuple[Row, ...], folder: str, seconds: float) -> Job:
+        return Job(
+            mode=self._mode(),
+            entity=self._option("entity"),
+            project=self.target.project,
+            id=self._identity(series),
+            name=f"{self.target.run_name} / {series.name}",
+            group=self._trainer() or self.target.run_name,
+            config=config(series.protocol),
+            folder=folder,
+            seconds=seconds,
+            rows=rows,
+        )
+
+    @contextmanager
+    def _room(self) -> Iterator[IO[bytes]]:
+        """Open the log of publishing sessions, which is their lock too.
+
+        The child and wandb-core inherit it as their standard error, so it stays locked until the
+        last process of an earlier session is gone, even one whose daemon was killed.
+        """
+        folder = self.target.state_dir
+        with _plain_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / "session.log").open("ab") as log:
+                _lock(log)
+                log.truncate(0)
+                yield log
+
+    def _session(self, series: Series, job: Job, log: IO[bytes] | int) -> Verdict:
+        """Run a child on the job; it is gone `job.seconds` and a little later at the latest.
+
+        Raises:
+            TrackerUnavailable, TrackerRefused: Its verdict; no verdict is the former.
+        """
+        key = "" if job.mode == "offline" else api_key(self.target.options, os.environ)
+        settings = {
+            "WANDB_API_KEY": key,
+            "WANDB_BASE_URL": self._option("base_url"),
+            "WANDB_DATA_DIR": job.folder,
+            "WANDB_CACHE_DIR": job.folder,
+            "WANDB_ARTIFACT_DIR": job.folder,
+            "WANDB_ERROR_REPORTING": "false",
+        }
+        Path(job.folder).mkdir(parents=True, exist_ok=True)
+        with subprocess.Popen(
+            [sys.executable, "-P", "-m", "clipwatch_adapters.wandb_session"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            cwd=job.folder,
+            env=environment(os.environ) | {k: value for k, value in settings.items() if value},
+            start_new_session=True,
+        ) as process:
+            try:
+                answer, _ = process.communicate(msgspec.json.encode(job), job.seconds + GRACE)
+            except subprocess.TimeoutExpired as late:
+                answer = late.stdout or b""
+            finally:
+                if process.poll() is None:  # wandb-core ends by itself when its parent is gone
+                    os.killpg(process.pid, signal.SIGKILL)
+        try:
+            verdict = msgspec.json.decode(answer, type=Verdict)
+        except msgspec.DecodeError as error:
+            raise TrackerUnavailable(
+                f"the W&B session ended with {process.returncode} and no answer;"
+                f" it had {job.seconds + GRACE:.0f} s"
+            ) from error
+        if verdict.kind == "refused":
+            raise TrackerRefused(verdict.reason)
+        if verdict.kind == "unavailable":
+            raise TrackerUnavailable(verdict.reason)
+        self._urls[series.name] = verdict.url
+        return verdict
+
+
+@contextmanager
+def _plain_errors(folder: Path) -> Iterator[None]:
+    """Say what the disk's errors mean for the next attempt."""
+    try:
+        yield
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise TrackerRefused(f"{folder}: W&B's files cannot be written here ({error})") from error
+    except OSError as error:
+        raise TrackerUnavailable(f"{folder}: W&B's files cannot be written ({error})") from error
+
+
+def _lock(log: IO[bytes]) -> None:
+    for _ in range(round(10 * GRACE)):
+        try:
+            return fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(0.1)
+    raise TrackerUnavailable("an earlier W&B session has not ended yet")
+
+
+def environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """Return what a session may inherit: nothing that speaks of the trainer's own W&B run."""
+    return {name: value for name, value in environ.items() if KEPT.fullmatch(name)}
+
+
+def api_key(options: Mapping[str, str], environ: Mapping[str, str]) -> str:
+    """Return the API key from options, WANDB_API_KEY or a file; "" leaves it to W&B's netrc.
+
+    Raises:
+        TrackerRefused: WANDB_API_KEY_FILE names a file that cannot be read.
+    """
+    key = options.get("api_key") or environ.get("WANDB_API_KEY", "")
+    if key:
+        return key
+    named = environ.get("WANDB_API_KEY_FILE")
+    credentials = environ.get("CREDENTIALS_DIRECTORY")
+    file = Path(named) if named else Path(credentials or "", "wandb-api-key")
+    if not named and not (credentials and file.exists()):
+        return ""
+    try:
+        return file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TrackerRefused(f"{file}: the W&B API key cannot be read ({error})") from error
+
+
+def config(protocol: EvaluationProtocol) -> dict[str, float | int | str]:
+    """Return the protocol as flat values: prompts as their number, and the digest of all."""
+    values: dict[str, float | int | str] = msgspec.to_builtins(protocol)
+    return values | {"prompts": len(protocol.prompts), "protocol": protocol.digest}
+
+
+def row(series: Series, result: Result) -> Row:
+    """Return a result as W&B gets it."""
+    scores = series.scores(result.evaluation)
+    prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
+    by_prompt = {
+        prompt_id: {score.index: score.score for score in scores if score.prompt_id == prompt_id}
+        for prompt_id in prompts
+    }
+    indices = range(series.protocol.images_per_prompt)
+    return Row(
+        seq=result.seq,
+        values={
+            "clip/mean": result.clip.mean,
+            "clip/min": result.clip.min,
+            "clip/max": result.clip.max,
+            "clip/std": result.clip.std,
+            "clip/images": result.clip.n,
+            STEP: result.step,
+            "clipwatch/checkpoint": result.checkpoint,
+            "clipwatch/evaluation": result.evaluation,
+        },
+        samples=tuple(
+            (
+                str(series.images / (score.image or "")),
+                f"{score.score:.4f} {prompts[score.prompt_id].text}",
+            )
+            for score in showcase(series.protocol, scores)
+        ),
+        columns=("prompt id", "category", "prompt", *(f"score {index}" for index in indices)),
+        table=tuple(
+            (prompt.id, prompt.category, prompt.text, *map(by_prompt[prompt.id].get, indices))
+            for prompt in prompts.values()
+        ),
+    )

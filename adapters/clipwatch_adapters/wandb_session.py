@@ -1,0 +1,265 @@
+"""One session with W&B, in a process of its own: `python -m clipwatch_adapters.wandb_session`.
+
+A job comes as JSON on standard input, one verdict goes as JSON to standard output. The parent may
+kill it at any point: rows are numbered by `seq`, and a session starts where the server's run ends.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import time
+from collections import Counter
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+if TYPE_CHECKING:
+    import wandb
+
+STEP = "clipwatch/step"
+METRICS = ("clip/mean", "clip/min", "clip/max", "clip/std", "clip/images")
+
+PASSING = re.compile(
+    r"timed? ?out|deadline exceeded|did not respond|giving up|refused|reset by peer|no such host"
+    r"|unreachable|temporary|\bEOF\b|(error|HTTP) (429|5\d\d)",
+    re.IGNORECASE,
+)
+"""In wandb's texts: what may pass. The classes of its errors do not tell (all are CommError)."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One result: scalars, samples as (image file, caption), and the table of scores by prompt."""
+
+    seq: int
+    values: dict[str, float | int | str]
+    samples: tuple[tuple[str, str], ...]
+    columns: tuple[str, ...]
+    table: tuple[tuple[float | str | None, ...], ...]
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Bring `rows` (by `seq`, online without gaps; none: only read) to the run in `seconds`.
+
+    `folder` is W&B's own: it gets the run's files. `entity` "" is the key's default.
+    """
+
+    mode: Literal["online", "offline"]
+    entity: str
+    project: str
+    id: str
+    name: str
+    group: str
+    config: dict[str, float | int | str]
+    folder: str
+    seconds: float
+    rows: tuple[Row, ...] = ()
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """How it went; online, the server was read and shows the rows 0 .. `held` - 1 at `url`."""
+
+    kind: Literal["ok", "unavailable", "refused"]
+    reason: str = ""
+    held: int = 0
+    url: str = ""
+
+
+def perform(job: Job) -> Verdict:
+    """Send what the run lacks, then read it back.
+
+    Raises:
+        Exception: Whatever wandb raises; `judge` knows what it means.
+    """
+    deadline = time.monotonic() + job.seconds
+    if job.mode == "offline":
+        _wait_for_a_free_name(Path(job.folder), job.id)
+        _send(job, job.rows[0].seq)
+        return Verdict("ok")
+    held, url = _read(job)
+    if not any(row.seq == held for row in job.rows):  # nothing to send, or it would leave a gap
+        return Verdict("ok", held=held, url=url)
+    sent = _send(job, held)
+    while True:
+        held, url = _read(job)
+        if held >= sent:
+            return Verdict("ok", held=held, url=url)
+        if time.monotonic() > deadline:
+            return Verdict("unavailable", f"{url} shows {held} of {sent} results so far")
+        time.sleep(0.5)
+
+
+def _send(job: Job, held: int) -> int:
+    """Log the rows from number `held` on; return how many the run should have now."""
+    import wandb
+
+    run = wandb.init(
+        entity=job.entity or None,
+        project=job.project,
+        id=job.id,
+        name=job.name,
+        group=job.group,
+        job_type="eval",
+        config=job.config,
+        dir=job.folder,
+        resume="allow" if job.mode == "online" else None,
+        mode=job.mode,
+        settings=_settings(job),
+    )
+    run.define_metric(STEP, hidden=True)
+    for key in METRICS:
+        run.define_metric(key, step_metric=STEP, step_sync=False)
+    start = max(held, run.starting_step)  # the two are told by different parts of the server
+    with TemporaryDirectory() as scratch:
+        for row in job.rows:
+            if row.seq >= start:
+                _log(run, row, Path(scratch))
+    run.finish()
+    return max(start, job.rows[-1].seq + 1)
+
+
+def _settings(job: Job) -> wandb.Settings:
+    """Nothing about the machine, nothing on the terminal, and bounds on every wait."""
+    import wandb
+
+    return wandb.Settings(
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_job_creation=True,
+        finish_timeout=0.3 * job.seconds,
+        init_timeout=0.4 * job.seconds,
+        save_code=False,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_file_stream_transmit_interval=1,
+        x_save_requirements=False,
+    )
+
+
+def _wait_for_a_free_name(folder: Path, run_id: str) -> None:
+    """W&B names a run's folder by the second; two sessions of one second would share it."""
+    while (folder / "wandb" / f"offline-run-{datetime.now():%Y%m%d_%H%M%S}-{run_id}").exists():  # noqa: DTZ005 - local time, as W&B does
+        time.sleep(0.1)
+
+
+def _log(run: wandb.Run, row: Row, scratch: Path) -> None:
+    """Log one row; without its media where these cannot be had."""
+    try:
+        run.log({**row.values, **_media(row, scratch)}, step=row.seq, commit=True)
+    except Exception as error:  # noqa: BLE001 - media are secondary, whatever is wrong with them
+        sys.stderr.write(f"row {row.seq} goes without media: {error}\n")
+        run.log(dict(row.values), step=row.seq, commit=True)
+
+
+def _media(row: Row, scratch: Path) -> dict[str, Any]:
+    """Return the table, and the samples of the most frequent size (W&B wants one size)."""
+    import wandb
+
+    from clipwatch_adapters._media import jpeg
+
+    media: dict[str, Any] = {
+        "clipwatch/scores": wandb.Table(
+            columns=[*row.columns], data=[[*line] for line in row.table]
+        )
+    }
+    pictures = []
+    for number, (source, caption) in enumerate(row.samples):
+        try:
+            data, width, height = jpeg(Path(source))
+        except OSError:
+            continue
+        copy = scratch / f"{row.seq}-{number}.jpg"
+        copy.write_bytes(data)
+        pictures.append(((width, height), copy, caption))
+    if pictures:
+        ((size, _),) = Counter(size for size, _, _ in pictures).most_common(1)
+        media["clipwatch/samples"] = [
+            wandb.Image(str(copy), caption=caption) for s, copy, caption in pictures if s == size
+        ]
+    return media
+
+
+def _read(job: Job) -> tuple[int, str]:
+    """Return how many rows the server shows, and the run's address (also before it exists)."""
+    import wandb
+
+    api = wandb.Api(timeout=max(2, round(0.2 * job.seconds)))
+    entity = job.entity or api.default_entity or ""
+    try:
+        run = api.run(f"{entity}/{job.project}/{job.id}")
+    except (ValueError, wandb.errors.CommError) as error:
+        if "Could not find run" not in str(error):
+            raise
+        address = f"{quote(entity)}/{quote(job.project)}/runs/{job.id}"
+        return 0, f"{wandb.setup().settings.app_url.rstrip('/')}/{address}"
+    return run.lastHistoryStep + 1, run.url
+
+
+def judge(kinds: set[str], text: str, server: str) -> Verdict:
+    """Say what an error of wandb's means for the next attempt.
+
+    Args:
+        kinds: The names of its class and of all base classes.
+        text: Its text.
+        server: The server's address.
+    """
+    text = " ".join(text.split())[:300]
+    advice = ""
+    if "CommError" in kinds and PASSING.search(text):
+        return Verdict("unavailable", f"W&B at {server} does not answer ({text})")
+    if "No API key" in text:
+        text = f"no API key for W&B at {server}"
+        advice = (
+            "run `wandb login`, set WANDB_API_KEY, or go without a server by WANDB_MODE=offline"
+        )
+    elif "AuthenticationError" in kinds or "error 401" in text:
+        text = f"W&B at {server} does not accept the API key ({text})"
+        advice = "run `wandb login --relogin` or set WANDB_API_KEY"
+    elif "CommError" in kinds:
+        text = f"W&B at {server} refuses ({text})"
+        advice = "check base_url, entity, project and what the API key may do"
+    elif "ImportError" in kinds:
+        text = f"W&B's package cannot be loaded ({text})"
+        advice = "pip install wandb"
+    elif "UsageError" in kinds:
+        text, advice = "W&B does not take these settings", text
+    if advice:
+        return Verdict("refused", f"{text}: {advice}")
+    return Verdict("unavailable", f"the W&B session failed ({text})")
+
+
+def _server() -> str:
+    try:
+        import wandb
+
+        return str(wandb.setup().settings.base_url)
+    except Exception:  # noqa: BLE001 - only wanted for a text
+        return "its server"
+
+
+def main() -> None:
+    """Perform the job on standard input; whatever wandb prints goes to standard error."""
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    try:
+        verdict = perform(job)
+    except Exception as error:  # noqa: BLE001 - every error becomes a verdict
+        kinds = {kind.__name__ for kind in type(error).__mro__}
+        verdict = judge(kinds, f"{error}" or type(error).__name__, _server())
+    key = os.environ.get("WANDB_API_KEY")
+    if key:
+        verdict = msgspec.structs.replace(verdict, reason=verdict.reason.replace(key, "***"))
+    with os.fdopen(answer, "wb") as out:
+        out.write(msgspec.json.encode(verdict))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,18 @@
+"""Libraries that talk while they load."""
+
+from __future__ import annotations
+
+import os
+
+
+def quiet() -> None:
+    """Silence progress bars and remarks that nobody can act on; errors stay."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    from diffusers.utils import logging as diffusers_logging
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+    from transformers.utils import logging as transformers_logging
+
+    for library in (diffusers_logging, transformers_logging):
+        library.set_verbosity_error()
+        library.disable_progress_bar()
+    disable_progress_bars()

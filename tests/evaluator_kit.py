@@ -1,0 +1,175 @@
+"""Small real checkpoints and requests for the tests of the evaluator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers.utils import logging as diffusers_logging
+from peft import LoraConfig, get_peft_model_state_dict
+from PIL import Image
+from transformers import CLIPTextModel
+from transformers.utils import logging as transformers_logging
+
+from clipwatch.demo.models import CLIP
+from clipwatch.evaluator.evaluate import image_name
+from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
+from clipwatch.events import WeightFile
+from clipwatch.protocol import EvaluationProtocol, Prompt
+
+if TYPE_CHECKING:
+    from clipwatch.evaluator.evaluate import Evaluator
+    from clipwatch.events import ImageScore
+
+LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "time_emb_proj"]
+PROMPTS = (
+    Prompt("red", "one red circle on a white background"),
+    Prompt("blue", "two blue squares on a black background"),
+)
+
+torch.set_num_threads(1)  # tests share the cores
+
+for library in (diffusers_logging, transformers_logging):
+    library.set_verbosity_error()
+    library.disable_progress_bar()
+
+
+def weight_files(folder: Path) -> tuple[WeightFile, ...]:
+    """List a checkpoint's safetensors files as the daemon finds them."""
+    found = []
+    for path in sorted(folder.rglob("*.safetensors")):
+        stat = path.stat()
+        name = path.relative_to(folder).as_posix()
+        found.append(WeightFile(name, stat.st_size, stat.st_mtime_ns, stat.st_ino))
+    return tuple(found)
+
+
+def protocol(base: Path, **changes: Any) -> EvaluationProtocol:
+    """Return a protocol of two prompts and two images each, two steps."""
+    values: dict[str, Any] = {
+        "prompts": PROMPTS,
+        "images_per_prompt": 2,
+        "seed": 0,
+        "negative_prompt": "",
+        "inference_steps": 2,
+        "guidance": 3.0,
+        "width": 32,
+        "height": 32,
+        "scheduler": "",
+        "base_model": str(base),
+        "base_revision": "",
+        "base_variant": "",
+        "weights": "live",
+        "dtype": "fp32",
+        "scorer": str(CLIP),
+        "scorer_revision": "",
+    }
+    return EvaluationProtocol(**values | changes)
+
+
+def request(
+    folder: Path,
+    kind: str,
+    how: EvaluationProtocol,
+    *,
+    images: Path | None = None,
+    **changes: Any,
+) -> Evaluate:
+    """Return the request to evaluate a checkpoint as it lies on disk now."""
+    values: dict[str, Any] = {
+        "path": str(folder),
+        "kind": kind,
+        "component": "unet" if kind == "full" else "",
+        "files": weight_files(folder),
+        "protocol": how,
+        "done": (),
+        "images_dir": None if images is None else str(images),
+        "device": "cpu",
+        "batch_size": 4,
+    }
+    return Evaluate(**values | changes)
+
+
+def adapted(model: Any, layers: list[str], seed: int) -> Any:
+    """Give a model an adapter whose weights are all drawn from the seed, none of them zero."""
+    model.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules=layers))
+    noise = torch.Generator().manual_seed(seed)
+    for name, tensor in model.named_parameters():
+        if "lora_" in name:
+            tensor.data = torch.randn(tensor.shape, generator=noise) * 0.1
+    return model
+
+
+def metadata(model: Any) -> dict[str, Any]:
+    """Return the adapter's config as diffusers stores it beside the weights."""
+    config = model.peft_config["default"].to_dict()
+    return {key: sorted(it) if isinstance(it, set) else it for key, it in config.items()}
+
+
+def write_lora(base: Path, folder: Path, *, seed: int = 1, text: bool = False) -> Any:
+    """Write a LoRA of the base as a trainer does; return the models it was made of, adapted."""
+    unet = adapted(UNet2DConditionModel.from_pretrained(base, subfolder="unet"), LAYERS, seed)
+    more: dict[str, Any] = {}
+    encoder = None
+    if text:
+        encoder = CLIPTextModel.from_pretrained(base, subfolder="text_encoder")
+        encoder = adapted(encoder, ["q_proj", "v_proj"], seed)
+        more = {
+            "text_encoder_lora_layers": get_peft_model_state_dict(encoder),
+            "text_encoder_lora_adapter_metadata": metadata(encoder),
+        }
+    StableDiffusionPipeline.save_lora_weights(
+        folder,
+        unet_lora_layers=get_peft_model_state_dict(unet),
+        unet_lora_adapter_metadata=metadata(unet),
+        **more,
+    )
+    return {"unet": unet} | ({"text_encoder": encoder} if encoder is not None else {})
+
+
+def replies_of(evaluator: Evaluator, request: Evaluate) -> list[Reply]:
+    """Evaluate and return all replies."""
+    replies: list[Reply] = []
+    evaluator.evaluate(request, replies.append)
+    return replies
+
+
+def scores_of(evaluator: Evaluator, request: Evaluate) -> list[ImageScore]:
+    """Evaluate and return all scores; anything but success fails the test."""
+    first, *middle, last = replies_of(evaluator, request)
+    assert isinstance(first, Loaded), first
+    assert isinstance(last, Finished), last
+    return [image for reply in middle if isinstance(reply, Scored) for image in reply.images]
+
+
+def failure(evaluator: Evaluator, request: Evaluate) -> Failed:
+    """Evaluate and return the failure, one line; success fails the test."""
+    last = replies_of(evaluator, request)[-1]
+    assert isinstance(last, Failed), last
+    assert "\n" not in last.reason
+    return last
+
+
+def plain_images(how: EvaluationProtocol, pipeline: Any) -> list[bytes]:
+    """Generate the protocol's images with diffusers alone, all at once."""
+    tasks = list(how.images())
+    pipeline.set_progress_bar_config(disable=True)
+    images = pipeline(
+        prompt=[prompt.text for prompt, _, _ in tasks],
+        num_inference_steps=how.inference_steps,
+        guidance_scale=how.guidance,
+        width=how.width,
+        height=how.height,
+        generator=[torch.Generator().manual_seed(seed) for _, _, seed in tasks],
+    ).images
+    return [image.tobytes() for image in images]
+
+
+def saved_images(how: EvaluationProtocol, folder: Path) -> list[bytes]:
+    """Read the protocol's images back from the folder they were saved in."""
+    return [
+        Image.open(folder / image_name(prompt.id, index)).tobytes()
+        for prompt, index, _ in how.images()
+    ]

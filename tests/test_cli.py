@@ -1,0 +1,182 @@
+"""The commands as a user types them: what they print, and with which exit code they end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from clipwatch import __version__
+from clipwatch.cli import CONFIGS, log_file, main
+from clipwatch.prompts import builtin, read
+from world import World, checkpoint
+
+
+def call(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> Path:
+    """Return the state directory of a run with two published checkpoints and a partial one."""
+    world = World(tmp_path)
+    for step in (100, 200):
+        checkpoint(world.output, step, step)
+    (checkpoint(world.output, 300) / ".guard").unlink()
+    assert world.supervisor().run() == 0
+    return world.settings.state_dir
+
+
+def test_version_and_help_tell_what_it_is() -> None:
+    """Both end with 0; the help names every command."""
+    assert __version__ in call("--version").output
+    told = call("--help")
+    assert told.exit_code == 0
+    for command in ("start", "status", "log", "score", "prompts", "demo"):
+        assert f"\n  {command} " in told.output
+
+
+NO_TORCH = """
+import sys
+from clipwatch.cli import main
+try:
+    main(sys.argv[1:])
+except SystemExit as end:
+    assert not end.code, end.code
+never = {"torch", "transformers", "diffusers", "wandb", "tensorboard", "watchdog"}
+heavy = never & set(sys.modules)
+assert not heavy, heavy
+"""
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["status"], ["status", "--json"], ["log"], ["log", "--json"]]
+)
+def test_what_must_answer_at_once_imports_nothing_heavy(scored: Path, command: list[str]) -> None:
+    """Help, status and log do without torch, transformers, diffusers and all trackers."""
+    where = [] if command == ["--help"] else ["--state-dir", str(scored)]
+    code = [sys.executable, "-c", NO_TORCH, *command, *where]
+    ended = subprocess.run(code, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_status_shows_each_checkpoint_with_its_state(scored: Path) -> None:
+    """As a table for people and as the documented object for programs."""
+    text = call("status", "--state-dir", scored).output
+    assert "checkpoint-200" in text
+    assert "no .guard in it" in text
+    assert "clip/mean" in text
+    told = json.loads(call("status", "--json", "--state-dir", scored).output)
+    listed = told["runs"][0]["checkpoints"]
+    assert [(item["step"], item["state"]) for item in listed] == [
+        (100, "published"),
+        (200, "published"),
+        (300, "waiting"),
+    ]
+    assert set(listed[0]["clip"]) == {"mean", "min", "max", "std", "n"}
+    assert listed[0]["published"] == {"memory": True}
+    assert listed[2]["clip"] is None
+
+
+def test_status_and_log_of_nothing_are_no_error(tmp_path: Path) -> None:
+    """Before the first start there is nothing to show."""
+    assert "nothing yet" in call("status", "--state-dir", tmp_path).output
+    assert json.loads(call("status", "--json", "--state-dir", tmp_path).output) == {"runs": []}
+    assert call("log", "--state-dir", tmp_path).output == ""
+    assert not log_file(tmp_path).exists()
+
+
+def test_the_log_is_printed_one_object_a_line(scored: Path) -> None:
+    """Each line has seq, time, run, type and data; seq counts from 1 without gaps."""
+    lines = [
+        json.loads(line)
+        for line in call("log", "--json", "--state-dir", scored).output.splitlines()
+    ]
+    assert [line["seq"] for line in lines] == list(range(1, len(lines) + 1))
+    assert all(set(line) == {"seq", "time", "run", "type", "data"} for line in lines)
+    assert {"RunStarted", "CheckpointCompleted", "ImagesScored", "Published"} <= {
+        line["type"] for line in lines
+    }
+    assert call("log", "--state-dir", scored).output.count("\n") == len(lines)
+
+
+def test_prompts_are_listed_and_can_be_saved_as_a_library(tmp_path: Path) -> None:
+    """The JSON form is a SimpleTuner library that reads back as the same prompts."""
+    assert call("prompts").output.count("\n") == len(builtin())
+    library = tmp_path / "library.json"
+    library.write_text(call("prompts", "--json").output)
+    assert read(library) == builtin()
+
+
+def test_no_configuration_is_told_with_where_it_was_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 2 and one line."""
+    monkeypatch.chdir(tmp_path)
+    ended = call("start")
+    assert ended.exit_code == 2
+    assert all(name in ended.output for name in CONFIGS)
+    assert ended.output.count("\n") == 1
+
+
+MISSPELT = """\
+{"output_dir": "o", "evaluation_type": "clip", "pretrained_model_name_or_path": "some/model",
+"report_to": "tensorbord"}
+"""
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"output_dir": "o"}', "evaluation_type"),
+        ('{"output_dir": "o", "evaluation_type": "fid"}', "evaluation_type"),
+        ('{"output_dir": "o",\n "evaluation_type" "clip"}', "config.json:2"),
+        (MISSPELT, "config.json:2: report_to: "),
+    ],
+)
+def test_a_mistake_in_the_configuration_is_one_line_and_two(
+    tmp_path: Path, text: str, says: str
+) -> None:
+    """File, line and key are told, nothing is started, no traceback."""
+    config = tmp_path / "config.json"
+    config.write_text(text)
+    ended = call("start", "--config", config, "--state-dir", tmp_path / "state", "--once")
+    assert ended.exit_code == 2
+    assert says in ended.output
+    assert ended.output.count("\n") == 1
+    assert not (tmp_path / "state").exists()
+
+
+def test_print_settings_shows_each_value_and_its_source(tmp_path: Path) -> None:
+    """Values from the file carry its line, those of the call their flag; nothing is started."""
+    (tmp_path / "base").mkdir()
+    config = tmp_path / "config.json"
+    config.write_text(
+        '{\n"output_dir": "o", "evaluation_type": "clip",\n'
+        '"pretrained_model_name_or_path": "./base", "validation_seed": 0}'
+    )
+    state = tmp_path / "state"
+    ended = call("start", "-c", config, "--print-settings", "--device", "cpu", "--state-dir", state)
+    assert ended.exit_code == 0
+    assert "validation_seed = 0  (config.json:3)" in ended.output
+    assert 'device = "cpu"  (--device)' in ended.output
+    assert "batch_size = 4  (default)" in ended.output
+    assert not state.exists()
+
+
+def test_an_unevaluable_checkpoint_is_refused_by_score_with_its_reason(tmp_path: Path) -> None:
+    """Exit code 1, one line, no torch needed to say so."""
+    (tmp_path / "base").mkdir()
+    (tmp_path / "config.json").write_text(
+        '{"output_dir": "o", "pretrained_model_name_or_path": "./base"}'
+    )
+    folder = checkpoint(tmp_path, 7)
+    (folder / "lycoris_config.json").write_text("{}")
+    ended = call("score", folder, "--config", tmp_path / "config.json")
+    assert ended.exit_code == 1
+    assert "LyCORIS" in ended.output
+    assert ended.output.count("\n") == 1

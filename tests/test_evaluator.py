@@ -1,0 +1,395 @@
+"""Checkpoints are swapped in whole, scored for themselves, and leave nothing behind."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    StableDiffusionPipeline,
+)
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+import evaluator_kit as kit
+from clipwatch.demo.models import write_base_pipeline
+from clipwatch.evaluator.clip import Scorer
+from clipwatch.evaluator.evaluate import Evaluator
+from clipwatch.evaluator.messages import Failed, Finished, Loaded, Reply
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+
+UNET = "unet/diffusion_pytorch_model.safetensors"
+LORA = "pytorch_lora_weights.safetensors"
+
+pytestmark = [
+    # the libraries' own, under versions that disagree with each other
+    pytest.mark.filterwarnings("ignore::UserWarning"),
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
+    pytest.mark.filterwarnings("ignore::RuntimeWarning:peft"),
+]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folders: base and other (whole pipelines), full (other's UNet), lora."""
+    folder = tmp_path_factory.mktemp("world")
+    write_base_pipeline(folder / "base")
+    write_base_pipeline(folder / "other", seed=1)
+    shutil.copytree(folder / "other" / "unet", folder / "full" / "unet")
+    kit.write_lora(folder / "base", folder / "lora", text=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> Evaluator:
+    return Evaluator()
+
+
+# --- swapping ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("name", "kind"), [("full", "full"), ("other", "pipeline")])
+def test_pixels_are_those_of_diffusers(
+    world: Path, tmp_path: Path, evaluator: Evaluator, name: str, kind: str
+) -> None:
+    """A full UNet in the base and the same UNet as a pipeline both give diffusers' own pixels."""
+    how = kit.protocol(world / "base")
+    kit.scores_of(evaluator, kit.request(world / name, kind, how, images=tmp_path, batch_size=6))
+    expected = kit.plain_images(how, StableDiffusionPipeline.from_pretrained(world / "other"))
+    assert kit.saved_images(how, tmp_path) == expected
+
+
+def test_lora_is_applied_in_full(world: Path, tmp_path: Path, evaluator: Evaluator) -> None:
+    """A LoRA of UNet and text encoder gives the pixels of the models it was saved from."""
+    how = kit.protocol(world / "base")
+    models = kit.write_lora(world / "base", tmp_path / "lora", seed=5, text=True)
+    request = kit.request(tmp_path / "lora", "lora", how, images=tmp_path / "im", batch_size=6)
+    kit.scores_of(evaluator, request)
+    pipeline = StableDiffusionPipeline.from_pretrained(world / "base", **models)
+    expected = np.array([list(it) for it in kit.plain_images(how, pipeline)])
+    found = np.array([list(it) for it in kit.saved_images(how, tmp_path / "im")])
+    assert np.abs(expected - found).max() <= 1
+
+
+def test_nothing_of_a_checkpoint_stays(world: Path, evaluator: Evaluator) -> None:
+    """Scores are bit-identical whatever was evaluated before."""
+    how = kit.protocol(world / "base")
+    kinds = [("lora", "lora"), ("full", "full"), ("other", "pipeline")]
+    fresh = {
+        name: kit.scores_of(Evaluator(), kit.request(world / name, kind, how))
+        for name, kind in kinds
+    }
+    assert fresh["full"] == fresh["other"] != fresh["lora"]
+    for name, kind in [*kinds, *reversed(kinds), kinds[0], kinds[0], kinds[2], kinds[1]]:
+        assert kit.scores_of(evaluator, kit.request(world / name, kind, how)) == fresh[name]
+
+
+def test_sharded_weights(world: Path, tmp_path: Path, evaluator: Evaluator) -> None:
+    """Shards are one set of weights; without one of them the rest is refused."""
+    how = kit.protocol(world / "base")
+    unet = StableDiffusionPipeline.from_pretrained(world / "other").unet
+    unet.save_pretrained(tmp_path / "unet", max_shard_size="1MB")
+    shards = sorted((tmp_path / "unet").glob("*.safetensors"))
+    assert len(shards) > 1
+    whole = kit.scores_of(evaluator, kit.request(world / "full", "full", how))
+    assert kit.scores_of(evaluator, kit.request(tmp_path, "full", how)) == whole
+    shards[0].unlink()
+    assert "missing" in kit.failure(evaluator, kit.request(tmp_path, "full", how)).reason
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(
+    ("name", "kind"), [("full", "full"), ("lora", "lora"), ("other", "pipeline")]
+)
+def test_no_file_is_held(world: Path, evaluator: Evaluator, name: str, kind: str) -> None:
+    """Once loaded, no file of a checkpoint is open or mapped, so the trainer may delete it."""
+    held: list[str] = []
+
+    def look(reply: Reply) -> None:
+        if isinstance(reply, Loaded):
+            held.extend(Path("/proc/self/maps").read_text().splitlines())
+            descriptors = Path("/proc/self/fd")
+            held.extend(str(it.readlink()) for it in descriptors.iterdir() if it.is_symlink())
+
+    evaluator.evaluate(kit.request(world / name, kind, kit.protocol(world / "base")), look)
+    assert held
+    assert not [line for line in held if str(world) in line]
+
+
+# --- refusing ------------------------------------------------------------------------------------
+
+
+def test_partial_lora_is_refused(world: Path, tmp_path: Path, evaluator: Evaluator) -> None:
+    """A LoRA that diffusers applies in part, with no error, gets no score and leaves no trace."""
+    how = kit.protocol(world / "base")
+    state = load_file(world / "lora" / LORA)
+    mixed = {
+        name.replace("lora_A", "lora.down").replace("lora_B", "lora.up")
+        if "attentions" in name
+        else name: tensor
+        for name, tensor in state.items()
+    }
+    save_file(mixed, tmp_path / LORA)
+    before = kit.scores_of(evaluator, kit.request(world / "lora", "lora", how))
+    failed = kit.failure(evaluator, kit.request(tmp_path, "lora", how))
+    assert failed.kind == "weights"
+    assert f"of {len(state)} LoRA tensors" in failed.reason
+    assert kit.scores_of(evaluator, kit.request(world / "lora", "lora", how)) == before
+
+
+def drop_one(state: dict[str, torch.Tensor]) -> None:
+    del state["conv_in.bias"]
+
+
+def add_one(state: dict[str, torch.Tensor]) -> None:
+    state["stranger"] = torch.zeros(1)
+
+
+def reshape_one(state: dict[str, torch.Tensor]) -> None:
+    state["conv_in.bias"] = torch.zeros(3)
+
+
+def quantise_one(state: dict[str, torch.Tensor]) -> None:
+    state["conv_in.bias"] = torch.zeros(32, dtype=torch.int8)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change", "word"),
+    [
+        ("full", drop_one, "1 missing (conv_in.bias)"),
+        ("full", add_one, "1 unexpected (stranger)"),
+        ("full", reshape_one, "conv_in.bias [3] for [32]"),
+        ("full", quantise_one, "quantised"),
+        ("pipeline", drop_one, "1 missing (conv_in.bias)"),
+        ("pipeline", add_one, "1 unexpected (stranger)"),
+    ],
+)
+def test_misfit_is_refused(
+    world: Path,
+    tmp_path: Path,
+    evaluator: Evaluator,
+    kind: str,
+    change: Callable[[dict[str, torch.Tensor]], None],
+    word: str,
+) -> None:
+    """Weights that are not exactly the model's are refused by name, and the next ones fit again."""
+    how = kit.protocol(world / "base")
+    shutil.copytree(world / ("full" if kind == "full" else "other"), tmp_path / "it")
+    state = load_file(tmp_path / "it" / UNET)
+    change(state)
+    save_file(state, tmp_path / "it" / UNET)
+    failed = kit.failure(evaluator, kit.request(tmp_path / "it", kind, how))
+    assert failed.kind == "weights"
+    assert word in failed.reason
+    assert kit.scores_of(evaluator, kit.request(world / "full", "full", how))
+
+
+def test_nan_weights_have_no_score(world: Path, tmp_path: Path, evaluator: Evaluator) -> None:
+    """NaN in the weights is an error, not the score of a black image."""
+    shutil.copytree(world / "full", tmp_path / "full")
+    state = load_file(tmp_path / "full" / UNET)
+    state["conv_out.bias"][0] = float("nan")
+    save_file(state, tmp_path / "full" / UNET)
+    request = kit.request(tmp_path / "full", "full", kit.protocol(world / "base"))
+    assert kit.failure(evaluator, request).kind == "scores"
+
+
+def test_truncated_file_is_refused(world: Path, tmp_path: Path, evaluator: Evaluator) -> None:
+    """Half a file is said to be no whole safetensors file."""
+    shutil.copytree(world / "full", tmp_path / "full")
+    os.truncate(tmp_path / "full" / UNET, 100_000)
+    request = kit.request(tmp_path / "full", "full", kit.protocol(world / "base"))
+    failed = kit.failure(evaluator, request)
+    assert (failed.kind, "not a whole safetensors file" in failed.reason) == ("weights", True)
+
+
+def test_other_component_is_refused(world: Path, evaluator: Evaluator) -> None:
+    """A component that the base model lacks is named."""
+    request = kit.request(
+        world / "full", "full", kit.protocol(world / "base"), component="transformer"
+    )
+    failed = kit.failure(evaluator, request)
+    assert (failed.kind, "'transformer'" in failed.reason) == ("weights", True)
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, mark: Path) -> None:
+        self.mark = mark
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.mark,)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("full", "full"), ("lora", "lora"), ("other", "pipeline")]
+)
+@pytest.mark.parametrize("alone", [False, True])
+def test_pickles_are_never_opened(
+    world: Path, tmp_path: Path, evaluator: Evaluator, name: str, kind: str, alone: bool
+) -> None:
+    """A pickle beside the safetensors is not read, nor one that stands in their place."""
+    folder, mark = tmp_path / name, tmp_path / "mark"
+    shutil.copytree(world / name, folder)
+    bomb = pickle.dumps(Bomb(mark))
+    for path in list(folder.rglob("*.safetensors")):
+        for pickled in (path.with_suffix(".bin"), path.with_name("pytorch_model.bin")):
+            pickled.write_bytes(bomb)
+        if alone:
+            path.unlink()
+    (folder / "optimizer.bin").write_bytes(bomb)
+    how = kit.protocol(world / "base")
+    request = kit.request(folder, kind, how)
+    last = kit.replies_of(evaluator, request)[-1]
+    assert isinstance(last, Failed if alone else Finished)
+    assert not mark.exists()
+
+
+def test_code_in_a_checkpoint_is_never_run(
+    world: Path, tmp_path: Path, evaluator: Evaluator
+) -> None:
+    """A pipeline folder that brings its own Python class is refused."""
+    shutil.copytree(world / "other", tmp_path / "other")
+    index = tmp_path / "other" / "model_index.json"
+    text = index.read_text()
+    index.write_text(text.replace('"StableDiffusionPipeline"', '["strange", "Strange"]'))
+    (tmp_path / "other" / "strange.py").write_text(
+        "import pathlib\n"
+        f"pathlib.Path({str(tmp_path / 'mark')!r}).touch()\n"
+        "from diffusers import StableDiffusionPipeline as Strange\n"
+    )
+    request = kit.request(tmp_path / "other", "pipeline", kit.protocol(world / "base"))
+    assert kit.failure(evaluator, request).kind == "weights"
+    assert not (tmp_path / "mark").exists()
+
+
+def test_vanished_and_changed_before_loading(
+    world: Path, tmp_path: Path, evaluator: Evaluator
+) -> None:
+    """Files that are gone or rewritten since they were found are told apart."""
+    shutil.copytree(world / "full", tmp_path / "full")
+    request = kit.request(tmp_path / "full", "full", kit.protocol(world / "base"))
+    os.utime(tmp_path / "full" / UNET, ns=(1, 1))
+    assert kit.failure(evaluator, request).kind == "changed"
+    shutil.rmtree(tmp_path / "full")
+    assert kit.failure(evaluator, request).kind == "vanished"
+
+
+@pytest.mark.parametrize(
+    ("rotate", "kind"), [(lambda path: os.utime(path, ns=(1, 1)), "changed"), (Path.unlink, "")]
+)
+def test_weights_that_go_while_images_are_made(
+    world: Path,
+    tmp_path: Path,
+    evaluator: Evaluator,
+    rotate: Callable[[Path], None],
+    kind: str,
+) -> None:
+    """A checkpoint deleted after it was read keeps its score; one rewritten gets none."""
+    shutil.copytree(world / "full", tmp_path / "full")
+    request = kit.request(tmp_path / "full", "full", kit.protocol(world / "base"))
+    replies: list[Reply] = []
+
+    def send(reply: Reply) -> None:
+        replies.append(reply)
+        if isinstance(reply, Loaded):
+            rotate(tmp_path / "full" / UNET)
+
+    evaluator.evaluate(request, send)
+    last = replies[-1]
+    assert getattr(last, "kind", "") == kind
+    assert isinstance(last, Failed if kind else Finished)
+
+
+@pytest.mark.parametrize(
+    ("changes", "kind", "word"),
+    [
+        ({"height": 33}, "model", "divisible by 8"),
+        ({"height": 64_000_000, "width": 64_000_000}, "memory", "memory"),
+        ({"scheduler": "perflow"}, "model", "ddim, ddpm"),
+        ({"dtype": "int8"}, "model", "fp32, bf16, fp16"),
+        ({"base_model": "/nowhere/base"}, "model", "no such folder"),
+        ({"scorer": "/nowhere/clip"}, "model", "no such folder"),
+    ],
+)
+def test_settings_that_cannot_be_used(
+    world: Path, evaluator: Evaluator, changes: dict[str, Any], kind: str, word: str
+) -> None:
+    """What the protocol asks for in vain is said in one line, and the evaluator goes on."""
+    how = kit.protocol(world / "base")
+    failed = kit.failure(evaluator, kit.request(world / "full", "full", replace(how, **changes)))
+    assert failed.kind == kind, failed
+    assert word in failed.reason
+    assert kit.scores_of(evaluator, kit.request(world / "full", "full", how))
+
+
+@pytest.mark.parametrize("name", ["sage", "_native_math", "nonsense"])
+def test_attention_that_cannot_be_switched(world: Path, evaluator: Evaluator, name: str) -> None:
+    """An attention that would silently stay the default is refused."""
+    request = kit.request(world / "full", "full", kit.protocol(world / "base"), attention=name)
+    failed = kit.failure(evaluator, request)
+    assert (failed.kind, "set attention to 'native'" in failed.reason) == ("model", True)
+
+
+# --- scoring -------------------------------------------------------------------------------------
+
+
+def test_scores_depend_on_neither_batch_nor_order(world: Path, evaluator: Evaluator) -> None:
+    """Every image has its own seed: batch size and order of the prompts change next to nothing."""
+    how = kit.protocol(world / "base")
+    turned = replace(how, prompts=how.prompts[::-1])
+    one = kit.scores_of(evaluator, kit.request(world / "full", "full", how, batch_size=1))
+    for other in (how, turned):
+        many = kit.scores_of(evaluator, kit.request(world / "full", "full", other, batch_size=3))
+        found = {(it.prompt_id, it.index): (it.seed, it.score) for it in many}
+        assert len(found) == len(one) == 4
+        for it in one:
+            seed, score = found[it.prompt_id, it.index]
+            assert seed == it.seed
+            assert score == pytest.approx(it.score, abs=1e-4)
+
+
+def test_done_images_are_skipped(world: Path, tmp_path: Path, evaluator: Evaluator) -> None:
+    """A resumed evaluation makes what is missing, the same as the first would have."""
+    how = kit.protocol(world / "base")
+    whole = kit.scores_of(evaluator, kit.request(world / "full", "full", how, batch_size=1))
+    done = (("red", 0), ("blue", 1), ("stranger", 0))
+    request = kit.request(world / "full", "full", how, images=tmp_path, done=done, batch_size=1)
+    rest = kit.scores_of(evaluator, request)
+    assert [replace(it, image=None) for it in rest] == [
+        it for it in whole if (it.prompt_id, it.index) not in done
+    ]
+    assert {path.name for path in tmp_path.iterdir()} == {it.image for it in rest}
+
+
+def test_saved_pixels_are_scored_pixels(world: Path, tmp_path: Path, evaluator: Evaluator) -> None:
+    """Whoever scores the saved images gets the same scores."""
+    how = kit.protocol(world / "base")
+    found = kit.scores_of(evaluator, kit.request(world / "lora", "lora", how, images=tmp_path))
+    images = [Image.open(tmp_path / str(it.image)) for it in found]
+    texts = [prompt.text for prompt, _, _ in how.images()]
+    again = Scorer(how.scorer, "", "cpu").score(images, texts)
+    assert again == pytest.approx([it.score for it in found], abs=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+def test_half_precision(world: Path, evaluator: Evaluator, dtype: str) -> None:
+    """Half precision gives nearly the scores of fp32, for full weights and for a LoRA."""
+    how = kit.protocol(world / "base")
+    for name in ("full", "lora"):
+        exact = kit.scores_of(Evaluator(), kit.request(world / name, name, how))
+        half = kit.scores_of(evaluator, kit.request(world / name, name, replace(how, dtype=dtype)))
+        assert [it.score for it in half] == pytest.approx([it.score for it in exact], abs=0.15)
+        assert half != exact
