@@ -14,6 +14,7 @@ from clipwatch import view
 from clipwatch.errors import ClipwatchError, SettingsError, TrackerRefused, TrackerUnavailable
 from clipwatch.evaluator.messages import Evaluate, Failed, Reply
 from clipwatch.journal import Journal
+from clipwatch.ledger import Ledger
 from clipwatch.lock import exclusive
 from clipwatch.narration import narrate
 from clipwatch.state import evaluation_id
@@ -283,14 +284,33 @@ def test_once_without_an_output_directory_is_a_mistake_in_the_call(tmp_path: Pat
         world.supervisor().run()
 
 
-def test_two_daemons_cannot_share_a_state_directory(tmp_path: Path) -> None:
+def test_two_daemons_cannot_watch_the_same_run(tmp_path: Path) -> None:
     """The second is told who holds it and since when; the lock ends with its holder."""
-    with exclusive(tmp_path):
-        said = r"in use by clipwatch with pid \d+ since 20"
-        with pytest.raises(ClipwatchError, match=said), exclusive(tmp_path):
+    with exclusive(tmp_path, "run-a"):
+        said = r"run-a is already watched by clipwatch with pid \d+ since 20"
+        with pytest.raises(ClipwatchError, match=said), exclusive(tmp_path, "run-a"):
             pass
-    with exclusive(tmp_path):
-        assert (tmp_path / "lock").read_text().startswith("clipwatch with pid")
+        with exclusive(tmp_path, "run-b"):
+            assert (tmp_path / "run-b.lock").read_text().startswith("clipwatch with pid")
+    with exclusive(tmp_path, "run-a"):
+        assert (tmp_path / "run-a.lock").read_text().startswith("clipwatch with pid")
+
+
+def test_two_runs_share_one_log(tmp_path: Path) -> None:
+    """Two daemons write into one state directory at the same time and neither loses anything."""
+    one = World(tmp_path)
+    (tmp_path / "two").mkdir()
+    two = World(tmp_path / "two", state_dir=str(one.settings.state_dir))
+    assert one.log == two.log
+    with one.live(), two.live():
+        for step in range(5):
+            checkpoint(one.output, step, step)
+            checkpoint(two.output, step, step)
+        until(lambda: len(one.rows()) == len(two.rows()) == 5)
+    runs = Ledger(Journal(one.log, read_only=True)).state
+    assert len(runs) == 2
+    for run in runs.values():
+        assert [row.state for row in view.rows(run)] == ["published"] * 5
 
 
 def test_everything_said_is_one_line_for_each_matter(tmp_path: Path) -> None:

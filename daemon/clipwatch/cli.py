@@ -90,9 +90,9 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.console import Console
     from clipwatch.journal import Journal
     from clipwatch.lock import exclusive
-    from clipwatch.supervisor import Supervisor
+    from clipwatch.supervisor import Supervisor, run_name
 
-    with exclusive(settings.state_dir):
+    with exclusive(settings.state_dir, run_name(settings.output_dir)):
         journal = Journal(log_file(settings.state_dir))
         console = Console()
         supervisor = Supervisor(settings, journal, console, once=once)

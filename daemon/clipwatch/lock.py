@@ -1,4 +1,4 @@
-"""One daemon for each state directory."""
+"""One daemon for each run; others may use the same state directory for other runs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from clipwatch.errors import ClipwatchError
 
 
 @contextmanager
-def exclusive(state_dir: Path) -> Iterator[None]:
-    """Hold the state directory; the kernel lets go of it however the process ends.
+def exclusive(state_dir: Path, run: str) -> Iterator[None]:
+    """Hold a run in a state directory; the kernel lets go of it however the process ends.
 
     Raises:
-        ClipwatchError: Another daemon holds it (the text says which, since when), or it cannot be
-            made or written.
+        ClipwatchError: Another daemon holds it (the text says which, since when), or the state
+            directory cannot be made or written.
     """
-    path = state_dir / "lock"
+    path = state_dir / f"{run}.lock"
     try:
         state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         file = path.open("a+", encoding="utf-8")
@@ -33,7 +33,7 @@ def exclusive(state_dir: Path) -> Iterator[None]:
         except OSError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise ClipwatchError(f"{state_dir} is in use by {holder}") from error
+            raise ClipwatchError(f"{run} is already watched by {holder}") from error
         file.truncate(0)
         file.write(f"clipwatch with pid {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
         file.flush()

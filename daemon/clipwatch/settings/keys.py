@@ -52,6 +52,7 @@ _TRAINER = (
         "ema_only scores the averaged weights",
     ),
     Key("attention_mechanism", read.text, "diffusers", "sageattention excludes CLIP scores"),
+    Key("sageattention_usage", read.text, "inference", "when the trainer uses SageAttention"),
     # the scores
     Key("evaluation_type", read.one_of("clip", "none"), "none", "must be clip"),
     Key(
