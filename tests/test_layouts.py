@@ -15,8 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
-from clipwatch.layouts import Partial, Scanner, Sighting, Unusable, Whole, look_once, step_of
+from clipwatch.layouts import Scanner, look_once, step_of
 from clipwatch.layouts.files import NotWhole, content_digest, read_header, stat
+from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Whole
 
 LORA = "pytorch_lora_weights.safetensors"
 MODEL = "diffusion_pytorch_model.safetensors"

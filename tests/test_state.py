@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from clipwatch import events as e
 from clipwatch import state as s
 from clipwatch import view
-from clipwatch.layouts import Partial, Sighting, Unusable, Whole
-from clipwatch.layouts.contents import Weights
+from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Weights, Whole
 from clipwatch.statistics import Summary
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -88,7 +88,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
             click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")
         return
     from clipwatch.console import Console
-    from clipwatch.journal import Journal
+    from clipwatch.journal import Journal, log_file
     from clipwatch.lock import exclusive
     from clipwatch.supervisor import Supervisor, run_name
 
@@ -119,7 +119,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
 def status(state_dir: Path | None, as_json: bool) -> None:
     """Show every run and the state of its checkpoints."""
     from clipwatch import view
-    from clipwatch.journal import Journal
+    from clipwatch.journal import Journal, log_file
     from clipwatch.ledger import Ledger
 
     path = log_file(_state_dir(state_dir))
@@ -138,7 +138,7 @@ def status(state_dir: Path | None, as_json: bool) -> None:
 def log(state_dir: Path | None, as_json: bool) -> None:
     """Print the log: everything that happened, in order."""
     from clipwatch.events import encode
-    from clipwatch.journal import Journal
+    from clipwatch.journal import Journal, log_file
 
     path = log_file(_state_dir(state_dir))
     if not path.exists():
@@ -220,11 +220,6 @@ def demo(directory: Path, steps: int, lora: bool) -> None:
     from clipwatch.demo.show import show
 
     sys.exit(show(directory, steps=steps, lora=lora))
-
-
-def log_file(state_dir: Path) -> Path:
-    """Return the log's file in a state directory."""
-    return state_dir / "clipwatch.db"
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

@@ -38,6 +38,11 @@ class Recorded:
     event: Event
 
 
+def log_file(state_dir: Path) -> Path:
+    """Return the log's file in a state directory."""
+    return state_dir / "clipwatch.db"
+
+
 def _now() -> datetime:
     return datetime.now(UTC)
 

@@ -12,7 +12,8 @@ from clipwatch.errors import CheckpointError
 from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Reply, Scored
 from clipwatch.evaluator.process import EvaluatorProcess
 from clipwatch.events import ImageScore
-from clipwatch.layouts import Whole, look_once
+from clipwatch.layouts import look_once
+from clipwatch.layouts.sighting import Whole
 from clipwatch.settings import Settings
 from clipwatch.statistics import summarize
 

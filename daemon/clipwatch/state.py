@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from clipwatch import events as e
-from clipwatch.layouts import Partial, Sighting, Unusable, Whole
+from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Whole
 from clipwatch.statistics import Summary
 
 RETRY_SECONDS = (30.0, 120.0, 600.0, 1800.0)

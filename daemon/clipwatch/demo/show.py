@@ -18,12 +18,11 @@ from rich.live import Live
 from rich.text import Text
 
 from clipwatch import view
-from clipwatch.cli import log_file
 from clipwatch.demo import models
 from clipwatch.demo.world import captions
 from clipwatch.errors import ClipwatchError
 from clipwatch.evaluator.quiet import quiet
-from clipwatch.journal import Journal
+from clipwatch.journal import Journal, log_file
 from clipwatch.ledger import Ledger
 from clipwatch.state import Run
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 from clipwatch.layouts import contents, diffusers_script, pipeline_folder, simpletuner
-from clipwatch.layouts.contents import Unsupported, Weights
+from clipwatch.layouts.contents import Unsupported
 from clipwatch.layouts.files import NotReadable, NotWhole, refusal
+from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Whole
 
 OLD_SECONDS = 60.0
 """Files untouched for this long are taken as settled at first sight."""
@@ -40,40 +41,6 @@ class Layout(Protocol):
 
 LAYOUTS: tuple[Layout, ...] = (simpletuner, pipeline_folder, diffusers_script)
 """In this order: the first that owns a folder decides."""
-
-
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """The checkpoint can be evaluated."""
-
-    weights: Weights
-    digest: str
-
-
-@dataclass(frozen=True, slots=True)
-class Partial:
-    """Something lacks that may still come."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Unusable:
-    """It will not be evaluated; `kind` is "unsupported", "unreadable" or "abandoned"."""
-
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Sighting:
-    """A checkpoint folder as one look found it; `signature` changes when its weights do."""
-
-    step: int
-    name: str
-    path: Path
-    signature: str
-    verdict: Whole | Partial | Unusable
 
 
 class Scanner:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
-from clipwatch.events import WeightFile
 from clipwatch.layouts.files import (
     NotReadable,
     NotWhole,
@@ -16,21 +14,13 @@ from clipwatch.layouts.files import (
     shards,
     stat,
 )
+from clipwatch.layouts.sighting import Weights
 
 COMPONENTS = ("unet", "transformer", "prior", "dit")
 """Folders in which SimpleTuner and the diffusers scripts save what they trained in full."""
 
 MODEL = "diffusion_pytorch_model"
 LORA = "pytorch_lora_weights.safetensors"
-
-
-@dataclass(frozen=True, slots=True)
-class Weights:
-    """What is to be loaded: `kind` and `component` as in CheckpointCompleted."""
-
-    kind: str
-    component: str
-    files: tuple[WeightFile, ...]
 
 
 class Unsupported(Exception):  # noqa: N818 - says what is so
