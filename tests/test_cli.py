@@ -28,7 +28,7 @@ def scored(tmp_path: Path) -> Path:
     for step in (100, 200):
         checkpoint(world.output, step, step)
     (checkpoint(world.output, 300) / ".guard").unlink()
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     return world.settings.state_dir
 
 

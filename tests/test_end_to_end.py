@@ -22,8 +22,8 @@ from safetensors.numpy import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from clipwatch.demo import models
-from clipwatch.events import ImagesScored
-from clipwatch.journal import Journal
+from clipwatch.events import ImageScore, ImagesScored
+from clipwatch.journal import Journal, log_file
 
 PROMPTS = [
     "one red circle on white",
@@ -143,6 +143,16 @@ def daemon(project: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
             process.wait()
 
 
+def scored_images(project: Path) -> list[ImageScore]:
+    """Read from the log every image that was scored, in order; none before there is a log."""
+    log = log_file(project / "state")
+    if not log.exists():
+        return []
+    with Journal(log, read_only=True) as journal:
+        events = [r.event for r in journal.read() if isinstance(r.event, ImagesScored)]
+    return [image for event in events for image in event.images]
+
+
 def until(true: Callable[[], bool], seconds: float = 120) -> None:
     deadline = time.monotonic() + seconds
     while not true():
@@ -196,9 +206,7 @@ def test_checkpoints_become_points_in_tensorboard_and_rows_in_wandb(
     offline = list((project / "state/wandb").rglob("*.wandb"))
     assert len(offline) in {1, 2}
 
-    journal = Journal(project / "state/clipwatch.db", read_only=True)
-    scored = [r.event for r in journal.read() if isinstance(r.event, ImagesScored)]
-    images = [image for event in scored for image in event.images]
+    images = scored_images(project)
     assert len(images) == 16
     root = next((project / "state/images").iterdir())
     texts = dict(zip(dict.fromkeys(image.prompt_id for image in images), PROMPTS, strict=True))
@@ -210,12 +218,11 @@ def test_checkpoints_become_points_in_tensorboard_and_rows_in_wandb(
     untouched = {name: at for name, at in digests(output).items() if "shapes/clipwatch" not in name}
     assert untouched == before
     kept = {**digests(project / "state/wandb"), **digests(output)}
-    logged = [recorded.seq for recorded in journal.read()]
+    logged = clipwatch("log", "--json", "--state-dir", "state", cwd=project).stdout
     again = clipwatch("start", "--once", cwd=project)
     assert again.returncode == 0, again.stderr
     assert {**digests(project / "state/wandb"), **digests(output)} == kept
-    assert [recorded.seq for recorded in journal.read()] == logged
-    journal.close()
+    assert clipwatch("log", "--json", "--state-dir", "state", cwd=project).stdout == logged
 
 
 def test_kill_minus_nine_costs_the_batch_in_flight_and_nothing_else(
@@ -223,17 +230,9 @@ def test_kill_minus_nine_costs_the_batch_in_flight_and_nothing_else(
 ) -> None:
     """Killed in the middle of an evaluation, a restart ends with the undisturbed run's result."""
     guarded(project / "output", base, 100)
-    log = project / "state/clipwatch.db"
 
     def scored() -> list[tuple[str, int]]:
-        if not log.exists():
-            return []
-        journal = Journal(log, read_only=True)
-        try:
-            events = [r.event for r in journal.read() if isinstance(r.event, ImagesScored)]
-        finally:
-            journal.close()
-        return [(image.prompt_id, image.index) for event in events for image in event.images]
+        return [(image.prompt_id, image.index) for image in scored_images(project)]
 
     with daemon(project) as process:
         until(lambda: len(scored()) >= 3)

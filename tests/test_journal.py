@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from clipwatch.errors import Conflict, JournalError
 from clipwatch.events import (
     TYPES,
     CheckpointFound,
+    Event,
     ImageScore,
     ImagesScored,
     OutputDirChecked,
@@ -35,8 +37,15 @@ def found(step: int) -> CheckpointFound:
 
 
 @pytest.fixture
-def journal(tmp_path: Path) -> Journal:
-    return Journal(tmp_path / "state" / "log.db", clock=lambda: NOW)
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "state" / "log.db", clock=lambda: NOW) as journal:
+        yield journal
+
+
+def events_of(path: Path) -> list[Event]:
+    """Read a log as a stranger beside its writer."""
+    with Journal(path, read_only=True) as journal:
+        return [recorded.event for recorded in journal.read()]
 
 
 def test_events_come_back_in_order_and_whole(journal: Journal) -> None:
@@ -84,17 +93,16 @@ def test_no_program_can_change_what_was_written(journal: Journal, statement: str
 
 def test_the_log_is_private_and_readable_beside_the_writer(journal: Journal) -> None:
     """The file has mode 0600, and a reader sees each commit while the writer stays open."""
-    reader = Journal(journal.path, read_only=True)
-    journal.append("run", "a", 0, [found(1)])
-    assert len(list(reader.read())) == 1
-    with pytest.raises(JournalError, match="readonly"):
-        reader.append("run", "a", 1, [found(2)])
+    with Journal(journal.path, read_only=True) as reader:
+        journal.append("run", "a", 0, [found(1)])
+        assert len(list(reader.read())) == 1
+        with pytest.raises(JournalError, match="readonly"):
+            reader.append("run", "a", 1, [found(2)])
     assert journal.path.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_newer_log_is_refused_and_left_alone(journal: Journal) -> None:
     """A log with a higher format is not touched; the text says what to do."""
-    journal.close()
     newer = sqlite3.connect(journal.path)
     newer.execute(f"PRAGMA user_version = {FORMAT + 1}")
     newer.close()
@@ -151,11 +159,7 @@ def test_kill_minus_nine_loses_no_acknowledged_event_and_tears_no_commit(tmp_pat
         acknowledged = max([acknowledged, *map(int, child.stdout.read().split("\n")[:-1])])
         child.wait()
         child.stdout.close()
-        texts = [
-            recorded.event.problem
-            for recorded in Journal(path, read_only=True).read()
-            if isinstance(recorded.event, OutputDirChecked)
-        ]
+        texts = [e.problem for e in events_of(path) if isinstance(e, OutputDirChecked)]
         assert texts == [str(n) for n in range(1, len(texts) + 1)]
         assert len(texts) >= acknowledged
         assert len(texts) % 3 == 0
@@ -185,7 +189,7 @@ def test_two_processes_never_both_win_a_stream(tmp_path: Path) -> None:
     claimers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     wins = [int(claimer.communicate(timeout=60)[0]) for claimer in claimers]
     assert sum(wins) == 100
-    assert len(list(Journal(tmp_path / "log.db").read())) == 100
+    assert len(events_of(tmp_path / "log.db")) == 100
 
 
 finite = st.floats(-1, 1)

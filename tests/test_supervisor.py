@@ -13,8 +13,7 @@ import pytest
 from clipwatch import view
 from clipwatch.errors import ClipwatchError, SettingsError, TrackerRefused, TrackerUnavailable
 from clipwatch.evaluator.messages import Evaluate, Failed, Reply
-from clipwatch.journal import Journal
-from clipwatch.ledger import Ledger
+from clipwatch.ledger import read_state
 from clipwatch.lock import exclusive
 from clipwatch.narration import narrate
 from clipwatch.state import evaluation_id
@@ -42,7 +41,7 @@ def test_once_evaluates_newest_first_publishes_all_and_ends_with_zero(tmp_path: 
     world = World(tmp_path)
     for step in (100, 300, 200):
         checkpoint(world.output, step, step)
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     assert [Path(request.path).name for request in world.requests] == [
         "checkpoint-300",
         "checkpoint-200",
@@ -50,9 +49,9 @@ def test_once_evaluates_newest_first_publishes_all_and_ends_with_zero(tmp_path: 
     ]
     assert {step for step, _ in world.rows().values()} == {100, 200, 300}
     assert set(states(world).values()) == {"published"}
-    before = [recorded.seq for recorded in Journal(world.log).read()]
-    assert world.supervisor().run() == 0
-    assert [recorded.seq for recorded in Journal(world.log).read()] == before
+    before = world.logged
+    assert world.once() == 0
+    assert world.logged == before
     assert len(world.requests) == 3
 
 
@@ -65,7 +64,7 @@ def test_an_interrupted_evaluation_goes_on_where_it_stopped(tmp_path: Path) -> N
         until(lambda: states(world) == {1: "evaluating"})
         until(lambda: len(next(iter(world.run.evaluations.values())).done) == 2)
     world.script = lambda _: None
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     assert len(world.requests[1].done) == 2
     assert states(world) == {1: "published"}
 
@@ -80,10 +79,10 @@ def test_weights_that_do_not_fit_are_given_up_and_the_others_go_on(tmp_path: Pat
         return [Failed("weights", "3 of 9 tensors fit")] if request.path.endswith("2") else None
 
     world.script = script
-    assert world.supervisor().run() == 1
+    assert world.once() == 1
     assert states(world) == {1: "published", 2: "failed"}
     assert view.rows(world.run)[1].reason == "3 of 9 tensors fit"
-    assert world.supervisor().run() == 1
+    assert world.once() == 1
     assert len(world.requests) == 2
 
 
@@ -98,7 +97,7 @@ def test_a_killed_evaluator_is_started_anew_with_half_the_batch(tmp_path: Path) 
         return None
 
     world.script = script
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     assert [(request.batch_size, len(request.done)) for request in world.requests] == [
         (4, 0),
         (2, 1),
@@ -112,10 +111,10 @@ def test_a_restart_tries_again_what_failed_for_outside_reasons(tmp_path: Path) -
     world = World(tmp_path, max_attempts=1)
     checkpoint(world.output, 1)
     world.script = lambda _: [Failed("model", "no such folder")]
-    assert world.supervisor().run() == 1
+    assert world.once() == 1
     assert states(world) == {1: "failed"}
     world.script = lambda _: None
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     assert states(world) == {1: "published"}
 
 
@@ -132,7 +131,7 @@ def test_a_checkpoint_that_vanished_is_discarded_not_failed(tmp_path: Path) -> N
         return None
 
     world.script = script
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     assert states(world) == {1: "published", 2: "discarded"}
 
 
@@ -184,13 +183,13 @@ def test_a_tracker_that_fails_is_told_and_filled_later(
     faulty.error = error
     world.trackers["faulty"] = faulty
     checkpoint(world.output, 1)
-    assert world.supervisor().run() == 1
+    assert world.once() == 1
     assert states(world) == {1: "scored"}
     assert str(error) in (view.rows(world.run)[0].reason or "")
     assert world.run.trackers["faulty"].parked is parked
     assert len(world.rows()) == 1
     faulty.error = None
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     assert world.rows("faulty") == world.rows()
     assert len(world.requests) == 1
 
@@ -199,9 +198,9 @@ def test_the_same_step_with_other_weights_is_scored_again(tmp_path: Path) -> Non
     """Both results are published, in their order."""
     world = World(tmp_path)
     checkpoint(world.output, 5, 1.0)
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     checkpoint(world.output, 5, 2.0)
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     assert [step for step, _ in world.rows().values()] == [5, 5]
 
 
@@ -209,9 +208,9 @@ def test_other_prompts_make_another_curve(tmp_path: Path) -> None:
     """Results of another protocol go to a series of their own."""
     world = World(tmp_path)
     checkpoint(world.output, 5)
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     world.settings = World(tmp_path, validation_seed=7).settings
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     memory = world.trackers["memory"]
     assert isinstance(memory, MemoryTracker)
     other = f"clipwatch-{world.settings.protocol.digest[:8]}"
@@ -271,7 +270,7 @@ def test_images_are_kept_of_the_newest_evaluations_only(tmp_path: Path) -> None:
     world.script = script
     for step in (1, 2, 3):
         checkpoint(world.output, step, step)
-    assert world.supervisor().run() == 0
+    assert world.once() == 0
     images = sorted((world.settings.state_dir / "images").rglob("x.png"))
     assert [path.parts[-4] for path in images] == ["checkpoint-1"]  # the last one evaluated
 
@@ -281,7 +280,7 @@ def test_once_without_an_output_directory_is_a_mistake_in_the_call(tmp_path: Pat
     world = World(tmp_path)
     world.output.rmdir()
     with pytest.raises(SettingsError, match="does not exist"):
-        world.supervisor().run()
+        world.once()
 
 
 def test_two_daemons_cannot_watch_the_same_run(tmp_path: Path) -> None:
@@ -307,7 +306,7 @@ def test_two_runs_share_one_log(tmp_path: Path) -> None:
             checkpoint(one.output, step, step)
             checkpoint(two.output, step, step)
         until(lambda: len(one.rows()) == len(two.rows()) == 5)
-    runs = Ledger(Journal(one.log, read_only=True)).state
+    runs = read_state(one.log)
     assert len(runs) == 2
     for run in runs.values():
         assert [row.state for row in view.rows(run)] == ["published"] * 5
@@ -317,8 +316,8 @@ def test_everything_said_is_one_line_for_each_matter(tmp_path: Path) -> None:
     """The narration of a whole run has no empty or broken line and names each checkpoint."""
     world = World(tmp_path)
     checkpoint(world.output, 1)
-    world.supervisor().run()
-    lines = [line for recorded in Journal(world.log).read() for line in narrate(recorded.event)]
+    world.once()
+    lines = [line for recorded in world.logged for line in narrate(recorded.event)]
     assert all(line and "\n" not in line for line in lines)
     assert any(line.startswith("checkpoint-1: clip/mean 0.") for line in lines)
     done = world.run.checkpoints["checkpoint-1"]

@@ -16,8 +16,8 @@ from safetensors.numpy import save_file
 from clipwatch.console import Console
 from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
 from clipwatch.events import ImageScore
-from clipwatch.journal import Journal
-from clipwatch.ledger import Ledger
+from clipwatch.journal import Journal, Recorded, log_file
+from clipwatch.ledger import read_state
 from clipwatch.settings import Settings, load
 from clipwatch.state import Run
 from clipwatch.supervisor import Supervisor
@@ -118,31 +118,21 @@ class World:
         self.script: Callable[[Evaluate], list[Reply] | None] = lambda _: None
         self.trackers: dict[str, Tracker] = {"memory": MemoryTracker(_target(folder))}
 
-    def supervisor(self, *, once: bool = True) -> Supervisor:
-        """Make a supervisor as a new start of the daemon would."""
-
-        def note(request: Evaluate) -> list[Reply] | None:
-            self.requests.append(request)
-            return self.script(request)
-
-        return Supervisor(
-            replace(self.settings, trackers=tuple(self.trackers)),
-            Journal(self.log),
-            Console(),
-            once=once,
-            make_tracker=lambda name, _: self.trackers[name],
-            make_evaluator=lambda receive: ScriptedEvaluator(receive, note),
-        )
+    def once(self) -> int:
+        """Start the daemon with --once; return its exit code."""
+        with Journal(self.log) as journal:
+            return self._supervisor(journal, once=True).run()
 
     @contextmanager
     def live(self) -> Iterator[Supervisor]:
-        """Run a supervisor in a thread of its own, and stop it at the end."""
+        """Run the daemon in a thread of its own, and stop it at the end."""
         made: queue.SimpleQueue[Supervisor] = queue.SimpleQueue()
 
         def work() -> None:
-            supervisor = self.supervisor(once=False)
-            made.put(supervisor)
-            supervisor.run()
+            with Journal(self.log) as journal:
+                supervisor = self._supervisor(journal, once=False)
+                made.put(supervisor)
+                supervisor.run()
 
         thread = threading.Thread(target=work)
         thread.start()
@@ -153,20 +143,35 @@ class World:
             supervisor.stop()
             thread.join()
 
+    def _supervisor(self, journal: Journal, *, once: bool) -> Supervisor:
+        def note(request: Evaluate) -> list[Reply] | None:
+            self.requests.append(request)
+            return self.script(request)
+
+        return Supervisor(
+            replace(self.settings, trackers=tuple(self.trackers)),
+            journal,
+            Console(),
+            once=once,
+            make_tracker=lambda name, _: self.trackers[name],
+            make_evaluator=lambda receive: ScriptedEvaluator(receive, note),
+        )
+
     @property
     def log(self) -> Path:
         """The log's file."""
-        return self.settings.state_dir / "clipwatch.db"
+        return log_file(self.settings.state_dir)
 
     @property
     def run(self) -> Run:
         """What the log says of the run."""
-        journal = Journal(self.log, read_only=True)
-        try:
-            runs = Ledger(journal).state
-        finally:
-            journal.close()
-        return next(iter(runs.values()), Run("", "", "", (), {}))
+        return next(iter(read_state(self.log).values()), Run("", "", "", (), {}))
+
+    @property
+    def logged(self) -> list[Recorded]:
+        """The whole log."""
+        with Journal(self.log, read_only=True) as journal:
+            return list(journal.read())
 
     def rows(self, tracker: str = "memory") -> dict[int, tuple[int, float]]:
         """Return seq → (step, mean) at a memory tracker."""

@@ -92,8 +92,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.lock import exclusive
     from clipwatch.supervisor import Supervisor, run_name
 
-    with exclusive(settings.state_dir, run_name(settings.output_dir)):
-        journal = Journal(log_file(settings.state_dir))
+    path = log_file(settings.state_dir)
+    with exclusive(settings.state_dir, run_name(settings.output_dir)), Journal(path) as journal:
         console = Console()
         supervisor = Supervisor(settings, journal, console, once=once)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -109,7 +109,6 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
             f"trackers: {', '.join(settings.trackers) or 'none'}; state in {settings.state_dir}"
         )
         code = supervisor.run()
-        journal.close()
     sys.exit(code)
 
 
@@ -119,11 +118,11 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
 def status(state_dir: Path | None, as_json: bool) -> None:
     """Show every run and the state of its checkpoints."""
     from clipwatch import view
-    from clipwatch.journal import Journal, log_file
-    from clipwatch.ledger import Ledger
+    from clipwatch.journal import log_file
+    from clipwatch.ledger import read_state
 
     path = log_file(_state_dir(state_dir))
-    state = Ledger(Journal(path, read_only=True)).state if path.exists() else {}
+    state = read_state(path)
     if as_json:
         click.echo(json.dumps(view.as_json(state), indent=2))
     elif state:
@@ -143,15 +142,16 @@ def log(state_dir: Path | None, as_json: bool) -> None:
     path = log_file(_state_dir(state_dir))
     if not path.exists():
         return
-    for recorded in Journal(path, read_only=True).read():
-        type_name, data = encode(recorded.event)
-        if as_json:
-            head = {"seq": recorded.seq, "time": recorded.time.isoformat(), "run": recorded.run}
-            click.echo(json.dumps({**head, "type": type_name, "data": json.loads(data)}))
-        else:
-            short = data if len(data) <= 160 else data[:157] + "..."  # noqa: PLR2004 - about a line
-            when = f"{recorded.time:%Y-%m-%d %H:%M:%S}"
-            click.echo(f"{recorded.seq:>6}  {when}  {recorded.run}  {type_name}  {short}")
+    with Journal(path, read_only=True) as journal:
+        for recorded in journal.read():
+            type_name, data = encode(recorded.event)
+            if as_json:
+                head = {"seq": recorded.seq, "time": recorded.time.isoformat(), "run": recorded.run}
+                click.echo(json.dumps({**head, "type": type_name, "data": json.loads(data)}))
+            else:
+                short = data if len(data) <= 160 else data[:157] + "..."  # noqa: PLR2004 - a line
+                when = f"{recorded.time:%Y-%m-%d %H:%M:%S}"
+                click.echo(f"{recorded.seq:>6}  {when}  {recorded.run}  {type_name}  {short}")
 
 
 @main.command()

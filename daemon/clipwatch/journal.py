@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.resources import files
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -48,7 +49,7 @@ def _now() -> datetime:
 
 
 class Journal:
-    """One log file; not to be shared between threads.
+    """One log file; not to be shared between threads, and closed by `with`.
 
     Args:
         path: The file; made with its folder unless `read_only`. It must lie on a local disk:
@@ -72,22 +73,30 @@ class Journal:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.touch(mode=0o600)
                 self._db = sqlite3.connect(path)
-            self._db.isolation_level = None
-            self._db.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-            found = self._format()
-            if found > FORMAT:
-                raise JournalError(
-                    f"{path}: written by a newer clipwatch (format {found}, this one reads up to "
-                    f"{FORMAT}): upgrade clipwatch or choose another --state-dir"
-                )
-            if not read_only:
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = FULL")
-                schema = (files("clipwatch") / "schema.sql").read_text()
-                # one transaction: a reader sees the whole log or an empty file
-                self._db.executescript(
-                    f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {FORMAT}; COMMIT;"
-                )
+        try:
+            with self._named():
+                self._open(read_only=read_only)
+        except JournalError:
+            self._db.close()
+            raise
+
+    def _open(self, *, read_only: bool) -> None:
+        self._db.isolation_level = None
+        self._db.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
+        found = self._format()
+        if found > FORMAT:
+            raise JournalError(
+                f"{self.path}: written by a newer clipwatch (format {found}, this one reads up to "
+                f"{FORMAT}): upgrade clipwatch or choose another --state-dir"
+            )
+        if not read_only:
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = FULL")
+            schema = (files("clipwatch") / "schema.sql").read_text()
+            # one transaction: a reader sees the whole log or an empty file
+            self._db.executescript(
+                f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {FORMAT}; COMMIT;"
+            )
 
     def _format(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
@@ -178,6 +187,8 @@ class Journal:
                 return
             after = rows[-1][0]
 
-    def close(self) -> None:
-        """Close the file."""
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._db.close()

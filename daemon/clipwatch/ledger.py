@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from clipwatch import state as s
 from clipwatch.events import Event
 from clipwatch.journal import Journal
+
+
+def read_state(log: Path) -> s.State:
+    """Return what a log means now; {} where there is none yet.
+
+    Raises:
+        JournalError: It cannot be read.
+    """
+    if not log.exists():
+        return {}
+    with Journal(log, read_only=True) as journal:
+        return Ledger(journal).state
 
 
 class Ledger:

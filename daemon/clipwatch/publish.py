@@ -65,16 +65,13 @@ def scores_of(
     log: Path, run: str, evaluation: str, protocol: EvaluationProtocol
 ) -> tuple[ImageScore, ...]:
     """Read the scores of one evaluation from the log, in the protocol's order."""
-    journal = Journal(log, read_only=True)
-    try:
+    with Journal(log, read_only=True) as journal:
         found = {
             (image.prompt_id, image.index): image
             for recorded in journal.read(stream=evaluation_stream(run, evaluation))
             if isinstance(recorded.event, ImagesScored)
             for image in recorded.event.images
         }
-    finally:
-        journal.close()
     keys = ((prompt.id, index) for prompt, index, _ in protocol.images())
     return tuple(found[key] for key in keys if key in found)
 

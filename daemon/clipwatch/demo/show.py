@@ -22,8 +22,8 @@ from clipwatch.demo import models
 from clipwatch.demo.world import captions
 from clipwatch.errors import ClipwatchError
 from clipwatch.evaluator.quiet import quiet
-from clipwatch.journal import Journal, log_file
-from clipwatch.ledger import Ledger
+from clipwatch.journal import log_file
+from clipwatch.ledger import read_state
 from clipwatch.state import Run
 
 PROMPTS, CHECKPOINTS, PROJECT = 48, 10, "demo"
@@ -64,7 +64,7 @@ def show(directory: Path, *, steps: int, lora: bool) -> int:
         Live(console=console, refresh_per_second=4, transient=True) as live,
     ):
         while True:
-            run = _read(log_file(state_dir))
+            run = next(iter(read_state(log_file(state_dir)).values()), None)
             live.update(_drawing(run, directory / "training.log"))
             _check("the training", training, directory / "training.log")
             _check("clipwatch", daemon, directory / "clipwatch.log")
@@ -147,16 +147,6 @@ def _check(who: str, process: subprocess.Popen[bytes], log: Path) -> None:
         raise ClipwatchError(f"{who} ended with {process.returncode}, see {log}: {''.join(last)}")
 
 
-def _read(log: Path) -> Run | None:
-    if not log.exists():
-        return None
-    journal = Journal(log, read_only=True)
-    try:
-        return next(iter(Ledger(journal).state.values()), None)
-    finally:
-        journal.close()
-
-
 def _settled(run: Run | None, checkpoints: int) -> bool:
     ended = ("published", "failed", "discarded")
     listed = view.rows(run) if run else []
@@ -181,5 +171,5 @@ What each one said {here / "training.log"}, {here / "clipwatch.log"}
 See the curves     {Path(sys.executable).parent / "tensorboard"} --logdir {here / "output" / "logs"}
 The table again    clipwatch status --state-dir {state_dir.absolute()}
 Everything so far  clipwatch log --state-dir {state_dir.absolute()}
-Send it to W&B     wandb sync {state_dir.absolute() / "wandb"}/*/offline/*/wandb/offline-run-*
+Send it to W&B     wandb sync {state_dir.absolute() / "wandb"}/*/offline/*/wandb
 """

@@ -52,7 +52,8 @@ def main() -> int:
             if poisoned:
                 return 1
     except BrokenPipeError:
-        pass
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, replies.fileno())  # closing it must not fail once more
     return 0
 
 
