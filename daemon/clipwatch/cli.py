@@ -21,6 +21,12 @@ CONFIGS = ("config.json", "config/config.json")
 """Where `--config` is looked for when it is not given, as SimpleTuner does."""
 
 
+STATE_DIR_HELP = (
+    "Folder of the log and the images, on a local disk.  "
+    "[default: $CLIPWATCH_STATE_DIR, else the platform's]"
+)
+
+
 class OneLineErrors(click.Group):
     """A group whose commands end with one line and the error's exit code."""
 
@@ -39,7 +45,7 @@ def state_dir_option(command: Command) -> Command:
         "--state-dir",
         type=click.Path(path_type=Path, file_okay=False),
         envvar="CLIPWATCH_STATE_DIR",
-        help="Folder of the log and the images, on a local disk.  [default: the platform's]",
+        help=STATE_DIR_HELP,
     )(command)
 
 
@@ -67,7 +73,7 @@ def main() -> None:
 
 @main.command()
 @config_option
-@state_dir_option
+@click.option("--state-dir", help=STATE_DIR_HELP)
 @click.option("--output-dir", help="The trainer's output directory, instead of the config's.")
 @click.option("--device", help="cpu, cuda:N, cuda (the GPU with most free memory) or auto.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images generated at once.")
