@@ -190,6 +190,7 @@ def test_a_parked_tracker_waits_for_changed_settings() -> None:
     assert not s.may_publish(run, "wandb", NOW + timedelta(days=9))
     assert s.may_publish(run, "tensorboard", NOW)
     assert view.rows(run)[0].reason == "wandb: no key"
+    assert view.problems(run) == ["wandb: no key"]
     waiting = fold(*scored(1), e.PublishFailed("wandb", "busy", 1, NOW + timedelta(seconds=30)))
     assert not s.may_publish(waiting, "wandb", NOW)
     assert s.may_publish(waiting, "wandb", NOW + timedelta(seconds=30))

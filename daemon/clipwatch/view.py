@@ -135,8 +135,17 @@ def table(run: Run) -> Table:
             if clip
             else [""] * 5
         )
-        drawn.add_row(str(row.step), *numbers, row.state, row.name, Text(row.reason or ""))
+        reason = "" if row.state == "scored" else row.reason or ""
+        drawn.add_row(str(row.step), *numbers, row.state, row.name, Text(reason))
     return drawn
+
+
+def problems(run: Run) -> list[str]:
+    """Return what stands in the way of the whole run, a line each."""
+    lacking = {name for row in rows(run) for name, shown in row.published.items() if not shown}
+    known = {name: run.trackers[name].reason for name in sorted(lacking & run.trackers.keys())}
+    trackers = [f"{name}: {reason}" for name, reason in known.items() if reason]
+    return [run.problem] * bool(run.problem) + trackers
 
 
 def show(state: State) -> None:
@@ -147,5 +156,5 @@ def show(state: State) -> None:
     for run in state.values():
         console.print(f"{run.name}  {run.output_dir}", markup=False, highlight=False)
         console.print(table(run))
-        if run.problem:
-            console.print(run.problem, markup=False)
+        for problem in problems(run):
+            console.print(problem, markup=False, highlight=False, soft_wrap=True)
