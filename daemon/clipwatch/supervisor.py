@@ -352,9 +352,10 @@ class Supervisor:
             case Look():
                 self._look()
             case Stop():
-                self._stopping = True
                 self._console.say("stopping")
-                self._deadline = self._clock() + timedelta(seconds=STOP_SECONDS)
+                patience = 0.0 if self._stopping else STOP_SECONDS  # asked twice: at once
+                self._deadline = self._clock() + timedelta(seconds=patience)
+                self._stopping = True
             case Outcome():
                 self._published(message)
             case _ if self._current is not None:
@@ -369,7 +370,7 @@ class Supervisor:
 
     def _done(self) -> bool:
         if self._stopping:
-            return not self._publishing() or self._clock() > self._deadline
+            return not self._publishing() or self._clock() >= self._deadline
         if not self._once or self._current is not None or self._publishing():
             return False
         return s.next_checkpoint(self._run, self._clock()) is None and not self._scanner.settling

@@ -6,7 +6,7 @@ that we may not read (measured with watchdog 7.1), so nothing may depend on thes
 
 from __future__ import annotations
 
-import os
+import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -94,21 +94,19 @@ def _identity(path: Path) -> tuple[int, int] | None:
 
 
 def file_system(path: Path) -> str:
-    """Return the type of the file system that holds `path`, or its nearest existing parent.
+    """Return the type of the file system that holds `path`, by the mount nearest above it.
 
-    Read from /proc/self/mountinfo (man 5 proc); "" where there is none.
+    Read from /proc/self/mountinfo (man 5 proc_pid_mountinfo); "" where there is none.
     """
-    while not path.exists() and path != path.parent:
-        path = path.parent
     try:
-        device = path.stat().st_dev
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         return ""
-    number = f"{os.major(device)}:{os.minor(device)}"
-    kind = ""
+    nearest, kind = Path(), ""
     for line in mounts.splitlines():
         before, _, after = line.partition(" - ")
-        if before.split()[2] == number:
-            kind = after.split()[0]
+        escaped = before.split()[4]
+        point = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), escaped))
+        if path.is_relative_to(point) and len(point.parts) >= len(nearest.parts):
+            nearest, kind = point, after.split()[0]
     return kind

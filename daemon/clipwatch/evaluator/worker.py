@@ -7,6 +7,8 @@ import logging
 import os
 import signal
 import sys
+from contextlib import suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
@@ -28,6 +30,7 @@ def main() -> int:
     """
     requests, replies = _take_pipes()
     _end_with_parent()
+    _give_way()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon to act on
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(capture=True)
@@ -81,6 +84,13 @@ def _end_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _give_way() -> None:
+    """Let the training go first: for the processor, and when the system runs out of memory."""
+    os.nice(10)
+    with suppress(OSError):  # Linux has it, and raising one's own score is always allowed
+        Path("/proc/self/oom_score_adj").write_text("700", encoding="ascii")
 
 
 if __name__ == "__main__":

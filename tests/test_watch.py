@@ -1,0 +1,61 @@
+"""Hints from the file system, and on which file systems to expect any."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+
+from clipwatch.watch import Watcher, file_system
+
+
+@pytest.mark.parametrize(("path", "kind"), [("/proc/self", "proc"), ("/sys/kernel", "sysfs")])
+def test_the_nearest_mount_tells_the_file_system(path: str, kind: str) -> None:
+    """A path belongs to the mount nearest above it, whether it exists or not."""
+    assert file_system(Path(path)) == kind
+    assert file_system(Path(path) / "not there" / "at all") == kind
+
+
+def test_mode_auto_polls_where_events_cannot_be_trusted() -> None:
+    """On a file system that is not known to report changes there is no observer."""
+    watcher = Watcher(Path("/proc/self"), "auto", lambda: None)
+    assert not watcher.rearm([])
+    assert watcher._observer is None
+
+
+def test_a_symlinked_root_and_a_pending_folder_give_hints(tmp_path: Path) -> None:
+    """The link's target is watched, and the unfinished checkpoints inside it."""
+    (tmp_path / "real" / "checkpoint-1").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    hinted = threading.Event()
+    watcher = Watcher(tmp_path / "link", "events", hinted.set)
+    try:
+        assert watcher.rearm([tmp_path / "link" / "checkpoint-1"])
+        (tmp_path / "real" / "checkpoint-2").mkdir()
+        assert hinted.wait(30)
+        hinted.clear()
+        (tmp_path / "real" / "checkpoint-1" / ".guard").touch()
+        assert hinted.wait(30)
+    finally:
+        watcher.close()
+
+
+def test_a_directory_made_anew_is_watched_anew(tmp_path: Path) -> None:
+    """After deletion there is nothing to watch; at the next look the new directory is watched."""
+    output = tmp_path / "output"
+    output.mkdir()
+    hinted = threading.Event()
+    watcher = Watcher(output, "events", hinted.set)
+    try:
+        assert watcher.rearm([])
+        output.rmdir()
+        assert hinted.wait(30)
+        assert not watcher.rearm([])
+        output.mkdir()
+        assert watcher.rearm([])
+        hinted.clear()
+        (output / "checkpoint-1").mkdir()
+        assert hinted.wait(30)
+    finally:
+        watcher.close()
