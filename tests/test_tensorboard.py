@@ -174,7 +174,7 @@ def test_images_outlive_their_files(target: Target, tmp_path: Path) -> None:
     shutil.rmtree(series.images)
     tracker.publish(series, [2])
     accumulator = EventAccumulator(tracker.where(series)).Reload()
-    assert [event.step for event in accumulator.Tensors("clip/image/red-cube")] == [100, 300]
+    assert [event.step for event in accumulator.Tensors("clipwatch/image/red-cube")] == [100, 300]
     assert [step for step, _ in shown(Path(tracker.where(series)))] == [100, 200, 300]
 
 

@@ -205,9 +205,9 @@ def test_images_are_shown_with_their_prompts(server: Server, tmp_path: Path) -> 
     series = make_series(tmp_path, [100, 200], protocol=make_protocol((*PROMPTS, hostile)))
     publish_each(target, series)
     run = "images/clipwatch"
-    tags = {f"clip/image/{prompt.id}" for prompt in (*PROMPTS, hostile)}
+    tags = {f"clipwatch/image/{prompt.id}" for prompt in (*PROMPTS, hostile)}
     until(lambda: set(server.get("plugin/images/tags").get(run, {})), tags)
-    tag = "clip/image/odd|id"
+    tag = "clipwatch/image/odd|id"
 
     def images() -> Any:
         return server.get("plugin/images/images", run=run, tag=tag, sample="0")
@@ -233,7 +233,7 @@ def test_each_prompts_score_is_tabled(server: Server, tmp_path: Path) -> None:
     run = "table/clipwatch"
 
     def text() -> str:
-        answer = server.get("plugin/text/text", run=run, tag="clip/prompts")
+        answer = server.get("plugin/text/text", run=run, tag="clipwatch/prompts")
         return str(answer[0]["text"]) if answer else ""
 
     until(lambda: "more prompts" in text(), expected=True)

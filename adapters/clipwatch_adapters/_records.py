@@ -89,8 +89,8 @@ def record(series: Series, result: Result) -> bytes:
         *(Summary.Value(tag=f"clip/{name}", simple_value=x) for name, x in scalars.items()),
         Summary.Value(tag="clip/images", simple_value=clip.n),
         Summary.Value(
-            tag="clip/prompts",
-            metadata=texts.create_summary_metadata("clip/prompts", ""),
+            tag="clipwatch/prompts",
+            metadata=texts.create_summary_metadata("clipwatch/prompts", ""),
             tensor=_strings(_table(series.protocol, scores).encode()),
         ),
         *_images(series, scores),
@@ -109,7 +109,7 @@ def _images(series: Series, scores: Sequence[ImageScore]) -> Iterator[Summary.Va
             encoded, width, height = jpeg(series.images / str(score.image))
         except OSError:
             continue  # removed by the retention rule; the numbers stand without it
-        tag = f"clip/image/{_one_line(score.prompt_id)}"
+        tag = f"clipwatch/image/{_one_line(score.prompt_id)}"
         yield Summary.Value(
             tag=tag,
             metadata=images.create_summary_metadata(tag, _literal(prompts[score.prompt_id])),

@@ -92,7 +92,10 @@ def prepare(directory: Path, *, lora: bool) -> tuple[Path, Path]:
     quiet()
     models.write_base_pipeline(directory / "base")
     chosen = random.Random(0).sample(captions(), PROMPTS)  # noqa: S311 - a fixed choice, no secret
-    library = {text.replace(" ", "-"): {"prompt": text} for text in chosen}
+    library = {
+        text.replace(" ", "-"): {"prompt": text, "category": f"{text.split()[0]} to count"}
+        for text in chosen
+    }
     prompts = directory / "prompts.json"
     prompts.write_text(json.dumps(library, indent=2), encoding="utf-8")
     config = directory / "config.json"
