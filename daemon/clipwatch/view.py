@@ -122,11 +122,11 @@ def table(run: Run) -> Table:
     listed = rows(run)
     means = [row.clip.mean for row in listed if row.clip]
     caption = f"clip/mean {sparkline(means)}" if means else ""
-    drawn = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD)
+    drawn = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for name in ("step", "mean", "min", "max", "std", "n"):
-        drawn.add_column(name, justify="right")
+        drawn.add_column(name, justify="right", no_wrap=True, min_width=len(name))
     drawn.add_column("state", no_wrap=True)
-    drawn.add_column("checkpoint", no_wrap=True)
+    drawn.add_column("checkpoint", overflow="fold")
     drawn.add_column("", overflow="fold")
     for row in listed:
         clip = row.clip

@@ -164,15 +164,16 @@ def _drawing(run: Run | None, training_log: Path) -> Group:
 
 
 def _farewell(directory: Path, state_dir: Path) -> str:
-    here = directory.absolute()
+    here, state, programs = directory.absolute(), state_dir.absolute(), Path(sys.executable).parent
     return f"""\
 The run            {here / "output"}
-Log and images     {state_dir.absolute()}
+Log and images     {state}
 Its settings       {here / "config.json"}
-What each one said {here / "training.log"}, {here / "clipwatch.log"}
+What each one said {here / "training.log"}
+                   {here / "clipwatch.log"}
 
-See the curves     {Path(sys.executable).parent / "tensorboard"} --logdir {here / "output" / "logs"}
-The table again    clipwatch status --state-dir {state_dir.absolute()}
-Everything so far  clipwatch log --state-dir {state_dir.absolute()}
-Send it to W&B     wandb sync {state_dir.absolute() / "wandb"}/*/offline/*/wandb
+See the curves     {programs / "tensorboard"} --logdir {here / "output" / "logs"}
+The table again    {programs / "clipwatch"} status --state-dir {state}
+Everything so far  {programs / "clipwatch"} log --state-dir {state}
+Send it to W&B     {programs / "wandb"} sync {state / "wandb"}/*/offline/*/wandb
 """
