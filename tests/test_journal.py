@@ -9,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -218,3 +219,12 @@ def test_every_event_type_is_known_by_its_name() -> None:
     """The log's type names are the classes' names."""
     assert TYPES["ImagesScored"] is ImagesScored
     assert all(name == kind.__name__ for name, kind in TYPES.items())
+
+
+def test_the_documentation_names_every_event_and_field() -> None:
+    """docs/log.md is the vocabulary for people; a field that lacks there is a defect."""
+    page = (Path(__file__).parents[1] / "docs" / "log.md").read_text()
+    rows = {line.split("`")[1]: line for line in page.splitlines() if line.startswith("| `")}
+    for name, kind in TYPES.items():
+        assert name in rows
+        assert [f.name for f in fields(kind) if f"`{f.name}`" not in rows[name]] == []

@@ -100,6 +100,22 @@ def test_an_unmarked_checkpoint_must_stay_unchanged(tmp_path: Path) -> None:
     assert (verdict.weights.kind, verdict.weights.component) == ("full", "unet")
 
 
+def test_what_was_whole_before_a_restart_need_not_settle_again(tmp_path: Path) -> None:
+    """A new scanner that is told of a checkpoint takes it as it is, unless its files changed."""
+    clock = Clock()
+    full(tmp_path / "checkpoint-10")
+    first = Scanner(tmp_path, weights="live", settle_seconds=5, clock=clock)
+    first.scan()
+    clock.ahead = 31
+    whole = first.scan()[0].verdict
+    assert isinstance(whole, Whole)
+    known = {"checkpoint-10": whole}
+    again = Scanner(tmp_path, weights="live", settle_seconds=5, known=known, clock=Clock())
+    assert again.scan()[0].verdict is whole
+    full(tmp_path / "checkpoint-10", value=3.0)
+    assert isinstance(again.scan()[0].verdict, Partial)
+
+
 def test_a_checkpoint_that_lay_there_long_needs_no_wait(tmp_path: Path) -> None:
     """A finished run is evaluated at first sight."""
     clock = Clock()

@@ -56,7 +56,7 @@ def fold(*events: e.Event) -> s.Run:
 def whole(step: int, digest: str = "d1") -> Sighting:
     name = f"checkpoint-{step}"
     verdict = Whole(Weights("full", "unet", (FILE,)), digest)
-    return Sighting(step, name, Path("/out") / name, "sig", verdict)
+    return Sighting(step, name, Path("/out") / name, verdict)
 
 
 def states(run: s.Run) -> dict[int, str]:
@@ -98,14 +98,14 @@ def test_nothing_new_on_disk_adds_nothing_to_the_log() -> None:
 def test_observations_tell_what_became_of_each_checkpoint() -> None:
     """New, finished, spoiled and deleted checkpoints are each told once."""
     place = (7, "checkpoint-7", "/out/checkpoint-7")
-    partial = Sighting(7, "checkpoint-7", Path(place[2]), "", Partial("3 of 9 bytes"))
+    partial = Sighting(7, "checkpoint-7", Path(place[2]), Partial("3 of 9 bytes"))
     run = fold()
     assert s.observe(run, [partial]) == [e.CheckpointFound(*place, "3 of 9 bytes")]
     run = fold(e.CheckpointFound(*place, "2 of 9 bytes"))
     assert s.observe(run, [partial]) == []
     assert s.observe(run, [whole(7)]) == [completed(7)]
-    bad = Sighting(7, "checkpoint-7", Path(place[2]), "sig", Unusable("unsupported", "LyCORIS"))
-    discarded = e.CheckpointDiscarded(*place, "unsupported", "LyCORIS", "sig")
+    bad = Sighting(7, "checkpoint-7", Path(place[2]), Unusable("unsupported", "LyCORIS"))
+    discarded = e.CheckpointDiscarded(*place, "unsupported", "LyCORIS")
     assert s.observe(run, [bad]) == [discarded]
     assert s.observe(fold(discarded), [bad]) == []
     assert s.observe(fold(discarded), [whole(7)]) == [completed(7)]
@@ -136,11 +136,13 @@ def test_a_failed_attempt_waits_and_lets_others_pass() -> None:
     assert _step(s.next_checkpoint(run, NOW)) == 1
     assert _step(s.next_checkpoint(run, later)) == 2
     assert states(run)[2] == "waiting"
+    assert s.reopenable(run, NOW) == [run.evaluations[id_of(2)]]
+    assert s.reopenable(run, later) == []
     run = fold(completed(2), started(2), e.EvaluationFailed(id_of(2), "internal", "boom", 3))
     assert s.next_checkpoint(run, later) is None
     assert view.rows(run)[0].reason == "boom"
     assert states(run) == {2: "failed"}
-    assert s.reopenable(run) == [run.evaluations[id_of(2)]]
+    assert s.reopenable(run, NOW) == [run.evaluations[id_of(2)]]
 
 
 def _step(checkpoint: s.Checkpoint | None) -> int | None:

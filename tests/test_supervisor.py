@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import threading
 import time
@@ -202,6 +203,27 @@ def test_the_same_step_with_other_weights_is_scored_again(tmp_path: Path) -> Non
     checkpoint(world.output, 5, 2.0)
     assert world.once() == 0
     assert [step for step, _ in world.rows().values()] == [5, 5]
+
+
+def test_touched_or_copied_weights_are_the_same_weights(tmp_path: Path) -> None:
+    """Scored ones are not scored again; unscored ones are evaluated as they lie there now."""
+    world = World(tmp_path)
+    for step in (1, 2):
+        checkpoint(world.output, step, step)
+    world.script = lambda request: (
+        [Failed("internal", "boom")] if request.path.endswith("2") else None
+    )
+    assert world.once() == 1
+    for path in world.output.rglob("*.safetensors"):
+        os.utime(path, ns=(1, 1))
+    world.script = lambda _: None
+    assert world.once() == 0
+    assert [Path(request.path).name for request in world.requests] == [
+        "checkpoint-2",
+        "checkpoint-1",
+        "checkpoint-2",
+    ]
+    assert world.requests[-1].files[0].mtime_ns == 1
 
 
 def test_other_prompts_make_another_curve(tmp_path: Path) -> None:

@@ -107,8 +107,7 @@ class CheckpointCompleted:
 class CheckpointDiscarded:
     """A checkpoint will not be evaluated; `reason` is what a user can act on.
 
-    `kind` is "vanished", "unsupported", "unreadable" or "abandoned"; `signature` tells when the
-    files on disk are others than those that were discarded.
+    `kind` is "vanished", "unsupported", "unreadable" or "abandoned".
     """
 
     step: int
@@ -116,7 +115,6 @@ class CheckpointDiscarded:
     path: str
     kind: str
     reason: str
-    signature: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ decide again, never repeat the last append.
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -90,13 +91,26 @@ class Journal:
                 f"{FORMAT}): upgrade clipwatch or choose another --state-dir"
             )
         if not read_only:
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._use_wal()
             self._db.execute("PRAGMA synchronous = FULL")
             schema = (files("clipwatch") / "schema.sql").read_text()
             # one transaction: a reader sees the whole log or an empty file
             self._db.executescript(
                 f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {FORMAT}; COMMIT;"
             )
+
+    def _use_wal(self) -> None:
+        """Switch to the write-ahead log; here SQLite does not wait for another who does the same."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.02)
+            else:
+                return
 
     def _format(self) -> int:
         return int(self._db.execute("PRAGMA user_version").fetchone()[0])
@@ -123,7 +137,7 @@ class Journal:
         """
         if not events:
             return expected
-        time = self._clock().astimezone(UTC).isoformat()
+        now = self._clock().astimezone(UTC).isoformat()
         with self._named():
             self._db.execute("BEGIN IMMEDIATE")
             try:
@@ -134,7 +148,7 @@ class Journal:
                 self._db.executemany(
                     "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
                     [
-                        (last + n, time, run, stream, expected + n, *encode(event))
+                        (last + n, now, run, stream, expected + n, *encode(event))
                         for n, event in enumerate(events, 1)
                     ],
                 )
@@ -171,10 +185,10 @@ class Journal:
                 if self._format() == 0:  # the writer is only about to make it
                     return
                 rows = self._db.execute(query, (after, *arguments)).fetchall()
-            for seq, time, run, of_stream, version, type_name, data in rows:
+            for seq, at, run, of_stream, version, type_name, data in rows:
                 try:
                     event = decode(type_name, data)
-                    when = datetime.fromisoformat(time)
+                    when = datetime.fromisoformat(at)
                 except KeyError as error:
                     raise JournalError(
                         f"{self.path}: event {seq} is a {type_name}, which this version does not "

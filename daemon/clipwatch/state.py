@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from clipwatch import events as e
-from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Whole
+from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Weights, Whole
 from clipwatch.statistics import Summary
 
 RETRY_SECONDS = (30.0, 120.0, 600.0, 1800.0)
@@ -192,8 +192,9 @@ def observe(run: Run, sightings: Sequence[Sighting]) -> list[e.Event]:
         place = (seen.step, seen.name, str(seen.path))
         match seen.verdict:
             case Whole(weights, digest):
-                if known is None or known.state != "whole" or known.digest != digest:
-                    kind, component, files = weights.kind, weights.component, weights.files
+                kind, component, files = weights.kind, weights.component, weights.files
+                same = known is not None and known.state == "whole" and known.files == files
+                if known is None or not same or known.digest != digest:
                     new.append(e.CheckpointCompleted(*place, kind, component, files, digest))
             case Partial(reason):
                 told = known is not None and known.state == "partial"
@@ -201,7 +202,7 @@ def observe(run: Run, sightings: Sequence[Sighting]) -> list[e.Event]:
                     new.append(e.CheckpointFound(*place, reason))
             case Unusable(kind, reason):
                 if known is None or known.state != "discarded" or known.reason != reason:
-                    new.append(e.CheckpointDiscarded(*place, kind, reason, seen.signature))
+                    new.append(e.CheckpointDiscarded(*place, kind, reason))
     present = {seen.name for seen in sightings}
     for known in run.checkpoints.values():
         evaluation = evaluation_of(run, known)
@@ -209,6 +210,15 @@ def observe(run: Run, sightings: Sequence[Sighting]) -> list[e.Event]:
         if known.name not in present and _unfinished(run, known) and not running:
             new.append(vanished(known))
     return new
+
+
+def wholes(run: Run) -> dict[str, Whole]:
+    """Return by name the checkpoints that were whole when they were last seen."""
+    return {
+        c.name: Whole(Weights(c.kind, c.component, c.files), c.digest)
+        for c in run.checkpoints.values()
+        if c.state == "whole"
+    }
 
 
 def vanished(checkpoint: Checkpoint) -> e.CheckpointDiscarded:
@@ -293,12 +303,14 @@ def batch_size(evaluation: Evaluation | None, configured: int) -> int:
     return max(1, configured >> evaluation.attempt) if evaluation and cramped else configured
 
 
-def reopenable(run: Run) -> list[Evaluation]:
-    """Return the evaluations given up for reasons outside the checkpoint: a restart tries again."""
+def reopenable(run: Run, now: datetime) -> list[Evaluation]:
+    """Return what failed for reasons outside the checkpoint: a restart tries it again at once."""
     return [
         evaluation
         for evaluation in run.evaluations.values()
-        if given_up(evaluation) and evaluation.kind not in LASTING
+        if evaluation.state == "failed"
+        and evaluation.kind not in LASTING
+        and (evaluation.retry_at is None or evaluation.retry_at > now)
     ]
 
 

@@ -87,6 +87,7 @@ class Supervisor:
             settings.output_dir,
             weights=settings.protocol.weights,
             settle_seconds=settings.settle_seconds,
+            known=s.wholes(self._run) if self.name in self._ledger.state else {},
         )
         self._watcher = Watcher(settings.output_dir, settings.watch, self._hint)
         self._publishers = {
@@ -150,7 +151,7 @@ class Supervisor:
             self._record_run(e.SettingsChanged(*told))
         if protocol.digest not in self._run.protocols:
             self._record_run(e.ProtocolDefined(protocol.digest, protocol))
-        for evaluation in s.reopenable(self._run):
+        for evaluation in s.reopenable(self._run, self._clock()):
             stream = evaluation_stream(self.name, evaluation.id)
             self._record(stream, e.EvaluationReopened(evaluation.id, self._clock()))
         for name in self._publishers:
@@ -378,14 +379,15 @@ class Supervisor:
     def _exit_code(self) -> int:
         if not self._once or self._stopping:
             return 0
-        lacking = any(s.unpublished(self._run, name) for name in self._publishers)
-        failed = any(
-            evaluation.state == "failed" and evaluation.kind != "vanished"
-            for checkpoint in self._run.checkpoints.values()
-            if checkpoint.state == "whole"
-            and (evaluation := s.evaluation_of(self._run, checkpoint)) is not None
-        )
-        return int(lacking or failed)
+        whole = [c for c in self._run.checkpoints.values() if c.state == "whole"]
+        evaluations = [s.evaluation_of(self._run, checkpoint) for checkpoint in whole]
+        failed = [it.checkpoint for it in evaluations if it is not None and it.state == "failed"]
+        lacking = [name for name in self._publishers if s.unpublished(self._run, name)]
+        if failed:
+            self._console.say(f"no score for {', '.join(failed)}: clipwatch status says why")
+        if lacking:
+            self._console.say(f"not everything is published to {', '.join(lacking)}")
+        return int(bool(failed or lacking))
 
 
 def run_name(output_dir: Path) -> str:

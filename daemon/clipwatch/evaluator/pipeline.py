@@ -276,7 +276,8 @@ def _locate(protocol: EvaluationProtocol) -> tuple[Path, str]:
 
 
 def _left_out(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out the checker that blackens images after the model made them."""
-    if "safety_checker" not in config:
-        return {}
-    return {"safety_checker": None, "requires_safety_checker": False}
+    """Leave out what the index says is not there, and the checker that blackens images."""
+    absent: dict[str, Any] = {name: None for name, part in config.items() if part == [None, None]}
+    if "safety_checker" in config:
+        absent |= {"safety_checker": None, "requires_safety_checker": False}
+    return absent

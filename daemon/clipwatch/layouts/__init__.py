@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Protocol
 
 from clipwatch.layouts import contents, diffusers_script, pipeline_folder, simpletuner
@@ -50,6 +51,7 @@ class Scanner:
         output_dir: May be missing, a symlink, or made anew at any time.
         weights: "live" or "ema".
         settle_seconds: How long an unmarked checkpoint must be unchanged.
+        known: What was whole before, by name: as long as its files are the same it still is.
         clock: Wall-clock seconds, as in file times.
     """
 
@@ -59,6 +61,7 @@ class Scanner:
         *,
         weights: str,
         settle_seconds: float,
+        known: Mapping[str, Whole] = MappingProxyType({}),
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.output_dir = output_dir
@@ -66,7 +69,7 @@ class Scanner:
         self._settle = settle_seconds
         self._clock = clock
         self._seen: dict[str, tuple[str, float]] = {}
-        self._wholes: dict[str, tuple[str, Whole]] = {}
+        self._wholes = dict(known)
         self.settling = False
         """Whether the last scan saw a checkpoint that only has to stay unchanged."""
 
@@ -95,18 +98,18 @@ class Scanner:
         return sightings
 
     def _look(self, step: int, name: str, path: Path, guarded: bool) -> Sighting:
-        signature, settlings = "", 0.0
+        settlings = 0.0
         try:
             names = set(os.listdir(path))
             layout = next(layout for layout in LAYOUTS if layout.owns(names))
             settlings = layout.settling(names, guarded)
             weights = contents.find(path, self._weights)
-            signature = ",".join(f"{f.path}:{f.size}:{f.mtime_ns}:{f.inode}" for f in weights.files)
+            whole = self._wholes.get(name)
+            if whole is not None and whole.weights == weights:
+                return Sighting(step, name, path, whole)
+            signature = str(weights.files)
             changed = [_changed(path / file.path) for file in weights.files]
             self._settled(name, signature, max(changed), settlings * self._settle)
-            kept = self._wholes.get(name)
-            if kept is not None and kept[0] == signature:
-                return Sighting(step, name, path, signature, kept[1])
             verdict: Whole | Partial | Unusable = Whole(weights, contents.verify(path, weights))
         except NotWhole as reason:
             verdict = Partial(str(reason))
@@ -119,8 +122,8 @@ class Scanner:
         except OSError:
             verdict = Partial("the folder is being deleted")
         if isinstance(verdict, Whole):
-            self._wholes[name] = (signature, verdict)
-        return Sighting(step, name, path, signature, verdict)
+            self._wholes[name] = verdict
+        return Sighting(step, name, path, verdict)
 
     def _settled(self, name: str, signature: str, changed: float, seconds: float) -> None:
         """Make sure that nothing changed for `seconds`, by our own clock or long before it began.

@@ -42,10 +42,9 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A checkpoint folder as one look found it; `signature` changes when its weights do."""
+    """A checkpoint folder as one look found it."""
 
     step: int
     name: str
     path: Path
-    signature: str
     verdict: Whole | Partial | Unusable
