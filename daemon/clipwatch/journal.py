@@ -100,7 +100,7 @@ class Journal:
             )
 
     def _use_wal(self) -> None:
-        """Switch to the write-ahead log; here SQLite does not wait for another who does the same."""
+        """Switch to the write-ahead log; SQLite does not wait if another does the same just now."""
         deadline = time.monotonic() + BUSY_SECONDS
         while True:
             try:

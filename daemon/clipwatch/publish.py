@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -13,7 +15,8 @@ from clipwatch.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.events import ImageScore, ImagesScored
 from clipwatch.journal import Journal
 from clipwatch.protocol import EvaluationProtocol
-from clipwatch.trackers import Result, Series, Tracker
+from clipwatch.settings import Settings
+from clipwatch.trackers import Result, Series, Target, Tracker
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +79,86 @@ def scores_of(
     return tuple(found[key] for key in keys if key in found)
 
 
+def images_of(state_dir: Path, run: str) -> Path:
+    """Return the folder of a run's images; each evaluation has its own below it."""
+    return state_dir / "images" / run
+
+
 def evaluation_stream(run: str, evaluation: str) -> str:
     """Name the stream that holds an evaluation."""
     return f"evaluation/{run}/{evaluation}"
+
+
+class Outbox:
+    """What each tracker still lacks, and who is bringing it.
+
+    Args:
+        settings: Of the run.
+        log: The log's file; each thread reads it for itself.
+        make: Makes an adapter.
+        receive: Called with each outcome, from the tracker's thread.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        log: Path,
+        make: Callable[[str, Target], Tracker],
+        receive: Callable[[Outcome], None],
+    ) -> None:
+        self._settings = settings
+        self._log = log
+        self._make = make
+        self._publishers = {name: Publisher(name, receive) for name in settings.trackers}
+        self._tried: set[str] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether any tracker is at work."""
+        return any(publisher.busy for publisher in self._publishers.values())
+
+    def offer(self, run: s.Run, now: datetime) -> None:
+        """Set those trackers to work that lack something and may try; each one after a start."""
+        for name in self.lacking(run):
+            publisher = self._publishers[name]
+            fresh = name not in self._tried  # a restart is a new chance
+            if not publisher.busy and (fresh or s.may_publish(run, name, now)):
+                self._tried.add(name)
+                publisher.publish(
+                    partial(self._make, name, self._target(run, name)), self._series(run)
+                )
+
+    def took(self, outcome: Outcome) -> None:
+        """Let a tracker work again: its outcome is written down."""
+        self._publishers[outcome.tracker].busy = False
+
+    def lacking(self, run: s.Run) -> list[str]:
+        """Return the trackers that do not show everything."""
+        return [name for name in self._publishers if s.unpublished(run, name)]
+
+    def hints(self, run: s.Run) -> dict[str, str]:
+        """Return for each tracker the command that shows its series, "" for none."""
+        return {
+            name: self._make(name, self._target(run, name)).hint(self._series(run))
+            for name in self._publishers
+        }
+
+    def _series(self, run: s.Run) -> Series:
+        images = images_of(self._settings.state_dir, run.name)
+        return series_of(run, self._settings.protocol, self._log, images)
+
+    def _target(self, run: s.Run, name: str) -> Target:
+        settings = self._settings
+        return Target(
+            output_dir=settings.output_dir,
+            logging_dir=settings.logging_dir,
+            working_dir=settings.working_dir,
+            project=settings.project,
+            run_name=settings.run_name,
+            state_dir=settings.state_dir / name / run.name,
+            where=run.trackers.get(name, s.TrackerState()).where,
+            options=settings.options.get(name, {}),
+        )
 
 
 class Publisher:
@@ -86,33 +166,28 @@ class Publisher:
 
     Args:
         name: The tracker's name.
-        tracker: Makes the tracker, in the thread.
         receive: Called with each outcome, from the thread.
     """
 
-    def __init__(
-        self, name: str, tracker: Callable[[], Tracker], receive: Callable[[Outcome], None]
-    ) -> None:
+    def __init__(self, name: str, receive: Callable[[Outcome], None]) -> None:
         self.name = name
         self.busy = False
-        self._make = tracker
         self._receive = receive
-        self._jobs: SimpleQueue[Series] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[Callable[[], Tracker], Series]] = SimpleQueue()
         threading.Thread(target=self._work, name=f"tracker {name}", daemon=True).start()
 
-    def publish(self, series: Series) -> None:
-        """Hand over a series; one at a time, `busy` until its outcome was taken up."""
+    def publish(self, make: Callable[[], Tracker], series: Series) -> None:
+        """Hand over a series for the tracker that `make` makes; one at a time."""
         self.busy = True
-        self._jobs.put(series)
+        self._jobs.put((make, series))
 
     def _work(self) -> None:
         while True:
-            series = self._jobs.get()
-            self._receive(self._attempt(series))
+            self._receive(self._attempt(*self._jobs.get()))
 
-    def _attempt(self, series: Series) -> Outcome:
+    def _attempt(self, make: Callable[[], Tracker], series: Series) -> Outcome:
         try:
-            tracker = self._make()
+            tracker = make()
             shown = bring(tracker, series)
             ids = tuple(series.results[seq].evaluation for seq in sorted(shown))
             return Outcome(self.name, ids, tracker.where(series), tracker.hint(series))

@@ -22,7 +22,7 @@ from clipwatch.layouts import Scanner
 from clipwatch.layouts.files import NotReadable
 from clipwatch.ledger import Ledger
 from clipwatch.narration import narrate
-from clipwatch.publish import Outcome, Publisher, evaluation_stream, scores_of, series_of
+from clipwatch.publish import Outbox, Outcome, evaluation_stream, images_of, scores_of
 from clipwatch.settings import Settings
 from clipwatch.statistics import summarize
 from clipwatch.watch import Watcher
@@ -76,13 +76,12 @@ class Supervisor:
         self._console = console
         self._once = once
         self._clock = clock
-        self._make_tracker = make_tracker or (lambda name, target: trackers.load(name)(target))
         self._make_evaluator = make_evaluator
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._child: EvaluatorHandle | None = None
         self._current: s.Checkpoint | None = None
         self._stopping = False
-        self._images = settings.state_dir / "images" / self.name
+        self._images = images_of(settings.state_dir, self.name)
         self._scanner = Scanner(
             settings.output_dir,
             weights=settings.protocol.weights,
@@ -90,11 +89,8 @@ class Supervisor:
             known=s.wholes(self._run) if self.name in self._ledger.state else {},
         )
         self._watcher = Watcher(settings.output_dir, settings.watch, self._hint)
-        self._publishers = {
-            name: Publisher(name, self._factory(name), self._inbox.put)
-            for name in settings.trackers
-        }
-        self._tried: set[str] = set()
+        make = make_tracker or (lambda name, target: trackers.load(name)(target))
+        self._outbox = Outbox(settings, journal.path, make, self._inbox.put)
         self._hints: dict[str, str] = {}
 
     def stop(self) -> None:
@@ -120,7 +116,7 @@ class Supervisor:
             self._look()
             while True:
                 self._evaluate_next()
-                self._publish_all()
+                self._outbox.offer(self._run, self._clock())
                 if self._done():
                     return self._exit_code()
                 for message in self._receive():
@@ -154,8 +150,8 @@ class Supervisor:
         for evaluation in s.reopenable(self._run, self._clock()):
             stream = evaluation_stream(self.name, evaluation.id)
             self._record(stream, e.EvaluationReopened(evaluation.id, self._clock()))
-        for name in self._publishers:
-            self._tell(name, self._factory(name)().hint(self._series()))
+        for name, hint in self._outbox.hints(self._run).items():
+            self._tell(name, hint)
 
     # Looking ------------------------------------------------------------------------------------
 
@@ -275,42 +271,13 @@ class Supervisor:
         if keep < 0:
             return
         scored = self._run.scored.get(self._run.protocol, ())
-        wanted = {id_ for name in self._publishers for id_ in s.unpublished(self._run, name)}
+        lacking = self._outbox.lacking(self._run)
+        wanted = {id_ for name in lacking for id_ in s.unpublished(self._run, name)}
         for id_ in scored[: max(0, len(scored) - keep)]:
             if id_ not in wanted:
                 shutil.rmtree(self._images / id_, ignore_errors=True)
 
     # Publishing ---------------------------------------------------------------------------------
-
-    def _factory(self, name: str) -> Callable[[], trackers.Tracker]:
-        def make() -> trackers.Tracker:
-            settings = self.settings
-            known = self._run.trackers.get(name, s.TrackerState())
-            target = trackers.Target(
-                output_dir=settings.output_dir,
-                logging_dir=settings.logging_dir,
-                working_dir=settings.working_dir,
-                project=settings.project,
-                run_name=settings.run_name,
-                state_dir=settings.state_dir / name / self.name,
-                where=known.where,
-                options=settings.options.get(name, {}),
-            )
-            return self._make_tracker(name, target)
-
-        return make
-
-    def _publish_all(self) -> None:
-        for name, publisher in self._publishers.items():
-            if publisher.busy or not s.unpublished(self._run, name):
-                continue
-            fresh = name not in self._tried  # a restart is a new chance
-            if fresh or s.may_publish(self._run, name, self._clock()):
-                self._tried.add(name)
-                publisher.publish(self._series())
-
-    def _series(self) -> trackers.Series:
-        return series_of(self._run, self.settings.protocol, self._log, self._images)
 
     def _tell(self, name: str, hint: str) -> None:
         """Say once how a person sees what a tracker got."""
@@ -320,7 +287,7 @@ class Supervisor:
 
     def _published(self, outcome: Outcome) -> None:
         name = outcome.tracker
-        self._publishers[name].busy = False
+        self._outbox.took(outcome)
         stream = f"tracker/{self.name}/{name}"
         known = self._run.trackers.get(name, s.TrackerState())
         if not outcome.problem:
@@ -366,13 +333,10 @@ class Supervisor:
         seconds = self.settings.rescan_seconds
         return min(seconds, PENDING_SECONDS) if self._pending_paths() else seconds
 
-    def _publishing(self) -> bool:
-        return any(publisher.busy for publisher in self._publishers.values())
-
     def _done(self) -> bool:
         if self._stopping:
-            return not self._publishing() or self._clock() >= self._deadline
-        if not self._once or self._current is not None or self._publishing():
+            return not self._outbox.busy or self._clock() >= self._deadline
+        if not self._once or self._current is not None or self._outbox.busy:
             return False
         return s.next_checkpoint(self._run, self._clock()) is None and not self._scanner.settling
 
@@ -382,7 +346,7 @@ class Supervisor:
         whole = [c for c in self._run.checkpoints.values() if c.state == "whole"]
         evaluations = [s.evaluation_of(self._run, checkpoint) for checkpoint in whole]
         failed = [it.checkpoint for it in evaluations if it is not None and it.state == "failed"]
-        lacking = [name for name in self._publishers if s.unpublished(self._run, name)]
+        lacking = self._outbox.lacking(self._run)
         if failed:
             self._console.say(f"no score for {', '.join(failed)}: clipwatch status says why")
         if lacking:
