@@ -65,6 +65,14 @@ def test_what_must_answer_at_once_imports_nothing_heavy(scored: Path, command: l
     assert ended.returncode == 0, ended.stderr
 
 
+def test_the_daemon_itself_is_small() -> None:
+    """Supervisor, scoring command and adapters import no torch, diffusers or transformers."""
+    rooms = "clipwatch.supervisor, clipwatch.score, clipwatch_adapters.wandb"
+    code = f"import sys, {rooms}, clipwatch_adapters.tensorboard; print(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"torch", "diffusers", "transformers", "wandb"}.isdisjoint(ended.stdout.split())
+
+
 def test_status_shows_each_checkpoint_with_its_state(scored: Path) -> None:
     """As a table for people and as the documented object for programs."""
     text = call("status", "--state-dir", scored).output

@@ -21,6 +21,9 @@ CONFIGS = ("config.json", "config/config.json")
 """Where `--config` is looked for when it is not given, as SimpleTuner does."""
 
 
+FEW_PROMPTS = 32
+"""Fewer scatter by more than checkpoints differ: one prompt's score spreads by about 0.025."""
+
 STATE_DIR_HELP = (
     "Folder of the log and the images, on a local disk.  "
     "[default: $CLIPWATCH_STATE_DIR, else the platform's]"
@@ -111,6 +114,11 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
             f"{images} images a checkpoint, {protocol.width}x{protocol.height}, "
             f"{protocol.inference_steps} steps, on {settings.device}; scorer {protocol.scorer}"
         )
+        if len(protocol.prompts) < FEW_PROMPTS:
+            console.say(
+                f"the mean of {len(protocol.prompts)} prompts says little about a model: better "
+                "hundreds, see README.md, What the numbers mean"
+            )
         console.say(
             f"trackers: {', '.join(settings.trackers) or 'none'}; state in {settings.state_dir}"
         )
