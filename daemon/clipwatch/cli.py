@@ -116,8 +116,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
         )
         if len(protocol.prompts) < FEW_PROMPTS:
             console.say(
-                f"the mean of {len(protocol.prompts)} prompts says little about a model: better "
-                "hundreds, see README.md, What the numbers mean"
+                f"a mean over so few prompts ({len(protocol.prompts)}) says little about a model: "
+                "better hundreds; see README.md, What the numbers mean"
             )
         console.say(
             f"trackers: {', '.join(settings.trackers) or 'none'}; state in {settings.state_dir}"
