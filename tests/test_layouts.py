@@ -299,30 +299,41 @@ def test_an_abandoned_checkpoint_is_told_once_a_newer_one_is_whole(tmp_path: Pat
 
 
 AS_NOBODY = """
-    import os, sys
-    from pathlib import Path
-    from clipwatch.layouts import Scanner
-    os.setgid(65534); os.setuid(65534)
+import os, sys
+from pathlib import Path
+from clipwatch.layouts import Scanner
+from clipwatch.layouts.files import NotReadable
+os.setgid(65534); os.setuid(65534)
+try:
     for sighting in Scanner(Path(sys.argv[1]), weights="live", settle_seconds=1).scan():
         print(sighting.verdict)
+except NotReadable as reason:
+    print("the whole directory:", reason)
 """
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
-def test_a_file_of_another_user_is_unreadable_with_the_remedy(tmp_path: Path) -> None:
-    """The reason names the owner to run as; safetensors 0.8 writes mode 0600."""
+def test_what_another_user_owns_is_unreadable_with_the_remedy(tmp_path: Path) -> None:
+    """The reason names the owner to run as; safetensors 0.8 writes files with mode 0600."""
     output = Path("/tmp") / f"clipwatch-test-{tmp_path.name}-{os.getpid()}"
+
+    def told() -> str:
+        command = [sys.executable, "-c", AS_NOBODY, str(output)]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
+        return ended.stdout + ended.stderr
+
     try:
         folder = simpletuner(output / "checkpoint-1")
         output.chmod(0o755)
         (folder / LORA).chmod(0o600)
-        code = "\n".join(line.strip() for line in AS_NOBODY.splitlines())
-        code = code.replace("print(", "    print(")
-        told = subprocess.run(
-            [sys.executable, "-c", code, str(output)], capture_output=True, text=True, check=False
-        )
-        assert "unreadable" in told.stdout, told.stderr
-        assert "mode 0600, owner root): run clipwatch as root" in told.stdout
+        assert "kind='unreadable'" in told()
+        assert "mode 0600, owner root): run clipwatch as root" in told()
+        (folder / LORA).chmod(0o644)
+        folder.chmod(0o700)
+        assert "kind='unreadable'" in told()
+        output.chmod(0o711)
+        assert "the whole directory: " in told()
+        assert "mode 0711, owner root): run clipwatch as root" in told()
     finally:
         shutil.rmtree(output)
 

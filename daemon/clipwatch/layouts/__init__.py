@@ -81,7 +81,7 @@ class Scanner:
             NotReadable: It may not be read; the text says what to do.
         """
         found = sorted(candidates(self.output_dir), key=lambda item: (-item[0], item[1]))
-        guarded = any((path / simpletuner.GUARD).exists() for _, _, path in found)
+        guarded = any(_exists(path / simpletuner.GUARD) for _, _, path in found)
         newest_whole = None
         sightings = []
         self.settling = False
@@ -167,6 +167,11 @@ class Scanner:
         return replace(sighting, verdict=verdict)
 
 
+def _exists(path: Path) -> bool:
+    """Whether it is there as far as we can see; Path.exists raises where we may not look."""
+    return os.path.exists(path)  # noqa: PTH110 - see above
+
+
 def _changed(path: Path) -> float:
     """When a file, or a folder's list of files, changed last."""
     found = path.stat()
@@ -200,7 +205,7 @@ def candidates(output_dir: Path) -> Iterator[tuple[int, str, Path]]:
 
 def _is_checkpoint(name: str, path: Path) -> bool:
     """Folders with a number in their name count only if they hold a pipeline."""
-    return simpletuner.step(name) is not None or (path / pipeline_folder.INDEX).exists()
+    return simpletuner.step(name) is not None or _exists(path / pipeline_folder.INDEX)
 
 
 def step_of(name: str) -> int | None:
