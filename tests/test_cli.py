@@ -177,6 +177,22 @@ def test_print_settings_shows_each_value_and_its_source(tmp_path: Path) -> None:
     assert not state.exists()
 
 
+def test_a_slip_in_a_key_of_the_trainer_is_pointed_out(tmp_path: Path) -> None:
+    """It may be the trainer's own key, so it is a note and no error."""
+    (tmp_path / "base").mkdir()
+    config = tmp_path / "config.json"
+    config.write_text(
+        '{"output_dir": "o", "evaluation_type": "clip",\n"--validation_num_inferece_steps": 3,'
+        '"pretrained_model_name_or_path": "./base", "pretrained_t5_model_name_or_path": "x"}'
+    )
+    ended = call("start", "-c", config, "--print-settings")
+    assert ended.exit_code == 0
+    assert ended.stderr == (
+        "Note: config.json:2: --validation_num_inferece_steps is not read: "
+        "did you mean 'validation_num_inference_steps'?\n"
+    )
+
+
 def test_an_unevaluable_checkpoint_is_refused_by_score_with_its_reason(tmp_path: Path) -> None:
     """Exit code 1, one line, no torch needed to say so."""
     (tmp_path / "base").mkdir()

@@ -201,7 +201,7 @@ def test_accelerates_state_may_still_get_its_lora(tmp_path: Path) -> None:
     scanner = Scanner(tmp_path, weights="live", settle_seconds=10, clock=clock)
     waiting = scanner.scan()[0].verdict
     assert isinstance(waiting, Partial)
-    assert "no LoRA file (no marker" in waiting.reason
+    assert waiting.reason == "nothing in it so far that can be evaluated"
     clock.ahead = 5
     weights(folder / LORA)
     clock.ahead = 14
@@ -246,7 +246,7 @@ def test_a_pipeline_folder_is_a_checkpoint_if_its_name_has_a_step(tmp_path: Path
     for name in ("epoch3-gs01500", "checkpoint-7", "pipeline", "notes-12"):
         full(tmp_path / name)
     for name in ("epoch3-gs01500", "checkpoint-7", "pipeline"):
-        (tmp_path / name / "model_index.json").write_text("{}")
+        (tmp_path / name / "model_index.json").write_text('{"unet": ["diffusers", "U"]}')
     clock = Clock()
     clock.ahead = 3600
     seen = look(tmp_path, clock)
@@ -258,6 +258,17 @@ def test_a_pipeline_folder_is_a_checkpoint_if_its_name_has_a_step(tmp_path: Path
         isinstance(sighting.verdict, Whole) and sighting.verdict.weights.kind == "pipeline"
         for sighting in seen.values()
     )
+
+
+def test_what_lies_beside_a_pipelines_parts_is_none_of_its(tmp_path: Path) -> None:
+    """The diffusers scripts leave the final pipeline among the checkpoints."""
+    final = full(tmp_path / "out")
+    (final / "model_index.json").write_text('{"_class_name": "X", "unet": ["diffusers", "U"]}')
+    full(final / "checkpoint-1")
+    (final / "checkpoint-1" / "optimizer.bin").write_bytes(b"a pickle")
+    verdict = look_once(final, "live").verdict
+    assert isinstance(verdict, Whole)
+    assert [file.path for file in verdict.weights.files] == ["model_index.json", f"unet/{MODEL}"]
 
 
 def test_the_digest_follows_the_content_not_the_times(tmp_path: Path) -> None:

@@ -92,7 +92,10 @@ class TensorBoardTracker:
 
     def hint(self, series: Series) -> str:
         """Return the command that shows the trainer's curves and ours in the same charts."""
-        return logdir_hint(self._target, self.where(series))
+        where = self.where(series)
+        if not series.results and Path(where).is_relative_to(self._target.state_dir):
+            return ""  # the trainer's run may still come, and the first result goes there then
+        return logdir_hint(self._target, where)
 
     def _folder(self, series: Series) -> Path:
         """Return where the series goes: where it was, in the trainer's run, or our own room."""

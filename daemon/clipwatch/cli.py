@@ -92,6 +92,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.settings import load
 
     settings = load(_config(config), flags=_given(flags), environ=os.environ, cwd=Path.cwd())
+    for remark in settings.remarks:
+        click.echo(f"Note: {remark}", err=True)
     if print_settings:
         for origin in settings.origins:
             click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")
@@ -112,7 +114,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
         console.say(f"watching {settings.output_dir} as run {supervisor.name}")
         console.say(
             f"{images} images a checkpoint, {protocol.width}x{protocol.height}, "
-            f"{protocol.inference_steps} steps, on {settings.device}; scorer {protocol.scorer}"
+            f"{protocol.inference_steps} steps, {protocol.weights} weights, on {settings.device}; "
+            f"scorer {protocol.scorer}"
         )
         if len(protocol.prompts) < FEW_PROMPTS:
             console.say(

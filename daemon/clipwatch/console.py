@@ -40,4 +40,5 @@ class Console:
 
     def close(self) -> None:
         """Leave the terminal as it was."""
-        self._bar.stop()
+        if self._bar.live.is_started:  # else rich adds an empty line
+            self._bar.stop()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from clipwatch import events as e
 
 
-def narrate(event: e.Event) -> list[str]:  # noqa: PLR0911 - one case an event
-    """Return the lines that tell a person of an event; none for what only matters to the fold."""
+def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: PLR0911 - one case an event
+    """Return the lines that tell a person of an event; none for what only matters to the fold.
+
+    With `once` nobody waits for the next try: the next start is one.
+    """
     match event:
         case e.OutputDirChecked(problem=problem):
             return [problem or "the output directory can be read"]
@@ -21,14 +26,18 @@ def narrate(event: e.Event) -> list[str]:  # noqa: PLR0911 - one case an event
         case e.EvaluationCompleted() as done:
             return _completed(done)
         case e.EvaluationFailed(reason=reason, retry_at=again) as failed:
-            outlook = "given up" if again is None else f"next try at {again:%H:%M:%S} UTC"
+            outlook = "given up" if again is None else _next_try(again, once=once)
             return [f"{_checkpoint(failed.evaluation)}: failed: {reason} ({outlook})"]
         case e.Published(tracker=name, evaluations=ids, where=where):
             return [f"{name}: {', '.join(map(_checkpoint, ids))} published to {where}"]
         case e.PublishFailed(tracker=name, reason=reason, retry_at=again):
-            later = "waits for a restart" if again is None else f"next try {again:%H:%M:%S} UTC"
-            return [f"{name}: {reason} ({later})"]
+            outlook = "waits for a restart" if again is None else _next_try(again, once=once)
+            return [f"{name}: {reason} ({outlook})"]
     return []
+
+
+def _next_try(time: datetime, *, once: bool) -> str:
+    return "the next start tries again" if once else f"next try at {time.astimezone():%H:%M:%S}"
 
 
 def _completed(event: e.EvaluationCompleted) -> list[str]:

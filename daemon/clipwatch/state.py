@@ -223,7 +223,10 @@ def wholes(run: Run) -> dict[str, Whole]:
 
 def vanished(checkpoint: Checkpoint) -> e.CheckpointDiscarded:
     """Return the record of a checkpoint that rotation took before it was evaluated."""
-    reason = "it was deleted before it was evaluated: keep more checkpoints, or sample less"
+    reason = (
+        "it was deleted before it was evaluated: keep more checkpoints, sample less, or, if it "
+        "never settled, lower settle_seconds"
+    )
     place = (checkpoint.step, checkpoint.name, checkpoint.path)
     return e.CheckpointDiscarded(*place, "vanished", reason)
 

@@ -25,6 +25,7 @@ from clipwatch.narration import narrate
 from clipwatch.publish import Outbox, Outcome, evaluation_stream, images_of, scores_of
 from clipwatch.settings import Settings
 from clipwatch.statistics import summarize
+from clipwatch.view import summary
 from clipwatch.watch import Watcher
 
 PENDING_SECONDS = 1.0
@@ -81,6 +82,7 @@ class Supervisor:
         self._child: EvaluatorHandle | None = None
         self._current: s.Checkpoint | None = None
         self._stopping = False
+        self._looked = False
         self._images = images_of(settings.state_dir, self.name)
         self._scanner = Scanner(
             settings.output_dir,
@@ -132,7 +134,7 @@ class Supervisor:
     def _record(self, stream: str, *new: e.Event) -> None:
         """Write events down, then say them."""
         self._ledger.record(self.name, stream, *new)
-        for line in (line for event in new for line in narrate(event)):
+        for line in (line for event in new for line in narrate(event, once=self._once)):
             self._console.say(line)
 
     def _record_run(self, *new: e.Event) -> None:
@@ -169,6 +171,12 @@ class Supervisor:
             problem = str(error)
         if problem != self._run.problem:
             self._record_run(e.OutputDirChecked(problem))
+        if sightings == [] and not self._looked and not self._once:
+            self._console.say(
+                "no checkpoint there yet: folders named checkpoint-N are looked for, and pipelines "
+                "with a number in their name"
+            )
+        self._looked = True
         if sightings is not None:
             self._record_run(*s.observe(self._run, sightings))
         self._watcher.rearm(self._pending_paths())
@@ -346,6 +354,7 @@ class Supervisor:
         whole = [c for c in self._run.checkpoints.values() if c.state == "whole"]
         evaluations = [s.evaluation_of(self._run, checkpoint) for checkpoint in whole]
         failed = [it.checkpoint for it in evaluations if it is not None and it.state == "failed"]
+        self._console.say(summary(self._run))
         lacking = self._outbox.lacking(self._run)
         if failed:
             self._console.say(f"no score for {', '.join(failed)}: clipwatch status says why")

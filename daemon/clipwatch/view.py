@@ -76,8 +76,7 @@ def _state(
     if given_up(evaluation):
         return "failed", evaluation.reason
     if evaluation.state == "failed":
-        again = f"{evaluation.retry_at:%H:%M:%S} UTC" if evaluation.retry_at else "later"
-        return "waiting", f"next try {again} after: {evaluation.reason}"
+        return "waiting", f"to be tried again, failed: {evaluation.reason}"
     return "evaluating", f"{len(evaluation.done)} images scored"
 
 
@@ -145,7 +144,15 @@ def problems(run: Run) -> list[str]:
     lacking = {name for row in rows(run) for name, shown in row.published.items() if not shown}
     known = {name: run.trackers[name].reason for name in sorted(lacking & run.trackers.keys())}
     trackers = [f"{name}: {reason}" for name, reason in known.items() if reason]
-    return [run.problem] * bool(run.problem) + trackers
+    none = f"no checkpoint seen in {run.output_dir} so far"
+    return [run.problem or none] * bool(run.problem or not run.checkpoints) + trackers
+
+
+def summary(run: Run) -> str:
+    """Return how many checkpoints are in which state."""
+    states = [row.state for row in rows(run)]
+    counts = [f"{states.count(state)} {state}" for state in STATES if state in states]
+    return f"{len(states)} checkpoints: {', '.join(counts)}" if states else problems(run)[0]
 
 
 def show(state: State) -> None:
@@ -154,7 +161,8 @@ def show(state: State) -> None:
     if not console.is_terminal:
         console.width = 200
     for run in state.values():
-        console.print(f"{run.name}  {run.output_dir}", markup=False, highlight=False)
+        made = f"{run.settings.get('weights', '')} weights, protocol {run.protocol}"
+        console.print(f"{run.name}  {run.output_dir}  {made}", markup=False, highlight=False)
         console.print(table(run))
         for problem in problems(run):
             console.print(problem, markup=False, highlight=False, soft_wrap=True)

@@ -139,7 +139,7 @@ class Scanner:
         left = seconds - max(now - seen[1], age if age >= OLD_SECONDS else 0.0)
         if left > 0:
             self.settling = True
-            raise NotWhole(f"no marker says that it is complete: unchanged for {left:.0f} s more")
+            raise NotWhole("no marker says that it is complete: it must stay unchanged for a while")
 
     def _hopeless(self, name: str, path: Path, seconds: float, reason: str) -> Partial | Unusable:
         """Nothing here can be evaluated; but an unmarked folder may still get what can.
@@ -149,8 +149,8 @@ class Scanner:
         try:
             names = ",".join(sorted(os.listdir(path)))
             self._settled(name, names, _changed(path), seconds)
-        except NotWhole as wait:
-            return Partial(f"{reason} ({wait})")
+        except NotWhole:
+            return Partial("nothing in it so far that can be evaluated")
         except OSError:
             return Partial("the folder is being deleted")
         return Unusable("unsupported", reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -99,7 +100,7 @@ def _refuse_leftovers(names: set[str]) -> None:
 def _pipeline(checkpoint: Path) -> list[Path]:
     """All weights of a diffusers pipeline folder, and its index."""
     found = [checkpoint / "model_index.json"]
-    for folder in sorted(path for path in checkpoint.iterdir() if path.is_dir()):
+    for folder in _components(found[0]):
         for stem in (MODEL, "model"):
             files = shards(folder, stem)
             if files is not None:
@@ -111,6 +112,19 @@ def _pipeline(checkpoint: Path) -> list[Path]:
     if len(found) == 1:
         raise NotWhole("no weights in it yet")
     return found
+
+
+def _components(index: Path) -> list[Path]:
+    """The folders of the parts that a pipeline's index names; others may lie beside them."""
+    try:
+        parts = json.loads(index.read_bytes())
+        named = sorted(n for n, part in parts.items() if isinstance(part, list) and any(part))
+    except PermissionError as error:
+        raise NotReadable(refusal(index)) from error
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise NotWhole(f"{index.name} is not whole") from error
+    folders = [index.parent / name for name in named if name == Path(name).name]
+    return [folder for folder in folders if folder.is_dir()]
 
 
 def verify(checkpoint: Path, weights: Weights) -> str:

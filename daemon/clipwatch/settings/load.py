@@ -74,6 +74,7 @@ def load(
         max_attempts=value["max_attempts"],
         options=_options(value, installed),
         origins=_origins(given),
+        remarks=sources.remarks(config),
     )
 
 

@@ -17,6 +17,10 @@ from clipwatch.settings.values import Given
 
 OWN = "clipwatch"
 OWN_FILE = "clipwatch.json"
+SLIP = 0.96
+"""Likeness (difflib) from which a key looks misspelt; of SimpleTuner's own options the nearest is
+pretrained_t5_model_name_or_path, at 0.951."""
+
 _PREFIX = "CLIPWATCH_"
 _OBJECT = 'must be an object of options: {"name": "value"}'
 _VARIABLE = re.compile(r"\{env:([^{}]*)\}")
@@ -51,6 +55,24 @@ def collect(
     for layer in layers:
         found.update(_accepted(layer, trackers))
     return found
+
+
+def remarks(config: Path) -> tuple[str, ...]:
+    """Point out keys of the trainer's file that are a slip away from one that clipwatch reads.
+
+    They may be the trainer's own, so they are no error.
+    """
+    if config.name == OWN_FILE:
+        return ()
+    document = jsonc.read(config)
+    found = []
+    for key in document.values:
+        name = key.strip().lstrip("-")
+        near = difflib.get_close_matches(name, TRAINER_KEYS, n=1, cutoff=SLIP)
+        if near and name not in KEYS:
+            line = document.lines[(key,)]
+            found.append(f"{config.name}:{line}: {key} is not read: did you mean {near[0]!r}?")
+    return tuple(found)
 
 
 def _trainer(document: jsonc.Document, environ: Mapping[str, str]) -> Iterator[Named]:

@@ -79,6 +79,7 @@ class Settings:
         max_attempts: At least 1.
         options: The object of each tracker: {"wandb": {"entity": "..."}}.
         origins: Every value with its source, sorted by key, secrets hidden.
+        remarks: What looks like a slip, a line each.
     """
 
     config: Path
@@ -103,6 +104,7 @@ class Settings:
     max_attempts: int
     options: dict[str, dict[str, str]]
     origins: tuple[Setting, ...]
+    remarks: tuple[str, ...]
 
     def as_text(self) -> dict[str, str]:
         """Return key → value for the log; without the sources, which move with every edit."""
