@@ -5,7 +5,7 @@ Pure: no files, no clock, no torch. A test is `assert decide(state, now) == [...
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -95,13 +95,6 @@ def evolve(state: State, run: str, event: e.Event, time: datetime) -> State:
         started = Run(run, event.output_dir, event.protocol, event.trackers, event.settings)
         return {**state, run: started}
     return {**state, run: _evolve(state[run], event, time)}
-
-
-def fold(recorded: Iterable[tuple[str, e.Event, datetime]], state: State | None = None) -> State:
-    """Fold (run, event, time) triples from the log's beginning, or on from `state`."""
-    for run, event, time in recorded:
-        state = evolve(state or {}, run, event, time)
-    return state or {}
 
 
 def _evolve(run: Run, event: e.Event, time: datetime) -> Run:  # noqa: PLR0911, PLR0912 - one case an event
@@ -232,7 +225,7 @@ def vanished(checkpoint: Checkpoint) -> e.CheckpointDiscarded:
 
 
 def _stem(reason: str) -> str:
-    """A reason without its numbers, so that a countdown or a growing file is told once."""
+    """A reason without its numbers, so that a growing file is told once."""
     return "".join(character for character in reason if not character.isdigit())
 
 

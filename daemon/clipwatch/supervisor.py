@@ -51,7 +51,7 @@ class Supervisor:
 
     Args:
         settings: Of the run.
-        journal: Open for writing; the caller holds the state directory's lock.
+        journal: Open for writing; the caller holds the run's lock.
         console: To which it says what happens.
         once: End when everything that is there is evaluated and published.
         clock: The time, in UTC.
@@ -81,7 +81,7 @@ class Supervisor:
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._child: EvaluatorHandle | None = None
         self._current: s.Checkpoint | None = None
-        self._stopping = False
+        self._stop_at: datetime | None = None
         self._looked = False
         self._images = images_of(settings.state_dir, self.name)
         self._scanner = Scanner(
@@ -188,13 +188,15 @@ class Supervisor:
     # Evaluating ---------------------------------------------------------------------------------
 
     def _evaluate_next(self) -> None:
-        if self._current is not None or self._stopping:
+        if self._current is not None or self._stop_at is not None:
             return
         checkpoint = s.next_checkpoint(self._run, self._clock())
         if checkpoint is None:
             return
-        if self._child is None or not self._child.alive:
-            self._child = self._make_evaluator(self._inbox.put)
+        if self._child is not None and not self._child.alive:
+            self._child.kill()  # which closes what is left of it
+            self._child = None
+        self._child = self._child or self._make_evaluator(self._inbox.put)
         evaluation = s.evaluation_of(self._run, checkpoint)
         id_ = s.evaluation_id(checkpoint, self._run.protocol)
         settings = self.settings
@@ -329,9 +331,8 @@ class Supervisor:
                 self._look()
             case Stop():
                 self._console.say("stopping")
-                patience = 0.0 if self._stopping else STOP_SECONDS  # asked twice: at once
-                self._deadline = self._clock() + timedelta(seconds=patience)
-                self._stopping = True
+                patience = STOP_SECONDS if self._stop_at is None else 0.0  # asked twice: at once
+                self._stop_at = self._clock() + timedelta(seconds=patience)
             case Outcome():
                 self._published(message)
             case _ if self._current is not None:
@@ -342,14 +343,14 @@ class Supervisor:
         return min(seconds, PENDING_SECONDS) if self._pending_paths() else seconds
 
     def _done(self) -> bool:
-        if self._stopping:
-            return not self._outbox.busy or self._clock() >= self._deadline
+        if self._stop_at is not None:
+            return not self._outbox.busy or self._clock() >= self._stop_at
         if not self._once or self._current is not None or self._outbox.busy:
             return False
         return s.next_checkpoint(self._run, self._clock()) is None and not self._scanner.settling
 
     def _exit_code(self) -> int:
-        if not self._once or self._stopping:
+        if not self._once or self._stop_at is not None:
             return 0
         whole = [c for c in self._run.checkpoints.values() if c.state == "whole"]
         evaluations = [s.evaluation_of(self._run, checkpoint) for checkpoint in whole]

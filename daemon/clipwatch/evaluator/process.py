@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -17,8 +18,8 @@ from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Reply
 SECRETS = ("_API_KEY", "_TOKEN", "_SECRET", "_PASSWORD")
 """Endings of environment variables that the evaluator has no business with."""
 
-NEEDED = frozenset({"HF_TOKEN"})
-"""The one secret that it needs: gated models are loaded from the Hub with it."""
+NEEDED = frozenset({"HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"})
+"""The one secret that it needs, by its two names: gated models are loaded from the Hub with it."""
 
 
 def environment(environ: Mapping[str, str], cores: int) -> dict[str, str]:
@@ -46,7 +47,7 @@ class EvaluatorHandle(Protocol):
         """Send a request; only one may be under way."""
 
     def kill(self) -> None:
-        """End it now; what it has not reported is lost and done again."""
+        """End it now, if it still runs; what it has not reported is lost and done again."""
 
 
 class EvaluatorProcess:
@@ -85,7 +86,8 @@ class EvaluatorProcess:
             pipe.write(msgspec.json.encode(request) + b"\n")
             pipe.flush()
         except BrokenPipeError:
-            pass  # the reader reports how it ended
+            self._reader.join()  # which reports the end, unless it was over before `_busy` was set
+            self._report_end()
 
     def kill(self) -> None:
         """End it now; what it has not reported is lost and done again."""
@@ -93,17 +95,28 @@ class EvaluatorProcess:
         if self.alive:
             self._child.kill()
         self._child.wait()
+        if self._child.stdin is not None:
+            with suppress(BrokenPipeError):  # of what it did not read any more
+                self._child.stdin.close()
 
     def _read(self) -> None:
         pipe = self._child.stdout
         if pipe is None:  # pragma: no cover - Popen was asked for a pipe
             raise RuntimeError("the evaluator has no stdout")
         decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
-        for line in pipe:
-            reply = decoder.decode(line)
-            if isinstance(reply, Finished | Failed):
-                self._busy = False
-            self._receive(reply)
+        with pipe:
+            for line in pipe:
+                try:
+                    reply = decoder.decode(line)
+                except msgspec.MsgspecError:  # half a line: it was killed while it wrote
+                    self._child.kill()
+                    break
+                if isinstance(reply, Finished | Failed):
+                    self._busy = False
+                self._receive(reply)
+        self._report_end()
+
+    def _report_end(self) -> None:
         code = self._child.wait()
         if self._busy:
             self._busy = False

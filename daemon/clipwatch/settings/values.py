@@ -68,7 +68,6 @@ class Settings:
         trackers: Names of the adapters to publish to, in order, each once.
         project, run_name: The trainer's names for its tracker.
         logging_dir: Absolute; below output_dir unless the trainer names an absolute one.
-        model_family, model_type, lora_type: The trainer's words, "" where it has none.
         device: "cpu", "cuda", "cuda:N" or "mps".
         batch_size: Images generated at once, at least 1.
         watch: "auto", "events" or "poll".
@@ -90,9 +89,6 @@ class Settings:
     project: str
     run_name: str
     logging_dir: Path
-    model_family: str
-    model_type: str
-    lora_type: str
     protocol: EvaluationProtocol
     device: str
     batch_size: int
