@@ -15,13 +15,16 @@ from hypothesis import strategies as st
 
 from clipwatch.errors import SettingsError
 from clipwatch.prompts import builtin, read
+from clipwatch.prompts.textfiles import problem
 from clipwatch.protocol import Prompt
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"))
-LINE = TEXT.filter(lambda text: not re.search(r"[\r\n]", text)).map(str.strip)
+TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs"]) | st.sampled_from("\t\n\r")).filter(
+    lambda text: not text.strip() or not problem(text.strip())
+)
+LINE = TEXT.filter(lambda text: not re.search("[\r\n\u2028\u2029]", text)).map(str.strip)
 NAME = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -152,7 +155,20 @@ def test_lines_that_begin_alike_have_different_ids(tmp_path: Path) -> None:
     [
         ("a.txt", b"a red ball\na \xff ball\n", "a.txt:2: is not UTF-8"),
         ("a.txt", "a ball".encode("utf-16"), "a.txt:1: is not UTF-8"),
-        ("a.txt", b"a red ball\n\na \0 ball\n", "a.txt:3: has a NUL"),
+        ("a.txt", "a ball".encode("utf-16-le"), "a.txt:1: has a NUL byte: save the file as UTF-8"),
+        ("a.txt", b"a\n\x1b[2J\n", "a.txt:2: has the control character '\\x1b': remove it"),
+        ("a.txt", "a\nb\u2028c".encode(), "a.txt:2: has the line separator '\\u2028'"),
+        ("a.txt", "a\x85b".encode(), "a.txt:1: has the control character '\\x85'"),
+        ("a.txt", "a\n\u200b".encode(), "a.txt:2: has no character that can be seen"),
+        ("a.txt", b"a\n" + b"b" * 10_001, "a.txt:2: has 10001 characters, more than 10000"),
+        ("a.txt", b"a\n" * 100_001, "a.txt: has more than 100000 prompts"),
+        ("a.txt", b"#" * (16 * 2**20 + 1), "a.txt: is larger than 16 MiB"),
+        ("a.json", b'{\n"' + b"n" * 201 + b'": "a"}', "a.json:2: nnn"),
+        (
+            "a.txt",
+            b"a red ball\n\na \0 ball\n",
+            "a.txt:3: has a NUL byte: save the file as UTF-8 text",
+        ),
         ("a.txt", b"", "a.txt:1: has no prompt"),
         ("a.txt", b"# only this\n", "a.txt:1: has no prompt"),
         ("a.json", b'{"a": ""}', "a.json:1: has no prompt"),
@@ -170,7 +186,7 @@ def test_lines_that_begin_alike_have_different_ids(tmp_path: Path) -> None:
         ("a.json", b'{\n"{": {"prompt": {"x": 1}}}', "a.json:2: {: must be a text"),
         ("a.json", b'{"a": {}}', "a.json:1: a: must be a text"),
         ("a.json", b'{"a": {"prompt": "x", "category": 1}}', 'a.json:1: a: "category" must be'),
-        ("a.json", b'{"a": "x\\u0000"}', "a.json:1: a: has a NUL"),
+        ("a.json", b'{"a": "x\\u0000"}', "a.json:1: a: has the control character"),
         ("a.json", b'{"a": "x\\ud800"}', "a.json:1: a: has half of a surrogate pair"),
         ("a.json", b'{"a\\u0000": "x"}', "a.json:1: the name 'a\\x00' has a character"),
         ("a.json", b'{"a\\nb": "x"}', "a.json:1: the name 'a\\nb' has a character"),
@@ -188,7 +204,7 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     """A missing file and a folder are refused like any other mistake."""
     assert refusal(tmp_path / "none.json") == "none.json: cannot be read: No such file or directory"
     (tmp_path / "folder.txt").mkdir()
-    assert refusal(tmp_path / "folder.txt") == "folder.txt: cannot be read: Is a directory"
+    assert refusal(tmp_path / "folder.txt") == "folder.txt: is not a regular file: name one"
 
 
 @given(content=st.binary() | TEXT.map(str.encode), suffix=st.sampled_from(["txt", "json"]))

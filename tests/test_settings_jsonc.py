@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -78,8 +79,9 @@ def test_every_key_knows_its_line(tmp_path: Path) -> None:
         ("[1]", ":1: must hold one object"),
         ('{"a": [1,,]}', ":1: is not valid JSON: "),
         ("", ":1: is not valid JSON: Expecting value"),
-        ("[" * 100_000, ": is not usable JSON"),
-        ('{"a": ' + "1" * 5000 + "}", ": is not usable JSON"),
+        ("[" * 100_000, ": is nested too deeply"),
+        ('{\n"a": ' + "[" * 100 + "]" * 100 + "}", ":2: is nested too deeply"),
+        ("{}" + " " * 2**20, ": is larger than 1 MiB"),
     ],
 )
 def test_what_is_not_json_is_said_with_its_line(tmp_path: Path, content: str, text: str) -> None:
@@ -97,7 +99,23 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
         jsonc.read(missing)
     latin = tmp_path / "latin.json"
     latin.write_bytes('{"a": "é"}'.encode("latin-1"))
-    with pytest.raises(SettingsError, match=r"latin\.json: is not UTF-8"):
+    with pytest.raises(SettingsError, match=r"latin\.json:1: is not UTF-8"):
         jsonc.read(latin)
     latin.write_bytes(b"\xef\xbb\xbf{}")
     assert jsonc.read(latin).values == {}
+
+
+def test_a_number_of_any_length_is_a_number(tmp_path: Path) -> None:
+    """The trainer's other keys may hold what Python's int() refuses."""
+    file = tmp_path / "config.json"
+    file.write_text(f'{{"long": {"1" * 5000}, "exact": {"1" * 900}}}')
+    assert jsonc.read(file).values == {"long": math.inf, "exact": int("1" * 900)}
+
+
+def test_what_is_not_closed_is_found_in_one_pass() -> None:
+    """Quotes and comments without an end cost no more than their length.
+
+    A search that began anew at each of them would run for days: the time limit of a test ends it.
+    """
+    for unclosed in ('"\\', "/* ", '"', "#", "//", ", ", '"\\"'):
+        assert jsonc.strip(unclosed * 500_000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any
 
@@ -14,7 +15,7 @@ from clipwatch.settings.keys import KEYS
 from clipwatch.settings.values import Size, text
 
 
-@given(st.integers(min_value=-1))
+@given(st.integers(-1, 10**9))
 def test_whole_numbers_survive_as_strings(number: int) -> None:
     """A number and its text are the same setting, and so is a float without a fraction."""
     read = readers.whole(-1)
@@ -22,11 +23,12 @@ def test_whole_numbers_survive_as_strings(number: int) -> None:
     assert read(7.0) == 7
 
 
-@given(st.floats(min_value=0, allow_nan=False, allow_infinity=False))
+@given(st.floats(0, 10**9))
 def test_numbers_survive_as_strings(number: float) -> None:
     """A float and its text are the same setting; 0.0 is a value."""
     read = readers.real(0)
     assert read(number) == read(str(number)) == number
+    assert math.copysign(1, read(-0.0)) == 1
 
 
 @given(st.booleans())
@@ -92,9 +94,19 @@ def test_what_is_no_whole_number_is_refused(number: object) -> None:
         ("validation_resolution", "0.5", "must be between 16 and 8192 pixels a side"),
         ("validation_resolution", "15x64", "must be between 16 and 8192 pixels a side"),
         ("validation_resolution", "wide", "must be like 512 or 1024x768"),
-        ("validation_prompt", ["a"], 'must be a text, not ["a"]'),
-        ("validation_prompt", "a\0b", "without NUL"),
-        ("validation_prompt", "\ud800", "without NUL"),
+        ("validation_prompt", ["a"], "must be a text, not a list"),
+        ("validation_prompt", {"a": 1}, "must be a text, not an object"),
+        ("validation_prompt", "a\0b", r"has the control character '\x00': remove it"),
+        ("output_dir", "\x1b[2J", r"has the control character '\x1b': remove it"),
+        ("validation_prompt", "\ud800", "has half of a surrogate pair"),
+        ("validation_prompt", "\u200b\u2060", "has no character that can be seen"),
+        ("tracker_run_name", "x" * 10_001, "has 10001 characters, more than 10000: shorten it"),
+        ("batch_size", 10**9 + 1, "must be a whole number of at most 1000000000, not 1000000001"),
+        ("seed", 2**63, "must be a whole number of at most 9223372036854775807, not"),
+        ("seed", "9" * 5000, "must be a whole number of at least -1, not"),
+        ("rescan_seconds", 1e10, "must be a number of at most 1000000000, not 10000000000.0"),
+        ("validation_resolution", "9" * 5000, "must be like 512 or 1024x768"),
+        ("device", "cuda:\u0663", "must be auto, cpu, cuda, cuda:N or mps"),
     ],
 )
 def test_a_wrong_value_is_said_with_what_is_right(name: str, value: Any, text: str) -> None:

@@ -6,16 +6,28 @@ import hashlib
 import json
 import re
 from collections import Counter
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from clipwatch.errors import SettingsError
+from clipwatch.prompts import textfiles
+from clipwatch.prompts.textfiles import problem, refused
 from clipwatch.protocol import Prompt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+MOST = 100_000
+"""Images of a checkpoint, and so prompts of a file; more would never be finished."""
+
+LARGEST = 16 * 2**20
+"""Bytes of a file."""
+
+LONGEST_NAME = 200
+"""Characters of a prompt's name; it becomes a tag in trackers."""
+
 _LIBRARY = Path(__file__).with_name("library.json")
+_JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # of Persian and Indic words, and of emoji
 
 # int() refuses very long numbers with an error of its own; no number of a library is used
 _JSON = json.JSONDecoder(parse_int=float)
@@ -27,33 +39,23 @@ def builtin() -> tuple[Prompt, ...]:
 
 
 def read(path: Path) -> tuple[Prompt, ...]:
-    """Read a prompt file, in its order: at least one prompt, each id once, no text empty.
+    """Read a prompt file, in its order: one to MOST prompts, each id once, no text empty.
 
     A name ending in `.txt` means one prompt a line, any other SimpleTuner's JSON library.
 
     Raises:
         SettingsError: The file cannot be read as that, or has no prompt; names file and line.
     """
-    text = _text(path)
     form = _lines if path.suffix.lower() == ".txt" else _library
-    prompts = tuple(form(path, text))
-    if not prompts:
-        raise SettingsError("has no prompt: add one, or name another file", file=path, line=1)
-    return prompts
-
-
-def _text(path: Path) -> str:
-    """Return the file's text without a byte order mark; every line ends with a line feed."""
     try:
-        data = path.read_bytes()
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        message = "is not UTF-8: save the file in that encoding"
-        raise SettingsError(message, file=path, line=line) from None
-    except OSError as error:
-        raise SettingsError(f"cannot be read: {error.strerror}", file=path) from None
-    return text.replace("\r\n", "\n").replace("\r", "\n")
+        prompts = tuple(islice(form(path, textfiles.read(path, LARGEST)), MOST + 1))
+    except RecursionError:
+        raise refused("is nested too deeply for a prompt library", file=path) from None
+    if not prompts:
+        raise refused("has no prompt: add one, or name another file", file=path, line=1)
+    if len(prompts) > MOST:
+        raise refused(f"has more than {MOST} prompts: name a smaller file", file=path)
+    return prompts
 
 
 def _line(text: str, at: int) -> int:
@@ -66,8 +68,8 @@ def _lines(path: Path, text: str) -> Iterator[Prompt]:
     for number, line in enumerate(map(str.strip, text.split("\n")), start=1):
         if not line or line.startswith("#"):
             continue
-        if problem := _problem(line):
-            raise SettingsError(problem, file=path, line=number)
+        if wrong := problem(line) or _separated(line):
+            raise refused(wrong, file=path, line=number)
         words = "-".join(re.findall("[a-z0-9]+", line.lower())[:6])[:40].strip("-") or "prompt"
         name = f"{words}-{hashlib.sha256(line.encode()).hexdigest()[:8]}"
         seen[name] += 1
@@ -80,13 +82,11 @@ def _library(path: Path, text: str) -> Iterator[Prompt]:
         whole = _JSON.decode(text)
     except json.JSONDecodeError as error:
         message = f"is not JSON: {error.msg} (name a file of one prompt a line .txt)"
-        raise SettingsError(message, file=path, line=error.lineno) from None
-    except RecursionError:
-        raise SettingsError("is nested too deeply for a prompt library", file=path) from None
+        raise refused(message, file=path, line=error.lineno) from None
     start = _skip(text, 0, " \t\n")
     if not isinstance(whole, dict):
         message = 'must be an object: {"name": "prompt", ...}'
-        raise SettingsError(message, file=path, line=_line(text, start))
+        raise refused(message, file=path, line=_line(text, start))
     for name, at, entry, entry_at in _members(path, text, start):
         fields: dict[str, Any] = {"prompt": entry}
         if isinstance(entry, dict):
@@ -96,14 +96,15 @@ def _library(path: Path, text: str) -> Iterator[Prompt]:
         category = fields.get("category")
         if not isinstance(prompt, str):
             message = 'must be a text, or an object with a text as "prompt", "caption" or "tags"'
-            raise SettingsError(message, file=path, line=_line(text, at), key=name)
+            raise refused(message, file=path, line=_line(text, at), key=name)
         if not isinstance(category, str | None):
             message = '"category" must be a text'
-            raise SettingsError(message, file=path, line=_line(text, at), key=name)
-        if problem := _problem(prompt) or _problem(category or ""):
-            raise SettingsError(problem, file=path, line=_line(text, at), key=name)
-        if name and prompt.strip():  # SimpleTuner leaves out entries without a name, too
-            yield Prompt(name, prompt.strip(), (category or "").strip())
+            raise refused(message, file=path, line=_line(text, at), key=name)
+        prompt, category = prompt.strip(), (category or "").strip()
+        if wrong := problem(prompt) or problem(category):
+            raise refused(wrong, file=path, line=_line(text, at), key=name)
+        if name and prompt:  # SimpleTuner leaves out entries without a name, too
+            yield Prompt(name, prompt, category)
 
 
 class _Member(NamedTuple):
@@ -124,12 +125,15 @@ def _members(path: Path, text: str, at: int) -> Iterator[_Member]:
         value_at = _skip(text, end, " \t\n:")
         value, end = _JSON.raw_decode(text, value_at)
         key = key.strip()
-        if not key.isprintable():
+        if len(key) > LONGEST_NAME:
+            message = f"has more than {LONGEST_NAME} characters: shorten this name"
+            raise refused(message, file=path, line=_line(text, at), key=key)
+        if not key.translate(_JOINERS).isprintable():
             message = f"the name {key!a} has a character that cannot be shown: remove it"
-            raise SettingsError(message, file=path, line=_line(text, at))
+            raise refused(message, file=path, line=_line(text, at))
         if key in first:
             message = f"stands twice, first in line {_line(text, first[key])}: keep one"
-            raise SettingsError(message, file=path, line=_line(text, at), key=key)
+            raise refused(message, file=path, line=_line(text, at), key=key)
         first[key] = at
         yield _Member(key, at, value, value_at)
         at = _skip(text, end, " \t\n,")
@@ -141,10 +145,8 @@ def _skip(text: str, at: int, characters: str) -> int:
     return at
 
 
-def _problem(text: str) -> str:
-    """Say why no tokenizer or tracker takes this text; "" if nothing is wrong."""
-    if "\0" in text:
-        return "has a NUL character: remove it"
-    if re.search("[\ud800-\udfff]", text):
-        return "has half of a surrogate pair: write the whole character"
+def _separated(line: str) -> str:
+    """Say that a line holds what some editors take for the end of one; "" if it does not."""
+    if found := re.search("[\u2028\u2029]", line):
+        return f"has the line separator {found[0]!a}: begin a new line instead, or remove it"
     return ""

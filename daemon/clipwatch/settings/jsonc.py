@@ -8,17 +8,29 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from clipwatch.errors import SettingsError
+from clipwatch.prompts import textfiles
+from clipwatch.prompts.textfiles import refused
 
-_STRING = r'"(?:[^"\\]|\\.)*"'
-_COMMENT = re.compile(rf"{_STRING}|#[^\n]*|//[^\n]*|/\*.*?\*/", re.DOTALL)
+LARGEST = 2**20
+"""Bytes of a file; far above any configuration."""
+
+DEEPEST = 100
+"""Objects and lists within each other; ours need 3."""
+
+_KNOWN = 3  # the longest path of a key that is ours
+_DIGITS = 1000  # int() refuses longer numbers with an error of its own
+_DEEP = "is nested too deeply for a configuration"
+
+# what is not closed goes to the end: else a search would begin anew at each of its quotes
+_STRING = r'"(?:[^"\\]|\\.?)*+"?'
+_COMMENT = re.compile(rf"{_STRING}|#[^\n]*|//[^\n]*|/\*(?:.*?\*/|(?P<open>.*))", re.DOTALL)
 _COMMA = re.compile(rf"{_STRING}|,(?=\s*[}}\]])", re.DOTALL)
 _TOKEN = re.compile(rf"{_STRING}|[{{}}\[\]:\n]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file that holds one JSON object; `lines` knows the line of every key by its path."""
+    """A file that holds one JSON object; `lines` knows the line of a key of ours by its path."""
 
     file: Path
     values: dict[str, Any]
@@ -32,20 +44,16 @@ def read(file: Path) -> Document:
         SettingsError: It cannot be read, is not JSON, or is not an object; names file and line.
     """
     try:
-        content = strip(file.read_bytes().decode("utf-8-sig"))
-        values = json.loads(content, object_pairs_hook=_last_wins)
-    except OSError as error:
-        raise SettingsError(f"cannot be read: {error.strerror}", file=file) from None
-    except UnicodeDecodeError:
-        raise SettingsError("is not UTF-8: save the file in that encoding", file=file) from None
+        content = strip(textfiles.read(file, LARGEST))
+        values = json.loads(content, object_pairs_hook=_last_wins, parse_int=_whole)
+    except RecursionError:
+        raise refused(_DEEP, file=file) from None
     except json.JSONDecodeError as error:
         message = f"is not valid JSON: {error.msg} (column {error.colno})"
-        raise SettingsError(message, file=file, line=error.lineno) from None
-    except (ValueError, RecursionError) as error:
-        raise SettingsError(f"is not usable JSON: {error}", file=file) from None
+        raise refused(message, file=file, line=error.lineno) from None
     if not isinstance(values, dict):
-        raise SettingsError('must hold one object: {"output_dir": "...", ...}', file=file, line=1)
-    return Document(file, values, _lines(content))
+        raise refused('must hold one object: {"output_dir": "...", ...}', file=file, line=1)
+    return Document(file, values, _lines(file, content))
 
 
 def strip(content: str) -> str:
@@ -58,7 +66,8 @@ def strip(content: str) -> str:
 
 def _blank(match: re.Match[str]) -> str:
     found = match[0]
-    return found if found.startswith('"') else re.sub(r"[^\n]", " ", found)
+    kept = found.startswith('"') or match.lastgroup == "open"
+    return found if kept else re.sub(r"[^\n]", " ", found)
 
 
 def _last_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -69,8 +78,12 @@ def _last_wins(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def _lines(content: str) -> dict[tuple[str, ...], int]:
-    """Return path → line of every key in a text that is known to be valid JSON."""
+def _whole(digits: str) -> float:
+    return int(digits) if len(digits) < _DIGITS else float(digits)
+
+
+def _lines(file: Path, content: str) -> dict[tuple[str, ...], int]:
+    """Return path → line of every key that may be ours, in a text that is valid JSON."""
     lines: dict[tuple[str, ...], int] = {}
     path: list[str] = []
     line, string, string_line = 1, "", 1
@@ -80,11 +93,13 @@ def _lines(content: str) -> dict[tuple[str, ...], int]:
             line += 1
         elif found in "{[":
             path.append("")
+            if len(path) > DEEPEST:
+                raise refused(_DEEP, file=file, line=line)
         elif found in "}]":
             path.pop()
-        elif found == ":":
+        elif found == ":" and len(path) <= _KNOWN:
             path[-1] = json.loads(string)
             lines[tuple(path)] = string_line
-        else:
+        elif found != ":":
             string, string_line = found, line
     return lines

@@ -28,6 +28,8 @@ class Key:
     blank: bool = False
 
 
+STAGES = ("auto", "reflink", "pin", "copy", "off")
+
 _TRAINER = (
     # what is watched, and how the trainer names it
     Key("output_dir", read.text, None, "folder of the checkpoints; required"),
@@ -77,8 +79,13 @@ _TRAINER = (
     Key("validation_guidance", read.real(0), 7.5, "classifier-free guidance scale"),
     Key("validation_resolution", read.sizes, (Size(256, 256),), "512 or 1024x768, multiples of 16"),
     Key("validation_noise_scheduler", read.scheduler, None, "sampler, by the trainer's name"),
-    Key("validation_seed", read.whole(-1), None, "seed of the images; 0 is a seed"),
-    Key("seed", read.whole(-1), None, "stands in for validation_seed"),
+    Key(
+        "validation_seed",
+        read.whole(-1, read.LARGEST_SEED),
+        None,
+        "seed of the images; 0 is a seed",
+    ),
+    Key("seed", read.whole(-1, read.LARGEST_SEED), None, "stands in for validation_seed"),
 )
 
 _OWN = (
@@ -94,6 +101,9 @@ _OWN = (
     Key("watch", read.one_of("auto", "events", "poll"), "auto", "how changes are noticed"),
     Key("rescan_seconds", read.real(0, above=True), 5.0, "time between two looks at the folder"),
     Key("settle_seconds", read.real(0), 10.0, "an unmarked checkpoint's time without change"),
+    Key("stage", read.one_of(*STAGES), "auto", "how a checkpoint is kept from rotation"),
+    Key("stage_limit", read.whole(1), 2, "checkpoints kept from rotation at once"),
+    Key("stall_seconds", read.real(0, above=True), 1800.0, "silence before an evaluator is ended"),
     Key("keep_images", read.whole(-1), 20, "newest evaluations with images; -1 all, 0 none"),
     Key("max_attempts", read.whole(1), 3, "tries before an evaluation is given up"),
 )

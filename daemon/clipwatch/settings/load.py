@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import platform
-import re
+import stat
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,13 +15,11 @@ from typing import Any
 import platformdirs
 
 from clipwatch import trackers
-from clipwatch.errors import SettingsError
+from clipwatch.prompts.textfiles import problem, refused
 from clipwatch.protocol import EvaluationProtocol, Prompt
 from clipwatch.settings import choices, device, families, prompts, sources
-from clipwatch.settings.places import Places, tidy
-from clipwatch.settings.values import Given, Setting, Settings, Size
-
-_SECRET = re.compile("key|token|secret|password|credential", re.IGNORECASE)
+from clipwatch.settings.places import Places, below, mode
+from clipwatch.settings.values import Given, Setting, Settings, text
 
 
 def load(
@@ -41,15 +40,17 @@ def load(
     Raises:
         SettingsError: Something is wrong or missing; names the file, the line and the key.
     """
-    config = _config_file(tidy(cwd / config.expanduser()))
+    config = _config_file(below(cwd, str(config)))
     installed = trackers.names()
     given = sources.collect(config, flags, environ, installed)
     choices.check_evaluation(given)
     places = Places.of(config, cwd, given["working_dir"])
     chosen, library = prompts.choose(given, places)
+    prompts.check_number(chosen, given["num_validation_images"])
     given |= {"validation_prompt_library": library}
     given |= _places(given, places)
     given |= _choices(given, installed, _device(given["device"], environ))
+    _check_texts(given)
     value = {name: entry.value for name, entry in given.items()}
     return Settings(
         config=config,
@@ -66,6 +67,9 @@ def load(
         watch=value["watch"],
         rescan_seconds=value["rescan_seconds"],
         settle_seconds=value["settle_seconds"],
+        stage=value["stage"],
+        stage_limit=value["stage_limit"],
+        stall_seconds=value["stall_seconds"],
         attention=value["attention"],
         keep_images=value["keep_images"],
         max_attempts=value["max_attempts"],
@@ -81,13 +85,13 @@ def default_state_dir() -> Path:
 
 
 def _config_file(config: Path) -> Path:
-    if config.is_dir():
+    if os.path.isdir(config):  # noqa: PTH112 - Path's raises for a name that is too long
         for name in ("config.json", sources.OWN_FILE):
-            if (config / name).exists():
+            if os.path.lexists(config / name):
                 return config / name
-        raise SettingsError("holds no config.json: name the trainer's config file", file=config)
+        raise refused("holds no config.json: name the trainer's config file", file=config)
     if config.suffix in (".toml", ".env"):
-        raise SettingsError(f"{config.suffix} is not supported yet: use config.json", file=config)
+        raise refused(f"{config.suffix} is not supported yet: use config.json", file=config)
     return config
 
 
@@ -97,7 +101,7 @@ def _places(given: Mapping[str, Given], places: Places) -> dict[str, Given]:
     if not output.value:
         raise output.error("is missing: name the folder in which the trainer leaves checkpoints")
     output = output.but(places.path(output))
-    if output.value.exists() and not output.value.is_dir():
+    if (found := mode(output.value, output)) and not stat.S_ISDIR(found):
         raise output.error(f"{str(output.value)!r} is not a folder")
     state = given["state_dir"]
     state = state.but(places.path(state) if state.value else default_state_dir())
@@ -109,7 +113,11 @@ def _places(given: Mapping[str, Given], places: Places) -> dict[str, Given]:
     return {
         "working_dir": given["working_dir"].but(places.working_dir),
         "output_dir": output,
-        "logging_dir": logging.but(output.value / logging.value),
+        "logging_dir": replace(
+            logging,
+            value=output.value / logging.value,
+            secret=logging.secret or output.secret,
+        ),
         "state_dir": state,
         "pretrained_model_name_or_path": _base_model(given, places),
         "pretrained_evaluation_model_name_or_path": scorer.but(places.model(scorer)),
@@ -182,16 +190,21 @@ def _options(value: Mapping[str, Any], installed: Sequence[str]) -> dict[str, di
     return options
 
 
+def _check_texts(given: Mapping[str, Given]) -> None:
+    """Refuse what the log cannot hold, now that names have become whole paths.
+
+    Raises:
+        SettingsError: Names the key; a path may have a byte that is not UTF-8.
+    """
+    for entry in given.values():
+        if wrong := problem(text(entry.value)):
+            raise entry.error(f"{entry.shown!r} {wrong}")
+
+
 def _origins(given: Mapping[str, Given]) -> tuple[Setting, ...]:
-    """Return what is set, sorted by key; options that look like secrets are hidden."""
+    """Return what is set, sorted by key, without secrets."""
     return tuple(
-        Setting(name, _shown(name, entry.value), entry.source)
+        Setting(name, entry.shown, entry.source)
         for name, entry in sorted(given.items())
         if entry.value is not None
     )
-
-
-def _shown(name: str, value: Any) -> Any:
-    if "." in name and _SECRET.search(name):
-        return "(hidden)"
-    return str(value) if isinstance(value, Path | Size) else value

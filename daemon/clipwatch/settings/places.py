@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,8 +34,8 @@ class Places:
         """
         named = working_dir.value
         start = working_dir.file.parent if working_dir.file and named else cwd
-        chosen = _below(start, named) if named else cwd
-        if not chosen.is_dir():
+        chosen = below(start, named) if named else cwd
+        if not stat.S_ISDIR(mode(chosen, working_dir)):
             raise working_dir.error(f"there is no folder {str(chosen)!r}")
         return cls(cwd, chosen, config.parent)
 
@@ -42,9 +43,12 @@ class Places:
         """Return the absolute path: the first that exists, else the first of all.
 
         Symlinks are kept: what they point to may change while we watch.
+
+        Raises:
+            SettingsError: The system does not let us look there.
         """
         candidates = self._candidates(given)
-        return next(filter(os.path.exists, candidates), candidates[0])
+        return next((path for path in candidates if mode(path, given)), candidates[0])
 
     def existing(self, given: Given) -> Path:
         """Return the absolute path of something that is there.
@@ -53,11 +57,22 @@ class Places:
             SettingsError: It is not; names where it was looked for.
         """
         path = self.path(given)
-        if not path.exists():
+        if not mode(path, given):
             looked = " and ".join(
                 dict.fromkeys(repr(str(path)) for path in self._candidates(given))
             )
             raise given.error(f"there is no {looked}: correct the path")
+        return path
+
+    def file(self, given: Given) -> Path:
+        """Return the absolute path of a regular file.
+
+        Raises:
+            SettingsError: There is none, or something else.
+        """
+        path = self.existing(given)
+        if not stat.S_ISREG(mode(path, given)):
+            raise given.error(f"{str(path)!r} is not a regular file: name one")
         return path
 
     def model(self, given: Given) -> str:
@@ -68,18 +83,32 @@ class Places:
         """
         name: str = given.value
         reads_as_path = name.startswith((".", "/", "~")) or name.count("/") > 1
-        if not reads_as_path and not self.path(given).exists():
+        if not reads_as_path and not mode(self.path(given), given):
             if not _HUB_ID.fullmatch(name):
                 raise given.error(f"{name!r} is neither a folder nor a Hub id like owner/name")
             return name
         path = self.existing(given)
-        if not path.is_dir():
+        if not stat.S_ISDIR(mode(path, given)):
             raise given.error(f"{str(path)!r} is a single file: name a model folder or a Hub id")
         return str(path)
 
     def _candidates(self, given: Given) -> list[Path]:
         bases = (self.working_dir, self.folder) if given.file else (self.cwd,)
-        return [_below(base, given.value) for base in bases]
+        return [below(base, given.value) for base in bases]
+
+
+def mode(path: Path, given: Given) -> int:
+    """Return type and permissions of what is there, 0 if nothing is.
+
+    Raises:
+        SettingsError: The system does not let us look there: no permission, too long a name, ...
+    """
+    try:
+        return path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
+    except OSError as error:
+        raise given.error(f"{str(path)!r} cannot be looked at: {error.strerror}") from None
 
 
 def tidy(path: Path) -> Path:
@@ -88,6 +117,7 @@ def tidy(path: Path) -> Path:
     return short if os.path.realpath(short) == os.path.realpath(path) else path
 
 
-def _below(base: Path, name: str) -> Path:
+def below(base: Path, name: str) -> Path:
+    """Return the absolute path that a written name means in the folder `base`."""
     home = os.path.expanduser(name)  # noqa: PTH111 - Path's raises for a user whom nobody knows
     return tidy(base / home)

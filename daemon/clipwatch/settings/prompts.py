@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 
 from clipwatch import prompts
 from clipwatch.protocol import Prompt
@@ -25,11 +25,11 @@ def choose(given: Mapping[str, Given], places: Places) -> tuple[tuple[Prompt, ..
     """
     builtin = given[_BUILTIN]
     if given["prompts"].value is not None:
-        read = prompts.read(places.existing(given["prompts"]))
+        read = prompts.read(places.file(given["prompts"]))
         return read, builtin.but(False, "replaced by prompts")
     chosen: dict[str, Prompt] = {}
     if given["user_prompt_library"].value:
-        library = places.existing(given["user_prompt_library"])
+        library = places.file(given["user_prompt_library"])
         chosen = {prompt.id: prompt for prompt in prompts.read(library)}
     if text := given["validation_prompt"].value:
         if "validation" in chosen:
@@ -42,3 +42,15 @@ def choose(given: Mapping[str, Given], places: Places) -> tuple[tuple[Prompt, ..
     added = prompts.builtin() if builtin.value else ()
     kept = (prompt for prompt in added if prompt.id not in chosen)
     return (*kept, *chosen.values()), builtin.but(bool(builtin.value))
+
+
+def check_number(chosen: Sized, images: Given) -> None:
+    """Refuse so many images of each checkpoint that none would ever be finished.
+
+    Raises:
+        SettingsError: Names `images`, the key for the images of each prompt.
+    """
+    number = len(chosen) * images.value
+    if number > prompts.MOST:
+        most = prompts.MOST
+        raise images.error(f"makes {number} images of each checkpoint; clipwatch takes {most}")

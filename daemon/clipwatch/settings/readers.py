@@ -11,9 +11,13 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from clipwatch.prompts.textfiles import problem
 from clipwatch.settings.values import Size
 
 Reader = Callable[[Any], Any]
+
+LARGEST_SEED = 2**63 - 1
+"""The largest that torch and the log take."""
 
 _YES = ("1", "true", "yes", "y", "on")
 _NO = ("0", "false", "no", "n", "off")
@@ -21,6 +25,7 @@ _IMAGE_LIBRARIES = (*_YES, "default", "image", "images")
 _NO_LIBRARY = (*_NO, "none", "null")
 _AUDIO_LIBRARIES = ("audio", "music", "audio_music", "audio-music")
 _SCHEDULERS = ("ddim", "ddpm", "euler", "euler-a", "unipc", "dpm++", "pipeline")
+_MOST = 10**9  # as seconds still a time that a thread can wait for
 _MEGAPIXELS_BELOW = 128
 _STEP = 16
 _LARGEST = 8192
@@ -31,8 +36,8 @@ def text(value: Any) -> str:
     if isinstance(value, bool | list | dict):
         raise _wrong("must be a text", value)
     written = str(value).strip()
-    if "\0" in written or re.search("[\ud800-\udfff]", written):
-        raise _wrong("must be a text without NUL characters and halves of surrogate pairs", value)
+    if wrong := problem(written):
+        raise ValueError(wrong)
     return written
 
 
@@ -50,20 +55,22 @@ def flag(value: Any) -> bool:
     raise _wrong("must be true or false", value)
 
 
-def whole(minimum: int) -> Reader:
-    """Return a reader of whole numbers of at least `minimum`."""
+def whole(minimum: int, maximum: int = _MOST) -> Reader:
+    """Return a reader of whole numbers from `minimum` to `maximum`."""
 
     def read(value: Any) -> int:
         number = _whole(value)
         if number is None or number < minimum:
             raise _wrong(f"must be a whole number of at least {minimum}", value)
+        if number > maximum:
+            raise _wrong(f"must be a whole number of at most {maximum}", value)
         return number
 
     return read
 
 
 def real(minimum: float = 0.0, *, above: bool = False) -> Reader:
-    """Return a reader of finite numbers of at least `minimum`, or above it."""
+    """Return a reader of numbers from `minimum`, or above it, to _MOST."""
 
     def read(value: Any) -> float:
         try:
@@ -73,7 +80,9 @@ def real(minimum: float = 0.0, *, above: bool = False) -> Reader:
         fits = number > minimum if above else number >= minimum
         if isinstance(value, bool) or not math.isfinite(number) or not fits:
             raise _wrong(f"must be a number {'above' if above else 'of at least'} {minimum}", value)
-        return number
+        if number > _MOST:
+            raise _wrong(f"must be a number of at most {_MOST}", value)
+        return number + 0.0  # so that -0.0, an equal number, is no other protocol
 
     return read
 
@@ -93,7 +102,7 @@ def one_of(*choices: str) -> Reader:
 def device(value: Any) -> str:
     """Read "auto" or the name of a torch device."""
     written = text(value)
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", written):
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", written):
         raise _wrong("must be auto, cpu, cuda, cuda:N or mps", value)
     return written
 
@@ -142,7 +151,7 @@ def sizes(value: Any) -> tuple[Size, ...]:
     side, any other n is n * 1000.
     """
     written = text(value).lower()
-    if re.fullmatch(r"\d+(\.\d*)?|\.\d+", written):
+    if re.fullmatch(r"\d{1,9}(\.\d*)?|\.\d+", written):
         side = int(float(written))
         if side < _MEGAPIXELS_BELOW:
             side = 1024 if side == 1 else side * 1000 // 8 * 8
@@ -156,7 +165,7 @@ def sizes(value: Any) -> tuple[Size, ...]:
 
 
 def _size(part: str, value: Any) -> tuple[int, int]:
-    match = re.fullmatch(r"\s*(\d+)\s*(?:x\s*(\d+)\s*)?", part)
+    match = re.fullmatch(r"\s*(\d{1,9})\s*(?:x\s*(\d{1,9})\s*)?", part)
     if match is None:
         raise _wrong("must be like 512 or 1024x768, or a comma list of these", value)
     return int(match[1]), int(match[2] or match[1])
@@ -169,10 +178,12 @@ def _multiple(side: int) -> int:
 def _whole(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d+", value.strip()):
+    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,30}", value.strip()):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _wrong(must: str, value: Any, remark: str = "") -> ValueError:
-    return ValueError(f"{must}, not {json.dumps(value, default=str)}{remark}")
+    if isinstance(value, list | dict):  # which may hold a secret
+        return ValueError(f"{must}, not {'a list' if isinstance(value, list) else 'an object'}")
+    return ValueError(f"{must}, not {json.dumps(value)}{remark}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
@@ -11,7 +12,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from clipwatch.settings import jsonc, readers
+from clipwatch.prompts.textfiles import plain
+from clipwatch.settings import jsonc, readers, secrets
 from clipwatch.settings.keys import KEYS, TRAINER_KEYS
 from clipwatch.settings.values import Given
 
@@ -24,6 +26,7 @@ pretrained_t5_model_name_or_path, at 0.951."""
 _PREFIX = "CLIPWATCH_"
 _OBJECT = 'must be an object of options: {"name": "value"}'
 _VARIABLE = re.compile(r"\{env:([^{}]*)\}")
+_OPTION = re.compile(r"[\w.-]{1,100}")
 
 Named = tuple[str, Given]
 
@@ -42,6 +45,7 @@ def collect(
     Raises:
         SettingsError: A file cannot be read, a key of ours is unknown, or a value is wrong.
     """
+    environ = dict(environ)  # os.environ cannot be asked for every text
     document = jsonc.read(config)
     beside = config.with_name(OWN_FILE)
     found = {name: Given(key.default, "default", name, config) for name, key in KEYS.items()}
@@ -49,7 +53,7 @@ def collect(
         layers = [_own(document, environ, trackers)]
     else:
         layers = [_trainer(document, environ), _object(document, environ, trackers)]
-        if beside.exists():
+        if os.path.lexists(beside):  # a link to nothing is a mistake to tell
             layers.insert(1, _own(jsonc.read(beside), environ, trackers))
     layers += [_environment(environ, trackers), _flags(flags, trackers)]
     for layer in layers:
@@ -71,7 +75,8 @@ def remarks(config: Path) -> tuple[str, ...]:
         near = difflib.get_close_matches(name, TRAINER_KEYS, n=1, cutoff=SLIP)
         if near and name not in KEYS:
             line = document.lines[(key,)]
-            found.append(f"{config.name}:{line}: {key} is not read: did you mean {near[0]!r}?")
+            slip = f"{config.name}:{line}: {key} is not read: did you mean {near[0]!r}?"
+            found.append(plain(slip))
     return tuple(found)
 
 
@@ -110,7 +115,7 @@ def _own(
     for name, given in _members(document, path, values, environ):
         if name in trackers and isinstance(given.value, dict):
             inside = (*path, given.key)
-            for option, inner in _members(document, inside, given.value, environ):
+            for option, inner in _members(document, inside, values[given.key], environ):
                 dotted = f"{name}.{option}"
                 yield dotted, replace(inner, key=dotted)
         else:
@@ -126,8 +131,9 @@ def _members(
     """Yield the members of an object in a file; `--key` and `key` are the same."""
     for key, value in values.items():
         line = document.lines[*path, key]
-        source = f"{document.file.name}:{line}"
-        given = Given(_replaced(value, environ), source, key, document.file, line)
+        source = plain(f"{document.file.name}:{line}")
+        secret = any(map(secrets.named, _VARIABLE.findall(json.dumps(value))))
+        given = Given(_replaced(value, environ), source, key, document.file, line, secret)
         yield key.strip().lstrip("-"), given
 
 
@@ -165,7 +171,7 @@ def _options(tracker: str, given: Given) -> Iterator[Named]:
         options = json.loads(given.value) if isinstance(given.value, str) else given.value
         for option, value in options.items():
             yield f"{tracker}.{option}", given.but(value)
-    except (AttributeError, json.JSONDecodeError):
+    except (AttributeError, ValueError, RecursionError):
         raise given.error(_OBJECT) from None
 
 
@@ -173,18 +179,22 @@ def _accepted(layer: Iterable[Named], trackers: Collection[str]) -> dict[str, Gi
     """Return the typed values of one layer; of a name that comes twice the later counts."""
     accepted: dict[str, Given] = {}
     for name, given in layer:
-        key, (tracker, dot, _) = KEYS.get(name), name.partition(".")
+        key, (tracker, _, option) = KEYS.get(name), name.partition(".")
         if given.value is None or (given.value == "" and not (key and key.blank)):
             continue
+        wrong = ""
         if name in trackers:
-            raise given.error(_OBJECT)
-        if key is None and not (dot and tracker in trackers):
-            raise given.error(_unknown(name, [*KEYS, *trackers]))
+            wrong = _OBJECT
+        elif key is None and not (tracker in trackers and _OPTION.fullmatch(option)):
+            wrong = _unknown(name, [*KEYS, *trackers])
+        if wrong:
+            raise replace(given, secret=False).error(wrong)  # which does not tell the value
+        entry = given if key else replace(given, secret=given.secret or secrets.named(option))
         try:
-            value = key.read(given.value) if key else readers.option(given.value)
+            value = key.read(entry.value) if key else readers.option(entry.value)
         except ValueError as error:
-            raise given.error(str(error)) from None
-        accepted[name] = given.but(value)
+            raise entry.error(str(error)) from None
+        accepted[name] = entry.but(value)
     return accepted
 
 

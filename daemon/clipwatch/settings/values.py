@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from clipwatch.errors import SettingsError
+from clipwatch.prompts.textfiles import refused
 from clipwatch.protocol import EvaluationProtocol
+from clipwatch.settings import secrets
 
 
 class Size(NamedTuple):
@@ -29,6 +31,7 @@ class Given:
         source: For a person: "config.json:12", "CLIPWATCH_DEVICE", "--device", "default".
         key: As the user wrote it, or would write it.
         file, line: Where it stands; no file for flags and environment, no line for defaults.
+        secret: Its value is never shown.
     """
 
     value: Any
@@ -36,6 +39,7 @@ class Given:
     key: str
     file: Path | None = None
     line: int | None = None
+    secret: bool = False
 
     def but(self, value: Any, remark: str = "") -> Given:
         """Return the same origin with another value, and say in the source why it is another."""
@@ -43,8 +47,17 @@ class Given:
         return replace(self, value=value, source=source)
 
     def error(self, message: str) -> SettingsError:
-        """Return the error to raise: it names file, line and key."""
-        return SettingsError(message, file=self.file, line=self.line, key=self.key)
+        """Return the error to raise: it names file, line and key, and tells no secret."""
+        told = secrets.UNFIT if self.secret else secrets.masked(message)
+        return refused(told, file=self.file, line=self.line, key=self.key)
+
+    @property
+    def shown(self) -> Any:
+        """The value for a person, without secrets: a text, a number, a truth value or a tuple."""
+        if self.secret:
+            return secrets.HIDDEN
+        shown = str(self.value) if isinstance(self.value, Path | Size) else self.value
+        return secrets.masked(shown) if isinstance(shown, str) else shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +86,13 @@ class Settings:
         watch: "auto", "events" or "poll".
         rescan_seconds: Above 0.
         settle_seconds: How long a checkpoint without a completion mark must stay unchanged.
+        stage: How checkpoints are kept from rotation: "auto", "reflink", "pin", "copy" or "off".
+        stage_limit: How many are kept at once, at least 1.
+        stall_seconds: Above 0; an evaluator that shows no sign of life for longer is ended.
         attention: "" for the pipeline's default, "native", or one of diffusers' backend names.
         keep_images: Of how many newest evaluations images are kept: -1 for all, 0 for none.
         max_attempts: At least 1.
-        options: The object of each tracker: {"wandb": {"entity": "..."}}.
+        options: The object of each tracker, {"wandb": {"entity": "..."}}, with its secrets.
         origins: Every value with its source, sorted by key, secrets hidden.
         remarks: What looks like a slip, a line each.
     """
@@ -95,10 +111,13 @@ class Settings:
     watch: str
     rescan_seconds: float
     settle_seconds: float
+    stage: str
+    stage_limit: int
+    stall_seconds: float
     attention: str
     keep_images: int
     max_attempts: int
-    options: dict[str, dict[str, str]]
+    options: dict[str, dict[str, str]] = field(repr=False)
     origins: tuple[Setting, ...]
     remarks: tuple[str, ...]
 
