@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
 from clipwatch.layouts.files import (
+    Damaged,
     NotReadable,
     NotWhole,
-    content_digest,
-    read_header,
+    beside,
+    read_json,
     refusal,
     shards,
     stat,
 )
+from clipwatch.layouts.header import read_header
 from clipwatch.layouts.sighting import Weights
 
 COMPONENTS = ("unet", "transformer", "prior", "dit")
@@ -33,6 +34,7 @@ def find(checkpoint: Path, weights: str) -> Weights:
 
     Raises:
         NotWhole: Something lacks that may still come.
+        Damaged: Something is nonsense.
         NotReadable: Something may not be read.
         Unsupported: Nothing here can be evaluated, whatever may come.
     """
@@ -104,34 +106,34 @@ def _pipeline(checkpoint: Path) -> list[Path]:
         for stem in (MODEL, "model"):
             files = shards(folder, stem)
             if files is not None:
+                if not (folder / "config.json").exists():
+                    raise NotWhole(f"{folder.name}/ has no config.json")
                 found += files
                 break
         else:
             if any(folder.glob("*.bin")):
                 raise Unsupported(_PICKLE.format(f"{folder.name}/*.bin"))
+            if folder.name in COMPONENTS:
+                raise NotWhole(f"{folder.name}/ has no weights yet")
     if len(found) == 1:
         raise NotWhole("no weights in it yet")
     return found
 
 
 def _components(index: Path) -> list[Path]:
-    """The folders of the parts that a pipeline's index names; others may lie beside them."""
-    try:
-        parts = json.loads(index.read_bytes())
-        named = sorted(n for n, part in parts.items() if isinstance(part, list) and any(part))
-    except PermissionError as error:
-        raise NotReadable(refusal(index)) from error
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise NotWhole(f"{index.name} is not whole") from error
-    folders = [index.parent / name for name in named if name == Path(name).name]
-    return [folder for folder in folders if folder.is_dir()]
+    """Where the parts lie that a pipeline's index names; other folders may lie beside them."""
+    parts = read_json(index)
+    if not isinstance(parts, dict):
+        raise Damaged(f"{index.name} is no pipeline's index")
+    named = [name for name, part in parts.items() if isinstance(part, list) and any(part)]
+    return [index.parent / beside(index, name) for name in sorted(named)]
 
 
-def verify(checkpoint: Path, weights: Weights) -> str:
-    """Check every header against its file, refuse adapters in disguise; return the content digest.
+def check_headers(checkpoint: Path, weights: Weights) -> None:
+    """Check every header against its file; refuse adapters in disguise.
 
     Raises:
-        NotWhole, NotReadable, Unsupported: As `find`.
+        NotWhole, Damaged, NotReadable, Unsupported: As `find`.
     """
     for file in weights.files:
         if not file.path.endswith(".safetensors"):
@@ -142,9 +144,3 @@ def verify(checkpoint: Path, weights: Weights) -> str:
                 raise Unsupported("a LyCORIS adapter cannot be evaluated yet; PEFT LoRA can")
             if any(name.startswith("controlnet") for name in header.tensors):
                 raise Unsupported("a ControlNet LoRA needs conditioning images, no evaluation")
-    try:
-        return content_digest(checkpoint, weights.files)
-    except PermissionError as error:
-        raise NotReadable(refusal(checkpoint)) from error
-    except OSError as error:
-        raise NotWhole("the folder is being deleted") from error

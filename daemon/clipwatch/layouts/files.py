@@ -1,19 +1,22 @@
-"""Weight files as they lie on disk: which belong together, and whether they are whole."""
+"""Weight files as they lie on disk: which belong together, and what identifies them."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import pwd
-from dataclasses import dataclass
+import stat as modes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from clipwatch.events import WeightFile
 
-HEADER_LIMIT = 100_000_000
-"""Bytes; safetensors' own limit (MAX_HEADER_SIZE in its Rust source)."""
+INDEX_LIMIT = 16_000_000
+"""Bytes of an index; a model of 10,000 tensors has one of 1 MB."""
 
 SAMPLES, SAMPLE_BYTES = 64, 65_536
 
@@ -22,43 +25,81 @@ class NotWhole(Exception):  # noqa: N818 - says what is so
     """A file is missing, short or not finished; the text says which and why."""
 
 
+class Damaged(NotWhole):
+    """What stands there is nonsense that nothing added to it can mend; it may be written anew."""
+
+
 class NotReadable(Exception):  # noqa: N818 - says what is so
     """The file system refuses us; the text says what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a safetensors file says of itself: tensor names and the free metadata."""
-
-    tensors: frozenset[str]
-    metadata: dict[str, str]
-
-
-def read_header(path: Path) -> Header:
-    """Read a safetensors header and check it against the file's size.
+@contextmanager
+def opened(path: Path) -> Iterator[BinaryIO]:
+    """Open a regular file for reading; anything else, a FIFO say, is never opened.
 
     Raises:
-        NotWhole: The file is shorter or longer than its header says, or has no valid header.
+        NotWhole: There is no such file.
+        Damaged: It is no regular file.
         NotReadable: It may not be read.
     """
+    with _refusals(path):
+        _regular(path)
+        # a FIFO put there meanwhile must not stop us
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+    with file:
+        yield file
+
+
+@contextmanager
+def _refusals(path: Path) -> Iterator[None]:
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(size - 8, HEADER_LIMIT):  # noqa: PLR2004 - the format's length field
-                raise NotWhole(f"{path.name} is not whole: {size} bytes do not hold its header")
-            header: dict[str, Any] = json.loads(file.read(length))
-        metadata = header.pop("__metadata__", {})
-        end = max((tensor["data_offsets"][1] for tensor in header.values()), default=0)
+        yield
+    except FileNotFoundError as error:
+        raise NotWhole(f"{path.name} {_lost(path)}") from error
     except PermissionError as error:
         raise NotReadable(refusal(path)) from error
-    except FileNotFoundError as error:
-        raise NotWhole(f"{path.name} is gone") from error
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as error:
-        raise NotWhole(f"{path.name} has no valid safetensors header yet") from error
-    if not isinstance(end, int) or 8 + length + end != size:
-        raise NotWhole(f"{path.name} is not whole: {size} bytes of {8 + length + int(end)}")
-    return Header(frozenset(header), metadata if isinstance(metadata, dict) else {})
+
+
+def _lost(path: Path) -> str:
+    return "is a link to nothing" if path.is_symlink() else "is gone"
+
+
+def _regular(path: Path) -> os.stat_result:
+    found = path.stat()
+    if not modes.S_ISREG(found.st_mode):
+        raise Damaged(f"{path.name} is not a file")
+    return found
+
+
+def read_json(path: Path) -> Any:
+    """Return what an index file holds.
+
+    Raises:
+        NotWhole, NotReadable: As `opened`; also when it is not JSON (yet).
+        Damaged: It is larger than any index.
+    """
+    with opened(path) as file:
+        text = file.read(INDEX_LIMIT + 1)
+    if len(text) > INDEX_LIMIT:
+        raise Damaged(f"{path.name} is larger than {INDEX_LIMIT} bytes, no index is")
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise NotWhole(f"{path.name} is not whole") from error
+
+
+def beside(index: Path, name: object, suffix: str = "") -> str:
+    """Return a name from an index, having made sure that it leads to nothing but a neighbour.
+
+    Raises:
+        Damaged: It is no plain name that ends in `suffix`.
+    """
+    plain = isinstance(name, str) and name.isprintable() and name not in {"", ".", ".."}
+    if not plain or "/" in str(name) or not str(name).endswith(suffix):
+        raise Damaged(
+            f"{index.name} names {ascii(name)[:80]}, which is nothing that lies beside it"
+        )
+    return str(name)
 
 
 def shards(folder: Path, stem: str) -> list[Path] | None:
@@ -68,14 +109,16 @@ def shards(folder: Path, stem: str) -> list[Path] | None:
 
     Raises:
         NotWhole: Shards without their index, or an index whose shards are not all there.
+        Damaged: An index that no writer leaves.
         NotReadable: The folder or the index may not be read.
     """
     try:
-        found = sorted(entry for entry in os.listdir(folder) if entry.startswith(stem))
+        listed = sorted(os.listdir(folder))
     except PermissionError as error:
         raise NotReadable(refusal(folder)) from error
     except (FileNotFoundError, NotADirectoryError):
         return None
+    found = [name for name in listed if name.startswith(stem) and name.isprintable()]
     weights = [name for name in found if name.endswith(".safetensors")]
     indexes = [name for name in found if name.endswith(".safetensors.index.json")]
     single = [name for name in weights if "-of-" not in name]
@@ -88,43 +131,58 @@ def shards(folder: Path, stem: str) -> list[Path] | None:
     names = _indexed(folder / indexes[0])
     missing = [name for name in names if name not in found]
     if missing:
-        raise NotWhole(f"{folder.name}/{missing[0]} is not there yet ({len(missing)} shards lack)")
+        raise NotWhole(
+            f"{folder.name}/{missing[0][:80]} is not there yet ({len(missing)} shards lack)"
+        )
     return [folder / name for name in names]
 
 
 def _indexed(index: Path) -> list[str]:
-    try:
-        names = sorted(set(json.loads(index.read_bytes())["weight_map"].values()))
-    except PermissionError as error:
-        raise NotReadable(refusal(index)) from error
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise NotWhole(f"{index.name} is not whole") from error
-    for name in names:
-        if not isinstance(name, str) or name != Path(name).name:
-            raise NotWhole(f"{index.name} names {name!r}, which is not a file beside it")
-    return names
+    parts = read_json(index)
+    listed = parts.get("weight_map") if isinstance(parts, dict) else None
+    if not isinstance(listed, dict) or not listed:
+        raise Damaged(f"{index.name} names no shards")
+    names = listed.values()
+    return sorted({beside(index, name, ".safetensors") for name in names})
 
 
 def stat(root: Path, paths: list[Path]) -> tuple[WeightFile, ...]:
-    """Return the files' identities, relative to `root`.
+    """Return the files' identities, relative to `root`; of a link that of what it points to.
 
     Raises:
         NotWhole: One is gone.
+        Damaged: One is no regular file.
         NotReadable: One may not be read.
     """
     files = []
     for path in paths:
-        try:
-            found = path.stat()
-        except FileNotFoundError as error:
-            raise NotWhole(f"{path.name} is gone") from error
-        except PermissionError as error:
-            raise NotReadable(refusal(path)) from error
+        with _refusals(path):
+            found = _regular(path)
         if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
             raise NotReadable(refusal(path))
         name = path.relative_to(root).as_posix()
         files.append(WeightFile(name, found.st_size, found.st_mtime_ns, found.st_ino))
     return tuple(files)
+
+
+def sparse(path: Path) -> bool:
+    """Whether parts of a file were never written; where a file system cannot tell, they were.
+
+    Raises:
+        NotWhole, NotReadable: As `opened`; also when its very end was not written yet.
+    """
+    with opened(path) as file:
+        number = file.fileno()
+        size = os.fstat(number).st_size
+        try:
+            if os.lseek(number, 0, os.SEEK_HOLE) >= size:
+                return False
+            os.lseek(number, size - 1, os.SEEK_DATA)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                return False
+            raise NotWhole(f"{path.name} has its full size, but its end is not written") from error
+    return True
 
 
 def content_digest(root: Path, files: tuple[WeightFile, ...]) -> str:
@@ -133,13 +191,16 @@ def content_digest(root: Path, files: tuple[WeightFile, ...]) -> str:
     Files up to 4 MiB are read whole, larger ones at 64 evenly spaced places (the first of which
     holds the header) so that a checkpoint of many GB costs milliseconds; training steps change
     practically every tensor, so a sample tells two checkpoints apart.
+
+    Raises:
+        NotWhole, NotReadable: As `opened`.
     """
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{file.path}\0{file.size}\0".encode())
-        with (root / file.path).open("rb") as handle:
+        with opened(root / file.path) as handle:
             if file.size <= SAMPLES * SAMPLE_BYTES:
-                digest.update(handle.read())
+                digest.update(handle.read(file.size))
                 continue
             for n in range(SAMPLES):
                 handle.seek((file.size - SAMPLE_BYTES) * n // (SAMPLES - 1))

@@ -12,11 +12,12 @@ INDEX = "model_index.json"
 
 
 def step(name: str) -> int | None:
-    """The last number in the name."""
+    """The last number in the name; none is read from 1e9 or from more digits than a step has."""
     if name.endswith("-tmp") or name.startswith((".", "temporary-")):
         return None
-    numbers = re.findall(r"\d{1,18}", name, re.ASCII)
-    return int(numbers[-1]) if numbers else None
+    numbers = re.findall(r"(\d+[eE][+-]?)?(\d+)", name, re.ASCII)
+    exponent, digits = numbers[-1] if numbers else ("", "")
+    return int(digits) if not exponent and 1 <= len(digits) <= 18 else None  # noqa: PLR2004
 
 
 def owns(names: set[str]) -> bool:
