@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.watch import Watcher, file_system
+from clipwatch.filesystems import file_system
+from clipwatch.watch import Watcher
 
 
 @pytest.mark.parametrize(("path", "kind"), [("/proc/self", "proc"), ("/sys/kernel", "sysfs")])

@@ -6,7 +6,6 @@ that we may not read (measured with watchdog 7.1), so nothing may depend on thes
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -22,8 +21,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
-LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "f2fs"})
-"""File systems on which inotify sees every change; all others are polled."""
+from clipwatch.filesystems import LOCAL, file_system
 
 HINTS = [DirCreatedEvent, DirMovedEvent, DirDeletedEvent, FileCreatedEvent, FileMovedEvent]
 
@@ -91,22 +89,3 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
-
-
-def file_system(path: Path) -> str:
-    """Return the type of the file system that holds `path`, by the mount nearest above it.
-
-    Read from /proc/self/mountinfo (man 5 proc_pid_mountinfo); "" where there is none.
-    """
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
-    nearest, kind = Path(), ""
-    for line in mounts.splitlines():
-        before, _, after = line.partition(" - ")
-        escaped = before.split()[4]
-        point = Path(re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), escaped))
-        if path.is_relative_to(point) and len(point.parts) >= len(nearest.parts):
-            nearest, kind = point, after.split()[0]
-    return kind

@@ -1,0 +1,122 @@
+"""What is kept of a checkpoint, for the evaluator to read and for us to let go."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from clipwatch.events import WeightFile
+from clipwatch.layouts.files import NotReadable, NotWhole, content_digest
+from clipwatch.state import Checkpoint
+
+Key = tuple[str, str]
+"""Name and digest of a checkpoint."""
+
+_WHOLE: Final = re.compile(r"(.+)-([0-9a-f]{16})", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A checkpoint as the evaluator is to read it.
+
+    `files` are its weights as they stat in the folder `path`; `how` it is kept: "reflink", "pin",
+    "copy", or "in place" when nothing keeps it from being deleted.
+    """
+
+    path: str
+    files: tuple[WeightFile, ...]
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What we have of a checkpoint: a `folder` to delete and `descriptors` to close in the end.
+
+    `held` is None for a copy of an earlier life that nobody has looked at yet.
+    """
+
+    held: Held | None
+    folder: Path | None = None
+    descriptors: tuple[int, ...] = ()
+
+    @property
+    def durable(self) -> bool:
+        """Whether it outlives us, and any change of the original."""
+        return self.folder is not None and not self.descriptors
+
+    def serves(self, checkpoint: Checkpoint | None) -> bool:
+        """Whether it is of use for a checkpoint that has the same key."""
+        if checkpoint is None or self.held is None or self.durable:
+            return checkpoint is not None
+        return self.held.files == checkpoint.files
+
+    def release(self) -> None:
+        """Delete and close; links go first, for the numbers in them soon mean other files."""
+        if self.folder is not None:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        for descriptor in self.descriptors:
+            os.close(descriptor)
+
+
+def key(checkpoint: Checkpoint) -> Key:
+    """Return what tells one thing to keep from another."""
+    return checkpoint.name, checkpoint.digest
+
+
+def place_of(checkpoint: Checkpoint, folder: Path) -> Path:
+    """Return the folder of a whole copy; a suffix makes it another that will not be taken for it.
+
+    Raises:
+        ValueError: The checkpoint's name is none that a folder can have.
+    """
+    place = folder / f"{checkpoint.name}-{checkpoint.digest}"
+    if place.parent != folder:
+        raise ValueError(f"{checkpoint.name!r} is not the name of a folder")
+    return place
+
+
+def left_behind(folder: Path) -> dict[Key, Kept]:
+    """Return the whole copies of an earlier life by key, and delete whatever else is in `folder`.
+
+    Pins died with the process that held them, and what it did not finish is of no use.
+    """
+    found: dict[Key, Kept] = {}
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        match = _WHOLE.fullmatch(path.name)
+        if path.is_symlink() or not path.is_dir():
+            path.unlink()
+        elif match is None:
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            found[match[1], match[2]] = Kept(None, path)
+    return found
+
+
+def looked_at(kept: Kept, checkpoint: Checkpoint) -> Kept | None:
+    """Return a copy of an earlier life as held, or None when its weights are not whole."""
+    if kept.folder is None or not holds(kept.folder, checkpoint):
+        return None
+    return Kept(as_held(kept.folder, checkpoint, "copy"), kept.folder)
+
+
+def holds(folder: Path, checkpoint: Checkpoint) -> bool:
+    """Whether a folder holds the weights that were found, as far as their digest tells."""
+    with suppress(OSError, NotWhole, NotReadable):
+        return content_digest(folder, checkpoint.files) == checkpoint.digest
+    return False
+
+
+def as_held(folder: Path, checkpoint: Checkpoint, how: str) -> Held:
+    """Return what a folder of ours holds.
+
+    Raises:
+        OSError: A weight file is not in it.
+    """
+    found = ((file.path, (folder / file.path).stat()) for file in checkpoint.files)
+    files = (WeightFile(path, s.st_size, s.st_mtime_ns, s.st_ino) for path, s in found)
+    return Held(str(folder), tuple(files), how)
