@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,9 +14,18 @@ from PIL import Image
 from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
-from clipwatch.demo.models import CLIP
-from clipwatch.evaluator.evaluate import image_name
-from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
+from clipwatch.demo.models import CLIP, write_base_pipeline
+from clipwatch.evaluator.images import image_name
+from clipwatch.evaluator.messages import (
+    Evaluate,
+    Failed,
+    Finished,
+    Loaded,
+    Message,
+    Reply,
+    Scored,
+    Working,
+)
 from clipwatch.events import WeightFile
 from clipwatch.protocol import EvaluationProtocol, Prompt
 
@@ -28,6 +38,13 @@ PROMPTS = (
     Prompt("red", "one red circle on a white background"),
     Prompt("blue", "two blue squares on a black background"),
 )
+
+FILES = {
+    "full": "unet/diffusion_pytorch_model.safetensors",
+    "pipeline": "unet/diffusion_pytorch_model.safetensors",
+    "lora": "pytorch_lora_weights.safetensors",
+}
+"""Kind of checkpoint → the file that holds its trained weights."""
 
 torch.set_num_threads(1)  # tests share the cores
 
@@ -129,11 +146,21 @@ def write_lora(base: Path, folder: Path, *, seed: int = 1, text: bool = False) -
     return {"unet": unet} | ({"text_encoder": encoder} if encoder is not None else {})
 
 
+def write_world(folder: Path) -> Path:
+    """Write base, and a good checkpoint called as its kind and another of each kind of FILES."""
+    write_base_pipeline(folder / "base")
+    for number, more in enumerate(("", "other-"), start=1):
+        write_base_pipeline(folder / f"{more}pipeline", seed=number)
+        shutil.copytree(folder / f"{more}pipeline" / "unet", folder / f"{more}full" / "unet")
+        write_lora(folder / "base", folder / f"{more}lora", seed=number)
+    return folder
+
+
 def replies_of(evaluator: Evaluator, request: Evaluate) -> list[Reply]:
     """Evaluate and return all replies."""
-    replies: list[Reply] = []
-    evaluator.evaluate(request, replies.append)
-    return replies
+    messages: list[Message] = []
+    evaluator.evaluate(request, messages.append)
+    return [message for message in messages if not isinstance(message, Working)]
 
 
 def scores_of(evaluator: Evaluator, request: Evaluate) -> list[ImageScore]:

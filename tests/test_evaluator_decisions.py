@@ -18,8 +18,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import evaluator_kit as kit
-from clipwatch.evaluator.evaluate import find_device, image_name
+from clipwatch.evaluator.evaluate import find_device
 from clipwatch.evaluator.failures import EvaluationError
+from clipwatch.evaluator.images import image_name
 from clipwatch.evaluator.pipeline import call_arguments
 from clipwatch.evaluator.schedulers import DIFFUSION, FLOW_MATCHING, replace_scheduler
 from clipwatch.evaluator.weights import misfit

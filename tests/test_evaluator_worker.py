@@ -15,7 +15,17 @@ import pytest
 
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
-from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
+from clipwatch.evaluator.messages import (
+    Evaluate,
+    Failed,
+    Finished,
+    Kept,
+    Loaded,
+    Message,
+    Reply,
+    Scored,
+    Working,
+)
 
 WORKER = [sys.executable, "-m", "clipwatch.evaluator.worker"]
 # what a library might do: print, and write to file descriptor 1 from below Python
@@ -55,14 +65,12 @@ def run(command: list[str], requests: bytes, **more: Any) -> tuple[int, list[Rep
     done = subprocess.run(
         command, input=requests, capture_output=True, check=False, env=environment, **more
     )
-    replies: list[Reply] = [
-        msgspec.json.decode(line, type=Loaded | Scored | Finished | Failed)
-        for line in done.stdout.splitlines()
-    ]
+    messages = [msgspec.json.decode(line, type=Message) for line in done.stdout.splitlines()]
+    replies = [message for message in messages if not isinstance(message, Working)]
     return done.returncode, replies, done.stderr.decode()
 
 
-def lines(*requests: Evaluate) -> bytes:
+def lines(*requests: Evaluate | Kept) -> bytes:
     return b"".join(msgspec.json.encode(request) + b"\n" for request in requests)
 
 
@@ -78,7 +86,8 @@ def test_conversation(tmp_path: Path) -> None:
     full = kit.request(tmp_path / "full", "full", how, images=tmp_path / "images", batch_size=3)
     gone = msgspec.structs.replace(full, path=str(tmp_path / "gone"))
     lora = kit.request(tmp_path / "lora", "lora", how)
-    code, replies, log = run([sys.executable, "-c", NOISY], lines(full, gone, lora))
+    asked = lines(full, Kept(), Kept(), gone, lora, Kept())
+    code, replies, log = run([sys.executable, "-c", NOISY], asked)
     assert [type(reply) for reply in replies] == [
         *(Loaded, Scored, Scored, Finished),
         Failed,

@@ -78,6 +78,7 @@ def _evaluate(checkpoint: Path, request: Evaluate) -> list[ImageScore]:
             match replies.get():
                 case Scored(images):
                     scores += images
+                    child.kept()
                     console.progress(checkpoint.name, len(scores), total)
                 case Failed(_, reason):
                     raise CheckpointError(f"{checkpoint}: {reason}")

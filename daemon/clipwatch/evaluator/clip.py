@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 
 from clipwatch.evaluator.failures import EvaluationError, failing_as
+from clipwatch.evaluator.foreign import check_shards
+from clipwatch.evaluator.weights import check_finite, own_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -121,6 +123,7 @@ class Scorer:
                     f"scorer {name!r} is not a CLIP model but {config.get('model_type')!r};"
                     " choose one such as openai/clip-vit-large-patch14-336",
                 )
+            check_shards(folder)
             model, loading = CLIPModel.from_pretrained(
                 folder,
                 dtype=torch.float32,
@@ -130,11 +133,16 @@ class Scorer:
             )
             if missing := sorted(loading["missing_keys"]):
                 raise EvaluationError("model", f"scorer {name!r} lacks the weights {missing[:3]}")
-            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            # said outright, or some versions of transformers ask at the terminal
+            self._tokenizer = AutoTokenizer.from_pretrained(
+                folder, local_files_only=True, trust_remote_code=False
+            )
             self._preprocess = read_preprocessing(
                 _read_processor(folder), model.config.vision_config.image_size
             )
             self._model = model.eval().to(device)
+            check_finite(model.named_parameters())
+            own_memory([model])
         self._device = device
         self._length = int(model.config.text_config.max_position_embeddings)
         self._texts: dict[str, torch.Tensor] = {}

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import math
-import os
 import platform
-import re
 import time
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +14,8 @@ import torch
 
 from clipwatch.evaluator.clip import Scorer
 from clipwatch.evaluator.failures import EvaluationError, failing_as, failure_of
-from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
+from clipwatch.evaluator.images import image_name, save_image
+from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Message, Scored, Working
 from clipwatch.evaluator.pipeline import Generator, free_memory
 from clipwatch.evaluator.quiet import quiet
 from clipwatch.evaluator.weights import verify
@@ -26,14 +24,12 @@ from clipwatch.events import ImageScore
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from PIL import Image
-
     from clipwatch.protocol import Prompt
 
 _log = logging.getLogger(__name__)
 
 _PACKAGES: Final = ("torch", "diffusers", "transformers", "peft")
-_LONGEST_NAME: Final = 80
+_WORKING_SECONDS: Final = 1.0
 
 Task = tuple["Prompt", int, int]
 
@@ -46,13 +42,17 @@ class Evaluator:
         self._device = ("", "")  # as asked for, as found
         self._scorer: Scorer | None = None
         self._generator: Generator | None = None
+        self._send: Callable[[Message], None] = lambda _: None
+        self._said_working = 0.0
 
-    def evaluate(self, request: Evaluate, send: Callable[[Reply], None]) -> None:
+    def evaluate(self, request: Evaluate, send: Callable[[Message], None]) -> None:
         """Evaluate one checkpoint: `send` gets Loaded, Scored..., and Finished or Failed.
 
-        Nothing is raised but what `send` raises.
+        In between it gets Working, as long as the models compute. Nothing is raised but what `send`
+        raises.
         """
         started = time.monotonic()
+        self._send, self._said_working = send, started
         try:
             scorer, generator = self._load(request)
             send(Loaded(self._environment(request, scorer, generator)))
@@ -64,6 +64,8 @@ class Evaluator:
                 send(Scored(_score(batch, request, scorer, generator)))
             _verify_unless_gone(request)
             truncated = scorer.truncated(prompt.text for prompt in request.protocol.prompts)
+        except BrokenPipeError:  # nobody listens
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon has to hear of it
             failed = failure_of(error)
             if failed.kind == "internal":
@@ -92,9 +94,15 @@ class Evaluator:
         if self._generator is None or not self._generator.serves(protocol, device):
             self._generator = None
             free_memory()
-            self._generator = Generator(protocol, device)
+            self._generator = Generator(protocol, device, self._working)
         self._generator.load(request)
         return self._scorer, self._generator
+
+    def _working(self) -> None:
+        now = time.monotonic()
+        if now - self._said_working >= _WORKING_SECONDS:
+            self._said_working = now
+            self._send(Working())
 
     def _environment(
         self, request: Evaluate, scorer: Scorer, generator: Generator
@@ -138,16 +146,6 @@ def find_device(wanted: str) -> str:
     )
 
 
-def image_name(prompt_id: str, index: int) -> str:
-    """Return the file name of an image: its own for each (id, index), on any file system."""
-    safe = re.sub(r"[^a-z0-9._-]", "_", prompt_id)
-    if safe != prompt_id or not 0 < len(safe) <= _LONGEST_NAME or safe.startswith((".", "-")):
-        # "~" stands in no safe id, so no id can be made up to meet another one's name
-        digest = hashlib.sha256(prompt_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-        safe = f"{safe.lstrip('.-')[:_LONGEST_NAME] or 'prompt'}~{digest}"
-    return f"{safe}-{index}.png"
-
-
 def _score(
     batch: list[Task], request: Evaluate, scorer: Scorer, generator: Generator
 ) -> tuple[ImageScore, ...]:
@@ -170,17 +168,9 @@ def _score(
         if request.images_dir is not None:
             name = image_name(prompt.id, index)
             with failing_as("internal", f"cannot save images in {request.images_dir}"):
-                _save(image, Path(request.images_dir) / name)
+                save_image(image, Path(request.images_dir) / name)
         found.append(ImageScore(prompt.id, index, seed, score, name))
     return tuple(found)
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    """Write a PNG that is whole or not there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    image.save(unfinished, format="PNG", compress_level=1)
-    unfinished.replace(path)
 
 
 def _batches(tasks: list[Task], size: int) -> Iterator[list[Task]]:

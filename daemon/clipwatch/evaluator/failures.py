@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, Literal
+
+import torch
 
 from clipwatch.errors import CheckpointError
 from clipwatch.evaluator.messages import Failed
@@ -11,9 +14,17 @@ from clipwatch.evaluator.messages import Failed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Kind = Literal["memory", "vanished", "changed", "weights", "model", "scores", "internal"]
+Kind = Literal["memory", "vanished", "changed", "weights", "model", "scores", "disk", "internal"]
 
-_MEMORY_WORDS: Final = ("out of memory", "can't allocate memory", "cannot allocate memory")
+_MEMORY_WORDS: Final = (
+    "out of memory",
+    "can't allocate memory",
+    "cannot allocate memory",
+    "bad_alloc",
+    "status_alloc_failed",
+)
+# the device refuses all work from here on, in this process
+_DEVICE_WORDS: Final = ("cuda error", "cuda driver error", "hip error", "cudnn error", "cublas_")
 _LONGEST: Final = 500
 
 
@@ -31,28 +42,43 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether host or device ran out of memory; torch says so in words, not in one type."""
-    return isinstance(error, MemoryError) or any(
-        words in str(error).lower() for words in _MEMORY_WORDS
-    )
+def cause(error: BaseException) -> Kind | None:
+    """Return "memory", "disk" or "internal" (the device) if the machine is at fault, else None.
+
+    Libraries wrap what they catch, so what an error came from is looked at, too; and torch says
+    some of it in words, not in types.
+    """
+    link: BaseException | None = error
+    while link is not None:
+        text = str(link).lower()
+        if isinstance(link, MemoryError | torch.OutOfMemoryError):
+            return "memory"
+        if any(words in text for words in _MEMORY_WORDS):
+            return "memory"
+        if isinstance(link, OSError) and link.errno in {errno.ENOSPC, errno.EDQUOT}:
+            return "disk"
+        if any(words in text for words in _DEVICE_WORDS):
+            return "internal"
+        link = link.__cause__ or link.__context__
+    return None
 
 
 @contextmanager
 def failing_as(kind: Kind, what: str) -> Iterator[None]:
-    """Turn any error inside into an EvaluationError of `kind` whose text begins with `what`."""
+    """Turn any error inside into an EvaluationError whose text begins with `what`.
+
+    Its kind is `kind`, unless the machine is at fault (see `cause`).
+    """
     try:
         yield
     except EvaluationError:
         raise
     except Exception as error:
-        found: Kind = "memory" if out_of_memory(error) else kind
-        raise EvaluationError(found, f"{what}: {one_line(error)}") from error
+        raise EvaluationError(cause(error) or kind, f"{what}: {one_line(error)}") from error
 
 
 def failure_of(error: Exception) -> Failed:
     """Return the reply that an error ends an evaluation with."""
     if isinstance(error, EvaluationError):
         return Failed(error.kind, one_line(error))
-    kind = "memory" if out_of_memory(error) else "internal"
-    return Failed(kind, f"{type(error).__name__}: {one_line(error)}")
+    return Failed(cause(error) or "internal", f"{type(error).__name__}: {one_line(error)}")

@@ -35,6 +35,13 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
     attention: str = ""
 
 
+class Kept(msgspec.Struct, frozen=True, tag=True):
+    """To the child: what it reported last is written down, and it may go on.
+
+    So a kill at any moment costs one batch: none is begun while another could still be lost.
+    """
+
+
 class Loaded(msgspec.Struct, frozen=True, tag=True):
     """From the child: models and checkpoint are loaded; versions, device, resolved revisions."""
 
@@ -42,7 +49,7 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
 
 
 class Scored(msgspec.Struct, frozen=True, tag=True):
-    """From the child: a batch of images is generated, saved and scored."""
+    """From the child, which then waits for Kept: a batch is generated, saved and scored."""
 
     images: tuple[ImageScore, ...]
 
@@ -57,14 +64,20 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 class Failed(msgspec.Struct, frozen=True, tag=True):
     """From the child: no result.
 
-    `kind` is "memory" (try a smaller batch), "vanished" or "changed" (the checkpoint did),
-    "weights" (they do not fit or were not all applied), "model" (base model or scorer cannot be
-    loaded), "scores" (not finite), "killed" (said by the daemon) or "internal".
+    `kind` is "memory" (host or device: try a smaller batch), "vanished" or "changed" (the
+    checkpoint did), "weights" (they do not fit, are not finite or were not all applied), "model"
+    (base model or scorer cannot be loaded), "scores" (not finite), "disk" (full, or a quota is),
+    or "internal". The daemon itself says "killed" (the process ended) and "hung" (it had to be).
     """
 
     kind: str
     reason: str
 
 
+class Working(msgspec.Struct, frozen=True, tag=True):
+    """From the child: it has not come to a stop; at most one a second, not passed on."""
+
+
 Request = Evaluate
 Reply = Loaded | Scored | Finished | Failed
+Message = Reply | Working

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import inspect
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -12,9 +13,12 @@ import torch
 from PIL import Image
 
 from clipwatch.evaluator.failures import EvaluationError, failing_as
+from clipwatch.evaluator.foreign import check_classes, check_shards
 from clipwatch.evaluator.schedulers import replace_scheduler
 from clipwatch.evaluator.weights import (
+    adapter_tensors,
     apply_lora,
+    check_finite,
     check_fit,
     check_whole,
     copy_into,
@@ -26,7 +30,7 @@ from clipwatch.evaluator.weights import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from clipwatch.evaluator.messages import Evaluate
     from clipwatch.protocol import EvaluationProtocol
@@ -41,17 +45,21 @@ class Generator:
     Args:
         protocol: Names the base model and the dtype.
         device: A torch device.
+        working: Called again and again while the models compute.
     """
 
     _attention: ClassVar = "native"  # diffusers keeps one for the whole process
 
-    def __init__(self, protocol: EvaluationProtocol, device: str) -> None:
+    def __init__(
+        self, protocol: EvaluationProtocol, device: str, working: Callable[[], None]
+    ) -> None:
         if protocol.dtype not in DTYPES:
             raise EvaluationError(
                 "model", f"dtype {protocol.dtype!r} is not one of {', '.join(DTYPES)}"
             )
         self._protocol = protocol
         self._device = device
+        self._working = working
         self._dtype = DTYPES[protocol.dtype]
         self._pipeline: Any = None
         self._scheduler: Any = None
@@ -124,6 +132,8 @@ class Generator:
             self._holds = "lora"
             apply_lora(self._pipeline, paths[0])
             own_memory(models_of(self._pipeline))
+            with failing_as("weights", str(paths[0])):
+                check_finite(adapter_tensors(self._pipeline))
         else:
             self._restore(but=request.component)
             model = self._pipeline.components.get(request.component)
@@ -136,6 +146,8 @@ class Generator:
             check_fit(model, paths)
             self._holds = ""
             copy_into(model, paths)
+            with failing_as("weights", str(folder)):
+                check_finite(model.named_parameters())
             self._holds = request.component
 
     def _restore(self, *, but: str) -> None:
@@ -155,13 +167,16 @@ class Generator:
         """Load a pipeline; those of its denoisers that `paths` hold must fit them exactly."""
         from diffusers import DiffusionPipeline
 
+        index = DiffusionPipeline.load_config(str(folder))
+        check_classes(index)
+        check_shards(folder)
         pipeline = DiffusionPipeline.from_pretrained(
             str(folder),
             dtype=self._dtype,
             variant=variant or None,
             use_safetensors=True,
             local_files_only=True,
-            **_left_out(DiffusionPipeline.load_config(str(folder))),
+            **_left_out(index),
         )
         for name, model in pipeline.components.items():
             # diffusers only warns of tensors that are left over or missing
@@ -174,6 +189,11 @@ class Generator:
             pipeline.watermark = None  # SDXL's, which would be scored with the picture
         pipeline.to(self._device)
         own_memory(models_of(pipeline))
+        for model in models_of(pipeline):
+            check_finite(model.named_parameters())
+            # the parts, too: a VAE decodes without being called itself
+            for part in chain([model], model.children()):
+                part.register_forward_hook(lambda *_: self._working())
         self._pipeline, self._scheduler = pipeline, pipeline.scheduler
 
     def _drop(self) -> None:

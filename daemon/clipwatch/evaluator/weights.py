@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 ADAPTER: Final = "clipwatch"
 _SUFFIX: Final = ".safetensors"
 _NAMED: Final = 3
+_FLOATS: Final = (torch.float32, torch.bfloat16, torch.float16)
 
 Shape = tuple[int, ...]
 
@@ -108,14 +109,28 @@ def check_whole(models: Iterable[torch.nn.Module]) -> None:
     """Make sure that every tensor was in some file.
 
     Raises:
-        EvaluationError: One was not ("weights").
+        ValueError: One was not.
     """
     for model in models:
         tensors = chain(model.named_parameters(), model.named_buffers())
         if missing := [name for name, tensor in tensors if tensor.is_meta]:
-            raise EvaluationError(
-                "weights", f"{type(model).__name__} lacks {len(missing)} weights, as {missing[0]}"
+            raise ValueError(
+                f"{type(model).__name__} lacks {len(missing)} weights, as {missing[0]}"
             )
+
+
+def check_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """Make sure that no weight is NaN or infinite: not each of them would be seen in the pixels.
+
+    Raises:
+        ValueError: One is.
+    """
+    for name, tensor in tensors:
+        # extremes, as `isfinite` would take as much memory again as a large tensor itself
+        if tensor.dtype in _FLOATS and tensor.numel():
+            extremes = torch.stack([tensor.detach().amin(), tensor.detach().amax()])
+            if not extremes.isfinite().all():
+                raise ValueError(f"{name} holds NaN or infinity in {tensor.dtype}")
 
 
 @torch.no_grad()
@@ -171,7 +186,7 @@ def apply_lora(pipeline: Any, path: Path) -> None:
             state = translated[0] if isinstance(translated, tuple) else translated
             wanted = len(_weight_names(state)) + sum("dora_scale" in name for name in names)
         pipeline.load_lora_weights(str(path.parent), adapter_name=ADAPTER, **place)
-    applied = sum(not tensor.is_meta for tensor in _adapter_tensors(pipeline))
+    applied = sum(not tensor.is_meta for _, tensor in adapter_tensors(pipeline))
     if applied != wanted:
         raise EvaluationError(
             "weights",
@@ -183,7 +198,15 @@ def apply_lora(pipeline: Any, path: Path) -> None:
 def remove_lora(pipeline: Any) -> bool:
     """Take the LoRA out; whether nothing of it is left."""
     pipeline.unload_lora_weights()
-    return not any(True for _ in _adapter_tensors(pipeline))
+    return not any(True for _ in adapter_tensors(pipeline))
+
+
+def adapter_tensors(pipeline: Any) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield the LoRA's tensors with their names."""
+    for model in models_of(pipeline):
+        for name, tensor in model.named_parameters():
+            if ADAPTER in name.split("."):
+                yield name, tensor
 
 
 def models_of(pipeline: Any) -> list[torch.nn.Module]:
@@ -194,13 +217,6 @@ def models_of(pipeline: Any) -> list[torch.nn.Module]:
 def _weight_names(names: Iterable[str]) -> list[str]:
     """Leave out the alphas: scale factors, not weights."""
     return [name for name in names if not name.endswith(".alpha")]
-
-
-def _adapter_tensors(pipeline: Any) -> Iterator[torch.Tensor]:
-    for model in models_of(pipeline):
-        for name, tensor in model.named_parameters():
-            if ADAPTER in name.split("."):
-                yield tensor
 
 
 def _opened(path: Path) -> Any:

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
-from clipwatch.evaluator.messages import Evaluate, Failed, Reply
+from clipwatch.evaluator.messages import Evaluate, Failed, Kept, Message, Scored
+from clipwatch.priority import give_way
 
 if TYPE_CHECKING:
     from clipwatch.evaluator.evaluate import Evaluator
 
 _PR_SET_PDEATHSIG: Final = 1
+_OOM_SCORE: Final = 700
 
 
 def main() -> int:
@@ -30,17 +32,22 @@ def main() -> int:
     """
     requests, replies = _take_pipes()
     _end_with_parent()
-    _give_way()
+    give_way()
+    _offer_to_oom_killer()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon to act on
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(capture=True)
     poisoned = False
 
-    def send(reply: Reply) -> None:
+    def send(reply: Message) -> None:
         nonlocal poisoned
         poisoned = isinstance(reply, Failed) and reply.kind == "internal"
         replies.write(msgspec.json.encode(reply) + b"\n")
         replies.flush()
+        if isinstance(reply, Scored):
+            if not (line := requests.readline()):
+                raise BrokenPipeError
+            msgspec.json.decode(line, type=Kept)
 
     evaluator: Evaluator | None = None
     try:
@@ -86,11 +93,11 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def _give_way() -> None:
-    """Let the training go first: for the processor, and when the system runs out of memory."""
-    os.nice(10)
-    with suppress(OSError):  # Linux has it, and raising one's own score is always allowed
-        Path("/proc/self/oom_score_adj").write_text("700", encoding="ascii")
+def _offer_to_oom_killer() -> None:
+    """Be ended before the training is when the system runs out of memory (Linux)."""
+    score = Path("/proc/self/oom_score_adj")
+    with suppress(OSError):  # raising one's own score is always allowed
+        score.write_text(str(max(_OOM_SCORE, int(score.read_text(encoding="ascii")))), "ascii")
 
 
 if __name__ == "__main__":

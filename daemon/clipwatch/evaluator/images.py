@@ -1,0 +1,53 @@
+"""The scored pixels as files: whole or not there, and readable for whom their folder is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from PIL import Image
+
+_LONGEST_NAME: Final = 80
+
+
+def image_name(prompt_id: str, index: int) -> str:
+    """Return the file name of an image: its own for each (id, index), on any file system."""
+    safe = re.sub(r"[^a-z0-9._-]", "_", prompt_id)
+    if safe != prompt_id or not 0 < len(safe) <= _LONGEST_NAME or safe.startswith((".", "-")):
+        # "~" stands in no safe id, so no id can be made up to meet another one's name
+        digest = hashlib.sha256(prompt_id.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+        safe = f"{safe.lstrip('.-')[:_LONGEST_NAME] or 'prompt'}~{digest}"
+    return f"{safe}-{index}.png"
+
+
+def save_image(image: Image.Image, path: Path) -> None:
+    """Write a PNG that is whole or not there; nobody may read it who may not read its folder.
+
+    Raises:
+        OSError: The disk is full, or the folder is not ours to write to.
+    """
+    access = 0o666 & _made(path.parent)
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.unlink(missing_ok=True)  # of an evaluator that was killed
+    handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, access)
+    try:
+        with open(handle, "wb") as file:  # noqa: PTH123 - it is no path
+            image.save(file, format="PNG", compress_level=1)
+            file.flush()
+            os.fsync(handle)  # the log will tell of it; and NFS says only now that it is full
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
+
+
+def _made(folder: Path) -> int:
+    """Make a folder, as accessible as the one it lies in, if it is not there; return its mode."""
+    if not folder.exists():
+        folder.mkdir(mode=_made(folder.parent) & 0o777, exist_ok=True)
+    return folder.stat().st_mode
