@@ -39,6 +39,10 @@ class JournalError(ClipwatchError):
     """The log cannot be opened, read or written."""
 
 
+class DiskFull(JournalError):  # noqa: N818 - says what happened
+    """There is no space for the log just now; nothing was added to it."""
+
+
 class Conflict(JournalError):  # noqa: N818 - the established name for it
     """Somebody else appended to the stream first: fold again, then decide again."""
 

@@ -1,4 +1,4 @@
-"""The append-only log, in SQLite; the only file that knows so.
+"""The append-only log, in SQLite.
 
 An event exists once `append` returned, or once anybody can read it: after a crash fold the log and
 decide again, never repeat the last append.
@@ -6,23 +6,30 @@ decide again, never repeat the last append.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.resources import files
 from pathlib import Path
 from typing import Self
 
 import msgspec
 
+from clipwatch import logfile, wal
 from clipwatch.errors import Conflict, JournalError
 from clipwatch.events import Event, decode, encode
-
-FORMAT = 1
-"""The log's `user_version`: raised when an older clipwatch could no longer read the file."""
+from clipwatch.logformat import (
+    FORMAT,
+    LogDamaged,
+    Row,
+    bring_up_to_date,
+    checksum,
+    identify,
+    stored_format,
+)
 
 PAGE = 1000
 BUSY_SECONDS = 10.0
@@ -40,6 +47,26 @@ class Recorded:
     event: Event
 
 
+def recorded(row: Row, *, checked: bool) -> Recorded:
+    """Read a row; `checked` says that an earlier one has a checksum, so this one must.
+
+    Raises:
+        ValueError: It is damaged; the text says how.
+        KeyError: Its type is one that this version does not know.
+    """
+    seq, at, run, stream, version, type_name, data, crc = row
+    if crc is None:
+        if checked:
+            raise ValueError("its checksum is missing")
+    elif crc != checksum(row[:7]):
+        raise ValueError("its checksum is wrong")
+    try:
+        when, event = datetime.fromisoformat(at), decode(type_name, data)
+    except (msgspec.MsgspecError, TypeError) as error:
+        raise ValueError(str(error)) from error
+    return Recorded(seq, when, run, stream, version, event)
+
+
 def log_file(state_dir: Path) -> Path:
     """Return the log's file in a state directory."""
     return state_dir / "clipwatch.db"
@@ -53,13 +80,17 @@ class Journal:
     """One log file; not to be shared between threads, and closed by `with`.
 
     Args:
-        path: The file; made with its folder unless `read_only`. It must lie on a local disk:
-            SQLite's write-ahead log does not work on NFS or Lustre.
+        path: The file; made with its folder unless `read_only`, and private. It must lie on a
+            local disk: SQLite's write-ahead log does not work on NFS or Lustre. One of an older
+            format is brought up to date unless `read_only`.
         read_only: Open for reading beside a running daemon.
         clock: Gives the time of appended events.
 
     Raises:
-        JournalError: The file cannot be opened, is no log, or was written by a newer clipwatch.
+        JournalError: The file cannot be opened, belongs to another program, or was written by a
+            newer clipwatch.
+        LogDamaged: It is not what was written; nothing was changed in it.
+        DiskFull: There is no space for it.
     """
 
     def __init__(
@@ -67,12 +98,15 @@ class Journal:
     ) -> None:
         self.path = path
         self._clock = clock
+        self._inode = 0
+        self._wal = wal.beside(path)
         with self._named():
+            logfile.check(path)
             if read_only:
-                self._db = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+                self._db = logfile.connect_read_only(path)
             else:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.touch(mode=0o600)
+                logfile.create(path)
+                self._refuse_damaged()
                 self._db = sqlite3.connect(path)
         try:
             with self._named():
@@ -81,23 +115,30 @@ class Journal:
             self._db.close()
             raise
 
+    def _refuse_damaged(self) -> None:
+        """Writing into a damaged file would destroy what can still be read.
+
+        It is looked at by a connection that cannot write: others merge the -wal as they close.
+        """
+        if (lost := wal.lost_commits(self.path)) > 1:
+            raise LogDamaged(self.path, f"{lost} commits in its -wal stand behind a damaged place")
+        with closing(logfile.connect_read_only(self.path)) as db:
+            if identify(db, self.path) == 0:
+                return
+            if (found := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
+                raise LogDamaged(self.path, " ".join(found.split()))
+
     def _open(self, *, read_only: bool) -> None:
         self._db.isolation_level = None
         self._db.execute(f"PRAGMA busy_timeout = {int(BUSY_SECONDS * 1000)}")
-        found = self._format()
-        if found > FORMAT:
-            raise JournalError(
-                f"{self.path}: written by a newer clipwatch (format {found}, this one reads up to "
-                f"{FORMAT}): upgrade clipwatch or choose another --state-dir"
-            )
-        if not read_only:
-            self._use_wal()
-            self._db.execute("PRAGMA synchronous = FULL")
-            schema = (files("clipwatch") / "schema.sql").read_text()
-            # one transaction: a reader sees the whole log or an empty file
-            self._db.executescript(
-                f"BEGIN IMMEDIATE; {schema} PRAGMA user_version = {FORMAT}; COMMIT;"
-            )
+        if read_only:
+            identify(self._db, self.path)
+            return
+        self._use_wal()
+        self._db.execute("PRAGMA synchronous = FULL")
+        with self._transaction():
+            bring_up_to_date(self._db, identify(self._db, self.path))
+        self._inode = self.path.stat().st_ino
 
     def _use_wal(self) -> None:
         """Switch to the write-ahead log; SQLite does not wait if another does the same just now."""
@@ -105,22 +146,32 @@ class Journal:
         while True:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
-            except sqlite3.OperationalError:
-                if time.monotonic() > deadline:
+            except sqlite3.OperationalError as error:
+                busy = error.sqlite_errorname.startswith("SQLITE_BUSY")
+                if not busy or time.monotonic() > deadline:
                     raise
                 time.sleep(0.02)
             else:
                 return
 
-    def _format(self) -> int:
-        return int(self._db.execute("PRAGMA user_version").fetchone()[0])
-
     @contextmanager
     def _named(self) -> Iterator[None]:
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
-            raise JournalError(f"{self.path}: {error}") from error
+        except logfile.FAILURES as error:
+            raise logfile.explain(self.path, error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._named():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
 
     def append(self, run: str, stream: str, expected: int, events: Sequence[Event]) -> int:
         """Add events to a stream, all or none, durably; return the stream's new version.
@@ -133,31 +184,38 @@ class Journal:
 
         Raises:
             Conflict: The stream has another version.
+            DiskFull: There is no space for them; nothing was added, it may be tried again.
             JournalError: The file cannot be written; nothing was added.
         """
         if not events:
             return expected
         now = self._clock().astimezone(UTC).isoformat()
-        with self._named():
-            self._db.execute("BEGIN IMMEDIATE")
-            try:
-                version = self.version(stream)
-                if version != expected:
-                    raise Conflict(f"{stream}: version is {version}, not {expected}")
-                last = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-                self._db.executemany(
-                    "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (last + n, now, run, stream, expected + n, *encode(event))
-                        for n, event in enumerate(events, 1)
-                    ],
-                )
-                self._db.execute("COMMIT")
-            except BaseException:
-                if self._db.in_transaction:
-                    self._db.execute("ROLLBACK")
-                raise
+        with self._transaction():
+            self._format()
+            version = self.version(stream)
+            if version != expected:
+                raise Conflict(f"{stream}: version is {version}, not {expected}")
+            last = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
+            contents = [
+                (last + n, now, run, stream, expected + n, *encode(event))
+                for n, event in enumerate(events, 1)
+            ]
+            self._db.executemany(
+                "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(*content, checksum(content)) for content in contents],
+            )
+            self._refuse_replaced()
         return expected + len(events)
+
+    def _refuse_replaced(self) -> None:
+        """A file that was deleted can still be written, and nobody will ever read it."""
+        # no stat of the -wal: on some file systems the next write to it would then be slower
+        try:
+            same = self.path.stat().st_ino == self._inode and os.access(self._wal, os.F_OK)
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise JournalError(f"{self.path}: was deleted or replaced: start clipwatch again")
 
     def version(self, stream: str) -> int:
         """Return how many events the stream has."""
@@ -168,38 +226,78 @@ class Journal:
         return int(row[0])
 
     def read(self, after: int = 0, *, stream: str | None = None) -> Iterator[Recorded]:
-        """Yield events with `seq` above `after`, in order, and end at the present end.
+        """Yield events in order, and end at the present end.
 
         The log is read in pages, so a slow consumer pins nothing and blocks nobody.
 
+        Args:
+            after: Pass over so many.
+            stream: Read only this one.
+
         Raises:
-            JournalError: A row cannot be read; it says which.
+            LogDamaged: An event cannot be read or is missing; it says which, and all before it
+                were yielded.
+            JournalError: An event is of a type that only a newer clipwatch knows.
         """
-        condition, arguments = ("", ()) if stream is None else ("AND stream = ?", (stream,))
-        query = (
-            "SELECT seq, time, run, stream, version, type, data FROM events "  # noqa: S608 - constant parts
-            f"WHERE seq > ? {condition} ORDER BY seq LIMIT {PAGE}"
-        )
+        place, name = (0, "") if stream is None else (4, f" of {stream}")
+        known, checked, limit = 0, False, PAGE
         while True:
             with self._named():
-                if self._format() == 0:  # the writer is only about to make it
+                found = self._format()
+                if found == 0:  # its writer is only about to make it
                     return
-                rows = self._db.execute(query, (after, *arguments)).fetchall()
-            for seq, at, run, of_stream, version, type_name, data in rows:
+                if after == 0 and stream is None:
+                    # counted in the index: it shows what a bad page hides at the end of the table
+                    known = int(self._db.execute("SELECT count(*) FROM events").fetchone()[0])
+            try:
+                rows = self._rows(found, after, stream, limit)
+            except LogDamaged as damage:
+                if limit == 1:
+                    what = f"event {after + 1}{name}: {damage.what}"
+                    raise LogDamaged(self.path, what) from damage
+                limit = 1  # to come to the very event
+                continue
+            for row in rows:
+                if row[place] != after + 1:
+                    raise LogDamaged(self.path, f"event {after + 1}{name} is missing")
                 try:
-                    event = decode(type_name, data)
-                    when = datetime.fromisoformat(at)
-                except KeyError as error:
-                    raise JournalError(
-                        f"{self.path}: event {seq} is a {type_name}, which this version does not "
-                        "know: upgrade clipwatch"
-                    ) from error
-                except (msgspec.MsgspecError, ValueError) as error:
-                    raise JournalError(f"{self.path}: event {seq} is damaged: {error}") from error
-                yield Recorded(seq, when, run, of_stream, version, event)
-            if len(rows) < PAGE:
-                return
-            after = rows[-1][0]
+                    read = recorded(row, checked=checked)
+                except KeyError as unknown:
+                    raise self._unknown(row) from unknown
+                except ValueError as damage:
+                    raise LogDamaged(self.path, f"event {row[0]} is damaged: {damage}") from damage
+                yield read
+                after += 1
+                checked = checked or row[7] is not None
+            if len(rows) < limit:
+                break
+        if after < known:
+            raise LogDamaged(self.path, f"events {after + 1} to {known} are missing")
+
+    def _rows(self, found: int, after: int, stream: str | None, limit: int) -> list[Row]:
+        crc = "crc" if found > 1 else "NULL"
+        place, only = ("seq", "") if stream is None else ("version", "stream = :stream AND")
+        query = (
+            f"SELECT seq, time, run, stream, version, type, data, {crc} FROM events "  # noqa: S608 - constant parts
+            f"WHERE {only} {place} > :after ORDER BY {place} LIMIT {limit}"
+        )
+        with self._named():
+            return self._db.execute(query, {"after": after, "stream": stream}).fetchall()
+
+    def _unknown(self, row: Row) -> JournalError:
+        return JournalError(
+            f"{self.path}: event {row[0]} is a {row[5]}, which this version does not know: "
+            "upgrade clipwatch"
+        )
+
+    def _format(self) -> int:
+        """Return the file's format, which another process may just have raised.
+
+        Raises:
+            JournalError: To one that this version does not know.
+        """
+        found = stored_format(self._db)
+        return found if found <= FORMAT else identify(self._db, self.path)
 
     def __enter__(self) -> Self:
         return self

@@ -1,5 +1,6 @@
 -- The log. Rows are added and never changed: the triggers hold for every program that opens the file.
-CREATE TABLE IF NOT EXISTS events (
+-- An empty line ends a statement.
+CREATE TABLE events (
     seq     INTEGER PRIMARY KEY CHECK (seq > 0),
     time    TEXT NOT NULL,                     -- UTC, ISO 8601
     run     TEXT NOT NULL,
@@ -7,17 +8,18 @@ CREATE TABLE IF NOT EXISTS events (
     version INTEGER NOT NULL CHECK (version > 0),  -- position within the stream, without gaps
     type    TEXT NOT NULL,
     data    TEXT NOT NULL CHECK (json_valid(data)),
+    crc     INTEGER NOT NULL,                  -- CRC-32 of the fields above as a MessagePack array
     UNIQUE (stream, version)
 ) STRICT;
 
-CREATE TRIGGER IF NOT EXISTS events_are_never_updated BEFORE UPDATE ON events
+CREATE TRIGGER events_are_never_updated BEFORE UPDATE ON events
 BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 
-CREATE TRIGGER IF NOT EXISTS events_are_never_deleted BEFORE DELETE ON events
+CREATE TRIGGER events_are_never_deleted BEFORE DELETE ON events
 BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
 
 -- INSERT OR REPLACE deletes without asking the trigger above, so it is stopped here.
-CREATE TRIGGER IF NOT EXISTS events_are_never_replaced BEFORE INSERT ON events
+CREATE TRIGGER events_are_never_replaced BEFORE INSERT ON events
 WHEN EXISTS (SELECT 1 FROM events WHERE seq = NEW.seq
              OR (stream = NEW.stream AND version = NEW.version))
 BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;

@@ -1,0 +1,118 @@
+"""The log's file on the disk: made private, opened with care, its troubles told in one line."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sqlite3
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+from clipwatch import wal
+from clipwatch.errors import DiskFull, JournalError
+from clipwatch.filesystems import make_private
+from clipwatch.logformat import LogDamaged
+
+Failure = sqlite3.Error | UnicodeError | OSError
+FAILURES = (sqlite3.Error, UnicodeError, OSError)
+"""What the use of the file raises: damaged text gets as far as SQLite's own messages."""
+
+
+def present(path: Path) -> bool:
+    """Whether there is a file.
+
+    Raises:
+        JournalError: We may not even look.
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise explain(path, error) from error
+    return True
+
+
+def create(path: Path) -> None:
+    """Make an empty file with its folder, from the first moment only for its owner; or leave it.
+
+    SQLite gives the files that it makes beside it the same mode.
+    """
+    make_private(path.parent)
+    # an existing one is not even opened: closing it would drop the locks this process has on it
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+
+
+def check(path: Path) -> None:
+    """Refuse what SQLite would hang on, or would destroy by opening it.
+
+    Raises:
+        JournalError: It is no regular file.
+        LogDamaged: It is empty or gone, but its -wal is not.
+    """
+    log = wal.beside(path)
+    try:
+        pending = log.stat().st_size  # before the other's: a new log has a header first
+    except FileNotFoundError:
+        pending = 0
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        size = 0
+    else:
+        if not stat.S_ISREG(found.st_mode):
+            raise JournalError(f"{path}: is no regular file: choose another --state-dir")
+        size = found.st_size
+    if size == 0 and pending > 0:  # SQLite would delete it
+        raise LogDamaged(path, f"is empty, but {log.name} beside it is not")
+
+
+def connect_read_only(path: Path) -> sqlite3.Connection:
+    """Open a database for reading, beside its writers or where nothing can be written."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    db = sqlite3.connect(uri, uri=True)
+    try:
+        db.execute("PRAGMA user_version")
+    except sqlite3.Error as error:
+        db.close()
+        name = error.sqlite_errorname
+        if not name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")) or wal.beside(path).exists():
+            raise
+        # the folder is not ours to write and nobody has it open: only SQLite's -shm is missing
+        db = sqlite3.connect(f"{uri}&immutable=1", uri=True)
+    return db
+
+
+def explain(path: Path, error: Failure) -> JournalError:
+    """Return what a failure means to a user, in one line."""
+    if isinstance(error, UnicodeEncodeError):
+        return JournalError(f"{path}: cannot hold a name that is no UTF-8: {error.object!r}")
+    code, what = _reason(error)
+    match code.split("_")[0]:
+        case "FULL":
+            return DiskFull(f"{path}: the disk is full")
+        case "CORRUPT" | "NOTADB":
+            return LogDamaged(path, what)
+        case "READONLY" | "CANTOPEN" | "PERM":
+            return JournalError(
+                f"{path}: {what}: make the file and its folder writable for the user who runs "
+                "clipwatch, or choose another --state-dir"
+            )
+        case "BUSY":
+            return JournalError(f"{path}: another program keeps it locked: close that and go on")
+        case _:
+            return JournalError(f"{path}: {what} ({code})")
+
+
+def _reason(error: sqlite3.Error | UnicodeError | OSError) -> tuple[str, str]:
+    """Return SQLite's code, or the one it would have, and a text."""
+    if isinstance(error, OSError):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return "FULL" if full else "CANTOPEN", str(error.strerror)
+    code = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_")
+    if not code:  # Python's own complaint, which would quote all of the text
+        return "CORRUPT", "its text is no UTF-8"
+    # the -shm, of 32 KiB, found no place
+    return "FULL" if code == "IOERR_SHMSIZE" else code, str(error)

@@ -1,0 +1,181 @@
+"""Write the log of the present format that every later version must be able to read.
+
+    python scripts/make_log_fixture.py [--output FILE]
+
+Run it again when a type of event or a field is added; never for a format that is no longer the
+present one: those files were written by the code of their time, and that is their worth.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from clipwatch import events as e
+from clipwatch.journal import Journal
+from clipwatch.logformat import FORMAT
+from clipwatch.protocol import EvaluationProtocol, Prompt
+from clipwatch.statistics import Summary
+
+LOGS = Path(__file__).parents[1] / "tests" / "logs"
+
+NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
+RUN = "shapes-0a1b2c"
+PROTOCOL = "039702a8449a2842"
+FIRST = f"checkpoint-100/aaaaaaaa/{PROTOCOL[:8]}"
+SECOND = f"checkpoint-200/bbbbbbbb/{PROTOCOL[:8]}"
+FILES = (e.WeightFile("pytorch_lora_weights.safetensors", 1000, 1764000000000000000, 42),)
+TRACKERS = ("tensorboard", "wandb")
+DIARY = f"run/{RUN}"
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An event of the story, so many seconds after its beginning."""
+
+    seconds: int
+    stream: str
+    event: e.Event
+
+
+def _at(seconds: int) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+STORY = (
+    Told(1, DIARY, e.RunStarted("/out", PROTOCOL, TRACKERS, {"seed": "0"}, "0.1.0")),
+    Told(
+        2,
+        DIARY,
+        e.ProtocolDefined(
+            PROTOCOL,
+            EvaluationProtocol(
+                prompts=(
+                    Prompt("circle", "one red circle", "shapes"),
+                    Prompt("naïve", "a naïve שלום", "words"),
+                ),
+                images_per_prompt=1,
+                seed=0,
+                negative_prompt="blurry",
+                inference_steps=3,
+                guidance=7.5,
+                width=64,
+                height=64,
+                scheduler="",
+                base_model="/base",
+                base_revision="",
+                base_variant="",
+                weights="live",
+                dtype="fp32",
+                scorer="openai/clip-vit-large-patch14-336",
+                scorer_revision="",
+                scoring_version=1,
+            ),
+        ),
+    ),
+    Told(3, DIARY, e.OutputDirChecked("/out does not exist yet")),
+    Told(4, DIARY, e.OutputDirChecked("")),
+    Told(
+        5,
+        DIARY,
+        e.CheckpointFound(100, "checkpoint-100", "/out/checkpoint-100", "no weights in it yet"),
+    ),
+    Told(
+        6,
+        DIARY,
+        e.CheckpointCompleted(
+            100, "checkpoint-100", "/out/checkpoint-100", "lora", "", FILES, "a" * 16
+        ),
+    ),
+    Told(
+        6,
+        DIARY,
+        e.CheckpointCompleted(
+            200, "checkpoint-200", "/out/checkpoint-200", "lora", "", FILES, "b" * 16
+        ),
+    ),
+    Told(
+        7,
+        DIARY,
+        e.CheckpointDiscarded(
+            50,
+            "checkpoint-50",
+            "/out/checkpoint-50",
+            "vanished",
+            "it was deleted before it was evaluated",
+        ),
+    ),
+    Told(
+        8,
+        f"evaluation/{RUN}/{FIRST}",
+        e.EvaluationStarted(
+            FIRST, "checkpoint-100", 100, "a" * 16, PROTOCOL, {"device": "cpu", "torch": "2.13.0"}
+        ),
+    ),
+    Told(
+        9,
+        f"evaluation/{RUN}/{FIRST}",
+        e.ImagesScored(FIRST, (e.ImageScore("circle", 0, 11, 0.25, f"{FIRST}/circle-0.png"),)),
+    ),
+    Told(
+        10,
+        f"evaluation/{RUN}/{FIRST}",
+        e.ImagesScored(FIRST, (e.ImageScore("naïve", 0, 12, 0.35),)),
+    ),
+    Told(
+        11,
+        f"evaluation/{RUN}/{FIRST}",
+        e.EvaluationCompleted(FIRST, Summary(0.3, 0.25, 0.35, 0.04999999999999999, 2), 1, 2.5),
+    ),
+    Told(
+        12,
+        f"evaluation/{RUN}/{SECOND}",
+        e.EvaluationStarted(SECOND, "checkpoint-200", 200, "b" * 16, PROTOCOL, {}),
+    ),
+    Told(
+        13,
+        f"evaluation/{RUN}/{SECOND}",
+        e.EvaluationFailed(SECOND, "model", "no such folder", 1, _at(42)),
+    ),
+    Told(
+        14, f"evaluation/{RUN}/{SECOND}", e.EvaluationFailed(SECOND, "model", "no such folder", 2)
+    ),
+    Told(15, f"evaluation/{RUN}/{SECOND}", e.EvaluationReopened(SECOND, _at(14))),
+    Told(
+        16,
+        f"tracker/{RUN}/tensorboard",
+        e.Published("tensorboard", (FIRST,), "/out/logs/shapes/clipwatch"),
+    ),
+    Told(17, f"tracker/{RUN}/wandb", e.PublishFailed("wandb", "error 503", 1, _at(46))),
+    Told(17, f"tracker/{RUN}/wandb", e.PublishFailed("wandb", "error 401", 2)),
+    Told(
+        18,
+        DIARY,
+        e.SettingsChanged(PROTOCOL, TRACKERS, {"seed": "0", "keep_images": "3"}, "0.1.0"),
+    ),
+)
+"""What happened, in order. Add at its end only: each fixture holds a beginning of it."""
+
+
+def write(path: Path) -> None:
+    """Write the story into a new log, one commit an event."""
+    clock = iter([_at(told.seconds) for told in STORY])
+    with Journal(path, clock=lambda: next(clock)) as journal:
+        for told in STORY:
+            journal.append(RUN, told.stream, journal.version(told.stream), [told.event])
+
+
+def main() -> None:
+    """Run the command."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=LOGS / f"format-{FORMAT}.db")
+    output: Path = parser.parse_args().output
+    output.unlink(missing_ok=True)
+    write(output)
+    print(f"{len(STORY)} events in {output}")
+
+
+if __name__ == "__main__":
+    main()
