@@ -17,6 +17,8 @@ from typing import Any, Self
 
 ENTITY = "team"
 KEY = "0123456789abcdef" * 2 + "01234567"
+HANG, CLOSE = 0, -1
+"""Faults that are no HTTP status: no answer while the server runs, or none at all."""
 
 
 @dataclass
@@ -53,9 +55,10 @@ class StoredRun:
 
 @dataclass
 class Fault:
-    """The next `times` requests named `label` ("*": any) get `status`; 0 is no answer at all.
+    """The next `times` requests named `label` ("*": any) get `status`, which may be HANG or CLOSE.
 
-    With `lost` a request takes effect all the same; `then` is called before it is answered.
+    The first `after` of them still pass. With `lost` a request takes effect all the same. `then` is
+    called before it is answered. `retry_after` is told with every answer, in seconds.
     """
 
     label: str
@@ -63,6 +66,17 @@ class Fault:
     times: int = 10**6
     lost: bool = False
     then: Callable[[], None] | None = None
+    retry_after: int | None = None
+    after: int = 0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP status (HANG or CLOSE: the connection is dropped), JSON, and Retry-After."""
+
+    status: int
+    reply: Any
+    retry_after: int | None = None
 
 
 class _Server(ThreadingHTTPServer):
@@ -112,8 +126,8 @@ class FakeWandb:
         self._server.shutdown()
         self._server.server_close()
 
-    def answer(self, path: str, key: str, body: bytes) -> tuple[int, Any]:
-        """Return the status and the JSON for one request; status 0 asks to drop the connection."""
+    def answer(self, path: str, key: str, body: bytes) -> Answer:
+        """Return what one request gets."""
         parts = path.strip("/").split("/")
         query = json.loads(body) if parts[0] == "graphql" else {}
         label = query.get("operationName") or _operation(query.get("query", "")) or parts[0]
@@ -121,19 +135,28 @@ class FakeWandb:
             label = "history" if b"wandb-history" in body else "file_stream"
         with self._lock:
             self.requests.append(label)
-            fault = next((f for f in self.faults if f.label in {label, "*"} and f.times), None)
-            if fault:
-                fault.times -= 1
+            fault = self._fault(label)
             if key != KEY:
-                return 401, {"errors": [{"message": "user is not logged in"}]}
+                return Answer(401, {"errors": [{"message": "user is not logged in"}]})
             reply = None if fault and not fault.lost else self._act(parts, label, query, body)
         if fault is None:
-            return 200, reply
+            return Answer(200, reply)
         if fault.then:
             fault.then()
-        if fault.status == 0:
+        if fault.status == HANG:
             self._stopped.wait()
-        return fault.status, {"errors": [{"message": f"injected {fault.status}"}]}
+        reply = {"errors": [{"message": f"injected {fault.status}"}]}
+        return Answer(fault.status, reply, fault.retry_after)
+
+    def _fault(self, label: str) -> Fault | None:
+        for fault in self.faults:
+            if fault.label in {label, "*"} and fault.times:
+                if fault.after:
+                    fault.after -= 1
+                else:
+                    fault.times -= 1
+                    return fault
+        return None
 
     def _act(self, parts: list[str], label: str, query: dict[str, Any], body: bytes) -> Any:
         if label in {"file_stream", "history"}:
@@ -280,12 +303,14 @@ def _handler(fake: FakeWandb) -> type[BaseHTTPRequestHandler]:
                 body = gzip.decompress(body)
             scheme, _, secret = (self.headers.get("Authorization") or "").partition(" ")
             key = base64.b64decode(secret).decode().partition(":")[2] if scheme == "Basic" else KEY
-            status, reply = fake.answer(self.path.partition("?")[0], key, body)
-            if not status:
+            answer = fake.answer(self.path.partition("?")[0], key, body)
+            if answer.status in {HANG, CLOSE}:
                 self.close_connection = True
                 return
-            out = json.dumps(reply).encode()
-            self.send_response(status)
+            out = json.dumps(answer.reply).encode()
+            self.send_response(answer.status)
+            if answer.retry_after is not None:
+                self.send_header("Retry-After", str(answer.retry_after))
             self.send_header("Content-Type", "application/json")
             self.send_header("Content-Length", str(len(out)))
             self.end_headers()

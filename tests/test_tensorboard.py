@@ -20,10 +20,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import crc32c as reference_crc32c
 
 from clipwatch.errors import TrackerUnavailable
+from clipwatch.publish import bring
 from clipwatch.trackers import Series, Target
 from clipwatch_adapters import _events
 from clipwatch_adapters.tensorboard import TensorBoardTracker
-from tracker_world import make_protocol, make_series, make_target
+from tracker_world import PROMPTS, make_protocol, make_series, make_target
 
 
 @pytest.fixture
@@ -77,23 +78,35 @@ def test_any_order_ends_in_one_sorted_curve(
         assert tracker.published(series) == set(seqs)
 
 
-def damaged(change: Callable[[bytes], bytes]) -> None:
-    """Damage a file of three results, publish what is then missing, and expect it as if new."""
+def damaged(*changes: Callable[[bytes], bytes]) -> None:
+    """Damage a file of three results in each way; what lacks is told and then written as if new.
+
+    The bytes are those of the first time, hence every reader finds each point once, and its value.
+    """
     with TemporaryDirectory() as folder:
         target = make_target(Path(folder))
-        series = make_series(Path(folder), [100, 200, 300], images=False)
-        tracker = TensorBoardTracker(target)
-        tracker.publish(series, [0, 1, 2])
-        run = Path(tracker.where(series))
+        protocol = make_protocol(PROMPTS[:1])
+        series = make_series(Path(folder), [100, 200, 300], protocol=protocol, images=False)
+        TensorBoardTracker(target).publish(series, [0, 1, 2])
+        run = Path(TensorBoardTracker(target).where(series))
         (file,) = run.iterdir()
         whole = file.read_bytes()
-        file.write_bytes(change(whole))
-        held = tracker.published(series)
-        assert held < {0, 1, 2}
-        tracker.publish(series, sorted({0, 1, 2} - held))
-        (file,) = run.iterdir()
-        assert file.read_bytes() == whole
-        assert tracker.published(series) == {0, 1, 2}
+        for change in changes:
+            file.write_bytes(damage := change(whole))
+            tracker = TensorBoardTracker(target)
+            assert tracker.published(series) < {0, 1, 2} or damage == whole
+            assert bring(tracker, series) == {0, 1, 2}
+            (file,) = run.iterdir()
+            assert file.read_bytes() == whole
+
+
+def record_ends(whole: bytes) -> list[int]:
+    """Return where each record of a file ends, and 0."""
+    ends = [0]
+    while ends[-1] < len(whole):
+        length = int.from_bytes(whole[ends[-1] : ends[-1] + 8], "little")
+        ends.append(ends[-1] + length + _events.OVERHEAD)
+    return ends
 
 
 @given(part=st.floats(0, 1, exclude_max=True))
@@ -103,17 +116,28 @@ def test_a_file_torn_at_any_byte_is_mended(part: float) -> None:
     damaged(lambda whole: whole[: int(part * len(whole))])
 
 
+def test_a_last_record_torn_at_every_byte_is_mended() -> None:
+    """A kill amid a record leaves any number of its bytes: none of them is in the way."""
+    size = 0
+
+    def cut(left: int) -> Callable[[bytes], bytes]:
+        def change(whole: bytes) -> bytes:
+            nonlocal size
+            start = record_ends(whole)[-2]
+            size = len(whole) - start
+            return whole[: start + left]
+
+        return change
+
+    damaged(cut(0))
+    damaged(*(cut(left) for left in range(1, size)))
+    assert size > 300
+
+
 @pytest.mark.parametrize("count", range(5))
 def test_a_file_torn_between_records_is_mended(count: int) -> None:
     """Cut after any whole record, even before the first, the file is mended as well."""
-
-    def cut(whole: bytes) -> bytes:
-        end = 0
-        for _ in range(count):
-            end += int.from_bytes(whole[end : end + 8], "little") + _events.OVERHEAD
-        return whole[:end]
-
-    damaged(cut)
+    damaged(lambda whole: whole[: record_ends(whole)[count]])
 
 
 @given(part=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
@@ -127,6 +151,18 @@ def test_a_file_changed_at_any_bit_is_mended(part: float, bit: int) -> None:
         return bytes(data)
 
     damaged(flip)
+
+
+@given(part=st.floats(0, 1, exclude_max=True), noise=st.just(bytes(16)) | st.binary(min_size=1))
+@settings(max_examples=60, deadline=None)
+def test_a_file_overwritten_anywhere_is_mended(part: float, noise: bytes) -> None:
+    """Zeros, as a network file system leaves them, or any bytes: noticed, and mended."""
+
+    def overwrite(whole: bytes) -> bytes:
+        at = int(part * len(whole))
+        return whole[:at] + noise + whole[at + len(noise) :]
+
+    damaged(overwrite)
 
 
 def test_a_later_step_is_appended(target: Target, tmp_path: Path) -> None:

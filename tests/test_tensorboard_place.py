@@ -98,9 +98,9 @@ from pathlib import Path
 from clipwatch.errors import ClipwatchError
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from tracker_world import make_series, make_target
-folder = Path(sys.argv[1])
+folder, *where = map(Path, sys.argv[1:])
 series = make_series(folder, [100, 200], images=False)
-tracker = TensorBoardTracker(make_target(folder))
+tracker = TensorBoardTracker(make_target(folder, where=str(*where)))
 try:
     tracker.publish(series, [0, 1])
     print(tracker.where(series))
@@ -124,6 +124,25 @@ def test_a_closed_trainer_run_is_left_for_our_own_room(
     assert list(run.iterdir()) == []
 
 
+@pytest.mark.parametrize("closed", [".", "..", "../.."])
+def test_a_curve_that_has_begun_is_not_split(target: Target, tmp_path: Path, closed: str) -> None:
+    """When its folder is closed later, the curve waits for somebody to mend that."""
+    series = make_series(tmp_path, [100, 200], images=False)
+    TensorBoardTracker(target).publish(series, [0])
+    where = Path(TensorBoardTracker(target).where(series))
+    folder = (where / closed).resolve()
+    folder.chmod(0o000)
+    try:
+        said = unprivileged(PUBLISH, tmp_path, where)
+    finally:
+        folder.chmod(0o755)
+    assert said.startswith(f"TrackerRefused TensorBoard: {where}")
+    assert "Permission denied" in said
+    assert unprivileged(PUBLISH, tmp_path, where) == str(where)
+    assert TensorBoardTracker(target).published(series) == {0, 1}
+    assert not target.state_dir.exists()
+
+
 def test_no_room_at_all_is_refused(tmp_path: Path) -> None:
     """Without any folder to write, one line names the folder and what it lacks."""
     (tmp_path / "state").mkdir(mode=0o555)
@@ -145,18 +164,24 @@ def test_a_file_in_the_folders_place_is_refused(target: Target, tmp_path: Path) 
     assert file.read_text() == "mine"
 
 
-def test_a_disk_that_fills_up_amid_a_record_is_survived(target: Target, tmp_path: Path) -> None:
-    """A half-written record is not counted, and the next publication is whole again."""
+@pytest.mark.parametrize("first", [0, 1])
+def test_a_disk_that_fills_up_amid_a_record_is_survived(
+    target: Target, tmp_path: Path, first: int
+) -> None:
+    """A half-written record or file is not counted, and the next publication is whole again."""
     series = make_series(tmp_path, [100, 200], images=False)
     tracker = TensorBoardTracker(target)
-    tracker.publish(series, [0])
-    (file,) = Path(TensorBoardTracker(target).where(series)).iterdir()
+    tracker.publish(series, [first])
+    (file,) = Path(tracker.where(series)).iterdir()
     limit = file.stat().st_size + 50
     full = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit},) * 2)\n"
-    assert unprivileged(full + PUBLISH, tmp_path).startswith("TrackerUnavailable")
-    assert file.stat().st_size == limit
-    assert tracker.published(series) == {0}
-    tracker.publish(series, [1])
+    said = unprivileged(full + PUBLISH, tmp_path)
+    assert said.startswith("TrackerUnavailable")
+    assert "File too large; it will be tried again" in said
+    assert os.listdir(file.parent) == [file.name]
+    assert file.stat().st_size == (limit if first == 0 else limit - 50)
+    assert tracker.published(series) == {first}
+    tracker.publish(series, [1 - first])
     assert tracker.published(series) == {0, 1}
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import http.client
 import io
 import json
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -26,6 +28,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from clipwatch.protocol import Prompt
+from clipwatch.publish import bring
 from clipwatch.trackers import Series, Target
 from clipwatch_adapters.tensorboard import TensorBoardTracker, logdir_hint
 from tracker_world import PROMPTS, make_protocol, make_series, make_target
@@ -177,6 +180,69 @@ def test_an_open_chart_follows_late_steps(rust: Server, tmp_path: Path) -> None:
         last = {result.step: round(result.clip.mean, 4) for result in series.results[: seq + 1]}
         expected = [(step, last[step]) for step in steps or [100, 200, 300, 400]]
         until(lambda: rust.points("live/clipwatch", "clip/mean"), expected)
+
+
+def tear(file: Path) -> None:
+    """Leave half of the last record, as a kill does."""
+    os.truncate(file, file.stat().st_size - 300)
+
+
+def zero(file: Path) -> None:
+    """Overwrite 16 bytes in the middle by zeros, as a network file system does."""
+    with file.open("r+b") as out:
+        out.seek(file.stat().st_size // 2)
+        out.write(bytes(16))
+
+
+def join(file: Path) -> None:
+    """Add a file of somebody else's, which the run then shows as well."""
+    writer = EventFileWriter(str(file.parent))
+    summary = Summary(value=[Summary.Value(tag="loss", simple_value=1)])
+    writer.add_event(Event(wall_time=1.7e9, step=7, summary=summary))
+    writer.close()
+
+
+def delete(file: Path) -> None:
+    """Remove our folder."""
+    shutil.rmtree(file.parent)
+
+
+@pytest.mark.parametrize("damage", [tear, zero, join, delete])
+def test_after_damage_each_point_is_shown_once(
+    server: Server, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """Whatever happened to our file, after the next publication each tag has one point a step."""
+    name = damage.__name__
+    target = target_below(tmp_path / "unseen", tmp_path, name)
+    series = make_series(tmp_path, [100, 200, 300])
+    publish_each(target, replace(series, results=series.results[:2]))
+    (file,) = (target.logging_dir / name / "clipwatch").iterdir()
+    damage(file)
+    assert bring(TensorBoardTracker(target), series) == {0, 1, 2}
+    (target.logging_dir / name).rename(server.logdir / name)
+    run = f"{name}/clipwatch"
+    for tag in ("mean", "min", "max", "std"):
+        points = [(r.step, round(getattr(r.clip, tag), 4)) for r in series.results]
+        until(lambda tag=tag: server.points(run, f"clip/{tag}"), points)  # type: ignore[misc]
+    until(lambda: server.points(run, "loss"), [(7, 1)] if damage is join else [])
+
+
+@pytest.mark.parametrize("damage", [tear, zero])
+def test_an_open_chart_survives_damage(
+    rust: Server, tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """The default reader, which saw the damage, shows the mended curve without a restart."""
+    name = f"open-{damage.__name__}"
+    target = target_below(rust.logdir, tmp_path, name)
+    series = make_series(tmp_path, [100, 200, 300])
+    publish_each(target, replace(series, results=series.results[:2]))
+    run = f"{name}/clipwatch"
+    until(lambda: len(rust.points(run, "clip/mean")), 2)
+    (file,) = (target.logging_dir / run).iterdir()
+    damage(file)
+    assert bring(TensorBoardTracker(target), series) == {0, 1, 2}
+    points = [(result.step, round(result.clip.mean, 4)) for result in series.results]
+    until(lambda: rust.points(run, "clip/mean"), points)
 
 
 def test_the_trainers_curve_goes_on(server: Server, tmp_path: Path) -> None:

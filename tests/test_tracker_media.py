@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import random
+import struct
+import zlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,12 +76,37 @@ def test_an_image_becomes_a_small_jpeg(
 
 
 def test_what_is_no_image_is_an_os_error(tmp_path: Path) -> None:
-    """A missing, empty, foreign or cut file is told as one kind of error."""
+    """A missing, empty, foreign, cut or boasting file is told as one kind of error."""
     Image.effect_noise((64, 64), 50).save(tmp_path / "cut.png")
     whole = (tmp_path / "cut.png").read_bytes()
-    for data in (b"", b"text", whole[:20], whole[: len(whole) // 2]):
+    huge = b"IHDR" + struct.pack(">IIBBBBB", 1 << 20, 1 << 20, 8, 0, 0, 0, 0)
+    huge = whole[:12] + huge + struct.pack(">I", zlib.crc32(huge)) + whole[33:]
+    for data in (b"", b"text", whole[:20], whole[: len(whole) // 2], huge):
         (tmp_path / "cut.png").write_bytes(data)
         with pytest.raises(OSError, match=r"."):
             jpeg(tmp_path / "cut.png")
     with pytest.raises(FileNotFoundError):
         jpeg(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_damaged_image_is_an_os_error(tmp_path: Path, kind: str) -> None:
+    """Whatever bytes are cut or changed, an image is shown or told as unreadable, never a crash."""
+    chance = random.Random(kind)
+    Image.effect_noise((48, 48), 50).save(tmp_path / "image", kind)
+    whole = (tmp_path / "image").read_bytes()
+    refused = 0
+    for _ in range(400):
+        data = bytearray(whole[: chance.randrange(len(whole))] if chance.random() < 0.2 else whole)
+        for _ in range(chance.randrange(1, 9)):
+            if data:  # mostly in the header, where sizes and kinds stand
+                data[int(len(data) * chance.random() ** 6)] = chance.randrange(256)
+        (tmp_path / "image").write_bytes(data)
+        try:
+            encoded, width, height = jpeg(tmp_path / "image")
+        except OSError:
+            refused += 1
+        else:
+            assert encoded.startswith(b"\xff\xd8")
+            assert max(width, height) <= 512
+    assert 0 < refused < 400

@@ -2,53 +2,29 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from clipwatch.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.errors import TrackerRefused
 from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb_session import METRICS
-from fake_wandb import KEY, FakeWandb, Fault
+from fake_wandb import KEY, FakeWandb
 from tracker_contract import Connect, TrackerContract
 from tracker_world import make_protocol, make_series, make_target
-from wandb_world import isolate, train
+from wandb_world import serve, train
 
 
 @pytest.fixture
 def server(
     monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[FakeWandb]:
-    """Run a server, with its address and key in the environment."""
-    isolate(monkeypatch, tmp_path_factory.mktemp("home"))
-    with FakeWandb() as fake:
-        monkeypatch.setenv("WANDB_BASE_URL", fake.url)
-        monkeypatch.setenv("WANDB_API_KEY", KEY)
+    """Run a server."""
+    with serve(monkeypatch, tmp_path_factory.mktemp("home")) as fake:
         yield fake
-
-
-@pytest.fixture
-def children(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
-    """Collect the processes that the adapter starts."""
-    started: list[subprocess.Popen[bytes]] = []
-    real = subprocess.Popen
-
-    def start(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
-        started.append(real(*args, **options))
-        return started[-1]
-
-    monkeypatch.setattr(subprocess, "Popen", start)
-    return started
 
 
 def snapshot(folder: Path) -> dict[str, bytes | str]:
@@ -147,150 +123,6 @@ def test_the_trainer_is_found_and_left_alone(server: FakeWandb, tmp_path: Path) 
     WandbTracker(target).publish(series, [1])
     assert server.run.points == [(0, 100), (1, 200)]
     assert server.requests.count("RunResumeStatus") == 2
-
-
-@pytest.mark.parametrize(
-    ("request_name", "lost"),
-    [
-        ("UpsertBucket", False),
-        ("history", False),
-        ("history", True),
-        ("storage", False),
-        ("RunHistoryKeys", False),
-    ],
-)
-def test_a_kill_loses_and_repeats_nothing(
-    server: FakeWandb,
-    tmp_path: Path,
-    children: list[subprocess.Popen[bytes]],
-    request_name: str,
-    lost: bool,
-) -> None:
-    """Killed before, during or after sending, the next attempt completes the rows exactly."""
-    series = make_series(tmp_path, [100, 300, 200])
-    tracker = WandbTracker(make_target(tmp_path))
-
-    def kill() -> None:
-        os.kill(children[-1].pid, signal.SIGKILL)
-
-    server.faults.append(Fault(request_name, 503, 1, lost, kill))
-    with pytest.raises(TrackerUnavailable, match="no answer"):
-        tracker.publish(series, [0, 1, 2])
-    tracker.publish(series, [0, 1, 2])
-    assert server.run.points == [(0, 100), (1, 300), (2, 200)]
-
-
-@pytest.mark.parametrize(
-    ("request_name", "status", "error", "words"),
-    [
-        ("*", 401, TrackerRefused, "API key"),
-        ("UpsertBucket", 403, TrackerRefused, "what the API key may do"),
-        ("*", 404, TrackerRefused, "API key|base_url"),
-        ("*", 500, TrackerUnavailable, "does not answer"),
-        ("RunResumeStatus", 500, TrackerUnavailable, "does not answer"),
-        ("*", 0, TrackerUnavailable, "does not answer"),
-        ("history", 404, TrackerUnavailable, "shows 0 of 1 results"),
-        ("history", 0, TrackerUnavailable, "shows 0 of 1 results"),
-    ],
-)
-def test_a_fault_is_told_in_time(
-    server: FakeWandb,
-    tmp_path: Path,
-    request_name: str,
-    status: int,
-    error: type[Exception],
-    words: str,
-) -> None:
-    """A server that refuses, fails, hangs or loses rows is told so in one line, within bounds."""
-    server.faults.append(Fault(request_name, status))
-    tracker = WandbTracker(make_target(tmp_path))
-    tracker.patience = 5
-    began = time.monotonic()
-    with pytest.raises(error, match=words) as told:
-        tracker.publish(make_series(tmp_path, [100]), [0])
-    assert time.monotonic() - began < 20
-    assert "\n" not in str(told.value)
-
-
-def test_nobody_listens(server: FakeWandb, tmp_path: Path) -> None:
-    """A refused connection may pass."""
-    server.stop()
-    tracker = WandbTracker(make_target(tmp_path))
-    tracker.patience = 12
-    with pytest.raises(TrackerUnavailable, match="does not answer"):
-        tracker.published(make_series(tmp_path, [100]))
-
-
-def test_a_hanging_session_is_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, children: list[subprocess.Popen[bytes]]
-) -> None:
-    """A child that never answers is gone at the deadline, and nothing else waits for it."""
-    (tmp_path / "wandb.py").write_text("import signal; signal.pause()")
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("clipwatch_adapters.wandb.GRACE", 1)
-    tracker = WandbTracker(make_target(tmp_path))
-    tracker.patience = 1
-    with pytest.raises(TrackerUnavailable, match="no answer"):
-        tracker.publish(make_series(tmp_path, [100]), [0])
-    assert children[-1].returncode == -signal.SIGKILL
-
-
-def test_sessions_do_not_overlap(
-    server: FakeWandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While a session of a killed daemon still lives, nothing is sent beside it."""
-    monkeypatch.setattr("clipwatch_adapters.wandb.GRACE", 0.2)
-    target = make_target(tmp_path)
-    target.state_dir.mkdir(parents=True)
-    with (target.state_dir / "session.log").open("ab") as log:
-        code = "import signal; signal.pause()"
-        with subprocess.Popen([sys.executable, "-c", code], stderr=log) as orphan:
-            fcntl.flock(log, fcntl.LOCK_EX)
-            log.close()
-            with pytest.raises(TrackerUnavailable, match="earlier"):
-                WandbTracker(target).publish(make_series(tmp_path, [100]), [0])
-            orphan.kill()
-    assert server.requests == []
-
-
-def test_a_file_in_the_way_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no folder can be made, somebody must mend it."""
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    (tmp_path / "state").write_text("")
-    with pytest.raises(TrackerRefused, match="state"):
-        WandbTracker(make_target(tmp_path)).publish(make_series(tmp_path, [100]), [0])
-
-
-def test_media_are_secondary(server: FakeWandb, tmp_path: Path) -> None:
-    """A row is published though the server takes no files."""
-    server.faults += [Fault("storage", 0), Fault("ArtifactType", 404)]
-    tracker = WandbTracker(make_target(tmp_path))
-    tracker.patience = 8
-    tracker.publish(make_series(tmp_path, [100]), [0])
-    assert server.run.points == [(0, 100)]
-
-
-def test_the_key_is_told_to_nobody(
-    server: FakeWandb, tmp_path: Path, children: list[subprocess.Popen[bytes]]
-) -> None:
-    """A key stands neither in arguments nor in files nor in errors, used or rejected."""
-    wrong = "f" * 40
-    target = replace(make_target(tmp_path), options={"api_key": wrong})
-    series = make_series(tmp_path, [100])
-    with pytest.raises(TrackerRefused, match="wandb login") as told:
-        WandbTracker(target).publish(series, [0])
-    WandbTracker(make_target(tmp_path)).publish(series, [0])
-    server.faults.append(Fault("history", 404))
-    tracker = WandbTracker(make_target(tmp_path))
-    tracker.patience = 3
-    with pytest.raises(TrackerUnavailable):
-        tracker.publish(make_series(tmp_path, [100, 200]), [1])
-    arguments = repr([child.args for child in children])
-    files = [path for path in target.state_dir.rglob("*") if path.is_file()]
-    assert "debug-internal.log" in {path.name for path in files}
-    for key in (wrong, KEY):
-        assert key not in f"{told.value} {arguments}"
-        assert not any(key.encode() in path.read_bytes() for path in files)
 
 
 def test_without_a_key_it_says_what_to_do(

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipwatch.errors import TrackerRefused
+from clipwatch.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.publish import bring
 from clipwatch_adapters.wandb import WandbTracker, api_key, environment
 from clipwatch_adapters.wandb_files import finished_rows, trainer_run
-from clipwatch_adapters.wandb_session import judge
 from fake_wandb import KEY, FakeWandb
 from tracker_contract import Connect, TrackerContract
+from tracker_disks import fill, mounted, run
 from tracker_world import make_series, make_target
 from wandb_world import isolate, train
 
@@ -77,6 +81,118 @@ def test_offline_runs_can_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     run = server.run
     assert run.points == [(0, 100), (1, 300), (2, 200)]
     assert (run.group, run.job_type) == ("run", "eval")
+
+
+@pytest.mark.usefixtures("offline")
+def test_runs_may_be_removed_once_they_are_synced(tmp_path: Path) -> None:
+    """What somebody synced and cleaned away is not written again, so the next sync adds no row."""
+    series = make_series(tmp_path, [100, 300, 200])
+    tracker = WandbTracker(make_target(tmp_path))
+    tracker.publish(series, [0, 1])
+    command = [sys.executable, "-m", *shlex.split(tracker.hint(series))]
+    env = {**os.environ, "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
+    with FakeWandb() as server:
+        env["WANDB_BASE_URL"] = server.url
+        subprocess.run(command, check=True, capture_output=True, env=env, cwd=tmp_path)
+        folder = str(Path(tracker.where(series)).parent)
+        clean = [sys.executable, "-m", "wandb", "clean", "--force", "--min-hours=0"]
+        subprocess.run(clean, check=True, capture_output=True, env={**env, "WANDB_DIR": folder})
+        assert list(Path(folder).glob("wandb/offline-run-*")) == []
+        assert bring(WandbTracker(make_target(tmp_path)), series) == {0, 1, 2}
+        assert len(list(Path(folder).glob("wandb/offline-run-*"))) == 1
+        subprocess.run(command, check=True, capture_output=True, env=env, cwd=tmp_path)
+    assert server.run.points == [(0, 100), (1, 300), (2, 200)]
+    shutil.rmtree(folder)
+    assert tracker.published(series) == frozenset()
+
+
+def cut(file: Path) -> None:
+    """Leave half of it."""
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def zero(file: Path) -> None:
+    """Overwrite 16 bytes in the middle by zeros."""
+    with file.open("r+b") as out:
+        out.seek(file.stat().st_size // 2)
+        out.write(bytes(16))
+
+
+def empty(file: Path) -> None:
+    """Leave nothing of it."""
+    file.write_bytes(b"")
+
+
+def disturb(file: Path) -> None:
+    """Spoil what clipwatch notes for itself, but no run."""
+    (file.parents[2] / "written.json").write_bytes(b'{"\xff": [7]}')
+    (file.parents[4] / "trainer-run.json").write_bytes(b'["\xff", "\xff"]')
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("damage", [cut, zero, empty, disturb])
+def test_after_damage_each_row_is_there_once(
+    tmp_path: Path, damage: Callable[[Path], None]
+) -> None:
+    """Whatever happened to a run, afterwards each result is a row of one finished run."""
+    series = make_series(tmp_path, [100, 300, 200], images=False)
+    tracker = WandbTracker(make_target(tmp_path))
+    tracker.publish(series, [0, 1])
+    (file,) = Path(tracker.where(series)).glob("offline-run-*/*.wandb")
+    damage(file)
+    assert tracker.published(series) == ({0, 1} if damage is disturb else frozenset())
+    assert bring(WandbTracker(make_target(tmp_path)), series) == {0, 1, 2}
+    runs = sorted(Path(tracker.where(series)).glob("offline-run-*"))
+    rows = [row for run in runs for row in finished_rows(run) or ()]
+    assert [(row["_step"], row["clipwatch/step"]) for row in rows] == [(0, 100), (1, 300), (2, 200)]
+
+
+@pytest.mark.usefixtures("offline")
+@pytest.mark.parametrize("left", [0, 8192], ids=["nothing", "too-little"])
+def test_a_full_disk_may_pass(tmp_path: Path, left: int) -> None:
+    """Without room for us or for W&B's own files nothing is lost; with room all rows come once."""
+    series = make_series(tmp_path, [100, 300], images=False)
+    with mounted(tmp_path / "state", "-t", "tmpfs", "-o", "size=1m", "tmpfs"):
+        tracker = WandbTracker(make_target(tmp_path))
+        tracker.publish(series, [0])
+        ballast = fill(tmp_path / "state")
+        os.truncate(ballast, ballast.stat().st_size - left)
+        with pytest.raises(TrackerUnavailable, match="No space left"):
+            bring(tracker, series)
+        assert tracker.published(series) == {0}
+        ballast.unlink()
+        assert bring(tracker, series) == {0, 1}
+        runs = sorted(Path(tracker.where(series)).glob("offline-run-*"))
+        rows = [row for run in runs for row in finished_rows(run) or ()]
+        assert [row["_step"] for row in rows] == [0, 1]
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_read_only_disk_is_refused(tmp_path: Path) -> None:
+    """A state folder that cannot be written is named, for somebody to mend."""
+    series = make_series(tmp_path, [100, 300], images=False)
+    state = tmp_path / "state"
+    with mounted(state, "-t", "tmpfs", "-o", "size=1m", "tmpfs"):
+        tracker = WandbTracker(make_target(tmp_path))
+        tracker.publish(series, [0])
+        run("mount", "-o", "remount,ro", state)
+        with pytest.raises(TrackerRefused, match=rf"{state}.*Read-only file system"):
+            bring(tracker, series)
+        assert tracker.published(series) == {0}
+
+
+@pytest.mark.usefixtures("offline")
+def test_a_file_in_the_place_of_a_run_is_refused(tmp_path: Path) -> None:
+    """What is no run is named and kept."""
+    series = make_series(tmp_path, [100, 200], images=False)
+    tracker = WandbTracker(make_target(tmp_path))
+    tracker.publish(series, [0])
+    (run,) = Path(tracker.where(series)).glob("offline-run-*")
+    shutil.rmtree(run)
+    run.write_text("mine")
+    with pytest.raises(TrackerRefused, match=f"{run}: Not a directory"):
+        bring(WandbTracker(make_target(tmp_path)), series)
+    assert run.read_text() == "mine"
 
 
 @pytest.fixture(scope="module")
@@ -151,30 +267,6 @@ def test_where_a_key_comes_from(tmp_path: Path) -> None:
     assert api_key({"api_key": "from-options"}, environ) == "from-options"
     with pytest.raises(TrackerRefused, match="gone"):
         api_key({}, {"WANDB_API_KEY_FILE": str(tmp_path / "gone")})
-
-
-@pytest.mark.parametrize(
-    ("kinds", "text", "kind"),
-    [
-        ({"CommError"}, "Timed out while retrying: HTTP 409: taken\nConsider ...", "unavailable"),
-        ({"CommError"}, "while retrying: HTTP 429: slow down", "unavailable"),
-        ({"CommError"}, "dial tcp: lookup nohost on 10.0.0.1:53: no such host", "unavailable"),
-        (
-            {"AuthenticationError", "CommError"},
-            "the service did not respond in time",
-            "unavailable",
-        ),
-        ({"AuthenticationError", "CommError"}, "API key must have 40+ characters", "refused"),
-        ({"CommError"}, "run cw-1 was previously created and deleted", "refused"),
-        ({"UsageError"}, "Invalid project name", "refused"),
-        ({"OSError"}, "No space left on device", "unavailable"),
-    ],
-)
-def test_errors_are_judged(kinds: set[str], text: str, kind: str) -> None:
-    """What may pass is tried again, what somebody must mend is not; each in one line."""
-    verdict = judge(kinds, text, "https://server")
-    assert verdict.kind == kind
-    assert "\n" not in verdict.reason
 
 
 def test_the_daemon_does_not_load_wandb() -> None:

@@ -47,7 +47,8 @@ def jpeg(path: Path, max_side: int = 512) -> tuple[bytes, int, int]:
     try:
         with Image.open(path) as source:
             image = source.convert("RGB")
-    except (SyntaxError, ValueError) as error:  # what Pillow says of some broken files
+    # what Pillow says of some broken files
+    except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(f"{path} is not an image that can be read: {error}") from error
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     encoded = BytesIO()

@@ -6,6 +6,7 @@ import string
 from collections.abc import Iterator, Sequence
 
 import msgspec
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # it has none
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
@@ -42,10 +43,18 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 def receipt(payload: bytes) -> Receipt | None:
-    """Return the receipt of a record of a result, None for any other record."""
-    for value in Event.FromString(payload).summary.value:
+    """Return the receipt of a record of a result, None for any other record.
+
+    Raises:
+        ValueError: It is no event, or its receipt is not as we write it.
+    """
+    try:
+        values = Event.FromString(payload).summary.value
+    except DecodeError as error:
+        raise ValueError("no event") from error
+    for value in values:
         if value.metadata.plugin_data.plugin_name == PLUGIN:
-            return msgspec.json.decode(value.tensor.string_val[0], type=Receipt)
+            return msgspec.json.decode(b"".join(value.tensor.string_val), type=Receipt)
     return None
 
 

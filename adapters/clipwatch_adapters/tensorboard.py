@@ -2,32 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shlex
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 
-from clipwatch.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.errors import TrackerRefused
 from clipwatch.trackers import Result, Series, Target
 from clipwatch_adapters import _events
+from clipwatch_adapters._disk import plain_errors
 from clipwatch_adapters._records import Receipt, head, receipt, record
-
-_MENDABLE = frozenset(
-    {
-        errno.EACCES,
-        errno.EPERM,
-        errno.EROFS,
-        errno.ENOTDIR,
-        errno.EISDIR,
-        errno.EEXIST,
-        errno.ELOOP,
-        errno.ENAMETOOLONG,
-    }
-)
 
 
 class _Held(msgspec.Struct, frozen=True):
@@ -54,7 +40,7 @@ class TensorBoardTracker:
 
         A result counts as published when its step shows it or a later one.
         """
-        with _plain_errors(folder := self._folder(series)):
+        with plain_errors("TensorBoard", folder := self._folder(series)):
             _events.tidy(folder)
             held, _ = _read(_events.newest(folder), series, folder)
         shown = _standing(series, held)
@@ -66,7 +52,7 @@ class TensorBoardTracker:
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
         """Append the missing results when they come last, else write the whole history anew."""
-        with _plain_errors(folder := self._folder(series)):
+        with plain_errors("TensorBoard", folder := self._folder(series)):
             folder.mkdir(parents=folder.is_relative_to(self._target.state_dir), exist_ok=True)
             self._earlier = str(folder)
             _events.tidy(folder)
@@ -98,11 +84,15 @@ class TensorBoardTracker:
         return logdir_hint(self._target, where)
 
     def _folder(self, series: Series) -> Path:
-        """Return where the series goes: where it was, in the trainer's run, or our own room."""
-        homes = [Path(self._earlier).parent] if self._earlier else []
-        with _plain_errors(self._target.logging_dir):
-            homes += filter(None, [_trainer_run(self._target)])
-            for home in homes:
+        """Return where the series goes: where it was, in the trainer's run, or our own room.
+
+        A curve that has begun stays, though it may not be written now: two would tell two stories.
+        """
+        earlier = Path(self._earlier).parent if self._earlier else None
+        with plain_errors("TensorBoard", self._target.logging_dir):
+            if earlier and (earlier / series.name).is_dir():
+                return earlier / series.name
+            for home in filter(None, (earlier, _trainer_run(self._target))):
                 if _writable(home, home / series.name):
                     return home / series.name
         return self._target.state_dir / self._target.project / series.name
@@ -152,18 +142,6 @@ def _writable(home: Path, folder: Path) -> bool:
         return False
 
 
-@contextmanager
-def _plain_errors(folder: Path) -> Iterator[None]:
-    """Turn what the file system says into what can be done about it."""
-    try:
-        yield
-    except OSError as error:
-        what = f"TensorBoard: {error.filename or folder}: {error.strerror or error}"
-        if error.errno in _MENDABLE:
-            raise TrackerRefused(f"{what}; clipwatch must be able to write there") from error
-        raise TrackerUnavailable(f"{what}; it will be tried again") from error
-
-
 def _read(path: Path | None, series: Series, folder: Path) -> tuple[list[_Held], bool]:
     """Return the results in our file in its order, and whether the file is whole."""
     held: list[_Held] = []
@@ -171,8 +149,12 @@ def _read(path: Path | None, series: Series, folder: Path) -> tuple[list[_Held],
     if path is None:
         return held, False
     for offset, payload in _events.records(path):
+        try:
+            found = receipt(payload)
+        except ValueError:
+            break  # whole, but not as we write it: mended like damage
         end = offset + len(payload) + _events.OVERHEAD
-        if found := receipt(payload):
+        if found:
             held.append(_Held(found, offset, end - offset))
     others = {each.receipt.run for each in held} - {series.run}
     if others:

@@ -25,9 +25,13 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from clipwatch.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.filesystems import make_private
+from clipwatch_adapters._disk import plain_errors, private, write_private
 from clipwatch_adapters._media import showcase
-from clipwatch_adapters.wandb_files import finished_rows, trainer_run
-from clipwatch_adapters.wandb_session import STEP, Job, Row, Verdict
+from clipwatch_adapters.wandb_files import trainer_run
+from clipwatch_adapters.wandb_offline import OfflineRuns
+from clipwatch_adapters.wandb_session import GRACE, STEP, Job, Row
+from clipwatch_adapters.wandb_verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -47,9 +51,6 @@ MODES: dict[str, Literal["online", "offline"]] = {
 
 BATCH = 16
 """Results of one session: bounds its memory, its job and what a kill has to repeat."""
-
-GRACE = 5.0
-"""Seconds that a process may take longer than its job, and that we wait for an earlier one."""
 
 KEPT = re.compile(
     r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHONPATH|LD_LIBRARY_PATH|NETRC"
@@ -81,8 +82,8 @@ class WandbTracker:
         if not series.results:
             return frozenset()
         if self._mode() == "offline":
-            runs = [finished_rows(folder) or () for folder in self._offline_runs(series)]
-            return frozenset(row["_step"] for rows in runs for row in rows)
+            with plain_errors("W&B", self._folder(series)):
+                return self._offline_runs(series).held()
         return frozenset(range(min(self._read(series).held, len(series.results))))
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
@@ -115,7 +116,7 @@ class WandbTracker:
 
     def _read(self, series: Series) -> Verdict:
         with (
-            _plain_errors(Path(gettempdir())),
+            plain_errors("W&B", Path(gettempdir())),
             TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         ):
             job = self._job(series, (), folder, self.patience / 2)
@@ -136,15 +137,15 @@ class WandbTracker:
     def _write(
         self, log: IO[bytes], series: Series, missing: Sequence[int], deadline: float
     ) -> None:
-        for folder in self._offline_runs(series):
-            if finished_rows(folder) is None:  # cut short; a sync would add what it has
-                shutil.rmtree(folder)
-        todo = sorted(set(missing) - self.published(series))
+        runs = self._offline_runs(series)
+        runs.tidy()
+        todo = sorted(set(missing) - runs.held())
         for first in range(0, len(todo), BATCH):
             rows = tuple(row(series, series.results[seq]) for seq in todo[first : first + BATCH])
             job = self._job(series, rows, str(self._folder(series)), self._left(deadline))
             self._session(series, job, log)
-        if not self.published(series).issuperset(missing):
+            runs.note()
+        if not runs.held().issuperset(missing):
             raise TrackerUnavailable(f"W&B left an unfinished run in {self._folder(series)}")
 
     def _left(self, deadline: float) -> float:
@@ -166,9 +167,8 @@ class WandbTracker:
         """W&B's own folder: to be kept offline, online only while a session runs."""
         return self.target.state_dir / self._mode() / series.name
 
-    def _offline_runs(self, series: Series) -> list[Path]:
-        runs = self._folder(series).glob(f"wandb/offline-run-*-{self._identity(series)}")
-        return sorted(runs)
+    def _offline_runs(self, series: Series) -> OfflineRuns:
+        return OfflineRuns(self._folder(series), self._identity(series))
 
     def _trainer_file(self) -> Path:
         return self.target.state_dir / "trainer-run.json"
@@ -179,7 +179,7 @@ class WandbTracker:
             project, found = msgspec.json.decode(
                 self._trainer_file().read_bytes(), type=tuple[str, str]
             )
-        except (OSError, msgspec.DecodeError):
+        except (OSError, ValueError):
             project, found = "", ""
         if project == self.target.project:
             return found
@@ -188,9 +188,9 @@ class WandbTracker:
 
     def _remember_trainer(self) -> None:
         """Keep to the first trainer's run: a restarted trainer must not split the curve."""
-        fresh = self._trainer_file().with_suffix(".new")
-        fresh.write_bytes(msgspec.json.encode((self.target.project, self._trainer())))
-        fresh.replace(self._trainer_file())
+        write_private(
+            self._trainer_file(), msgspec.json.encode((self.target.project, self._trainer()))
+        )
 
     def _identity(self, series: Series) -> str:
         """Return the companion run's id: the same after any restart.
@@ -213,6 +213,7 @@ class WandbTracker:
     def _job(self, series: Series, rows: tuple[Row, ...], folder: str, seconds: float) -> Job:
         return Job(
             mode=self._mode(),
+            key="" if self._mode() == "offline" else api_key(self.target.options, os.environ),
             entity=self._option("entity"),
             project=self.target.project,
             id=self._identity(series),
@@ -232,9 +233,9 @@ class WandbTracker:
         last process of an earlier session is gone, even one whose daemon was killed.
         """
         folder = self.target.state_dir
-        with _plain_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-            with (folder / "session.log").open("ab") as log:
+        with plain_errors("W&B", folder):
+            make_private(folder)
+            with open(folder / "session.log", "ab", opener=private) as log:
                 _lock(log)
                 log.truncate(0)
                 yield log
@@ -242,28 +243,34 @@ class WandbTracker:
     def _session(self, series: Series, job: Job, log: IO[bytes] | int) -> Verdict:
         """Run a child on the job; it is gone `job.seconds` and a little later at the latest.
 
+        It gets the API key by its job, hence no process has it in its arguments or environment.
+
         Raises:
             TrackerUnavailable, TrackerRefused: Its verdict; no verdict is the former.
         """
-        key = "" if job.mode == "offline" else api_key(self.target.options, os.environ)
         settings = {
-            "WANDB_API_KEY": key,
             "WANDB_BASE_URL": self._option("base_url"),
             "WANDB_DATA_DIR": job.folder,
             "WANDB_CACHE_DIR": job.folder,
             "WANDB_ARTIFACT_DIR": job.folder,
             "WANDB_ERROR_REPORTING": "false",
         }
-        Path(job.folder).mkdir(parents=True, exist_ok=True)
-        with subprocess.Popen(
-            [sys.executable, "-P", "-m", "clipwatch_adapters.wandb_session"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd=job.folder,
-            env=environment(os.environ) | {k: value for k, value in settings.items() if value},
-            start_new_session=True,
-        ) as process:
+        make_private(Path(job.folder))
+        own = environment(os.environ) | {name: value for name, value in settings.items() if value}
+        with (
+            # what a killed session leaves behind goes with it; a socket in it needs a short name
+            TemporaryDirectory(prefix="clipwatch-", ignore_cleanup_errors=True) as temporary,
+            subprocess.Popen(
+                [sys.executable, "-P", "-m", "clipwatch_adapters.wandb_session"],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=job.folder,
+                env=own | {"TMPDIR": temporary},
+                start_new_session=True,
+                umask=0o077,
+            ) as process,
+        ):
             try:
                 answer, _ = process.communicate(msgspec.json.encode(job), job.seconds + GRACE)
             except subprocess.TimeoutExpired as late:
@@ -273,7 +280,7 @@ class WandbTracker:
                     os.killpg(process.pid, signal.SIGKILL)
         try:
             verdict = msgspec.json.decode(answer, type=Verdict)
-        except msgspec.DecodeError as error:
+        except ValueError as error:
             raise TrackerUnavailable(
                 f"the W&B session ended with {process.returncode} and no answer;"
                 f" it had {job.seconds + GRACE:.0f} s"
@@ -284,17 +291,6 @@ class WandbTracker:
             raise TrackerUnavailable(verdict.reason)
         self._urls[series.name] = verdict.url
         return verdict
-
-
-@contextmanager
-def _plain_errors(folder: Path) -> Iterator[None]:
-    """Say what the disk's errors mean for the next attempt."""
-    try:
-        yield
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
-        raise TrackerRefused(f"{folder}: W&B's files cannot be written here ({error})") from error
-    except OSError as error:
-        raise TrackerUnavailable(f"{folder}: W&B's files cannot be written ({error})") from error
 
 
 def _lock(log: IO[bytes]) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import struct
 import zlib
+from fnmatch import fnmatch
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -99,16 +100,32 @@ def _parts(message: bytes, number: int) -> Iterator[bytes]:
     return (value for n, value in fields(message) if n == number and isinstance(value, bytes))
 
 
+def matching(folder: Path, pattern: str) -> list[Path]:
+    """Return what is in a folder, by name; nothing if there is no such folder.
+
+    Raises:
+        OSError: The folder cannot be read. `glob` would hide that, and the runs with it.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if fnmatch(path.name, pattern))
+    except FileNotFoundError:
+        return []
+
+
 def finished_rows(folder: Path) -> tuple[dict[str, Any], ...] | None:
-    """Return the history rows in a run's folder in order; None unless it was finished whole."""
+    """Return the history rows in a run's folder in order; None unless it was finished whole.
+
+    Raises:
+        OSError: The folder or its file cannot be read.
+    """
     rows: list[dict[str, Any]] = []
     finished = False
     try:
-        for path in folder.glob("run-*.wandb"):
+        for path in matching(folder, "run-*.wandb"):
             for record in records(path):
                 rows.extend(_row(history) for history in _parts(record, HISTORY))
                 finished = finished or any(True for _ in _parts(record, EXIT))
-    except (OSError, ValueError):
+    except ValueError:
         return None
     return tuple(rows) if finished else None
 
@@ -129,7 +146,7 @@ def trainer_run(folder: Path, project: str) -> str:
     writes the record some 15 s after the start).
     """
     try:
-        for path in (folder / "latest-run").glob("run-*.wandb"):
+        for path in matching(folder / "latest-run", "run-*.wandb"):
             for record in islice(records(path), 100):
                 for run in _parts(record, RUN):
                     names = {n: value for n, value in fields(run) if n in {RUN_ID, PROJECT}}

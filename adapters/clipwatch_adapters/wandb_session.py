@@ -6,11 +6,13 @@ kill it at any point: rows are numbered by `seq`, and a session starts where the
 
 from __future__ import annotations
 
+import ctypes
 import os
-import re
+import signal
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,18 +21,24 @@ from urllib.parse import quote
 
 import msgspec
 
+from clipwatch_adapters.wandb_verdict import Verdict, explain
+
 if TYPE_CHECKING:
     import wandb
+
+GRACE = 5.0
+"""Seconds that a session may take longer than its job before it is killed."""
 
 STEP = "clipwatch/step"
 METRICS = ("clip/mean", "clip/min", "clip/max", "clip/std", "clip/images")
 
-PASSING = re.compile(
-    r"timed? ?out|deadline exceeded|did not respond|giving up|refused|reset by peer|no such host"
-    r"|unreachable|temporary|\bEOF\b|(error|HTTP) (429|5\d\d)",
-    re.IGNORECASE,
-)
-"""In wandb's texts: what may pass. The classes of its errors do not tell (all are CommError)."""
+GAVE_UP = "filestream: fatal error: "
+"""In wandb-core's log: it sends no more rows. Neither log() nor finish() tells."""
+
+CAPTION = 1000
+"""Characters of a caption. W&B leaves out a row of more than 10 MB, and says so nowhere."""
+
+PR_SET_PDEATHSIG = 1
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -46,10 +54,12 @@ class Row(msgspec.Struct, frozen=True):
 class Job(msgspec.Struct, frozen=True):
     """Bring `rows` (by `seq`, online without gaps; none: only read) to the run in `seconds`.
 
-    `folder` is W&B's own: it gets the run's files. `entity` "" is the key's default.
+    `folder` is W&B's own: it gets the run's files. `entity` "" is the key's default, `key` "" the
+    one that `wandb login` left.
     """
 
     mode: Literal["online", "offline"]
+    key: str
     entity: str
     project: str
     id: str
@@ -61,13 +71,14 @@ class Job(msgspec.Struct, frozen=True):
     rows: tuple[Row, ...] = ()
 
 
-class Verdict(msgspec.Struct, frozen=True):
-    """How it went; online, the server was read and shows the rows 0 .. `held` - 1 at `url`."""
+class LogLine(msgspec.Struct):
+    """A line of wandb-core's log."""
 
-    kind: Literal["ok", "unavailable", "refused"]
-    reason: str = ""
-    held: int = 0
-    url: str = ""
+    msg: str
+
+
+class UploadError(Exception):
+    """wandb-core gave up sending rows."""
 
 
 def perform(job: Job) -> Verdict:
@@ -84,18 +95,20 @@ def perform(job: Job) -> Verdict:
     held, url = _read(job)
     if not any(row.seq == held for row in job.rows):  # nothing to send, or it would leave a gap
         return Verdict("ok", held=held, url=url)
-    sent = _send(job, held)
+    sent, problem = _send(job, held)
     while True:
         held, url = _read(job)
         if held >= sent:
             return Verdict("ok", held=held, url=url)
+        if problem:
+            raise UploadError(problem)
         if time.monotonic() > deadline:
             return Verdict("unavailable", f"{url} shows {held} of {sent} results so far")
         time.sleep(0.5)
 
 
-def _send(job: Job, held: int) -> int:
-    """Log the rows from number `held` on; return how many the run should have now."""
+def _send(job: Job, held: int) -> tuple[int, str]:
+    """Log the rows from number `held` on; return how many the run should have, and what failed."""
     import wandb
 
     run = wandb.init(
@@ -120,7 +133,16 @@ def _send(job: Job, held: int) -> int:
             if row.seq >= start:
                 _log(run, row, Path(scratch))
     run.finish()
-    return max(start, job.rows[-1].seq + 1)
+    return max(start, job.rows[-1].seq + 1), _upload_problem(Path(run.settings.log_internal))
+
+
+def _upload_problem(log: Path) -> str:
+    """Return why wandb-core gave up sending, "" if it did not: only its log tells."""
+    with suppress(OSError, msgspec.DecodeError):
+        for line in log.read_bytes().splitlines():
+            if GAVE_UP.encode() in line:
+                return msgspec.json.decode(line, type=LogLine).msg.removeprefix(GAVE_UP)
+    return ""
 
 
 def _settings(job: Job) -> wandb.Settings:
@@ -128,6 +150,7 @@ def _settings(job: Job) -> wandb.Settings:
     import wandb
 
     return wandb.Settings(
+        api_key=job.key or None,
         silent=True,
         console="off",
         disable_git=True,
@@ -177,7 +200,7 @@ def _media(row: Row, scratch: Path) -> dict[str, Any]:
             continue
         copy = scratch / f"{row.seq}-{number}.jpg"
         copy.write_bytes(data)
-        pictures.append(((width, height), copy, caption))
+        pictures.append(((width, height), copy, caption[:CAPTION]))
     if pictures:
         ((size, _),) = Counter(size for size, _, _ in pictures).most_common(1)
         media["clipwatch/samples"] = [
@@ -190,7 +213,7 @@ def _read(job: Job) -> tuple[int, str]:
     """Return how many rows the server shows, and the run's address (also before it exists)."""
     import wandb
 
-    api = wandb.Api(timeout=max(2, round(0.2 * job.seconds)))
+    api = wandb.Api(timeout=max(2, round(0.2 * job.seconds)), api_key=job.key or None)
     entity = job.entity or api.default_entity or ""
     try:
         run = api.run(f"{entity}/{job.project}/{job.id}")
@@ -200,39 +223,6 @@ def _read(job: Job) -> tuple[int, str]:
         address = f"{quote(entity)}/{quote(job.project)}/runs/{job.id}"
         return 0, f"{wandb.setup().settings.app_url.rstrip('/')}/{address}"
     return run.lastHistoryStep + 1, run.url
-
-
-def judge(kinds: set[str], text: str, server: str) -> Verdict:
-    """Say what an error of wandb's means for the next attempt.
-
-    Args:
-        kinds: The names of its class and of all base classes.
-        text: Its text.
-        server: The server's address.
-    """
-    text = " ".join(text.split())[:300]
-    advice = ""
-    if "CommError" in kinds and PASSING.search(text):
-        return Verdict("unavailable", f"W&B at {server} does not answer ({text})")
-    if "No API key" in text:
-        text = f"no API key for W&B at {server}"
-        advice = (
-            "run `wandb login`, set WANDB_API_KEY, or go without a server by WANDB_MODE=offline"
-        )
-    elif "AuthenticationError" in kinds or "error 401" in text:
-        text = f"W&B at {server} does not accept the API key ({text})"
-        advice = "run `wandb login --relogin` or set WANDB_API_KEY"
-    elif "CommError" in kinds:
-        text = f"W&B at {server} refuses ({text})"
-        advice = "check base_url, entity, project and what the API key may do"
-    elif "ImportError" in kinds:
-        text = f"W&B's package cannot be loaded ({text})"
-        advice = "pip install wandb"
-    elif "UsageError" in kinds:
-        text, advice = "W&B does not take these settings", text
-    if advice:
-        return Verdict("refused", f"{text}: {advice}")
-    return Verdict("unavailable", f"the W&B session failed ({text})")
 
 
 def _server() -> str:
@@ -246,19 +236,24 @@ def _server() -> str:
 
 def main() -> None:
     """Perform the job on standard input; whatever wandb prints goes to standard error."""
+    _end_with_parent()
     answer = os.dup(1)
     os.dup2(2, 1)
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    # Kills us even if wandb hangs in C and nobody is left to do it; wandb-core follows at once.
+    signal.setitimer(signal.ITIMER_REAL, job.seconds + GRACE)
     try:
         verdict = perform(job)
     except Exception as error:  # noqa: BLE001 - every error becomes a verdict
-        kinds = {kind.__name__ for kind in type(error).__mro__}
-        verdict = judge(kinds, f"{error}" or type(error).__name__, _server())
-    key = os.environ.get("WANDB_API_KEY")
-    if key:
-        verdict = msgspec.structs.replace(verdict, reason=verdict.reason.replace(key, "***"))
+        verdict = explain(error, _server(), job.key)
     with os.fdopen(answer, "wb") as out:
         out.write(msgspec.json.encode(verdict))
+
+
+def _end_with_parent() -> None:
+    """Have the kernel kill us when the thread that started us ends (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ class Target:
     run_name: str
     state_dir: Path
     where: str
-    options: dict[str, str]
+    options: dict[str, str] = field(repr=False)  # an api_key may be among them
 
 
 class Tracker(Protocol):
