@@ -2,162 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pytest
 from PIL import Image
-from safetensors.numpy import load_file, save_file
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from clipwatch.demo import models
-from clipwatch.events import ImageScore, ImagesScored
-from clipwatch.journal import Journal, log_file
-
-PROMPTS = [
-    "one red circle on white",
-    "two blue squares on black",
-    "three green crosses on grey",
-    "a lighthouse at dawn",
-]
-MODEL = "unet/diffusion_pytorch_model.safetensors"
-
-
-def clipwatch(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run a command as a user would."""
-    return subprocess.run(
-        command(*arguments), cwd=cwd, env=environment(), capture_output=True, text=True, check=False
-    )
-
-
-def command(*arguments: str | Path) -> list[str]:
-    return [sys.executable, "-m", "clipwatch", *map(str, arguments)]
-
-
-def environment() -> dict[str, str]:
-    """Return our environment without settings, offline and on one core."""
-    kept = {name: value for name, value in os.environ.items() if "WANDB" not in name}
-    return {**kept, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline"}
-
-
-@pytest.fixture(scope="session")
-def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a tiny base pipeline."""
-    folder = tmp_path_factory.mktemp("base") / "base"
-    models.write_base_pipeline(folder)
-    return folder
-
-
-def guarded(output: Path, base: Path, step: int) -> Path:
-    """Write a full checkpoint as SimpleTuner does: the base's weights, moved a little by step."""
-    folder = output / f"checkpoint-{step}"
-    (folder / "unet").mkdir(parents=True)
-    shutil.copy(base / "unet" / "config.json", folder / "unet")
-    (folder / "training_state.json").write_text("{}")
-    rng = np.random.default_rng(step)
-    tensors = load_file(base / MODEL)
-    for name, tensor in tensors.items():
-        noise = rng.standard_normal(tensor.shape).astype(tensor.dtype)
-        tensors[name] = tensor + 0.02 * noise
-    save_file(tensors, folder / MODEL)
-    (folder / ".guard").write_text("complete\n")
-    return folder
-
-
-@pytest.fixture
-def project(tmp_path: Path, base: Path) -> Path:
-    """Return a folder with a config.json; the trainer's TensorBoard run stands already."""
-    (tmp_path / "prompts.txt").write_text("\n".join(PROMPTS))
-    (tmp_path / "output/logs/shapes").mkdir(parents=True)
-    (tmp_path / "output/logs/shapes/events.out.tfevents.1.host").touch()
-    config = {
-        "--output_dir": "output",
-        "--evaluation_type": "clip",
-        "--report_to": "tensorboard,wandb",
-        "--tracker_project_name": "shapes",
-        "--model_family": "sd1x",
-        "--pretrained_model_name_or_path": str(base),
-        "--pretrained_evaluation_model_name_or_path": str(models.CLIP),
-        "--validation_resolution": "32x32",
-        "--validation_num_inference_steps": "2",
-        "--num_validation_images": "2",
-        "clipwatch": {
-            "prompts": "prompts.txt",
-            "device": "cpu",
-            "batch_size": 3,
-            "state_dir": "state",
-            "settle_seconds": 0.5,
-            "rescan_seconds": 0.5,
-        },
-    }
-    (tmp_path / "config.json").write_text(json.dumps(config))
-    return tmp_path
-
-
-def digests(folder: Path) -> dict[str, str]:
-    """Return path → digest and mtime of every file below a folder."""
-    return {
-        str(path.relative_to(folder)): f"{hashlib.sha256(path.read_bytes()).hexdigest()} "
-        f"{path.stat().st_mtime_ns}"
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    }
-
-
-def points(run: Path, tag: str) -> list[tuple[int, float]]:
-    """Read a curve with TensorBoard's own reader."""
-    reader = EventAccumulator(str(run))
-    reader.Reload()
-    return [(event.step, event.value) for event in reader.Scalars(tag)]
-
-
-def status(project: Path) -> list[dict[str, Any]]:
-    ended = clipwatch("status", "--json", "--state-dir", "state", cwd=project)
-    assert ended.returncode == 0, ended.stderr
-    listed: list[dict[str, Any]] = json.loads(ended.stdout)["runs"][0]["checkpoints"]
-    return listed
-
-
-@contextmanager
-def daemon(project: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Start the daemon; what it says goes to the file `said`."""
-    with (project / "said").open("wb") as said:
-        process = subprocess.Popen(
-            command("start", *arguments), cwd=project, env=environment(), stdout=said, stderr=said
-        )
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.wait()
-
-
-def scored_images(project: Path) -> list[ImageScore]:
-    """Read from the log every image that was scored, in order; none before there is a log."""
-    log = log_file(project / "state")
-    if not log.exists():
-        return []
-    with Journal(log, read_only=True) as journal:
-        events = [r.event for r in journal.read() if isinstance(r.event, ImagesScored)]
-    return [image for event in events for image in event.images]
-
-
-def until(true: Callable[[], bool], seconds: float = 120) -> None:
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it never happened"
-        time.sleep(0.05)
+from real_world import (
+    PROMPTS,
+    clipwatch,
+    daemon,
+    digests,
+    environment,
+    guarded,
+    open_to_others,
+    points,
+    scored_images,
+    status,
+    until,
+)
 
 
 def independent_scores(images: list[Path], prompts: list[str]) -> list[float]:
@@ -198,6 +66,8 @@ def test_checkpoints_become_points_in_tensorboard_and_rows_in_wandb(
         (200, "published"),
     ]
     assert all(item["clip"]["n"] == 8 for item in listed)
+    assert {path.suffix for path in (project / "state").rglob("*")} > {".db", ".lock", ".png"}
+    assert open_to_others(project / "state") == []
     run = output / "logs/shapes/clipwatch"
     for key in ("mean", "min", "max", "std"):
         shown = points(run, f"clip/{key}")
@@ -228,20 +98,25 @@ def test_checkpoints_become_points_in_tensorboard_and_rows_in_wandb(
 def test_kill_minus_nine_costs_the_batch_in_flight_and_nothing_else(
     project: Path, base: Path
 ) -> None:
-    """Killed in the middle of an evaluation, a restart ends with the undisturbed run's result."""
+    """Killed while it loads and twice amid the images, it ends with the undisturbed result."""
     guarded(project / "output", base, 100)
 
     def scored() -> list[tuple[str, int]]:
         return [(image.prompt_id, image.index) for image in scored_images(project)]
 
-    with daemon(project) as process:
-        until(lambda: len(scored()) >= 3)
-        process.send_signal(signal.SIGKILL)
-    interrupted = scored()
+    def loading() -> bool:
+        return b": loading" in (project / "said").read_bytes()
+
+    for moment in (loading, lambda: len(scored()) >= 2, lambda: len(scored()) >= 5):
+        before = scored()
+        with daemon(project, "--batch-size", "1") as process:
+            until(moment)
+            process.send_signal(signal.SIGKILL)
+            process.wait()
+        assert scored()[: len(before)] == before
     ended = clipwatch("start", "--once", cwd=project)
     assert ended.returncode == 0, ended.stderr
     assert len(scored()) == len(set(scored())) == 8
-    assert scored()[: len(interrupted)] == interrupted
     once_more = points(project / "output/logs/shapes/clipwatch", "clip/mean")
 
     shutil.rmtree(project / "state")

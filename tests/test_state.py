@@ -118,11 +118,13 @@ def test_observations_tell_what_became_of_each_checkpoint() -> None:
     assert s.observe(fold(discarded), [whole(7)]) == [completed(7)]
 
 
-def test_what_rotation_took_is_told_unless_it_was_scored_or_is_being_scored() -> None:
-    """Only a checkpoint that nobody evaluates any more is reported as vanished."""
+def test_what_rotation_took_is_told_unless_it_was_scored_or_is_held() -> None:
+    """Only a checkpoint that nobody can evaluate any more is reported as vanished."""
     assert [type(event) for event in s.observe(fold(completed(1)), [])] == [e.CheckpointDiscarded]
     assert s.observe(fold(*scored(1)), []) == []
-    assert s.observe(fold(completed(1), started(1)), []) == []
+    begun = fold(completed(1), started(1))
+    assert s.observe(begun, [], {("checkpoint-1", "d1")}) == []
+    assert len(s.observe(begun, [], {("checkpoint-1", "d2")})) == 1
     gone = fold(completed(1), s.observe(fold(completed(1)), [])[0])
     assert states(gone) == {1: "discarded"}
     assert "deleted before it was evaluated" in (view.rows(gone)[0].reason or "")
@@ -140,43 +142,96 @@ def test_a_failed_attempt_waits_and_lets_others_pass() -> None:
     later = NOW + timedelta(seconds=30)
     fail = e.EvaluationFailed(id_of(2), "internal", "boom", 1, later)
     run = fold(completed(1), completed(2), started(2), fail)
-    assert _step(s.next_checkpoint(run, NOW)) == 1
-    assert _step(s.next_checkpoint(run, later)) == 2
+    assert _steps(s.due(run, NOW)) == [1]
+    assert _steps(s.due(run, later)) == [2, 1]
     assert states(run)[2] == "waiting"
     assert s.reopenable(run, NOW) == [run.evaluations[id_of(2)]]
     assert s.reopenable(run, later) == []
     run = fold(completed(2), started(2), e.EvaluationFailed(id_of(2), "internal", "boom", 3))
-    assert s.next_checkpoint(run, later) is None
+    assert s.due(run, later) == []
     assert view.rows(run)[0].reason == "boom"
     assert states(run) == {2: "failed"}
     assert s.reopenable(run, NOW) == [run.evaluations[id_of(2)]]
 
 
-def _step(checkpoint: s.Checkpoint | None) -> int | None:
-    return checkpoint.step if checkpoint else None
+def _steps(checkpoints: Sequence[s.Checkpoint]) -> list[int]:
+    return [checkpoint.step for checkpoint in checkpoints]
 
 
-def test_lack_of_memory_halves_the_batch_down_to_one() -> None:
-    """Each failure for memory halves the batch at once; at one image it is given up."""
-    run = fold(completed(1), started(1))
-    sizes = []
-    for attempt in range(1, 5):
-        size = s.batch_size(run.evaluations[id_of(1)], 4)
-        sizes.append(size)
-        again = s.retry_at("memory", attempt, NOW, attempts=3, batch_size=size)
-        if again is None:
-            break
-        assert again == NOW
-        fail = e.EvaluationFailed(id_of(1), "memory", "out of memory", attempt, again)
+def _failures(run: s.Run, kind: str, batch_size: int) -> list[tuple[int, float | None]]:
+    """Fail until it is given up; return for each attempt its batch and the pause after it."""
+    told: list[tuple[int, float | None]] = []
+    while not told or told[-1][1] is not None:
+        known = run.evaluations[id_of(1)]
+        size = s.batch_size(known, batch_size)
+        attempt = known.attempt + 1
+        again = s.retry_at(kind, attempt, NOW, attempts=3, batch_size=size, luck=0)
+        told.append((size, None if again is None else (again - NOW).total_seconds()))
+        fail = e.EvaluationFailed(id_of(1), kind, "it failed", attempt, again)
         run = s.evolve({RUN: run}, RUN, fail, NOW)[RUN]
-    assert sizes == [4, 2, 1]
+    return told
+
+
+@pytest.mark.parametrize("kind", sorted(s.CRAMPED))
+def test_lack_of_memory_halves_the_batch_down_to_one(kind: str) -> None:
+    """Each such failure halves the batch at once; at one image the bound on attempts holds."""
+    run = fold(completed(1), started(1))
+    assert _failures(run, kind, 16) == [(16, 0), (8, 0), (4, 0), (2, 0), (1, None)]
+    assert _failures(run, kind, 2) == [(2, 0), (1, 120), (1, None)]
+    assert _failures(run, kind, 1) == [(1, 30), (1, 120), (1, None)]
+
+
+def test_an_image_scored_starts_the_count_of_failures_anew() -> None:
+    """What makes progress is not given up for a failure now and then."""
+    fail = e.EvaluationFailed(id_of(1), "killed", "kill -9", 2, NOW)
+    image = e.ImagesScored(id_of(1), (e.ImageScore("a", 0, 1, 0.3),))
+    run = fold(completed(1), started(1), fail, started(1), image)
+    assert run.evaluations[id_of(1)].attempt == 0
+
+
+@given(st.integers(1, 9), st.floats(0, 1))
+def test_pauses_grow_to_a_bound_and_are_spread(attempt: int, luck: float) -> None:
+    """A pause is never shorter than its base nor longer than it by more than the spread."""
+    base = s.RETRY_SECONDS[min(attempt, 4) - 1]
+    assert base <= s.pause(attempt, luck).total_seconds() <= base * (1 + s.SPREAD)
+    assert s.pause(attempt, luck) <= s.pause(attempt + 1, luck)
+
+
+@given(st.timedeltas(timedelta(days=-9), timedelta(days=9)))
+def test_a_clock_that_is_set_makes_nothing_wait_longer_than_a_pause(jump: timedelta) -> None:
+    """Whatever the clock says now, a next try is due at its time or within the longest pause."""
+    later = NOW + s.pause(9, 1.0)
+    fail = e.EvaluationFailed(id_of(1), "internal", "boom", 1, later)
+    run = fold(completed(1), started(1), fail, e.PublishFailed("wandb", "busy", 1, later))
+    now = NOW + jump
+    waits = timedelta(0) <= now - NOW < later - NOW
+    assert (_steps(s.due(run, now)) == []) is waits
+    assert s.may_publish(run, "wandb", now) is not waits
+
+
+def test_a_full_disk_is_waited_for_without_end() -> None:
+    """It is no fault of the checkpoint, so no number of attempts gives it up."""
+    at = [s.retry_at("disk", n, NOW, attempts=3, batch_size=1, luck=0) for n in (1, 3, 99)]
+    assert at == [NOW + timedelta(seconds=seconds) for seconds in (30, 600, 1800)]
+
+
+def test_only_what_failed_and_is_there_can_be_tried_again() -> None:
+    """A person's retry concerns the failed evaluations of a step, given up or waiting."""
+    fail = e.EvaluationFailed(id_of(2), "weights", "3 of 9", 1)
+    run = fold(completed(2), started(2), fail, *scored(1))
+    assert [evaluation.id for evaluation in s.retryable(run, 2)] == [id_of(2)]
+    assert s.retryable(run, 1) == s.retryable(run, 3) == []
+    again = s.evolve({RUN: run}, RUN, e.EvaluationReopened(id_of(2), NOW), NOW)[RUN]
+    assert _steps(s.due(again, NOW)) == [2]
+    gone = e.CheckpointDiscarded(2, "checkpoint-2", "/out/checkpoint-2", "vanished", "gone")
+    assert s.retryable(fold(completed(2), started(2), fail, gone), 2) == []
 
 
 def test_bad_weights_are_not_tried_twice_and_other_failures_a_few_times() -> None:
     """A misfit is final at once; anything else after the configured number of attempts."""
-    assert s.retry_at("weights", 1, NOW, attempts=3, batch_size=4) is None
-    assert s.retry_at("scores", 1, NOW, attempts=3, batch_size=4) is None
-    times = [s.retry_at("internal", n, NOW, attempts=3, batch_size=4) for n in (1, 2, 3)]
+    for kind in s.LASTING:
+        assert s.retry_at(kind, 1, NOW, attempts=3, batch_size=4, luck=0) is None
+    times = [s.retry_at("internal", n, NOW, attempts=3, batch_size=4, luck=0) for n in (1, 2, 3)]
     assert times == [NOW + timedelta(seconds=30), NOW + timedelta(seconds=120), None]
 
 

@@ -285,7 +285,7 @@ def test_images_are_kept_of_the_newest_evaluations_only(tmp_path: Path) -> None:
 
     def script(request: Evaluate) -> list[Reply] | None:
         assert request.images_dir is not None
-        Path(request.images_dir).mkdir(parents=True)
+        Path(request.images_dir).mkdir(parents=True, exist_ok=True)
         (Path(request.images_dir) / "x.png").touch()
         return None
 

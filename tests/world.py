@@ -51,6 +51,7 @@ def settings(folder: Path, **changes: Any) -> Settings:
         "device": "cpu",
         "rescan_seconds": 0.2,
         "settle_seconds": 0.0,
+        "stage": "off",
     }
     return load(config, flags={**flags, **changes}, environ={}, cwd=folder)
 
@@ -59,7 +60,8 @@ class ScriptedEvaluator:
     """Answers requests at once, from a thread as the real one does.
 
     `script` may answer a request itself: it gets the request and returns replies, or None for the
-    usual ones (a score for each image that is not done).
+    usual ones (a score for each image that is not done). One that is not answered at all counts as
+    silent.
     """
 
     def __init__(
@@ -71,11 +73,15 @@ class ScriptedEvaluator:
         self._script = script
         self._requests: queue.SimpleQueue[Evaluate | None] = queue.SimpleQueue()
         self.alive = True
+        self.silent_seconds = 0.0
         threading.Thread(target=self._work, daemon=True).start()
 
     def evaluate(self, request: Evaluate) -> None:
         """Queue the request."""
         self._requests.put(request)
+
+    def kept(self) -> None:
+        """Go on, as it does anyway."""
 
     def kill(self) -> None:
         """End the thread."""
@@ -84,7 +90,10 @@ class ScriptedEvaluator:
 
     def _work(self) -> None:
         while (request := self._requests.get()) is not None:
-            for reply in self._script(request) or usual(request):
+            replies = self._script(request)
+            if replies == []:
+                self.silent_seconds = 10**6
+            for reply in usual(request) if replies is None else replies:
                 self._receive(reply)
                 if isinstance(reply, Failed) and reply.kind == "killed":
                     self.alive = False
@@ -106,6 +115,18 @@ def usual(request: Evaluate, *, images: int | None = None) -> list[Reply]:
     return [Loaded({"device": "script"}), *scored, *end]
 
 
+class Ear(Console):
+    """Keeps what it is told."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__()
+        self._said = said
+
+    def say(self, text: str) -> None:
+        """Keep the line."""
+        self._said.append(text)
+
+
 class World:
     """A supervisor with a scripted evaluator and memory trackers, over real files."""
 
@@ -117,11 +138,13 @@ class World:
         self.requests: list[Evaluate] = []
         self.script: Callable[[Evaluate], list[Reply] | None] = lambda _: None
         self.trackers: dict[str, Tracker] = {"memory": MemoryTracker(_target(folder))}
+        self.reread: Callable[[], Settings] = lambda: self.settings
+        self.said: list[str] = []
 
     def once(self) -> int:
         """Start the daemon with --once; return its exit code."""
         with Journal(self.log) as journal:
-            return self._supervisor(journal, once=True).run()
+            return self.supervisor(journal, once=True).run()
 
     @contextmanager
     def live(self) -> Iterator[Supervisor]:
@@ -130,7 +153,7 @@ class World:
 
         def work() -> None:
             with Journal(self.log) as journal:
-                supervisor = self._supervisor(journal, once=False)
+                supervisor = self.supervisor(journal, once=False)
                 made.put(supervisor)
                 supervisor.run()
 
@@ -143,19 +166,25 @@ class World:
             supervisor.stop()
             thread.join()
 
-    def _supervisor(self, journal: Journal, *, once: bool) -> Supervisor:
+    def supervisor(self, journal: Journal, *, once: bool) -> Supervisor:
+        """Make the daemon."""
+
         def note(request: Evaluate) -> list[Reply] | None:
             self.requests.append(request)
             return self.script(request)
 
         return Supervisor(
-            replace(self.settings, trackers=tuple(self.trackers)),
+            self._published(self.settings),
             journal,
-            Console(),
+            Ear(self.said),
             once=once,
+            reread=lambda: self._published(self.reread()),
             make_tracker=lambda name, _: self.trackers[name],
             make_evaluator=lambda receive: ScriptedEvaluator(receive, note),
         )
+
+    def _published(self, settings: Settings) -> Settings:
+        return replace(settings, trackers=tuple(self.trackers))
 
     @property
     def log(self) -> Path:

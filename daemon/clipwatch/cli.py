@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from clipwatch import __version__
 from clipwatch.errors import ClipwatchError, SettingsError
+
+if TYPE_CHECKING:
+    from clipwatch.journal import Recorded
+    from clipwatch.supervisor import Supervisor
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,6 +41,8 @@ class OneLineErrors(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
+        if isinstance(sys.stdout, io.TextIOWrapper):  # a prompt may not fit the terminal's charset
+            sys.stdout.reconfigure(errors="backslashreplace")
         try:
             return super().invoke(ctx)
         except ClipwatchError as error:
@@ -86,12 +94,17 @@ def main() -> None:
 def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -> None:
     """Watch a run: evaluate its checkpoints, newest first, and publish the scores.
 
-    Ends with 0 when it is stopped (SIGTERM, Ctrl-C); with --once with 0, or 1 if something failed;
-    with 2 when the configuration is wrong.
+    SIGTERM or Ctrl-C stops it, a second one at once; SIGHUP makes it read the settings again, and
+    a file with a mistake in it leaves the old ones in force.
+
+    Ends with 0 when it is stopped; with --once with 0, or 1 if something failed; with 2 when the
+    configuration is wrong.
     """
     from clipwatch.settings import load
 
-    settings = load(_config(config), flags=_given(flags), environ=os.environ, cwd=Path.cwd())
+    path = _config(config)
+    reread = partial(load, path, flags=_given(flags), environ=dict(os.environ), cwd=_here())
+    settings = reread()
     for remark in settings.remarks:
         click.echo(f"Note: {remark}", err=True)
     if print_settings:
@@ -101,14 +114,15 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.console import Console
     from clipwatch.journal import Journal, log_file
     from clipwatch.lock import exclusive
+    from clipwatch.priority import give_way
     from clipwatch.supervisor import Supervisor, run_name
 
-    path = log_file(settings.state_dir)
-    with exclusive(settings.state_dir, run_name(settings.output_dir)), Journal(path) as journal:
+    give_way()
+    name = run_name(settings.output_dir)
+    with exclusive(settings.state_dir, name), Journal(log_file(settings.state_dir)) as journal:
         console = Console()
-        supervisor = Supervisor(settings, journal, console, once=once)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: supervisor.stop())
+        supervisor = Supervisor(settings, journal, console, once=once, reread=reread)
+        obey_signals(supervisor)
         protocol = settings.protocol
         images = len(protocol.prompts) * protocol.images_per_prompt
         console.say(f"watching {settings.output_dir} as run {supervisor.name}")
@@ -149,26 +163,50 @@ def status(state_dir: Path | None, as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("step", type=click.IntRange(min=0))
+@click.option("--run", "name", help="The run, where the log holds several.")
+@state_dir_option
+def retry(step: int, name: str | None, state_dir: Path | None) -> None:
+    """Try the failed checkpoint of a STEP again.
+
+    A running daemon takes it up within seconds, else the next start does.
+    """
+    from clipwatch.journal import log_file
+    from clipwatch.retry import reopen
+
+    for checkpoint in reopen(log_file(_state_dir(state_dir)), step, name):
+        click.echo(f"{checkpoint}: will be tried again")
+
+
+@main.command()
 @state_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
-def log(state_dir: Path | None, as_json: bool) -> None:
-    """Print the log: everything that happened, in order."""
-    from clipwatch.events import encode
-    from clipwatch.journal import Journal, log_file
+@click.option("--verify", "check", is_flag=True, help="Check the log: one line for each fault.")
+def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
+    """Print the log: everything that happened, in order.
+
+    Of a damaged log everything that is whole is printed, each fault goes to the error output, and
+    it ends with 1.
+    """
+    from clipwatch.inspection import Fault, readable, verify
+    from clipwatch.journal import log_file
+    from clipwatch.logfile import present
 
     path = log_file(_state_dir(state_dir))
-    if not path.exists():
+    if not present(path):
         return
-    with Journal(path, read_only=True) as journal:
-        for recorded in journal.read():
-            type_name, data = encode(recorded.event)
-            if as_json:
-                head = {"seq": recorded.seq, "time": recorded.time.isoformat(), "run": recorded.run}
-                click.echo(json.dumps({**head, "type": type_name, "data": json.loads(data)}))
-            else:
-                short = data if len(data) <= 160 else data[:157] + "..."  # noqa: PLR2004 - a line
-                when = f"{recorded.time:%Y-%m-%d %H:%M:%S}"
-                click.echo(f"{recorded.seq:>6}  {when}  {recorded.run}  {type_name}  {short}")
+    events = faults = 0
+    for found in verify(path) if check else readable(path):
+        if isinstance(found, Fault):
+            faults += 1
+            click.echo(str(found), err=not check)
+        else:
+            events += 1
+            if not check:
+                click.echo(_as_json(found) if as_json else _as_line(found))
+    if check:
+        click.echo(f"{path}: {events} events are whole, {faults} fault{'s' * (faults != 1)}")
+    sys.exit(int(faults > 0))
 
 
 @main.command()
@@ -188,7 +226,7 @@ def score(
     from clipwatch.settings import load
 
     flags = {"evaluation_type": "clip", **_given(flags)}
-    settings = load(_config(config), flags=flags, environ=os.environ, cwd=Path.cwd())
+    settings = load(_config(config), flags=flags, environ=os.environ, cwd=_here())
     result = score_checkpoint(settings, checkpoint, images)
     if as_json:
         click.echo(json.dumps(result, indent=2))
@@ -213,7 +251,7 @@ def prompts(config: Path | None, as_json: bool) -> None:
     listed = builtin()
     if config is not None:
         flags = {"evaluation_type": "clip"}
-        listed = load(config, flags=flags, environ=os.environ, cwd=Path.cwd()).protocol.prompts
+        listed = load(config, flags=flags, environ=os.environ, cwd=_here()).protocol.prompts
     if as_json:
         library = {p.id: {"prompt": p.text, "category": p.category} for p in listed}
         click.echo(json.dumps(library, indent=2, ensure_ascii=False))
@@ -237,6 +275,46 @@ def demo(directory: Path, steps: int, lora: bool) -> None:
     from clipwatch.demo.show import show
 
     sys.exit(show(directory, steps=steps, lora=lora))
+
+
+def obey_signals(supervisor: Supervisor) -> None:
+    """Stop at SIGTERM and SIGINT, reload at SIGHUP."""
+    at_terminal = os.isatty(2)
+
+    def hang_up(*_: object) -> None:
+        if at_terminal and not os.isatty(2):  # it was closed, and we with it
+            supervisor.stop()
+        else:
+            supervisor.reload()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants it ignored
+        signal.signal(signal.SIGHUP, hang_up)
+
+
+def _here() -> Path:
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise SettingsError(f"the current folder is gone: {error.strerror}") from error
+
+
+def _as_json(recorded: Recorded) -> str:
+    from clipwatch.events import encode
+
+    type_name, data = encode(recorded.event)
+    head = {"seq": recorded.seq, "time": recorded.time.isoformat(), "run": recorded.run}
+    return json.dumps({**head, "type": type_name, "data": json.loads(data)})
+
+
+def _as_line(recorded: Recorded) -> str:
+    from clipwatch.events import encode
+
+    type_name, data = encode(recorded.event)
+    short = data if len(data) <= 160 else data[:157] + "..."  # noqa: PLR2004 - a line
+    when = f"{recorded.time:%Y-%m-%d %H:%M:%S}"
+    return f"{recorded.seq:>6}  {when}  {recorded.run}  {type_name}  {short}"
 
 
 def _given(flags: dict[str, Any]) -> dict[str, Any]:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 from rich.console import Console as RichConsole
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+UNHEARD = (OSError, SystemExit)
+"""What a write that nobody reads raises; SystemExit is rich's answer to a broken pipe."""
+
 
 class Console:
-    """Lines with a time; in a terminal a progress bar below them, else a line at each quarter."""
+    """Lines with a time; in a terminal a progress bar below them, else a line at each quarter.
+
+    When nobody can read them any more (a closed terminal, a broken pipe) they are lost, no more.
+    """
 
     def __init__(self) -> None:
         self._console = RichConsole(stderr=True, highlight=False, soft_wrap=True)
@@ -20,18 +27,20 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print one line; text is never taken as markup."""
-        self._console.print(f"{datetime.now():%H:%M:%S} {text}", markup=False)  # noqa: DTZ005 - for a person here
+        with suppress(*UNHEARD):
+            self._console.print(f"{datetime.now():%H:%M:%S} {text}", markup=False)  # noqa: DTZ005 - for a person here
 
     def progress(self, what: str, done: int, total: int) -> None:
         """Show how far an evaluation is; `done == total` ends the bar."""
         if self._console.is_terminal:
-            self._bar.update(
-                self._task, description=what, completed=done, total=total, visible=done < total
-            )
-            if done < total:
-                self._bar.start()
-            else:
-                self._bar.stop()
+            with suppress(*UNHEARD):
+                self._bar.update(
+                    self._task, description=what, completed=done, total=total, visible=done < total
+                )
+                if done < total:
+                    self._bar.start()
+                else:
+                    self._bar.stop()
             return
         quarter = 4 * done // total
         if quarter not in (self._quarter, 4):
@@ -41,4 +50,5 @@ class Console:
     def close(self) -> None:
         """Leave the terminal as it was."""
         if self._bar.live.is_started:  # else rich adds an empty line
-            self._bar.stop()
+            with suppress(*UNHEARD):
+                self._bar.stop()

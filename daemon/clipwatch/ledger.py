@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from clipwatch import state as s
+from clipwatch.errors import Conflict
 from clipwatch.events import Event
 from clipwatch.journal import Journal
 
@@ -42,8 +43,14 @@ class Ledger:
         """Append events and fold them.
 
         Raises:
-            Conflict: Somebody else wrote to the stream; nothing was appended.
+            DiskFull: There is no space for them just now.
             JournalError: The log cannot be written.
         """
-        self._journal.append(run, stream, self._versions.get(stream, 0), events)
-        self.catch_up()
+        while True:
+            self.catch_up()  # `clipwatch retry` may have written to the stream
+            try:
+                self._journal.append(run, stream, self._versions.get(stream, 0), events)
+            except Conflict:
+                continue  # it did so just now, and what happened to us happened all the same
+            self.catch_up()
+            return

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from clipwatch.errors import ClipwatchError
+from clipwatch.filesystems import make_private
 
 
 @contextmanager
@@ -22,12 +23,12 @@ def exclusive(state_dir: Path, run: str) -> Iterator[None]:
     """
     path = state_dir / f"{run}.lock"
     try:
-        state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        file = path.open("a+", encoding="utf-8")
+        make_private(state_dir)
+        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
         reason = f"the state directory cannot be used: {error}; choose another with --state-dir"
         raise ClipwatchError(reason) from error
-    with file:
+    with os.fdopen(number, "r+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:

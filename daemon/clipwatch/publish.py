@@ -71,7 +71,7 @@ def scores_of(
     with Journal(log, read_only=True) as journal:
         found = {
             (image.prompt_id, image.index): image
-            for recorded in journal.read(stream=evaluation_stream(run, evaluation))
+            for recorded in journal.read(stream=s.evaluation_stream(run, evaluation))
             if isinstance(recorded.event, ImagesScored)
             for image in recorded.event.images
         }
@@ -82,11 +82,6 @@ def scores_of(
 def images_of(state_dir: Path, run: str) -> Path:
     """Return the folder of a run's images; each evaluation has its own below it."""
     return state_dir / "images" / run
-
-
-def evaluation_stream(run: str, evaluation: str) -> str:
-    """Name the stream that holds an evaluation."""
-    return f"evaluation/{run}/{evaluation}"
 
 
 class Outbox:
@@ -106,11 +101,22 @@ class Outbox:
         make: Callable[[str, Target], Tracker],
         receive: Callable[[Outcome], None],
     ) -> None:
-        self._settings = settings
         self._log = log
         self._make = make
-        self._publishers = {name: Publisher(name, receive) for name in settings.trackers}
+        self._publishers: dict[str, Publisher] = {}
+        self._receive = receive
+        self.adopt(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """Publish by these settings from here on; every tracker may try again at once.
+
+        One that is no longer named ends what it is at.
+        """
+        self._settings = settings
         self._tried: set[str] = set()
+        for name in settings.trackers:
+            if name not in self._publishers:
+                self._publishers[name] = Publisher(name, self._receive)
 
     @property
     def busy(self) -> bool:
@@ -134,13 +140,13 @@ class Outbox:
 
     def lacking(self, run: s.Run) -> list[str]:
         """Return the trackers that do not show everything."""
-        return [name for name in self._publishers if s.unpublished(run, name)]
+        return [name for name in self._settings.trackers if s.unpublished(run, name)]
 
     def hints(self, run: s.Run) -> dict[str, str]:
         """Return for each tracker the command that shows its series, "" for none."""
         return {
             name: self._make(name, self._target(run, name)).hint(self._series(run))
-            for name in self._publishers
+            for name in self._settings.trackers
         }
 
     def _series(self, run: s.Run) -> Series:

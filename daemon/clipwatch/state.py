@@ -5,7 +5,7 @@ Pure: no files, no clock, no torch. A test is `assert decide(state, now) == [...
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -15,6 +15,9 @@ from clipwatch.statistics import Summary
 
 RETRY_SECONDS = (30.0, 120.0, 600.0, 1800.0)
 """Pauses after the first, second, ... failure in a row; the last one repeats."""
+
+SPREAD = 0.25
+"""By how much of itself a pause may be longer, so that many daemons do not return all at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class Evaluation:
 
     `retry_at` None in a failed one means that it is given up. `done` names the images scored so
     far and is emptied when the evaluation is scored, so that long runs fold into little memory.
+    `attempt` counts the failures in a row without an image in between, `cramped` all those that a
+    smaller batch may mend.
     """
 
     id: str
@@ -53,6 +58,7 @@ class Evaluation:
     reason: str = ""
     attempt: int = 0
     retry_at: datetime | None = None
+    cramped: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,7 @@ def _evolve(run: Run, event: e.Event, time: datetime) -> Run:  # noqa: PLR0911, 
         case e.ImagesScored(evaluation=id_, images=images):
             known = run.evaluations[id_]
             done = known.done | {(image.prompt_id, image.index) for image in images}
-            return _with_evaluation(run, replace(known, done=done))
+            return _with_evaluation(run, replace(known, done=done, attempt=0))
         case e.EvaluationCompleted(evaluation=id_, clip=clip):
             known = run.evaluations[id_]
             scored = (*run.scored.get(known.protocol, ()), id_)
@@ -135,10 +141,11 @@ def _evolve(run: Run, event: e.Event, time: datetime) -> Run:  # noqa: PLR0911, 
         case e.EvaluationFailed() as f:
             known = run.evaluations[f.evaluation]
             failed = replace(known, state="failed", kind=f.kind, reason=f.reason)
-            failed = replace(failed, attempt=f.attempt, retry_at=f.retry_at)
+            cramped = known.cramped + (f.kind in CRAMPED)
+            failed = replace(failed, attempt=f.attempt, retry_at=f.retry_at, cramped=cramped)
             return _with_evaluation(run, failed)
         case e.EvaluationReopened(evaluation=id_, time=when):
-            reopened = replace(run.evaluations[id_], attempt=0, retry_at=when)
+            reopened = replace(run.evaluations[id_], attempt=0, cramped=0, retry_at=when)
             return _with_evaluation(run, reopened)
         case e.Published(tracker=name, evaluations=ids, where=where):
             shown = run.trackers.get(name, TrackerState()).published | frozenset(ids)
@@ -172,13 +179,25 @@ def evaluation_id(checkpoint: Checkpoint, protocol: str) -> str:
     return f"{checkpoint.name}/{checkpoint.digest[:8]}/{protocol[:8]}"
 
 
+def evaluation_stream(run: str, evaluation: str) -> str:
+    """Name the stream that holds an evaluation."""
+    return f"evaluation/{run}/{evaluation}"
+
+
 def evaluation_of(run: Run, checkpoint: Checkpoint) -> Evaluation | None:
     """Return the evaluation of the checkpoint's present weights, if there was an attempt."""
     return run.evaluations.get(evaluation_id(checkpoint, run.protocol))
 
 
-def observe(run: Run, sightings: Sequence[Sighting]) -> list[e.Event]:
-    """Return what a look at the output directory adds to the log; nothing when nothing changed."""
+Key = tuple[str, str]
+"""A checkpoint's name and the digest of its weights."""
+
+
+def observe(run: Run, sightings: Sequence[Sighting], held: Container[Key] = ()) -> list[e.Event]:
+    """Return what a look at the output directory adds to the log; nothing when nothing changed.
+
+    What is `held` can be evaluated though its folder is gone.
+    """
     new: list[e.Event] = []
     for seen in sightings:
         known = run.checkpoints.get(seen.name)
@@ -198,9 +217,8 @@ def observe(run: Run, sightings: Sequence[Sighting]) -> list[e.Event]:
                     new.append(e.CheckpointDiscarded(*place, kind, reason))
     present = {seen.name for seen in sightings}
     for known in run.checkpoints.values():
-        evaluation = evaluation_of(run, known)
-        running = evaluation is not None and evaluation.state == "running"
-        if known.name not in present and _unfinished(run, known) and not running:
+        gone = known.name not in present and (known.name, known.digest) not in held
+        if gone and _unfinished(run, known):
             new.append(vanished(known))
     return new
 
@@ -251,13 +269,20 @@ def queue(run: Run) -> list[Checkpoint]:
     return sorted(open_, key=lambda checkpoint: (-checkpoint.step, checkpoint.name))
 
 
-def next_checkpoint(run: Run, now: datetime) -> Checkpoint | None:
-    """Return the checkpoint to evaluate now; one that waits for its next attempt is passed over."""
+def due(run: Run, now: datetime) -> list[Checkpoint]:
+    """Return the checkpoints to evaluate now; those that wait for another attempt are left out."""
+    found = []
     for checkpoint in queue(run):
         evaluation = evaluation_of(run, checkpoint)
-        if evaluation is None or evaluation.retry_at is None or evaluation.retry_at <= now:
-            return checkpoint
-    return None
+        if evaluation is None or _is_due(evaluation.retry_at, now):
+            found.append(checkpoint)
+    return found
+
+
+def _is_due(at: datetime | None, now: datetime) -> bool:
+    """A time further off than any pause means that the clock was set back since."""
+    longest = timedelta(seconds=max(RETRY_SECONDS) * (1 + SPREAD))
+    return at is None or not now < at <= now + longest
 
 
 def unpublished(run: Run, tracker: str) -> tuple[str, ...]:
@@ -269,34 +294,37 @@ def unpublished(run: Run, tracker: str) -> tuple[str, ...]:
 def may_publish(run: Run, tracker: str, now: datetime) -> bool:
     """Whether a tracker is neither parked nor waiting for its next attempt."""
     known = run.trackers.get(tracker, TrackerState())
-    return not known.parked and (known.retry_at is None or known.retry_at <= now)
+    return not known.parked and _is_due(known.retry_at, now)
 
 
 LASTING = frozenset({"weights", "scores", "vanished"})
 """Kinds of failure that another attempt at the same files cannot mend."""
 
-CRAMPED = frozenset({"memory", "killed"})
+CRAMPED = frozenset({"memory", "killed", "hung"})
 """Kinds of failure that a smaller batch may mend."""
+
+PATIENT = frozenset({"disk"})
+"""Kinds of failure that are no fault of the checkpoint and are never given up."""
 
 
 def retry_at(
-    kind: str, attempt: int, now: datetime, *, attempts: int, batch_size: int
+    kind: str, attempt: int, now: datetime, *, attempts: int, batch_size: int, luck: float
 ) -> datetime | None:
-    """Return when to evaluate again after the `attempt`-th failure (from 1), None for never.
+    """Return when to evaluate again after the `attempt`-th failure in a row, None for never.
 
-    `attempts` bounds them; where memory was short it goes on at once, with half the batch, while
-    `batch_size` (of the attempt that failed) can be halved.
+    Where memory may have been short it goes on at once, with half the batch, while `batch_size`
+    (of the attempt that failed) can be halved; after that `attempts` bounds it.
     """
     if kind in CRAMPED and batch_size > 1:
         return now
-    final = attempt >= attempts or kind in LASTING or kind in CRAMPED
-    return None if final else now + pause(attempt)
+    if kind in LASTING or (attempt >= attempts and kind not in PATIENT):
+        return None
+    return now + pause(attempt, luck)
 
 
 def batch_size(evaluation: Evaluation | None, configured: int) -> int:
-    """Return the batch for the next attempt: halved with each failure for lack of memory."""
-    cramped = evaluation is not None and evaluation.kind in CRAMPED
-    return max(1, configured >> evaluation.attempt) if evaluation and cramped else configured
+    """Return the batch for the next attempt: halved with each failure that may be its size's."""
+    return max(1, configured >> evaluation.cramped) if evaluation else configured
 
 
 def reopenable(run: Run, now: datetime) -> list[Evaluation]:
@@ -310,9 +338,17 @@ def reopenable(run: Run, now: datetime) -> list[Evaluation]:
     ]
 
 
-def pause(attempt: int) -> timedelta:
-    """Return how long to wait after the `attempt`-th failure in a row (from 1)."""
-    return timedelta(seconds=RETRY_SECONDS[min(attempt, len(RETRY_SECONDS)) - 1])
+def retryable(run: Run, step: int) -> list[Evaluation]:
+    """Return the failed evaluations of what lies at a step now, waiting or given up."""
+    there = [c for c in run.checkpoints.values() if c.step == step and c.state == "whole"]
+    evaluations = [evaluation_of(run, checkpoint) for checkpoint in there]
+    return [found for found in evaluations if found is not None and found.state == "failed"]
+
+
+def pause(attempt: int, luck: float) -> timedelta:
+    """Return how long to wait after the `attempt`-th failure in a row; `luck` is in 0..1."""
+    seconds = RETRY_SECONDS[min(attempt, len(RETRY_SECONDS)) - 1]
+    return timedelta(seconds=seconds * (1 + SPREAD * luck))
 
 
 def series_name(run: Run) -> str:

@@ -89,6 +89,7 @@ def train(options: Options) -> None:
     """Run the whole training; equal options on the same machine give equal weights."""
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
+    random.seed(options.seed)  # it is saved with each checkpoint
     rng = np.random.default_rng(options.seed)
     started = time.monotonic()
     pipeline = pipeline_class().from_pretrained(options.base)

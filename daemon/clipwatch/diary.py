@@ -1,0 +1,90 @@
+"""What one run's daemon writes down, and says as it does."""
+
+from __future__ import annotations
+
+import threading
+
+from clipwatch import events as e
+from clipwatch import state as s
+from clipwatch.console import Console
+from clipwatch.errors import DiskFull
+from clipwatch.journal import Journal
+from clipwatch.ledger import Ledger
+from clipwatch.narration import narrate
+
+FULL_DISK_SECONDS = 10.0
+"""Pause before a write is tried again on a full disk."""
+
+
+class Diary:
+    """The log of one run as its daemon sees it: what is recorded is folded and told.
+
+    Args:
+        journal: Open for writing; the caller holds the run's lock.
+        name: The run's.
+        console: Hears of everything that is recorded.
+        once: Nobody waits for a next try.
+    """
+
+    def __init__(self, journal: Journal, name: str, console: Console, *, once: bool) -> None:
+        self.name = name
+        self.path = journal.path
+        self.say = console.say
+        self.progress = console.progress
+        self._ledger = Ledger(journal)
+        self._once = once
+        self._hurried = threading.Event()
+
+    @property
+    def begun(self) -> bool:
+        """Whether the log knows of the run."""
+        return self.name in self._ledger.state
+
+    @property
+    def run(self) -> s.Run:
+        """The run as the log has it; only after it has begun."""
+        return self._ledger.state[self.name]
+
+    def refresh(self) -> None:
+        """See what other processes wrote: `clipwatch retry` does."""
+        self._ledger.catch_up()
+
+    def hurry(self) -> None:
+        """Wait for no disk any more; may be called from any thread."""
+        self._hurried.set()
+
+    def record(self, stream: str, *new: e.Event) -> None:
+        """Write events down, then say them. On a full disk wait until there is space.
+
+        Raises:
+            DiskFull: There is none, and nobody would wait.
+            JournalError: The log cannot be written.
+        """
+        self._write(stream, *new)
+        for line in (line for event in new for line in narrate(event, once=self._once)):
+            self.say(line)
+
+    def record_run(self, *new: e.Event) -> None:
+        """Record what happened to the run and its checkpoints."""
+        self.record(f"run/{self.name}", *new)
+
+    def record_evaluation(self, evaluation: str, *new: e.Event) -> None:
+        """Record what happened to an evaluation."""
+        self.record(s.evaluation_stream(self.name, evaluation), *new)
+
+    def _write(self, stream: str, *new: e.Event) -> None:
+        waiting = False
+        while True:
+            try:
+                self._ledger.record(self.name, stream, *new)
+            except DiskFull as error:
+                if self._once or self._hurried.is_set():
+                    raise
+                if not waiting:
+                    self.say(f"{error}: waiting for space, nothing is lost")
+                waiting = True
+                self._hurried.wait(FULL_DISK_SECONDS)
+            else:
+                if waiting:
+                    self.say("there is space again")
+                return

@@ -1,0 +1,249 @@
+"""Evaluations one after the other: kept from rotation, evaluated, and what came of each."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from errno import ENOSPC
+
+from clipwatch import events as e
+from clipwatch import state as s
+from clipwatch.diary import Diary
+from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
+from clipwatch.evaluator.process import EvaluatorHandle
+from clipwatch.filesystems import make_private
+from clipwatch.protocol import EvaluationProtocol
+from clipwatch.publish import images_of, scores_of
+from clipwatch.settings import Settings
+from clipwatch.staging import Held, Stage, Staged
+from clipwatch.statistics import summarize
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """Message: an evaluator's reply; `child` tells which one's, from 1."""
+
+    child: int
+    reply: Reply
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """The evaluation in hand."""
+
+    id: str
+    checkpoint: s.Checkpoint
+    protocol: EvaluationProtocol
+
+
+class Evaluating:
+    """Keeps one evaluator busy with the checkpoints that are due; used from the loop's thread.
+
+    Args:
+        settings: Of the run.
+        diary: Gets what happens.
+        send: Takes the messages that belong to `heard` and `staged`, from any thread.
+        clock: The time, in UTC.
+        luck: Gives numbers in 0..1 that spread the pauses.
+        make_evaluator: Starts an evaluator that gives its replies to the function it is passed.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        diary: Diary,
+        send: Callable[[Heard | Staged], None],
+        clock: Callable[[], datetime],
+        luck: Callable[[], float],
+        make_evaluator: Callable[[Callable[[Reply], None]], EvaluatorHandle],
+    ) -> None:
+        self._settings = settings
+        self._diary = diary
+        self._send = send
+        self._clock = clock
+        self._luck = luck
+        self._make_evaluator = make_evaluator
+        self._child: EvaluatorHandle | None = None
+        self._children = 0
+        self._job: Job | None = None
+        self._images = images_of(settings.state_dir, diary.name)
+        self._stage = self._new_stage()
+
+    @property
+    def busy(self) -> bool:
+        """Whether an evaluation is in hand."""
+        return self._job is not None
+
+    @property
+    def held(self) -> frozenset[s.Key]:
+        """What can be evaluated though its folder may be gone."""
+        own = {(self._job.checkpoint.name, self._job.checkpoint.digest)} if self._job else set()
+        return self._stage.keys | own
+
+    def adopt(self, settings: Settings) -> None:
+        """Work by these settings from here on; what they would make another is dropped."""
+        old, self._settings = self._settings, settings
+        work = ("protocol", "device", "attention", "batch_size", "stage")
+        if any(getattr(old, name) != getattr(settings, name) for name in work):
+            self._end_child()
+            self._job = None
+        if old.stage != settings.stage:
+            self._stage.close()
+            self._stage = self._new_stage()
+
+    def close(self) -> None:
+        """End the evaluator; what it has not reported is done again later."""
+        self._end_child()
+        self._stage.close()
+
+    def advance(self) -> None:
+        """End an evaluator that hangs; take up the next checkpoint if none is in hand."""
+        job, child, limit = self._job, self._child, self._settings.stall_seconds
+        if job is not None and child is not None and child.silent_seconds > limit:
+            reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
+            self._end_child()
+            self._failed(job.id, job.checkpoint, "hung", reason)
+        due = s.due(self._diary.run, self._clock())
+        kept = [c for c in s.queue(self._diary.run) if (c.name, c.digest) in self._stage.keys]
+        wanted = [self._job.checkpoint] if self._job else []
+        for checkpoint in due + kept:  # what waits for another attempt is not let go
+            wanted += [checkpoint] if checkpoint not in wanted else []
+        self._stage.want(wanted[: self._settings.stage_limit])
+        if self._job is None and due and (held := self._stage.held(due[0])) is not None:
+            self._start(due[0], held)
+
+    def staged(self, message: Staged) -> None:
+        """Write down why a checkpoint could not be kept; a kept one is taken up when it is due."""
+        checkpoint = message.checkpoint
+        known = self._diary.run.checkpoints.get(checkpoint.name)
+        if message.problem and known == checkpoint and known in s.queue(self._diary.run):
+            id_ = s.evaluation_id(checkpoint, self._diary.run.protocol)
+            self._failed(id_, checkpoint, message.kind, message.problem)
+
+    def heard(self, message: Heard) -> None:
+        """Write down what the evaluator says of the checkpoint it has in hand."""
+        job = self._job
+        if job is None or message.child != self._children:
+            return  # the last words of one that was ended
+        match message.reply:
+            case Loaded(environment):
+                self._diary.record_evaluation(
+                    job.id, self._started(job.id, job.checkpoint, environment)
+                )
+            case Scored(images):
+                kept = [
+                    e.ImageScore(i.prompt_id, i.index, i.seed, i.score, _below(job.id, i.image))
+                    for i in images
+                ]
+                self._diary.record_evaluation(job.id, e.ImagesScored(job.id, tuple(kept)))
+                if self._child is not None:
+                    self._child.kept()
+                done = len(self._diary.run.evaluations[job.id].done)
+                self._diary.progress(job.checkpoint.name, done, _images(job.protocol))
+            case Finished(truncated, seconds):
+                self._finished(job, truncated, seconds)
+            case Failed(kind, reason):
+                if kind == "internal":
+                    self._end_child()  # nobody knows what it holds now
+                self._failed(job.id, job.checkpoint, kind, reason)
+
+    def prune(self, wanted: set[str]) -> None:
+        """Delete the images of all but the newest evaluations and those `wanted`."""
+        keep = self._settings.keep_images
+        run = self._diary.run
+        scored = run.scored.get(run.protocol, ())
+        for id_ in scored[: max(0, len(scored) - keep)] if keep >= 0 else ():
+            if id_ not in wanted:
+                shutil.rmtree(self._images / id_, ignore_errors=True)
+
+    def _start(self, checkpoint: s.Checkpoint, held: Held) -> None:
+        settings, run = self._settings, self._diary.run
+        if self._child is not None and not self._child.alive:
+            self._end_child()  # which closes what is left of it
+        evaluation = s.evaluation_of(run, checkpoint)
+        job = Job(s.evaluation_id(checkpoint, run.protocol), checkpoint, settings.protocol)
+        try:
+            make_private(self._images / job.id)
+            self._child = self._child or self._new_child()
+        except OSError as error:
+            reason = f"no evaluator can be started: {error}"
+            self._failed(job.id, checkpoint, "disk" if error.errno == ENOSPC else "model", reason)
+            return
+        self._job = job
+        self._child.evaluate(
+            Evaluate(
+                path=held.path,
+                kind=checkpoint.kind,
+                component=checkpoint.component,
+                files=held.files,
+                protocol=job.protocol,
+                done=tuple(sorted(evaluation.done)) if evaluation else (),
+                images_dir=str(self._images / job.id),
+                device=settings.device,
+                batch_size=s.batch_size(evaluation, settings.batch_size),
+                attention=settings.attention,
+            )
+        )
+        self._diary.say(f"{checkpoint.name}: loading")
+
+    def _started(
+        self, id_: str, checkpoint: s.Checkpoint, environment: dict[str, str]
+    ) -> e.EvaluationStarted:
+        known = (id_, checkpoint.name, checkpoint.step, checkpoint.digest)
+        return e.EvaluationStarted(*known, self._diary.run.protocol, environment)
+
+    def _new_child(self) -> EvaluatorHandle:
+        self._children += 1
+        number = self._children
+        return self._make_evaluator(lambda reply: self._send(Heard(number, reply)))
+
+    def _finished(self, job: Job, truncated: int, seconds: float) -> None:
+        scores = scores_of(self._diary.path, self._diary.name, job.id, job.protocol)
+        if len(scores) != _images(job.protocol):
+            reason = f"only {len(scores)} images were scored"
+            self._failed(job.id, job.checkpoint, "internal", reason)
+            return
+        clip = summarize([image.score for image in scores])
+        completed = e.EvaluationCompleted(job.id, clip, truncated, seconds)
+        self._diary.record_evaluation(job.id, completed)
+        self._job = None
+
+    def _failed(self, id_: str, checkpoint: s.Checkpoint, kind: str, reason: str) -> None:
+        if self._job is not None and self._job.id == id_:
+            self._job = None
+        new: list[e.Event] = []
+        evaluation = self._diary.run.evaluations.get(id_)
+        if evaluation is None:  # it failed before it was loaded
+            new.append(self._started(id_, checkpoint, {}))
+        attempt = 1 + (evaluation.attempt if evaluation else 0)
+        again = s.retry_at(
+            kind,
+            attempt,
+            self._clock(),
+            attempts=self._settings.max_attempts,
+            batch_size=s.batch_size(evaluation, self._settings.batch_size),
+            luck=self._luck(),
+        )
+        new.append(e.EvaluationFailed(id_, kind, reason, attempt, again))
+        self._diary.record_evaluation(id_, *new)
+        if kind == "vanished" and self._diary.run.checkpoints[checkpoint.name] == checkpoint:
+            self._diary.record_run(s.vanished(checkpoint))
+
+    def _end_child(self) -> None:
+        if self._child is not None:
+            self._child.kill()
+            self._child = None
+
+    def _new_stage(self) -> Stage:
+        folder = self._settings.state_dir / "staged" / self._diary.name
+        return Stage(folder, self._settings.stage, self._send)
+
+
+def _images(protocol: EvaluationProtocol) -> int:
+    return len(protocol.prompts) * protocol.images_per_prompt
+
+
+def _below(evaluation: str, image: str | None) -> str | None:
+    return None if image is None else f"{evaluation}/{image}"

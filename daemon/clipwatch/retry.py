@@ -1,0 +1,56 @@
+"""What a person asks to be tried again, beside a running daemon or without one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from clipwatch import state as s
+from clipwatch.errors import ClipwatchError
+from clipwatch.events import EvaluationReopened
+from clipwatch.journal import Journal
+from clipwatch.ledger import Ledger
+from clipwatch.view import rows
+
+
+def reopen(log: Path, step: int, name: str | None) -> list[str]:
+    """Write down that a step's failed evaluations are due; return their checkpoints' names.
+
+    Args:
+        log: The log's file.
+        step: The checkpoint's.
+        name: The run, or None where the log holds only one.
+
+    Raises:
+        ClipwatchError: There is nothing to try again; the text says why.
+    """
+    if not log.exists():
+        raise ClipwatchError(f"there is no log in {log.parent}: name the folder with --state-dir")
+    with Journal(log) as journal:
+        ledger = Ledger(journal)
+        run = _run(ledger.state, name)
+        failed = s.retryable(run, step)
+        if not failed:
+            raise ClipwatchError(_nothing(run, step))
+        for evaluation in failed:
+            reopened = EvaluationReopened(evaluation.id, datetime.now(UTC))
+            ledger.record(run.name, s.evaluation_stream(run.name, evaluation.id), reopened)
+    return [evaluation.checkpoint for evaluation in failed]
+
+
+def _run(state: s.State, name: str | None) -> s.Run:
+    if name is None and len(state) == 1:
+        return next(iter(state.values()))
+    if name is not None and name in state:
+        return state[name]
+    known = ", ".join(state) or "none"
+    raise ClipwatchError(f"which run? name one of these with --run: {known}")
+
+
+def _nothing(run: s.Run, step: int) -> str:
+    """Say of a step why it is not to be tried again."""
+    found = [row for row in rows(run) if row.step == step]
+    if not found:
+        return f"no checkpoint of step {step} is known; clipwatch status lists those that are"
+    told = [f"{row.name} is {row.state}" + f" ({row.reason})" * bool(row.reason) for row in found]
+    return f"nothing to try again: {', '.join(told)}"

@@ -1,0 +1,37 @@
+"""`clipwatch start` with the fast evaluator: everything else is the real thing."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from clipwatch.cli import obey_signals
+from clipwatch.console import Console
+from clipwatch.evaluator.process import EvaluatorProcess
+from clipwatch.journal import Journal, log_file
+from clipwatch.lock import exclusive
+from clipwatch.settings import load
+from clipwatch.supervisor import Supervisor, run_name
+
+
+def main(folder: Path, mode: str) -> int:
+    """Evaluate and publish what lies in `folder`/output; `mode` is "once" or "live"."""
+    settings = load(folder / "config.json", flags={}, environ=os.environ, cwd=folder)
+    with (
+        exclusive(settings.state_dir, run_name(settings.output_dir)),
+        Journal(log_file(settings.state_dir)) as journal,
+    ):
+        supervisor = Supervisor(
+            settings,
+            journal,
+            Console(),
+            once=mode == "once",
+            make_evaluator=lambda receive: EvaluatorProcess(receive, module="fast_worker"),
+        )
+        obey_signals(supervisor)
+        return supervisor.run()
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))

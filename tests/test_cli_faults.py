@@ -1,0 +1,81 @@
+"""The commands for when something went wrong, as a user types them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from clipwatch.evaluator.messages import Failed
+from real_world import clipwatch
+from world import World, checkpoint
+
+OLD_LOG = Path(__file__).with_name("logs") / "format-2.db"
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """Return a state directory with a log of twenty-odd events."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    shutil.copy(OLD_LOG, folder / "clipwatch.db")
+    return folder
+
+
+def damage(state: Path) -> None:
+    """Flip a bit in a score."""
+    path = state / "clipwatch.db"
+    content = bytearray(path.read_bytes())
+    content[content.index(b'"score":0.') + len(b'"score":0.')] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_healthy_log_is_told_to_be_one(state: Path) -> None:
+    """One line and exit code 0, and the file is as it was."""
+    before = (state / "clipwatch.db").read_bytes()
+    ended = clipwatch("log", "--verify", "--state-dir", state, cwd=state)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.rstrip().endswith("events are whole, 0 faults")
+    assert (state / "clipwatch.db").read_bytes() == before
+
+
+def test_a_damaged_log_is_told_where_and_read_as_far_as_it_is_whole(state: Path) -> None:
+    """`--verify` names the event; `log` prints all others; nothing else acts on it."""
+    whole = clipwatch("log", "--json", "--state-dir", state, cwd=state).stdout.splitlines()
+    damage(state)
+    damaged = (state / "clipwatch.db").read_bytes()
+    checked = clipwatch("log", "--verify", "--state-dir", state, cwd=state)
+    assert checked.returncode == 1
+    fault, total = checked.stdout.splitlines()
+    assert fault.startswith("event ")
+    assert "checksum" in fault
+    assert total.endswith(f"{len(whole) - 1} events are whole, 1 fault")
+    read = clipwatch("log", "--json", "--state-dir", state, cwd=state)
+    assert read.returncode == 1
+    assert read.stderr.splitlines() == [fault]
+    lost = [line for line in whole if line not in read.stdout.splitlines()]
+    assert len(lost) == 1
+    assert "ImagesScored" in lost[0]
+    for command in (["status"], ["retry", "100"]):
+        ended = clipwatch(*command, "--state-dir", state, cwd=state)
+        assert ended.returncode == 1
+        assert ended.stderr.count("\n") == 1
+        assert "log --verify" in ended.stderr
+    assert (state / "clipwatch.db").read_bytes() == damaged
+
+
+def test_a_failed_checkpoint_is_tried_again_on_request(tmp_path: Path) -> None:
+    """`retry STEP` says what will happen, and the next start does it."""
+    world = World(tmp_path, max_attempts=1)
+    checkpoint(world.output, 7)
+    world.script = lambda _: [Failed("weights", "3 of 9 tensors fit")]
+    assert world.once() == 1
+    arguments = ("--state-dir", world.settings.state_dir)
+    wrong = clipwatch("retry", "8", *arguments, cwd=tmp_path)
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("Error: no checkpoint of step 8 is known")
+    ended = clipwatch("retry", "7", *arguments, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (0, "checkpoint-7: will be tried again\n")
+    world.script = lambda _: None
+    assert world.once() == 0
