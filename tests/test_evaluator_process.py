@@ -300,6 +300,38 @@ def test_silence_grows_until_a_sign_of_life(
     assert child.handle.silent_seconds == 0.0
 
 
+def test_no_batch_is_begun_before_the_last_is_kept(children: Children) -> None:
+    """The evaluator waits until it is told so, which is no silence of its own."""
+    child = children.start(
+        "class Quick:\n"
+        "    def evaluate(self, request, send):\n"
+        "        for _ in range(3): send(messages.Scored(()))\n"
+        "        send(messages.Finished(0, 0.0))\n"
+        "worker._evaluator = Quick\n"
+        "worker.main()\n",
+        opening="from clipwatch.evaluator import messages, worker\n",
+    )
+    child.handle.evaluate(REQUEST)
+    for _ in range(3):
+        assert child.reply() == Scored(())
+        until(lambda: child.handle.silent_seconds > 0.1)
+        assert child.replies.empty()
+        child.handle.kept()
+    assert child.reply() == Finished(0, 0.0)
+
+
+def test_kept_said_to_a_process_that_ended_is_no_error(children: Children) -> None:
+    """Its end is reported all the same, once."""
+    child = children.start("say('Scored', images=[]); os.kill(os.getpid(), signal.SIGKILL)")
+    child.handle.evaluate(REQUEST)
+    assert [child.reply(), child.reply()] == [Loaded({}), Scored(())]
+    until(lambda: not child.handle.alive)
+    child.handle.kept()
+    assert isinstance(child.reply(), Failed)
+    child.handle.kept()
+    assert child.replies.empty()
+
+
 @linux
 @pytest.mark.parametrize(
     "move",

@@ -12,10 +12,12 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
+from clipwatch import logfile
 from clipwatch.errors import JournalError
 from clipwatch.events import OutputDirChecked
 from clipwatch.inspection import Fault, readable, verify
@@ -217,6 +219,28 @@ def test_an_emptied_file_does_not_cost_what_its_wal_holds(tmp_path: Path, gone: 
         assert event.event == EVENT
     assert log.read_bytes() == kept
     assert path.exists() != gone
+
+
+def test_a_log_that_is_just_being_made_is_not_taken_for_an_emptied_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process makes it between two looks at its files."""
+    path = tmp_path / "log.db"
+    path.touch()
+    look, made = Path.stat, ExitStack()
+    others = iter([lambda: made.enter_context(Journal(path))])
+
+    def stat(file: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        try:
+            return look(file, follow_symlinks=follow_symlinks)
+        finally:
+            next(others, lambda: None)()
+
+    monkeypatch.setattr(Path, "stat", stat)
+    with made:
+        logfile.check(path)
+        assert next(others, None) is None
+        assert path.with_name("log.db-wal").stat().st_size > 0
 
 
 # Whose it is ---------------------------------------------------------------------------------

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from fake_wandb import KEY, FakeWandb
@@ -37,9 +39,14 @@ def isolate(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
 
 @contextmanager
 def serve(monkeypatch: pytest.MonkeyPatch, home: Path) -> Iterator[FakeWandb]:
-    """Run a server, with its address and key in an otherwise clean environment."""
+    """Run a server, with its address and key in an otherwise clean environment.
+
+    Temporary files go to a folder of its own: a session that is killed may leave some.
+    """
     isolate(monkeypatch, home)
-    with FakeWandb() as fake:
+    with FakeWandb() as fake, TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        monkeypatch.setenv("TMPDIR", temporary)
         monkeypatch.setenv("WANDB_BASE_URL", fake.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
         yield fake

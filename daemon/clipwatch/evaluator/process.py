@@ -119,7 +119,9 @@ class EvaluatorProcess:
         """Let it go on: the images that it reported last are written down."""
         with self._lock:
             self._heard = time.monotonic()  # until now it waited for us
-        self._write(_KEPT)
+        with suppress(BrokenPipeError, ValueError):  # its end is reported by who reads from it
+            self._stdin.write(_KEPT)
+            self._stdin.flush()
 
     def kill(self) -> None:
         """End it now with all that it started; a process that even so stays is left behind."""
