@@ -15,7 +15,7 @@ from pathlib import Path
 
 from clipwatch import events as e
 from clipwatch.journal import Journal
-from clipwatch.logformat import FORMAT
+from clipwatch.journal.logformat import FORMAT
 from clipwatch.protocol import EvaluationProtocol, Prompt
 from clipwatch.statistics import Summary
 

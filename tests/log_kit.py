@@ -6,8 +6,8 @@ from pathlib import Path
 
 from clipwatch.errors import JournalError
 from clipwatch.events import EvaluationStarted, ImageScore, ImagesScored, RunStarted
-from clipwatch.inspection import Fault, verify
 from clipwatch.journal import Journal, Recorded
+from clipwatch.journal.inspection import Fault, verify
 
 LONG = 150
 """The image whose event spills into further pages; it is the third after its number."""

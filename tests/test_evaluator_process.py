@@ -289,6 +289,8 @@ def test_silence_grows_until_a_sign_of_life(
     assert child.handle.silent_seconds == 0.0
     child.handle.evaluate(REQUEST)
     assert [child.reply(), child.reply()] == [Loaded({}), Scored(())]
+    assert child.handle.silent_seconds == 0.0  # it waits for us
+    child.handle.kept()
     for _ in range(3):
         until(lambda: child.handle.silent_seconds > 0.1)
         before = child.handle.silent_seconds
@@ -305,19 +307,22 @@ def test_no_batch_is_begun_before_the_last_is_kept(children: Children) -> None:
     child = children.start(
         "class Quick:\n"
         "    def evaluate(self, request, send):\n"
-        "        for _ in range(3): send(messages.Scored(()))\n"
-        "        send(messages.Finished(0, 0.0))\n"
+        "        found = 0\n"
+        "        for number in range(3):\n"
+        "            send(messages.Scored(()))\n"
+        "            found += pathlib.Path(f'kept{number}').exists()\n"
+        "        send(messages.Finished(found, 0.0))\n"
         "worker._evaluator = Quick\n"
         "worker.main()\n",
-        opening="from clipwatch.evaluator import messages, worker\n",
+        opening="import pathlib\nfrom clipwatch.evaluator import messages, worker\n",
     )
     child.handle.evaluate(REQUEST)
-    for _ in range(3):
+    for number in range(3):
         assert child.reply() == Scored(())
-        until(lambda: child.handle.silent_seconds > 0.1)
-        assert child.replies.empty()
+        assert child.handle.silent_seconds == 0.0
+        Path(f"kept{number}").touch()
         child.handle.kept()
-    assert child.reply() == Finished(0, 0.0)
+    assert child.reply() == Finished(3, 0.0)
 
 
 def test_kept_said_to_a_process_that_ended_is_no_error(children: Children) -> None:
@@ -349,6 +354,7 @@ def test_bytes_moved_are_a_sign_of_life(children: Children, move: str) -> None:
     )
     child.handle.evaluate(REQUEST)
     assert [child.reply(), child.reply()] == [Loaded({}), Scored(())]
+    child.handle.kept()
     until(lambda: child.handle.silent_seconds > 0.1)
     before = child.handle.silent_seconds
     os.kill(child.pid, signal.SIGUSR1)

@@ -16,7 +16,6 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clipwatch import pages, wal
 from clipwatch.errors import JournalError
 from clipwatch.events import (
     Event,
@@ -25,9 +24,9 @@ from clipwatch.events import (
     RunStarted,
     encode,
 )
-from clipwatch.inspection import readable, verify
-from clipwatch.journal import Journal, Recorded
-from clipwatch.logformat import LogDamaged, checksum
+from clipwatch.journal import Journal, Recorded, pages, wal
+from clipwatch.journal.inspection import readable, verify
+from clipwatch.journal.logformat import LogDamaged, checksum
 from log_kit import LONG, flipped, outcome, verified, write
 
 

@@ -16,8 +16,8 @@ import pytest
 
 from clipwatch.errors import DiskFull, JournalError
 from clipwatch.events import Event, OutputDirChecked, RunStarted
-from clipwatch.inspection import Fault, verify
 from clipwatch.journal import Journal
+from clipwatch.journal.inspection import Fault, verify
 
 FIRST = RunStarted("/out", "p", (), {}, "1")
 
@@ -151,7 +151,7 @@ def test_a_lock_that_is_never_given_back_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody's open SQLite shell is named as the reason, not a traceback."""
-    monkeypatch.setattr("clipwatch.journal.BUSY_SECONDS", 0.1)
+    monkeypatch.setattr("clipwatch.journal.store.BUSY_SECONDS", 0.1)
     path = tmp_path / "clipwatch.db"
     with Journal(path) as journal:
         shell = sqlite3.connect(path, isolation_level=None)

@@ -17,12 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch import logfile
 from clipwatch.errors import JournalError
 from clipwatch.events import OutputDirChecked
-from clipwatch.inspection import Fault, readable, verify
-from clipwatch.journal import Journal
-from clipwatch.logformat import LogDamaged
+from clipwatch.journal import Journal, logfile
+from clipwatch.journal.inspection import Fault, readable, verify
+from clipwatch.journal.logformat import LogDamaged
 
 NOBODY = 65534
 EVENT = OutputDirChecked("x")
@@ -47,7 +46,7 @@ from importlib.resources import files
 from pathlib import Path
 from clipwatch.events import OutputDirChecked
 from clipwatch.journal import Journal
-(files("clipwatch") / "schema.sql").read_text()
+(files("clipwatch.journal") / "schema.sql").read_text()
 if os.getuid() != {user}:  # from here on modes apply; what is imported later may be out of reach
     os.setgroups([])
     os.setuid({user})
@@ -159,7 +158,7 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 OPEN = """
     from clipwatch.errors import JournalError
-    from clipwatch.inspection import verify
+    from clipwatch.journal.inspection import verify
     path = Path(sys.argv[1])
     reader, verifier = (lambda: Journal(path, read_only=True)), (lambda: next(verify(path)))
     for use in (lambda: Journal(path)), reader, verifier:
@@ -303,7 +302,7 @@ def test_whether_there_is_a_log_is_told_or_refused(
     public: Path, stranger: Callable[..., str]
 ) -> None:
     """A folder that may not be entered is not the same as one without a log."""
-    code = "from clipwatch import logfile; print(logfile.present(Path(sys.argv[1])))"
+    code = "from clipwatch.journal import logfile; print(logfile.present(Path(sys.argv[1])))"
     path = public / "clipwatch.db"
     assert stranger(code, path) == "False\n"
     path.touch()

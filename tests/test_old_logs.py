@@ -19,13 +19,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from clipwatch import pages
 from clipwatch import state as s
 from clipwatch.errors import JournalError
 from clipwatch.events import TYPES, Event, OutputDirChecked, decode, encode
-from clipwatch.inspection import verify
-from clipwatch.journal import Journal, Recorded
-from clipwatch.logformat import APPLICATION_ID, FORMAT, LogDamaged, identify
+from clipwatch.journal import Journal, Recorded, pages
+from clipwatch.journal.inspection import verify
+from clipwatch.journal.logformat import APPLICATION_ID, FORMAT, LogDamaged, identify
 from clipwatch.statistics import Summary
 
 LOGS = Path(__file__).parent / "logs"

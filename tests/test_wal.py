@@ -9,9 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch import wal
-from clipwatch.journal import Journal
-from clipwatch.logformat import LogDamaged
+from clipwatch.journal import Journal, wal
+from clipwatch.journal.logformat import LogDamaged
 from log_kit import flipped, outcome, scored, verified, write
 
 

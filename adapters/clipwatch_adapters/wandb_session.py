@@ -6,7 +6,6 @@ kill it at any point: rows are numbered by `seq`, and a session starts where the
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import sys
@@ -21,6 +20,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from clipwatch.parent import end_with_parent
 from clipwatch_adapters.wandb_verdict import Verdict, explain
 
 if TYPE_CHECKING:
@@ -37,8 +37,6 @@ GAVE_UP = "filestream: fatal error: "
 
 CAPTION = 1000
 """Characters of a caption. W&B leaves out a row of more than 10 MB, and says so nowhere."""
-
-PR_SET_PDEATHSIG = 1
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -236,7 +234,7 @@ def _server() -> str:
 
 def main() -> None:
     """Perform the job on standard input; whatever wandb prints goes to standard error."""
-    _end_with_parent()
+    end_with_parent()
     answer = os.dup(1)
     os.dup2(2, 1)
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
@@ -248,12 +246,6 @@ def main() -> None:
         verdict = explain(error, _server(), job.key)
     with os.fdopen(answer, "wb") as out:
         out.write(msgspec.json.encode(verdict))
-
-
-def _end_with_parent() -> None:
-    """Have the kernel kill us when the thread that started us ends (Linux)."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -188,9 +188,9 @@ def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
     Of a damaged log everything that is whole is printed, each fault goes to the error output, and
     it ends with 1.
     """
-    from clipwatch.inspection import Fault, readable, verify
     from clipwatch.journal import log_file
-    from clipwatch.logfile import present
+    from clipwatch.journal.inspection import Fault, readable, verify
+    from clipwatch.journal.logfile import present
 
     path = log_file(_state_dir(state_dir))
     if not present(path):

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from errno import ENOSPC
+from errno import EAGAIN, EDQUOT, ENOMEM, ENOSPC
 
 from clipwatch import events as e
 from clipwatch import state as s
@@ -19,6 +19,9 @@ from clipwatch.publish import images_of, scores_of
 from clipwatch.settings import Settings
 from clipwatch.staging import Held, Stage, Staged
 from clipwatch.statistics import summarize
+
+SHORTAGES = {ENOSPC: "disk", EDQUOT: "disk", ENOMEM: "memory", EAGAIN: "memory"}
+"""What an evaluator that cannot even be started fails for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,8 @@ class Evaluating:
             self._child = self._child or self._new_child()
         except OSError as error:
             reason = f"no evaluator can be started: {error}"
-            self._failed(job.id, checkpoint, "disk" if error.errno == ENOSPC else "model", reason)
+            kind = SHORTAGES.get(error.errno or 0, "internal")
+            self._failed(job.id, checkpoint, kind, reason)
             return
         self._job = job
         self._child.evaluate(

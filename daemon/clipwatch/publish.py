@@ -144,10 +144,13 @@ class Outbox:
 
     def hints(self, run: s.Run) -> dict[str, str]:
         """Return for each tracker the command that shows its series, "" for none."""
-        return {
-            name: self._make(name, self._target(run, name)).hint(self._series(run))
-            for name in self._settings.trackers
-        }
+        found = {}
+        for name in self._settings.trackers:
+            try:
+                found[name] = self._make(name, self._target(run, name)).hint(self._series(run))
+            except (TrackerRefused, TrackerUnavailable):  # which is told when it is to publish
+                found[name] = ""
+        return found
 
     def _series(self, run: s.Run) -> Series:
         images = images_of(self._settings.state_dir, run.name)

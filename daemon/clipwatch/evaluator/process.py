@@ -17,7 +17,16 @@ import msgspec
 
 from clipwatch.evaluator.endings import ending, oom_kills
 from clipwatch.evaluator.environment import environment
-from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Kept, Message, Reply, Working
+from clipwatch.evaluator.messages import (
+    Evaluate,
+    Failed,
+    Finished,
+    Kept,
+    Message,
+    Reply,
+    Scored,
+    Working,
+)
 
 PATIENCE_SECONDS: Final = 5.0
 """How long a process may take to end, once it is killed or has closed its output."""
@@ -67,6 +76,7 @@ class EvaluatorProcess:
         self._receive = receive
         self._lock = threading.Lock()  # what `evaluate` sets is changed only under it
         self._busy = False
+        self._waits = False  # for `kept`
         self._heard = 0.0
         self._moved = 0
         self._oom_kills = 0
@@ -94,10 +104,11 @@ class EvaluatorProcess:
         """How long it has shown no sign of life over the request in hand; 0.0 without one.
 
         A message is one, and so are bytes that it read or wrote, which the kernel counts (Linux):
-        models are imported, fetched and loaded without a word.
+        models are imported, fetched and loaded without a word. While it waits for `kept` the
+        silence is ours, not its own.
         """
         with self._lock:
-            if not self._busy:
+            if self._waits or not self._busy:
                 return 0.0
             moved = _bytes_moved(self._child.pid)
             if moved != self._moved:
@@ -107,7 +118,7 @@ class EvaluatorProcess:
     def evaluate(self, request: Evaluate) -> None:
         """Send a request; only one may be under way. It returns at once."""
         with self._lock:
-            self._busy = True
+            self._busy, self._waits = True, False
             self._heard = time.monotonic()
             self._moved = _bytes_moved(self._child.pid)
             self._oom_kills = oom_kills()
@@ -118,7 +129,8 @@ class EvaluatorProcess:
     def kept(self) -> None:
         """Let it go on: the images that it reported last are written down."""
         with self._lock:
-            self._heard = time.monotonic()  # until now it waited for us
+            self._waits = False
+            self._heard = time.monotonic()
         with suppress(BrokenPipeError, ValueError):  # its end is reported by who reads from it
             self._stdin.write(_KEPT)
             self._stdin.flush()
@@ -164,6 +176,7 @@ class EvaluatorProcess:
             if isinstance(message, Working):
                 return
             self._busy = not isinstance(message, Finished | Failed)
+            self._waits = isinstance(message, Scored)
             self._receive(message)
 
     def _report_end(self, problem: str = "") -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import logging
 import os
 import signal
@@ -14,12 +13,12 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 import msgspec
 
 from clipwatch.evaluator.messages import Evaluate, Failed, Kept, Message, Scored
+from clipwatch.parent import end_with_parent
 from clipwatch.priority import give_way
 
 if TYPE_CHECKING:
     from clipwatch.evaluator.evaluate import Evaluator
 
-_PR_SET_PDEATHSIG: Final = 1
 _OOM_SCORE: Final = 700
 
 
@@ -31,7 +30,7 @@ def main() -> int:
         the process is in is then unknown, and a new one is cheap.
     """
     requests, replies = _take_pipes()
-    _end_with_parent()
+    end_with_parent()
     give_way()
     _offer_to_oom_killer()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon to act on
@@ -82,15 +81,6 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     os.close(nothing)
     os.dup2(2, 1)
     return requests, replies
-
-
-def _end_with_parent() -> None:
-    """Have the kernel kill us when the thread that started us ends (Linux).
-
-    A parent that died before this call is noticed by the end of stdin.
-    """
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _offer_to_oom_killer() -> None:

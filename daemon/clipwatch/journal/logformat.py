@@ -84,7 +84,7 @@ def identify(db: sqlite3.Connection, path: Path) -> int:
 def bring_up_to_date(db: sqlite3.Connection, found: int) -> None:
     """Make the log, or what an older format lacks; within the caller's transaction."""
     if found == 0:
-        for statement in (files("clipwatch") / "schema.sql").read_text().split("\n\n"):
+        for statement in (files("clipwatch.journal") / "schema.sql").read_text().split("\n\n"):
             db.execute(statement)
     elif found == 1:
         db.execute("ALTER TABLE events ADD COLUMN crc INTEGER")

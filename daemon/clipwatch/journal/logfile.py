@@ -9,10 +9,10 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from clipwatch import wal
 from clipwatch.errors import DiskFull, JournalError
 from clipwatch.filesystems import make_private
-from clipwatch.logformat import LogDamaged
+from clipwatch.journal import wal
+from clipwatch.journal.logformat import LogDamaged
 
 Failure = sqlite3.Error | UnicodeError | OSError
 FAILURES = (sqlite3.Error, UnicodeError, OSError)

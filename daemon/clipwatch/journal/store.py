@@ -18,10 +18,10 @@ from typing import Self
 
 import msgspec
 
-from clipwatch import logfile, wal
 from clipwatch.errors import Conflict, JournalError
 from clipwatch.events import Event, decode, encode
-from clipwatch.logformat import (
+from clipwatch.journal import logfile, wal
+from clipwatch.journal.logformat import (
     FORMAT,
     LogDamaged,
     Row,

@@ -17,10 +17,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import cast
 
-from clipwatch import logfile, pages, wal
 from clipwatch.errors import JournalError
-from clipwatch.journal import Journal, Recorded, recorded
-from clipwatch.logformat import COLUMNS, LogDamaged, Row, identify
+from clipwatch.journal import logfile, pages, wal
+from clipwatch.journal.logformat import COLUMNS, LogDamaged, Row, identify
+from clipwatch.journal.store import Journal, Recorded, recorded
 from clipwatch.state import State, evolve
 
 MOST_FAULTS = 20
