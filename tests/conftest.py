@@ -1,14 +1,20 @@
-"""Fixtures of the tests that run clipwatch as a user does."""
+"""Fixtures that several files share. Heavy modules are imported only by who asks for them."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from clipwatch.demo import models
 from real_world import PROMPTS
+
+if TYPE_CHECKING:
+    from clipwatch.evaluator.evaluate import Evaluator
+    from fake_wandb import FakeWandb
 
 
 @pytest.fixture(scope="session")
@@ -47,3 +53,30 @@ def project(tmp_path: Path, base: Path) -> Path:
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of a base pipeline and a good checkpoint of each kind."""
+    import evaluator_kit
+
+    return evaluator_kit.write_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> Evaluator:
+    """Return an evaluator that keeps its models from test to test."""
+    from clipwatch.evaluator.evaluate import Evaluator
+
+    return Evaluator()
+
+
+@pytest.fixture
+def server(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[FakeWandb]:
+    """Run a W&B server on loopback, and hide the machine's own key from the test."""
+    from wandb_world import serve
+
+    with serve(monkeypatch, tmp_path_factory.mktemp("home")) as fake:
+        yield fake

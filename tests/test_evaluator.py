@@ -31,12 +31,7 @@ if TYPE_CHECKING:
 UNET = "unet/diffusion_pytorch_model.safetensors"
 LORA = "pytorch_lora_weights.safetensors"
 
-pytestmark = [
-    # the libraries' own, under versions that disagree with each other
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::RuntimeWarning:peft"),
-]
+pytestmark = kit.QUIET
 
 
 @pytest.fixture(scope="module")

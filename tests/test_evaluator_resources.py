@@ -29,22 +29,7 @@ from evaluator_child import Children
 
 PIXELS = Image.new("RGB", (32, 32), "red")
 
-pytestmark = [
-    # the libraries' own, under versions that disagree with each other
-    pytest.mark.filterwarnings("ignore::UserWarning"),
-    pytest.mark.filterwarnings("ignore::DeprecationWarning"),
-    pytest.mark.filterwarnings("ignore::RuntimeWarning:peft"),
-]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return kit.write_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def evaluator() -> Evaluator:
-    return Evaluator()
+pytestmark = kit.QUIET
 
 
 # --- memory --------------------------------------------------------------------------------------

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,16 +14,7 @@ from clipwatch_adapters.wandb_session import METRICS
 from fake_wandb import KEY, FakeWandb
 from tracker_contract import Connect, TrackerContract
 from tracker_world import make_protocol, make_series, make_target
-from wandb_world import serve, train
-
-
-@pytest.fixture
-def server(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[FakeWandb]:
-    """Run a server."""
-    with serve(monkeypatch, tmp_path_factory.mktemp("home")) as fake:
-        yield fake
+from wandb_world import train
 
 
 def snapshot(folder: Path) -> dict[str, bytes | str]:

@@ -10,7 +10,6 @@ import os
 import random
 import signal
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -22,18 +21,9 @@ from clipwatch.trackers import Series
 from clipwatch_adapters.wandb import WandbTracker
 from fake_wandb import CLOSE, HANG, FakeWandb, Fault
 from tracker_world import PROMPTS, make_protocol, make_series, make_target
-from wandb_world import collect_children, cores, serve
+from wandb_world import collect_children, cores
 
 ROWS = [(0, 100), (1, 300), (2, 200)]
-
-
-@pytest.fixture
-def server(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[FakeWandb]:
-    """Run a server."""
-    with serve(monkeypatch, tmp_path_factory.mktemp("home")) as fake:
-        yield fake
 
 
 @pytest.fixture

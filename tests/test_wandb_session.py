@@ -24,7 +24,7 @@ from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb_session import GRACE
 from fake_wandb import HANG, KEY, FakeWandb, Fault
 from tracker_world import make_series, make_target
-from wandb_world import collect_children, isolate, processes, serve
+from wandb_world import collect_children, isolate, processes
 
 DAEMON = """
 import sys
@@ -38,15 +38,6 @@ tracker.publish(make_series(folder, [100, 200], images=False), [0, 1])
 """
 PATIENCE = 60
 """Seconds until processes must have ended; by itself a session would go on for minutes."""
-
-
-@pytest.fixture
-def server(
-    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[FakeWandb]:
-    """Run a server."""
-    with serve(monkeypatch, tmp_path_factory.mktemp("home")) as fake:
-        yield fake
 
 
 def daemon(folder: Path) -> subprocess.Popen[bytes]:
