@@ -60,6 +60,7 @@ SECRET = {
     "DATABASE_URL": "postgres://user:password@host/db",
     "REDIS": "redis://:password@host",
     "SENTRY_DSN": "https://key@sentry.example/1",
+    "CLIPWATCH_WANDB": '{"api_key": "k"}',
     "NOTIFY_SOCKET": "/run/systemd/notify",
     "WATCHDOG_USEC": "1",
     "LISTEN_FDS": "1",

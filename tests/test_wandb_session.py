@@ -220,3 +220,18 @@ def test_the_key_is_told_to_nobody(
     assert not any(key in text for key in (KEY, wrong) for text in texts)
     assert not any(key.encode() in line for key in (KEY, wrong) for line in seen.values())
     assert found == []
+
+
+def test_a_login_in_the_servers_address_is_told_to_nobody(
+    server: FakeWandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither the address of a run nor the text of an error has the password of a proxy in it."""
+    monkeypatch.setenv("WANDB_BASE_URL", server.url.replace("://", "://joe:hunter2@"))
+    tracker = WandbTracker(make_target(tmp_path))
+    series = make_series(tmp_path, [100])
+    tracker.publish(series, [0])
+    assert tracker.where(series).startswith(server.url)
+    server.faults.append(Fault("*", 401))
+    with pytest.raises(TrackerRefused, match="does not accept the API key") as told:
+        tracker.publish(series, [0])
+    assert "hunter2" not in str(told.value)

@@ -7,6 +7,7 @@ kill it at any point: rows are numbered by `seq`, and a session starts where the
 from __future__ import annotations
 
 import os
+import re
 import signal
 import sys
 import time
@@ -34,6 +35,9 @@ METRICS = ("clip/mean", "clip/min", "clip/max", "clip/std", "clip/images")
 
 GAVE_UP = "filestream: fatal error: "
 """In wandb-core's log: it sends no more rows. Neither log() nor finish() tells."""
+
+LOGIN = re.compile(rb"://[^/\s\"@]*@")
+"""Name and password in an address, which may be one that the log or a person is told."""
 
 CAPTION = 1000
 """Characters of a caption. W&B leaves out a row of more than 10 MB, and says so nowhere."""
@@ -245,7 +249,7 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - every error becomes a verdict
         verdict = explain(error, _server(), job.key)
     with os.fdopen(answer, "wb") as out:
-        out.write(msgspec.json.encode(verdict))
+        out.write(LOGIN.sub(rb"://", msgspec.json.encode(verdict)))
 
 
 if __name__ == "__main__":

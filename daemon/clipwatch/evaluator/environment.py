@@ -11,7 +11,7 @@ _SECRET: Final = re.compile(
 )
 # what speaks to systemd, to the tracker or for the user is the daemon's alone
 _DAEMONS: Final = re.compile(
-    r"(WANDB|WATCHDOG)_.*|NOTIFY_SOCKET|LISTEN_(FDS|PID|FDNAMES)|SSH_AUTH_SOCK"
+    r"(CLIPWATCH|WANDB|WATCHDOG)_.*|NOTIFY_SOCKET|LISTEN_(FDS|PID|FDNAMES)|SSH_AUTH_SOCK"
 )
 _URL_WITH_LOGIN: Final = re.compile(r"://\S*@")
 
