@@ -65,6 +65,14 @@ def test_a_damaged_log_is_told_where_and_read_as_far_as_it_is_whole(state: Path)
     assert (state / "clipwatch.db").read_bytes() == damaged
 
 
+def test_a_log_that_is_not_there_is_no_healthy_one(tmp_path: Path) -> None:
+    """Who asks about a folder without a log is told so, and none is made."""
+    ended = clipwatch("log", "--verify", "--state-dir", tmp_path / "none", cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: there is no log in ")
+    assert not (tmp_path / "none").exists()
+
+
 def test_a_failed_checkpoint_is_tried_again_on_request(tmp_path: Path) -> None:
     """`retry STEP` says what will happen, and the next start does it."""
     world = World(tmp_path, max_attempts=1)
