@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from clipwatch.demo import models
-from real_world import PROMPTS
+from real_world import PROMPTS, write_config
 
 if TYPE_CHECKING:
     from clipwatch.evaluator.evaluate import Evaluator
@@ -80,3 +80,13 @@ def server(
 
     with serve(monkeypatch, tmp_path_factory.mktemp("home")) as fake:
         yield fake
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with a config.json, an output directory and no checkpoint."""
+    (tmp_path / "base").mkdir()
+    (tmp_path / "output").mkdir()
+    (tmp_path / "prompts.txt").write_text("a red circle\n")
+    write_config(tmp_path)
+    return tmp_path

@@ -63,6 +63,18 @@ def guarded(output: Path, base: Path, step: int) -> Path:
     return folder
 
 
+def write_config(folder: Path, **own: object) -> None:
+    """Write a config.json for a run without a checkpoint; `own` goes into our object."""
+    own = {"prompts": "prompts.txt", "state_dir": "state", "device": "cpu", **own}
+    config = {
+        "output_dir": "output",
+        "pretrained_model_name_or_path": "./base",
+        "evaluation_type": "clip",
+        "clipwatch": own,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+
+
 def digests(folder: Path) -> dict[str, str]:
     """Return path → digest and mtime of every file below a folder."""
     return {

@@ -15,29 +15,8 @@ import pytest
 
 from fake_wandb import KEY, FakeWandb, Fault
 from fast_world import Training
-from real_world import clipwatch, command, environment, until
+from real_world import clipwatch, command, environment, until, write_config
 from world import checkpoint
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a folder with a config.json and no checkpoint."""
-    (tmp_path / "base").mkdir()
-    (tmp_path / "output").mkdir()
-    (tmp_path / "prompts.txt").write_text("a red circle\n")
-    write(tmp_path)
-    return tmp_path
-
-
-def write(folder: Path, **own: object) -> None:
-    own = {"prompts": "prompts.txt", "state_dir": "state", "device": "cpu", **own}
-    config = {
-        "output_dir": "output",
-        "pretrained_model_name_or_path": "./base",
-        "evaluation_type": "clip",
-        "clipwatch": own,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
 
 
 @contextmanager
@@ -71,10 +50,10 @@ def test_a_signal_ends_it_cleanly(folder: Path, number: signal.Signals) -> None:
 def test_a_hangup_makes_it_read_its_settings_again(folder: Path) -> None:
     """A good file is taken up, one with a mistake is told with its line and changes nothing."""
     with started(folder) as process:
-        write(folder, keep_images=3)
+        write_config(folder, keep_images=3)
         process.send_signal(signal.SIGHUP)
         until(lambda: "settings reloaded" in (folder / "said").read_text())
-        write(folder, keep_images="three")
+        write_config(folder, keep_images="three")
         process.send_signal(signal.SIGHUP)
         until(lambda: "not reloaded, the old ones stay" in (folder / "said").read_text())
         assert process.poll() is None

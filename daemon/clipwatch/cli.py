@@ -115,13 +115,17 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.journal import Journal, log_file
     from clipwatch.lock import exclusive
     from clipwatch.priority import give_way
+    from clipwatch.service import ServiceManager
     from clipwatch.supervisor import Supervisor, run_name
 
     give_way()
     name = run_name(settings.output_dir)
     with exclusive(settings.state_dir, name), Journal(log_file(settings.state_dir)) as journal:
         console = Console()
-        supervisor = Supervisor(settings, journal, console, once=once, reread=reread)
+        service = ServiceManager(os.environ)
+        supervisor = Supervisor(
+            settings, journal, console, once=once, reread=reread, service=service
+        )
         obey_signals(supervisor)
         protocol = settings.protocol
         images = len(protocol.prompts) * protocol.images_per_prompt

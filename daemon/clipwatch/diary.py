@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from clipwatch import events as e
 from clipwatch import state as s
@@ -23,15 +24,25 @@ class Diary:
         journal: Open for writing; the caller holds the run's lock.
         name: The run's.
         console: Hears of everything that is recorded.
+        alive: Called now and then while we wait for a disk.
         once: Nobody waits for a next try.
     """
 
-    def __init__(self, journal: Journal, name: str, console: Console, *, once: bool) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        name: str,
+        console: Console,
+        alive: Callable[[], None],
+        *,
+        once: bool,
+    ) -> None:
         self.name = name
         self.path = journal.path
         self.say = console.say
         self.progress = console.progress
         self._ledger = Ledger(journal)
+        self._alive = alive
         self._once = once
         self._hurried = threading.Event()
 
@@ -83,6 +94,7 @@ class Diary:
                 if not waiting:
                     self.say(f"{error}: waiting for space, nothing is lost")
                 waiting = True
+                self._alive()
                 self._hurried.wait(FULL_DISK_SECONDS)
             else:
                 if waiting:

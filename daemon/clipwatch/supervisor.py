@@ -24,6 +24,7 @@ from clipwatch.journal import Journal
 from clipwatch.layouts import Scanner
 from clipwatch.layouts.files import NotReadable
 from clipwatch.publish import Outbox, Outcome
+from clipwatch.service import ServiceManager
 from clipwatch.settings import Settings
 from clipwatch.staging import Staged
 from clipwatch.view import summary
@@ -60,6 +61,7 @@ class Supervisor:
         console: To which it says what happens.
         once: End when everything that is there is evaluated and published.
         reread: Reads the settings again; may raise SettingsError.
+        service: Is told that we are ready, alive, reloading and stopping.
         clock: The time, in UTC.
         luck: Gives numbers in 0..1 that spread the pauses before new attempts.
         make_tracker: Makes an adapter.
@@ -74,6 +76,7 @@ class Supervisor:
         *,
         once: bool = False,
         reread: Callable[[], Settings] | None = None,
+        service: ServiceManager | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         luck: Callable[[], float] = random.random,
         make_tracker: Callable[[str, trackers.Target], trackers.Tracker] | None = None,
@@ -81,10 +84,12 @@ class Supervisor:
     ) -> None:
         self.settings = settings
         self.name = run_name(settings.output_dir)
-        self._diary = Diary(journal, self.name, console, once=once)
+        self._service = service or ServiceManager({})
+        self._diary = Diary(journal, self.name, console, self._service.alive, once=once)
         self._console = console
         self._once = once
         self._reread = reread or (lambda: settings)
+        self._told: s.Run | None = None
         self._clock = clock
         self._luck = luck
         self._inbox: SimpleQueue[Message] = SimpleQueue()
@@ -125,7 +130,9 @@ class Supervisor:
         try:
             self._begin()
             self._look()
+            self._service.ready()
             while True:
+                self._service.alive(self._status())
                 self._diary.refresh()
                 if self._stop_by is None:
                     self._evaluating.advance()
@@ -138,6 +145,13 @@ class Supervisor:
             self._watcher.close()
             self._evaluating.close()
             self._console.close()
+
+    def _status(self) -> str:
+        """Return a line on the run if anything happened since the last one."""
+        if self._told is self._run:
+            return ""
+        self._told = self._run
+        return summary(self._run)
 
     # Settings -----------------------------------------------------------------------------------
 
@@ -259,11 +273,14 @@ class Supervisor:
             case Look():
                 self._look()
             case Stop():
+                self._service.stopping()
                 self._diary.say("stopping")
                 patience = STOP_SECONDS if self._stop_by is None else 0.0  # asked twice: at once
                 self._stop_by = time.monotonic() + patience
             case Reload():
+                self._service.reloading()
                 self._reload()
+                self._service.ready()
             case Outcome():
                 self._published(message)
                 self._prune()
@@ -279,7 +296,7 @@ class Supervisor:
         self._evaluating.prune({id_ for name in lacking for id_ in s.unpublished(self._run, name)})
 
     def _pause(self) -> float:
-        seconds = self.settings.rescan_seconds
+        seconds = min(self.settings.rescan_seconds, self._service.patience)
         return min(seconds, PENDING_SECONDS) if self._pending_paths() else seconds
 
     def _done(self) -> bool:
