@@ -108,11 +108,12 @@ class Evaluating:
             reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
             self._end_child()
             self._failed(job.id, job.checkpoint, "hung", reason)
-        due = s.due(self._diary.run, self._clock())
-        kept = [c for c in s.queue(self._diary.run) if (c.name, c.digest) in self._stage.keys]
+        due, keys = s.due(self._diary.run, self._clock()), self._stage.keys
         wanted = [self._job.checkpoint] if self._job else []
-        for checkpoint in due + kept:  # what waits for another attempt is not let go
-            wanted += [checkpoint] if checkpoint not in wanted else []
+        wanted += [c for c in due[: self._settings.stage_limit] if c not in wanted]
+        if keys:  # what is kept and waits for another attempt is not let go
+            kept = (c for c in s.queue(self._diary.run) if (c.name, c.digest) in keys)
+            wanted += [c for c in kept if c not in wanted]
         self._stage.want(wanted[: self._settings.stage_limit])
         if self._job is None and due and (held := self._stage.held(due[0])) is not None:
             self._start(due[0], held)
