@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from clipwatch.cli import obey_signals
+from clipwatch.cli.start import obey_signals
 from clipwatch.console import Console
 from clipwatch.evaluator.process import EvaluatorProcess
 from clipwatch.journal import Journal, log_file

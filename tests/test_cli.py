@@ -11,7 +11,8 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clipwatch import __version__
-from clipwatch.cli import CONFIGS, main
+from clipwatch.cli import main
+from clipwatch.cli.options import CONFIGS
 from clipwatch.journal import log_file
 from clipwatch.prompts import builtin, read
 from world import World, checkpoint

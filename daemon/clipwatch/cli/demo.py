@@ -1,0 +1,25 @@
+"""`clipwatch demo`: the main job on a tiny training."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.option(
+    "--directory",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("demo-run"),
+    show_default=True,
+    help="Where the run is made; an earlier demo there is replaced.",
+)
+@click.option("--steps", type=click.IntRange(min=50), default=500, show_default=True)
+@click.option("--lora", is_flag=True, help="Train a LoRA instead of the whole model.")
+def demo(directory: Path, steps: int, lora: bool) -> None:
+    """Train a tiny model on the CPU and watch it with the real daemon."""
+    from clipwatch.demo.show import show
+
+    sys.exit(show(directory, steps=steps, lora=lora))

@@ -1,0 +1,66 @@
+"""`clipwatch log`: everything that happened."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from clipwatch.cli.options import chosen_state_dir, state_dir_option
+from clipwatch.errors import ClipwatchError
+
+if TYPE_CHECKING:
+    from clipwatch.journal import Recorded
+
+
+@click.command()
+@state_dir_option
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option("--verify", "check", is_flag=True, help="Check the log: one line for each fault.")
+def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
+    """Print the log: everything that happened, in order.
+
+    Of a damaged log everything that is whole is printed, each fault goes to the error output, and
+    it ends with 1.
+    """
+    from clipwatch.journal import log_file
+    from clipwatch.journal.inspection import Fault, readable, verify
+    from clipwatch.journal.logfile import present
+
+    path = log_file(chosen_state_dir(state_dir))
+    if not present(path):
+        if check:
+            raise ClipwatchError(f"there is no log in {path.parent}: name its --state-dir")
+        return
+    events = faults = 0
+    for found in verify(path) if check else readable(path):
+        if isinstance(found, Fault):
+            faults += 1
+            click.echo(str(found), err=not check)
+        else:
+            events += 1
+            if not check:
+                click.echo(_as_json(found) if as_json else _as_line(found))
+    if check:
+        click.echo(f"{path}: {events} events are whole, {faults} fault{'s' * (faults != 1)}")
+    sys.exit(int(faults > 0))
+
+
+def _as_json(recorded: Recorded) -> str:
+    from clipwatch.events import encode
+
+    type_name, data = encode(recorded.event)
+    head = {"seq": recorded.seq, "time": recorded.time.isoformat(), "run": recorded.run}
+    return json.dumps({**head, "type": type_name, "data": json.loads(data)})
+
+
+def _as_line(recorded: Recorded) -> str:
+    from clipwatch.events import encode
+
+    type_name, data = encode(recorded.event)
+    short = data if len(data) <= 160 else data[:157] + "..."  # noqa: PLR2004 - a line
+    when = f"{recorded.time:%Y-%m-%d %H:%M:%S}"
+    return f"{recorded.seq:>6}  {when}  {recorded.run}  {type_name}  {short}"

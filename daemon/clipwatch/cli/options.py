@@ -1,0 +1,80 @@
+"""Options that several commands share, and what they stand for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from clipwatch.errors import SettingsError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+CONFIGS = ("config.json", "config/config.json")
+"""Where `--config` is looked for when it is not given, as SimpleTuner does."""
+
+STATE_DIR_HELP = (
+    "Folder of the log and the images, on a local disk.  "
+    "[default: $CLIPWATCH_STATE_DIR, else the platform's]"
+)
+
+
+def state_dir_option(command: Command) -> Command:
+    """Add --state-dir."""
+    return click.option(
+        "--state-dir",
+        type=click.Path(path_type=Path, file_okay=False),
+        envvar="CLIPWATCH_STATE_DIR",
+        help=STATE_DIR_HELP,
+    )(command)
+
+
+def config_option(command: Command) -> Command:
+    """Add --config."""
+    return click.option(
+        "-c",
+        "--config",
+        type=click.Path(path_type=Path),
+        envvar="CLIPWATCH_CONFIG",
+        help=f"The trainer's config.json.  [default: {' or '.join(CONFIGS)}]",
+    )(command)
+
+
+def here() -> Path:
+    """Return the directory of the call.
+
+    Raises:
+        SettingsError: Somebody deleted it.
+    """
+    try:
+        return Path.cwd()
+    except OSError as error:
+        raise SettingsError(f"the current folder is gone: {error.strerror}") from error
+
+
+def only_given(flags: dict[str, Any]) -> dict[str, Any]:
+    """Leave out the flags that the call does not name."""
+    return {key: value for key, value in flags.items() if value is not None}
+
+
+def chosen_state_dir(given: Path | None) -> Path:
+    """Return --state-dir, or the platform's."""
+    from clipwatch.settings import default_state_dir
+
+    return given or default_state_dir()
+
+
+def chosen_config(given: Path | None) -> Path:
+    """Return --config, or the first of CONFIGS that is here.
+
+    Raises:
+        SettingsError: None is.
+    """
+    if given is not None:
+        return given
+    for name in CONFIGS:
+        if Path(name).exists():
+            return Path(name)
+    raise SettingsError(f"no {' or '.join(CONFIGS)} here: name the trainer's file with --config")

@@ -1,0 +1,102 @@
+"""`clipwatch start`: the daemon."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clipwatch.cli.options import STATE_DIR_HELP, chosen_config, config_option, here, only_given
+
+if TYPE_CHECKING:
+    from clipwatch.supervisor import Supervisor
+
+FEW_PROMPTS = 32
+"""Fewer scatter by more than checkpoints differ: one prompt's score spreads by about 0.025."""
+
+
+@click.command()
+@config_option
+@click.option("--state-dir", help=STATE_DIR_HELP)
+@click.option("--output-dir", help="The trainer's output directory, instead of the config's.")
+@click.option("--device", help="cpu, cuda:N, cuda (the GPU with most free memory) or auto.")
+@click.option("--batch-size", type=click.IntRange(min=1), help="Images generated at once.")
+@click.option("--report-to", help="Trackers, separated by commas; or all, or none.")
+@click.option("--once", is_flag=True, help="Evaluate and publish what is there, then end.")
+@click.option("--print-settings", is_flag=True, help="Show every setting and its source, and end.")
+def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -> None:
+    """Watch a run: evaluate its checkpoints, newest first, and publish the scores.
+
+    SIGTERM or Ctrl-C stops it, a second one at once; SIGHUP makes it read the settings again, and
+    a file with a mistake in it leaves the old ones in force.
+
+    Ends with 0 when it is stopped; with --once with 0, or 1 if something failed; with 2 when the
+    configuration is wrong.
+    """
+    from clipwatch.settings import load
+
+    path = chosen_config(config)
+    reread = partial(load, path, flags=only_given(flags), environ=dict(os.environ), cwd=here())
+    settings = reread()
+    for remark in settings.remarks:
+        click.echo(f"Note: {remark}", err=True)
+    if print_settings:
+        for origin in settings.origins:
+            click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")
+        return
+    from clipwatch.console import Console
+    from clipwatch.journal import Journal, log_file
+    from clipwatch.lock import exclusive
+    from clipwatch.priority import give_way
+    from clipwatch.service import ServiceManager
+    from clipwatch.supervisor import Supervisor, run_name
+
+    give_way()
+    name = run_name(settings.output_dir)
+    with exclusive(settings.state_dir, name), Journal(log_file(settings.state_dir)) as journal:
+        console = Console()
+        service = ServiceManager(os.environ)
+        supervisor = Supervisor(
+            settings, journal, console, once=once, reread=reread, service=service
+        )
+        obey_signals(supervisor)
+        protocol = settings.protocol
+        images = len(protocol.prompts) * protocol.images_per_prompt
+        console.say(f"watching {settings.output_dir} as run {supervisor.name}")
+        console.say(
+            f"{images} images a checkpoint, {protocol.width}x{protocol.height}, "
+            f"{protocol.inference_steps} steps, {protocol.weights} weights, on {settings.device}; "
+            f"scorer {protocol.scorer}"
+        )
+        if len(protocol.prompts) < FEW_PROMPTS:
+            console.say(
+                f"a mean over so few prompts ({len(protocol.prompts)}) says little about a model: "
+                "better hundreds; see README.md, What the numbers mean"
+            )
+        console.say(
+            f"trackers: {', '.join(settings.trackers) or 'none'}; state in {settings.state_dir}"
+        )
+        code = supervisor.run()
+    sys.exit(code)
+
+
+def obey_signals(supervisor: Supervisor) -> None:
+    """Stop at SIGTERM and SIGINT, reload at SIGHUP."""
+    at_terminal = os.isatty(2)
+
+    def hang_up(*_: object) -> None:
+        if at_terminal and not os.isatty(2):  # it was closed, and we with it
+            supervisor.stop()
+        else:
+            supervisor.reload()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants it ignored
+        signal.signal(signal.SIGHUP, hang_up)
