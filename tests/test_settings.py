@@ -176,7 +176,10 @@ def test_origins_and_text_go_together(read: Load) -> None:
     settings = read({"report_to": "tensorboard,wandb", "use_ema": True, "validation_seed": 0})
     keys = [setting.key for setting in settings.origins]
     assert keys == sorted(keys)
-    assert set(KEYS) - set(keys) == {"prompts", "user_prompt_library", "validation_prompt"}
+    assert set(KEYS) - set(keys) == {
+        *("prompts", "user_prompt_library", "validation_prompt"),
+        *("exit_when_done", "gpu_memory_gib", "health_address"),
+    }
     written = settings.as_text()
     assert list(written) == keys
     assert written["report_to"] == "tensorboard,wandb"

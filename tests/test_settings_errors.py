@@ -74,7 +74,10 @@ def test_errors_name_file_line_and_key(tmp_path: Path, config: dict[str, Any], t
 @pytest.mark.parametrize(
     ("environ", "text"),
     [
-        ({"CLIPWATCH_DEVICE": "gpu"}, "CLIPWATCH_DEVICE: must be auto, cpu, cuda, cuda:N or mps"),
+        (
+            {"CLIPWATCH_DEVICE": "gpu"},
+            "CLIPWATCH_DEVICE: must be auto, cpu, cuda, cuda:N, GPU-UUID, MIG-UUID or mps",
+        ),
         ({"CLIPWATCH_DEVISE": "cpu"}, "CLIPWATCH_DEVISE: is not a setting of clipwatch: did you"),
         ({"CLIPWATCH_WANDB": "me"}, "CLIPWATCH_WANDB: must be an object of options"),
         ({"CLIPWATCH_WANDB": "[]"}, "CLIPWATCH_WANDB: must be an object of options"),

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clipwatch.settings import readers
 from clipwatch.settings.keys import KEYS
-from clipwatch.settings.values import Size, text
+from clipwatch.settings.values import Ends, Size, text
 
 
 @given(st.integers(-1, 10**9))
@@ -78,8 +78,15 @@ def test_what_is_no_whole_number_is_refused(number: object) -> None:
     ("name", "value", "text"),
     [
         ("use_ema", "maybe", 'must be true or false, not "maybe"'),
-        ("device", "gpu", 'must be auto, cpu, cuda, cuda:N or mps, not "gpu"'),
+        ("device", "gpu", 'must be auto, cpu, cuda, cuda:N, GPU-UUID, MIG-UUID or mps, not "gpu"'),
         ("device", "cuda:", "must be auto"),
+        ("device", "GPU-", "must be auto"),
+        ("health_address", "9464", 'must be like 127.0.0.1:9464, or off, not "9464"'),
+        ("health_address", "::1:9464", "must be like 127.0.0.1:9464, or off"),
+        ("health_address", "127.0.0.1:65536", "must be like 127.0.0.1:9464, or off"),
+        ("exit_when_done", "soon", "must be export, file:NAME or idle:SECONDS, or a comma list"),
+        ("exit_when_done", "file:", "must be export, file:NAME or idle:SECONDS, or a comma list"),
+        ("exit_when_done", "export,idle:0", 'must be a number above 0.0, not "0"'),
         ("watch", "often", 'must be auto, events or poll, not "often"'),
         ("evaluation_type", "fid", 'must be clip or none, not "fid"'),
         ("evaluation_type", "CLIP", "must be clip or none"),
@@ -106,13 +113,28 @@ def test_what_is_no_whole_number_is_refused(number: object) -> None:
         ("seed", "9" * 5000, "must be a whole number of at least -1, not"),
         ("rescan_seconds", 1e10, "must be a number of at most 1000000000, not 10000000000.0"),
         ("validation_resolution", "9" * 5000, "must be like 512 or 1024x768"),
-        ("device", "cuda:\u0663", "must be auto, cpu, cuda, cuda:N or mps"),
+        ("device", "cuda:\u0663", "must be auto, cpu, cuda, cuda:N, GPU-UUID, MIG-UUID or mps"),
     ],
 )
 def test_a_wrong_value_is_said_with_what_is_right(name: str, value: Any, text: str) -> None:
     """The message of a reader says what the value must be."""
     with pytest.raises(ValueError, match=re.escape(text)):
         KEYS[name].read(value)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:9464", "[::1]:0", "localhost:65535"])
+def test_an_address_is_read_as_it_is_written(text: str) -> None:
+    """Host and port are told apart, IPv6 too; off and nothing are none."""
+    assert str(readers.address(text)) == text
+    assert readers.address("off") is readers.address("") is None
+
+
+def test_what_ends_a_run_is_a_list() -> None:
+    """Each of the three, or several; a file's name may have a colon."""
+    everything = readers.ends("idle:90, export ,file:done:now")
+    assert everything == Ends(export=True, file="done:now", idle_seconds=90)
+    assert readers.ends(str(everything)) == everything
+    assert readers.ends("") is None
 
 
 def test_defaults_are_read_as_themselves() -> None:

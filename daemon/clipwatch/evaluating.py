@@ -146,8 +146,8 @@ class Evaluating:
                     self._child.kept()
                 done = len(self._diary.run.evaluations[job.id].done)
                 self._diary.progress(job.checkpoint.name, done, _images(job.protocol))
-            case Finished(truncated, seconds):
-                self._finished(job, truncated, seconds)
+            case Finished():
+                self._finished(job, message.reply)
             case Failed(kind, reason):
                 if kind == "internal":
                     self._end_child()  # nobody knows what it holds now
@@ -204,14 +204,14 @@ class Evaluating:
         number = self._children
         return self._make_evaluator(lambda reply: self._send(Heard(number, reply)))
 
-    def _finished(self, job: Job, truncated: int, seconds: float) -> None:
+    def _finished(self, job: Job, said: Finished) -> None:
         scores = scores_of(self._diary.path, self._diary.name, job.id, job.protocol)
         if len(scores) != _images(job.protocol):
             reason = f"only {len(scores)} images were scored"
             self._failed(job.id, job.checkpoint, "internal", reason)
             return
         clip = summarize([image.score for image in scores])
-        completed = e.EvaluationCompleted(job.id, clip, truncated, seconds)
+        completed = e.EvaluationCompleted(job.id, clip, said.truncated, said.seconds, said.phases)
         self._diary.record_evaluation(job.id, completed)
         self._job = None
 

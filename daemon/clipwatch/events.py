@@ -6,7 +6,7 @@ Every later version of clipwatch reads every earlier log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -139,12 +139,16 @@ class ImagesScored:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationCompleted:
-    """All images are scored; `truncated` prompts were longer than the scorer can read."""
+    """All images are scored; `truncated` prompts were longer than the scorer can read.
+
+    `phases` tells where the `seconds` of the last attempt went (see Finished).
+    """
 
     evaluation: str
     clip: Summary
     truncated: int = 0
     seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

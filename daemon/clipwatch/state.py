@@ -22,7 +22,10 @@ SPREAD = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint folder as last seen; `state` is "partial", "whole" or "discarded"."""
+    """A checkpoint folder as last seen, and since when it is so.
+
+    `state` is "partial", "whole" or "discarded".
+    """
 
     step: int
     name: str
@@ -33,6 +36,7 @@ class Checkpoint:
     component: str = ""
     files: tuple[e.WeightFile, ...] = ()
     digest: str = ""
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,10 @@ class Run:
     scored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Protocol → evaluations in the order of their scoring: the place of one is its seq."""
     trackers: Mapping[str, TrackerState] = field(default_factory=dict)
+    images: int = 0
+    """All that were ever scored."""
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that finished evaluations took, by phase."""
 
 
 State = Mapping[str, Run]
@@ -114,14 +122,17 @@ def _evolve(run: Run, event: e.Event, time: datetime) -> Run:  # noqa: PLR0911, 
         case e.OutputDirChecked(problem=problem):
             return replace(run, problem=problem)
         case e.CheckpointFound(step=step, name=name, path=path, reason=reason):
-            return _with_checkpoint(run, Checkpoint(step, name, path, "partial", reason))
+            return _with_checkpoint(
+                run, Checkpoint(step, name, path, "partial", reason, since=time)
+            )
         case e.CheckpointCompleted() as c:
             whole = Checkpoint(
-                c.step, c.name, c.path, "whole", "", c.kind, c.component, c.files, c.digest
+                c.step, c.name, c.path, "whole", "", c.kind, c.component, c.files, c.digest, time
             )
             return _with_checkpoint(run, whole)
         case e.CheckpointDiscarded(step=step, name=name, path=path, reason=reason):
-            return _with_checkpoint(run, Checkpoint(step, name, path, "discarded", reason))
+            gone = Checkpoint(step, name, path, "discarded", reason, since=time)
+            return _with_checkpoint(run, gone)
         case e.EvaluationStarted() as s:
             known = run.evaluations.get(s.evaluation)
             fresh = Evaluation(s.evaluation, s.checkpoint, s.step, s.digest, s.protocol, "running")
@@ -129,11 +140,14 @@ def _evolve(run: Run, event: e.Event, time: datetime) -> Run:  # noqa: PLR0911, 
         case e.ImagesScored(evaluation=id_, images=images):
             known = run.evaluations[id_]
             done = known.done | {(image.prompt_id, image.index) for image in images}
+            run = replace(run, images=run.images + len(images))
             return _with_evaluation(run, replace(known, done=done, attempt=0))
-        case e.EvaluationCompleted(evaluation=id_, clip=clip):
+        case e.EvaluationCompleted(evaluation=id_, clip=clip, phases=phases):
             known = run.evaluations[id_]
             scored = (*run.scored.get(known.protocol, ()), id_)
+            spent = {name: run.spent.get(name, 0.0) + seconds for name, seconds in phases.items()}
             run = replace(run, scored={**run.scored, known.protocol: scored})
+            run = replace(run, spent={**run.spent, **spent})
             ended = replace(
                 known, state="scored", done=frozenset(), clip=clip, finished=time, reason=""
             )

@@ -55,10 +55,14 @@ class Scored(msgspec.Struct, frozen=True, tag=True):
 
 
 class Finished(msgspec.Struct, frozen=True, tag=True):
-    """From the child: all images are scored; `truncated` prompts exceeded the scorer's length."""
+    """From the child: all images are scored; `truncated` prompts exceeded the scorer's length.
+
+    `phases` tells where the `seconds` went: "load", "generate", "score" and "save".
+    """
 
     truncated: int
     seconds: float
+    phases: dict[str, float] = {}  # noqa: RUF012 - msgspec copies it
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -95,7 +95,9 @@ _OWN = (
     Key("weights", read.one_of("live", "ema"), None, "which of the trainer's weights"),
     Key("dtype", read.one_of("auto", "fp32", "bf16", "fp16"), "auto", "of the generation"),
     Key("scorer_revision", read.text, "", "the CLIP model's revision on the Hub", blank=True),
-    Key("device", read.device, "auto", "auto, cpu, cuda, cuda:N or mps"),
+    Key("device", read.device, "auto", "auto, cpu, cuda, cuda:N, a UUID or mps"),
+    Key("share_gpu", read.flag, False, "use a GPU that others compute on"),
+    Key("gpu_memory_gib", read.real(0, above=True), None, "most GPU memory to take"),
     Key("batch_size", read.whole(1), 4, "images generated at once"),
     Key("attention", read.backend, "", "native or a diffusers attention backend", blank=True),
     Key("watch", read.one_of("auto", "events", "poll"), "auto", "how changes are noticed"),
@@ -106,6 +108,11 @@ _OWN = (
     Key("stall_seconds", read.real(0, above=True), 1800.0, "silence before an evaluator is ended"),
     Key("keep_images", read.whole(-1), 20, "newest evaluations with images; -1 all, 0 none"),
     Key("max_attempts", read.whole(1), 3, "tries before an evaluation is given up"),
+    Key(
+        "health_address", read.address, None, "HOST:PORT of health and metrics, or off", blank=True
+    ),
+    Key("drain_seconds", read.real(0), 0.0, "time to finish evaluations when asked to stop"),
+    Key("exit_when_done", read.ends, None, "end with the training", blank=True),
 )
 
 KEYS: dict[str, Key] = {key.name: key for key in (*_TRAINER, *_OWN)}

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from clipwatch.prompts.textfiles import problem
-from clipwatch.settings.values import Size
+from clipwatch.settings.values import Address, Ends, Size
 
 Reader = Callable[[Any], Any]
 
@@ -29,6 +29,7 @@ _MOST = 10**9  # as seconds still a time that a thread can wait for
 _MEGAPIXELS_BELOW = 128
 _STEP = 16
 _LARGEST = 8192
+_PORTS = 1 << 16
 
 
 def text(value: Any) -> str:
@@ -102,9 +103,37 @@ def one_of(*choices: str) -> Reader:
 def device(value: Any) -> str:
     """Read "auto" or the name of a torch device."""
     written = text(value)
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?", written):
-        raise _wrong("must be auto, cpu, cuda, cuda:N or mps", value)
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?|(GPU|MIG)-[\w/-]{1,99}", written):
+        raise _wrong("must be auto, cpu, cuda, cuda:N, GPU-UUID, MIG-UUID or mps", value)
     return written
+
+
+def address(value: Any) -> Address | None:
+    """Read HOST:PORT, an IPv6 host in brackets; off or nothing for none."""
+    written = text(value)
+    if written in ("", "off"):
+        return None
+    found = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):(\d{1,5})", written)
+    if found is None or int(found[2]) >= _PORTS:
+        raise _wrong("must be like 127.0.0.1:9464, or off", value)
+    return Address(found[1].strip("[]"), int(found[2]))
+
+
+def ends(value: Any) -> Ends | None:
+    """Read what tells that the training is done: export, file:NAME, idle:SECONDS, or several."""
+    written = text(value)
+    export, file, idle = False, "", None
+    for part in filter(None, (part.strip() for part in written.split(","))):
+        kind, _, rest = part.partition(":")
+        if part == "export":
+            export = True
+        elif kind == "file" and rest:
+            file = rest
+        elif kind == "idle" and rest:
+            idle = real(above=True)(rest)
+        else:
+            raise _wrong("must be export, file:NAME or idle:SECONDS, or a comma list", value)
+    return Ends(export, file, idle) if written else None
 
 
 def backend(value: Any) -> str:

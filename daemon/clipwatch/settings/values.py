@@ -23,6 +23,33 @@ class Size(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class Address:
+    """Where a server listens; port 0 for one that is free."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What tells that the training is done, any of them: its final export, a file, or idleness.
+
+    `file` is a name below output_dir or absolute, "" for none; `idle_seconds` None for never.
+    """
+
+    export: bool
+    file: str
+    idle_seconds: float | None
+
+    def __str__(self) -> str:
+        idle = [] if self.idle_seconds is None else [f"idle:{self.idle_seconds:g}"]
+        return ",".join(["export"] * self.export + [f"file:{self.file}"] * bool(self.file) + idle)
+
+
+@dataclass(frozen=True, slots=True)
 class Given:
     """A value on its way to the settings.
 
@@ -81,7 +108,9 @@ class Settings:
         trackers: Names of the adapters to publish to, in order, each once.
         project, run_name: The trainer's names for its tracker.
         logging_dir: Absolute; below output_dir unless the trainer names an absolute one.
-        device: "cpu", "cuda", "cuda:N" or "mps".
+        device: "cpu", "cuda", "cuda:N", "mps", or the UUID of a GPU or a part of one.
+        share_gpu: A GPU that others compute on may be used.
+        gpu_memory_gib: What may be taken of a GPU's memory; None for what fits `share_gpu`.
         batch_size: Images generated at once, at least 1.
         watch: "auto", "events" or "poll".
         rescan_seconds: Above 0.
@@ -92,6 +121,9 @@ class Settings:
         attention: "" for the pipeline's default, "native", or one of diffusers' backend names.
         keep_images: Of how many newest evaluations images are kept: -1 for all, 0 for none.
         max_attempts: At least 1.
+        health_address: Where health and metrics are served, None for nowhere.
+        drain_seconds: How long a stop may wait for what is left to evaluate.
+        exit_when_done: What tells that the training is done, None to stay.
         options: The object of each tracker, {"wandb": {"entity": "..."}}, with its secrets.
         origins: Every value with its source, sorted by key, secrets hidden.
         remarks: What looks like a slip, a line each.
@@ -107,6 +139,8 @@ class Settings:
     logging_dir: Path
     protocol: EvaluationProtocol
     device: str
+    share_gpu: bool
+    gpu_memory_gib: float | None
     batch_size: int
     watch: str
     rescan_seconds: float
@@ -117,6 +151,9 @@ class Settings:
     attention: str
     keep_images: int
     max_attempts: int
+    health_address: Address | None
+    drain_seconds: float
+    exit_when_done: Ends | None
     options: dict[str, dict[str, str]] = field(repr=False)
     origins: tuple[Setting, ...]
     remarks: tuple[str, ...]
