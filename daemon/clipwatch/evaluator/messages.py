@@ -62,7 +62,7 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 
     truncated: int
     seconds: float
-    phases: dict[str, float] = {}  # noqa: RUF012 - msgspec copies it
+    phases: dict[str, float] = {}
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
