@@ -271,12 +271,12 @@ def test_events_bring_a_checkpoint_before_the_next_rescan(tmp_path: Path) -> Non
 
 
 def test_polling_needs_no_events(tmp_path: Path) -> None:
-    """In mode poll nothing is watched, and checkpoints are found all the same."""
+    """In mode poll only our own folder is watched, and checkpoints are found all the same."""
     world = World(tmp_path, watch="poll")
     with world.live() as supervisor:
         checkpoint(world.output, 1)
         until(lambda: len(world.rows()) == 1)
-        assert supervisor._watcher._observer is None
+        assert list(supervisor._watcher._watches) == [world.settings.state_dir / "wake"]
 
 
 def test_images_are_kept_of_the_newest_evaluations_only(tmp_path: Path) -> None:

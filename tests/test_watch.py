@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.filesystems import file_system
+from clipwatch.filesystems import file_system, make_private
+from clipwatch.wake import ring, wake_folder
 from clipwatch.watch import Watcher
 
 
@@ -18,11 +19,19 @@ def test_the_nearest_mount_tells_the_file_system(path: str, kind: str) -> None:
     assert file_system(Path(path) / "not there" / "at all") == kind
 
 
-def test_mode_auto_polls_where_events_cannot_be_trusted() -> None:
-    """On a file system that is not known to report changes there is no observer."""
-    watcher = Watcher(Path("/proc/self"), "auto", lambda: None)
-    assert not watcher.rearm([])
-    assert watcher._observer is None
+def test_mode_auto_polls_where_events_cannot_be_trusted(tmp_path: Path) -> None:
+    """On a file system that is not known to report changes only our own folder is watched."""
+    woken = threading.Event()
+    make_private(wake_folder(tmp_path))
+    watcher = Watcher(Path("/proc/self"), wake_folder(tmp_path), "auto", woken.set)
+    try:
+        assert not watcher.rearm([])
+        assert list(watcher._watches) == [wake_folder(tmp_path)]
+        ring(tmp_path)
+        assert woken.wait(30)
+        assert not list(wake_folder(tmp_path).iterdir())
+    finally:
+        watcher.close()
 
 
 def test_a_symlinked_root_and_a_pending_folder_give_hints(tmp_path: Path) -> None:
@@ -30,7 +39,7 @@ def test_a_symlinked_root_and_a_pending_folder_give_hints(tmp_path: Path) -> Non
     (tmp_path / "real" / "checkpoint-1").mkdir(parents=True)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     hinted = threading.Event()
-    watcher = Watcher(tmp_path / "link", "events", hinted.set)
+    watcher = Watcher(tmp_path / "link", tmp_path / "wake", "events", hinted.set)
     try:
         assert watcher.rearm([tmp_path / "link" / "checkpoint-1"])
         (tmp_path / "real" / "checkpoint-2").mkdir()
@@ -47,7 +56,7 @@ def test_a_directory_made_anew_is_watched_anew(tmp_path: Path) -> None:
     output = tmp_path / "output"
     output.mkdir()
     hinted = threading.Event()
-    watcher = Watcher(output, "events", hinted.set)
+    watcher = Watcher(output, tmp_path / "wake", "events", hinted.set)
     try:
         assert watcher.rearm([])
         output.rmdir()

@@ -56,6 +56,11 @@ class Diary:
         """The run as the log has it; only after it has begun."""
         return self._ledger.state[self.name]
 
+    @property
+    def seq(self) -> int:
+        """The number of the log's last event, 0 before the first."""
+        return self._ledger.seq
+
     def refresh(self) -> None:
         """See what other processes wrote: `clipwatch retry` does."""
         self._ledger.catch_up()

@@ -28,15 +28,15 @@ class Ledger:
     def __init__(self, journal: Journal) -> None:
         self.state: s.State = {}
         self._journal = journal
-        self._seq = 0
+        self.seq = 0
         self._versions: dict[str, int] = {}
         self.catch_up()
 
     def catch_up(self) -> None:
         """Fold what the log has beyond what we know."""
-        for recorded in self._journal.read(self._seq):
+        for recorded in self._journal.read(self.seq):
             self.state = s.evolve(self.state, recorded.run, recorded.event, recorded.time)
-            self._seq = recorded.seq
+            self.seq = recorded.seq
             self._versions[recorded.stream] = recorded.version
 
     def record(self, run: str, stream: str, *events: Event) -> None:

@@ -7,6 +7,9 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
+MARGIN_SECONDS = 10.0
+"""What ending the evaluator and closing files may take."""
+
 
 class ServiceManager:
     """systemd, if it started us.
@@ -36,9 +39,9 @@ class ServiceManager:
         """We read our settings again; `ready` ends it."""
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
-    def stopping(self) -> None:
-        """We end."""
-        self._send("STOPPING=1")
+    def stopping(self, seconds: float) -> None:
+        """We end, and need so many seconds for it: TimeoutStopSec may be shorter."""
+        self._send(f"STOPPING=1\nEXTEND_TIMEOUT_USEC={round((seconds + MARGIN_SECONDS) * 1e6)}")
 
     def alive(self, status: str = "") -> None:
         """Our loop goes round; to be called at each turn. `status` is a line for a person."""

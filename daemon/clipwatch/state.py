@@ -46,7 +46,8 @@ class Evaluation:
     `retry_at` None in a failed one means that it is given up. `done` names the images scored so
     far and is emptied when the evaluation is scored, so that long runs fold into little memory.
     `attempt` counts the failures in a row without an image in between, `cramped` all those that a
-    smaller batch may mend.
+    smaller batch may mend. `fresh` counts the images of the last attempt, `seconds` tells how long
+    the one that finished took.
     """
 
     id: str
@@ -63,6 +64,8 @@ class Evaluation:
     attempt: int = 0
     retry_at: datetime | None = None
     cramped: int = 0
+    fresh: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,13 +139,17 @@ def _evolve(run: Run, event: e.Event, time: datetime) -> Run:  # noqa: PLR0911, 
         case e.EvaluationStarted() as s:
             known = run.evaluations.get(s.evaluation)
             fresh = Evaluation(s.evaluation, s.checkpoint, s.step, s.digest, s.protocol, "running")
-            return _with_evaluation(run, replace(known, state="running") if known else fresh)
+            return _with_evaluation(
+                run, replace(known, state="running", fresh=0) if known else fresh
+            )
         case e.ImagesScored(evaluation=id_, images=images):
             known = run.evaluations[id_]
             done = known.done | {(image.prompt_id, image.index) for image in images}
             run = replace(run, images=run.images + len(images))
-            return _with_evaluation(run, replace(known, done=done, attempt=0))
-        case e.EvaluationCompleted(evaluation=id_, clip=clip, phases=phases):
+            return _with_evaluation(
+                run, replace(known, done=done, attempt=0, fresh=known.fresh + len(images))
+            )
+        case e.EvaluationCompleted(evaluation=id_, clip=clip, seconds=took, phases=phases):
             known = run.evaluations[id_]
             scored = (*run.scored.get(known.protocol, ()), id_)
             spent = {name: run.spent.get(name, 0.0) + seconds for name, seconds in phases.items()}
@@ -151,7 +158,7 @@ def _evolve(run: Run, event: e.Event, time: datetime) -> Run:  # noqa: PLR0911, 
             ended = replace(
                 known, state="scored", done=frozenset(), clip=clip, finished=time, reason=""
             )
-            return _with_evaluation(run, replace(ended, retry_at=None))
+            return _with_evaluation(run, replace(ended, retry_at=None, seconds=took))
         case e.EvaluationFailed() as f:
             known = run.evaluations[f.evaluation]
             failed = replace(known, state="failed", kind=f.kind, reason=f.reason)
@@ -237,6 +244,12 @@ def observe(run: Run, sightings: Sequence[Sighting], held: Container[Key] = ()) 
     return new
 
 
+def newest_written(run: Run) -> float:
+    """Return when the newest weights were written (mtime, in seconds); 0.0 for none."""
+    stamps = (file.mtime_ns for c in run.checkpoints.values() for file in c.files)
+    return max(stamps, default=0) / 1e9
+
+
 def wholes(run: Run) -> dict[str, Whole]:
     """Return by name the checkpoints that were whole when they were last seen."""
     return {
@@ -317,7 +330,7 @@ LASTING = frozenset({"weights", "scores", "vanished"})
 CRAMPED = frozenset({"memory", "killed", "hung"})
 """Kinds of failure that a smaller batch may mend."""
 
-PATIENT = frozenset({"disk"})
+PATIENT = frozenset({"disk", "device"})
 """Kinds of failure that are no fault of the checkpoint and are never given up."""
 
 

@@ -7,6 +7,7 @@ import random
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -16,10 +17,12 @@ from clipwatch import events as e
 from clipwatch import state as s
 from clipwatch.console import Console
 from clipwatch.diary import Diary
+from clipwatch.ending import Deadlines, TrainingEnd
 from clipwatch.errors import SettingsError
 from clipwatch.evaluating import Evaluating, Heard
 from clipwatch.evaluator.messages import Reply
 from clipwatch.evaluator.process import EvaluatorHandle, EvaluatorProcess
+from clipwatch.filesystems import make_private
 from clipwatch.journal import Journal
 from clipwatch.layouts import Scanner
 from clipwatch.layouts.files import NotReadable
@@ -28,13 +31,15 @@ from clipwatch.service import ServiceManager
 from clipwatch.settings import Settings
 from clipwatch.staging import Staged
 from clipwatch.view import summary
+from clipwatch.vitals import Vitals
+from clipwatch.wake import wake_folder
 from clipwatch.watch import Watcher
+
+LAST_PAUSE_SECONDS = 1.0
+"""Pause between turns once we are asked to stop."""
 
 PENDING_SECONDS = 1.0
 """Pause between looks while a checkpoint is being written."""
-
-STOP_SECONDS = 20.0
-"""How long a tracker may take to finish when we are asked to stop."""
 
 
 class Look:
@@ -84,19 +89,21 @@ class Supervisor:
     ) -> None:
         self.settings = settings
         self.name = run_name(settings.output_dir)
-        self._service = service or ServiceManager({})
-        self._diary = Diary(journal, self.name, console, self._service.alive, once=once)
+        self._vitals = Vitals(settings, self.name, service or ServiceManager({}), console.say)
+        self._diary = Diary(journal, self.name, console, self._beat, once=once)
         self._console = console
         self._once = once
         self._reread = reread or (lambda: settings)
-        self._told: s.Run | None = None
         self._clock = clock
         self._luck = luck
         self._inbox: SimpleQueue[Message] = SimpleQueue()
-        self._stop_by: float | None = None  # by the clock that nobody sets
+        self._deadlines = Deadlines()
+        self._training_end = self._new_training_end()
+        self._ended = ""
         self._looked = False
+        self._look_at = 0.0  # by the clock that nobody sets
         self._scanner = self._new_scanner()
-        self._watcher = Watcher(settings.output_dir, settings.watch, self._hint)
+        self._watcher = self._new_watcher()
         make = make_tracker or (lambda name, target: trackers.load(name)(target))
         self._outbox = Outbox(settings, journal.path, make, self._inbox.put)
         self._evaluating = Evaluating(
@@ -130,11 +137,11 @@ class Supervisor:
         try:
             self._begin()
             self._look()
-            self._service.ready()
+            self._vitals.ready()
             while True:
-                self._service.alive(self._status())
                 self._diary.refresh()
-                if self._stop_by is None:
+                self._beat()
+                if self._deadlines.evaluating:
                     self._evaluating.advance()
                 self._outbox.offer(self._run, self._clock())
                 if self._done():
@@ -144,14 +151,11 @@ class Supervisor:
         finally:
             self._watcher.close()
             self._evaluating.close()
+            self._vitals.close()
             self._console.close()
 
-    def _status(self) -> str:
-        """Return a line on the run if anything happened since the last one."""
-        if self._told is self._run:
-            return ""
-        self._told = self._run
-        return summary(self._run)
+    def _beat(self) -> None:
+        self._vitals.beat(self._run if self._diary.begun else None, self._diary.seq)
 
     # Settings -----------------------------------------------------------------------------------
 
@@ -187,7 +191,9 @@ class Supervisor:
         self._outbox.adopt(new)
         self._scanner = self._new_scanner()
         self._watcher.close()
-        self._watcher = Watcher(new.output_dir, new.watch, self._hint)
+        self._watcher = self._new_watcher()
+        self._training_end = self._new_training_end()
+        self._vitals.adopt(new)
         self._diary.say("settings reloaded")
         self._begin()
         self._look()
@@ -201,6 +207,16 @@ class Supervisor:
             settle_seconds=self.settings.settle_seconds,
             known=s.wholes(self._run) if self._diary.begun else {},
         )
+
+    def _new_watcher(self) -> Watcher:
+        wake = wake_folder(self.settings.state_dir)
+        with suppress(OSError):  # hints are never needed
+            make_private(wake)
+        return Watcher(self.settings.output_dir, wake, self.settings.watch, self._hint)
+
+    def _new_training_end(self) -> TrainingEnd | None:
+        ends = self.settings.exit_when_done
+        return TrainingEnd(ends, self.settings.output_dir) if ends else None
 
     def _look(self) -> None:
         problem, sightings = "", None
@@ -225,7 +241,21 @@ class Supervisor:
         if sightings is not None:
             seen = s.observe(self._run, sightings, self._evaluating.held)
             self._diary.record_run(*seen)
+            self._look_for_end(bool(seen))
         self._watcher.rearm(self._pending_paths())
+        self._look_at = time.monotonic() + self._rescan_seconds()
+
+    def _look_for_end(self, news: bool) -> None:
+        """See whether the training has ended, and say so once."""
+        if self._training_end is None:
+            return
+        if news:
+            self._training_end.news()
+        newest = s.newest_written(self._run)
+        reason = self._training_end.look(newest, self.settings.settle_seconds)
+        if reason and not self._ended:
+            self._diary.say(f"the training has ended: {reason}; ending when all is published")
+        self._ended = reason
 
     def _pending_paths(self) -> list[Path]:
         partial = (c for c in self._run.checkpoints.values() if c.state == "partial")
@@ -257,15 +287,16 @@ class Supervisor:
     # The loop -----------------------------------------------------------------------------------
 
     def _receive(self) -> list[Message]:
-        """Wait for messages until something is due; a wait that ends empty is a reason to look."""
-        try:
-            messages = [self._inbox.get(timeout=self._pause())]
-        except Empty:
-            return [Look()]
+        """Wait for messages until something is due."""
+        messages: list[Message] = []
+        with suppress(Empty):
+            messages.append(self._inbox.get(timeout=self._pause()))
         while not self._inbox.empty():
             messages.append(self._inbox.get())
         hints = [message for message in messages if isinstance(message, Look)]
         others = [message for message in messages if not isinstance(message, Look)]
+        if time.monotonic() >= self._look_at:
+            hints.append(Look())
         return others + hints[:1]
 
     def _take(self, message: Message) -> None:
@@ -273,14 +304,11 @@ class Supervisor:
             case Look():
                 self._look()
             case Stop():
-                self._service.stopping()
-                self._diary.say("stopping")
-                patience = STOP_SECONDS if self._stop_by is None else 0.0  # asked twice: at once
-                self._stop_by = time.monotonic() + patience
+                self._asked_to_stop()
             case Reload():
-                self._service.reloading()
+                self._vitals.reloading()
                 self._reload()
-                self._service.ready()
+                self._vitals.ready()
             case Outcome():
                 self._published(message)
                 self._prune()
@@ -295,19 +323,48 @@ class Supervisor:
         lacking = self._outbox.lacking(self._run)
         self._evaluating.prune({id_ for name in lacking for id_ in s.unpublished(self._run, name)})
 
-    def _pause(self) -> float:
-        seconds = min(self.settings.rescan_seconds, self._service.patience)
+    def _asked_to_stop(self) -> None:
+        drain = 0.0 if self._deadlines.asked or self._once else self.settings.drain_seconds
+        if drain:
+            self._look()  # the last checkpoint may have come with the order to stop
+        waits = bool(drain and self._busy())
+        seconds = self._deadlines.ask(drain if waits else 0.0)
+        self._vitals.stopping("draining" if waits else "stopping", seconds)
+        until = f": what is left is evaluated first, for {drain:g} s at most; again ends it at once"
+        self._diary.say(f"stopping{until if waits else ''}")
+
+    def _rescan_seconds(self) -> float:
+        seconds = self.settings.rescan_seconds
         return min(seconds, PENDING_SECONDS) if self._pending_paths() else seconds
 
+    def _pause(self) -> float:
+        longest = LAST_PAUSE_SECONDS if self._deadlines.asked else self._vitals.patience
+        return max(0.0, min(self._look_at - time.monotonic(), longest))
+
+    def _busy(self) -> bool:
+        """Whether anything is in hand, or can be taken up now."""
+        at_work = self._evaluating.busy or self._outbox.busy
+        return at_work or bool(s.due(self._run, self._clock())) or self._scanner.settling
+
     def _done(self) -> bool:
-        if self._stop_by is not None:
-            return not self._outbox.busy or time.monotonic() >= self._stop_by
-        if not self._once or self._evaluating.busy or self._outbox.busy:
+        if self._deadlines.over:
+            return True
+        if self._deadlines.asked and not self._deadlines.evaluating:
+            return not self._outbox.busy
+        if self._busy():
             return False
-        return not s.due(self._run, self._clock()) and not self._scanner.settling
+        if self._deadlines.asked or self._once:
+            return True
+        end = self._training_end
+        return end is not None and bool(self._ended) and (not self._waiting() or end.waited)
+
+    def _waiting(self) -> bool:
+        """Whether failed work is to be tried again later."""
+        parked = {name for name, tracker in self._run.trackers.items() if tracker.parked}
+        return bool(s.queue(self._run) or set(self._outbox.lacking(self._run)) - parked)
 
     def _exit_code(self) -> int:
-        if not self._once or self._stop_by is not None:
+        if self._deadlines.asked:
             return 0
         whole = [c for c in self._run.checkpoints.values() if c.state == "whole"]
         evaluations = [s.evaluation_of(self._run, checkpoint) for checkpoint in whole]

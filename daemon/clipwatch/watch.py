@@ -29,14 +29,18 @@ HINTS = [DirCreatedEvent, DirMovedEvent, DirDeletedEvent, FileCreatedEvent, File
 class Watcher(FileSystemEventHandler):
     """Watches an output directory and the unfinished checkpoints in it, none of them recursively.
 
+    A folder of our own is watched with it, in which somebody may leave a hint (see `wake`).
+
     Args:
         output_dir: May be missing, a symlink, or be replaced at any time.
+        wake: Our own folder, on a local disk.
         mode: "events", "poll" (no events at all), or "auto": by the file system.
         hint: Called from another thread when it is worth looking again.
     """
 
-    def __init__(self, output_dir: Path, mode: str, hint: Callable[[], None]) -> None:
+    def __init__(self, output_dir: Path, wake: Path, mode: str, hint: Callable[[], None]) -> None:
         self._output_dir = output_dir
+        self._wake = wake
         self._mode = mode
         self._hint = hint
         self._observer: BaseObserver | None = None
@@ -49,10 +53,9 @@ class Watcher(FileSystemEventHandler):
     def rearm(self, pending: Iterable[Path]) -> bool:
         """Watch what is there now; called at every look. Return whether events can be expected."""
         root = Path(self._output_dir.resolve())
-        if self._mode == "poll" or (self._mode == "auto" and file_system(root) not in LOCAL):
-            self.close()
-            return False
-        wanted = {path: key for path in (root, *pending) if (key := _identity(path)) is not None}
+        polls = self._mode == "poll" or (self._mode == "auto" and file_system(root) not in LOCAL)
+        paths = (self._wake,) if polls else (self._wake, root, *pending)
+        wanted = {path: key for path in paths if (key := _identity(path)) is not None}
         if self._observer is None or not self._observer.is_alive():
             self.close()
             try:

@@ -10,7 +10,9 @@ import click
 
 from clipwatch import __version__
 from clipwatch.cli.demo import demo
+from clipwatch.cli.health import health
 from clipwatch.cli.log import log
+from clipwatch.cli.notify import notify
 from clipwatch.cli.prompts import prompts
 from clipwatch.cli.retry import retry
 from clipwatch.cli.score import score
@@ -44,5 +46,5 @@ def main() -> None:
     """
 
 
-for command in (start, status, retry, log, score, prompts, demo):
+for command in (start, status, health, retry, log, score, notify, prompts, demo):
     main.add_command(command)

@@ -61,7 +61,7 @@ def only_given(flags: dict[str, Any]) -> dict[str, Any]:
 
 def chosen_state_dir(given: Path | None) -> Path:
     """Return --state-dir, or the platform's."""
-    from clipwatch.settings import default_state_dir
+    from clipwatch.statedir import default_state_dir
 
     return given or default_state_dir()
 

@@ -1,7 +1,7 @@
 """What the trainer's configuration and our own say together, read once and passed on."""
 
 from clipwatch.settings.keys import KEYS, Key
-from clipwatch.settings.load import default_state_dir, load
+from clipwatch.settings.load import load
 from clipwatch.settings.values import Setting, Settings
 
-__all__ = ["KEYS", "Key", "Setting", "Settings", "default_state_dir", "load"]
+__all__ = ["KEYS", "Key", "Setting", "Settings", "load"]

@@ -12,14 +12,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-import platformdirs
-
 from clipwatch import trackers
 from clipwatch.prompts.textfiles import problem, refused
 from clipwatch.protocol import EvaluationProtocol, Prompt
 from clipwatch.settings import choices, device, families, prompts, sources
 from clipwatch.settings.places import Places, below, mode
 from clipwatch.settings.values import Given, Setting, Settings, text
+from clipwatch.statedir import default_state_dir
 
 
 def load(
@@ -82,11 +81,6 @@ def load(
         origins=_origins(given),
         remarks=sources.remarks(config),
     )
-
-
-def default_state_dir() -> Path:
-    """Return the platform's folder for the state of a user's program."""
-    return platformdirs.user_state_path("clipwatch")
 
 
 def _config_file(config: Path) -> Path:

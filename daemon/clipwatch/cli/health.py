@@ -1,0 +1,30 @@
+"""`clipwatch health`: whether a daemon is well, for probes and people."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from clipwatch.cli.options import chosen_state_dir, state_dir_option
+
+
+@click.command()
+@click.option("--run", "name", help="Ask for this run only.")
+@state_dir_option
+def health(name: str | None, state_dir: Path | None) -> None:
+    """Tell whether the daemons of a state directory are alive.
+
+    Ends with 0 when there is one and each shows signs of life, else with 1.
+    """
+    from clipwatch.heartbeat import signs
+
+    folder = chosen_state_dir(state_dir)
+    found = [sign for sign in signs(folder) if name in (None, sign.heartbeat.run)]
+    if not found:
+        click.echo(f"no clipwatch{f' for {name}' if name else ''} runs with {folder}", err=True)
+    for sign in found:
+        told = sign.problem or f"alive; {sign.heartbeat.status}"
+        click.echo(f"{sign.heartbeat.run}: {told}", err=bool(sign.problem))
+    sys.exit(int(not found or any(sign.problem for sign in found)))
