@@ -38,7 +38,7 @@ def test_version_and_help_tell_what_it_is() -> None:
     assert __version__ in call("--version").output
     told = call("--help")
     assert told.exit_code == 0
-    for command in ("start", "status", "log", "score", "prompts", "demo"):
+    for command in ("start", "status", "health", "log", "score", "notify", "prompts", "demo"):
         assert f"\n  {command} " in told.output
 
 
@@ -56,7 +56,8 @@ assert not heavy, heavy
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["status"], ["status", "--json"], ["log"], ["log", "--json"]]
+    "command",
+    [["--help"], ["status"], ["status", "--json"], ["log"], ["log", "--json"], ["notify", "x"]],
 )
 def test_what_must_answer_at_once_imports_nothing_heavy(scored: Path, command: list[str]) -> None:
     """Help, status and log do without torch, transformers, diffusers and all trackers."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import socket
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
@@ -19,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from clipwatch import state as s
 from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Reply
 from clipwatch.gpus import Gpu
-from clipwatch.health.metrics import exposition, of_gpus, of_run
+from clipwatch.health.metrics import exposition, of_daemon, of_gpus, of_run
 from clipwatch.health.pulse import Pulse, ill, unready
 from clipwatch.health.server import HealthServer
 from clipwatch.heartbeat import STALE_SECONDS
@@ -281,3 +284,44 @@ def test_in_a_terminal_nothing_is_served(folder: Path) -> None:
         ]
         listening = [c for p in family for c in p.net_connections() if c.status == "LISTEN"]
         assert not listening
+
+
+DOCS = Path(__file__).parent.parent / "docs"
+
+
+def names(run: s.Run) -> set[str]:
+    """Return the names of all samples that a daemon with a result and a GPU serves."""
+    pulse = Pulse(run, 1, "watching")
+    served = [*of_daemon(pulse, pulse.at), *of_gpus([Gpu(0, "GPU-ab", "H100", 2, 1, ())])]
+    return {sample.name for family in served for sample in family.samples}
+
+
+def test_documents_name_what_is_served(tmp_path: Path) -> None:
+    """The manual lists every metric; dashboard and alerts ask for none that is not there."""
+    world = World(tmp_path)
+    checkpoint(world.output, 1, 1)
+    world.script = lambda request: [*usual(request)[:-1], Finished(0, 8.0, {"load": 1.0})]
+    world.once()
+    run = world.run
+    failing = {"memory": replace(run.trackers["memory"], attempt=2)}
+    served = names(replace(run, trackers=failing))
+    manual = (DOCS / "health.md").read_text()
+    listed = set(re.findall(r"`(clipwatch_\w+)", manual))
+    assert listed == {name for name in served if name.startswith("clipwatch_")}
+    for file in ("grafana.json", "alerts.yml"):
+        asked = re.findall(r"\b(?:clipwatch|process)_\w+", (DOCS / "monitoring" / file).read_text())
+        assert asked
+        assert set(asked) <= served, file
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, of Prometheus")
+def test_prometheus_accepts_metrics_and_rules(tmp_path: Path) -> None:
+    """By its own checker: the page of a daemon, and the alert rules."""
+    page = exposition(lambda: Pulse(RUN, 7, "watching"))()
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=page, capture_output=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    rules = ["promtool", "check", "rules", str(DOCS / "monitoring" / "alerts.yml")]
+    checked = subprocess.run(rules, cwd=tmp_path, capture_output=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr

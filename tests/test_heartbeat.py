@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -133,3 +136,20 @@ def test_a_linked_output_directory_is_the_same(tmp_path: Path) -> None:
     path = tmp_path / "real" / "checkpoint-7"
     ended = clipwatch("notify", path, "--state-dir", "state", cwd=tmp_path)
     assert ended.stdout == "checkpoint-7: told run\n"
+
+
+def test_the_documented_hook_of_simpletuner_works(folder: Path) -> None:
+    """The manual's line, run as SimpleTuner does: formatted, split like a shell's, without one."""
+    manual = (Path(__file__).parent.parent / "docs" / "trainers.md").read_text()
+    found = re.search(r'"post_checkpoint_script": "(.*)"', manual)
+    assert found
+    with watching(folder, watch="poll", rescan_seconds=3600):
+        path = checkpoint(folder / "output", 500)
+        line = found[1].format(global_step=500, local_checkpoint_path="output/checkpoint-500")
+        program = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environ = {**os.environ, "PATH": program, "CLIPWATCH_STATE_DIR": str(folder / "state")}
+        hook = shlex.split(os.path.expandvars(line))
+        ended = subprocess.run(hook, cwd=folder, env=environ, capture_output=True, check=False)
+        assert (ended.returncode, ended.stderr) == (0, b"")
+        assert ended.stdout.startswith(b"step 500: told output-")
+        until(lambda: path.name in (folder / "said").read_text())

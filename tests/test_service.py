@@ -59,13 +59,14 @@ def test_a_service_tells_its_whole_life(folder: Path, manager: tuple[socket.sock
         assert until(listening, "READY=1") == ["READY=1"]
         told = until(listening, "WATCHDOG=1") + until(listening, "WATCHDOG=1")
         assert [line for line in told if line.startswith("STATUS=no checkpoint seen in ")]
-        write_config(folder, keep_images=3)
+        write_config(folder, drain_seconds=7)
         process.send_signal(signal.SIGHUP)
         reloading = until(listening, "RELOADING=1")[-1]
         assert reloading.partition("MONOTONIC_USEC=")[2].isdecimal()
         until(listening, "READY=1")
         process.terminate()
-        until(listening, "STOPPING=1")
+        stopping = until(listening, "STOPPING=1")[-1]
+        assert stopping == "STOPPING=1\nEXTEND_TIMEOUT_USEC=30000000"  # nothing to drain
         assert process.wait(60) == 0
 
 

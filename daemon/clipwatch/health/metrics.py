@@ -12,7 +12,12 @@ from datetime import UTC, datetime
 from typing import TypeVar
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from clipwatch import __version__
@@ -21,7 +26,6 @@ from clipwatch.gpus import Gpu, read_gpus
 from clipwatch.health.pulse import Pulse, unready
 from clipwatch.view import STATES, rows
 
-Metric = CounterMetricFamily | GaugeMetricFamily | InfoMetricFamily
 Family = TypeVar("Family", CounterMetricFamily, GaugeMetricFamily)
 Value = float | Mapping[str, float]
 
@@ -30,7 +34,6 @@ def exposition(pulse: Callable[[], Pulse]) -> Callable[[], bytes]:
     """Return what makes the page of all metrics, as text of the exposition format 0.0.4."""
     registry = CollectorRegistry()
     registry.register(_Metrics(pulse))
-    ProcessCollector(registry=registry)
     return lambda: generate_latest(registry)
 
 
@@ -61,6 +64,7 @@ def of_daemon(pulse: Pulse, now: float) -> Iterator[Metric]:
     if pulse.run is not None:
         yield from of_run(pulse.run, datetime.now(UTC))
     yield from of_gpus(read_gpus() or ())
+    yield from ProcessCollector(registry=None).collect()
 
 
 def of_run(run: s.Run, now: datetime) -> Iterator[Metric]:
