@@ -25,9 +25,13 @@ FEW_PROMPTS = 32
 @config_option
 @click.option("--state-dir", help=STATE_DIR_HELP)
 @click.option("--output-dir", help="The trainer's output directory, instead of the config's.")
-@click.option("--device", help="cpu, cuda:N, cuda (the GPU with most free memory) or auto.")
+@click.option("--device", help="auto, cpu, cuda:N, cuda, the UUID of a GPU, or mps.")
+@click.option("--share-gpu", is_flag=True, default=None, help="Use a GPU that others compute on.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images generated at once.")
 @click.option("--report-to", help="Trackers, separated by commas; or all, or none.")
+@click.option("--health-address", help="HOST:PORT for health and metrics, or off.")
+@click.option("--drain-seconds", help="When stopped, first evaluate what is left.")
+@click.option("--exit-when-done", help="End with the training: export, file:NAME, idle:SECONDS.")
 @click.option("--once", is_flag=True, help="Evaluate and publish what is there, then end.")
 @click.option("--print-settings", is_flag=True, help="Show every setting and its source, and end.")
 def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -> None:
@@ -36,8 +40,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     SIGTERM or Ctrl-C stops it, a second one at once; SIGHUP makes it read the settings again, and
     a file with a mistake in it leaves the old ones in force.
 
-    Ends with 0 when it is stopped; with --once with 0, or 1 if something failed; with 2 when the
-    configuration is wrong.
+    Ends with 0 when it is stopped; with --once and --exit-when-done with 0, or 1 if something
+    failed; with 2 when the configuration is wrong.
     """
     from clipwatch.settings import load
 
