@@ -269,6 +269,16 @@ def test_where_a_key_comes_from(tmp_path: Path) -> None:
         api_key({}, {"WANDB_API_KEY_FILE": str(tmp_path / "gone")})
 
 
+@pytest.mark.parametrize("text", ["", "\n", "-", "-\n"])
+@pytest.mark.parametrize("credential", [True, False])
+def test_a_file_without_a_key(tmp_path: Path, text: str, credential: bool) -> None:
+    """What stands in for a key that a service does not have leaves it to `wandb login`."""
+    file = tmp_path / "wandb-api-key"
+    file.write_text(text)
+    named = {"WANDB_API_KEY_FILE": str(file)}
+    assert api_key({}, {"CREDENTIALS_DIRECTORY": str(tmp_path)} if credential else named) == ""
+
+
 def test_the_daemon_does_not_load_wandb() -> None:
     """The adapter is loaded without W&B's package; all of that happens in the child."""
     code = "import sys, clipwatch_adapters.wandb; sys.exit('wandb' in sys.modules)"

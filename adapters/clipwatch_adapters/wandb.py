@@ -310,6 +310,9 @@ def environment(environ: Mapping[str, str]) -> dict[str, str]:
 def api_key(options: Mapping[str, str], environ: Mapping[str, str]) -> str:
     """Return the API key from options, WANDB_API_KEY or a file; "" leaves it to W&B's netrc.
 
+    The file is WANDB_API_KEY_FILE, else the credential wandb-api-key of systemd. One that is empty
+    or says "-" holds no key: a service that loads a credential must have one.
+
     Raises:
         TrackerRefused: WANDB_API_KEY_FILE names a file that cannot be read.
     """
@@ -322,9 +325,10 @@ def api_key(options: Mapping[str, str], environ: Mapping[str, str]) -> str:
     if not named and not (credentials and file.exists()):
         return ""
     try:
-        return file.read_text().strip()
+        found = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
         raise TrackerRefused(f"{file}: the W&B API key cannot be read ({error})") from error
+    return "" if found == "-" else found
 
 
 def config(protocol: EvaluationProtocol) -> dict[str, float | int | str]:

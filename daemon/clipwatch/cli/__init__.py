@@ -18,6 +18,7 @@ from clipwatch.cli.retry import retry
 from clipwatch.cli.score import score
 from clipwatch.cli.start import start
 from clipwatch.cli.status import status
+from clipwatch.cli.systemd import systemd
 from clipwatch.errors import ClipwatchError
 
 
@@ -46,5 +47,5 @@ def main() -> None:
     """
 
 
-for command in (start, status, health, retry, log, score, notify, prompts, demo):
+for command in (start, status, health, retry, log, score, notify, systemd, prompts, demo):
     main.add_command(command)

@@ -1,0 +1,139 @@
+"""`clipwatch systemd`: the service's files, shown or installed."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from clipwatch.cli.options import chosen_config, here
+from clipwatch.errors import SettingsError
+
+if TYPE_CHECKING:
+    from clipwatch.units import Run
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _facts(command: Command) -> Command:
+    """Add what `show` and `install` are asked."""
+    for decorate in (
+        click.option("--trainer-user", help="Who trains.  [default: the output directory's owner]"),
+        click.option(
+            "-c",
+            "--config",
+            type=click.Path(path_type=Path),
+            help="The trainer's config.json, of RUN.  [default: the one here]",
+        ),
+        click.option("--user", "own", is_flag=True, help="For your own services, without root."),
+        click.argument("run", required=False),
+    ):
+        command = decorate(command)
+    return command
+
+
+@click.group()
+def systemd() -> None:
+    """Run clipwatch as a service, which starts with the machine and again after a fault.
+
+    RUN is the name you give a training: its service is clipwatch@RUN. Without it only the files
+    that all runs share are meant, as after an upgrade.
+    """
+
+
+@systemd.command()
+@_facts
+def show(run: str | None, own: bool, config: Path | None, trainer_user: str | None) -> None:
+    """Print the files that `install` would write."""
+    for path, text in _files(run, own, config, trainer_user).items():
+        click.echo(f"# {path}\n{text}")
+
+
+@systemd.command()
+@_facts
+@click.option("--force", is_flag=True, help="Replace files that say something else.")
+def install(
+    run: str | None, own: bool, config: Path | None, trainer_user: str | None, force: bool
+) -> None:
+    """Write the service's files, and say what to type next."""
+    from clipwatch.units import write
+
+    for path, done in write(_files(run, own, config, trainer_user), force=force).items():
+        click.echo(f"{done:<9}  {path}")
+    click.echo("next:")
+    for line in _next(run or "RUN", own=own):
+        click.echo(f"  {line}")
+
+
+def _files(
+    name: str | None, own: bool, config: Path | None, trainer_user: str | None
+) -> dict[Path, str]:
+    from clipwatch.units import system_files, user_files
+
+    if own and trainer_user:
+        raise click.UsageError("--trainer-user goes without --user: your services run as you")
+    if name is None and (config or trainer_user):
+        raise click.UsageError("name the run: clipwatch systemd install RUN --config FILE")
+    run = None if name is None else _run(name, chosen_config(config), trainer_user)
+    executable = Path(sys.executable).with_name("clipwatch")
+    if not executable.exists():
+        raise SettingsError(f"there is no {executable}: install clipwatch with this Python's pip")
+    if own:
+        return user_files(executable, run, Path("~/.config").expanduser())
+    return system_files(executable, run)
+
+
+def _run(name: str, config: Path, trainer_user: str | None) -> Run:
+    """Read a run's configuration as its service will: with none of our own variables.
+
+    Raises:
+        SettingsError: It is wrong, or nobody has the user's name.
+    """
+    from clipwatch.settings import load
+    from clipwatch.units import Run
+
+    environ = {key: value for key, value in os.environ.items() if not key.startswith("CLIPWATCH_")}
+    settings = load(config, environ=environ, cwd=here())
+    if trainer_user is None:
+        owned = settings.output_dir if settings.output_dir.exists() else settings.config
+        trainer_user = _user_name(owned.stat().st_uid)
+    else:
+        try:
+            pwd.getpwnam(trainer_user)
+        except KeyError:
+            raise SettingsError(f"there is no user {trainer_user!r} here") from None
+    return Run(
+        name=name,
+        config=here() / settings.config,
+        working_dir=settings.working_dir,
+        output_dir=settings.output_dir,
+        logging_dir=settings.logging_dir,
+        user=trainer_user,
+    )
+
+
+def _user_name(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return str(number)
+
+
+def _next(run: str, *, own: bool) -> list[str]:
+    if own:
+        return [
+            "systemctl --user daemon-reload",
+            f"systemctl --user enable --now clipwatch@{run}",
+            "loginctl enable-linger    # it stays when you log out",
+        ]
+    return [
+        "systemd-sysusers",
+        "systemctl daemon-reload",
+        f"systemctl enable --now clipwatch@{run}",
+        f"clipwatch status --state-dir /var/lib/clipwatch/{run}",
+    ]
