@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import evaluator_kit as kit
-from clipwatch.evaluator.evaluate import find_device
+from clipwatch.evaluator.device import find_device
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.images import image_name
 from clipwatch.evaluator.pipeline import call_arguments

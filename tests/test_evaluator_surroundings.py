@@ -73,9 +73,11 @@ def test_environment_is_scrubbed() -> None:
     """Only what the evaluator needs is handed on; it may not unpickle nor run foreign code."""
     forced = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1", "DIFFUSERS_DISABLE_REMOTE_CODE": "1"}
     found = environment(HARMLESS | SECRET | {"DIFFUSERS_DISABLE_REMOTE_CODE": "0"}, 16)
-    assert found == HARMLESS | forced | {"OMP_NUM_THREADS": "8"}
+    assert found == HARMLESS | forced | {"OMP_NUM_THREADS": "8", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
     assert environment({"OMP_NUM_THREADS": "3"}, 16)["OMP_NUM_THREADS"] == "3"
     assert environment({}, 1)["OMP_NUM_THREADS"] == "1"
+    named = {"CUDA_DEVICE_ORDER": "FASTEST_FIRST"}
+    assert environment(named, 1)["CUDA_DEVICE_ORDER"] == "FASTEST_FIRST"
 
 
 @linux

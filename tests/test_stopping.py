@@ -68,6 +68,15 @@ def test_a_drain_sees_a_checkpoint_that_came_with_the_order_to_stop(tmp_path: Pa
     assert states(world) == {1: "published", 2: "published"}
 
 
+def test_a_drain_waits_for_another_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU that the training used is free once that has ended."""
+    monkeypatch.setattr(s, "RETRY_SECONDS", (0.3,))
+    world = filled(tmp_path, 1, drain_seconds=100)
+    world.script = lambda _: [Failed("device", "busy")] if len(world.requests) < 3 else None
+    assert to_the_end(world, lambda supervisor: supervisor.stop()) == 0
+    assert states(world) == {1: "published"}
+
+
 def test_without_a_drain_evaluations_end_at_once(tmp_path: Path) -> None:
     """What is not done stays in the queue."""
     world = filled(tmp_path, 1, 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,6 +15,7 @@ from clipwatch.diary import Diary
 from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
 from clipwatch.evaluator.process import EvaluatorHandle
 from clipwatch.filesystems import make_private
+from clipwatch.gpus import Gpu, Refusal, choose_gpu
 from clipwatch.protocol import EvaluationProtocol
 from clipwatch.publish import images_of, scores_of
 from clipwatch.settings import Settings
@@ -22,6 +24,9 @@ from clipwatch.statistics import summarize
 
 SHORTAGES = {ENOSPC: "disk", EDQUOT: "disk", ENOMEM: "memory", EAGAIN: "memory"}
 """What an evaluator that cannot even be started fails for."""
+
+GPU_SECONDS = 30.0
+"""Pause between two looks for a GPU while evaluations wait for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,8 @@ class Evaluating:
         self._make_evaluator = make_evaluator
         self._child: EvaluatorHandle | None = None
         self._children = 0
+        self._gpu: Gpu | None = None  # the child's, once one is chosen
+        self._looked: float | None = None  # for a GPU, by the clock that nobody sets
         self._job: Job | None = None
         self._images = images_of(settings.state_dir, diary.name)
         self._stage = self._new_stage()
@@ -88,10 +95,14 @@ class Evaluating:
     def adopt(self, settings: Settings) -> None:
         """Work by these settings from here on; what they would make another is dropped."""
         old, self._settings = self._settings, settings
-        work = ("protocol", "device", "attention", "batch_size", "stage")
+        work = (
+            *("protocol", "device", "share_gpu", "gpu_memory_gib"),
+            *("attention", "batch_size", "stage"),
+        )
         if any(getattr(old, name) != getattr(settings, name) for name in work):
             self._end_child()
             self._job = None
+            self._looked = None
         if old.stage != settings.stage:
             self._stage.close()
             self._stage = self._new_stage()
@@ -103,6 +114,7 @@ class Evaluating:
 
     def advance(self) -> None:
         """End an evaluator that hangs; take up the next checkpoint if none is in hand."""
+        self._look_for_gpu()
         job, child, limit = self._job, self._child, self._settings.stall_seconds
         if job is not None and child is not None and child.silent_seconds > limit:
             reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
@@ -170,7 +182,12 @@ class Evaluating:
         job = Job(s.evaluation_id(checkpoint, run.protocol), checkpoint, settings.protocol)
         try:
             make_private(self._images / job.id)
-            self._child = self._child or self._new_child()
+            if self._child is None:
+                chosen = choose_gpu(settings)
+                if isinstance(chosen, Refusal):
+                    self._failed(job.id, checkpoint, "device", chosen.text)
+                    return
+                self._child, self._gpu = self._new_child(), chosen.gpu
         except OSError as error:
             reason = f"no evaluator can be started: {error}"
             kind = SHORTAGES.get(error.errno or 0, "internal")
@@ -186,12 +203,36 @@ class Evaluating:
                 protocol=job.protocol,
                 done=tuple(sorted(evaluation.done)) if evaluation else (),
                 images_dir=str(self._images / job.id),
-                device=settings.device,
+                device="cuda" if self._gpu else settings.device,
                 batch_size=s.batch_size(evaluation, settings.batch_size),
                 attention=settings.attention,
+                gpu=self._gpu.uuid if self._gpu else "",
+                memory_gib=settings.gpu_memory_gib,
+                share=settings.share_gpu,
             )
         )
-        self._diary.say(f"{checkpoint.name}: loading")
+        self._diary.say(f"{checkpoint.name}: loading{f' on {self._gpu}' if self._gpu else ''}")
+
+    def _look_for_gpu(self) -> None:
+        """Say at first if no GPU may be used; later, see whether what waits for one may go on."""
+        run, now, moment = self._diary.run, self._clock(), time.monotonic()
+        first = self._looked is None
+        if self._looked is not None and moment - self._looked < GPU_SECONDS:
+            return
+        self._looked = moment
+        known = (s.evaluation_of(run, checkpoint) for checkpoint in s.queue(run))
+        waiting = [
+            it for it in known if it and it.kind == "device" and it.retry_at and it.retry_at > now
+        ]
+        if not first and not waiting:
+            return
+        chosen = choose_gpu(self._settings)
+        if not isinstance(chosen, Refusal):
+            for evaluation in waiting:
+                again = e.EvaluationReopened(evaluation.id, now)
+                self._diary.record_evaluation(evaluation.id, again)
+        elif first:
+            self._diary.say(f"evaluations wait: {chosen.text}")
 
     def _started(
         self, id_: str, checkpoint: s.Checkpoint, environment: dict[str, str]
@@ -222,7 +263,10 @@ class Evaluating:
         evaluation = self._diary.run.evaluations.get(id_)
         if evaluation is None:  # it failed before it was loaded
             new.append(self._started(id_, checkpoint, {}))
-        attempt = 1 + (evaluation.attempt if evaluation else 0)
+        patient = kind in s.PATIENT
+        alike = evaluation is not None and (evaluation.kind in s.PATIENT) == patient
+        # to have waited for a GPU or a disk costs none of the attempts
+        attempt = 1 + (evaluation.attempt if evaluation and alike else 0)
         again = s.retry_at(
             kind,
             attempt,

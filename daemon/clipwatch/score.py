@@ -12,6 +12,7 @@ from clipwatch.errors import CheckpointError
 from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Reply, Scored
 from clipwatch.evaluator.process import EvaluatorProcess
 from clipwatch.events import ImageScore
+from clipwatch.gpus import Refusal, choose_gpu
 from clipwatch.layouts import look_once
 from clipwatch.layouts.sighting import Whole
 from clipwatch.settings import Settings
@@ -33,6 +34,9 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     if not isinstance(sighting.verdict, Whole):
         raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}")
     weights = sighting.verdict.weights
+    chosen = choose_gpu(settings)
+    if isinstance(chosen, Refusal):
+        raise CheckpointError(chosen.text)
     request = Evaluate(
         path=str(sighting.path),
         kind=weights.kind,
@@ -41,9 +45,12 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         protocol=settings.protocol,
         done=(),
         images_dir=None if images is None else str(images.absolute()),
-        device=settings.device,
+        device="cuda" if chosen.gpu else settings.device,
         batch_size=settings.batch_size,
         attention=settings.attention,
+        gpu=chosen.gpu.uuid if chosen.gpu else "",
+        memory_gib=settings.gpu_memory_gib,
+        share=settings.share_gpu,
     )
     scores = _evaluate(checkpoint, request)
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}

@@ -327,7 +327,7 @@ class Supervisor:
         drain = 0.0 if self._deadlines.asked or self._once else self.settings.drain_seconds
         if drain:
             self._look()  # the last checkpoint may have come with the order to stop
-        waits = bool(drain and self._busy())
+        waits = bool(drain and self._unevaluated())
         seconds = self._deadlines.ask(drain if waits else 0.0)
         self._vitals.stopping("draining" if waits else "stopping", seconds)
         until = f": what is left is evaluated first, for {drain:g} s at most; again ends it at once"
@@ -353,10 +353,16 @@ class Supervisor:
             return not self._outbox.busy
         if self._busy():
             return False
-        if self._deadlines.asked or self._once:
+        if self._deadlines.asked:
+            return not self._unevaluated()
+        if self._once:
             return True
         end = self._training_end
         return end is not None and bool(self._ended) and (not self._waiting() or end.waited)
+
+    def _unevaluated(self) -> bool:
+        """Whether a checkpoint may still get a score, now or after a pause."""
+        return self._busy() or bool(s.queue(self._run))
 
     def _waiting(self) -> bool:
         """Whether failed work is to be tried again later."""

@@ -19,7 +19,7 @@ from clipwatch.cli.options import chosen_config, config_option, here, only_given
 @click.option(
     "--images", type=click.Path(path_type=Path, file_okay=False), help="Keep the scored pixels."
 )
-@click.option("--device", help="cpu, cuda:N, cuda or auto.")
+@click.option("--device", help="auto, cpu, cuda:N, cuda, the UUID of a GPU, or mps.")
 @click.option("--batch-size", type=click.IntRange(min=1), help="Images generated at once.")
 def score(
     checkpoint: Path, config: Path | None, as_json: bool, images: Path | None, **flags: Any

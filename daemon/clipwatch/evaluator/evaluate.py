@@ -13,9 +13,19 @@ from typing import TYPE_CHECKING, Final
 import torch
 
 from clipwatch.evaluator.clip import Scorer
+from clipwatch.evaluator.device import bound_memory, find_device
 from clipwatch.evaluator.failures import EvaluationError, failing_as, failure_of
 from clipwatch.evaluator.images import image_name, save_image
-from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Message, Scored, Working
+from clipwatch.evaluator.messages import (
+    Evaluate,
+    Failed,
+    Finished,
+    Loaded,
+    Message,
+    Scored,
+    Working,
+)
+from clipwatch.evaluator.phases import Phases
 from clipwatch.evaluator.pipeline import Generator, free_memory
 from clipwatch.evaluator.quiet import quiet
 from clipwatch.evaluator.weights import verify
@@ -40,6 +50,7 @@ class Evaluator:
     def __init__(self) -> None:
         quiet()
         self._device = ("", "")  # as asked for, as found
+        self._bound_gib: float | None = None
         self._scorer: Scorer | None = None
         self._generator: Generator | None = None
         self._send: Callable[[Message], None] = lambda _: None
@@ -53,25 +64,27 @@ class Evaluator:
         """
         started = time.monotonic()
         self._send, self._said_working = send, started
+        phases = Phases()
         try:
-            scorer, generator = self._load(request)
+            with phases.phase("load"):
+                scorer, generator = self._load(request)
             send(Loaded(self._environment(request, scorer, generator)))
             done = set(request.done)
             tasks = [
                 task for task in request.protocol.images() if (task[0].id, task[1]) not in done
             ]
             for batch in _batches(tasks, request.batch_size):
-                send(Scored(_score(batch, request, scorer, generator)))
+                send(Scored(_score(batch, request, scorer, generator, phases)))
             _verify_unless_gone(request)
             truncated = scorer.truncated(prompt.text for prompt in request.protocol.prompts)
         except BrokenPipeError:  # nobody listens
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the daemon has to hear of it
-            failed = failure_of(error)
+            failed = self._with_bound(failure_of(error))
             if failed.kind == "internal":
                 _log.exception("evaluation of %s failed", request.path)
         else:
-            send(Finished(truncated, time.monotonic() - started))
+            send(Finished(truncated, time.monotonic() - started, phases.seconds))
             return
         free_memory()  # only here, where the error and what its frames hold is let go
         send(failed)
@@ -81,7 +94,9 @@ class Evaluator:
         protocol = request.protocol
         if self._device[0] != request.device:
             self._scorer = self._generator = None
-            self._device = (request.device, find_device(request.device))
+            found = find_device(request.device)
+            self._bound_gib = bound_memory(found, request.memory_gib, share=request.share)
+            self._device = (request.device, found)
         device = self._device[1]
         if self._scorer is None or self._scorer.identity != (
             protocol.scorer,
@@ -97,6 +112,13 @@ class Evaluator:
             self._generator = Generator(protocol, device, self._working)
         self._generator.load(request)
         return self._scorer, self._generator
+
+    def _with_bound(self, failed: Failed) -> Failed:
+        """Say in a failure for lack of a GPU's memory that it is our own bound that was met."""
+        if self._bound_gib is None or "out of memory" not in failed.reason.lower():
+            return failed
+        bound = f"clipwatch may take {self._bound_gib:.1f} GiB of this GPU (gpu_memory_gib)"
+        return Failed(failed.kind, f"{failed.reason}; {bound}")
 
     def _working(self) -> None:
         now = time.monotonic()
@@ -114,8 +136,11 @@ class Evaluator:
             if device.startswith("cuda")
             else platform.processor() or platform.machine()
         )
+        if request.gpu:  # it is the only one in sight: its number says nothing
+            device = device.partition(":")[0]
         found = {package: version(package) for package in _PACKAGES} | {
             "device": f"{device} ({name})",
+            "gpu": request.gpu,
             "dtype": request.protocol.dtype,
             "attention": request.attention or "native",
             "base_commit": generator.commit,
@@ -124,30 +149,8 @@ class Evaluator:
         return {key: text for key, text in found.items() if text}
 
 
-def find_device(wanted: str) -> str:
-    """Return the torch device for "cpu", "mps", "cuda:N", or "cuda": the one with most free memory.
-
-    Raises:
-        EvaluationError: This PyTorch or this machine has none such ("model").
-    """
-    kind, _, number = wanted.partition(":")
-    count = torch.cuda.device_count() if kind == "cuda" and torch.cuda.is_available() else 0
-    if wanted == "cpu" or (wanted == "mps" and torch.backends.mps.is_available()):
-        return wanted
-    if number.isdecimal() and int(number) < count:
-        return wanted
-    if wanted == "cuda" and count:
-        return f"cuda:{max(range(count), key=lambda index: torch.cuda.mem_get_info(index)[0])}"
-    raise EvaluationError(
-        "model",
-        f"device {wanted!r}: PyTorch {torch.__version__} sees"
-        f" {count or 'no'} such device here; set device to 'cpu', or install a PyTorch build and a"
-        " driver for it",
-    )
-
-
 def _score(
-    batch: list[Task], request: Evaluate, scorer: Scorer, generator: Generator
+    batch: list[Task], request: Evaluate, scorer: Scorer, generator: Generator, phases: Phases
 ) -> tuple[ImageScore, ...]:
     """Generate, save and score one batch; the pixels saved are the pixels scored."""
     prompts = [prompt.text for prompt, _, _ in batch]
@@ -155,8 +158,11 @@ def _score(
     with torch.backends.cudnn.flags(
         enabled=True, benchmark=False, deterministic=True, allow_tf32=False
     ):
-        images = generator.generate(prompts, [seed for _, _, seed in batch], request.protocol)
-        scores = scorer.score(images, prompts)
+        # both end with numbers on the host: nothing of one is still computed in the other's time
+        with phases.phase("generate"):
+            images = generator.generate(prompts, [seed for _, _, seed in batch], request.protocol)
+        with phases.phase("score"):
+            scores = scorer.score(images, prompts)
     found = []
     for (prompt, index, seed), image, score in zip(batch, images, scores, strict=True):
         if not math.isfinite(score):
@@ -167,7 +173,10 @@ def _score(
         name = None
         if request.images_dir is not None:
             name = image_name(prompt.id, index)
-            with failing_as("internal", f"cannot save images in {request.images_dir}"):
+            with (
+                phases.phase("save"),
+                failing_as("internal", f"cannot save images in {request.images_dir}"),
+            ):
                 save_image(image, Path(request.images_dir) / name)
         found.append(ImageScore(prompt.id, index, seed, score, name))
     return tuple(found)

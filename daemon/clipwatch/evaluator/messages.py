@@ -21,6 +21,10 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
         device: "cpu", "cuda", "cuda:N", "mps"; "cuda" takes the one with the most free memory.
         batch_size: Images generated at once.
         attention: "" for the pipeline's default, or a name of diffusers' attention backends.
+        gpu: UUID of the only GPU that the child may see, the same in all that it is asked; "" for
+            those that the environment shows.
+        memory_gib: The most of a GPU's memory to take, None for what fits `share`.
+        share: Others compute on the GPU: half of what is free at the start has to do.
     """
 
     path: str
@@ -33,6 +37,9 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
     device: str
     batch_size: int
     attention: str = ""
+    gpu: str = ""
+    memory_gib: float | None = None
+    share: bool = False
 
 
 class Kept(msgspec.Struct, frozen=True, tag=True):
@@ -57,7 +64,8 @@ class Scored(msgspec.Struct, frozen=True, tag=True):
 class Finished(msgspec.Struct, frozen=True, tag=True):
     """From the child: all images are scored; `truncated` prompts exceeded the scorer's length.
 
-    `phases` tells where the `seconds` went: "load", "generate", "score" and "save".
+    `phases` tells where the `seconds` went: "load", "generate", "score" and "save". What is left is
+    mostly the daemon's, which writes each batch down before the next one is begun.
     """
 
     truncated: int
@@ -71,7 +79,8 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
     `kind` is "memory" (host or device: try a smaller batch), "vanished" or "changed" (the
     checkpoint did), "weights" (they do not fit, are not finite or were not all applied), "model"
     (base model or scorer cannot be loaded), "scores" (not finite), "disk" (full, or a quota is),
-    or "internal". The daemon itself says "killed" (the process ended) and "hung" (it had to be).
+    or "internal". The daemon itself says "killed" (the process ended), "hung" (it had to be) and
+    "device" (no GPU may be used just now).
     """
 
     kind: str

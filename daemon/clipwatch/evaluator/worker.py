@@ -53,6 +53,7 @@ def main() -> int:
         for line in requests:
             try:
                 request = msgspec.json.decode(line, type=Evaluate)
+                _show_only(request.gpu)
                 evaluator = evaluator or _evaluator()
             except (msgspec.MsgspecError, ImportError) as error:
                 send(Failed("internal", f"{type(error).__name__}: {error}"))
@@ -64,6 +65,12 @@ def main() -> int:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, replies.fileno())  # closing it must not fail once more
     return 0
+
+
+def _show_only(gpu: str) -> None:
+    """Hide all other GPUs from torch, which is imported after the first request; "" hides none."""
+    if gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu
 
 
 def _evaluator() -> Evaluator:

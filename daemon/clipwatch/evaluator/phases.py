@@ -1,0 +1,22 @@
+"""Where the seconds of an evaluation go."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+
+class Phases:
+    """Adds up `seconds` by phase; phases do not overlap, and time between them is in none."""
+
+    def __init__(self) -> None:
+        self.seconds = {"load": 0.0, "generate": 0.0, "score": 0.0, "save": 0.0}
+
+    @contextmanager
+    def phase(self, name: Literal["load", "generate", "score", "save"]) -> Iterator[None]:
+        """Count what is done inside."""
+        started = time.monotonic()
+        yield
+        self.seconds[name] += time.monotonic() - started
