@@ -203,6 +203,21 @@ def test_the_name_of_the_config_is_no_setting(read: Load) -> None:
     assert settings.batch_size == 4
 
 
+def test_a_service_of_kubernetes_is_no_setting(read: Load) -> None:
+    """A Service called clipwatch puts its address into the environment; other names are slips."""
+    service = {
+        "CLIPWATCH_SERVICE_HOST": "10.0.0.1",
+        "CLIPWATCH_SERVICE_PORT": "9464",
+        "CLIPWATCH_SERVICE_PORT_HTTP": "9464",
+        "CLIPWATCH_PORT": "tcp://10.0.0.1:9464",
+        "CLIPWATCH_PORT_9464_TCP": "tcp://10.0.0.1:9464",
+        "CLIPWATCH_PORT_9464_TCP_ADDR": "10.0.0.1",
+    }
+    assert read(environ=service).batch_size == 4
+    with pytest.raises(SettingsError, match="CLIPWATCH_PORTS: is not a setting"):
+        read(environ={"CLIPWATCH_PORTS": "1"})
+
+
 def test_sage_attention_and_native(read: Load) -> None:
     """With attention of its own, clipwatch scores beside a training with SageAttention."""
     config = {"attention_mechanism": "sageattention-int8-fp16-cuda"}

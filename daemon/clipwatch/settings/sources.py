@@ -26,6 +26,7 @@ pretrained_t5_model_name_or_path, at 0.951."""
 _PREFIX = "CLIPWATCH_"
 _OBJECT = 'must be an object of options: {"name": "value"}'
 _VARIABLE = re.compile(r"\{env:([^{}]*)\}")
+_SERVICE = re.compile(r"CLIPWATCH_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
 _OPTION = re.compile(r"[\w.-]{1,100}")
 
 Named = tuple[str, Given]
@@ -152,7 +153,8 @@ def _environment(environ: Mapping[str, str], trackers: Collection[str]) -> Itera
     """Yield the variables CLIPWATCH_<KEY>; those of trackers hold an object as JSON."""
     for variable in sorted(environ):
         name = variable.removeprefix(_PREFIX).lower()
-        if variable.startswith(_PREFIX) and name != "config":  # which names the file itself
+        # --config names the file itself; Kubernetes tells of a Service called clipwatch
+        if variable.startswith(_PREFIX) and name != "config" and not _SERVICE.fullmatch(variable):
             given = Given(environ[variable].strip(), variable, variable)
             yield from _options(name, given) if name in trackers else [(name, given)]
 
