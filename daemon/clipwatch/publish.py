@@ -152,22 +152,27 @@ class Outbox:
                 found[name] = ""
         return found
 
+    def _target(self, run: s.Run, name: str) -> Target:
+        known = run.trackers.get(name, s.TrackerState())
+        return target(self._settings, run.name, name, known.where)
+
     def _series(self, run: s.Run) -> Series:
         images = images_of(self._settings.state_dir, run.name)
         return series_of(run, self._settings.protocol, self._log, images)
 
-    def _target(self, run: s.Run, name: str) -> Target:
-        settings = self._settings
-        return Target(
-            output_dir=settings.output_dir,
-            logging_dir=settings.logging_dir,
-            working_dir=settings.working_dir,
-            project=settings.project,
-            run_name=settings.run_name,
-            state_dir=settings.state_dir / name / run.name,
-            where=run.trackers.get(name, s.TrackerState()).where,
-            options=settings.options.get(name, {}),
-        )
+
+def target(settings: Settings, run: str, name: str, where: str = "") -> Target:
+    """Return where a run's tracker is to publish; `where` is the place of earlier publications."""
+    return Target(
+        output_dir=settings.output_dir,
+        logging_dir=settings.logging_dir,
+        working_dir=settings.working_dir,
+        project=settings.project,
+        run_name=settings.run_name,
+        state_dir=settings.state_dir / name / run,
+        where=where,
+        options=settings.options.get(name, {}),
+    )
 
 
 class Publisher:

@@ -53,8 +53,8 @@ class Watcher(FileSystemEventHandler):
     def rearm(self, pending: Iterable[Path]) -> bool:
         """Watch what is there now; called at every look. Return whether events can be expected."""
         root = Path(self._output_dir.resolve())
-        polls = self._mode == "poll" or (self._mode == "auto" and file_system(root) not in LOCAL)
-        paths = (self._wake,) if polls else (self._wake, root, *pending)
+        told = events_tell(self._mode, file_system(root))
+        paths = (self._wake, root, *pending) if told else (self._wake,)
         wanted = {path: key for path in paths if (key := _identity(path)) is not None}
         if self._observer is None or not self._observer.is_alive():
             self.close()
@@ -84,6 +84,11 @@ class Watcher(FileSystemEventHandler):
             self._observer.join()
         self._observer = None
         self._watches.clear()
+
+
+def events_tell(mode: str, kind: str) -> bool:
+    """Whether events are asked for: `mode` as in the settings, on a file system of that kind."""
+    return mode == "events" or (mode == "auto" and kind in LOCAL)
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

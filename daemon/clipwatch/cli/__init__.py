@@ -10,6 +10,8 @@ import click
 
 from clipwatch import __version__
 from clipwatch.cli.demo import demo
+from clipwatch.cli.doctor import doctor
+from clipwatch.cli.fetch import fetch
 from clipwatch.cli.health import health
 from clipwatch.cli.log import log
 from clipwatch.cli.notify import notify
@@ -47,5 +49,8 @@ def main() -> None:
     """
 
 
-for command in (start, status, health, retry, log, score, notify, systemd, prompts, demo):
+for command in (
+    *(start, status, doctor, health, retry, log, score),
+    *(notify, fetch, systemd, prompts, demo),
+):
     main.add_command(command)

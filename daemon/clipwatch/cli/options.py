@@ -42,6 +42,24 @@ def config_option(command: Command) -> Command:
     )(command)
 
 
+def run_options(command: Command) -> Command:
+    """Add what is laid over a run's configuration."""
+    for decorate in (
+        click.option("--report-to", help="Trackers, separated by commas; or all, or none."),
+        click.option("--batch-size", type=click.IntRange(min=1), help="Images generated at once."),
+        click.option(
+            "--share-gpu", is_flag=True, default=None, help="Use a GPU that others compute on."
+        ),
+        click.option("--device", help="auto, cpu, cuda:N, cuda, the UUID of a GPU, or mps."),
+        click.option(
+            "--output-dir", help="The trainer's output directory, instead of the config's."
+        ),
+        click.option("--state-dir", help=STATE_DIR_HELP),
+    ):
+        command = decorate(command)
+    return command
+
+
 def here() -> Path:
     """Return the directory of the call.
 

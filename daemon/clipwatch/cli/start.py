@@ -12,23 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clipwatch.cli.options import STATE_DIR_HELP, chosen_config, config_option, here, only_given
+from clipwatch.cli.options import chosen_config, config_option, here, only_given, run_options
 
 if TYPE_CHECKING:
     from clipwatch.supervisor import Supervisor
 
-FEW_PROMPTS = 32
-"""Fewer scatter by more than checkpoints differ: one prompt's score spreads by about 0.025."""
-
 
 @click.command()
 @config_option
-@click.option("--state-dir", help=STATE_DIR_HELP)
-@click.option("--output-dir", help="The trainer's output directory, instead of the config's.")
-@click.option("--device", help="auto, cpu, cuda:N, cuda, the UUID of a GPU, or mps.")
-@click.option("--share-gpu", is_flag=True, default=None, help="Use a GPU that others compute on.")
-@click.option("--batch-size", type=click.IntRange(min=1), help="Images generated at once.")
-@click.option("--report-to", help="Trackers, separated by commas; or all, or none.")
+@run_options
 @click.option("--health-address", help="HOST:PORT for health and metrics, or off.")
 @click.option("--drain-seconds", help="When stopped, first evaluate what is left.")
 @click.option("--exit-when-done", help="End with the training: export, file:NAME, idle:SECONDS.")
@@ -58,6 +50,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.journal import Journal, log_file
     from clipwatch.lock import exclusive
     from clipwatch.priority import give_way
+    from clipwatch.prompts import FEW
     from clipwatch.service import ServiceManager
     from clipwatch.supervisor import Supervisor, run_name
 
@@ -78,7 +71,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
             f"{protocol.inference_steps} steps, {protocol.weights} weights, on {settings.device}; "
             f"scorer {protocol.scorer}"
         )
-        if len(protocol.prompts) < FEW_PROMPTS:
+        if len(protocol.prompts) < FEW:
             console.say(
                 f"a mean over so few prompts ({len(protocol.prompts)}) says little about a model: "
                 "better hundreds; see README.md, What the numbers mean"

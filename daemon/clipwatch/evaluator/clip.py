@@ -13,6 +13,7 @@ from PIL import Image
 
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.foreign import check_shards
+from clipwatch.evaluator.hub import from_hub
 from clipwatch.evaluator.weights import check_finite, own_memory
 
 if TYPE_CHECKING:
@@ -114,8 +115,10 @@ class Scorer:
         from transformers import AutoTokenizer, CLIPModel
 
         self.identity = (name, revision, device)
-        with failing_as("model", f"scorer {name!r} cannot be loaded"):
-            folder, self.commit = locate(name, revision)
+        what = f"scorer {name!r} cannot be loaded"
+        with failing_as("model", what):
+            with from_hub(what):
+                folder, self.commit = locate(name, revision)
             config = _read_json(folder / "config.json")
             if config.get("model_type") != "clip":
                 raise EvaluationError(

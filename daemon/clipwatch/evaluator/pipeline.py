@@ -14,6 +14,7 @@ from PIL import Image
 
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.foreign import check_classes, check_shards
+from clipwatch.evaluator.hub import from_hub
 from clipwatch.evaluator.schedulers import replace_scheduler
 from clipwatch.evaluator.weights import (
     adapter_tensors,
@@ -158,8 +159,10 @@ class Generator:
             return
         self._drop()
         protocol = self._protocol
-        with failing_as("model", f"base model {protocol.base_model!r} cannot be loaded"):
-            folder, self.commit = _locate(protocol)
+        what = f"base model {protocol.base_model!r} cannot be loaded"
+        with failing_as("model", what):
+            with from_hub(what):
+                folder, self.commit = locate(protocol)
             self._open(folder, protocol.base_variant, [])
         self._holds = "base"
 
@@ -273,7 +276,7 @@ def _attn(model: torch.nn.Module) -> list[Any]:
     return [part.processor for part in model.modules() if hasattr(part, "processor")]
 
 
-def _locate(protocol: EvaluationProtocol) -> tuple[Path, str]:
+def locate(protocol: EvaluationProtocol) -> tuple[Path, str]:
     """Return the base model's folder and, when it comes from the Hub, its commit."""
     from diffusers import DiffusionPipeline
 

@@ -1,0 +1,65 @@
+"""`clipwatch fetch`: the models, ahead."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from clipwatch.cli.options import chosen_config, config_option, here
+from clipwatch.errors import ClipwatchError
+
+if TYPE_CHECKING:
+    from clipwatch.evaluator.fetch import Fetched
+
+
+@click.command()
+@config_option
+def fetch(config: Path | None) -> None:
+    """Download the base model and the scorer of a run, so that it can go on without a network.
+
+    Exactly the files that evaluations load are downloaded, into the Hub's cache (HF_HOME). What is
+    there already is not downloaded again, and a download that was cut off goes on where it was.
+
+    Ends with 1 if a model cannot be had; with 2 when the configuration is wrong.
+    """
+    from clipwatch.evaluator.fetch import Missed
+    from clipwatch.fetch import check_online
+    from clipwatch.fetch import fetch as fetch_models
+    from clipwatch.settings import load
+
+    path = chosen_config(config)
+    settings = load(path, flags={"evaluation_type": "clip"}, environ=os.environ, cwd=here())
+    protocol = settings.protocol
+    check_online(protocol)
+    missed = False
+    try:
+        for reply in fetch_models(protocol):
+            if isinstance(reply, Missed):
+                missed = True
+                click.echo(f"Error: {reply.reason}", err=True)
+            else:
+                click.echo(f"{reply.part:<12}{_where(reply)}")
+    except KeyboardInterrupt:
+        raise ClipwatchError("stopped; call it again to go on") from None
+    if missed:
+        sys.exit(1)
+    click.echo(f"{'prompts':<12}{len(protocol.prompts)}, all local")
+    line = shlex.join(["clipwatch", "start", "--config", str(path)])
+    click.echo(f"From here on no network is needed: HF_HUB_OFFLINE=1 {line}")
+
+
+def _where(fetched: Fetched) -> str:
+    """Say what became of a model."""
+    if not fetched.commit:
+        return f"{fetched.folder} is local ({_size(fetched.size)})"
+    new = f"{_size(fetched.new)} downloaded" if fetched.new else "was here already"
+    return f"{fetched.name} is in {fetched.folder} ({_size(fetched.size)}, {new})"
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"  # noqa: PLR2004

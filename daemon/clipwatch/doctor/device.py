@@ -1,0 +1,131 @@
+"""The device: is it free, does this PyTorch see it, is its memory enough for the models."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+
+import psutil
+
+from clipwatch.doctor.findings import Finding, fail, ok, size, told, warn
+from clipwatch.doctor.models import elements
+from clipwatch.doctor.state_dir import holder, lock_file
+from clipwatch.evaluator.environment import environment
+from clipwatch.gpus import Gpu, Refusal, choose_gpu
+from clipwatch.protocol import EvaluationProtocol
+from clipwatch.settings import Settings
+
+CHECK = "device"
+
+TORCH_SECONDS = 90.0
+"""How long PyTorch may take to be imported, from a cold network file system say."""
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+"""Of a weight, by the protocol's dtype; the scorer is always float32."""
+
+RUNTIME = 2**30
+"""Bytes that PyTorch and its libraries take before any model."""
+
+PIXEL = 128 * 4 * 5
+"""Bytes to decode one pixel: a VAE's last layers, 128 float32 channels, some of them at once."""
+
+_ASK = """
+import json, torch
+cuda = torch.cuda.is_available()
+names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())] if cuda else []
+mps = torch.backends.mps.is_available()
+print(json.dumps({"version": torch.__version__, "gpus": names, "mps": mps}))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Torch:
+    """What a PyTorch says of itself: its version, the GPUs that it sees, or why it says nothing."""
+
+    version: str = ""
+    gpus: tuple[str, ...] = ()
+    mps: bool = False
+    problem: str = ""
+
+
+def look(settings: Settings) -> list[Finding]:
+    """Look at the device; PyTorch is asked in a process of its own."""
+    chosen = choose_gpu(settings)
+    if isinstance(chosen, Refusal):
+        # the user of the GPU may be the evaluator of the daemon that watches this run
+        watched = holder(lock_file(settings)) != ""
+        return [told(CHECK, "warn" if watched else "fail", chosen.text, "set device")]
+    need = needed(settings.protocol, settings.batch_size)
+    uuid = chosen.gpu.uuid if chosen.gpu is not None else ""
+    most = None if settings.gpu_memory_gib is None else settings.gpu_memory_gib * 2**30
+    torch = ask_torch(uuid)
+    return [
+        judge(settings.device, chosen.gpu, torch, need, most, psutil.virtual_memory().available)
+    ]
+
+
+def judge(
+    device: str, gpu: Gpu | None, torch: Torch, need: int | None, most: float | None, memory: int
+) -> Finding:
+    """Say whether evaluations can run on a device.
+
+    Args:
+        device: As in the settings.
+        gpu: The one that is taken, None for another device or one that NVML does not know.
+        torch: What PyTorch says when it sees that GPU alone.
+        need: Bytes for the models, None while they are not here.
+        most: Bytes of a GPU that may be taken, None for all.
+        memory: Bytes of the host that are free.
+    """
+    if torch.problem:
+        return fail(CHECK, torch.problem, "reinstall torch for this Python and this driver")
+    if device == "mps" and not torch.mps:
+        return fail(CHECK, f"torch {torch.version} sees no Apple GPU", "set device to 'cpu'")
+    wants_gpu = device not in ("cpu", "mps")
+    if wants_gpu and not torch.gpus:
+        advice = "install a torch built for this driver (nvidia-smi), or set device to 'cpu'"
+        return fail(CHECK, f"torch {torch.version} sees no GPU for {device}", advice)
+    name = str(gpu) if gpu else (torch.gpus[0] if wants_gpu else device)
+    wanted = "an unknown amount, the models are not here" if need is None else f"about {size(need)}"
+    free = float(memory) if not wants_gpu else float(gpu.free_bytes) if gpu else 0.0
+    bound = min(free, most) if most is not None and wants_gpu else free
+    told_free = f"{size(bound)} to take" if bound else "free memory unknown"
+    found = f"{name}, torch {torch.version}, {told_free}, needed {wanted}"
+    if need is not None and bound and bound < need:
+        advice = "free memory, lower batch_size, or name another device"
+        return warn(CHECK, found, advice)
+    return ok(CHECK, found)
+
+
+def needed(protocol: EvaluationProtocol, batch_size: int) -> int | None:
+    """Estimate the bytes for models and one batch of images; None while the models are not here."""
+    counted = elements(protocol)
+    if counted is None:
+        return None
+    weights = counted[0] * BYTES[protocol.dtype] + counted[1] * BYTES["fp32"]
+    return weights + RUNTIME + batch_size * protocol.width * protocol.height * PIXEL
+
+
+def ask_torch(uuid: str) -> Torch:
+    """Ask PyTorch in a process of its own; it sees the GPU of that UUID alone if one is named."""
+    own = environment(os.environ, 2) | ({"CUDA_VISIBLE_DEVICES": uuid} if uuid else {})
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-c", _ASK],
+            env=own,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=TORCH_SECONDS,
+            check=False,
+        )
+        said = json.loads(done.stdout.splitlines()[-1])
+    except subprocess.TimeoutExpired:
+        return Torch(problem=f"torch did not answer within {TORCH_SECONDS:g} s")
+    except (IndexError, ValueError):
+        last = (done.stderr.strip().splitlines() or [f"it ended with {done.returncode}"])[-1]
+        return Torch(problem=f"torch cannot be used ({last[:200]})")
+    return Torch(said["version"], tuple(said["gpus"]), said["mps"])

@@ -1,0 +1,127 @@
+"""The output directory: may we read it, which events can be had, who writes there."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipwatch.doctor.findings import Finding, ok, told, warn
+from clipwatch.events import WeightFile
+from clipwatch.filesystems import file_system
+from clipwatch.layouts import contents
+from clipwatch.layouts.contents import Unsupported
+from clipwatch.layouts.files import NotReadable, NotWhole, opened, refusal
+from clipwatch.layouts.folders import candidates
+from clipwatch.settings import Settings
+from clipwatch.watch import events_tell
+
+CHECK = "output directory"
+
+
+@dataclass(frozen=True, slots=True)
+class Newest:
+    """The newest checkpoint: its weights, or why there are none for us.
+
+    `unreadable` and `odd` are sentences, "" where they do not hold.
+    """
+
+    name: str
+    files: tuple[WeightFile, ...] = ()
+    unreadable: str = ""
+    odd: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An output directory that is there.
+
+    Attributes:
+        folder: As in the settings.
+        kind: Its file system, "" if unknown.
+        watch: "auto", "events" or "poll", as in the settings.
+        seconds: Between two looks.
+        owner: Who it belongs to, "" for us, or for anybody where we may read everything.
+        checkpoints: How many.
+        newest: The one with the highest step.
+    """
+
+    folder: Path
+    kind: str
+    watch: str
+    seconds: float
+    owner: str
+    checkpoints: int
+    newest: Newest | None
+
+
+def look(settings: Settings) -> list[Finding]:
+    """Look at the output directory; opens one weight file of the newest checkpoint."""
+    folder = settings.output_dir
+    try:
+        found = sorted((step, name, path) for step, name, path in candidates(folder))
+    except FileNotFoundError:
+        advice = "clipwatch waits for it; correct output_dir if the training runs already"
+        return [warn(CHECK, f"{folder} is not there yet", advice)]
+    except NotReadable as reason:
+        return [told(CHECK, "fail", str(reason), "name a folder that may be read")]
+    if not os.access(folder, os.R_OK | os.X_OK):  # it can be listed, but nothing in it opened
+        return [told(CHECK, "fail", refusal(folder), "")]
+    newest = newest_of(found[-1][2], settings.protocol.weights) if found else None
+    output = Output(
+        folder=folder,
+        kind=file_system(folder.resolve()),
+        watch=settings.watch,
+        seconds=settings.rescan_seconds,
+        owner=_other_owner(folder),
+        checkpoints=len(found),
+        newest=newest,
+    )
+    return [judge(output)]
+
+
+def judge(output: Output) -> Finding:
+    """Say what an output directory that may be listed means for a run."""
+    told_so = events_tell(output.watch, output.kind)
+    way = "events" if told_so else f"a look every {output.seconds:g} s"
+    where = f"{output.folder} ({output.kind or 'unknown file system'}, {way})"
+    if output.newest is None:
+        found = f"{where}, no checkpoint yet"
+        if output.owner:
+            advice = f"run clipwatch as {output.owner}: checkpoints are often for their owner only"
+            return warn(CHECK, f"{found}; it belongs to {output.owner}", advice)
+        return ok(CHECK, found)
+    newest = output.newest
+    found = f"{where}, {output.checkpoints} checkpoint{'s' * (output.checkpoints != 1)}"
+    if newest.unreadable:
+        return told(CHECK, "fail", f"{found}; {newest.unreadable}", "run clipwatch as its owner")
+    if newest.odd:
+        advice = "see docs/layouts.md for what can be evaluated, if it stays so"
+        return warn(CHECK, f"{found}; newest {newest.name}: {newest.odd}", advice)
+    return ok(CHECK, f"{found}, newest {newest.name} readable")
+
+
+def newest_of(path: Path, weights: str) -> Newest:
+    """Look into a checkpoint folder, and open one of its weight files."""
+    try:
+        files = contents.find(path, weights).files
+        with opened(path / files[-1].path) as file:
+            file.read(1)
+    except NotReadable as reason:
+        return Newest(path.name, unreadable=str(reason))
+    except PermissionError:
+        return Newest(path.name, unreadable=refusal(path))
+    except (NotWhole, Unsupported) as reason:
+        return Newest(path.name, odd=str(reason))
+    return Newest(path.name, files)
+
+
+def _other_owner(folder: Path) -> str:
+    uid = folder.stat().st_uid
+    if os.geteuid() in (0, uid):
+        return ""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"

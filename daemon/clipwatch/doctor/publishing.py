@@ -1,0 +1,53 @@
+"""The trackers: each adapter is asked where it would publish, which changes nothing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from clipwatch import trackers
+from clipwatch.doctor.findings import Finding, ok, told, warn
+from clipwatch.errors import SettingsError, TrackerRefused, TrackerUnavailable
+from clipwatch.publish import images_of, target
+from clipwatch.settings import Settings
+from clipwatch.supervisor import run_name
+from clipwatch.trackers import Series
+
+SECONDS = 40.0
+"""Longer than any adapter may take to say where it publishes."""
+
+
+def look(settings: Settings, name: str) -> list[Finding]:
+    """Ask one adapter; W&B's asks its server, with the key, for a run that is not there yet."""
+    check, run = f"tracker {name}", run_name(settings.output_dir)
+    series = Series(
+        run=run,
+        name="clipwatch",
+        protocol=settings.protocol,
+        results=(),
+        scores=lambda _: (),
+        images=images_of(settings.state_dir, run),
+    )
+    try:
+        tracker = trackers.load(name)(target(settings, run, name))
+        where = tracker.where(series)
+        hint = tracker.hint(series)
+    except (SettingsError, TrackerRefused) as reason:
+        return [told(check, "fail", str(reason), "correct its settings, see docs/trackers.md")]
+    except TrackerUnavailable as reason:
+        advice = "results wait in the log until it can be reached, so see to it when you can"
+        return [warn(check, str(reason), advice)]
+    return [judge(check, where, hint, settings.state_dir)]
+
+
+def judge(check: str, where: str, hint: str, state_dir: Path) -> Finding:
+    """Say whether results can go to `where`, an address or a folder that may not exist yet."""
+    how = f"; then `{hint}`" if hint else ""
+    folder = Path(where)
+    if not folder.is_absolute():
+        return ok(check, f"{where}{how}")
+    stands = next(path for path in (folder, *folder.parents) if path.exists())
+    # below the state directory, whose own check tells whether it can be written
+    if not folder.is_relative_to(state_dir) and not os.access(stands, os.W_OK | os.X_OK):
+        return told(check, "fail", f"{stands} cannot be written", "run clipwatch as its owner")
+    return ok(check, f"{where}{how}")

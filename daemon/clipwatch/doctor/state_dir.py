@@ -1,0 +1,133 @@
+"""The state directory: may we write there, is it local, is there space, does a daemon hold it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipwatch.doctor.findings import Finding, fail, ok, size, warn
+from clipwatch.doctor.output import newest_of
+from clipwatch.filesystems import LOCAL, file_system
+from clipwatch.journal import log_file
+from clipwatch.layouts.files import NotReadable
+from clipwatch.layouts.folders import candidates
+from clipwatch.settings import Settings
+from clipwatch.supervisor import run_name
+
+CHECK = "state directory"
+
+REMOTE = frozenset({"nfs", "nfs4", "cifs", "smb3", "lustre", "ceph", "9p", "afs", "gpfs", "beegfs"})
+"""Where SQLite's log cannot be shared between processes; FUSE counts as well."""
+
+LEAST = 64 * 2**20
+"""Bytes that the log and the scores of a run take at most; all else is images and copies."""
+
+_ALL_IMAGES = 100
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A state directory as it is, or as it would be.
+
+    Attributes:
+        folder: As in the settings; may not exist yet.
+        kind: The file system, "" if unknown.
+        unwritable: What of ours may not be written, None if all may.
+        free, needed: Bytes; `needed` is what a run may take with the present settings.
+    """
+
+    folder: Path
+    kind: str
+    unwritable: Path | None
+    free: int
+    needed: int
+
+
+def look(settings: Settings) -> list[Finding]:
+    """Look at the state directory and at the lock of the run in it; neither is made nor taken."""
+    folder = settings.state_dir
+    stands = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
+    lock = lock_file(settings)
+    # a folder must let us make files in it, a file must let us write
+    ours = ((stands, os.W_OK | os.X_OK), (log_file(folder), os.W_OK), (lock, os.W_OK))
+    closed = (path for path, how in ours if os.path.lexists(path) and not os.access(path, how))
+    state = State(
+        folder=folder,
+        kind=file_system(stands.resolve()),
+        unwritable=next(closed, None) if stands.is_dir() else stands,
+        free=shutil.disk_usage(stands).free,
+        needed=needed(settings),
+    )
+    return [judge(state), judge_holder(lock.stem, holder(lock))]
+
+
+def lock_file(settings: Settings) -> Path:
+    """Return the file that the daemon of a run locks."""
+    return settings.state_dir / f"{run_name(settings.output_dir)}.lock"
+
+
+def judge(state: State) -> Finding:
+    """Say whether a run can keep its state there."""
+    if state.unwritable is not None:
+        advice = "make it writable for the user of clipwatch, or choose another with --state-dir"
+        return fail(CHECK, f"{state.unwritable} cannot be written", advice)
+    kind = state.kind or "unknown file system"
+    where = f"{state.folder} ({kind}, {size(state.free)} free)"
+    if state.kind in REMOTE or state.kind.startswith("fuse"):
+        found = f"{where} is not on a local disk, where its log would be damaged"
+        return fail(CHECK, found, "choose a local folder with --state-dir")
+    if state.free < LEAST:
+        advice = "make space, or choose another disk with --state-dir"
+        return fail(CHECK, f"{where}; a run needs {size(state.needed)}", advice)
+    if state.free < state.needed:
+        advice = "make space, keep fewer images (keep_images), or choose another disk"
+        return warn(CHECK, f"{where}; a run may take {size(state.needed)}", advice)
+    if state.kind and state.kind not in LOCAL:
+        advice = "make sure that it is a local disk, or choose one with --state-dir"
+        return warn(CHECK, f"{where} is on a file system that clipwatch does not know", advice)
+    return ok(CHECK, f"{where}, a run may take {size(state.needed)}")
+
+
+def judge_holder(run: str, holder: str) -> Finding:
+    """Say whether a run can be watched by one more daemon: it cannot."""
+    if holder:
+        advice = "leave it to that one, or stop it before you start another"
+        return warn("run", f"{run} is watched already, by {holder}", advice)
+    return ok("run", f"{run} is watched by nobody")
+
+
+def holder(lock: Path) -> str:
+    """Return who holds a run, "" for nobody.
+
+    A daemon that ends in peace empties the file, so only after a kill is the lock tried at all:
+    shared, and for no longer than it takes to let go of it.
+    """
+    try:
+        with lock.open("rb") as file:
+            who = file.read(200).decode(errors="replace").strip()
+            if who:
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                    who = ""
+    except OSError:  # there is none, or none for us: that is told as unwritable
+        return ""
+    return who if who.isprintable() else "somebody"
+
+
+def needed(settings: Settings) -> int:
+    """Return the bytes that a run may take: the log, kept images as if uncompressed, and copies."""
+    protocol = settings.protocol
+    images = len(protocol.prompts) * protocol.images_per_prompt
+    kept = settings.keep_images if settings.keep_images >= 0 else _ALL_IMAGES
+    copies = 0
+    kind = file_system(settings.output_dir.resolve())
+    if settings.stage == "copy" or (settings.stage == "auto" and kind not in LOCAL):
+        with suppress(OSError, NotReadable):
+            newest = max(candidates(settings.output_dir), default=None)
+            files = newest_of(newest[2], protocol.weights).files if newest else ()
+            copies = settings.stage_limit * sum(file.size for file in files)
+    return LEAST + kept * images * protocol.width * protocol.height * 3 + copies

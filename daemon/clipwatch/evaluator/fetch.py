@@ -1,0 +1,126 @@
+"""Downloads what evaluations load, in a process of its own: `python -m clipwatch.evaluator.fetch`.
+
+The protocol comes as JSON on standard input, a reply for each model goes as JSON, one a line, to
+standard output. The evaluator's own functions find the files, so none lacks and none is too many.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from clipwatch.evaluator.hub import cache_of, from_hub, unreachable
+from clipwatch.parent import end_with_parent
+from clipwatch.protocol import EvaluationProtocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+BASE, SCORER = "base model", "scorer"
+
+
+class Fetched(msgspec.Struct, frozen=True, tag=True):
+    """A model is here.
+
+    Attributes:
+        part: BASE or SCORER.
+        name: As the settings name it.
+        folder: Where its files are.
+        commit: On the Hub, "" for a local folder.
+        size: Bytes of its files.
+        new: Bytes of them that were downloaded just now.
+    """
+
+    part: str
+    name: str
+    folder: str
+    commit: str
+    size: int
+    new: int
+
+
+class Missed(msgspec.Struct, frozen=True, tag=True):
+    """A model could not be had; the reason is one line."""
+
+    part: str
+    name: str
+    reason: str
+
+
+Reply = Fetched | Missed
+
+
+def main() -> None:
+    """Fetch what the protocol on standard input names."""
+    end_with_parent()
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print is for a person
+    warnings.simplefilter("ignore")
+    protocol = msgspec.json.decode(sys.stdin.buffer.read(), type=EvaluationProtocol)
+    for reply in (_base(protocol), _scorer(protocol)):
+        answers.write(msgspec.json.encode(reply) + b"\n")
+        answers.flush()
+
+
+def _base(protocol: EvaluationProtocol) -> Reply:
+    def locate() -> tuple[Path, str]:
+        from diffusers import DiffusionPipeline
+
+        from clipwatch.evaluator import pipeline
+        from clipwatch.evaluator.foreign import check_classes, check_shards
+
+        folder, commit = pipeline.locate(protocol)
+        check_classes(DiffusionPipeline.load_config(str(folder)))
+        check_shards(folder)
+        return folder, commit
+
+    first = ("model_index.json", protocol.base_revision)
+    return _fetched(BASE, protocol.base_model, first, locate)
+
+
+def _scorer(protocol: EvaluationProtocol) -> Reply:
+    def locate() -> tuple[Path, str]:
+        from clipwatch.evaluator import clip
+        from clipwatch.evaluator.foreign import check_shards
+
+        folder, commit = clip.locate(protocol.scorer, protocol.scorer_revision)
+        check_shards(folder)
+        return folder, commit
+
+    first = ("config.json", protocol.scorer_revision)
+    return _fetched(SCORER, protocol.scorer, first, locate)
+
+
+def _fetched(
+    part: str, name: str, first: tuple[str, str], locate: Callable[[], tuple[Path, str]]
+) -> Reply:
+    """Bring a model here; `first` is a file that it has, and its revision, "" for the default."""
+    from clipwatch.evaluator.failures import EvaluationError, failing_as
+
+    local = Path(name).is_dir()
+    what = f"{part} {name!r} cannot be fetched"
+    try:
+        with failing_as("model", what), from_hub(what):
+            before = 0 if local else _size(cache_of(name) / "blobs")
+            # asked once: the libraries would try for half a minute before they say why they cannot
+            if not local and not before and (missing := unreachable(name, *first)):
+                raise EvaluationError("model", f"{what}: {missing}")
+            folder, commit = locate()
+    except EvaluationError as error:
+        return Missed(part, name, str(error))
+    new = 0 if local else _size(cache_of(name) / "blobs") - before
+    return Fetched(part, name, str(folder), commit, _size(folder), new)
+
+
+def _size(folder: Path) -> int:
+    """Return the bytes of all files in a folder, of links those of what they point to."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""What the Hub's client means by its errors, in words to act on; imports no torch."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from clipwatch.settings.secrets import masked
+
+_UNREACHABLE: Final = ("ConnectError", "ConnectTimeout", "ReadTimeout", "ReadError", "ProxyError")
+_FULL: Final = (errno.ENOSPC, errno.EDQUOT)
+_ELSEWHERE: Final = (
+    "run `clipwatch fetch` where there is a network, with HF_HOME on a disk that is seen from here"
+)
+
+
+REACH_SECONDS: Final = 8.0
+"""How long the Hub may take to answer when it is asked for one file's head."""
+
+
+class Trouble(NamedTuple):
+    """What is wrong with a model, said of "it", and what to do."""
+
+    what: str
+    advice: str
+
+    def __str__(self) -> str:
+        return f"{self.what}: {self.advice}"
+
+
+def trouble(error: BaseException) -> Trouble | None:
+    """Say what an error of the Hub's client, or one that came from it, means for a model.
+
+    None when it is no such error, nor a full disk.
+    """
+    from huggingface_hub import constants, errors
+
+    chain = list(_chain(error))
+    hub, cache = hub_address(), constants.HF_HUB_CACHE
+    answers = (each.response for each in chain if isinstance(each, errors.HfHubHTTPError))
+    status = next((answer.status_code for answer in answers if answer is not None), 0)
+
+    def any_is(kind: type[BaseException]) -> bool:
+        return any(isinstance(each, kind) for each in chain)
+
+    rules = (
+        (
+            any(isinstance(each, OSError) and each.errno in _FULL for each in chain),
+            f"there is no space left in {cache}",
+            "set HF_HOME to a larger disk",
+        ),
+        (
+            any_is(errors.GatedRepoError),
+            "it is gated",
+            f"accept its terms on its page at {hub}, and set HF_TOKEN to a token of that account",
+        ),
+        (
+            any_is(errors.RepositoryNotFoundError),
+            f"{hub} has no such model, or a private one",
+            "correct its name, or set HF_TOKEN to a token that may read it",
+        ),
+        (
+            any_is(errors.RevisionNotFoundError),
+            "it has no such revision",
+            "correct revision or scorer_revision",
+        ),
+        (
+            any_is(errors.OfflineModeIsEnabled),
+            f"it is not in the cache {cache}, and HF_HUB_OFFLINE forbids to fetch it",
+            _ELSEWHERE,
+        ),
+        (
+            any_is(errors.RemoteEntryNotFoundError),
+            "it lacks a file that such a model has",
+            "choose one in the form of diffusers (base model) or transformers (scorer)",
+        ),
+        (
+            any(type(each).__name__ in _UNREACHABLE for each in chain),
+            f"it is not in the cache {cache}, and {hub} does not answer",
+            _ELSEWHERE,
+        ),
+        (
+            status > 0,
+            f"{hub} answers {status}",
+            "check HF_TOKEN and HF_ENDPOINT, or try again later",
+        ),
+        (
+            any_is(errors.LocalEntryNotFoundError),
+            f"it is not whole in the cache {cache}",
+            _ELSEWHERE,
+        ),
+    )
+    return next((Trouble(what, advice) for holds, what, advice in rules if holds), None)
+
+
+def hub_address() -> str:
+    """Return the Hub's address as HF_ENDPOINT has it, without who logs in."""
+    from huggingface_hub import constants
+
+    return masked(constants.ENDPOINT)
+
+
+def cache_of(name: str) -> Path:
+    """Return where the Hub's cache keeps a model, whether it is there or not."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"))
+
+
+@contextmanager
+def from_hub(what: str) -> Iterator[None]:
+    """Have a model's files looked for inside: what the Hub's client says is told in a line.
+
+    Raises:
+        EvaluationError: "model", or what the machine is at fault for; its text begins with `what`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (known := trouble(error)) is None:
+            raise
+        from clipwatch.evaluator.failures import EvaluationError, cause
+
+        raise EvaluationError(cause(error) or "model", f"{what}: {known}") from error
+
+
+def unreachable(name: str, file: str, revision: str) -> Trouble | None:
+    """Ask the Hub for the head of one file; return why it would not give it, None if it would."""
+    from huggingface_hub import constants, get_hf_file_metadata, hf_hub_url
+    from huggingface_hub.errors import OfflineModeIsEnabled
+
+    try:
+        if constants.HF_HUB_OFFLINE:
+            raise OfflineModeIsEnabled
+        get_hf_file_metadata(
+            hf_hub_url(name, file, revision=revision or None), timeout=REACH_SECONDS
+        )
+    except Exception as error:  # noqa: BLE001 - the client lets its HTTP library's errors through
+        known = trouble(error)
+        return known or Trouble(
+            f"{constants.ENDPOINT} cannot be asked ({error})", "try again later"
+        )
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

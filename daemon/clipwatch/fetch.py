@@ -1,0 +1,69 @@
+"""Brings the models of a run here before they are needed; the work is done by a child process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from clipwatch.errors import ClipwatchError, SettingsError
+from clipwatch.evaluator.environment import environment
+from clipwatch.evaluator.fetch import Reply
+from clipwatch.protocol import EvaluationProtocol
+
+_QUIET = {f"{name}_VERBOSITY": "error" for name in ("HF_HUB", "DIFFUSERS", "TRANSFORMERS")}
+
+
+def check_online(protocol: EvaluationProtocol) -> None:
+    """Make sure that what is to be fetched may be fetched.
+
+    Raises:
+        SettingsError: A model is named by its Hub id, and the environment forbids downloads.
+    """
+    from huggingface_hub import constants
+
+    remote = [name for name in (protocol.base_model, protocol.scorer) if not Path(name).is_dir()]
+    if remote and constants.HF_HUB_OFFLINE:
+        raise SettingsError(
+            f"HF_HUB_OFFLINE is set, so {' and '.join(remote)} cannot be fetched: unset it for "
+            "this command, and call it where there is a network"
+        )
+
+
+def fetch(protocol: EvaluationProtocol) -> Iterator[Reply]:
+    """Yield what became of the base model, then of the scorer.
+
+    What a call before had begun is gone on with. Progress is shown where standard error is a
+    terminal.
+
+    Raises:
+        ClipwatchError: The child ended before it had told of both.
+    """
+    own = environment(os.environ, os.cpu_count() or 1) | _QUIET
+    if not os.isatty(2):
+        own["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
+    told = 0
+    with subprocess.Popen(
+        [sys.executable, "-P", "-m", "clipwatch.evaluator.fetch"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=own,
+        start_new_session=True,  # a terminal's Ctrl-C is ours to handle
+    ) as child:
+        try:
+            if child.stdin is None or child.stdout is None:
+                raise ValueError("no pipes")
+            child.stdin.write(msgspec.json.encode(protocol))
+            child.stdin.close()
+            for line in child.stdout:
+                told += 1
+                yield msgspec.json.decode(line, type=Reply)
+        except BaseException:
+            child.kill()
+            raise
+    if told < 2:  # noqa: PLR2004 - the base model and the scorer
+        raise ClipwatchError(f"the download ended early, with code {child.returncode}")
