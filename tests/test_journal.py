@@ -19,6 +19,8 @@ from clipwatch.errors import Conflict, JournalError
 from clipwatch.events import (
     TYPES,
     CheckpointFound,
+    EvaluationCompleted,
+    EvaluationStarted,
     Event,
     ImageScore,
     ImagesScored,
@@ -26,7 +28,8 @@ from clipwatch.events import (
     decode,
     encode,
 )
-from clipwatch.journal import Journal
+from clipwatch.journal import Journal, log_file
+from clipwatch.statistics import Summary
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
@@ -183,3 +186,22 @@ def test_the_documentation_names_every_event_and_field() -> None:
     for name, kind in TYPES.items():
         assert name in rows
         assert [f.name for f in fields(kind) if f"`{f.name}`" not in rows[name]] == []
+
+
+def test_landmarks_are_all_but_the_images_of_what_is_completed(tmp_path: Path) -> None:
+    """Those of an evaluation that still runs are kept; the order is the log's."""
+    summary = Summary(0.3, 0.1, 0.4, 0.05, 2)
+    image = ImageScore("a", 0, 1, 0.3)
+
+    def story(id_: str) -> list[Event]:
+        first = EvaluationStarted(id_, "checkpoint-1", 1, "d", "p", {})
+        return [first, ImagesScored(id_, (image,)), ImagesScored(id_, (image,))]
+
+    with Journal(log_file(tmp_path)) as journal:
+        assert journal.landmarks() == []
+        journal.append("run", "a", 0, story("a"))
+        journal.append("run", "b", 0, story("b"))
+        journal.append("run", "a", 3, [EvaluationCompleted("a", summary)])
+        kept = journal.landmarks()
+        assert [found.seq for found in kept] == [1, 4, 5, 6, 7]
+        assert kept == [found for found in journal.read() if found.seq not in {2, 3}]

@@ -22,6 +22,7 @@ import pytest
 from clipwatch import state as s
 from clipwatch.errors import JournalError
 from clipwatch.events import TYPES, Event, OutputDirChecked, decode, encode
+from clipwatch.fold import evolve
 from clipwatch.journal import Journal, Recorded, pages
 from clipwatch.journal.inspection import verify
 from clipwatch.journal.logformat import APPLICATION_ID, FORMAT, LogDamaged, identify
@@ -53,7 +54,7 @@ def read(path: Path) -> list[Recorded]:
 def folded(events: list[Recorded]) -> s.Run:
     state: s.State = {}
     for recorded in events:
-        state = s.evolve(state, recorded.run, recorded.event, recorded.time)
+        state = evolve(state, [(recorded.run, recorded.event, recorded.time)])
     return state[RUN]
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from clipwatch import events as e
 from clipwatch import state as s
 from clipwatch import view
+from clipwatch.fold import evolve
 from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Weights, Whole
 from clipwatch.statistics import Summary
 
@@ -52,7 +53,7 @@ def scored(step: int, digest: str = "d1") -> list[e.Event]:
 
 def replay(events: Sequence[e.Event], state: s.State | None = None) -> s.State:
     """Fold events from the beginning, or on from a state."""
-    return reduce(lambda so_far, event: s.evolve(so_far, RUN, event, NOW), events, state or {})
+    return reduce(lambda so_far, event: evolve(so_far, [(RUN, event, NOW)]), events, state or {})
 
 
 def fold(*events: e.Event) -> s.Run:
@@ -168,7 +169,7 @@ def _failures(run: s.Run, kind: str, batch_size: int) -> list[tuple[int, float |
         again = s.retry_at(kind, attempt, NOW, attempts=3, batch_size=size, luck=0)
         told.append((size, None if again is None else (again - NOW).total_seconds()))
         fail = e.EvaluationFailed(id_of(1), kind, "it failed", attempt, again)
-        run = s.evolve({RUN: run}, RUN, fail, NOW)[RUN]
+        run = evolve({RUN: run}, [(RUN, fail, NOW)])[RUN]
     return told
 
 
@@ -221,7 +222,7 @@ def test_only_what_failed_and_is_there_can_be_tried_again() -> None:
     run = fold(completed(2), started(2), fail, *scored(1))
     assert [evaluation.id for evaluation in s.retryable(run, 2)] == [id_of(2)]
     assert s.retryable(run, 1) == s.retryable(run, 3) == []
-    again = s.evolve({RUN: run}, RUN, e.EvaluationReopened(id_of(2), NOW), NOW)[RUN]
+    again = evolve({RUN: run}, [(RUN, e.EvaluationReopened(id_of(2), NOW), NOW)])[RUN]
     assert _steps(s.due(again, NOW)) == [2]
     gone = e.CheckpointDiscarded(2, "checkpoint-2", "/out/checkpoint-2", "vanished", "gone")
     assert s.retryable(fold(completed(2), started(2), fail, gone), 2) == []
@@ -319,8 +320,26 @@ def histories(draw: st.DrawFn) -> list[e.Event]:
         done = id_of(step, digest) in known.scored.get(PROTOCOL, ())
         events += one[: 1 if done else draw(st.integers(1, 5))]
         if draw(st.booleans()) and known.scored:
-            events.append(e.Published("tensorboard", known.scored[PROTOCOL], "/tb"))
+            events.append(e.Published("tensorboard", tuple(known.scored[PROTOCOL]), "/tb"))
     return events
+
+
+@given(histories())
+def test_images_of_finished_evaluations_may_be_left_out(events: list[e.Event]) -> None:
+    """Who only wants the state need not read them; and all at once is one after the other."""
+    done = {event.evaluation for event in events if isinstance(event, e.EvaluationCompleted)}
+    kept = [x for x in events if not (isinstance(x, e.ImagesScored) and x.evaluation in done)]
+    one_by_one = fold(*events)
+    assert evolve({}, [(RUN, event, NOW) for event in (STARTED, *events)]) == {RUN: one_by_one}
+    assert evolve({}, [(RUN, event, NOW) for event in (STARTED, *kept)]) == {RUN: one_by_one}
+
+
+@given(histories(), histories())
+def test_a_fold_leaves_what_it_began_with(first: list[e.Event], then: list[e.Event]) -> None:
+    """The state before is the same after, so that whoever holds it sees no change."""
+    before, same = replay((STARTED, *first)), replay((STARTED, *first))
+    evolve(before, [(RUN, event, NOW) for event in then])
+    assert before == same
 
 
 @given(histories(), st.data())
@@ -349,4 +368,4 @@ def test_nothing_is_scored_twice_or_published_unscored(events: list[e.Event]) ->
 def test_an_unknown_event_is_no_silent_loss() -> None:
     """A vocabulary that grows without its case fails loudly."""
     with pytest.raises(TypeError, match="no case"):
-        s.evolve({RUN: fold()}, RUN, object(), NOW)  # type: ignore[arg-type]
+        evolve({RUN: fold()}, [(RUN, object(), NOW)])  # type: ignore[list-item]

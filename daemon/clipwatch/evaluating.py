@@ -39,11 +39,12 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The evaluation in hand."""
+    """The evaluation in hand; `had` counts the images that earlier attempts made."""
 
     id: str
     checkpoint: s.Checkpoint
     protocol: EvaluationProtocol
+    had: int
 
 
 class Evaluating:
@@ -179,7 +180,9 @@ class Evaluating:
         if self._child is not None and not self._child.alive:
             self._end_child()  # which closes what is left of it
         evaluation = s.evaluation_of(run, checkpoint)
-        job = Job(s.evaluation_id(checkpoint, run.protocol), checkpoint, settings.protocol)
+        id_ = s.evaluation_id(checkpoint, run.protocol)
+        done = tuple(sorted(evaluation.done)) if evaluation else ()
+        job = Job(id_, checkpoint, settings.protocol, len(done))
         try:
             make_private(self._images / job.id)
             if self._child is None:
@@ -201,7 +204,7 @@ class Evaluating:
                 component=checkpoint.component,
                 files=held.files,
                 protocol=job.protocol,
-                done=tuple(sorted(evaluation.done)) if evaluation else (),
+                done=done,
                 images_dir=str(self._images / job.id),
                 device="cuda" if self._gpu else settings.device,
                 batch_size=s.batch_size(evaluation, settings.batch_size),
@@ -252,7 +255,9 @@ class Evaluating:
             self._failed(job.id, job.checkpoint, "internal", reason)
             return
         clip = summarize([image.score for image in scores])
-        completed = e.EvaluationCompleted(job.id, clip, said.truncated, said.seconds, said.phases)
+        completed = e.EvaluationCompleted(
+            job.id, clip, said.truncated, said.seconds, said.phases, len(scores) - job.had
+        )
         self._diary.record_evaluation(job.id, completed)
         self._job = None
 

@@ -141,7 +141,7 @@ class ImagesScored:
 class EvaluationCompleted:
     """All images are scored; `truncated` prompts were longer than the scorer can read.
 
-    `phases` tells where the `seconds` of the last attempt went (see Finished).
+    Of the last attempt: how many `images` it made, and where its `seconds` went (see Finished).
     """
 
     evaluation: str
@@ -149,6 +149,7 @@ class EvaluationCompleted:
     truncated: int = 0
     seconds: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
+    images: int = 0
 
 
 @dataclass(frozen=True, slots=True)

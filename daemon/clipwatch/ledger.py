@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from clipwatch import state as s
 from clipwatch.errors import Conflict
 from clipwatch.events import Event
+from clipwatch.fold import Happened, evolve
 from clipwatch.journal import Journal
 
 
@@ -19,7 +21,7 @@ def read_state(log: Path) -> s.State:
     if not log.exists():
         return {}
     with Journal(log, read_only=True) as journal:
-        return Ledger(journal).state
+        return evolve({}, ((it.run, it.event, it.time) for it in journal.landmarks()))
 
 
 class Ledger:
@@ -34,10 +36,17 @@ class Ledger:
 
     def catch_up(self) -> None:
         """Fold what the log has beyond what we know."""
-        for recorded in self._journal.read(self.seq):
-            self.state = s.evolve(self.state, recorded.run, recorded.event, recorded.time)
-            self.seq = recorded.seq
-            self._versions[recorded.stream] = recorded.version
+        seq, versions = self.seq, {}
+
+        def happened() -> Iterator[Happened]:
+            nonlocal seq
+            for recorded in self._journal.read(self.seq):
+                seq, versions[recorded.stream] = recorded.seq, recorded.version
+                yield recorded.run, recorded.event, recorded.time
+
+        self.state = evolve(self.state, happened())
+        self.seq = seq
+        self._versions |= versions
 
     def record(self, run: str, stream: str, *events: Event) -> None:
         """Append events and fold them.

@@ -1,4 +1,4 @@
-"""What the log means: `evolve` folds events into state, the other functions decide from it.
+"""What the log means (see `fold`), and what follows from it.
 
 Pure: no files, no clock, no torch. A test is `assert decide(state, now) == [...]`.
 """
@@ -6,7 +6,8 @@ Pure: no files, no clock, no torch. A test is `assert decide(state, now) == [...
 from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from clipwatch import events as e
@@ -46,8 +47,8 @@ class Evaluation:
     `retry_at` None in a failed one means that it is given up. `done` names the images scored so
     far and is emptied when the evaluation is scored, so that long runs fold into little memory.
     `attempt` counts the failures in a row without an image in between, `cramped` all those that a
-    smaller batch may mend. `fresh` counts the images of the last attempt, `seconds` tells how long
-    the one that finished took.
+    smaller batch may mend. `images` and `seconds` tell how many the attempt that finished made, and
+    in which time.
     """
 
     id: str
@@ -64,7 +65,7 @@ class Evaluation:
     attempt: int = 0
     retry_at: datetime | None = None
     cramped: int = 0
-    fresh: int = 0
+    images: int = 0
     seconds: float = 0.0
 
 
@@ -72,7 +73,7 @@ class Evaluation:
 class TrackerState:
     """What a tracker is known to show; `parked`: it waits for somebody to mend something."""
 
-    published: frozenset[str] = frozenset()
+    published: AbstractSet[str] = frozenset()
     where: str = ""
     attempt: int = 0
     reason: str = ""
@@ -93,106 +94,15 @@ class Run:
     protocols: tuple[str, ...] = ()
     checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
-    scored: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    scored: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Protocol → evaluations in the order of their scoring: the place of one is its seq."""
     trackers: Mapping[str, TrackerState] = field(default_factory=dict)
-    images: int = 0
-    """All that were ever scored."""
     spent: Mapping[str, float] = field(default_factory=dict)
     """Seconds that finished evaluations took, by phase."""
 
 
 State = Mapping[str, Run]
 """Runs by name."""
-
-
-def evolve(state: State, run: str, event: e.Event, time: datetime) -> State:
-    """Return the state after an event."""
-    if isinstance(event, e.RunStarted):
-        started = Run(run, event.output_dir, event.protocol, event.trackers, event.settings)
-        return {**state, run: started}
-    return {**state, run: _evolve(state[run], event, time)}
-
-
-def _evolve(run: Run, event: e.Event, time: datetime) -> Run:  # noqa: PLR0911, PLR0912 - one case an event
-    match event:
-        case e.SettingsChanged(protocol=protocol, trackers=names, settings=settings):
-            trackers = {name: _unparked(tracker) for name, tracker in run.trackers.items()}
-            run = replace(run, protocol=protocol, tracker_names=names)
-            return replace(run, settings=settings, trackers=trackers)
-        case e.ProtocolDefined(digest=digest):
-            return replace(run, protocols=(*run.protocols, digest))
-        case e.OutputDirChecked(problem=problem):
-            return replace(run, problem=problem)
-        case e.CheckpointFound(step=step, name=name, path=path, reason=reason):
-            return _with_checkpoint(
-                run, Checkpoint(step, name, path, "partial", reason, since=time)
-            )
-        case e.CheckpointCompleted() as c:
-            whole = Checkpoint(
-                c.step, c.name, c.path, "whole", "", c.kind, c.component, c.files, c.digest, time
-            )
-            return _with_checkpoint(run, whole)
-        case e.CheckpointDiscarded(step=step, name=name, path=path, reason=reason):
-            gone = Checkpoint(step, name, path, "discarded", reason, since=time)
-            return _with_checkpoint(run, gone)
-        case e.EvaluationStarted() as s:
-            known = run.evaluations.get(s.evaluation)
-            fresh = Evaluation(s.evaluation, s.checkpoint, s.step, s.digest, s.protocol, "running")
-            return _with_evaluation(
-                run, replace(known, state="running", fresh=0) if known else fresh
-            )
-        case e.ImagesScored(evaluation=id_, images=images):
-            known = run.evaluations[id_]
-            done = known.done | {(image.prompt_id, image.index) for image in images}
-            run = replace(run, images=run.images + len(images))
-            return _with_evaluation(
-                run, replace(known, done=done, attempt=0, fresh=known.fresh + len(images))
-            )
-        case e.EvaluationCompleted(evaluation=id_, clip=clip, seconds=took, phases=phases):
-            known = run.evaluations[id_]
-            scored = (*run.scored.get(known.protocol, ()), id_)
-            spent = {name: run.spent.get(name, 0.0) + seconds for name, seconds in phases.items()}
-            run = replace(run, scored={**run.scored, known.protocol: scored})
-            run = replace(run, spent={**run.spent, **spent})
-            ended = replace(
-                known, state="scored", done=frozenset(), clip=clip, finished=time, reason=""
-            )
-            return _with_evaluation(run, replace(ended, retry_at=None, seconds=took))
-        case e.EvaluationFailed() as f:
-            known = run.evaluations[f.evaluation]
-            failed = replace(known, state="failed", kind=f.kind, reason=f.reason)
-            cramped = known.cramped + (f.kind in CRAMPED)
-            failed = replace(failed, attempt=f.attempt, retry_at=f.retry_at, cramped=cramped)
-            return _with_evaluation(run, failed)
-        case e.EvaluationReopened(evaluation=id_, time=when):
-            reopened = replace(run.evaluations[id_], attempt=0, cramped=0, retry_at=when)
-            return _with_evaluation(run, reopened)
-        case e.Published(tracker=name, evaluations=ids, where=where):
-            shown = run.trackers.get(name, TrackerState()).published | frozenset(ids)
-            return replace(run, trackers={**run.trackers, name: TrackerState(shown, where)})
-        case e.PublishFailed(tracker=name, reason=reason, attempt=attempt, retry_at=retry_at):
-            tracker = replace(
-                run.trackers.get(name, TrackerState()),
-                reason=reason,
-                attempt=attempt,
-                retry_at=retry_at,
-                parked=retry_at is None,
-            )
-            return replace(run, trackers={**run.trackers, name: tracker})
-    raise TypeError(f"no case for {event!r}")
-
-
-def _unparked(tracker: TrackerState) -> TrackerState:
-    return replace(tracker, attempt=0, reason="", retry_at=None, parked=False)
-
-
-def _with_checkpoint(run: Run, checkpoint: Checkpoint) -> Run:
-    return replace(run, checkpoints={**run.checkpoints, checkpoint.name: checkpoint})
-
-
-def _with_evaluation(run: Run, evaluation: Evaluation) -> Run:
-    return replace(run, evaluations={**run.evaluations, evaluation.id: evaluation})
 
 
 def evaluation_id(checkpoint: Checkpoint, protocol: str) -> str:
@@ -242,6 +152,11 @@ def observe(run: Run, sightings: Sequence[Sighting], held: Container[Key] = ()) 
         if gone and _unfinished(run, known):
             new.append(vanished(known))
     return new
+
+
+def images(run: Run) -> int:
+    """Return how many images were scored, under every protocol."""
+    return sum(it.clip.n if it.clip else len(it.done) for it in run.evaluations.values())
 
 
 def newest_written(run: Run) -> float:

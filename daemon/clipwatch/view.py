@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
+import msgspec
 
 from clipwatch.state import (
     Checkpoint,
@@ -20,6 +17,9 @@ from clipwatch.state import (
     given_up,
 )
 from clipwatch.statistics import Summary
+
+RULE = 100
+"""The longest line under the head."""
 
 STATES = ("waiting", "evaluating", "scored", "published", "failed", "discarded")
 
@@ -96,7 +96,7 @@ def as_json(state: State) -> dict[str, Any]:
                 "run": run.name,
                 "output_dir": run.output_dir,
                 "problem": run.problem or None,
-                "checkpoints": [asdict(row) for row in rows(run)],
+                "checkpoints": msgspec.to_builtins(rows(run)),
             }
             for run in state.values()
         ]
@@ -116,27 +116,33 @@ def sparkline(values: list[float]) -> str:
     return "".join(BARS[round((value - low) / (high - low) * 7)] for value in values)
 
 
-def table(run: Run) -> Table:
-    """Return a run's checkpoints as a table, and its means as a sparkline."""
+HEAD = ("step", "mean", "min", "max", "std", "n", "state", "checkpoint", "")
+
+
+def table(run: Run) -> str:
+    """Return a run's checkpoints as lines of aligned columns, and its means as a sparkline."""
     listed = rows(run)
-    means = [row.clip.mean for row in listed if row.clip]
-    caption = f"clip/mean {sparkline(means)}" if means else ""
-    drawn = Table(caption=caption, caption_justify="left", box=SIMPLE_HEAD, pad_edge=False)
-    for name in ("step", "mean", "min", "max", "std", "n"):
-        drawn.add_column(name, justify="right", no_wrap=True, min_width=len(name))
-    drawn.add_column("state", no_wrap=True)
-    drawn.add_column("checkpoint", overflow="fold")
-    drawn.add_column("", overflow="fold")
-    for row in listed:
-        clip = row.clip
-        numbers = (
-            [f"{value:.4f}" for value in (clip.mean, clip.min, clip.max, clip.std)] + [str(clip.n)]
-            if clip
-            else [""] * 5
-        )
-        reason = "" if row.state == "scored" else row.reason or ""
-        drawn.add_row(str(row.step), *numbers, row.state, row.name, Text(reason))
-    return drawn
+    lines = [HEAD, *map(_cells, listed)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    drawn = []
+    for line in lines:
+        numbers = (cell.rjust(width) for cell, width in zip(line[:6], widths[:6], strict=True))
+        texts = (cell.ljust(width) for cell, width in zip(line[6:], widths[6:], strict=True))
+        drawn.append("  ".join((*numbers, *texts)).rstrip())
+    drawn.insert(1, "─" * min(sum(widths) + 2 * len(widths), RULE))
+    if means := [row.clip.mean for row in listed if row.clip]:
+        drawn.append(f"clip/mean {sparkline(means)}")
+    return "\n".join(drawn)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    clip = row.clip
+    numbers: tuple[str, ...] = ("",) * 5
+    if clip:
+        cosines = (f"{value:.4f}" for value in (clip.mean, clip.min, clip.max, clip.std))
+        numbers = (*cosines, str(clip.n))
+    reason = "" if row.state == "scored" else row.reason or ""
+    return (str(row.step), *numbers, row.state, row.name, reason)
 
 
 def problems(run: Run) -> list[str]:
@@ -155,14 +161,10 @@ def summary(run: Run) -> str:
     return f"{len(states)} checkpoints: {', '.join(counts)}" if states else problems(run)[0]
 
 
-def show(state: State) -> None:
-    """Print every run's table on stdout."""
-    console = Console()
-    if not console.is_terminal:
-        console.width = 200
+def listing(state: State) -> str:
+    """Return every run's table, and what stands in its way."""
+    lines = []
     for run in state.values():
         made = f"{run.settings.get('weights', '')} weights, protocol {run.protocol}"
-        console.print(f"{run.name}  {run.output_dir}  {made}", markup=False, highlight=False)
-        console.print(table(run))
-        for problem in problems(run):
-            console.print(problem, markup=False, highlight=False, soft_wrap=True)
+        lines += [f"{run.name}  {run.output_dir}  {made}", table(run), *problems(run)]
+    return "\n".join(lines)

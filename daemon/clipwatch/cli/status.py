@@ -24,6 +24,6 @@ def status(state_dir: Path | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(view.as_json(state), indent=2))
     elif state:
-        view.show(state)
+        click.echo(view.listing(state))
     else:
         click.echo(f"nothing yet in {path.parent}")

@@ -72,7 +72,7 @@ def show(directory: Path, *, steps: int, lora: bool) -> int:
                 break
             time.sleep(0.25)
     if run is not None:
-        console.print(view.table(run))
+        console.print(Text(view.table(run)))
     console.print(_farewell(directory, state_dir), highlight=False, soft_wrap=True)
     return 0
 
@@ -159,7 +159,7 @@ def _settled(run: Run | None, checkpoints: int) -> bool:
 def _drawing(run: Run | None, training_log: Path) -> Group:
     lines = training_log.read_text(errors="replace").splitlines() if training_log.exists() else []
     last = next((line for line in reversed(lines) if line.startswith("step")), "starting ...")
-    table = view.table(run) if run and run.checkpoints else Text("no checkpoint yet")
+    table = Text(view.table(run)) if run and run.checkpoints else Text("no checkpoint yet")
     return Group(Text(f"training: {last}"), table)
 
 

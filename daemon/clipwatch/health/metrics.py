@@ -72,7 +72,7 @@ def of_run(run: s.Run, now: datetime) -> Iterator[Metric]:
     listed = rows(run)
     states = Counter(row.state for row in listed)
     yield _gauge("checkpoints", "Checkpoints by state.", {x: states[x] for x in STATES}, "state")
-    yield _counter("images", "Images generated and scored.", run.images)
+    yield _counter("images", "Images generated and scored.", s.images(run))
     seconds = dict.fromkeys(("load", "generate", "score", "save"), 0.0) | dict(run.spent)
     yield _counter("evaluation_seconds", "Time of finished evaluations.", seconds, "phase")
     waiting = [c.since for c in s.queue(run) if c.since is not None]
@@ -95,7 +95,7 @@ def _of_latest(run: s.Run) -> Iterator[Metric]:
         return
     last, highest = scored[-1], max(scored, key=lambda evaluation: evaluation.step)
     if last.seconds > 0:
-        rate = last.fresh / last.seconds
+        rate = last.images / last.seconds
         yield _gauge("images_per_second", "Images a second of the last evaluation.", rate)
     if last.finished is not None:
         when = last.finished.timestamp()

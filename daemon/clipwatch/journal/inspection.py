@@ -18,10 +18,11 @@ from tempfile import TemporaryDirectory
 from typing import cast
 
 from clipwatch.errors import JournalError
+from clipwatch.fold import evolve
 from clipwatch.journal import logfile, pages, wal
 from clipwatch.journal.logformat import COLUMNS, LogDamaged, Row, identify
 from clipwatch.journal.store import Journal, Recorded, recorded
-from clipwatch.state import State, evolve
+from clipwatch.state import State
 
 MOST_FAULTS = 20
 """So many faults of the structure are told: one bad page is enough for hundreds."""
@@ -192,7 +193,7 @@ def _consistent(found: Iterable[Found]) -> Iterator[Found]:
         try:
             if item.version != versions.get(item.stream, 0) + 1:
                 raise KeyError(f"number {item.version} of {item.stream}")
-            state = evolve(state, item.run, item.event, item.time)
+            state = evolve(state, [(item.run, item.event, item.time)])
         except (KeyError, TypeError) as error:
             yield Fault(f"event {item.seq}", f"cannot follow from those before it: {error}")
             break

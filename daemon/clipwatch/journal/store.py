@@ -32,6 +32,8 @@ from clipwatch.journal.logformat import (
 )
 
 PAGE = 1000
+_LANDMARK = """(type <> 'ImagesScored' OR stream NOT IN
+    (SELECT stream FROM events WHERE type = 'EvaluationCompleted')) AND"""
 BUSY_SECONDS = 10.0
 
 
@@ -274,12 +276,38 @@ class Journal:
         if after < known:
             raise LogDamaged(self.path, f"events {after + 1} to {known} are missing")
 
-    def _rows(self, found: int, after: int, stream: str | None, limit: int) -> list[Row]:
+    def landmarks(self) -> list[Recorded]:
+        """Return all events in order, but for the images of evaluations that are completed.
+
+        They mean the same state, and are read many times as fast. Nothing is said of what may be
+        missing between them: `read` tells.
+
+        Raises:
+            LogDamaged: An event cannot be read.
+            JournalError: An event is of a type that only a newer clipwatch knows.
+        """
+        found = self._format()
+        if found == 0:
+            return []
+        rows = self._rows(found, 0, None, -1, _LANDMARK)
+        read = []
+        for row in rows:
+            try:
+                read.append(recorded(row, checked=False))
+            except KeyError as unknown:
+                raise self._unknown(row) from unknown
+            except ValueError as damage:
+                raise LogDamaged(self.path, f"event {row[0]} is damaged: {damage}") from damage
+        return read
+
+    def _rows(
+        self, found: int, after: int, stream: str | None, limit: int, which: str = ""
+    ) -> list[Row]:
         crc = "crc" if found > 1 else "NULL"
         place, only = ("seq", "") if stream is None else ("version", "stream = :stream AND")
         query = (
             f"SELECT seq, time, run, stream, version, type, data, {crc} FROM events "  # noqa: S608 - constant parts
-            f"WHERE {only} {place} > :after ORDER BY {place} LIMIT {limit}"
+            f"WHERE {only} {which} {place} > :after ORDER BY {place} LIMIT {limit}"
         )
         with self._named():
             return self._db.execute(query, {"after": after, "stream": stream}).fetchall()
