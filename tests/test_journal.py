@@ -205,3 +205,20 @@ def test_landmarks_are_all_but_the_images_of_what_is_completed(tmp_path: Path) -
         kept = journal.landmarks()
         assert [found.seq for found in kept] == [1, 4, 5, 6, 7]
         assert kept == [found for found in journal.read() if found.seq not in {2, 3}]
+        assert list(journal.read(brief=True)) == kept
+
+
+def test_what_is_passed_over_is_checked_all_the_same(tmp_path: Path) -> None:
+    """A daemon that begins finds a wrong bit in images whose sum it has already."""
+    with Journal(log_file(tmp_path)) as journal:
+        first = EvaluationStarted("a", "checkpoint-1", 1, "d", "p", {})
+        images = ImagesScored("a", (ImageScore("a", 0, 1, 0.3),))
+        last = EvaluationCompleted("a", Summary(0.3, 0.1, 0.4, 0.05, 1))
+        journal.append("run", "a", 0, [first, images, last])
+    data = log_file(tmp_path).read_bytes()
+    assert data.count(b'"score":0.3') == 1
+    log_file(tmp_path).write_bytes(data.replace(b'"score":0.3', b'"score":0.9'))
+    with Journal(log_file(tmp_path), read_only=True) as journal:
+        assert len(journal.landmarks()) == 2
+        with pytest.raises(JournalError, match="event 2 is damaged: its checksum is wrong"):
+            list(journal.read(brief=True))

@@ -40,7 +40,7 @@ class Ledger:
 
         def happened() -> Iterator[Happened]:
             nonlocal seq
-            for recorded in self._journal.read(self.seq):
+            for recorded in self._journal.read(self.seq, brief=self.seq == 0):
                 seq, versions[recorded.stream] = recorded.seq, recorded.version
                 yield recorded.run, recorded.event, recorded.time
 

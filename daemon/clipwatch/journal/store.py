@@ -32,8 +32,7 @@ from clipwatch.journal.logformat import (
 )
 
 PAGE = 1000
-_LANDMARK = """(type <> 'ImagesScored' OR stream NOT IN
-    (SELECT stream FROM events WHERE type = 'EvaluationCompleted')) AND"""
+_BEGUN_AND_OVER = ("EvaluationStarted", "EvaluationCompleted")
 BUSY_SECONDS = 10.0
 
 
@@ -49,19 +48,28 @@ class Recorded:
     event: Event
 
 
+def check(row: Row, *, checked: bool) -> None:
+    """Compare a row with its checksum; `checked`: an earlier one has one, so this one must.
+
+    Raises:
+        ValueError: It is damaged; the text says how.
+    """
+    if row[7] is None:
+        if checked:
+            raise ValueError("its checksum is missing")
+    elif row[7] != checksum(row[:7]):
+        raise ValueError("its checksum is wrong")
+
+
 def recorded(row: Row, *, checked: bool) -> Recorded:
-    """Read a row; `checked` says that an earlier one has a checksum, so this one must.
+    """Read a row; `checked` as in `check`.
 
     Raises:
         ValueError: It is damaged; the text says how.
         KeyError: Its type is one that this version does not know.
     """
-    seq, at, run, stream, version, type_name, data, crc = row
-    if crc is None:
-        if checked:
-            raise ValueError("its checksum is missing")
-    elif crc != checksum(row[:7]):
-        raise ValueError("its checksum is wrong")
+    check(row, checked=checked)
+    seq, at, run, stream, version, type_name, data, _ = row
     try:
         when, event = datetime.fromisoformat(at), decode(type_name, data)
     except (msgspec.MsgspecError, TypeError) as error:
@@ -227,7 +235,9 @@ class Journal:
             ).fetchone()
         return int(row[0])
 
-    def read(self, after: int = 0, *, stream: str | None = None) -> Iterator[Recorded]:
+    def read(
+        self, after: int = 0, *, stream: str | None = None, brief: bool = False
+    ) -> Iterator[Recorded]:
         """Yield events in order, and end at the present end.
 
         The log is read in pages, so a slow consumer pins nothing and blocks nobody.
@@ -235,6 +245,7 @@ class Journal:
         Args:
             after: Pass over so many.
             stream: Read only this one.
+            brief: Check, but do not yield, the images of evaluations that are completed.
 
         Raises:
             LogDamaged: An event cannot be read or is missing; it says which, and all before it
@@ -243,6 +254,7 @@ class Journal:
         """
         place, name = (0, "") if stream is None else (4, f" of {stream}")
         known, checked, limit = 0, False, PAGE
+        completed = self._completed() if brief and self._format() else frozenset()
         while True:
             with self._named():
                 found = self._format()
@@ -262,13 +274,10 @@ class Journal:
             for row in rows:
                 if row[place] != after + 1:
                     raise LogDamaged(self.path, f"event {after + 1}{name} is missing")
-                try:
-                    read = recorded(row, checked=checked)
-                except KeyError as unknown:
-                    raise self._unknown(row) from unknown
-                except ValueError as damage:
-                    raise LogDamaged(self.path, f"event {row[0]} is damaged: {damage}") from damage
-                yield read
+                images = row[5] == "ImagesScored" and row[3] in completed
+                read = self._read(row, checked=checked, passed=images)
+                if read is not None:
+                    yield read
                 after += 1
                 checked = checked or row[7] is not None
             if len(rows) < limit:
@@ -279,38 +288,59 @@ class Journal:
     def landmarks(self) -> list[Recorded]:
         """Return all events in order, but for the images of evaluations that are completed.
 
-        They mean the same state, and are read many times as fast. Nothing is said of what may be
-        missing between them: `read` tells.
+        They mean the same state, and are read many times as fast. What is left out is counted but
+        not checked: `read` does that.
 
         Raises:
-            LogDamaged: An event cannot be read.
+            LogDamaged: An event cannot be read, or some are missing.
             JournalError: An event is of a type that only a newer clipwatch knows.
         """
-        found = self._format()
-        if found == 0:
-            return []
-        rows = self._rows(found, 0, None, -1, _LANDMARK)
-        read = []
-        for row in rows:
-            try:
-                read.append(recorded(row, checked=False))
-            except KeyError as unknown:
-                raise self._unknown(row) from unknown
-            except ValueError as damage:
-                raise LogDamaged(self.path, f"event {row[0]} is damaged: {damage}") from damage
-        return read
+        with self._named():
+            found = self._format()
+            if found == 0:
+                return []
+            count, last = self._db.execute("SELECT count(*), max(seq) FROM events").fetchone()
+            if count != (last or 0):
+                raise LogDamaged(self.path, f"{last - count} events are missing")
+            rows = self._select(found, "type <> 'ImagesScored'", {})
+            begun, over = ({row[3] for row in rows if row[5] == kind} for kind in _BEGUN_AND_OVER)
+            for stream in begun - over:
+                images = "stream = :stream AND type = 'ImagesScored'"
+                rows += self._select(found, images, {"stream": stream})
+        read = (self._read(row, checked=False) for row in sorted(rows))
+        return [event for event in read if event is not None]
 
-    def _rows(
-        self, found: int, after: int, stream: str | None, limit: int, which: str = ""
-    ) -> list[Row]:
-        crc = "crc" if found > 1 else "NULL"
+    def _read(self, row: Row, *, checked: bool, passed: bool = False) -> Recorded | None:
+        """Return a row's event; None, but checked all the same, if it is to be passed over."""
+        try:
+            if passed:
+                check(row, checked=checked)
+                return None
+            return recorded(row, checked=checked)
+        except KeyError as unknown:
+            raise self._unknown(row) from unknown
+        except ValueError as damage:
+            raise LogDamaged(self.path, f"event {row[0]} is damaged: {damage}") from damage
+
+    def _completed(self) -> frozenset[str]:
+        """Return the streams of the evaluations that are completed."""
+        query = "SELECT stream FROM events WHERE type = 'EvaluationCompleted'"
+        with self._named():
+            return frozenset(stream for (stream,) in self._db.execute(query))
+
+    def _rows(self, found: int, after: int, stream: str | None, limit: int) -> list[Row]:
         place, only = ("seq", "") if stream is None else ("version", "stream = :stream AND")
+        which = f"{only} {place} > :after ORDER BY {place} LIMIT {limit}"
+        with self._named():
+            return self._select(found, which, {"after": after, "stream": stream})
+
+    def _select(self, found: int, which: str, values: dict[str, object]) -> list[Row]:
+        crc = "crc" if found > 1 else "NULL"
         query = (
             f"SELECT seq, time, run, stream, version, type, data, {crc} FROM events "  # noqa: S608 - constant parts
-            f"WHERE {only} {which} {place} > :after ORDER BY {place} LIMIT {limit}"
+            f"WHERE {which}"
         )
-        with self._named():
-            return self._db.execute(query, {"after": after, "stream": stream}).fetchall()
+        return self._db.execute(query, values).fetchall()
 
     def _unknown(self, row: Row) -> JournalError:
         return JournalError(

@@ -23,6 +23,7 @@ from clipwatch.layouts.folders import LAYOUTS, candidates, exists, step_of
 from clipwatch.layouts.settling import Settling, Stillness
 from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Weights, Whole
 from clipwatch.layouts.simpletuner import GUARD
+from clipwatch.layouts.unchanged import Unchanged
 
 _WAITING = "no marker says that it is complete: it must stay unchanged for a while"
 _SPARSE = "parts of its weights were never written: it must stay unchanged for longer"
@@ -57,6 +58,7 @@ class Scanner:
         self._still = Stillness(clock, wall)
         self._digests: dict[str, tuple[int, str]] = {}
         self._wholes = dict(known)
+        self._unchanged = Unchanged(wall)
         self._written_ns = 0
         self.settling = False
         """Whether the last scan saw a checkpoint that only has to stay unchanged."""
@@ -80,6 +82,7 @@ class Scanner:
             self._still.first_look = False
         names = {sighting.name for sighting in sightings}
         self._still.keep(names)
+        self._unchanged.keep(names)
         for kept in (self._digests, self._wholes):
             for name in kept.keys() - names:
                 del kept[name]
@@ -89,6 +92,8 @@ class Scanner:
 
     def _look(self, step: int, name: str, path: Path, guarded: bool) -> Sighting:
         verdict: Whole | Partial | Unusable
+        if self._unchanged.same(name):
+            return Sighting(step, name, path, self._wholes[name])
         try:
             verdict = self._verdict(name, path, guarded)
         except NotReadable as reason:
@@ -113,6 +118,7 @@ class Scanner:
             if whole is None or whole.weights != weights:
                 digest = self._settled(name, path, weights, settlings)
                 whole = self._wholes[name] = Whole(weights, digest)
+            self._unchanged.remember(name, path, weights.files)
         except Settling as reason:
             self.settling = True
             return Partial(str(reason))

@@ -1,0 +1,61 @@
+"""Which checkpoints are as they were when they were last looked into, told by a few stats.
+
+A look at a thousand finished checkpoints every few seconds must cost next to nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from clipwatch.events import WeightFile
+
+RACY_SECONDS = 3.0
+"""A file changed again within a tick of its clock looks the same; FAT's tick is 2 s."""
+
+Identity = tuple[tuple[int, int, int, int], ...]
+
+
+class Unchanged:
+    """Remembers folders and the files in them that matter.
+
+    Args:
+        wall: Seconds of the clock of file times.
+    """
+
+    def __init__(self, wall: Callable[[], float]) -> None:
+        self._wall = wall
+        self._known: dict[str, tuple[tuple[str, ...], Identity]] = {}
+
+    def remember(self, name: str, path: Path, files: tuple[WeightFile, ...]) -> None:
+        """Take note of a folder, its weights, and the folders that these lie in.
+
+        What changed only just now is not remembered: the next look goes into it again.
+        """
+        weights = [f"{path}/{file.path}" for file in files]
+        paths = (*dict.fromkeys((str(path), *map(os.path.dirname, weights))), *weights)
+        identity = _identity(paths)
+        youngest = max((max(it[2:]) for it in identity), default=0)
+        self._known.pop(name, None)
+        if identity and youngest < (self._wall() - RACY_SECONDS) * 1e9:
+            self._known[name] = (paths, identity)
+
+    def same(self, name: str) -> bool:
+        """Whether nothing was added, removed, written, or made unreadable since."""
+        paths, identity = self._known.get(name, ((), ()))
+        return bool(paths) and _identity(paths) == identity
+
+    def keep(self, names: set[str]) -> None:
+        """Forget all others."""
+        for name in self._known.keys() - names:
+            del self._known[name]
+
+
+def _identity(paths: tuple[str, ...]) -> Identity:
+    """Return inode, size, and times of each in nanoseconds; nothing when one cannot be had."""
+    try:
+        found = [os.stat(path) for path in paths]  # noqa: PTH116 - a Path costs more than the call
+    except OSError:
+        return ()
+    return tuple((it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns) for it in found)
