@@ -25,8 +25,9 @@ _NAME = 19
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
 def doctor(config: Path | None, as_json: bool, **flags: Any) -> None:
-    """Look at everything that a run needs: a line for each, and a fix for what is not well.
+    """Look for what would stop a run.
 
+    A line for each thing that a run needs, and a fix for what is not well.
     Changes nothing, and may be called while a run is watched. No check takes long, whatever hangs.
 
     Ends with 1 if something would stop a run; with 2 when the configuration is wrong.

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 @click.command()
 @config_option
 def fetch(config: Path | None) -> None:
-    """Download the base model and the scorer of a run, so that it can go on without a network.
+    """Download the models of a run ahead.
 
+    With base model and scorer in place it can go on without a network.
     Exactly the files that evaluations load are downloaded, into the Hub's cache (HF_HOME). What is
     there already is not downloaded again, and a download that was cut off goes on where it was.
 

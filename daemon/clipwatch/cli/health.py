@@ -14,9 +14,9 @@ from clipwatch.cli.options import chosen_state_dir, state_dir_option
 @click.option("--run", "name", help="Ask for this run only.")
 @state_dir_option
 def health(name: str | None, state_dir: Path | None) -> None:
-    """Tell whether the daemons of a state directory are alive.
+    """Tell whether a daemon is alive.
 
-    Ends with 0 when there is one and each shows signs of life, else with 1.
+    Ends with 0 when one runs with this state directory and each shows signs of life, else with 1.
     """
     from clipwatch.heartbeat import signs
 

@@ -15,7 +15,9 @@ from clipwatch.cli.options import chosen_state_dir, state_dir_option
 @click.option("--step", type=click.IntRange(min=0), help="The checkpoint's step.")
 @state_dir_option
 def notify(path: Path, step: int | None, state_dir: Path | None) -> None:
-    """Have the checkpoint at PATH looked at now, instead of at the next look.
+    """Have a checkpoint looked at now.
+
+    It lies at PATH, and would otherwise be seen at the next look.
 
     For a trainer's hook; clipwatch finds every checkpoint without it too. It never waits, and ends
     with 0 also when nobody is there to be woken: that is no matter of the training's.

@@ -24,7 +24,10 @@ from clipwatch.cli.options import chosen_config, config_option, here, only_given
 def score(
     checkpoint: Path, config: Path | None, as_json: bool, images: Path | None, **flags: Any
 ) -> None:
-    """Score one checkpoint now; writes no log and publishes nothing."""
+    """Score one checkpoint now.
+
+    Writes no log and publishes nothing.
+    """
     from clipwatch.score import score_checkpoint
     from clipwatch.settings import load
 

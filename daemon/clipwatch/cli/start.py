@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 @click.option("--once", is_flag=True, help="Evaluate and publish what is there, then end.")
 @click.option("--print-settings", is_flag=True, help="Show every setting and its source, and end.")
 def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -> None:
-    """Watch a run: evaluate its checkpoints, newest first, and publish the scores.
+    """Watch a run and publish its scores.
+
+    Checkpoints are evaluated newest first.
 
     SIGTERM or Ctrl-C stops it, a second one at once; SIGHUP makes it read the settings again, and
     a file with a mistake in it leaves the old ones in force.

@@ -39,7 +39,9 @@ def _facts(command: Command) -> Command:
 
 @click.group()
 def systemd() -> None:
-    """Run clipwatch as a service, which starts with the machine and again after a fault.
+    """Run clipwatch as a service.
+
+    It starts with the machine, and again after a fault.
 
     RUN is the name you give a training: its service is clipwatch@RUN. Without it only the files
     that all runs share are meant, as after an upgrade.
