@@ -212,6 +212,7 @@ class Evaluating:
                 gpu=self._gpu.uuid if self._gpu else "",
                 memory_gib=settings.gpu_memory_gib,
                 share=settings.share_gpu,
+                cache_dir=str(settings.state_dir / "embeddings"),
             )
         )
         self._diary.say(f"{checkpoint.name}: loading{f' on {self._gpu}' if self._gpu else ''}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,6 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clipwatch.evaluator.embeddings_store import Store, identity_of, made_by, tensors_of
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.foreign import check_shards
 from clipwatch.evaluator.hub import from_hub
@@ -106,12 +108,13 @@ class Scorer:
         name: Folder or Hub id.
         revision: For the Hub; "" for the default.
         device: A torch device.
+        store: Where the features of texts are kept; None keeps them in memory alone.
 
     Raises:
         EvaluationError: It cannot be loaded or is no CLIP model ("model").
     """
 
-    def __init__(self, name: str, revision: str, device: str) -> None:
+    def __init__(self, name: str, revision: str, device: str, store: Store | None = None) -> None:
         from transformers import AutoTokenizer, CLIPModel
 
         self.identity = (name, revision, device)
@@ -119,6 +122,8 @@ class Scorer:
         with failing_as("model", what):
             with from_hub(what):
                 folder, self.commit = locate(name, revision)
+            files = [path for pattern in _FILES for path in folder.glob(pattern)]
+            before = identity_of(files)
             config = _read_json(folder / "config.json")
             if config.get("model_type") != "clip":
                 raise EvaluationError(
@@ -145,7 +150,11 @@ class Scorer:
             )
             self._model = model.eval().to(device)
             check_finite(model.named_parameters())
-            own_memory([model])
+            own_memory(chain(model.parameters(), model.buffers()))
+            # of files that changed meanwhile nobody knows what was read
+            known = before == identity_of(files)
+        self._store = store if known and store else Store(None)
+        self._made_by = {**made_by(device), "scorer": self.commit or before}
         self._device = device
         self._length = int(model.config.text_config.max_position_embeddings)
         self._texts: dict[str, torch.Tensor] = {}
@@ -176,23 +185,30 @@ class Scorer:
 
     def _text_features(self, prompts: Sequence[str]) -> torch.Tensor:
         """Return (prompts, dim) float32 of length 1; each text is encoded once."""
-        new = [text for text in dict.fromkeys(prompts) if text not in self._texts]
-        for start in range(0, len(new), _BATCH):
-            texts = new[start : start + _BATCH]
-            tokens = self._tokenizer(
-                texts,
-                padding="max_length",
-                truncation=True,
-                max_length=self._length,
-                return_tensors="pt",
-            ).to(self._device)
-            found = features(
-                self._model.get_text_features(
-                    input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
-                )
-            )
-            self._texts.update(zip(texts, found, strict=True))
+        for text in prompts:
+            if text not in self._texts:
+                self._texts[text] = self._text_feature(text).to(self._device)
         return torch.stack([self._texts[text] for text in prompts])
+
+    def _text_feature(self, text: str) -> torch.Tensor:
+        """Return (dim,); the text is encoded by itself, so nothing depends on its neighbours."""
+        key = json.dumps([self._made_by, text], sort_keys=True)
+        if kept := self._store.read(key):
+            return tensors_of(kept[0])[0]
+        tokens = self._tokenizer(
+            [text],
+            padding="max_length",
+            truncation=True,
+            max_length=self._length,
+            return_tensors="pt",
+        ).to(self._device)
+        found = features(
+            self._model.get_text_features(
+                input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
+            )
+        )[0].cpu()
+        self._store.write(key, [found])
+        return found
 
 
 def features(output: Any) -> torch.Tensor:

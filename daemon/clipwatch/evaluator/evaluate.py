@@ -14,6 +14,7 @@ import torch
 
 from clipwatch.evaluator.clip import Scorer
 from clipwatch.evaluator.device import bound_memory, find_device
+from clipwatch.evaluator.embeddings_store import Store
 from clipwatch.evaluator.failures import EvaluationError, failing_as, failure_of
 from clipwatch.evaluator.images import image_name, save_image
 from clipwatch.evaluator.messages import (
@@ -50,6 +51,7 @@ class Evaluator:
     def __init__(self) -> None:
         quiet()
         self._device = ("", "")  # as asked for, as found
+        self._store = Store(None)
         self._bound_gib: float | None = None
         self._scorer: Scorer | None = None
         self._generator: Generator | None = None
@@ -92,7 +94,9 @@ class Evaluator:
     def _load(self, request: Evaluate) -> tuple[Scorer, Generator]:
         """Have both models and the checkpoint in memory; what is there already stays."""
         protocol = request.protocol
-        if self._device[0] != request.device:
+        folder = Path(request.cache_dir) if request.cache_dir else None
+        if self._device[0] != request.device or self._store.folder != folder:
+            self._store = Store(folder)
             self._scorer = self._generator = None
             found = find_device(request.device)
             self._bound_gib = bound_memory(found, request.memory_gib, share=request.share)
@@ -105,11 +109,11 @@ class Evaluator:
         ):
             self._scorer = None
             free_memory()
-            self._scorer = Scorer(protocol.scorer, protocol.scorer_revision, device)
+            self._scorer = Scorer(protocol.scorer, protocol.scorer_revision, device, self._store)
         if self._generator is None or not self._generator.serves(protocol, device):
             self._generator = None
             free_memory()
-            self._generator = Generator(protocol, device, self._working)
+            self._generator = Generator(protocol, device, self._working, self._store)
         self._generator.load(request)
         return self._scorer, self._generator
 

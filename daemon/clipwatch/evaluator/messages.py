@@ -25,6 +25,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
             those that the environment shows.
         memory_gib: The most of a GPU's memory to take, None for what fits `share`.
         share: Others compute on the GPU: half of what is free at the start has to do.
+        cache_dir: Folder in which encoded prompts are kept, or None to keep them in memory alone.
     """
 
     path: str
@@ -40,6 +41,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
     gpu: str = ""
     memory_gib: float | None = None
     share: bool = False
+    cache_dir: str | None = None
 
 
 class Kept(msgspec.Struct, frozen=True, tag=True):

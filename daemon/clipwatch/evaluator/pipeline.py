@@ -12,11 +12,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clipwatch.evaluator.embeddings import PromptEncoder, is_text_part
+from clipwatch.evaluator.embeddings_store import Store, identity_of, made_by
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.foreign import check_classes, check_shards
 from clipwatch.evaluator.hub import from_hub
 from clipwatch.evaluator.schedulers import replace_scheduler
 from clipwatch.evaluator.weights import (
+    adapted,
     adapter_tensors,
     apply_lora,
     check_finite,
@@ -47,12 +50,17 @@ class Generator:
         protocol: Names the base model and the dtype.
         device: A torch device.
         working: Called again and again while the models compute.
+        store: Where encoded prompts are kept.
     """
 
     _attention: ClassVar = "native"  # diffusers keeps one for the whole process
 
     def __init__(
-        self, protocol: EvaluationProtocol, device: str, working: Callable[[], None]
+        self,
+        protocol: EvaluationProtocol,
+        device: str,
+        working: Callable[[], None],
+        store: Store,
     ) -> None:
         if protocol.dtype not in DTYPES:
             raise EvaluationError(
@@ -61,8 +69,10 @@ class Generator:
         self._protocol = protocol
         self._device = device
         self._working = working
+        self._store = store
         self._dtype = DTYPES[protocol.dtype]
         self._pipeline: Any = None
+        self._encoder: Any = None  # the pipeline's PromptEncoder
         self._scheduler: Any = None
         self._holds = ""  # "base", "lora", "pipeline", a component's name, or "" for unknown
         self.commit = ""
@@ -91,6 +101,10 @@ class Generator:
         verify(folder, request.files)
         self._pipeline.scheduler = replace_scheduler(request.protocol.scheduler, self._scheduler)
         self._set_attention(request.attention or "native")
+        trained = [request.component, *adapted(self._pipeline)]
+        own = request.kind == "pipeline" or any(map(is_text_part, trained))
+        texts = [prompt.text for prompt in request.protocol.prompts]
+        self._encoder.begin(texts, self._store, own=own)
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], protocol: EvaluationProtocol
@@ -106,12 +120,13 @@ class Generator:
         noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         name = type(pipeline).__name__
         try:
-            # "np" rather than "pil": the conversion to bytes turns NaN into black pixels
-            output = pipeline(
-                **call_arguments(parameters, protocol, list(prompts)),
-                generator=noise,
-                output_type="np",
-            )
+            with self._encoder.away():
+                # "np" rather than "pil": the conversion to bytes turns NaN into black pixels
+                output = pipeline(
+                    **call_arguments(parameters, protocol, list(prompts)),
+                    generator=noise,
+                    output_type="np",
+                )
         except ValueError as error:
             raise EvaluationError("model", f"{name} refuses to generate: {error}") from error
         pixels = getattr(output, "images", None)
@@ -132,7 +147,7 @@ class Generator:
             self._restore(but="")
             self._holds = "lora"
             apply_lora(self._pipeline, paths[0])
-            own_memory(models_of(self._pipeline))
+            own_memory(tensor for _, tensor in adapter_tensors(self._pipeline))
             with failing_as("weights", str(paths[0])):
                 check_finite(adapter_tensors(self._pipeline))
         else:
@@ -173,6 +188,8 @@ class Generator:
         index = DiffusionPipeline.load_config(str(folder))
         check_classes(index)
         check_shards(folder)
+        texts = [folder / "model_index.json", *(folder / it for it in index if is_text_part(it))]
+        before = identity_of(texts)
         pipeline = DiffusionPipeline.from_pretrained(
             str(folder),
             dtype=self._dtype,
@@ -191,17 +208,27 @@ class Generator:
         if getattr(pipeline, "watermark", None) is not None:
             pipeline.watermark = None  # SDXL's, which would be scored with the picture
         pipeline.to(self._device)
-        own_memory(models_of(pipeline))
         for model in models_of(pipeline):
+            own_memory(chain(model.parameters(), model.buffers()))
             check_finite(model.named_parameters())
             # the parts, too: a VAE decodes without being called itself
             for part in chain([model], model.children()):
                 part.register_forward_hook(lambda *_: self._working())
         self._pipeline, self._scheduler = pipeline, pipeline.scheduler
+        maker = {
+            **made_by(self._device),
+            "pipeline": type(pipeline).__name__,
+            "dtype": self._protocol.dtype,
+            "base": [self.commit or before, variant],
+        }
+        # of files that changed meanwhile nobody knows what was read
+        known = before == identity_of(texts)
+        self._encoder = PromptEncoder(pipeline, self._device, maker if known else None)
 
     def _drop(self) -> None:
         """Free the pipeline's memory before another takes its place."""
-        self._holds, self.commit, self._pipeline, self._scheduler = "", "", None, None
+        self._holds, self.commit = "", ""
+        self._pipeline = self._scheduler = self._encoder = None
         free_memory()
 
     def _set_attention(self, name: str) -> None:

@@ -153,16 +153,15 @@ def copy_into(model: torch.nn.Module, paths: Sequence[Path]) -> None:
                 target[name].copy_(tensor)
 
 
-def own_memory(models: Iterable[torch.nn.Module]) -> None:
+def own_memory(tensors: Iterable[torch.Tensor]) -> None:
     """Detach tensors in host memory from the files that libraries mapped them from.
 
     Whoever truncates a mapped file kills the process, and on network file systems a mapped file
     stops the trainer from deleting its folder.
     """
-    for model in models:
-        for tensor in chain(model.parameters(), model.buffers()):
-            if tensor.device.type == "cpu":
-                tensor.data = tensor.data.clone()
+    for tensor in tensors:
+        if tensor.device.type == "cpu":
+            tensor.data = tensor.data.clone()
 
 
 # --- LoRA ----------------------------------------------------------------------------------------
@@ -207,6 +206,16 @@ def adapter_tensors(pipeline: Any) -> Iterator[tuple[str, torch.Tensor]]:
         for name, tensor in model.named_parameters():
             if ADAPTER in name.split("."):
                 yield name, tensor
+
+
+def adapted(pipeline: Any) -> list[str]:
+    """Name the pipeline's components that a LoRA is in."""
+    return [
+        name
+        for name, part in pipeline.components.items()
+        if isinstance(part, torch.nn.Module)
+        and any(ADAPTER in it.split(".") for it, _ in part.named_parameters())
+    ]
 
 
 def models_of(pipeline: Any) -> list[torch.nn.Module]:

@@ -1,0 +1,142 @@
+"""Every family's images are those of plain prompts, though its prompts are encoded only once."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import torch
+from diffusers import DiffusionPipeline, PixArtAlphaPipeline
+
+import embedding_kit
+import evaluator_kit as kit
+from clipwatch.evaluator import embeddings
+from clipwatch.evaluator.embeddings_store import Store
+from clipwatch.evaluator.evaluate import Evaluator
+from clipwatch.evaluator.pipeline import call_arguments, to_image
+from clipwatch.protocol import EvaluationProtocol
+
+PROMPTS = embedding_kit.PROMPTS
+
+pytestmark = kit.QUIET
+
+
+@pytest.fixture
+def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    return embedding_kit.count_calls(monkeypatch)
+
+
+def plain_images(folder: Path, how: EvaluationProtocol, **parts: Any) -> list[bytes]:
+    """Generate the protocol's images, all in a batch, with diffusers and plain prompts."""
+    pipeline = DiffusionPipeline.from_pretrained(str(folder), **parts)
+    pipeline.set_progress_bar_config(disable=True)
+    tasks = list(how.images())
+    found = pipeline(
+        **call_arguments(
+            inspect.signature(type(pipeline).__call__).parameters,
+            how,
+            [prompt.text for prompt, _, _ in tasks],
+        ),
+        generator=[torch.Generator().manual_seed(seed) for _, _, seed in tasks],
+        output_type="np",
+    )
+    return [to_image(image).tobytes() for image in found.images]
+
+
+@pytest.mark.parametrize("family", embedding_kit.FAMILIES)
+def test_images_are_those_of_plain_prompts(tmp_path: Path, calls: list[str], family: str) -> None:
+    """Two checkpoints give diffusers' own pixels; only the first calls the text encoders.
+
+    A new process does not call them either.
+    """
+    denoiser = embedding_kit.write_pipeline(family, tmp_path / "base")
+    embedding_kit.write_pipeline(family, tmp_path / "second", seed=1)
+    how = kit.protocol(
+        tmp_path / "base", prompts=PROMPTS, images_per_prompt=1, negative_prompt="bad, ugly"
+    )
+    evaluator = Evaluator()
+    for name, evaluates in [("base", evaluator), ("second", evaluator), ("second", Evaluator())]:
+        shutil.copytree(tmp_path / name / denoiser, tmp_path / "it" / denoiser, dirs_exist_ok=True)
+        request = kit.request(
+            tmp_path / "it",
+            "full",
+            how,
+            images=tmp_path / "images",
+            component=denoiser,
+            cache_dir=str(tmp_path / "cache"),
+            batch_size=3,
+        )
+        calls.clear()
+        kit.scores_of(evaluates, request)
+        assert bool(calls) == (name == "base")
+        other = DiffusionPipeline.from_pretrained(str(tmp_path / name)).components[denoiser]
+        expected = plain_images(tmp_path / "base", how, **{denoiser: other})
+        assert kit.saved_images(how, tmp_path / "images") == expected
+        assert len(set(expected)) == len(PROMPTS)
+
+
+@pytest.mark.parametrize("family", ["StableDiffusionXLPipeline", "QwenImagePipeline"])
+def test_guidance_and_negative_prompt(tmp_path: Path, calls: list[str], family: str) -> None:
+    """Guidance 0, 1 and more, with a negative prompt and with none, give diffusers' own pixels."""
+    denoiser = embedding_kit.write_pipeline(family, tmp_path)
+    evaluator = Evaluator()
+    found = set()
+    for guidance in (0.0, 1.0, 3.0):
+        for negative in ("", "bad, ugly"):
+            how = kit.protocol(
+                tmp_path,
+                prompts=PROMPTS,
+                images_per_prompt=1,
+                guidance=guidance,
+                negative_prompt=negative,
+            )
+            request = kit.request(
+                tmp_path, "full", how, component=denoiser, images=tmp_path / "images", batch_size=3
+            )
+            files = tuple(file for file in request.files if file.path.startswith(denoiser))
+            for again in (False, True):
+                calls.clear()
+                kit.scores_of(evaluator, msgspec.structs.replace(request, files=files))
+                assert not (again and calls)
+                assert kit.saved_images(how, tmp_path / "images") == plain_images(tmp_path, how)
+            found.add(b"".join(kit.saved_images(how, tmp_path / "images")))
+    assert len(found) == 3  # without guidance, the negative prompt makes no difference
+
+
+def test_several_images_a_prompt_at_once() -> None:
+    """A call for several images a prompt is left to the pipeline, whose masks are in its order."""
+    pipeline = embedding_kit.FAMILIES["ChromaPipeline"]()
+    how = {"negative_prompt": "bad", "num_images_per_prompt": 2, "device": torch.device("cpu")}
+    texts = [prompt.text for prompt in PROMPTS]
+    with torch.inference_mode():
+        expected = pipeline.encode_prompt(texts, **how)
+        encoder = embeddings.PromptEncoder(pipeline, "cpu", {})
+        encoder.begin(texts, Store(None), own=False)
+        with encoder.away():
+            found = pipeline.encode_prompt(texts, **how)
+    assert len(found) == len(expected) == 6
+    assert all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
+
+
+def test_other_pipelines_run_from_plain_prompts(
+    tmp_path: Path, calls: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A class of which nothing is known gives diffusers' own pixels, and that is said once."""
+    embeddings.tell_uncovered.cache_clear()
+    parts = embedding_kit.FAMILIES["PixArtSigmaPipeline"]().components
+    PixArtAlphaPipeline(**parts).save_pretrained(tmp_path)
+    how = kit.protocol(tmp_path, prompts=PROMPTS, images_per_prompt=1)
+    request = kit.request(tmp_path, "pipeline", how, images=tmp_path / "images")
+    with caplog.at_level(logging.INFO, "clipwatch"):
+        for _ in range(2):
+            kit.scores_of(Evaluator(), request)
+            assert kit.saved_images(how, tmp_path / "images") == plain_images(tmp_path, how)
+    assert [record.getMessage() for record in caplog.records] == [
+        "PixArtAlphaPipeline: its prompts are encoded anew for every batch"
+    ]
+    assert not calls  # of encoders that this module has in hand
