@@ -135,7 +135,10 @@ def other_cleaner(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         other_library,
         other_cleaner,
     ],
-    ids=str,
+    ids=[
+        *("prompt", "negative", "guidance", "dtype", "variant", "weights", "config", "tokenizer"),
+        *("index", "library", "cleaner"),
+    ],
 )
 def test_each_part_of_the_key_counts(
     world: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch, change: Any

@@ -196,8 +196,7 @@ class Scorer:
         if kept := self._store.read(key):
             return tensors_of(kept[0])[0]
         tokens = self._tokenizer(
-            [text],
-            padding="max_length",
+            [text],  # not padded: nothing looks at what stands behind the end token
             truncation=True,
             max_length=self._length,
             return_tensors="pt",

@@ -128,7 +128,7 @@ def check_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
     for name, tensor in tensors:
         # extremes, as `isfinite` would take as much memory again as a large tensor itself
         if tensor.dtype in _FLOATS and tensor.numel():
-            extremes = torch.stack([tensor.detach().amin(), tensor.detach().amax()])
+            extremes = torch.stack(torch.aminmax(tensor.detach()))
             if not extremes.isfinite().all():
                 raise ValueError(f"{name} holds NaN or infinity in {tensor.dtype}")
 
