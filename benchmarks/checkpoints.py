@@ -144,6 +144,8 @@ def watch_memory(world: World, pair: tuple[Path, Path], changes: int) -> list[st
 
 def memory_note(name: str, numbers: Sequence[int]) -> str:
     """Say how far memory moved, in bytes, from after the warm-up to the last changes."""
+    if len(numbers) <= WARM_UP:
+        return f"{name}: {len(numbers)} changes are too few to tell; name more with --changes"
     first = statistics.median(numbers[WARM_UP - 2 : WARM_UP])
     last = statistics.median(numbers[-2:])
     verdict = "met" if last <= first * (1 + MEMORY_GOAL) else "NOT met"

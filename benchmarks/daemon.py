@@ -26,6 +26,7 @@ from clipwatch import events as e
 from clipwatch.console import Console
 from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, log_file
+from clipwatch.judgement import Judgement, Question
 from clipwatch.protocol import EvaluationProtocol, Prompt
 from clipwatch.settings import Settings, load
 from clipwatch.state import evaluation_stream
@@ -62,7 +63,7 @@ class Instant:
         """Answer in a thread, as a real one does."""
         self._asked.put(request)
 
-    def kept(self) -> None:
+    def kept(self, *, enough: bool = False) -> None:
         """Go on, as it does anyway."""
 
     def kill(self) -> None:
@@ -76,12 +77,18 @@ class Instant:
                 self._receive(reply)
 
 
+def plain(_: Question) -> Judgement:
+    """Judge at once: a real evaluation takes longer than the process that judges it."""
+    return Judgement(Summary(0.3, 0.3, 0.3, 0.0, 2))
+
+
 def settings(folder: Path) -> Settings:
     """Return those of a run without trackers; what they name is made."""
     (folder / "base").mkdir(parents=True, exist_ok=True)
     (folder / "output").mkdir(exist_ok=True)
     (folder / "prompts.txt").write_text("a red circle\na blue square\n")
     own = {"prompts": "prompts.txt", "state_dir": "state", "device": "cpu", "stage": "off"}
+    own |= {"baseline": "false"}
     config = {
         "output_dir": "output",
         "pretrained_model_name_or_path": "./base",
@@ -157,6 +164,7 @@ FOLD = """
 import resource, sys, time
 from pathlib import Path
 from clipwatch.journal import Journal
+from clipwatch.judgement import Judgement, Question
 from clipwatch.ledger import Ledger
 began = time.perf_counter()
 with Journal(Path(sys.argv[1]), read_only=True) as journal:
@@ -223,7 +231,7 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
 
     def work() -> None:  # SQLite's connection stays in the thread that made it
         with Timed(log_file(chosen.state_dir)) as journal:
-            supervisor = Supervisor(chosen, journal, Silent(), make_evaluator=Instant)
+            supervisor = Supervisor(chosen, journal, Silent(), make_evaluator=Instant, judge=plain)
             made.put(journal)
             stop.append(supervisor.stop)
             supervisor.run()
@@ -257,7 +265,7 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
         making = write_checkpoint(chosen.output_dir, step)
         making.rename(making.with_name(f"checkpoint-{step}"))
     with Journal(log_file(chosen.state_dir)) as journal:
-        Supervisor(chosen, journal, Silent(), once=True, make_evaluator=Instant).run()
+        Supervisor(chosen, journal, Silent(), once=True, make_evaluator=Instant, judge=plain).run()
     command = [sys.executable, "-m", "clipwatch", "start"]
     for served in (False, True):
         address = "127.0.0.1:0" if served else "off"

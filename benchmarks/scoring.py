@@ -1,19 +1,26 @@
 """How fast are images scored?
 
-    python benchmarks/scoring.py [--quick] [--clip vit-b-32] [--device cuda]
+    python benchmarks/scoring.py [--quick] [--clip vit-b-32] [--device cuda] [--torchmetrics PYTHON]
 
-Three ways give the same cosines of the same 512x512 images:
+Three or four ways give the same cosines of the same 512x512 images:
 
 - in-loop: CLIP and its processor are loaded again for each image, on the CPU, and both towers run
   with gradients on. These are the steps of ``torchmetrics.functional.multimodal.clip_score`` as
   SimpleTuner calls it, written with transformers alone.
+- torchmetrics: that function itself, where PYTHON is that of an environment with torchmetrics 1.9
+  and transformers 4.57. It has no scores below 0.
 - resident: CLIP stays loaded; each image goes through CLIPProcessor and both towers on its own.
-- clipwatch: ``clipwatch.evaluator.clip.Scorer``, all images at once.
+- clipwatch: ``clipwatch.evaluator.scorer.Scorer``, all images at once, as a tensor on the device,
+  where generation leaves them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +31,7 @@ from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
 from clipwatch.demo.world import captions
-from clipwatch.evaluator.clip import Scorer, features
+from clipwatch.evaluator.scorer import Scorer, features
 from common import (
     Goal,
     Row,
@@ -42,6 +49,9 @@ SIDE: Final = 512
 AGREEMENT: Final = 1e-4
 """Cosines may differ by this much: sums in another order, in float32."""
 
+TORCHMETRICS_AGREEMENT: Final = 1e-3
+"""And by this much where images are resized by another version of transformers."""
+
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, measure, print."""
@@ -49,6 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--clip", choices=(*CLIPS, "demo"), help="one model (default: all)")
     parser.add_argument("--images", type=int, help="images of a round (default 32, quick 8)")
     parser.add_argument("--slow-images", type=int, help="images of a round in-loop (default 2)")
+    parser.add_argument(
+        "--torchmetrics", metavar="PYTHON", help="measure torchmetrics with it, too"
+    )
     chosen = parser.parse_args(arguments)
     names = [chosen.clip] if chosen.clip else ["demo"] if chosen.quick else list(CLIPS)
     count = chosen.images or (8 if chosen.quick else 32)
@@ -56,10 +69,19 @@ def main(arguments: Sequence[str] | None = None) -> None:
     begin(chosen.device, chosen.threads)
     with workplace(chosen.folder) as place:
         for name in names:
-            measure(place, name, chosen.device, count, min(chosen.slow_images or 2, count), rounds)
+            slow = min(chosen.slow_images or 2, count)
+            measure(place, name, chosen.device, count, slow, rounds, chosen.torchmetrics)
 
 
-def measure(place: Path, name: str, device: str, count: int, slow: int, rounds: int) -> None:
+def measure(
+    place: Path,
+    name: str,
+    device: str,
+    count: int,
+    slow: int,
+    rounds: int,
+    python: str | None,
+) -> None:
     """Measure one CLIP and print its table.
 
     Args:
@@ -69,6 +91,7 @@ def measure(place: Path, name: str, device: str, count: int, slow: int, rounds: 
         count: Images of a round.
         slow: Images of a round in-loop; seconds are per image, so it need not be as many.
         rounds: Counted rounds.
+        python: Of the environment with torchmetrics; None to leave it out.
     """
     folder = clip_folder(place, name)
     images, prompts = pictures(count), list(captions()[:count])
@@ -77,7 +100,8 @@ def measure(place: Path, name: str, device: str, count: int, slow: int, rounds: 
     scorer = Scorer(str(folder), "", device)
     one_by_one = partial(resident, model, processor, device)
 
-    ours = scorer.score(images, prompts)
+    pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(device)
+    ours = scorer.score(pixels, prompts)
     looped = in_loop(folder, images[:slow], prompts[:slow])
     notes = [
         check_agreement("in-loop", ours[:slow], looped, AGREEMENT),
@@ -86,30 +110,67 @@ def measure(place: Path, name: str, device: str, count: int, slow: int, rounds: 
 
     def new_texts() -> None:
         scorer._texts.clear()  # noqa: SLF001 - as on the very first checkpoint
-        scorer.score(images, prompts)
+        scorer.score(pixels, prompts)
 
-    seconds = take_turns(
-        {
-            "in-loop": lambda: in_loop(folder, images[:slow], prompts[:slow]),
-            "resident": lambda: one_by_one(images, prompts),
-            "ours": lambda: scorer.score(images, prompts),
-            "ours, new texts": new_texts,
-        },
-        rounds,
-        settle=partial(settle, device),
-    )
+    candidates: dict[str, Callable[[], object]] = {
+        "in-loop": lambda: in_loop(folder, images[:slow], prompts[:slow]),
+        "resident": lambda: one_by_one(images, prompts),
+        "ours": lambda: scorer.score(pixels, prompts),
+        "ours, new texts": new_texts,
+    }
+    with ExitStack() as stack:
+        if python:
+            peer = stack.enter_context(torchmetrics(python, place, folder, images[:slow]))
+            found = [score / 100 for score in peer(prompts[:slow])]
+            limit = TORCHMETRICS_AGREEMENT
+            expected = [max(score, 0.0) for score in ours[:slow]]
+            agreed = check_agreement("torchmetrics", expected, found, limit)
+            notes.append(f"{agreed}, {sum(score > 0 for score in found)} of them above 0")
+            candidates["torchmetrics"] = lambda: peer(prompts[:slow])
+        seconds = take_turns(candidates, rounds, settle=partial(settle, device))
     each = {
-        who: [found / (slow if who == "in-loop" else count) for found in times]
+        who: [found / (slow if who in {"in-loop", "torchmetrics"} else count) for found in times]
         for who, times in seconds.items()
     }
     on_gpu = device.startswith("cuda")
+    goals = {
+        "in-loop": Goal(50 if on_gpu else 4),
+        "torchmetrics": Goal(50 if on_gpu else 4),
+        "resident": None if on_gpu else Goal(2),
+    }
+    peers = [who for who in goals if who in each]
     rows = [
-        Row("an image", "in-loop", each["ours"], each["in-loop"], Goal(50 if on_gpu else 4)),
-        Row("an image", "resident", each["ours"], each["resident"], None if on_gpu else Goal(2)),
-        Row("an image, new texts", "in-loop", each["ours, new texts"], each["in-loop"]),
-        Row("an image, new texts", "resident", each["ours, new texts"], each["resident"]),
+        *(Row("an image", who, each["ours"], each[who], goals[who]) for who in peers),
+        *(Row("an image, new texts", who, each["ours, new texts"], each[who]) for who in peers),
     ]
     show(f"Scoring, CLIP {name}, {SIDE}x{SIDE} images, {count} at once, {device}", rows, notes)
+
+
+@contextmanager
+def torchmetrics(
+    python: str, place: Path, folder: Path, images: Sequence[Image.Image]
+) -> Iterator[Callable[[Sequence[str]], list[float]]]:
+    """Yield what scores the images against texts, 100 times the cosine, in a process of its own."""
+    model = place / f"openai-{folder.name}"  # it takes no other names
+    if not model.exists():
+        model.symlink_to(folder.absolute(), target_is_directory=True)
+    data = place / "images.npy"
+    np.save(data, np.stack([np.asarray(image) for image in images]))
+    script = Path(__file__).with_name("torchmetrics_peer.py")
+    command = [python, str(script), str(model), str(data), str(torch.get_num_threads())]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+
+        def scores(prompts: Sequence[str]) -> list[float]:
+            print(json.dumps(list(prompts)), file=process.stdin, flush=True)
+            line = process.stdout.readline() if process.stdout else ""
+            if not line:
+                sys.exit(f"{python} {script.name} ended before it answered")
+            found: list[float] = json.loads(line)
+            return found
+
+        yield scores
 
 
 def pictures(count: int) -> list[Image.Image]:

@@ -17,7 +17,7 @@ from clipwatch import events as e
 from clipwatch.journal import Journal
 from clipwatch.journal.logformat import FORMAT
 from clipwatch.protocol import EvaluationProtocol, Prompt
-from clipwatch.statistics import Summary
+from clipwatch.statistics import Comparison, Summary
 
 LOGS = Path(__file__).parents[1] / "tests" / "logs"
 
@@ -155,6 +155,55 @@ STORY = (
         DIARY,
         e.SettingsChanged(PROTOCOL, TRACKERS, {"seed": "0", "keep_images": "3"}, "0.1.0"),
     ),
+    Told(
+        19,
+        DIARY,
+        e.CheckpointCompleted(0, "base-model", "/base", "base", "", (), "c" * 16),
+    ),
+    Told(
+        20,
+        f"evaluation/{RUN}/{SECOND}",
+        e.ImagesScored(
+            SECOND,
+            (
+                e.ImageScore("circle", 0, 11, 0.5, None, {"siglip": 0.125}, "00ff00ff00ff00ff"),
+                e.ImageScore("naïve", 0, 12, 0.25, None, {"siglip": 0.25}, "0" * 16),
+            ),
+        ),
+    ),
+    Told(
+        21,
+        f"evaluation/{RUN}/{SECOND}",
+        e.EvaluationCompleted(
+            evaluation=SECOND,
+            clip=Summary(0.375, 0.25, 0.5, 0.125, 2, 2, 0.125, -1.0, 1.0),
+            truncated=1,
+            seconds=2.5,
+            phases={"load": 0.5, "generate": 1.5},
+            images=2,
+            batch_size=8,
+            categories={"shapes": Summary(0.5, 0.5, 0.5, 0.0, 1, 1)},
+            others={"siglip": Summary(0.1875, 0.125, 0.25, 0.0625, 2, 2, 0.0625, -0.5, 0.5)},
+            against_base=None,
+            against_best=Comparison(
+                a=FIRST,
+                b=SECOND,
+                n_prompts=2,
+                delta=0.075,
+                low=-2.0,
+                high=2.0,
+                p=1.0,
+                wins=1,
+                ties=0,
+                losses=1,
+                detectable=2.0,
+                verdict="inconclusive",
+            ),
+        ),
+    ),
+    Told(21, f"evaluation/{RUN}/{SECOND}", e.AdviceGiven(SECOND, 200, "low", "low: look at it")),
+    Told(22, f"advice/{RUN}/webhook", e.AdviceNotSent("webhook", "error 503", 1, _at(52))),
+    Told(23, f"advice/{RUN}/webhook", e.AdviceSent("webhook", (f"{SECOND}/low",))),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

@@ -46,6 +46,7 @@ def project(tmp_path: Path, base: Path) -> Path:
             "prompts": "prompts.txt",
             "device": "cpu",
             "batch_size": 3,
+            "baseline": False,
             "state_dir": "state",
             "settle_seconds": 0.5,
             "rescan_seconds": 0.5,

@@ -16,6 +16,7 @@ from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from clipwatch.demo.models import CLIP, write_base_pipeline
+from clipwatch.evaluator.batching import Search
 from clipwatch.evaluator.images import image_name
 from clipwatch.evaluator.messages import (
     Evaluate,
@@ -46,6 +47,8 @@ FILES = {
     "lora": "pytorch_lora_weights.safetensors",
 }
 """Kind of checkpoint → the file that holds its trained weights."""
+
+_after = Search.after  # before a test replaces it
 
 torch.set_num_threads(1)  # tests share the cores
 
@@ -185,6 +188,18 @@ def failure(evaluator: Evaluator, request: Evaluate) -> Failed:
     assert isinstance(last, Failed), last
     assert "\n" not in last.reason
     return last
+
+
+def batches(evaluator: Evaluator, request: Evaluate) -> tuple[list[int], int]:
+    """Evaluate; return how many images each batch had, and the size that was found best."""
+    *replies, last = replies_of(evaluator, request)
+    assert isinstance(last, Finished), last
+    return [len(it.images) for it in replies if isinstance(it, Scored)], last.batch_size
+
+
+def doubling_pays(search: Search, _: float, *, fits: bool) -> Search:
+    """Stand in for `Search.after`, as if twice the batch took half the time, whatever it took."""
+    return _after(search, 1 / search.size, fits=fits)
 
 
 def plain_images(how: EvaluationProtocol, pipeline: Any) -> list[bytes]:

@@ -36,6 +36,7 @@ class StoredRun:
     lines: dict[int, dict[str, Any]] = field(default_factory=dict)
     files: dict[str, bytes] = field(default_factory=dict)
     complete: list[int] = field(default_factory=list)
+    alerts: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def rows(self) -> list[dict[str, Any]]:
@@ -205,6 +206,11 @@ class FakeWandb:
 
     def _RunStoppedStatus(self, _variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return {"project": {"run": {"stopped": False}}}
+
+    def _NotifyScriptableRunAlert(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
+        key = (variables["entityName"], variables["projectName"], variables["runName"])
+        self._run(*key).alerts.append(variables)
+        return {"notifyScriptableRunAlert": {"success": True}}
 
     def _RunResumeStatus(self, variables: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         run = self._named(variables)

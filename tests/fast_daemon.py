@@ -9,10 +9,23 @@ from pathlib import Path
 from clipwatch.cli.start import obey_signals
 from clipwatch.console import Console
 from clipwatch.evaluator.process import EvaluatorProcess
+from clipwatch.events import ImagesScored
 from clipwatch.journal import Journal, log_file
+from clipwatch.judgement import Judgement, Question
 from clipwatch.lock import exclusive
 from clipwatch.settings import load
+from clipwatch.statistics import summarize
 from clipwatch.supervisor import Supervisor, run_name
+from clipwatch.tables import score_table
+
+
+def plain_judge(question: Question) -> Judgement:
+    """Summarise without scipy, whose import would take longer than all else."""
+    with Journal(Path(question.log), read_only=True) as journal:
+        stream = f"evaluation/{question.run}/{question.evaluation}"
+        events = [it.event for it in journal.read(stream=stream)]
+    images = [it for event in events if isinstance(event, ImagesScored) for it in event.images]
+    return Judgement(summarize([score for row in score_table(images).values() for score in row]))
 
 
 def main(folder: Path, mode: str) -> int:
@@ -28,6 +41,7 @@ def main(folder: Path, mode: str) -> int:
             Console(),
             once=mode == "once",
             make_evaluator=lambda receive: EvaluatorProcess(receive, module="fast_worker"),
+            judge=plain_judge,
         )
         obey_signals(supervisor)
         return supervisor.run()

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clipwatch.evaluator import worker
-from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
+from clipwatch.evaluator.messages import Evaluate, Finished, Kept, Loaded, Reply, Scored
 from clipwatch.events import ImageScore
 
 
@@ -25,7 +25,7 @@ def score_of(weights: bytes, prompt: str, seed: int) -> float:
 class FastEvaluator:
     """Reads the weights as the real one does, and scores without generating."""
 
-    def evaluate(self, request: Evaluate, send: Callable[[Reply], None]) -> None:
+    def evaluate(self, request: Evaluate, send: Callable[[Reply], Kept | None]) -> None:
         """Answer one request."""
         folder = Path(request.path)
         weights = b"".join((folder / file.path).read_bytes() for file in request.files)
@@ -39,8 +39,11 @@ class FastEvaluator:
                 images.append(
                     ImageScore(prompt.id, index, seed, score_of(weights, prompt.text, seed))
                 )
-            send(Scored(tuple(images)))
-        send(Finished(0, 0.0))
+            kept = send(Scored(tuple(images)))
+            if kept is not None and kept.enough:
+                break
+        found = request.batch_size if request.batch_limit > request.batch_size else 0
+        send(Finished(0, 0.0, batch_size=found))
 
 
 def note(line: str) -> None:

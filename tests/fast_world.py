@@ -43,7 +43,7 @@ class Training:
             "num_validation_images": 2,
             "report_to": "tensorboard,wandb" if self.environment else "tensorboard",
             "tracker_project_name": "kills",
-            "clipwatch": {**own, "batch_size": BATCH, "settle_seconds": 0},
+            "clipwatch": {**own, "batch_size": BATCH, "settle_seconds": 0, "baseline": False},
         }
         (self.folder / "config.json").write_text(json.dumps(config))
 

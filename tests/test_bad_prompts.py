@@ -23,7 +23,8 @@ from clipwatch.prompts.textfiles import LONGEST
 from clipwatch.protocol import Prompt
 from clipwatch.settings import load
 from clipwatch_adapters._records import record
-from clipwatch_adapters.wandb import row
+from clipwatch_adapters._scalars import Names
+from clipwatch_adapters.wandb_rows import row
 from corpus.check import CORPUS, EXPECTED, refusal
 from tracker_world import make_protocol, make_series
 
@@ -38,6 +39,8 @@ ENTRIES = WORDS | st.dictionaries(
     max_size=3,
 )
 
+FORMS = ("any.txt", "any.json", "any.jsonl", "any.csv", "any.tsv")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -47,7 +50,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def outcome(file: Path) -> str | tuple[Prompt, ...]:
     """Return the refusal of a prompt file, or its prompts, which everything else can use."""
     found: list[Prompt] = []
-    said = refusal(lambda: found.extend(read(file)), file)
+    said = refusal(lambda: found.extend(read(file).prompts), file)
     if found:
         check(tuple(found))
     return said or tuple(found)
@@ -68,8 +71,9 @@ def check(prompts: tuple[Prompt, ...]) -> None:
     assert events.decode(*events.encode(event)) == event
     assert all(0 <= seed < 2**63 for _, _, seed in protocol.images())
     series = make_series(Path(), [100], protocol=protocol, images=False)
-    assert record(series, series.results[0])
-    assert msgspec.json.encode(row(series, series.results[0]))
+    names = Names.of(series)
+    assert record(series, names, series.results[0])
+    assert msgspec.json.encode(row(series, names, series.results[0]))
 
 
 @pytest.mark.parametrize("name", sorted(name for name in EXPECTED if name.startswith("prompts/")))
@@ -87,8 +91,8 @@ def test_the_corpus_comes_out_as_it_says(name: str, tmp_path: Path) -> None:
 @settings(deadline=None)
 @given(content=st.binary() | WORDS.map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes(folder: Path, content: bytes) -> None:
-    """Whatever is in it, a file is read as lines, read as a library, or refused."""
-    for name in ("any.txt", "any.json"):
+    """Whatever is in it, a file of each form gives usable prompts or one line."""
+    for name in FORMS:
         (folder / name).write_bytes(content)
         outcome(folder / name)
 
@@ -126,7 +130,7 @@ def test_any_depth(tmp_path: Path, depth: int) -> None:
         assert said == (Prompt("a", "x"),) or said == ": is nested too deeply for a prompt library"
 
 
-@pytest.mark.parametrize("name", ["big.txt", "big.json"])
+@pytest.mark.parametrize("name", FORMS)
 def test_any_size(tmp_path: Path, name: str) -> None:
     """Ten MB of anything are read or refused, and more than LARGEST is not even read."""
     file = tmp_path / name
@@ -147,14 +151,14 @@ def test_any_size(tmp_path: Path, name: str) -> None:
 def test_as_many_as_may_be(tmp_path: Path) -> None:
     """A file of MOST prompts is read; one of one more is refused."""
     file = tmp_path / "many.txt"
-    file.write_text("a\n" * MOST)
-    assert len(read(file)) == MOST
-    file.write_text("a\n" * (MOST + 1))
+    file.write_text("\n".join(map(str, range(MOST))))
+    assert len(read(file).prompts) == MOST
+    file.write_text("\n".join(map(str, range(MOST + 1))))
     said = refusal(partial(read, file), file)
-    assert said == ": has more than 100000 prompts: name a smaller file"
+    assert said == ": has more than 100000 entries: name a smaller file"
 
 
-@pytest.mark.parametrize("suffix", ["txt", "json"])
+@pytest.mark.parametrize("suffix", ["txt", "json", "jsonl", "csv", "tsv"])
 def test_what_is_no_file(tmp_path: Path, suffix: str) -> None:
     """A pipe does not block, a device does not fill the memory, and both are named."""
     os.mkfifo(tmp_path / f"pipe.{suffix}")
@@ -222,7 +226,7 @@ def test_no_name_leads_out_of_the_images_folder(
 
 def test_ids_of_the_corpus_stay_in_the_folder(tmp_path: Path) -> None:
     """Ids that are paths in a real library become plain names, each its own."""
-    prompts = read(CORPUS / "prompts" / "names-of-paths.json")
+    prompts = read(CORPUS / "prompts" / "names-of-paths.json").prompts
     names = {image_name(prompt.id, 0) for prompt in prompts}
     assert len({name.casefold() for name in names}) == len(prompts) == 11
     assert all((tmp_path / name).parent == tmp_path and not name.startswith(".") for name in names)

@@ -176,7 +176,7 @@ def test_variant_that_is_not_there(pipeline: Path) -> None:
     ("spoil", "told"),
     [
         (
-            lambda it: (it / "config.json").write_text('{"model_type": "siglip"}'),
+            lambda it: (it / "config.json").write_text('{"model_type": "clap"}'),
             "not a CLIP model",
         ),
         (lambda it: (it / "model.safetensors").rename(it / "pytorch_model.bin"), "only pickles"),

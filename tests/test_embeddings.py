@@ -18,7 +18,7 @@ import evaluator_kit as kit
 from clipwatch.evaluator import embeddings
 from clipwatch.evaluator.embeddings_store import Store
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.pipeline import call_arguments, to_image
+from clipwatch.evaluator.pipeline import call_arguments, to_bytes
 from clipwatch.protocol import EvaluationProtocol
 
 PROMPTS = embedding_kit.PROMPTS
@@ -43,9 +43,9 @@ def plain_images(folder: Path, how: EvaluationProtocol, **parts: Any) -> list[by
             [prompt.text for prompt, _, _ in tasks],
         ),
         generator=[torch.Generator().manual_seed(seed) for _, _, seed in tasks],
-        output_type="np",
+        output_type="pt",
     )
-    return [to_image(image).tobytes() for image in found.images]
+    return [image.numpy().tobytes() for image in to_bytes(found.images)]
 
 
 @pytest.mark.parametrize("family", embedding_kit.FAMILIES)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -21,9 +22,9 @@ import evaluator_kit as kit
 import real_world
 from clipwatch.demo.models import CLIP
 from clipwatch.evaluator import embeddings, embeddings_store
-from clipwatch.evaluator.clip import Scorer
 from clipwatch.evaluator.embeddings_store import Store
 from clipwatch.evaluator.evaluate import Evaluator
+from clipwatch.evaluator.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -235,6 +236,12 @@ def test_text_encoders_leave_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 # --- the scorer ----------------------------------------------------------------------------------
 
 
+def gradient(kind: str) -> torch.Tensor:
+    """Return Pillow's gradient, (256, 256, 3) uint8."""
+    made: Image.Image = getattr(Image, f"{kind}_gradient")("L")
+    return torch.from_numpy(np.array(made.convert("RGB")))
+
+
 def test_text_features_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second process scores bit by bit the same without encoding a text; another model does."""
     shutil.copytree(CLIP, tmp_path / "clip")
@@ -246,7 +253,7 @@ def test_text_features_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return encode(self, **inputs)
 
     monkeypatch.setattr(CLIPModel, "get_text_features", counted)
-    images = [Image.radial_gradient("L"), Image.linear_gradient("L")]
+    images = torch.stack([gradient("radial"), gradient("linear")])
     texts = ["one red circle", "two"]
 
     def scores(folder: Path | None) -> list[float]:
@@ -265,12 +272,12 @@ def test_text_features_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_text_is_scored_whatever_its_neighbours() -> None:
     """A cosine is the same bit by bit, whichever texts were encoded before and beside it."""
-    image = Image.radial_gradient("L")
+    image = gradient("radial")[None]
     texts = [f"{number} red circles" for number in range(9)]
-    alone = [Scorer(str(CLIP), "", "cpu").score([image], [text])[0] for text in texts]
+    alone = [Scorer(str(CLIP), "", "cpu").score(image, [text])[0] for text in texts]
     together = Scorer(str(CLIP), "", "cpu")
-    together.score([image] * 9, texts)
-    assert [together.score([image], [text])[0] for text in texts] == alone
+    together.score(image.expand(9, -1, -1, -1), texts)
+    assert [together.score(image, [text])[0] for text in texts] == alone
 
 
 # --- the daemon ----------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
-from clipwatch.evaluator.clip import Scorer
+from clipwatch.evaluator.scorer import Scorer
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.messages import Loaded, Message
 
@@ -277,7 +277,8 @@ def test_saved_pixels_are_scored_pixels(world: Path, tmp_path: Path, evaluator: 
     found = kit.scores_of(evaluator, kit.request(world / "lora", "lora", how, images=tmp_path))
     images = [Image.open(tmp_path / str(it.image)) for it in found]
     texts = [prompt.text for prompt, _, _ in how.images()]
-    again = Scorer(how.scorer, "", "cpu").score(images, texts)
+    pixels = torch.stack([torch.from_numpy(np.array(image)) for image in images])
+    again = Scorer(how.scorer, "", "cpu").score(pixels, texts)
     assert again == pytest.approx([it.score for it in found], abs=1e-6)
 
 

@@ -23,6 +23,7 @@ from clipwatch.evaluator.messages import Evaluate, Failed, Loaded, Reply
 from clipwatch.evaluator.process import EvaluatorProcess
 from clipwatch.gpus import Choice, Refusal, choose_gpu
 from clipwatch.journal import Journal
+from clipwatch.judge import judge
 from clipwatch.supervisor import Supervisor
 from evaluator_child import REQUEST, Children, until
 from fake_nvml import GIB, Card, FakeNvml
@@ -149,6 +150,7 @@ def test_from_the_choice_to_a_real_child(
             once=True,
             make_tracker=lambda name, _: world.trackers[name],
             make_evaluator=lambda receive: EvaluatorProcess(receive, "telling"),
+            judge=judge,
         ).run()
     (told,) = [
         record.event.environment
@@ -307,6 +309,7 @@ def test_waiting_for_a_gpu_costs_no_attempt(
                     clock=clock,
                     make_tracker=lambda name, _: world.trackers[name],
                     make_evaluator=lambda receive: ScriptedEvaluator(receive, fail),
+                    judge=judge,
                 )
             )
             made[0].run()

@@ -7,7 +7,7 @@ import os
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -16,18 +16,21 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from msgspec import structs
 from PIL import Image
 
 import evaluator_kit as kit
 from clipwatch.evaluator import evaluate
+from clipwatch.evaluator.batching import Search
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError, cause, failing_as, failure_of
 from clipwatch.evaluator.images import save_image
 from clipwatch.evaluator.messages import Failed, Finished, Loaded, Message, Scored, Working
+from clipwatch.evaluator.scorer import Scorer
 from evaluator_child import Children
 
-PIXELS = Image.new("RGB", (32, 32), "red")
+PIXELS = torch.tensor([255, 0, 0], dtype=torch.uint8).expand(32, 32, 3)
 
 pytestmark = kit.QUIET
 
@@ -99,6 +102,83 @@ def test_half_the_batch_after_the_device_was_full(
     failed = kit.failure(evaluator, kit.request(world / name, name, how, batch_size=4))
     assert (failed.kind, "CUDA out of memory" in failed.reason) == ("memory", True)
     assert kit.scores_of(evaluator, kit.request(world / name, name, how, batch_size=2)) == expected
+
+
+def out_of_memory(
+    monkeypatch: pytest.MonkeyPatch, place: tuple[type, str], when: Callable[[Any, Any], bool]
+) -> list[int]:
+    """Let a method run out of memory at times; return the lengths of what it was called with."""
+    kind, name = place
+    original, calls = getattr(kind, name), list[int]()
+
+    def small(self: Any, sample: torch.Tensor, *arguments: Any, **named: Any) -> Any:
+        calls.append(len(sample))
+        if when(self, sample):
+            raise CUDA_OOM
+        return original(self, sample, *arguments, **named)
+
+    monkeypatch.setattr(kind, name, small)
+    return calls
+
+
+def test_images_are_decoded_one_by_one_first(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a batch cannot be decoded it is made again, as large as before, and no score changes."""
+    request = kit.request(world / "full", "full", kit.protocol(world / "base"))
+    expected = kit.scores_of(Evaluator(), request)
+    evaluator = Evaluator()
+    place = (AutoencoderKL, "_decode")
+    calls = out_of_memory(monkeypatch, place, lambda _, sample: len(sample) > 1)
+    assert kit.scores_of(evaluator, request) == expected
+    assert calls == [4, 1, 1, 1, 1]
+    assert kit.scores_of(evaluator, request) == expected
+    assert calls[5:] == [1, 1, 1, 1]  # which is known by now
+
+
+def test_a_search_halves_what_does_not_fit(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same images are made by half, nothing failed, and the size stays."""
+    how = kit.protocol(world / "base", images_per_prompt=6, guidance=1.0)
+    request = kit.request(world / "full", "full", how, batch_size=1, batch_limit=8)
+    monkeypatch.setattr(Search, "after", kit.doubling_pays)
+    evaluator = Evaluator()
+    place = (UNet2DConditionModel, "forward")
+    calls = out_of_memory(monkeypatch, place, lambda _, sample: len(sample) > 3)
+    assert kit.batches(evaluator, request) == ([1, 1, 2, 2, 2, 2, 2], 2)
+    assert calls == [1, 1, 1, 1, 2, 2, 4, 4, *[2] * 8]  # two steps each; once more, decoded singly
+    assert kit.batches(evaluator, request) == ([2] * 6, 2)
+
+
+def test_a_scorer_without_memory_ends_a_search(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its images are gone, so the attempt fails; the next one is made by half."""
+    how = kit.protocol(world / "base", images_per_prompt=4)
+    request = kit.request(world / "full", "full", how, batch_size=1, batch_limit=8)
+    monkeypatch.setattr(Search, "after", kit.doubling_pays)
+    evaluator = Evaluator()
+    out_of_memory(monkeypatch, (Scorer, "score"), lambda _, images: len(images) > 2)
+    assert kit.failure(evaluator, request).kind == "memory"
+    assert kit.batches(evaluator, request) == ([2] * 4, 2)
+
+
+def test_tiles_are_the_last_resort(
+    world: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only for a single image, once, and with a warning; what does not even fit so has failed."""
+    request = kit.request(world / "full", "full", kit.protocol(world / "base"), batch_size=1)
+    evaluator = Evaluator()
+    place = (AutoencoderKL, "_decode")
+    with monkeypatch.context() as patched:
+        calls = out_of_memory(patched, place, lambda vae, _: not vae.use_tiling)
+        four = structs.replace(request, batch_size=4)
+        assert kit.failure(evaluator, four).kind == "memory"
+        assert calls == [4, 1]  # at once, and one by one
+        assert not caplog.messages
+        assert len(kit.scores_of(evaluator, request)) == 4
+    assert ["decoded in tiles" in message for message in caplog.messages] == [True]
+    calls = out_of_memory(monkeypatch, (UNet2DConditionModel, "forward"), lambda *_: True)
+    assert kit.failure(evaluator, request).kind == "memory"
+    assert len(calls) == 1
+    assert len(caplog.messages) == 1
 
 
 @pytest.mark.parametrize(("error", "kind"), [(CUDA_OOM, "memory"), (CUDA_ERROR, "internal")])
@@ -233,7 +313,7 @@ def test_what_lies_in_the_way_of_an_image(tmp_path: Path, name: str, link: bool)
     save_image(PIXELS, tmp_path / "im" / "red-0.png")
     assert [path.name for path in (tmp_path / "im").iterdir()] == ["red-0.png"]
     assert not (tmp_path / "im" / "red-0.png").is_symlink()
-    assert Image.open(tmp_path / "im" / "red-0.png").tobytes() == PIXELS.tobytes()
+    assert Image.open(tmp_path / "im" / "red-0.png").tobytes() == PIXELS.numpy().tobytes()
     assert (tmp_path / "elsewhere").read_text() == "precious"
 
 

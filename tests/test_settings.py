@@ -67,7 +67,7 @@ def test_little_is_enough(read: Load, folder: Path) -> None:
     assert settings.trackers == ()
     assert settings.options == {}
     assert (settings.watch, settings.rescan_seconds, settings.settle_seconds) == ("auto", 5, 10)
-    assert (settings.batch_size, settings.keep_images, settings.max_attempts) == (4, 20, 3)
+    assert (settings.batch_size, settings.keep_images, settings.max_attempts) == (None, 20, 3)
     assert protocol.prompts == prompts.builtin()
     assert (protocol.width, protocol.height, protocol.images_per_prompt) == (256, 256, 1)
     assert (protocol.inference_steps, protocol.guidance, protocol.seed) == (30, 7.5, 7)
@@ -177,7 +177,7 @@ def test_origins_and_text_go_together(read: Load) -> None:
     keys = [setting.key for setting in settings.origins]
     assert keys == sorted(keys)
     assert set(KEYS) - set(keys) == {
-        *("prompts", "user_prompt_library", "validation_prompt"),
+        *("max_prompts", "prompts", "user_prompt_library", "validation_prompt"),
         *("exit_when_done", "gpu_memory_gib", "health_address"),
     }
     written = settings.as_text()
@@ -200,7 +200,7 @@ def test_equal_settings_have_equal_text_wherever_they_stand(read: Load) -> None:
 def test_the_name_of_the_config_is_no_setting(read: Load) -> None:
     """CLIPWATCH_CONFIG belongs to the command line, and empty variables say nothing."""
     settings = read(environ={"CLIPWATCH_CONFIG": "x", "CLIPWATCH_BATCH_SIZE": " "})
-    assert settings.batch_size == 4
+    assert settings.batch_size is None
 
 
 def test_a_service_of_kubernetes_is_no_setting(read: Load) -> None:
@@ -213,7 +213,7 @@ def test_a_service_of_kubernetes_is_no_setting(read: Load) -> None:
         "CLIPWATCH_PORT_9464_TCP": "tcp://10.0.0.1:9464",
         "CLIPWATCH_PORT_9464_TCP_ADDR": "10.0.0.1",
     }
-    assert read(environ=service).batch_size == 4
+    assert read(environ=service).batch_size is None
     with pytest.raises(SettingsError, match="CLIPWATCH_PORTS: is not a setting"):
         read(environ={"CLIPWATCH_PORTS": "1"})
 

@@ -53,7 +53,7 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"clipwatch": {"wandb": {"a": []}}}, ":8: wandb.a: must be a text, not a list"),
     ({"clipwatch": {"wandb": {"a": {"b": 1}}}}, "wandb.a: must be a text, not an object"),
     ({"clipwatch": {"wandb": {"a b": 1}}}, ":8: wandb.a b: is not a setting of clipwatch"),
-    ({"num_validation_images": 10**6}, ":6: num_validation_images: makes 80000000 images of each"),
+    ({"num_validation_images": 10**6}, ":6: num_validation_images: makes 144000000 images of each"),
     ({"clipwatch": {"working_dir": "x"}}, ":7: working_dir: there is no folder"),
     ({"clipwatch": {"state_dir": "out/x"}}, ": state_dir: "),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
@@ -17,10 +18,29 @@ from clipwatch import state as s
 from clipwatch import view
 from clipwatch.fold import evolve
 from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Weights, Whole
+from clipwatch.protocol import EvaluationProtocol, Prompt
 from clipwatch.statistics import Summary
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 RUN, PROTOCOL = "run-1", "aaaaaaaabbbbbbbb"
+HOW = EvaluationProtocol(
+    prompts=(Prompt("a", "a cat"),),
+    images_per_prompt=1,
+    seed=0,
+    negative_prompt="",
+    inference_steps=1,
+    guidance=1.0,
+    width=16,
+    height=16,
+    scheduler="",
+    base_model="/base",
+    base_revision="",
+    base_variant="",
+    weights="live",
+    dtype="fp32",
+    scorer="/clip",
+    scorer_revision="",
+)
 STARTED = e.RunStarted("/out", PROTOCOL, ("tensorboard", "wandb"), {}, "0")
 CLIP = Summary(0.3, 0.1, 0.4, 0.05, 4)
 FILE = e.WeightFile("unet/w.safetensors", 1, 2, 3)
@@ -164,7 +184,7 @@ def _failures(run: s.Run, kind: str, batch_size: int) -> list[tuple[int, float |
     told: list[tuple[int, float | None]] = []
     while not told or told[-1][1] is not None:
         known = run.evaluations[id_of(1)]
-        size = s.batch_size(known, batch_size)
+        _, size = s.batch_sizes(run, known, batch_size)
         attempt = known.attempt + 1
         again = s.retry_at(kind, attempt, NOW, attempts=3, batch_size=size, luck=0)
         told.append((size, None if again is None else (again - NOW).total_seconds()))
@@ -180,6 +200,38 @@ def test_lack_of_memory_halves_the_batch_down_to_one(kind: str) -> None:
     assert _failures(run, kind, 16) == [(16, 0), (8, 0), (4, 0), (2, 0), (1, None)]
     assert _failures(run, kind, 2) == [(2, 0), (1, 120), (1, None)]
     assert _failures(run, kind, 1) == [(1, 30), (1, 120), (1, None)]
+
+
+def test_a_batch_that_is_looked_for_may_grow_to_what_memory_had() -> None:
+    """Without a configured size it begins with one image, or with what was found best before."""
+    run = fold(completed(1), started(1))
+    known = run.evaluations[id_of(1)]
+    sizes = [s.batch_sizes(run, replace(known, cramped=n), None) for n in range(5)]
+    assert sizes == [(1, 64), (1, 16), (1, 4), (1, 1), (1, 1)]
+    clip = Summary(0.3, 0.1, 0.4, 0.05, 4)
+    run = fold(completed(1), started(1), e.EvaluationCompleted(id_of(1), clip, batch_size=12))
+    sizes = [s.batch_sizes(run, replace(known, cramped=n), None) for n in range(3)]
+    assert sizes == [(12, 12), (3, 3), (1, 1)]
+    assert s.batch_sizes(run, known, 4) == (4, 4)
+
+
+def test_the_base_model_is_the_first_checkpoint_to_be_evaluated() -> None:
+    """It is there once, under its own name, until it is another one, or not wanted any more."""
+    run = fold(completed(1), completed(2))
+    (base,) = s.with_base(run, HOW, wanted=True)
+    assert (base.step, base.name, base.kind) == (0, "base-model", "base")
+    assert s.with_base(run, HOW, wanted=False) == []
+    run = fold(completed(1), completed(2), base)
+    assert [c.name for c in s.queue(run)] == ["base-model", "checkpoint-2", "checkpoint-1"]
+    assert s.with_base(run, HOW, wanted=True) == []
+    assert len(s.with_base(run, replace(HOW, base_revision="other"), wanted=True)) == 1
+    assert s.observe(run, []) == [s.vanished(c) for c in run.checkpoints.values() if c.step]
+    assert s.wholes(run).keys() == {"checkpoint-1", "checkpoint-2"}
+    (off,) = s.with_base(run, HOW, wanted=False)
+    run = fold(completed(1), completed(2), base, off)
+    assert [c.name for c in s.queue(run)] == ["checkpoint-2", "checkpoint-1"]
+    (again,) = s.with_base(run, HOW, wanted=True)
+    assert again == base
 
 
 def test_an_image_scored_starts_the_count_of_failures_anew() -> None:
@@ -294,11 +346,22 @@ def test_status_json_has_the_documented_shape() -> None:
                         "step": 100,
                         "name": "checkpoint-100",
                         "state": "scored",
-                        "clip": {"mean": 0.3, "min": 0.1, "max": 0.4, "std": 0.05, "n": 4},
+                        "clip": {
+                            "mean": 0.3,
+                            "min": 0.1,
+                            "max": 0.4,
+                            "std": 0.05,
+                            "n": 4,
+                            "prompts": 0,
+                            "se": None,
+                            "low": None,
+                            "high": None,
+                        },
                         "published": {"tensorboard": False, "wandb": False},
                         "reason": None,
                     }
                 ],
+                "advice": [],
             }
         ]
     }

@@ -40,7 +40,7 @@ def event_files(target: Target) -> list[Path]:
     return sorted((target.logging_dir / target.project / "clipwatch").iterdir())
 
 
-def shown(folder: Path, tag: str = "clip/images") -> list[tuple[int, float]]:
+def shown(folder: Path, tag: str = "clip/n") -> list[tuple[int, float]]:
     """Return (step, value) as TensorBoard's own Python reader finds them, in the file's order."""
     accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     if tag not in accumulator.Tags()["scalars"]:

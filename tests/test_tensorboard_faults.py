@@ -23,7 +23,7 @@ from clipwatch_adapters import _events
 from clipwatch_adapters._records import PLUGIN
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from tracker_disks import fill, mounted, mounted_by_a_server, run
-from tracker_world import make_series, make_target
+from tracker_world import PROMPTS, make_protocol, make_series, make_target
 
 ORDERS = {"appended": [100, 200], "rewritten": [200, 100]}
 """Steps of two results, of which the second is added in either way."""
@@ -67,7 +67,8 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 @pytest.mark.parametrize("order", ORDERS)
 def test_a_full_disk_may_pass(tmp_path: Path, disk: Path, order: str) -> None:
     """On a full disk nothing gets lost or stays in the way; with room again, all is shown once."""
-    series = make_series(tmp_path, ORDERS[order])
+    long = [replace(prompt, text=prompt.text * 100) for prompt in PROMPTS]  # more than a page
+    series = make_series(tmp_path, ORDERS[order], protocol=make_protocol(long))
     target = begin(target_in(tmp_path), series)
     ballast = fill(disk)
     for _ in range(2):

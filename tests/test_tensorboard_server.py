@@ -31,7 +31,7 @@ from clipwatch.protocol import Prompt
 from clipwatch.publish import bring
 from clipwatch.trackers import Series, Target
 from clipwatch_adapters.tensorboard import TensorBoardTracker, logdir_hint
-from tracker_world import PROMPTS, make_protocol, make_series, make_target
+from tracker_world import PROMPTS, make_protocol, make_series, make_target, with_everything
 
 PATIENCE = 60
 """Seconds until a server must have answered."""
@@ -149,11 +149,11 @@ def test_points_are_shown_in_order(server: Server, tmp_path: Path) -> None:
             (result.step, round(getattr(result.clip, name), 4)) for result in series.results
         ]
         until(lambda name=name: server.points(run, f"clip/{name}"), expected)  # type: ignore[misc]
-    assert server.points(run, "clip/images") == [(100, 4), (200, 4), (300, 4)]
+    assert server.points(run, "clip/n") == [(100, 4), (200, 4), (300, 4)]
     walls = [wall for wall, _, _ in server.get("plugin/scalars/scalars", run=run, tag="clip/mean")]
     assert walls == [result.finished.timestamp() for result in series.results]
     tags = set(server.get("plugin/scalars/tags")[run])
-    assert tags == {"clip/mean", "clip/min", "clip/max", "clip/std", "clip/images"}
+    assert tags == {"clip/mean", "clip/min", "clip/max", "clip/std", "clip/n"}
 
 
 def test_late_and_repeated_steps_are_put_in_place(server: Server, tmp_path: Path) -> None:
@@ -310,15 +310,51 @@ def test_each_prompts_score_is_tabled(server: Server, tmp_path: Path) -> None:
     assert "3 more prompts are not shown." in text()
 
 
-def test_the_band_is_laid_out(server: Server, tmp_path: Path) -> None:
-    """The custom scalars page draws the mean within minimum and maximum."""
-    target = target_below(server.logdir, tmp_path, "band")
-    publish_each(target, make_series(tmp_path, [100]))
-    until(lambda: bool(server.get("plugin/custom_scalars/layout")), expected=True)
-    (category,) = server.get("plugin/custom_scalars/layout")["category"]
-    assert category["chart"][0]["margin"]["series"] == [
-        {"value": "clip/mean", "lower": "clip/min", "upper": "clip/max"}
-    ]
+def test_the_charts_are_laid_out(server: Server, tmp_path: Path) -> None:
+    """The custom scalars page has a band for intervals and differences, and finds each tag."""
+    target = target_below(server.logdir, tmp_path, "charts")
+    series = with_everything(make_series(tmp_path, [100, 200], images=False))
+    publish_each(target, series)
+
+    def groups() -> list[dict[str, Any]]:
+        layout = server.get("plugin/custom_scalars/layout") or {"category": []}
+        return list(layout["category"])
+
+    # the layouts of all runs are joined: other tests have runs without further scorers
+    until(lambda: [group["title"] for group in groups()], ["clip", "odd_name", "siglip"])
+    charts = {(g["title"], c["title"]): c for g in groups() for c in g["chart"]}
+    band = charts["clip", "mean, with 95 % interval"]["margin"]["series"]
+    assert band == [{"value": "clip/mean", "lower": "clip/ci_low", "upper": "clip/ci_high"}]
+    for (group, _), chart in charts.items():
+        margin = chart.get("margin") or {"series": []}
+        tags = [tag for line in margin["series"] for tag in line.values()]
+        for tag in tags or chart["multiline"]["tag"]:
+            query = {"run": "charts/clipwatch", "tag": tag}
+            found = server.get("plugin/custom_scalars/scalars", **query)
+            assert found["regex_valid"]
+            assert any(name.startswith(f"{group}/") for name in found["tag_to_events"])
+    query = {"run": "charts/clipwatch", "tag": "clip/category/"}
+    found = server.get("plugin/custom_scalars/scalars", **query)["tag_to_events"]
+    assert {tag: [step for _, step, _ in points] for tag, points in found.items()} == {
+        "clip/category/objects": [100, 200],
+        "clip/category/places": [100, 200],
+    }
+
+
+def test_advice_is_shown_as_text(server: Server, tmp_path: Path) -> None:
+    """Advice stands at its step, its kind in bold, and no markup in it takes effect."""
+    target = target_below(server.logdir, tmp_path, "advice")
+    publish_each(target, with_everything(make_series(tmp_path, [100, 200], images=False)))
+
+    def said() -> Any:
+        return server.get("plugin/text/text", run="advice/clipwatch", tag="clipwatch/advice") or []
+
+    until(lambda: [text["step"] for text in said()], [200])
+    html = said()[0]["text"]
+    assert html.count("<p>") == 2
+    assert html.startswith("<p><strong>regressed</strong>: Seen")
+    assert "Seen: regressed <b>*now*</b>." in unescape(html)
+    assert "<b>" not in html
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from clipwatch.trackers import Tracker
-from tracker_world import make_protocol, make_series
+from tracker_world import make_protocol, make_series, with_everything
 
 Connect = Callable[[], Tracker]
 
@@ -108,6 +108,21 @@ class TrackerContract:
         tracker.publish(bare, [0])
         assert tracker.published(series) == {0, 1}
         assert tracker.published(bare) == {0}
+
+    def test_a_series_may_gain_what_earlier_results_lack(
+        self, connect: Connect, tmp_path: Path
+    ) -> None:
+        """Intervals, categories, scorers, differences and advice may begin amid a series."""
+        bare = make_series(tmp_path, [100, 200, 300, 250])
+        full = with_everything(bare)
+        connect().publish(replace(bare, results=bare.results[:1]), [0])
+        mixed = replace(full, results=(*bare.results[:1], *full.results[1:]))
+        tracker = connect()
+        assert tracker.published(mixed) == {0}
+        for seq in (1, 2, 3):
+            grown = replace(mixed, results=mixed.results[: seq + 1])
+            tracker.publish(grown, [seq])
+            assert connect().published(grown) == set(range(seq + 1))
 
     def test_where_is_stable(self, connect: Connect, tmp_path: Path) -> None:
         """The place told before the first publication is the place told after it."""

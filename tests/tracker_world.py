@@ -9,9 +9,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from clipwatch.events import ImageScore
+from clipwatch.events import AdviceGiven, ImageScore
 from clipwatch.protocol import EvaluationProtocol, Prompt
-from clipwatch.statistics import summarize
+from clipwatch.statistics import Comparison, Summary, summarize
 from clipwatch.trackers import Result, Series, Target
 
 PROMPTS = (
@@ -78,6 +78,65 @@ def make_series(
         finished = START + timedelta(minutes=seq)
         results.append(Result(seq, step, evaluation, f"checkpoint-{step}", clip, finished))
     return Series("run", name, protocol, tuple(results), scores.__getitem__, folder / "images")
+
+
+def with_everything(series: Series) -> Series:
+    """Return the series with all that a result may have; advice comes with each second one.
+
+    The categories are the prompts' own; "siglip" and "odd | name" are the further scorers.
+    """
+
+    def scores(evaluation: str) -> tuple[ImageScore, ...]:
+        return tuple(
+            replace(score, others={"siglip": score.score / 2, "odd | name": score.score * 10})
+            for score in series.scores(evaluation)
+        )
+
+    def full(result: Result) -> Result:
+        base, clip = series.results[0], result.clip
+        later = result.seq > 0
+        kinds = ("regressed", "plateau") if result.seq % 2 else ()
+        return replace(
+            result,
+            clip=_estimated(clip),
+            categories={
+                name: _estimated(clip, 0.01 * place)
+                for place, name in enumerate(sorted({p.category for p in series.protocol.prompts}))
+            },
+            others={"siglip": _estimated(clip, 0.1), "odd | name": _estimated(clip, 2)},
+            against_base=_compared(base, result) if later else None,
+            against_best=_compared(series.results[result.seq - 1], result) if later else None,
+            advice=tuple(
+                AdviceGiven(result.evaluation, result.step, kind, f"Seen: {kind} <b>*now*</b>.")
+                for kind in kinds
+            ),
+        )
+
+    return replace(series, results=tuple(map(full, series.results)), scores=scores)
+
+
+def _estimated(clip: Summary, shift: float = 0) -> Summary:
+    """Return a summary that lies higher by `shift`, with an interval, of two images a prompt."""
+    mean = clip.mean + shift
+    return Summary(
+        mean,
+        clip.min + shift,
+        clip.max + shift,
+        clip.std,
+        clip.n,
+        prompts=max(1, clip.n // 2),
+        se=0.005,
+        low=mean - 0.01,
+        high=mean + 0.01,
+    )
+
+
+def _compared(one: Result, other: Result) -> Comparison:
+    delta = other.clip.mean - one.clip.mean
+    return Comparison(
+        *(one.evaluation, other.evaluation, 4, delta, delta - 0.02, delta + 0.03, 0.5),
+        *(2, 0, 2, 0.05, "inconclusive"),
+    )
 
 
 def _draw(images: Path, evaluation: str, score: ImageScore) -> str:

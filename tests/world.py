@@ -17,6 +17,7 @@ from clipwatch.console import Console
 from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
 from clipwatch.events import ImageScore
 from clipwatch.journal import Journal, Recorded, log_file
+from clipwatch.judge import judge
 from clipwatch.ledger import read_state
 from clipwatch.settings import Settings, load
 from clipwatch.state import Run
@@ -49,6 +50,8 @@ def settings(folder: Path, **changes: Any) -> Settings:
         "prompts": "prompts.txt",
         "state_dir": str(folder / "state"),
         "device": "cpu",
+        "batch_size": 4,
+        "baseline": False,
         "rescan_seconds": 0.2,
         "settle_seconds": 0.0,
         "stage": "off",
@@ -80,7 +83,7 @@ class ScriptedEvaluator:
         """Queue the request."""
         self._requests.put(request)
 
-    def kept(self) -> None:
+    def kept(self, *, enough: bool = False) -> None:
         """Go on, as it does anyway."""
 
     def kill(self) -> None:
@@ -181,6 +184,7 @@ class World:
             reread=lambda: self._published(self.reread()),
             make_tracker=lambda name, _: self.trackers[name],
             make_evaluator=lambda receive: ScriptedEvaluator(receive, note),
+            judge=judge,
         )
 
     def _published(self, settings: Settings) -> Settings:

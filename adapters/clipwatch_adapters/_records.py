@@ -12,16 +12,15 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
-from tensorboard.plugins.custom_scalar import layout_pb2
-from tensorboard.plugins.custom_scalar import metadata as custom_scalars
 from tensorboard.plugins.image import metadata as images
 from tensorboard.plugins.text import metadata as texts
 
-from clipwatch.events import ImageScore
+from clipwatch.events import AdviceGiven, ImageScore
 from clipwatch.protocol import EvaluationProtocol
 from clipwatch.trackers import Result, Series
 from clipwatch_adapters._events import frame
 from clipwatch_adapters._media import jpeg, showcase
+from clipwatch_adapters._scalars import Names, scalars
 
 ROWS = 500
 """Prompts shown in the table of one result."""
@@ -58,50 +57,19 @@ def receipt(payload: bytes) -> Receipt | None:
     return None
 
 
-def head(series: Series) -> Iterator[bytes]:
-    """Yield what each file begins with: the format's version, and a chart of mean within min..max.
-
-    Dated by the run's first result, so that a repetition gives the same bytes.
-    """
-    began = series.results[0].finished.timestamp()
-    yield frame(Event(wall_time=began, file_version="brain.Event:2").SerializeToString())
-    band = layout_pb2.MarginChartContent.Series(
-        value="clip/mean", lower="clip/min", upper="clip/max"
-    )
-    charts = [
-        layout_pb2.Chart(
-            title="mean, min to max", margin=layout_pb2.MarginChartContent(series=[band])
-        ),
-        layout_pb2.Chart(title="std", multiline=layout_pb2.MultilineChartContent(tag=["clip/std"])),
-    ]
-    layout = layout_pb2.Layout(category=[layout_pb2.Category(title="clip", chart=charts)])
-    value = Summary.Value(
-        tag=custom_scalars.CONFIG_SUMMARY_TAG,
-        metadata=custom_scalars.create_summary_metadata(),
-        tensor=_strings(layout.SerializeToString()),
-    )
-    yield frame(Event(wall_time=began, summary=Summary(value=[value])).SerializeToString())
-
-
-def record(series: Series, result: Result) -> bytes:
+def record(series: Series, names: Names, result: Result) -> bytes:
     """Return all that is shown of one result, as one record dated by the evaluation."""
-    clip = result.clip
-    scalars = {"mean": clip.mean, "min": clip.min, "max": clip.max, "std": clip.std}
     scores = series.scores(result.evaluation)
     own = Receipt(series.run, series.protocol.digest, result.seq, result.step, result.evaluation)
     values = [
         Summary.Value(
             tag="clipwatch/receipt",
             metadata=SummaryMetadata(plugin_data=SummaryMetadata.PluginData(plugin_name=PLUGIN)),
-            tensor=_strings(msgspec.json.encode(own)),
+            tensor=strings(msgspec.json.encode(own)),
         ),
-        *(Summary.Value(tag=f"clip/{name}", simple_value=x) for name, x in scalars.items()),
-        Summary.Value(tag="clip/images", simple_value=clip.n),
-        Summary.Value(
-            tag="clipwatch/prompts",
-            metadata=texts.create_summary_metadata("clipwatch/prompts", ""),
-            tensor=_strings(_table(series.protocol, scores).encode()),
-        ),
+        *(Summary.Value(tag=tag, simple_value=x) for tag, x in scalars(names, result).items()),
+        *([_text("clipwatch/advice", _advice(result.advice))] if result.advice else []),
+        _text("clipwatch/prompts", _table(series.protocol, names, scores)),
         *_images(series, scores),
     ]
     return frame(
@@ -109,6 +77,15 @@ def record(series: Series, result: Result) -> bytes:
             wall_time=result.finished.timestamp(), step=result.step, summary=Summary(value=values)
         ).SerializeToString()
     )
+
+
+def _text(tag: str, markdown: str) -> Summary.Value:
+    metadata = texts.create_summary_metadata(tag, "")
+    return Summary.Value(tag=tag, metadata=metadata, tensor=strings(markdown.encode()))
+
+
+def _advice(advice: Sequence[AdviceGiven]) -> str:
+    return "\n\n".join(f"**{_literal(each.kind)}**: {_literal(each.text)}" for each in advice)
 
 
 def _images(series: Series, scores: Sequence[ImageScore]) -> Iterator[Summary.Value]:
@@ -122,23 +99,37 @@ def _images(series: Series, scores: Sequence[ImageScore]) -> Iterator[Summary.Va
         yield Summary.Value(
             tag=tag,
             metadata=images.create_summary_metadata(tag, _literal(prompts[score.prompt_id])),
-            tensor=_strings(str(width).encode(), str(height).encode(), encoded),
+            tensor=strings(str(width).encode(), str(height).encode(), encoded),
         )
 
 
-def _table(protocol: EvaluationProtocol, scores: Sequence[ImageScore]) -> str:
-    """Return a Markdown table of the prompts' mean scores, in the protocol's order."""
-    by_prompt: dict[str, list[float]] = {}
+def _table(protocol: EvaluationProtocol, names: Names, scores: Sequence[ImageScore]) -> str:
+    """Return a Markdown table of the prompts' mean scores, in the protocol's order.
+
+    Each further scorer has a column; a prompt that it has not scored leaves a cell empty.
+    """
+    by_prompt: dict[str, list[ImageScore]] = {}
     for score in scores:
-        by_prompt.setdefault(score.prompt_id, []).append(score.score)
+        by_prompt.setdefault(score.prompt_id, []).append(score)
     rows = [
-        f"| {_literal(prompt.text)} | {_literal(prompt.category)} | {sum(of) / len(of):.4f} |"
+        [
+            _literal(prompt.text),
+            _literal(prompt.category),
+            _mean([score.score for score in own]),
+            *(_mean([s.others[name] for s in own if name in s.others]) for name in names.scorers),
+        ]
         for prompt in protocol.prompts[:ROWS]
-        if (of := by_prompt.get(prompt.id))
+        if (own := by_prompt.get(prompt.id))
     ]
-    table = "\n".join(["| prompt | category | score |", "|:--|:--|--:|", *rows])
+    titles = ["prompt", "category", "score", *map(_literal, names.scorers.values())]
+    sides = [":--", ":--", *("--:" for _ in titles[2:])]
+    table = "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, sides, *rows))
     left_out = len(protocol.prompts) - ROWS
     return f"{table}\n\n{left_out} more prompts are not shown." if left_out > 0 else table
+
+
+def _mean(scores: Sequence[float]) -> str:
+    return f"{sum(scores) / len(scores):.4f}" if scores else ""
 
 
 def _one_line(text: str) -> str:
@@ -151,7 +142,7 @@ def _literal(text: str) -> str:
     return _one_line(text).translate(_ENTITIES)
 
 
-def _strings(*values: bytes) -> TensorProto:
+def strings(*values: bytes) -> TensorProto:
     """Return one string as a scalar, or several as a vector."""
     dims = [TensorShapeProto.Dim(size=len(values))] if len(values) > 1 else []
     return TensorProto(dtype=DT_STRING, tensor_shape=TensorShapeProto(dim=dims), string_val=values)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -13,7 +15,9 @@ from clipwatch.errors import TrackerRefused
 from clipwatch.trackers import Result, Series, Target
 from clipwatch_adapters import _events
 from clipwatch_adapters._disk import plain_errors
-from clipwatch_adapters._records import Receipt, head, receipt, record
+from clipwatch_adapters._layout import head
+from clipwatch_adapters._records import Receipt, receipt, record
+from clipwatch_adapters._scalars import Names
 
 
 class _Held(msgspec.Struct, frozen=True):
@@ -27,8 +31,9 @@ class _Held(msgspec.Struct, frozen=True):
 class TensorBoardTracker:
     """Write each series as a run of its own; one result is one record, hence shown whole or not.
 
-    A file holds one record a step in the order of steps. A result that comes late, or again for a
-    step, becomes a new file with the whole history, which then takes the old one's place.
+    A file holds one record a step in the order of steps. A result that comes late, again for a
+    step, or with what the file's head does not lay out, becomes a new file with the whole history,
+    which then takes the old one's place.
     """
 
     def __init__(self, target: Target) -> None:
@@ -65,12 +70,15 @@ class TensorBoardTracker:
                     fresh[result.step] = result
             if not fresh:
                 return
+            names = Names.of(series)
+            begun, write = head(series, names), partial(record, series, names)
             steps = [each.receipt.step for each in held]
-            if path and whole and steps and steps == sorted(shown) and min(fresh) > steps[-1]:
-                _events.append(path, (record(series, fresh[step]) for step in sorted(fresh)))
+            last = steps == sorted(shown) and min(fresh) > max(steps, default=math.inf)
+            if path and whole and last and _bytes(path, 0, len(begun)) == begun:
+                _events.append(path, (write(fresh[step]) for step in sorted(fresh)))
             else:
                 kept = {step: each for step, (_, each) in shown.items()}
-                _events.replace(folder, _history(series, path, kept, fresh))
+                _events.replace(folder, _history(begun, path, kept, fresh, write))
 
     def where(self, series: Series) -> str:
         """Return the run's folder, which may not exist yet."""
@@ -182,14 +190,22 @@ def _standing(series: Series, held: Sequence[_Held]) -> dict[int, tuple[int, _He
 
 
 def _history(
-    series: Series, path: Path | None, kept: dict[int, _Held], fresh: dict[int, Result]
+    begun: bytes,
+    path: Path | None,
+    kept: dict[int, _Held],
+    fresh: dict[int, Result],
+    write: Callable[[Result], bytes],
 ) -> Iterator[bytes]:
-    """Yield the records of a whole file; kept ones byte by byte, as their images may be gone."""
-    yield from head(series)
+    """Yield the parts of a whole file; kept records byte by byte, as their images may be gone."""
+    yield begun
     for step in sorted(kept | fresh):
         if step in fresh:
-            yield record(series, fresh[step])
+            yield write(fresh[step])
         elif path is not None:
-            with path.open("rb") as file:
-                file.seek(kept[step].offset)
-                yield file.read(kept[step].size)
+            yield _bytes(path, kept[step].offset, kept[step].size)
+
+
+def _bytes(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)

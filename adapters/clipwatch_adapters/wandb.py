@@ -27,17 +27,17 @@ import msgspec
 from clipwatch.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.filesystems import make_private
 from clipwatch_adapters._disk import plain_errors, private, write_private
-from clipwatch_adapters._media import showcase
+from clipwatch_adapters._scalars import Names
 from clipwatch_adapters.wandb_files import trainer_run
 from clipwatch_adapters.wandb_offline import OfflineRuns
-from clipwatch_adapters.wandb_session import GRACE, STEP, Job, Row
+from clipwatch_adapters.wandb_rows import config, metrics, row
+from clipwatch_adapters.wandb_session import GRACE, Job
 from clipwatch_adapters.wandb_verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from typing import IO
 
-    from clipwatch.protocol import EvaluationProtocol
     from clipwatch.trackers import Result, Series, Target
 
 MODES: dict[str, Literal["online", "offline"]] = {
@@ -119,7 +119,7 @@ class WandbTracker:
             plain_errors("W&B", Path(gettempdir())),
             TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         ):
-            job = self._job(series, (), folder, self.patience / 2)
+            job = self._job(series, (), Path(folder), self.patience / 2)
             return self._session(series, job, subprocess.DEVNULL)
 
     def _send(
@@ -129,8 +129,7 @@ class WandbTracker:
         folder = self._folder(series)
         while at < end:
             shutil.rmtree(folder, ignore_errors=True)
-            rows = tuple(row(series, result) for result in series.results[at:end][:BATCH])
-            job = self._job(series, rows, str(folder), self._left(deadline))
+            job = self._job(series, series.results[at:end][:BATCH], folder, self._left(deadline))
             at = self._session(series, job, log).held
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -141,8 +140,8 @@ class WandbTracker:
         runs.tidy()
         todo = sorted(set(missing) - runs.held())
         for first in range(0, len(todo), BATCH):
-            rows = tuple(row(series, series.results[seq]) for seq in todo[first : first + BATCH])
-            job = self._job(series, rows, str(self._folder(series)), self._left(deadline))
+            results = [series.results[seq] for seq in todo[first : first + BATCH]]
+            job = self._job(series, results, self._folder(series), self._left(deadline))
             self._session(series, job, log)
             runs.note()
         if not runs.held().issuperset(missing):
@@ -210,7 +209,9 @@ class WandbTracker:
         )
         return "cw-" + hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
 
-    def _job(self, series: Series, rows: tuple[Row, ...], folder: str, seconds: float) -> Job:
+    def _job(self, series: Series, results: Sequence[Result], folder: Path, seconds: float) -> Job:
+        """Return what brings the results, or only reads if there are none."""
+        names = Names.of(series)
         return Job(
             mode=self._mode(),
             key="" if self._mode() == "offline" else api_key(self.target.options, os.environ),
@@ -220,9 +221,10 @@ class WandbTracker:
             name=f"{self.target.run_name} / {series.name}",
             group=self._trainer() or self.target.run_name,
             config=config(series.protocol),
-            folder=folder,
+            folder=str(folder),
             seconds=seconds,
-            rows=rows,
+            metrics=metrics(series, names),
+            rows=tuple(row(series, names, result) for result in results),
         )
 
     @contextmanager
@@ -329,45 +331,3 @@ def api_key(options: Mapping[str, str], environ: Mapping[str, str]) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise TrackerRefused(f"{file}: the W&B API key cannot be read ({error})") from error
     return "" if found == "-" else found
-
-
-def config(protocol: EvaluationProtocol) -> dict[str, float | int | str]:
-    """Return the protocol as flat values: prompts as their number, and the digest of all."""
-    values: dict[str, float | int | str] = msgspec.to_builtins(protocol)
-    return values | {"prompts": len(protocol.prompts), "protocol": protocol.digest}
-
-
-def row(series: Series, result: Result) -> Row:
-    """Return a result as W&B gets it."""
-    scores = series.scores(result.evaluation)
-    prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
-    by_prompt = {
-        prompt_id: {score.index: score.score for score in scores if score.prompt_id == prompt_id}
-        for prompt_id in prompts
-    }
-    indices = range(series.protocol.images_per_prompt)
-    return Row(
-        seq=result.seq,
-        values={
-            "clip/mean": result.clip.mean,
-            "clip/min": result.clip.min,
-            "clip/max": result.clip.max,
-            "clip/std": result.clip.std,
-            "clip/images": result.clip.n,
-            STEP: result.step,
-            "clipwatch/checkpoint": result.checkpoint,
-            "clipwatch/evaluation": result.evaluation,
-        },
-        samples=tuple(
-            (
-                str(series.images / (score.image or "")),
-                f"{score.score:.4f} {prompts[score.prompt_id].text}",
-            )
-            for score in showcase(series.protocol, scores)
-        ),
-        columns=("prompt id", "category", "prompt", *(f"score {index}" for index in indices)),
-        table=tuple(
-            (prompt.id, prompt.category, prompt.text, *map(by_prompt[prompt.id].get, indices))
-            for prompt in prompts.values()
-        ),
-    )

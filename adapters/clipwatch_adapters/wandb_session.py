@@ -31,10 +31,11 @@ GRACE = 5.0
 """Seconds that a session may take longer than its job before it is killed."""
 
 STEP = "clipwatch/step"
-METRICS = ("clip/mean", "clip/min", "clip/max", "clip/std", "clip/images")
 
 GAVE_UP = "filestream: fatal error: "
 """In wandb-core's log: it sends no more rows. Neither log() nor finish() tells."""
+NO_ALERT = "sender: sendAlert: failed to notify scriptable run alert: "
+"""In wandb-core's log: an alert was not taken, and will not be sent again."""
 
 LOGIN = re.compile(rb"://[^/\s\"@]*@")
 """Name and password in an address, which may be one that the log or a person is told."""
@@ -44,20 +45,25 @@ CAPTION = 1000
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One result: scalars, samples as (image file, caption), and the table of scores by prompt."""
+    """One result: scalars, samples as (image file, caption), and the table of scores by prompt.
+
+    `alerts` are (title, text); W&B takes titles of fewer than 64 characters.
+    """
 
     seq: int
     values: dict[str, float | int | str]
     samples: tuple[tuple[str, str], ...]
     columns: tuple[str, ...]
     table: tuple[tuple[float | str | None, ...], ...]
+    alerts: tuple[tuple[str, str], ...] = ()
 
 
 class Job(msgspec.Struct, frozen=True):
     """Bring `rows` (by `seq`, online without gaps; none: only read) to the run in `seconds`.
 
     `folder` is W&B's own: it gets the run's files. `entity` "" is the key's default, `key` "" the
-    one that `wandb login` left.
+    one that `wandb login` left. `metrics` are all scalars of the run: each session's definitions
+    take the place of those before it.
     """
 
     mode: Literal["online", "offline"]
@@ -67,9 +73,10 @@ class Job(msgspec.Struct, frozen=True):
     id: str
     name: str
     group: str
-    config: dict[str, float | int | str]
+    config: dict[str, Any]
     folder: str
     seconds: float
+    metrics: tuple[str, ...] = ()
     rows: tuple[Row, ...] = ()
 
 
@@ -127,30 +134,39 @@ def _send(job: Job, held: int) -> tuple[int, str]:
         settings=_settings(job),
     )
     run.define_metric(STEP, hidden=True)
-    for key in METRICS:
+    for key in job.metrics:
         run.define_metric(key, step_metric=STEP, step_sync=False)
     start = max(held, run.starting_step)  # the two are told by different parts of the server
     with TemporaryDirectory() as scratch:
         for row in job.rows:
             if row.seq >= start:
+                for title, text in row.alerts:  # first: a row that is there is not sent again
+                    run.alert(title, text, level="WARN")
                 _log(run, row, Path(scratch))
     run.finish()
-    return max(start, job.rows[-1].seq + 1), _upload_problem(Path(run.settings.log_internal))
+    log = Path(run.settings.log_internal)
+    if problem := _problem(log, NO_ALERT):
+        sys.stderr.write(f"W&B did not take an alert, its text is in the row: {problem}\n")
+    return max(start, job.rows[-1].seq + 1), _problem(log, GAVE_UP)
 
 
-def _upload_problem(log: Path) -> str:
-    """Return why wandb-core gave up sending, "" if it did not: only its log tells."""
+def _problem(log: Path, kind: str) -> str:
+    """Return what wandb-core says of a kind of failure, "" without one: only its log tells."""
     with suppress(OSError, msgspec.DecodeError):
         for line in log.read_bytes().splitlines():
-            if GAVE_UP.encode() in line:
-                return msgspec.json.decode(line, type=LogLine).msg.removeprefix(GAVE_UP)
+            if kind.encode() in line:
+                return msgspec.json.decode(line, type=LogLine).msg.removeprefix(kind)
     return ""
 
 
 def _settings(job: Job) -> wandb.Settings:
-    """Nothing about the machine, nothing on the terminal, and bounds on every wait."""
+    """Nothing about the machine, nothing on the terminal, and bounds on every wait.
+
+    The row of an alert waits for it: an alert that is not taken soon is given up for the row.
+    """
     import wandb
 
+    hurried = any(row.alerts for row in job.rows)
     return wandb.Settings(
         api_key=job.key or None,
         silent=True,
@@ -164,6 +180,10 @@ def _settings(job: Job) -> wandb.Settings:
         x_disable_meta=True,
         x_disable_stats=True,
         x_file_stream_transmit_interval=1,
+        x_graphql_retry_max=2 if hurried else None,
+        x_graphql_retry_wait_max_seconds=2 if hurried else None,
+        x_graphql_retry_wait_min_seconds=1 if hurried else None,
+        x_graphql_timeout_seconds=0.15 * job.seconds if hurried else None,
         x_save_requirements=False,
     )
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from errno import EAGAIN, EDQUOT, ENOMEM, ENOSPC
 
@@ -16,11 +17,15 @@ from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Rep
 from clipwatch.evaluator.process import EvaluatorHandle
 from clipwatch.filesystems import make_private
 from clipwatch.gpus import Gpu, Refusal, choose_gpu
+from clipwatch.judgement import Judge, Judgement, Question
 from clipwatch.protocol import EvaluationProtocol
 from clipwatch.publish import images_of, scores_of
 from clipwatch.settings import Settings
 from clipwatch.staging import Held, Stage, Staged
 from clipwatch.statistics import summarize
+from clipwatch.statistics.scores import Scores, prompt_means
+from clipwatch.statistics.sequential import Running, enough
+from clipwatch.tables import score_table
 
 SHORTAGES = {ENOSPC: "disk", EDQUOT: "disk", ENOMEM: "memory", EAGAIN: "memory"}
 """What an evaluator that cannot even be started fails for."""
@@ -39,12 +44,30 @@ class Heard:
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """The evaluation in hand; `had` counts the images that earlier attempts made."""
+    """The evaluation in hand.
+
+    Attributes:
+        had: How many images earlier attempts made.
+        scored: The images so far, kept only if they may be `enough` before all are made.
+        enough: The mean is known as closely as was asked for.
+    """
 
     id: str
     checkpoint: s.Checkpoint
     protocol: EvaluationProtocol
     had: int
+    scored: tuple[e.ImageScore, ...] = ()
+    enough: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """Message: what the scores of a finished evaluation say, or why nobody could tell."""
+
+    job: Job
+    said: Finished
+    judgement: Judgement | None
+    problem: str = ""
 
 
 class Evaluating:
@@ -57,16 +80,18 @@ class Evaluating:
         clock: The time, in UTC.
         luck: Gives numbers in 0..1 that spread the pauses.
         make_evaluator: Starts an evaluator that gives its replies to the function it is passed.
+        judge: Says what the scores of a finished evaluation mean; called in a thread of its own.
     """
 
     def __init__(
         self,
         settings: Settings,
         diary: Diary,
-        send: Callable[[Heard | Staged], None],
+        send: Callable[[Heard | Staged | Judged], None],
         clock: Callable[[], datetime],
         luck: Callable[[], float],
         make_evaluator: Callable[[Callable[[Reply], None]], EvaluatorHandle],
+        judge: Judge,
     ) -> None:
         self._settings = settings
         self._diary = diary
@@ -74,6 +99,8 @@ class Evaluating:
         self._clock = clock
         self._luck = luck
         self._make_evaluator = make_evaluator
+        self._judge = judge
+        self._judging: dict[str, Job] = {}
         self._child: EvaluatorHandle | None = None
         self._children = 0
         self._gpu: Gpu | None = None  # the child's, once one is chosen
@@ -84,14 +111,14 @@ class Evaluating:
 
     @property
     def busy(self) -> bool:
-        """Whether an evaluation is in hand."""
-        return self._job is not None
+        """Whether an evaluation is in hand, or being judged."""
+        return self._job is not None or bool(self._judging)
 
     @property
     def held(self) -> frozenset[s.Key]:
         """What can be evaluated though its folder may be gone."""
-        own = {(self._job.checkpoint.name, self._job.checkpoint.digest)} if self._job else set()
-        return self._stage.keys | own
+        jobs = [*self._judging.values(), *([self._job] if self._job else [])]
+        return self._stage.keys | {(job.checkpoint.name, job.checkpoint.digest) for job in jobs}
 
     def adopt(self, settings: Settings) -> None:
         """Work by these settings from here on; what they would make another is dropped."""
@@ -121,15 +148,23 @@ class Evaluating:
             reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
             self._end_child()
             self._failed(job.id, job.checkpoint, "hung", reason)
-        due, keys = s.due(self._diary.run, self._clock()), self._stage.keys
+        judged = {(it.checkpoint.name, it.checkpoint.digest) for it in self._judging.values()}
+        due = [c for c in s.due(self._diary.run, self._clock()) if (c.name, c.digest) not in judged]
+        keys = self._stage.keys
         wanted = [self._job.checkpoint] if self._job else []
         wanted += [c for c in due[: self._settings.stage_limit] if c not in wanted]
         if keys:  # what is kept and waits for another attempt is not let go
             kept = (c for c in s.queue(self._diary.run) if (c.name, c.digest) in keys)
             wanted += [c for c in kept if c not in wanted]
+        wanted = [c for c in wanted if c.kind != s.BASE]
         self._stage.want(wanted[: self._settings.stage_limit])
-        if self._job is None and due and (held := self._stage.held(due[0])) is not None:
+        if self._job is None and due and (held := self._held(due[0])) is not None:
             self._start(due[0], held)
+
+    def _held(self, checkpoint: s.Checkpoint) -> Held | None:
+        if checkpoint.kind == s.BASE:  # which no trainer deletes
+            return Held(checkpoint.path, (), "in place")
+        return self._stage.held(checkpoint)
 
     def staged(self, message: Staged) -> None:
         """Write down why a checkpoint could not be kept; a kept one is taken up when it is due."""
@@ -150,13 +185,11 @@ class Evaluating:
                     job.id, self._started(job.id, job.checkpoint, environment)
                 )
             case Scored(images):
-                kept = [
-                    e.ImageScore(i.prompt_id, i.index, i.seed, i.score, _below(job.id, i.image))
-                    for i in images
-                ]
-                self._diary.record_evaluation(job.id, e.ImagesScored(job.id, tuple(kept)))
+                kept = tuple(replace(it, image=_below(job.id, it.image)) for it in images)
+                self._diary.record_evaluation(job.id, e.ImagesScored(job.id, kept))
+                self._job = job = self._counted(job, kept)
                 if self._child is not None:
-                    self._child.kept()
+                    self._child.kept(enough=job.enough)
                 done = len(self._diary.run.evaluations[job.id].done)
                 self._diary.progress(job.checkpoint.name, done, _images(job.protocol))
             case Finished():
@@ -182,7 +215,11 @@ class Evaluating:
         evaluation = s.evaluation_of(run, checkpoint)
         id_ = s.evaluation_id(checkpoint, run.protocol)
         done = tuple(sorted(evaluation.done)) if evaluation else ()
+        size, limit = s.batch_sizes(run, evaluation, settings.batch_size)
         job = Job(id_, checkpoint, settings.protocol, len(done))
+        if settings.precision and done:
+            earlier = scores_of(self._diary.path, self._diary.name, id_, settings.protocol)
+            job = self._counted(job, earlier)
         try:
             make_private(self._images / job.id)
             if self._child is None:
@@ -207,7 +244,9 @@ class Evaluating:
                 done=done,
                 images_dir=str(self._images / job.id),
                 device="cuda" if self._gpu else settings.device,
-                batch_size=s.batch_size(evaluation, settings.batch_size),
+                batch_size=size,
+                batch_limit=limit,
+                stratified=settings.precision is not None,
                 attention=settings.attention,
                 gpu=self._gpu.uuid if self._gpu else "",
                 memory_gib=settings.gpu_memory_gib,
@@ -249,18 +288,67 @@ class Evaluating:
         number = self._children
         return self._make_evaluator(lambda reply: self._send(Heard(number, reply)))
 
+    def _counted(self, job: Job, images: tuple[e.ImageScore, ...]) -> Job:
+        """Take images into account where fewer than all may be enough."""
+        precision = self._settings.precision
+        if precision is None:
+            return job
+        scored = (*job.scored, *images)
+        running = Running()
+        for prompt in prompt_means(_whole(score_table(scored), job.protocol)).values():
+            running = running.add(prompt)
+        return replace(job, scored=scored, enough=enough(running, precision))
+
     def _finished(self, job: Job, said: Finished) -> None:
-        scores = scores_of(self._diary.path, self._diary.name, job.id, job.protocol)
-        if len(scores) != _images(job.protocol):
-            reason = f"only {len(scores)} images were scored"
+        done = len(self._diary.run.evaluations[job.id].done)
+        if done != _images(job.protocol) and not job.enough:
+            reason = f"only {done} images were scored"
             self._failed(job.id, job.checkpoint, "internal", reason)
             return
-        clip = summarize([image.score for image in scores])
-        completed = e.EvaluationCompleted(
-            job.id, clip, said.truncated, said.seconds, said.phases, len(scores) - job.had
+        self._job, self._judging[job.id] = None, job
+        limits = self._settings.advice
+        question = Question(
+            log=str(self._diary.path),
+            run=self._diary.name,
+            evaluation=job.id,
+            low=limits.low,
+            saturated=limits.saturated,
+            after=limits.after,
+            plateau=limits.plateau,
         )
-        self._diary.record_evaluation(job.id, completed)
-        self._job = None
+
+        def ask() -> None:
+            try:
+                message = Judged(job, said, self._judge(question))
+            except Exception as error:  # noqa: BLE001 - the mean is there all the same
+                message = Judged(job, said, None, str(error) or type(error).__name__)
+            self._send(message)
+
+        threading.Thread(target=ask, name=f"judge {job.id}", daemon=True).start()
+
+    def judged(self, message: Judged) -> None:
+        """Write down the result of an evaluation, and what is advised."""
+        job, said, found = message.job, message.said, message.judgement
+        if self._judging.pop(job.id, None) is None:
+            return
+        if found is None:
+            scores = scores_of(self._diary.path, self._diary.name, job.id, job.protocol)
+            found = Judgement(summarize([image.score for image in scores]))
+            self._diary.say(f"{job.checkpoint.name}: no interval, no advice: {message.problem}")
+        completed = e.EvaluationCompleted(
+            evaluation=job.id,
+            clip=found.clip,
+            truncated=said.truncated,
+            seconds=said.seconds,
+            phases=said.phases,
+            images=found.clip.n - job.had,
+            batch_size=said.batch_size,
+            categories=found.categories,
+            others=found.others,
+            against_base=found.against_base,
+            against_best=found.against_best,
+        )
+        self._diary.record_evaluation(job.id, completed, *found.advice)
 
     def _failed(self, id_: str, checkpoint: s.Checkpoint, kind: str, reason: str) -> None:
         if self._job is not None and self._job.id == id_:
@@ -278,7 +366,7 @@ class Evaluating:
             attempt,
             self._clock(),
             attempts=self._settings.max_attempts,
-            batch_size=s.batch_size(evaluation, self._settings.batch_size),
+            batch_size=s.batch_sizes(self._diary.run, evaluation, self._settings.batch_size)[1],
             luck=self._luck(),
         )
         new.append(e.EvaluationFailed(id_, kind, reason, attempt, again))
@@ -294,6 +382,11 @@ class Evaluating:
     def _new_stage(self) -> Stage:
         folder = self._settings.state_dir / "staged" / self._diary.name
         return Stage(folder, self._settings.stage, self._send)
+
+
+def _whole(scores: Scores, protocol: EvaluationProtocol) -> Scores:
+    """Return the prompts of which all images are there."""
+    return {id_: row for id_, row in scores.items() if len(row) == protocol.images_per_prompt}
 
 
 def _images(protocol: EvaluationProtocol) -> int:

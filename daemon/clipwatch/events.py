@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from clipwatch.protocol import EvaluationProtocol
-from clipwatch.statistics import Summary
+from clipwatch.statistics import Comparison, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,19 @@ class WeightFile:
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """One image: `score` is its cosine with its prompt, `image` its file below the image folder."""
+    """One image: `score` is its cosine with its prompt, `image` its file below the image folder.
+
+    `others` are the scores of further scorers, by name; `look` is what the image has in
+    common with others like it: 64 bits in hex, all 0 for an even one, "" where nobody looked.
+    """
 
     prompt_id: str
     index: int
     seed: int
     score: float
     image: str | None = None
+    others: dict[str, float] = field(default_factory=dict)
+    look: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +97,8 @@ class CheckpointCompleted:
     """A checkpoint is whole.
 
     `kind` is "full", "lora" or "pipeline"; `component` the trained folder ("unet",
-    "transformer", ...) of a full one, else ""; `digest` identifies the weights by content.
+    "transformer", ...) of a full one, else ""; `digest` identifies the weights by content. The base
+    model without a checkpoint is one, too: `kind` "base", step 0, no files, named by its digest.
     """
 
     step: int
@@ -141,7 +148,10 @@ class ImagesScored:
 class EvaluationCompleted:
     """All images are scored; `truncated` prompts were longer than the scorer can read.
 
-    Of the last attempt: how many `images` it made, and where its `seconds` went (see Finished).
+    Of the last attempt: how many `images` it made, where its `seconds` went, and which `batch_size`
+    it found best (see Finished).
+    `categories` summarise the prompts of each, `others` the scores of each further scorer;
+    `against_base` compares with the base model alone, `against_best` with the best before it.
     """
 
     evaluation: str
@@ -150,6 +160,43 @@ class EvaluationCompleted:
     seconds: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
     images: int = 0
+    batch_size: int = 0
+    categories: dict[str, Summary] = field(default_factory=dict)
+    others: dict[str, Summary] = field(default_factory=dict)
+    against_base: Comparison | None = None
+    against_best: Comparison | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceGiven:
+    """What the scores up to this evaluation suggest; of each `kind` once in a protocol.
+
+    `kind` is "low", "saturated", "plateau", "regressed" or "collapsed"; `text` says in one sentence
+    what was seen, how sure that is, and what people do.
+    """
+
+    evaluation: str
+    step: int
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceSent:
+    """A channel ("webhook", "apprise") took advice; each is named EVALUATION/KIND."""
+
+    channel: str
+    advice: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceNotSent:
+    """A channel took nothing; no `retry_at` means that it waits for a changed setting."""
+
+    channel: str
+    reason: str
+    attempt: int
+    retry_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +248,9 @@ Event = (
     | EvaluationStarted
     | ImagesScored
     | EvaluationCompleted
+    | AdviceGiven
+    | AdviceSent
+    | AdviceNotSent
     | EvaluationFailed
     | EvaluationReopened
     | Published

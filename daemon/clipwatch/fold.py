@@ -68,6 +68,9 @@ class _Draft:
         self._trackers = dict(run.trackers)
         self._shown = {name: set(tracker.published) for name, tracker in run.trackers.items()}
         self._spent = dict(run.spent)
+        self._batch_sizes = dict(run.batch_sizes)
+        self._advice = list(run.advice)
+        self._channels = dict(run.channels)
 
     def final(self) -> Run:
         """Return the run; nothing may be taken any more."""
@@ -82,9 +85,12 @@ class _Draft:
             scored={protocol: tuple(ids) for protocol, ids in self._scored.items()},
             trackers=trackers,
             spent=self._spent,
+            batch_sizes=self._batch_sizes,
+            advice=tuple(self._advice),
+            channels=self._channels,
         )
 
-    def take(self, event: e.Event, time: datetime) -> None:  # noqa: C901, PLR0912 - one case an event
+    def take(self, event: e.Event, time: datetime) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event
         """Work an event in."""
         match event:
             case e.ImagesScored(evaluation=id_, images=images):
@@ -109,6 +115,15 @@ class _Draft:
                 )
             case e.EvaluationCompleted():
                 self._complete(event, time)
+            case e.AdviceGiven():
+                self._advice.append(event)
+            case e.AdviceSent(channel=name, advice=ids):
+                told = self._channels.get(name, TrackerState()).published
+                self._channels[name] = TrackerState(frozenset(told).union(ids))
+            case e.AdviceNotSent(channel=name, reason=reason, attempt=attempt, retry_at=retry_at):
+                channel = self._channels.get(name, TrackerState())
+                failed = replace(channel, reason=reason, attempt=attempt, retry_at=retry_at)
+                self._channels[name] = replace(failed, parked=retry_at is None)
             case e.EvaluationFailed() as f:
                 known = self._evaluations[f.evaluation]
                 self._evaluations[f.evaluation] = replace(
@@ -135,6 +150,8 @@ class _Draft:
                 self._run = replace(self._run, settings=settings)
                 for name, tracker in self._trackers.items():
                     self._trackers[name] = TrackerState(where=tracker.where)
+                for name, channel in self._channels.items():
+                    self._channels[name] = TrackerState(channel.published)
             case e.ProtocolDefined(digest=digest):
                 self._run = replace(self._run, protocols=(*self._run.protocols, digest))
             case e.OutputDirChecked(problem=problem):
@@ -147,6 +164,8 @@ class _Draft:
         self._scored.setdefault(known.protocol, []).append(event.evaluation)
         for phase, seconds in event.phases.items():
             self._spent[phase] = self._spent.get(phase, 0.0) + seconds
+        if event.batch_size:
+            self._batch_sizes[known.protocol] = event.batch_size
         # what counts failures is over: a reader that leaves the images out sees the same
         self._evaluations[event.evaluation] = replace(
             known,
@@ -159,4 +178,5 @@ class _Draft:
             retry_at=None,
             images=event.images,
             seconds=event.seconds,
+            completed=event,
         )

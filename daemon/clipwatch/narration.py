@@ -7,7 +7,7 @@ from datetime import datetime
 from clipwatch import events as e
 
 
-def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: PLR0911 - one case an event
+def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: PLR0911, PLR0912 - one case an event
     """Return the lines that tell a person of an event; none for what only matters to the fold.
 
     With `once` nobody waits for the next try: the next start is one.
@@ -17,6 +17,8 @@ def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: PLR091
             return [problem or "the output directory can be read"]
         case e.CheckpointFound(name=name, reason=reason):
             return [f"{name}: waiting: {reason}"]
+        case e.CheckpointCompleted(name=name, kind="base", path=path):
+            return [f"{name}: {path} is scored, too, as step 0"]
         case e.CheckpointCompleted(name=name, kind=kind):
             return [f"{name}: complete ({kind})"]
         case e.CheckpointDiscarded(name=name, reason=reason):
@@ -25,6 +27,13 @@ def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: PLR091
             return [f"{name}: loaded on {device}"]
         case e.EvaluationCompleted() as done:
             return _completed(done)
+        case e.AdviceGiven(evaluation=id_, text=text):
+            return [f"{_checkpoint(id_)}: {text}"]
+        case e.AdviceSent(channel=name):
+            return [f"{name}: advice sent"]
+        case e.AdviceNotSent(channel=name, reason=reason, retry_at=again):
+            outlook = "waits for a restart" if again is None else _next_try(again, once=once)
+            return [f"{name}: advice not sent: {reason} ({outlook})"]
         case e.EvaluationFailed(reason=reason, retry_at=again) as failed:
             outlook = "given up" if again is None else _next_try(again, once=once)
             return [f"{_checkpoint(failed.evaluation)}: failed: {reason} ({outlook})"]

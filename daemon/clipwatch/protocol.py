@@ -22,6 +22,15 @@ class Prompt:
 
 
 @dataclass(frozen=True, slots=True)
+class NamedScorer:
+    """A dual encoder that scores as well: a folder or Hub id, "" for the default revision."""
+
+    name: str
+    model: str
+    revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class EvaluationProtocol:
     """How a checkpoint is sampled and scored.
 
@@ -41,6 +50,7 @@ class EvaluationProtocol:
         scorer: Absolute folder or Hub id of the CLIP model.
         scorer_revision: For the Hub; "" for the default.
         scoring_version: See SCORING_VERSION.
+        scorers: Further ones, whose numbers stand beside those of the CLIP model.
     """
 
     prompts: tuple[Prompt, ...]
@@ -60,11 +70,15 @@ class EvaluationProtocol:
     scorer: str
     scorer_revision: str
     scoring_version: int = SCORING_VERSION
+    scorers: tuple[NamedScorer, ...] = ()
 
     @property
     def digest(self) -> str:
         """Sixteen hex digits; equal digests mean comparable numbers."""
-        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()[:16]
+        fields = msgspec.to_builtins(self)
+        if not self.scorers:  # as it was before there were any
+            del fields["scorers"]
+        return hashlib.sha256(msgspec.json.encode(fields)).hexdigest()[:16]
 
     def images(self) -> Iterator[tuple[Prompt, int, int]]:
         """Yield (prompt, image index, seed) for every image, in a fixed order."""

@@ -53,10 +53,24 @@ def series_of(run: s.Run, protocol: EvaluationProtocol, log: Path, images: Path)
     results = []
     for seq, id_ in enumerate(run.scored.get(run.protocol, ())):
         evaluation = run.evaluations[id_]
-        if evaluation.clip is None or evaluation.finished is None:
+        if not (evaluation.clip and evaluation.finished and evaluation.completed):
             raise ValueError(f"{id_} is scored but has no result")
-        names = (id_, evaluation.checkpoint)
-        results.append(Result(seq, evaluation.step, *names, evaluation.clip, evaluation.finished))
+        done = evaluation.completed
+        results.append(
+            Result(
+                seq=seq,
+                step=evaluation.step,
+                evaluation=id_,
+                checkpoint=evaluation.checkpoint,
+                clip=evaluation.clip,
+                finished=evaluation.finished,
+                categories=done.categories,
+                others=done.others,
+                against_base=done.against_base,
+                against_best=done.against_best,
+                advice=tuple(it for it in run.advice if it.evaluation == id_),
+            )
+        )
 
     def scores(id_: str) -> tuple[ImageScore, ...]:
         return scores_of(log, run.name, id_, protocol)

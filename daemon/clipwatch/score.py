@@ -16,7 +16,9 @@ from clipwatch.gpus import Refusal, choose_gpu
 from clipwatch.layouts import look_once
 from clipwatch.layouts.sighting import Whole
 from clipwatch.settings import Settings
-from clipwatch.statistics import summarize
+from clipwatch.state import LARGEST_BATCH
+from clipwatch.statistics.intervals import describe
+from clipwatch.tables import score_table
 
 
 def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) -> dict[str, Any]:
@@ -46,7 +48,8 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         done=(),
         images_dir=None if images is None else str(images.absolute()),
         device="cuda" if chosen.gpu else settings.device,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or 1,
+        batch_limit=settings.batch_size or LARGEST_BATCH,
         attention=settings.attention,
         gpu=chosen.gpu.uuid if chosen.gpu else "",
         memory_gib=settings.gpu_memory_gib,
@@ -56,7 +59,7 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}
     return {
         "step": sighting.step,
-        "clip": asdict(summarize([image.score for image in scores])),
+        "clip": asdict(describe(score_table(scores))),
         "images": [
             {
                 "prompt_id": image.prompt_id,

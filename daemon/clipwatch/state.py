@@ -5,6 +5,7 @@ Pure: no files, no clock, no torch. A test is `assert decide(state, now) == [...
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
@@ -12,10 +13,20 @@ from datetime import datetime, timedelta
 
 from clipwatch import events as e
 from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Weights, Whole
+from clipwatch.protocol import EvaluationProtocol
 from clipwatch.statistics import Summary
 
 RETRY_SECONDS = (30.0, 120.0, 600.0, 1800.0)
 """Pauses after the first, second, ... failure in a row; the last one repeats."""
+
+BASE = "base"
+"""The kind of the checkpoint that is none: the base model alone."""
+
+BASE_NAME = "base-model"
+"""Its name; those of a trainer's checkpoints have a number in them."""
+
+LARGEST_BATCH = 64
+"""Images generated at once when clipwatch looks for the best number itself."""
 
 SPREAD = 0.25
 """By how much of itself a pause may be longer, so that many daemons do not return all at once."""
@@ -48,7 +59,7 @@ class Evaluation:
     far and is emptied when the evaluation is scored, so that long runs fold into little memory.
     `attempt` counts the failures in a row without an image in between, `cramped` all those that a
     smaller batch may mend. `images` and `seconds` tell how many the attempt that finished made, and
-    in which time.
+    in which time; `completed` all that was said of a scored one.
     """
 
     id: str
@@ -67,6 +78,7 @@ class Evaluation:
     cramped: int = 0
     images: int = 0
     seconds: float = 0.0
+    completed: e.EvaluationCompleted | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +111,12 @@ class Run:
     trackers: Mapping[str, TrackerState] = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
     """Seconds that finished evaluations took, by phase."""
+    batch_sizes: Mapping[str, int] = field(default_factory=dict)
+    """Protocol → the batch size that was found best."""
+    advice: tuple[e.AdviceGiven, ...] = ()
+    """In the order in which it was given, under all protocols."""
+    channels: Mapping[str, TrackerState] = field(default_factory=dict)
+    """What advice each channel took, as for trackers; named EVALUATION/KIND."""
 
 
 State = Mapping[str, Run]
@@ -149,6 +167,7 @@ def observe(run: Run, sightings: Sequence[Sighting], held: Container[Key] = ()) 
     present = {seen.name for seen in sightings}
     for known in run.checkpoints.values():
         gone = known.name not in present and (known.name, known.digest) not in held
+        gone = gone and known.kind != BASE  # which lies elsewhere
         if gone and _unfinished(run, known):
             new.append(vanished(known))
     return new
@@ -170,7 +189,7 @@ def wholes(run: Run) -> dict[str, Whole]:
     return {
         c.name: Whole(Weights(c.kind, c.component, c.files), c.digest)
         for c in run.checkpoints.values()
-        if c.state == "whole"
+        if c.state == "whole" and c.kind != BASE
     }
 
 
@@ -202,13 +221,16 @@ def given_up(evaluation: Evaluation) -> bool:
 
 
 def queue(run: Run) -> list[Checkpoint]:
-    """Return the checkpoints still to be evaluated, newest step first."""
+    """Return the checkpoints still to be evaluated, newest step first.
+
+    The base model comes before all: every checkpoint is compared with it.
+    """
     open_ = [
         checkpoint
         for checkpoint in run.checkpoints.values()
         if checkpoint.state == "whole" and _unfinished(run, checkpoint)
     ]
-    return sorted(open_, key=lambda checkpoint: (-checkpoint.step, checkpoint.name))
+    return sorted(open_, key=lambda c: (c.kind != BASE, -c.step, c.name))
 
 
 def due(run: Run, now: datetime) -> list[Checkpoint]:
@@ -235,7 +257,22 @@ def unpublished(run: Run, tracker: str) -> tuple[str, ...]:
 
 def may_publish(run: Run, tracker: str, now: datetime) -> bool:
     """Whether a tracker is neither parked nor waiting for its next attempt."""
-    known = run.trackers.get(tracker, TrackerState())
+    return _may(run.trackers.get(tracker, TrackerState()), now)
+
+
+def unsent(run: Run, channel: str, now: datetime | None) -> tuple[e.AdviceGiven, ...]:
+    """Return the advice that a channel is to be told now; without a time, that it lacks at all."""
+    known = run.channels.get(channel, TrackerState())
+    new = (it for it in run.advice if advice_id(it) not in known.published)
+    return tuple(new) if now is None or _may(known, now) else ()
+
+
+def advice_id(advice: e.AdviceGiven) -> str:
+    """Name an advice: it is given once."""
+    return f"{advice.evaluation}/{advice.kind}"
+
+
+def _may(known: TrackerState, now: datetime) -> bool:
     return not known.parked and _is_due(known.retry_at, now)
 
 
@@ -264,9 +301,31 @@ def retry_at(
     return now + pause(attempt, luck)
 
 
-def batch_size(evaluation: Evaluation | None, configured: int) -> int:
-    """Return the batch for the next attempt: halved with each failure that may be its size's."""
-    return max(1, configured >> evaluation.cramped) if evaluation else configured
+def batch_sizes(run: Run, evaluation: Evaluation | None, configured: int | None) -> tuple[int, int]:
+    """Return the batch for the next attempt, and up to which size a better one may be looked for.
+
+    Each failure that may be its size's halves a `configured` size; one that clipwatch looks for
+    (None) has less time for that and is quartered.
+    """
+    known = configured or run.batch_sizes.get(run.protocol)
+    size, limit = (known, known) if known else (1, LARGEST_BATCH)
+    halvings = (evaluation.cramped if evaluation else 0) * (1 if configured else 2)
+    limit = max(1, limit >> halvings)
+    return min(size, limit), limit
+
+
+def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[e.Event]:
+    """Return what makes the base model one of the checkpoints, or no more than it was scored."""
+    place = (0, BASE_NAME, protocol.base_model)
+    known = run.checkpoints.get(place[1])
+    there = known is not None and known.state == "whole" and known.kind == BASE
+    if not wanted:
+        off = e.CheckpointDiscarded(*place, "abandoned", "baseline is off")
+        return [off] if there and known and _unfinished(run, known) else []
+    named = (protocol.base_model, protocol.base_revision, protocol.base_variant)
+    digest = hashlib.sha256("\0".join(named).encode()).hexdigest()[:16]
+    same = there and known is not None and known.digest == digest
+    return [] if same else [e.CheckpointCompleted(*place, BASE, "", (), digest)]
 
 
 def reopenable(run: Run, now: datetime) -> list[Evaluation]:

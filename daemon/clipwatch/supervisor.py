@@ -19,11 +19,13 @@ from clipwatch.console import Console
 from clipwatch.diary import Diary
 from clipwatch.ending import Deadlines, TrainingEnd
 from clipwatch.errors import SettingsError
-from clipwatch.evaluating import Evaluating, Heard
+from clipwatch.evaluating import Evaluating, Heard, Judged
 from clipwatch.evaluator.messages import Reply
 from clipwatch.evaluator.process import EvaluatorHandle, EvaluatorProcess
 from clipwatch.filesystems import make_private
+from clipwatch.herald import Herald, Told, channels
 from clipwatch.journal import Journal
+from clipwatch.judgement import Judge, ask
 from clipwatch.layouts import Scanner
 from clipwatch.layouts.files import NotReadable
 from clipwatch.publish import Outbox, Outcome
@@ -54,7 +56,7 @@ class Reload:
     """Message: read the settings again."""
 
 
-Message = Look | Stop | Reload | Outcome | Heard | Staged
+Message = Look | Stop | Reload | Outcome | Heard | Staged | Judged | Told
 
 
 class Supervisor:
@@ -71,6 +73,7 @@ class Supervisor:
         luck: Gives numbers in 0..1 that spread the pauses before new attempts.
         make_tracker: Makes an adapter.
         make_evaluator: Starts an evaluator that gives its replies to the function it is passed.
+        judge: Says what the scores of a finished evaluation mean.
     """
 
     def __init__(
@@ -86,6 +89,7 @@ class Supervisor:
         luck: Callable[[], float] = random.random,
         make_tracker: Callable[[str, trackers.Target], trackers.Tracker] | None = None,
         make_evaluator: Callable[[Callable[[Reply], None]], EvaluatorHandle] = EvaluatorProcess,
+        judge: Judge = ask,
     ) -> None:
         self.settings = settings
         self.name = run_name(settings.output_dir)
@@ -107,8 +111,10 @@ class Supervisor:
         make = make_tracker or (lambda name, target: trackers.load(name)(target))
         self._outbox = Outbox(settings, journal.path, make, self._inbox.put)
         self._evaluating = Evaluating(
-            settings, self._diary, self._inbox.put, clock, luck, make_evaluator
+            settings, self._diary, self._inbox.put, clock, luck, make_evaluator, judge
         )
+        self._herald = Herald(self._inbox.put)
+        self._channels_tried: set[str] = set()
         self._hints: dict[str, str] = {}
 
     def stop(self) -> None:
@@ -144,6 +150,7 @@ class Supervisor:
                 if self._deadlines.evaluating:
                     self._evaluating.advance()
                 self._outbox.offer(self._run, self._clock())
+                self._send_advice()
                 if self._done():
                     return self._exit_code()
                 for message in self._receive():
@@ -169,6 +176,7 @@ class Supervisor:
             self._diary.record_run(e.SettingsChanged(*told))
         if protocol.digest not in self._run.protocols:
             self._diary.record_run(e.ProtocolDefined(protocol.digest, protocol))
+        self._diary.record_run(*s.with_base(self._run, protocol, wanted=settings.baseline))
         for evaluation in s.reopenable(self._run, self._clock()):
             reopened = e.EvaluationReopened(evaluation.id, self._clock())
             self._diary.record_evaluation(evaluation.id, reopened)
@@ -189,6 +197,7 @@ class Supervisor:
         self.settings = new
         self._evaluating.adopt(new)
         self._outbox.adopt(new)
+        self._channels_tried.clear()
         self._scanner = self._new_scanner()
         self._watcher.close()
         self._watcher = self._new_watcher()
@@ -284,6 +293,25 @@ class Supervisor:
         again = None if outcome.refused else self._clock() + s.pause(attempt, self._luck())
         self._diary.record(stream, e.PublishFailed(name, outcome.problem, attempt, again))
 
+    # Advice -------------------------------------------------------------------------------------
+
+    def _send_advice(self) -> None:
+        for name, send in channels(self.settings.advice).items():
+            fresh = name not in self._channels_tried  # a restart is a new chance
+            if new := s.unsent(self._run, name, None if fresh else self._clock()):
+                self._channels_tried.add(name)
+                self._herald.tell(name, send, self.name, new)
+
+    def _told(self, told: Told) -> None:
+        self._herald.took(told)
+        name, stream = told.channel, f"advice/{self.name}/{told.channel}"
+        if told.advice:
+            self._diary.record(stream, e.AdviceSent(name, tuple(map(s.advice_id, told.advice))))
+        if told.problem:
+            attempt = self._run.channels.get(name, s.TrackerState()).attempt + 1
+            again = None if told.refused else self._clock() + s.pause(attempt, self._luck())
+            self._diary.record(stream, e.AdviceNotSent(name, told.problem, attempt, again))
+
     # The loop -----------------------------------------------------------------------------------
 
     def _receive(self) -> list[Message]:
@@ -312,10 +340,14 @@ class Supervisor:
             case Outcome():
                 self._published(message)
                 self._prune()
+            case Told():
+                self._told(message)
             case Staged():
                 self._evaluating.staged(message)
             case Heard():
                 self._evaluating.heard(message)
+            case Judged():
+                self._evaluating.judged(message)
                 self._prune()
 
     def _prune(self) -> None:
@@ -343,14 +375,14 @@ class Supervisor:
 
     def _busy(self) -> bool:
         """Whether anything is in hand, or can be taken up now."""
-        at_work = self._evaluating.busy or self._outbox.busy
+        at_work = self._evaluating.busy or self._outbox.busy or self._herald.busy
         return at_work or bool(s.due(self._run, self._clock())) or self._scanner.settling
 
     def _done(self) -> bool:
         if self._deadlines.over:
             return True
         if self._deadlines.asked and not self._deadlines.evaluating:
-            return not self._outbox.busy
+            return not (self._outbox.busy or self._herald.busy)
         if self._busy():
             return False
         if self._deadlines.asked:

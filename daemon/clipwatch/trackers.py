@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from importlib.metadata import entry_points
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from clipwatch.errors import SettingsError
-from clipwatch.events import ImageScore
+from clipwatch.events import AdviceGiven, ImageScore
 from clipwatch.protocol import EvaluationProtocol
-from clipwatch.statistics import Summary
+from clipwatch.statistics import Comparison, Summary
 
 GROUP = "clipwatch.adapters"
 
@@ -28,6 +28,11 @@ class Result:
         checkpoint: The checkpoint's name.
         clip: The cosines, summarised.
         finished: When it was scored (UTC).
+        categories: The cosines of each category's prompts, summarised.
+        others: The scores of each further scorer, summarised, by the scorer's name.
+        against_base: Compared with the base model alone, where that was scored.
+        against_best: Compared with the best result before it.
+        advice: What was advised when it was scored.
     """
 
     seq: int
@@ -36,6 +41,11 @@ class Result:
     checkpoint: str
     clip: Summary
     finished: datetime
+    categories: Mapping[str, Summary] = field(default_factory=dict)
+    others: Mapping[str, Summary] = field(default_factory=dict)
+    against_base: Comparison | None = None
+    against_best: Comparison | None = None
+    advice: tuple[AdviceGiven, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

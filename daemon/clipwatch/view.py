@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
+from clipwatch.events import AdviceGiven
 from clipwatch.state import (
+    BASE,
     Checkpoint,
     Evaluation,
     Run,
@@ -97,6 +99,9 @@ def as_json(state: State) -> dict[str, Any]:
                 "output_dir": run.output_dir,
                 "problem": run.problem or None,
                 "checkpoints": msgspec.to_builtins(rows(run)),
+                "advice": [
+                    {"step": it.step, "kind": it.kind, "text": it.text} for it in advice(run)
+                ],
             }
             for run in state.values()
         ]
@@ -116,7 +121,17 @@ def sparkline(values: list[float]) -> str:
     return "".join(BARS[round((value - low) / (high - low) * 7)] for value in values)
 
 
-HEAD = ("step", "mean", "min", "max", "std", "n", "state", "checkpoint", "")
+def advice(run: Run) -> list[AdviceGiven]:
+    """Return what was advised under the run's latest protocol, in the order of its giving."""
+    mine = run.scored.get(run.protocol, ())
+    return [it for it in run.advice if it.evaluation in mine]
+
+
+HEAD = ("step", "mean", "±", "min", "max", "std", "n", "state", "checkpoint", "")
+
+
+NUMBERS = 7
+"""Columns from the left that are numbers; "±" is half the 95 % interval of the mean."""
 
 
 def table(run: Run) -> str:
@@ -126,8 +141,12 @@ def table(run: Run) -> str:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     drawn = []
     for line in lines:
-        numbers = (cell.rjust(width) for cell, width in zip(line[:6], widths[:6], strict=True))
-        texts = (cell.ljust(width) for cell, width in zip(line[6:], widths[6:], strict=True))
+        numbers = (
+            cell.rjust(width) for cell, width in zip(line[:NUMBERS], widths[:NUMBERS], strict=True)
+        )
+        texts = (
+            cell.ljust(width) for cell, width in zip(line[NUMBERS:], widths[NUMBERS:], strict=True)
+        )
         drawn.append("  ".join((*numbers, *texts)).rstrip())
     drawn.insert(1, "─" * min(sum(widths) + 2 * len(widths), RULE))
     if means := [row.clip.mean for row in listed if row.clip]:
@@ -137,10 +156,11 @@ def table(run: Run) -> str:
 
 def _cells(row: Row) -> tuple[str, ...]:
     clip = row.clip
-    numbers: tuple[str, ...] = ("",) * 5
+    numbers: tuple[str, ...] = ("",) * (NUMBERS - 1)
     if clip:
-        cosines = (f"{value:.4f}" for value in (clip.mean, clip.min, clip.max, clip.std))
-        numbers = (*cosines, str(clip.n))
+        half = None if clip.low is None or clip.high is None else (clip.high - clip.low) / 2
+        cosines = (clip.mean, half, clip.min, clip.max, clip.std)
+        numbers = (*("" if it is None else f"{it:.4f}" for it in cosines), str(clip.n))
     reason = "" if row.state == "scored" else row.reason or ""
     return (str(row.step), *numbers, row.state, row.name, reason)
 
@@ -151,7 +171,8 @@ def problems(run: Run) -> list[str]:
     known = {name: run.trackers[name].reason for name in sorted(lacking & run.trackers.keys())}
     trackers = [f"{name}: {reason}" for name, reason in known.items() if reason]
     none = f"no checkpoint seen in {run.output_dir} so far"
-    return [run.problem or none] * bool(run.problem or not run.checkpoints) + trackers
+    trained = any(checkpoint.kind != BASE for checkpoint in run.checkpoints.values())
+    return [run.problem or none] * bool(run.problem or not trained) + trackers
 
 
 def summary(run: Run) -> str:
@@ -167,4 +188,5 @@ def listing(state: State) -> str:
     for run in state.values():
         made = f"{run.settings.get('weights', '')} weights, protocol {run.protocol}"
         lines += [f"{run.name}  {run.output_dir}  {made}", table(run), *problems(run)]
+        lines += [f"advice at step {it.step}: {it.text}" for it in advice(run)]
     return "\n".join(lines)

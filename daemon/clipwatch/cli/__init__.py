@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from clipwatch import __version__
+from clipwatch.cli.best import best
+from clipwatch.cli.compare import compare
 from clipwatch.cli.demo import demo
 from clipwatch.cli.doctor import doctor
 from clipwatch.cli.fetch import fetch
@@ -50,7 +52,7 @@ def main() -> None:
 
 
 for command in (
-    *(start, status, doctor, health, retry, log, score),
+    *(start, status, compare, best, doctor, health, retry, log, score),
     *(notify, fetch, systemd, prompts, demo),
 ):
     main.add_command(command)

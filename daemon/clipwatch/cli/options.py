@@ -46,7 +46,12 @@ def run_options(command: Command) -> Command:
     """Add what is laid over a run's configuration."""
     for decorate in (
         click.option("--report-to", help="Trackers, separated by commas; or all, or none."),
-        click.option("--batch-size", type=click.IntRange(min=1), help="Images generated at once."),
+        click.option(
+            "--max-prompts",
+            type=click.IntRange(min=1),
+            help="Use at most so many prompts, spread over their categories.",
+        ),
+        click.option("--batch-size", help="Images generated at once, or auto."),
         click.option(
             "--share-gpu", is_flag=True, default=None, help="Use a GPU that others compute on."
         ),

@@ -4,28 +4,69 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from clipwatch.cli.options import here
 
+if TYPE_CHECKING:
+    from clipwatch.prompts import Listed
+
 
 @click.command()
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="List this config's prompts.")
-@click.option("--json", "as_json", is_flag=True, help="Print a SimpleTuner prompt library.")
-def prompts(config: Path | None, as_json: bool) -> None:
-    """List the built-in prompts, or those of a configuration."""
-    from clipwatch.prompts import builtin
+@click.option(
+    "--library",
+    metavar="NAME|FILE",
+    help="core, compositional:N, hf:owner/name[@revision][/split][:column], or a file.",
+)
+@click.option(
+    "--max-prompts",
+    type=click.IntRange(min=1),
+    help="Use at most so many, spread over their categories.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, which is a library, too.")
+def prompts(
+    config: Path | None, library: str | None, max_prompts: int | None, as_json: bool
+) -> None:
+    """Show the prompts that would be used.
+
+    Those of a library, of a configuration, or the built-in ones.
+
+    Ends with 2 when there are none, or something in them is wrong.
+    """
+    from clipwatch.prompts.textfiles import plain
+
+    found, notes = _found(config, library, max_prompts)
+    if as_json:
+        listed = [{"id": it.id, "prompt": it.text, "category": it.category} for it in found]
+        whole = {"prompts": listed, "notes": notes}
+        click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
+        return
+    categories = Counter(prompt.category or "(none)" for prompt in found)
+    width, name = max(map(len, categories)), max(len(prompt.id) for prompt in found)
+    for prompt in found:
+        line = plain(f"{prompt.category:<{width}}  {prompt.id:<{name}}  {prompt.text}")
+        click.echo(line.rstrip())
+    click.echo()
+    for category, number in sorted(categories.items()):
+        click.echo(f"{plain(category):<{width}}  {number}")
+    click.echo(f"{'all':<{width}}  {len(found)}")
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
+
+
+def _found(config: Path | None, library: str | None, most: int | None) -> Listed:
+    from clipwatch import prompts
     from clipwatch.settings import load
 
-    listed = builtin()
     if config is not None:
-        flags = {"evaluation_type": "clip"}
-        listed = load(config, flags=flags, environ=os.environ, cwd=here()).protocol.prompts
-    if as_json:
-        library = {p.id: {"prompt": p.text, "category": p.category} for p in listed}
-        click.echo(json.dumps(library, indent=2, ensure_ascii=False))
-        return
-    for prompt in listed:
-        click.echo(f"{prompt.category:<18} {prompt.id:<24} {prompt.text}")
+        flags = {"evaluation_type": "clip", "prompts": library, "max_prompts": most}
+        settings = load(config, flags=flags, environ=os.environ, cwd=here())
+        return prompts.Listed(settings.protocol.prompts, settings.remarks)
+    name = library or "core"
+    listed = prompts.library(name) or prompts.read(here() / name)
+    return prompts.chosen(listed, most)

@@ -58,7 +58,7 @@ def look(settings: Settings) -> list[Finding]:
         # the user of the GPU may be the evaluator of the daemon that watches this run
         watched = holder(lock_file(settings)) != ""
         return [told(CHECK, "warn" if watched else "fail", chosen.text, "set device")]
-    need = needed(settings.protocol, settings.batch_size)
+    need = needed(settings.protocol, settings.batch_size or 1)
     uuid = chosen.gpu.uuid if chosen.gpu is not None else ""
     most = None if settings.gpu_memory_gib is None else settings.gpu_memory_gib * 2**30
     torch = ask_torch(uuid)

@@ -19,6 +19,6 @@ def cached(name: str, revisions: tuple[str, ...]) -> list[Path]:
 
 
 def conversions(name: str) -> tuple[str, ...]:
-    """Return the references of pull requests that were fetched earlier (see evaluator/clip.py)."""
+    """Return the references of pull requests that were fetched earlier."""
     room = cache_of(name)
     return tuple(f"refs/pr/{path.name}" for path in (room / "refs" / "refs" / "pr").glob("*"))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clipwatch.doctor import hub
 from clipwatch.doctor.findings import Finding, fail, ok, size, told
+from clipwatch.evaluator.dual_encoders import refusal
 from clipwatch.evaluator.hub import hub_address, unreachable
 from clipwatch.layouts import contents
 from clipwatch.layouts.contents import Unsupported
@@ -18,7 +19,14 @@ from clipwatch.protocol import EvaluationProtocol
 
 FETCH = "run `clipwatch fetch` where there is a network"
 
-_TOKENIZERS = ("tokenizer.json", "vocab.json")
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
 _UNUSED = "safety_checker"
 
 Files = Callable[[Path], list[Path]]
@@ -93,7 +101,7 @@ def base_files(folder: Path, variant: str) -> list[Path]:
 
 
 def scorer_files(folder: Path) -> list[Path]:
-    """Return the weight files of a CLIP model, all of them whole.
+    """Return the weight files of a CLIP model or one like it, all of them whole.
 
     Raises:
         Unfit, NotWhole, NotReadable: It is none, or not all of it is there.
@@ -101,9 +109,8 @@ def scorer_files(folder: Path) -> list[Path]:
     config = folder / "config.json"
     if not config.is_file():
         raise Unfit("has no config.json, so it is no model of transformers")
-    kind = read_json(config).get("model_type")
-    if kind != "clip":
-        raise Unfit(f"is not a CLIP model but {kind!r}")
+    if reason := refusal(read_json(config).get("model_type")):
+        raise Unfit(reason)
     weights = shards(folder, "model")
     if weights is None:
         pickles = any(folder.glob("*.bin"))

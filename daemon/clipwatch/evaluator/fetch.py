@@ -85,10 +85,10 @@ def _base(protocol: EvaluationProtocol) -> Reply:
 
 def _scorer(protocol: EvaluationProtocol) -> Reply:
     def locate() -> tuple[Path, str]:
-        from clipwatch.evaluator import clip
+        from clipwatch.evaluator import scorer_files
         from clipwatch.evaluator.foreign import check_shards
 
-        folder, commit = clip.locate(protocol.scorer, protocol.scorer_revision)
+        folder, commit = scorer_files.locate(protocol.scorer, protocol.scorer_revision)
         check_shards(folder)
         return folder, commit
 

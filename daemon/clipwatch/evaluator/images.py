@@ -7,10 +7,12 @@ import os
 import re
 from typing import TYPE_CHECKING, Final
 
+from PIL import Image
+
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from PIL import Image
+    import torch
 
 _LONGEST_NAME: Final = 80
 
@@ -25,8 +27,12 @@ def image_name(prompt_id: str, index: int) -> str:
     return f"{safe}-{index}.png"
 
 
-def save_image(image: Image.Image, path: Path) -> None:
+def save_image(pixels: torch.Tensor, path: Path) -> None:
     """Write a PNG that is whole or not there; nobody may read it who may not read its folder.
+
+    Args:
+        pixels: (height, width, 3) uint8 on any device.
+        path: Its folder is made if it is not there.
 
     Raises:
         OSError: The disk is full, or the folder is not ours to write to.
@@ -37,7 +43,7 @@ def save_image(image: Image.Image, path: Path) -> None:
     handle = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, access)
     try:
         with open(handle, "wb") as file:  # noqa: PTH123 - it is no path
-            image.save(file, format="PNG", compress_level=1)
+            Image.fromarray(pixels.cpu().numpy()).save(file, format="PNG", compress_level=1)
             file.flush()
             os.fsync(handle)  # the log will tell of it; and NFS says only now that it is full
         unfinished.replace(path)

@@ -13,13 +13,15 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         path: The checkpoint's folder.
-        kind: "lora", "full" or "pipeline" (see CheckpointCompleted).
+        kind: "lora", "full", "pipeline" or "base" (see CheckpointCompleted).
         component: The trained component of a full checkpoint, else "".
         files: Its weights as they were found; a change of any of them spoils the evaluation.
         done: (prompt id, image index) of the images that an earlier attempt scored already.
         images_dir: Folder for the images (made when needed), or None to keep none.
         device: "cpu", "cuda", "cuda:N", "mps"; "cuda" takes the one with the most free memory.
-        batch_size: Images generated at once.
+        batch_size: Images generated at once, at first.
+        batch_limit: The most, if a better size is to be looked for; at most `batch_size` for never.
+        stratified: Prompts come in an order of which every beginning speaks for the whole.
         attention: "" for the pipeline's default, or a name of diffusers' attention backends.
         gpu: UUID of the only GPU that the child may see, the same in all that it is asked; "" for
             those that the environment shows.
@@ -42,13 +44,18 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
     memory_gib: float | None = None
     share: bool = False
     cache_dir: str | None = None
+    batch_limit: int = 0
+    stratified: bool = False
 
 
 class Kept(msgspec.Struct, frozen=True, tag=True):
     """To the child: what it reported last is written down, and it may go on.
 
-    So a kill at any moment costs one batch: none is begun while another could still be lost.
+    So a kill at any moment costs the batch that is generated and the one that is scored meanwhile.
+    `enough`: no more images are needed, and it comes to an end.
     """
+
+    enough: bool = False
 
 
 class Loaded(msgspec.Struct, frozen=True, tag=True):
@@ -66,13 +73,15 @@ class Scored(msgspec.Struct, frozen=True, tag=True):
 class Finished(msgspec.Struct, frozen=True, tag=True):
     """From the child: all images are scored; `truncated` prompts exceeded the scorer's length.
 
-    `phases` tells where the `seconds` went: "load", "generate", "score" and "save". What is left is
-    mostly the daemon's, which writes each batch down before the next one is begun.
+    `phases` tells where the `seconds` went: "load", "generate", "score" and "save"; the last two
+    run beside the second. `batch_size` is the one that was found best, 0 while it is looked for or
+    if it was set.
     """
 
     truncated: int
     seconds: float
     phases: dict[str, float] = {}
+    batch_size: int = 0
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +10,19 @@ from typing import Literal
 
 
 class Phases:
-    """Adds up `seconds` by phase; phases do not overlap, and time between them is in none."""
+    """Adds up `seconds` by phase, from any thread.
+
+    Phases may overlap, so their sum may exceed the time that passed; time between them is in none.
+    """
 
     def __init__(self) -> None:
         self.seconds = {"load": 0.0, "generate": 0.0, "score": 0.0, "save": 0.0}
+        self._lock = threading.Lock()
 
     @contextmanager
     def phase(self, name: Literal["load", "generate", "score", "save"]) -> Iterator[None]:
         """Count what is done inside."""
         started = time.monotonic()
         yield
-        self.seconds[name] += time.monotonic() - started
+        with self._lock:
+            self.seconds[name] += time.monotonic() - started

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import gc
 import inspect
+import logging
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import numpy as np
 import torch
-from PIL import Image
 
 from clipwatch.evaluator.embeddings import PromptEncoder, is_text_part
 from clipwatch.evaluator.embeddings_store import Store, identity_of, made_by
@@ -39,7 +38,10 @@ if TYPE_CHECKING:
     from clipwatch.evaluator.messages import Evaluate
     from clipwatch.protocol import EvaluationProtocol
 
+_log = logging.getLogger(__name__)
+
 DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_CHANNELS: Final = 3
 _DENOISERS: Final = ("unet", "transformer", "transformer_2", "prior")
 
 
@@ -85,7 +87,7 @@ class Generator:
         )
 
     def load(self, request: Evaluate) -> None:
-        """Hold the request's checkpoint, sampler and attention from here on.
+        """Hold the request's checkpoint (or the base alone), sampler and attention from here on.
 
         Raises:
             EvaluationError: The checkpoint went away or changed meanwhile, its weights do not fit,
@@ -108,8 +110,11 @@ class Generator:
 
     def generate(
         self, prompts: Sequence[str], seeds: Sequence[int], protocol: EvaluationProtocol
-    ) -> list[Image.Image]:
-        """Return one RGB image for each prompt, started from the noise of its own seed.
+    ) -> torch.Tensor:
+        """Return an RGB image for each prompt, started from the noise of its own seed.
+
+        Returns:
+            (prompts, height, width, 3) uint8 on the pipeline's device.
 
         Raises:
             EvaluationError: The pipeline refuses the settings ("model"), pixels are not finite
@@ -121,20 +126,44 @@ class Generator:
         name = type(pipeline).__name__
         try:
             with self._encoder.away():
-                # "np" rather than "pil": the conversion to bytes turns NaN into black pixels
+                # "pt" rather than "pil": the conversion to bytes turns NaN into black pixels
                 output = pipeline(
                     **call_arguments(parameters, protocol, list(prompts)),
                     generator=noise,
-                    output_type="np",
+                    output_type="pt",
                 )
         except ValueError as error:
             raise EvaluationError("model", f"{name} refuses to generate: {error}") from error
         pixels = getattr(output, "images", None)
-        if pixels is None or len(pixels) != len(prompts) or np.ndim(pixels[0]) != 3:  # noqa: PLR2004
+        if not isinstance(pixels, torch.Tensor) or pixels.shape[:2] != (len(prompts), _CHANNELS):
             raise EvaluationError("model", f"{name} makes no images from text alone")
-        return [to_image(image) for image in pixels]
+        return to_bytes(pixels)
+
+    def relieve(self, images: int) -> bool:
+        """Decode in a way that takes less memory from here on; False if there is none left.
+
+        Several images are decoded one by one. What is too large for that is decoded in tiles.
+
+        Args:
+            images: How many did not fit at once.
+        """
+        vae: Any = getattr(self._pipeline, "vae", None)
+        if images > 1 and getattr(vae, "use_slicing", None) is False:
+            vae.enable_slicing()
+            return True
+        if images == 1 and getattr(vae, "use_tiling", None) is False:
+            vae.enable_tiling()
+            _log.warning(
+                "not even one image fits into memory: images are decoded in tiles, whose seams may"
+                " show; the scores from here on are of such images"
+            )
+            return True
+        return False
 
     def _load_weights(self, request: Evaluate, folder: Path) -> None:
+        if request.kind == "base":
+            self._restore(but="")
+            return
         paths = tensor_files(folder, request.files)
         if request.kind == "pipeline":
             self._drop()
@@ -276,19 +305,20 @@ def call_arguments(
     return {name: value for name, value in arguments.items() if name in parameters}
 
 
-def to_image(pixels: np.ndarray[Any, Any]) -> Image.Image:
-    """Turn (height, width, 3) floats in 0..1 into an image, rounded as diffusers rounds.
+def to_bytes(pixels: torch.Tensor) -> torch.Tensor:
+    """Turn (n, 3, height, width) in 0..1 into (n, height, width, 3) uint8, as diffusers rounds.
 
     Raises:
         EvaluationError: A pixel is not finite ("scores").
     """
-    if not np.isfinite(pixels).all():
+    pixels = pixels.float()
+    if not pixels.isfinite().all():
         raise EvaluationError(
             "scores",
             "the images are not finite: the weights hold NaN or infinity, or fp16 overflows"
             " (try dtype bf16)",
         )
-    return Image.fromarray((pixels * 255).round().astype(np.uint8)).convert("RGB")
+    return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def free_memory() -> None:

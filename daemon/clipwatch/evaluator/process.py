@@ -31,7 +31,6 @@ from clipwatch.evaluator.messages import (
 PATIENCE_SECONDS: Final = 5.0
 """How long a process may take to end, once it is killed or has closed its output."""
 
-_KEPT: Final = msgspec.json.encode(Kept()) + b"\n"
 _LONGEST_LINE: Final = 1 << 20
 _MOVED: Final = ("rchar", "wchar", "read_bytes")
 
@@ -50,8 +49,8 @@ class EvaluatorHandle(Protocol):
     def evaluate(self, request: Evaluate) -> None:
         """Send a request; only one may be under way."""
 
-    def kept(self) -> None:
-        """Let it go on: the images that it reported last are written down."""
+    def kept(self, *, enough: bool = False) -> None:
+        """Let it go on: the images that it reported last are written down; `enough` for no more."""
 
     def kill(self) -> None:
         """End it now, if it still runs; what it has not reported is lost and done again."""
@@ -126,13 +125,13 @@ class EvaluatorProcess:
         # a thread of its own: a pipe holds 64 KiB, and a child that hangs takes no more
         threading.Thread(target=self._write, args=(line,), name="request", daemon=True).start()
 
-    def kept(self) -> None:
-        """Let it go on: the images that it reported last are written down."""
+    def kept(self, *, enough: bool = False) -> None:
+        """Let it go on: the images that it reported last are written down; `enough` for no more."""
         with self._lock:
             self._waits = False
             self._heard = time.monotonic()
         with suppress(BrokenPipeError, ValueError):  # its end is reported by who reads from it
-            self._stdin.write(_KEPT)
+            self._stdin.write(msgspec.json.encode(Kept(enough)) + b"\n")
             self._stdin.flush()
 
     def kill(self) -> None:

@@ -19,6 +19,7 @@ class Key:
         default: Typed; None where it depends on other keys.
         meaning: One line for a person.
         blank: The empty text is a value; elsewhere it counts as not given.
+        secret: Its value is never shown.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Key:
     default: Any
     meaning: str
     blank: bool = False
+    secret: bool = False
 
 
 STAGES = ("auto", "reflink", "pin", "copy", "off")
@@ -61,7 +63,7 @@ _TRAINER = (
         "pretrained_evaluation_model_name_or_path",
         read.text,
         "openai/clip-vit-large-patch14-336",
-        "CLIP model: folder or Hub id",
+        "CLIP model or one like it: folder or Hub id",
     ),
     # the images
     Key("validation_prompt_library", read.image_library, None, "true adds the built-in prompts"),
@@ -91,14 +93,17 @@ _TRAINER = (
 _OWN = (
     Key("working_dir", read.text, None, "the trainer's working directory"),
     Key("state_dir", read.text, None, "where clipwatch keeps its log and images"),
-    Key("prompts", read.text, None, "prompt file that replaces all other prompts"),
+    Key("prompts", read.text, None, "file, core, compositional:N or hf:NAME; replaces all other"),
+    Key("max_prompts", read.whole(1), None, "most prompts to use, spread over the categories"),
     Key("weights", read.one_of("live", "ema"), None, "which of the trainer's weights"),
     Key("dtype", read.one_of("auto", "fp32", "bf16", "fp16"), "auto", "of the generation"),
     Key("scorer_revision", read.text, "", "the CLIP model's revision on the Hub", blank=True),
     Key("device", read.device, "auto", "auto, cpu, cuda, cuda:N, a UUID or mps"),
     Key("share_gpu", read.flag, False, "use a GPU that others compute on"),
     Key("gpu_memory_gib", read.real(0, above=True), None, "most GPU memory to take"),
-    Key("batch_size", read.whole(1), 4, "images generated at once"),
+    Key("batch_size", read.batch_size, "auto", "images generated at once; auto finds out"),
+    Key("baseline", read.flag, True, "score the base model, too, as step 0"),
+    Key("precision", read.real(0, above=True), None, "end an evaluation at this half interval"),
     Key("attention", read.backend, "", "native or a diffusers attention backend", blank=True),
     Key("watch", read.one_of("auto", "events", "poll"), "auto", "how changes are noticed"),
     Key("rescan_seconds", read.real(0, above=True), 5.0, "time between two looks at the folder"),
@@ -113,10 +118,20 @@ _OWN = (
     ),
     Key("drain_seconds", read.real(0), 0.0, "time to finish evaluations when asked to stop"),
     Key("exit_when_done", read.ends, None, "end with the training", blank=True),
+    # what is told without being asked
+    Key("advice.low", read.real(0), None, "mean below which a model is called poor"),
+    Key("advice.saturated", read.real(0), None, "mean above which differences say little"),
+    Key("advice.after", read.whole(1), 3, "checkpoints before a low mean is told"),
+    Key("advice.plateau", read.whole(1), 5, "checkpoints without gain that make a plateau"),
+    Key("advice.webhook", read.text, None, "address that gets advice as JSON", secret=True),
+    Key("advice.apprise", read.addresses, (), "Apprise addresses that get advice", secret=True),
 )
 
 KEYS: dict[str, Key] = {key.name: key for key in (*_TRAINER, *_OWN)}
-"""Every key by its name; the objects of trackers ("wandb": {...}) come on top."""
+"""Every key by its name, "advice.low" for one in an object.
+
+The objects of trackers ("wandb": {...}) and "scorers" hold names of the user's and come on top.
+"""
 
 TRAINER_KEYS = frozenset(key.name for key in _TRAINER)
 """Those that are also read from the top level of the trainer's config.json."""

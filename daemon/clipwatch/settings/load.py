@@ -14,10 +14,10 @@ from typing import Any
 
 from clipwatch import trackers
 from clipwatch.prompts.textfiles import problem, refused
-from clipwatch.protocol import EvaluationProtocol, Prompt
+from clipwatch.protocol import EvaluationProtocol, NamedScorer, Prompt
 from clipwatch.settings import choices, device, families, prompts, sources
 from clipwatch.settings.places import Places, below, mode
-from clipwatch.settings.values import Given, Setting, Settings, text
+from clipwatch.settings.values import Advice, Given, Setting, Settings, text
 from clipwatch.statedir import default_state_dir
 
 
@@ -45,7 +45,7 @@ def load(
     choices.check_evaluation(given)
     places = Places.of(config, cwd, given["working_dir"])
     chosen, library = prompts.choose(given, places)
-    prompts.check_number(chosen, given["num_validation_images"])
+    prompts.check_number(chosen.prompts, given["num_validation_images"])
     given |= {"validation_prompt_library": library}
     given |= _places(given, places)
     given |= _choices(given, installed, _device(given["device"], environ))
@@ -60,11 +60,13 @@ def load(
         project=value["tracker_project_name"],
         run_name=value["tracker_run_name"],
         logging_dir=value["logging_dir"],
-        protocol=_protocol(value, chosen),
+        protocol=_protocol(value, chosen.prompts, _scorers(given, places)),
         device=value["device"],
         share_gpu=value["share_gpu"],
         gpu_memory_gib=value["gpu_memory_gib"],
-        batch_size=value["batch_size"],
+        batch_size=None if value["batch_size"] == "auto" else value["batch_size"],
+        baseline=value["baseline"],
+        precision=value["precision"],
         watch=value["watch"],
         rescan_seconds=value["rescan_seconds"],
         settle_seconds=value["settle_seconds"],
@@ -77,9 +79,17 @@ def load(
         health_address=value["health_address"],
         drain_seconds=value["drain_seconds"],
         exit_when_done=value["exit_when_done"],
+        advice=Advice(
+            low=value["advice.low"],
+            saturated=value["advice.saturated"],
+            after=value["advice.after"],
+            plateau=value["advice.plateau"],
+            webhook=value["advice.webhook"] or "",
+            apprise=value["advice.apprise"],
+        ),
         options=_options(value, installed),
         origins=_origins(given),
-        remarks=sources.remarks(config),
+        remarks=(*sources.remarks(config), *chosen.notes),
     )
 
 
@@ -138,6 +148,8 @@ def _choices(
     """Return the keys that depend on others, or on this machine."""
     project, run = given["tracker_project_name"], given["tracker_run_name"]
     return {
+        "advice.low": choices.bound(given, "advice.low", 0.22),
+        "advice.saturated": choices.bound(given, "advice.saturated", 0.30),
         "device": processor,
         "dtype": choices.dtype(given, processor.value),
         "report_to": choices.trackers(given, installed),
@@ -157,7 +169,20 @@ def _device(named: Given, environ: Mapping[str, str]) -> Given:
     return named.but(device.found(environ, os.path.exists, sys.platform, machine), "auto")
 
 
-def _protocol(value: Mapping[str, Any], chosen: tuple[Prompt, ...]) -> EvaluationProtocol:
+def _scorers(given: Mapping[str, Given], places: Places) -> tuple[NamedScorer, ...]:
+    """Return the further scorers, sorted by name; a revision stands behind an @."""
+    found = []
+    for key, entry in sorted(given.items()):
+        outer, _, name = key.partition(".")
+        if outer == sources.SCORERS:
+            model, _, revision = entry.value.partition("@")
+            found.append(NamedScorer(name, places.model(entry.but(model)), revision))
+    return tuple(found)
+
+
+def _protocol(
+    value: Mapping[str, Any], chosen: tuple[Prompt, ...], scorers: tuple[NamedScorer, ...]
+) -> EvaluationProtocol:
     size = value["validation_resolution"]
     return EvaluationProtocol(
         prompts=chosen,
@@ -176,6 +201,7 @@ def _protocol(value: Mapping[str, Any], chosen: tuple[Prompt, ...]) -> Evaluatio
         dtype=value["dtype"],
         scorer=value["pretrained_evaluation_model_name_or_path"],
         scorer_revision=value["scorer_revision"],
+        scorers=scorers,
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sized
 
 from clipwatch import prompts
+from clipwatch.errors import SettingsError
+from clipwatch.prompts import Listed
 from clipwatch.protocol import Prompt
 from clipwatch.settings.places import Places
 from clipwatch.settings.values import Given
@@ -12,25 +14,32 @@ from clipwatch.settings.values import Given
 _BUILTIN = "validation_prompt_library"
 
 
-def choose(given: Mapping[str, Given], places: Places) -> tuple[tuple[Prompt, ...], Given]:
+def choose(given: Mapping[str, Given], places: Places) -> tuple[Listed, Given]:
     """Return the prompts in the order of their sources, and whether the built-in ones are used.
 
     `prompts` replaces all others. Else the built-in library, the user's and validation_prompt are
     added up, as the trainer does; the built-in library alone when nothing else is named. Of a
     built-in and a user's prompt with the same id the user's counts. The trainer's empty
-    "unconditional" prompt is none of them: no image can be like nothing.
+    "unconditional" prompt is none of them: no image can be like nothing. `max_prompts` of all
+    these are used.
 
     Raises:
         SettingsError: A file cannot be read, or two sources use the same id.
     """
+    listed, builtin = _listed(given, places)
+    return prompts.chosen(listed, given["max_prompts"].value), builtin
+
+
+def _listed(given: Mapping[str, Given], places: Places) -> tuple[Listed, Given]:
     builtin = given[_BUILTIN]
     if given["prompts"].value is not None:
-        read = prompts.read(places.file(given["prompts"]))
-        return read, builtin.but(False, "replaced by prompts")
+        return _named(given["prompts"], places), builtin.but(False, "replaced by prompts")
     chosen: dict[str, Prompt] = {}
+    notes: tuple[str, ...] = ()
     if given["user_prompt_library"].value:
         library = places.file(given["user_prompt_library"])
-        chosen = {prompt.id: prompt for prompt in prompts.read(library)}
+        read, notes = prompts.read(library)
+        chosen = {prompt.id: prompt for prompt in read}
     if text := given["validation_prompt"].value:
         if "validation" in chosen:
             raise given["validation_prompt"].error(
@@ -41,7 +50,16 @@ def choose(given: Mapping[str, Given], places: Places) -> tuple[tuple[Prompt, ..
         builtin = builtin.but(True, "nothing else names prompts")
     added = prompts.builtin() if builtin.value else ()
     kept = (prompt for prompt in added if prompt.id not in chosen)
-    return (*kept, *chosen.values()), builtin.but(bool(builtin.value))
+    return Listed((*kept, *chosen.values()), notes), builtin.but(bool(builtin.value))
+
+
+def _named(given: Given, places: Places) -> Listed:
+    """Return the prompts of a library by its name, or of a file."""
+    try:
+        named = prompts.library(given.value)
+    except SettingsError as error:
+        raise given.error(str(error)) from None
+    return prompts.read(places.file(given)) if named is None else named
 
 
 def check_number(chosen: Sized, images: Given) -> None:

@@ -70,6 +70,11 @@ def whole(minimum: int, maximum: int = _MOST) -> Reader:
     return read
 
 
+def batch_size(value: Any) -> int | str:
+    """Read a number of images, or "auto"."""
+    return "auto" if value == "auto" else int(whole(1)(value))
+
+
 def real(minimum: float = 0.0, *, above: bool = False) -> Reader:
     """Return a reader of numbers from `minimum`, or above it, to _MOST."""
 
@@ -166,6 +171,12 @@ def tracker_names(value: Any) -> tuple[str, ...]:
     """Read one name, a comma list or a JSON list; names in lower case, each once."""
     names = value if isinstance(value, list | tuple) else text(value).split(",")
     return tuple(dict.fromkeys(filter(None, (text(name).lower() for name in names))))
+
+
+def addresses(value: Any) -> tuple[str, ...]:
+    """Read one address, several with blanks between them, or a JSON list."""
+    listed = value if isinstance(value, list | tuple) else text(value).split()
+    return tuple(filter(None, map(text, listed)))
 
 
 def option(value: Any) -> str:

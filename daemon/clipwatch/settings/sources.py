@@ -23,6 +23,10 @@ SLIP = 0.96
 """Likeness (difflib) from which a key looks misspelt; of SimpleTuner's own options the nearest is
 pretrained_t5_model_name_or_path, at 0.951."""
 
+SCORERS = "scorers"
+"""The object of further scorers, {"siglip": "google/siglip2-base-patch16-224"}."""
+
+_OBJECTS = {SCORERS, *(name.partition(".")[0] for name in KEYS if "." in name)}
 _PREFIX = "CLIPWATCH_"
 _OBJECT = 'must be an object of options: {"name": "value"}'
 _VARIABLE = re.compile(r"\{env:([^{}]*)\}")
@@ -38,7 +42,7 @@ def collect(
     environ: Mapping[str, str],
     trackers: Collection[str],
 ) -> dict[str, Given]:
-    """Return the most specific value of every key; options of trackers as "wandb.entity".
+    """Return the most specific value of every key; members of objects as "wandb.entity".
 
     Precedence: flags, environment, the object "clipwatch" in config.json, clipwatch.json beside
     it, the trainer's keys, defaults.
@@ -49,16 +53,17 @@ def collect(
     environ = dict(environ)  # os.environ cannot be asked for every text
     document = jsonc.read(config)
     beside = config.with_name(OWN_FILE)
+    free, objects = {SCORERS, *trackers}, _OBJECTS.union(trackers)
     found = {name: Given(key.default, "default", name, config) for name, key in KEYS.items()}
     if config.name == OWN_FILE:  # no trainer's file at all: a training script of one's own
-        layers = [_own(document, environ, trackers)]
+        layers = [_own(document, environ, objects)]
     else:
-        layers = [_trainer(document, environ), _object(document, environ, trackers)]
+        layers = [_trainer(document, environ), _object(document, environ, objects)]
         if os.path.lexists(beside):  # a link to nothing is a mistake to tell
-            layers.insert(1, _own(jsonc.read(beside), environ, trackers))
-    layers += [_environment(environ, trackers), _flags(flags, trackers)]
+            layers.insert(1, _own(jsonc.read(beside), environ, objects))
+    layers += [_environment(environ, objects), _flags(flags, objects)]
     for layer in layers:
-        found.update(_accepted(layer, trackers))
+        found.update(_accepted(layer, free, objects))
     return found
 
 
@@ -95,26 +100,26 @@ def _trainer(document: jsonc.Document, environ: Mapping[str, str]) -> Iterator[N
 
 
 def _object(
-    document: jsonc.Document, environ: Mapping[str, str], trackers: Collection[str]
+    document: jsonc.Document, environ: Mapping[str, str], objects: Collection[str]
 ) -> Iterator[Named]:
     """Yield what stands in the object "clipwatch" of the trainer's file."""
     for name, given in _members(document, (), document.values, environ):
         if name == OWN and given.value is not None:
             if not isinstance(given.value, dict):
                 raise given.error('must be an object: "clipwatch": {"device": "cuda:1"}')
-            yield from _own(document, environ, trackers, (given.key,))
+            yield from _own(document, environ, objects, (given.key,))
 
 
 def _own(
     document: jsonc.Document,
     environ: Mapping[str, str],
-    trackers: Collection[str],
+    objects: Collection[str],
     path: tuple[str, ...] = (),
 ) -> Iterator[Named]:
-    """Yield the members of an object that is all ours, those of trackers' objects one by one."""
+    """Yield the members of an object that is all ours, those of objects in it one by one."""
     values = reduce(dict.__getitem__, path, document.values)
     for name, given in _members(document, path, values, environ):
-        if name in trackers and isinstance(given.value, dict):
+        if name in objects and isinstance(given.value, dict):
             inside = (*path, given.key)
             for option, inner in _members(document, inside, values[given.key], environ):
                 dotted = f"{name}.{option}"
@@ -149,49 +154,55 @@ def _replaced(value: Any, environ: Mapping[str, str]) -> Any:
     return value
 
 
-def _environment(environ: Mapping[str, str], trackers: Collection[str]) -> Iterator[Named]:
-    """Yield the variables CLIPWATCH_<KEY>; those of trackers hold an object as JSON."""
+def _environment(environ: Mapping[str, str], objects: Collection[str]) -> Iterator[Named]:
+    """Yield the variables CLIPWATCH_<KEY>; those of objects hold JSON."""
     for variable in sorted(environ):
         name = variable.removeprefix(_PREFIX).lower()
         # --config names the file itself; Kubernetes tells of a Service called clipwatch
         if variable.startswith(_PREFIX) and name != "config" and not _SERVICE.fullmatch(variable):
             given = Given(environ[variable].strip(), variable, variable)
-            yield from _options(name, given) if name in trackers else [(name, given)]
+            yield from _options(name, given) if name in objects else [(name, given)]
 
 
-def _flags(flags: Mapping[str, Any], trackers: Collection[str]) -> Iterator[Named]:
+def _flags(flags: Mapping[str, Any], objects: Collection[str]) -> Iterator[Named]:
     for name, value in flags.items():
         written = "--" + name.replace("_", "-")
         given = Given(value, written, written)
-        yield from _options(name, given) if name in trackers else [(name, given)]
+        yield from _options(name, given) if name in objects else [(name, given)]
 
 
-def _options(tracker: str, given: Given) -> Iterator[Named]:
+def _options(name: str, given: Given) -> Iterator[Named]:
     if not given.value:
         return
     try:
         options = json.loads(given.value) if isinstance(given.value, str) else given.value
         for option, value in options.items():
-            yield f"{tracker}.{option}", given.but(value)
+            yield f"{name}.{option}", given.but(value)
     except (AttributeError, ValueError, RecursionError):
         raise given.error(_OBJECT) from None
 
 
-def _accepted(layer: Iterable[Named], trackers: Collection[str]) -> dict[str, Given]:
-    """Return the typed values of one layer; of a name that comes twice the later counts."""
+def _accepted(
+    layer: Iterable[Named], free: Collection[str], objects: Collection[str]
+) -> dict[str, Given]:
+    """Return the typed values of one layer; of a name that comes twice the later counts.
+
+    Those objects that are `free` hold texts under names of the user's, all others keys of ours.
+    """
     accepted: dict[str, Given] = {}
     for name, given in layer:
-        key, (tracker, _, option) = KEYS.get(name), name.partition(".")
+        key, (outer, _, option) = KEYS.get(name), name.partition(".")
         if given.value is None or (given.value == "" and not (key and key.blank)):
             continue
         wrong = ""
-        if name in trackers:
+        if name in objects:
             wrong = _OBJECT
-        elif key is None and not (tracker in trackers and _OPTION.fullmatch(option)):
-            wrong = _unknown(name, [*KEYS, *trackers])
+        elif key is None and not (outer in free and _OPTION.fullmatch(option)):
+            wrong = _unknown(name, [*KEYS, *objects])
         if wrong:
             raise replace(given, secret=False).error(wrong)  # which does not tell the value
-        entry = given if key else replace(given, secret=given.secret or secrets.named(option))
+        secret = given.secret or (key.secret if key else secrets.named(option))
+        entry = replace(given, secret=secret)
         try:
             value = key.read(entry.value) if key else readers.option(entry.value)
         except ValueError as error:

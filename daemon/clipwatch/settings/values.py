@@ -50,6 +50,26 @@ class Ends:
 
 
 @dataclass(frozen=True, slots=True)
+class Advice:
+    """When advice is given, and to whom it goes beside trackers and status.
+
+    Attributes:
+        low, saturated: Means, None for never.
+        after: Checkpoints before a low mean is told.
+        plateau: Checkpoints without a gain that make a plateau.
+        webhook: An address that gets JSON by POST, "" for none.
+        apprise: Addresses for the package Apprise.
+    """
+
+    low: float | None
+    saturated: float | None
+    after: int
+    plateau: int
+    webhook: str = field(repr=False)
+    apprise: tuple[str, ...] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Given:
     """A value on its way to the settings.
 
@@ -111,7 +131,9 @@ class Settings:
         device: "cpu", "cuda", "cuda:N", "mps", or the UUID of a GPU or a part of one.
         share_gpu: A GPU that others compute on may be used.
         gpu_memory_gib: What may be taken of a GPU's memory; None for what fits `share_gpu`.
-        batch_size: Images generated at once, at least 1.
+        batch_size: Images generated at once, at least 1; None to find out.
+        baseline: The base model is scored, too.
+        precision: An evaluation ends when half the interval of its mean is this; None for never.
         watch: "auto", "events" or "poll".
         rescan_seconds: Above 0.
         settle_seconds: How long a checkpoint without a completion mark must stay unchanged.
@@ -124,9 +146,10 @@ class Settings:
         health_address: Where health and metrics are served, None for nowhere.
         drain_seconds: How long a stop may wait for what is left to evaluate.
         exit_when_done: What tells that the training is done, None to stay.
+        advice: When advice is given, and to whom.
         options: The object of each tracker, {"wandb": {"entity": "..."}}, with its secrets.
         origins: Every value with its source, sorted by key, secrets hidden.
-        remarks: What looks like a slip, a line each.
+        remarks: What looks like a slip, and what is said of the prompts, a line each.
     """
 
     config: Path
@@ -141,7 +164,9 @@ class Settings:
     device: str
     share_gpu: bool
     gpu_memory_gib: float | None
-    batch_size: int
+    batch_size: int | None
+    baseline: bool
+    precision: float | None
     watch: str
     rescan_seconds: float
     settle_seconds: float
@@ -154,6 +179,7 @@ class Settings:
     health_address: Address | None
     drain_seconds: float
     exit_when_done: Ends | None
+    advice: Advice
     options: dict[str, dict[str, str]] = field(repr=False)
     origins: tuple[Setting, ...]
     remarks: tuple[str, ...]

@@ -9,13 +9,26 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """Cosines of one evaluation, each in -1..1; `std` is the population's (as SimpleTuner's)."""
+    """Cosines of one evaluation, each in -1..1.
+
+    Attributes:
+        mean, min, max: Over all images.
+        std: The population's, over all images (as SimpleTuner's).
+        n: Images.
+        prompts: Prompts; 0 where nobody counted them (logs of earlier versions).
+        se: Standard error of the mean, clustered by prompt; None for fewer than two prompts.
+        low, high: 95 % interval of the mean; None like `se`.
+    """
 
     mean: float
     min: float
     max: float
     std: float
     n: int
+    prompts: int = 0
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
 
 
 def summarize(scores: Sequence[float]) -> Summary:

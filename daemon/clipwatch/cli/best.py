@@ -1,0 +1,104 @@
+"""`clipwatch best`: the best checkpoint of a run, and how sure that is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from clipwatch.cli.figures import FEW, aligned, cosine, digits, few, interval, plural
+from clipwatch.cli.options import chosen_state_dir, state_dir_option
+
+if TYPE_CHECKING:
+    from clipwatch.ranking import Ranking
+    from clipwatch.statistics import Summary
+
+
+@click.command()
+@click.argument("run", default="")
+@click.option("--scorer", metavar="NAME", help="Rank by this further scorer, not by CLIP.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@state_dir_option
+def best(run: str, scorer: str | None, as_json: bool, state_dir: Path | None) -> None:
+    """Name the best checkpoint of RUN, and those that cannot be told from it.
+
+    RUN may be left out where one run is known, and the beginning of its name is enough.
+
+    All scored checkpoints of the run's present settings are looked at, on the prompts that all
+    have. The intervals are corrected for having looked at so many.
+    """
+    from clipwatch.answers import answers
+    from clipwatch.journal import log_file
+    from clipwatch.ranking import rank
+
+    with answers(log_file(chosen_state_dir(state_dir))) as known:
+        ranking = rank(known, known.run(run), scorer)
+    if as_json:
+        click.echo(json.dumps(_object(ranking), indent=2))
+        return
+    for line in (*_table(ranking), "", *_sentences(ranking)):
+        click.echo(line)
+
+
+def _own(ranking: Ranking) -> Summary:
+    return next(summary for it, summary in ranking.all if it is ranking.best)
+
+
+def _object(ranking: Ranking) -> dict[str, object]:
+    own = _own(ranking)
+    first = {"step": ranking.best.step, "checkpoint": ranking.best.checkpoint}
+    return {
+        "run": ranking.run.name,
+        "best": {**first, "mean": own.mean, "ci": None if own.low is None else [own.low, own.high]},
+        "tied": [{"step": it.step, "checkpoint": it.checkpoint} for it in ranking.tied],
+        "n_prompts": ranking.n_prompts,
+        "n_checkpoints": len(ranking.all),
+    }
+
+
+def _table(ranking: Ranking) -> Iterator[str]:
+    head = ("step", "mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
+    rows = [head]
+    for evaluation, own in ranking.all:
+        ends = "" if own.low is None or own.high is None else interval(own.low, own.high)
+        apart, together = "", ""
+        if evaluation is not ranking.best:
+            delta, low, high = ranking.differences[evaluation.id]
+            places = digits(low, high)
+            apart = cosine(delta, places)
+            together = "not known" if few(ranking.n_prompts) else interval(low, high, places)
+        mark = "best" if evaluation is ranking.best else "tied" * (evaluation in ranking.tied)
+        numbers = (str(evaluation.step), cosine(own.mean), ends, apart, together)
+        rows.append((*numbers, mark, evaluation.checkpoint))
+    return iter(aligned(rows, left=(5, 6)))
+
+
+def _sentences(ranking: Ranking) -> Iterator[str]:
+    """Return what the table says in plain words."""
+    from clipwatch.answers import listed
+
+    own = _own(ranking)
+    ends = "" if own.low is None or own.high is None else interval(own.low, own.high)
+    count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")
+    shared = f"{prompts} that all have" if count > 1 else prompts
+    yield (
+        f"@{ranking.best.step} has the highest mean of {plural(count, 'checkpoint')} on "
+        f"{shared}: {cosine(own.mean)}{f' (95 % interval {ends})' * bool(ends)}."
+    )
+    if count == 1:
+        yield "It is the only one with scores."
+    elif few(ranking.n_prompts):
+        yield f"With {prompts} none can be told from another: {FEW}."
+    elif not ranking.tied:
+        yield f"After correction for having looked at all {count}, every other one is lower."
+    else:
+        named = listed([f"@{it.step}" for it in ranking.tied])
+        yield (
+            f"After correction for having looked at all {count}, {len(ranking.tied)} cannot be "
+            f"told from it: {named}."
+        )
+        earliest = min((ranking.best, *ranking.tied), key=lambda it: it.step)
+        yield f"Many people take the earliest of these, here @{earliest.step}: a habit, not a rule."

@@ -1,0 +1,157 @@
+"""`clipwatch compare`: two checkpoints, prompt by prompt."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from clipwatch.cli.figures import FEW, aligned, cosine, digits, few, interval, plural
+from clipwatch.cli.options import chosen_state_dir, state_dir_option
+from clipwatch.errors import ClipwatchError
+
+if TYPE_CHECKING:
+    from clipwatch.state import Evaluation
+    from clipwatch.statistics import Comparison
+    from clipwatch.statistics.scores import Scores
+
+SHOWN = 5
+"""So many prompts that gained are shown, and as many that lost."""
+
+TEXT = 60
+"""Characters of a prompt that are shown."""
+
+
+@click.command()
+@click.argument("a")
+@click.argument("b")
+@click.option("--scorer", metavar="NAME", help="Compare by this further scorer, not by CLIP.")
+@click.option("--fail-if-worse", is_flag=True, help="End with 1 when B is worse than A.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@state_dir_option
+def compare(
+    a: str, b: str, scorer: str | None, fail_if_worse: bool, as_json: bool, state_dir: Path | None
+) -> None:
+    """Say whether checkpoint B is better than checkpoint A.
+
+    A and B are each RUN@STEP, @STEP where one run is known, or RUN alone for its newest scored
+    checkpoint. The beginning of a run's name is enough. RUN@best is what clipwatch best names.
+
+    Both must have been scored under the same protocol. The prompts that both have are compared one
+    by one.
+    """
+    from clipwatch.answers import answers
+    from clipwatch.journal import log_file
+    from clipwatch.statistics import paired
+    from clipwatch.tables import common
+
+    with answers(log_file(chosen_state_dir(state_dir))) as known:
+        names = known.named(a, scorer), known.named(b, scorer)
+        pair = known.pair(*names)
+        runs = [named.run for named in names]
+        tables = [known.scores(*it, scorer) for it in zip(runs, pair, strict=True)]
+        protocol = known.protocols[pair[0].protocol]
+    shared = common(tables)
+    if not shared[0]:
+        raise ClipwatchError(f"{names[0]} and {names[1]} share no scored prompt")
+    found = paired.compare(str(names[0]), shared[0], str(names[1]), shared[1])
+    if as_json:
+        click.echo(json.dumps(_object(found), indent=2))
+    else:
+        short = [f"@{it.step}" if runs[0] is runs[1] else str(it) for it in names]
+        for line in _table(found, short, pair, shared):
+            click.echo(line)
+        click.echo(f"\n{_sentence(found, *short)}{_beside([len(table) for table in tables])}")
+        texts = {prompt.id: prompt.text for prompt in protocol.prompts}
+        for line in _prompts(shared, texts):
+            click.echo(line)
+    sys.exit(int(fail_if_worse and found.verdict == "worse"))
+
+
+def _object(found: Comparison) -> dict[str, object]:
+    return {
+        "a": found.a,
+        "b": found.b,
+        "n_prompts": found.n_prompts,
+        "delta": found.delta,
+        "ci": [found.low, found.high],
+        "p": found.p,
+        "wins": found.wins,
+        "ties": found.ties,
+        "losses": found.losses,
+        "detectable": found.detectable,
+        "verdict": found.verdict,
+    }
+
+
+def _table(
+    found: Comparison, short: Sequence[str], pair: Sequence[Evaluation], shared: Sequence[Scores]
+) -> Iterator[str]:
+    from clipwatch.statistics.intervals import describe
+
+    count = str(found.n_prompts)
+    rows = [("", "", "mean", "95 % interval", "prompts", "checkpoint")]
+    for letter, name, evaluation, scores in zip("ab", short, pair, shared, strict=True):
+        own = describe(scores)
+        ends = "" if own.low is None or own.high is None else interval(own.low, own.high)
+        rows.append((letter, name, cosine(own.mean), ends, count, evaluation.checkpoint))
+    places = digits(found.low, found.high)
+    ends = "not known" if few(found.n_prompts) else interval(found.low, found.high, places)
+    rows.append(("b - a", "", cosine(found.delta, places), ends, count, ""))
+    yield from aligned(rows, left=(0, 1, 5))
+    yield ""
+    least = "" if few(found.n_prompts) else f"; detectable {cosine(found.detectable, places)}"
+    yield (
+        f"p {found.p:.4f}; b is higher on {plural(found.wins, 'prompt')}, equal on {found.ties}, "
+        f"lower on {found.losses}{least}"
+    )
+
+
+def _sentence(found: Comparison, a: str, b: str) -> str:
+    """Return the verdict in plain words."""
+    if few(found.n_prompts):
+        return f"Nothing can be shown with {plural(found.n_prompts, 'prompt')}: {FEW}."
+    places = digits(found.low, found.high)
+    if found.verdict != "inconclusive":
+        low, high = sorted((abs(found.low), abs(found.high)))
+        return (
+            f"{b} is {found.verdict} than {a} by {cosine(abs(found.delta), places)} "
+            f"(95 % interval {interval(low, high, places)})."
+        )
+    if found.wins == found.losses == 0:
+        return f"Every prompt has the same score in {a} and {b}."
+    return (
+        f"No difference between {a} and {b} is shown: one of {cosine(found.detectable, places)} "
+        "or more would probably have been seen."
+    )
+
+
+def _beside(counts: Sequence[int]) -> str:
+    """Say which prompts count where one of both has more."""
+    if counts[0] == counts[1]:
+        return ""
+    return f" Only prompts that both have count; a has {counts[0]}, b {counts[1]}."
+
+
+def _prompts(shared: Sequence[Scores], texts: Mapping[str, str]) -> Iterator[str]:
+    """Return the prompts that gained and lost most."""
+    from clipwatch.prompts.textfiles import plain
+    from clipwatch.statistics.paired import TIE
+    from clipwatch.statistics.scores import prompt_means
+
+    a, b = map(prompt_means, shared)
+    ordered = sorted(a, key=lambda id_: (a[id_] - b[id_], id_))
+    gained = [id_ for id_ in ordered[:SHOWN] if b[id_] - a[id_] > TIE]
+    lost = [id_ for id_ in reversed(ordered[-SHOWN:]) if a[id_] - b[id_] > TIE]
+    for head, ids in (("Gained most:", gained), ("Lost most:", lost)):
+        if ids:
+            yield from ("", head)
+        for id_ in ids:
+            yield (
+                f"  {b[id_] - a[id_]:+.4f}  {cosine(a[id_])} to {cosine(b[id_])}  "
+                f"{plain(texts[id_], TEXT)}"
+            )

@@ -1,0 +1,115 @@
+"""How many images are generated at once: twice as many while that pays and memory allows it."""
+
+from __future__ import annotations
+
+import math
+import resource
+import sys
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+import psutil
+import torch
+
+_PAYS: Final = 0.95
+"""Twice the batch has to take at most this share of the seconds an image."""
+
+_SHARE: Final = 0.8
+"""Of the memory that is free; others use it, too, and blocks do not fit without gaps."""
+
+_GIB: Final = 1 << 30
+_RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """A search for the batch size with the fewest seconds an image.
+
+    The first batch warms up and is not measured. From then on the size is doubled as long as the
+    seconds an image fall by at least 5 %, and settles on the best one that was measured.
+
+    Attributes:
+        size: Images to generate at once, 1 to `limit`.
+        limit: The most that are tried.
+        settled: Whether `size` stays.
+        warm: Whether a batch has been generated.
+        best: The best size so far, 0 before any was measured.
+        seconds: How long an image took with it.
+    """
+
+    size: int
+    limit: int
+    settled: bool = False
+    warm: bool = False
+    best: int = 0
+    seconds: float = math.inf
+
+    @property
+    def wider(self) -> int:
+        """The size that would be tried next."""
+        return min(2 * self.size, self.limit)
+
+    def after(self, seconds_per_image: float, *, fits: bool) -> Search:
+        """Return what follows from a full batch of `size`.
+
+        Args:
+            seconds_per_image: How long the batch took, shared out.
+            fits: Whether there is memory for a batch of `wider`.
+        """
+        if self.settled:
+            return self
+        if not self.warm:
+            return replace(self, warm=True)
+        found = self
+        if seconds_per_image < self.seconds:
+            found = replace(self, best=self.size, seconds=seconds_per_image)
+        if fits and self.wider > self.size and seconds_per_image <= _PAYS * self.seconds:
+            return replace(found, size=self.wider)
+        return replace(found, size=found.best or self.size, settled=True)
+
+    def halved(self) -> Search:
+        """Return what follows from a batch that did not fit: half of it, for good."""
+        return replace(self, size=max(1, self.size // 2), settled=True)
+
+    def capped(self, limit: int) -> Search:
+        """Return the same with at most so many images at once."""
+        if limit < self.size:  # which would not have been reached if `limit` were not better
+            return Search(limit, limit, settled=True)
+        return replace(self, limit=min(limit, self.limit))
+
+
+class Gauge:
+    """Measures what a batch takes of a GPU's memory, or else the machine's, from here on.
+
+    Args:
+        device: A torch device.
+        bound_gib: The most of a GPU's memory that may be taken; None for all of it.
+    """
+
+    def __init__(self, device: str, bound_gib: float | None) -> None:
+        self._device = device
+        self._bound = math.inf if bound_gib is None else bound_gib * _GIB
+        if device.startswith("cuda"):
+            torch.cuda.reset_peak_memory_stats(device)
+            self._before = torch.cuda.memory_allocated(device)
+        else:
+            with suppress(OSError):  # elsewhere the peak is that of all time: on the safe side
+                Path("/proc/self/clear_refs").write_text("5", "ascii")
+            self._before = psutil.Process().memory_info().rss
+
+    def fits(self, size: int, wider: int) -> bool:
+        """Whether there is memory for a batch of `wider`, after one of `size`."""
+        taken, free = self._taken_and_free()
+        return taken * wider / size <= _SHARE * free
+
+    def _taken_and_free(self) -> tuple[int, float]:
+        if self._device.startswith("cuda"):
+            used = torch.cuda.memory_allocated(self._device)
+            # what torch keeps for itself is as good as free
+            kept = torch.cuda.memory_reserved(self._device) - used
+            free = min(torch.cuda.mem_get_info(self._device)[0] + kept, self._bound - used)
+            return torch.cuda.max_memory_allocated(self._device) - self._before, free
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+        return peak - self._before, psutil.virtual_memory().available

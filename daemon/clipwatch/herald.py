@@ -1,0 +1,153 @@
+"""Advice on its way to people: a webhook, and what Apprise reaches."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, Final
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from clipwatch.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.events import AdviceGiven
+from clipwatch.settings.values import Advice
+
+SECONDS: Final = 15.0
+"""A receiver that takes longer is asked again later."""
+
+_PASSING: Final = (408, 425, 429)
+_SERVER: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Message: what came of it; without a `problem` the channel has taken the advice."""
+
+    channel: str
+    advice: tuple[AdviceGiven, ...]
+    problem: str = ""
+    refused: bool = False
+
+
+Send = Callable[[str, AdviceGiven], None]
+"""Takes a run's name and an advice; raises TrackerUnavailable or TrackerRefused."""
+
+
+def channels(advice: Advice) -> dict[str, Send]:
+    """Return by name how advice is sent, for each way that the settings name."""
+    found: dict[str, Send] = {}
+    if advice.webhook:
+        found["webhook"] = lambda run, it: post(advice.webhook, as_json(run, it))
+    if advice.apprise:
+        found["apprise"] = lambda run, it: notify(advice.apprise, run, it)
+    return found
+
+
+def as_json(run: str, advice: AdviceGiven) -> dict[str, Any]:
+    """Return the object that a webhook gets.
+
+    `text` stands alone, as chat programs show it; `id` is the same when it is sent again.
+    """
+    return {
+        "id": f"{run}/{advice.evaluation}/{advice.kind}",
+        "run": run,
+        "step": advice.step,
+        "kind": advice.kind,
+        "text": f"{run}, step {advice.step}: {advice.text}",
+    }
+
+
+def post(address: str, content: Mapping[str, Any]) -> None:
+    """Send JSON by POST; no error tells more of the address than its host.
+
+    Raises:
+        TrackerUnavailable: It was not taken, and may be another time.
+        TrackerRefused: It will not be taken.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise TrackerRefused("advice.webhook must be an http or https address")
+    body = json.dumps(content).encode()
+    kind = {"Content-Type": "application/json", "User-Agent": "clipwatch"}
+    request = Request(address, data=body, headers=kind, method="POST")  # noqa: S310 - checked above
+    try:
+        with urlopen(request, timeout=SECONDS):  # noqa: S310
+            return
+    except HTTPError as error:
+        error.close()
+        problem = f"{parts.hostname} answered {error.code}"
+        if error.code in _PASSING or error.code >= _SERVER:
+            raise TrackerUnavailable(problem) from None
+        raise TrackerRefused(f"{problem}: correct advice.webhook") from None
+    except URLError as error:
+        raise TrackerUnavailable(f"{parts.hostname}: {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise TrackerUnavailable(f"{parts.hostname}: {type(error).__name__}") from None
+
+
+def notify(addresses: tuple[str, ...], run: str, advice: AdviceGiven) -> None:
+    """Send through Apprise; it says of failures only that there was one.
+
+    Raises:
+        TrackerUnavailable: Not all addresses were reached.
+        TrackerRefused: Apprise is not installed, or does not know an address.
+    """
+    try:
+        import apprise
+    except ImportError:
+        raise TrackerRefused('advice.apprise needs pip install "clipwatch[apprise]"') from None
+    everyone = apprise.Apprise()
+    for number, address in enumerate(addresses, 1):
+        if not everyone.add(address):
+            raise TrackerRefused(f"Apprise does not know address {number} of advice.apprise")
+    title = f"clipwatch: {run}, step {advice.step}: {advice.kind}"
+    if not everyone.notify(title=title, body=advice.text):
+        raise TrackerUnavailable("Apprise could not reach everyone")
+
+
+class Herald:
+    """Sends advice in a thread of its own, so that a slow receiver delays nobody.
+
+    Args:
+        send: Called with each Told, from the thread.
+    """
+
+    def __init__(self, send: Callable[[Told], None]) -> None:
+        self._send = send
+        self._busy: set[str] = set()
+        self._jobs: SimpleQueue[tuple[str, Send, str, tuple[AdviceGiven, ...]]] = SimpleQueue()
+        threading.Thread(target=self._work, name="advice", daemon=True).start()
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is on its way."""
+        return bool(self._busy)
+
+    def tell(self, channel: str, send: Send, run: str, advice: tuple[AdviceGiven, ...]) -> None:
+        """Have advice sent, unless the channel is at work."""
+        if channel not in self._busy:
+            self._busy.add(channel)
+            self._jobs.put((channel, send, run, advice))
+
+    def took(self, told: Told) -> None:
+        """Let a channel work again: what came of it is written down."""
+        self._busy.discard(told.channel)
+
+    def _work(self) -> None:
+        while True:
+            channel, send, run, advice = self._jobs.get()
+            sent: list[AdviceGiven] = []
+            problem, refused = "", False
+            try:
+                for it in advice:
+                    send(run, it)
+                    sent.append(it)
+            except (TrackerUnavailable, TrackerRefused) as error:
+                problem, refused = str(error), isinstance(error, TrackerRefused)
+            except Exception as error:  # noqa: BLE001 - a library's, whose text may hold an address
+                problem = type(error).__name__
+            self._send(Told(channel, tuple(sent), problem, refused))

@@ -1,0 +1,165 @@
+"""JSON in the shapes that people keep prompts in, each entry with its line."""
+
+from __future__ import annotations
+
+import json
+import re
+from bisect import bisect_left
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from clipwatch.errors import SettingsError
+from clipwatch.prompts.listing import Entry, check_name
+from clipwatch.prompts.textfiles import refused
+
+_TEXTS = ("prompt", "caption", "tags", "text")  # the first three by SimpleTuner's rule
+_BLANKS = " \t\n"
+# what other programs let a prompt say about its own sampling
+_HOW = frozenset(
+    ("negative", "negative_prompt", "seed", "random_seed", "width", "height", "adapter_strength",
+     "steps", "sample_steps", "diffusion_steps", "num_inference_steps", "scale", "cfg_scale",
+     "guidance", "guidance_scale", "sampler", "scheduler", "sample_sampler", "noise_scheduler")
+)  # fmt: skip
+
+
+class _Number(NamedTuple):
+    """A whole number as written: int() refuses very long ones with an error of its own."""
+
+    digits: str
+
+
+_JSON = json.JSONDecoder(parse_int=_Number)
+
+
+class _Text(NamedTuple):
+    """A text of valid JSON; its first line is line `first` of the file."""
+
+    file: Path
+    text: str
+    ends: list[int]
+    first: int = 1
+
+    def refused(self, message: str, at: int, key: str | None = None) -> SettingsError:
+        """Return the error to raise about what stands at `at`."""
+        return refused(message, file=self.file, line=self.line(at), key=key)
+
+    def line(self, at: int) -> int:
+        """Return the number of the line that holds `at`."""
+        return self.first + bisect_left(self.ends, at)
+
+    def skip(self, at: int, characters: str) -> int:
+        """Return the next place that holds none of these characters."""
+        while self.text[at] in characters:
+            at += 1
+        return at
+
+
+class _Member(NamedTuple):
+    """A member of an object, or of a list without a key, with the offsets of key and value."""
+
+    key: str
+    at: int
+    value: Any
+    value_at: int
+
+
+def entries(path: Path, text: str, column: str) -> Iterator[Entry]:
+    """Yield the prompts of SimpleTuner's form {name: prompt}, a list, or {"prompts": list}.
+
+    A prompt is a text, or an object that has it as "prompt", "caption", "tags" or "text", or as
+    `column` when that is given.
+
+    Raises:
+        SettingsError: It is no JSON, or of another shape.
+    """
+    whole = _decoded(path, text, 1, " (name a file of one prompt a line .txt)")
+    document = _Text(path, text, [found.start() for found in re.finditer("\n", text)])
+    at = document.skip(0, _BLANKS)
+    if isinstance(whole, dict) and isinstance(whole.get("prompts"), list):
+        at = next(it.value_at for it in _members(document, at) if it.key == "prompts")
+        whole = whole["prompts"]
+    if isinstance(whole, list):
+        for item in _items(document, at):
+            yield _entry(document, item, column)
+    elif isinstance(whole, dict):
+        for member in _members(document, at):
+            entry = _entry(document, member, column)
+            # SimpleTuner leaves out entries without a name, too
+            yield entry._replace(id=member.key, text=entry.text if member.key else "")
+    else:
+        message = 'must be a list of prompts, or an object: {"name": "prompt", ...}'
+        raise document.refused(message, at)
+
+
+def line_entries(path: Path, text: str, column: str) -> Iterator[Entry]:
+    """Yield the prompts of JSON Lines: on each line what could stand in a list.
+
+    Raises:
+        SettingsError: A line is no JSON, or of another shape.
+    """
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        written = line.strip(_BLANKS)
+        if not written:
+            yield Entry(path, number, "")
+            continue
+        value = _decoded(path, written, number)
+        yield _entry(_Text(path, written, [], number), _Member("", 0, value, 0), column)
+
+
+def _decoded(path: Path, text: str, first: int, advice: str = "") -> Any:
+    try:
+        return _JSON.decode(text)
+    except json.JSONDecodeError as error:
+        line = first + error.lineno - 1
+        raise refused(f"is not JSON: {error.msg}{advice}", file=path, line=line) from None
+
+
+def _entry(document: _Text, member: _Member, column: str) -> Entry:
+    key, at, value, value_at = member
+    fields: dict[str, Any] = {} if column else {"prompt": value}
+    if isinstance(value, dict):
+        inner = {it.key: it.value for it in _members(document, value_at)}
+        fields = {name.lower(): it for name, it in inner.items()} | inner
+    wanted = (column, column.lower()) if column else _TEXTS
+    prompt = next((fields[it] for it in wanted if fields.get(it) is not None), None)
+    if not isinstance(prompt, str):
+        names = " or ".join(f'"{name}"' for name in (wanted[:1] if column else _TEXTS))
+        message = f"must be a text, or an object with a text as {names}"
+        raise document.refused(message, at, key or None)
+    category, given = fields.get("category"), fields.get("id")
+    if not isinstance(category, str | None):
+        raise document.refused('"category" must be a text', at, key or None)
+    if not isinstance(given, str | _Number | None):
+        raise document.refused('"id" must be a text or a whole number', at, key or None)
+    name = given.digits if isinstance(given, _Number) else given or ""
+    ignored = tuple(sorted(_HOW & fields.keys())) if isinstance(value, dict) else ()
+    return Entry(document.file, document.line(at), prompt, name, category or "", ignored)
+
+
+def _items(document: _Text, at: int) -> Iterator[_Member]:
+    """Yield the members of the list at `at`."""
+    at = document.skip(at + 1, _BLANKS)
+    while document.text[at] != "]":
+        value, end = _JSON.raw_decode(document.text, at)
+        yield _Member("", at, value, at)
+        at = document.skip(end, _BLANKS + ",")
+
+
+def _members(document: _Text, at: int) -> Iterator[_Member]:
+    """Yield the members of the object at `at`."""
+    text = document.text
+    first: dict[str, int] = {}
+    at = document.skip(at + 1, _BLANKS)
+    while text[at] != "}":
+        key, end = _JSON.raw_decode(text, at)
+        value_at = document.skip(end, _BLANKS + ":")
+        value, end = _JSON.raw_decode(text, value_at)
+        key = key.strip()
+        check_name(key, document.file, document.line(at))
+        if key in first:
+            message = f"stands twice, first in line {document.line(first[key])}: keep one"
+            raise document.refused(message, at, key)
+        first[key] = at
+        yield _Member(key, at, value, value_at)
+        at = document.skip(end, _BLANKS + ",")

@@ -1,0 +1,158 @@
+"""What every reader of prompts yields, and how it becomes a list that can be relied on."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from clipwatch.prompts.textfiles import plain, problem, refused
+from clipwatch.protocol import Prompt
+
+MOST = 100_000
+"""Images of a checkpoint, and so entries of a source; more would never be finished."""
+
+LONGEST_NAME = 200
+"""Characters of a prompt's id; it becomes a tag in trackers."""
+
+_LONG = 70  # of what CLIP makes one token each, or more; it reads 77, two of them its own marks
+_PARTS = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")
+_JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # of Persian and Indic words, and of emoji
+
+
+class Listed(NamedTuple):
+    """Prompts in the order of their source, each id and text once; notes are a line each."""
+
+    prompts: tuple[Prompt, ...]
+    notes: tuple[str, ...] = ()
+
+
+class Entry(NamedTuple):
+    """What stands at one place of a source.
+
+    Attributes:
+        file, line: The place.
+        text: The prompt as written.
+        id: As given, "" to have one made of the text.
+        category: As given, "" for none.
+        ignored: Names of options beside the prompt that this place sets.
+    """
+
+    file: Path
+    line: int
+    text: str
+    id: str = ""
+    category: str = ""
+    ignored: tuple[str, ...] = ()
+
+
+def listed(source: Path, entries: Iterable[Entry]) -> Listed:
+    """Return the prompts of a source, and a note on each kind of entry that is left out.
+
+    Empty entries are none, of a text that comes again the first entry counts. An id that is not
+    given is made of the text and of nothing else, so it survives every change of the order.
+
+    Raises:
+        SettingsError: An entry cannot be used, two prompts have one id, there is none at all or
+            there are more than MOST entries.
+    """
+    kept: dict[str, Entry] = {}
+    lines: dict[str, int] = {}
+    ignored: Counter[str] = Counter()
+    empty, again = 0, list[Entry]()
+    for number, entry in enumerate(map(_checked, entries)):
+        if number == MOST:
+            message = f"has more than {MOST} entries: name a smaller file"
+            raise refused(message, file=source)
+        ignored.update(dict.fromkeys(entry.ignored, 1))
+        if not entry.text:
+            empty += 1
+        elif entry.text in kept:
+            again.append(entry)
+        else:
+            kept[entry.text] = entry
+            if entry.id:
+                _claim(lines, entry.id, entry)
+    if not kept:
+        raise refused("has no prompt: add one, or name another file", file=source, line=1)
+    made = _made([text for text, entry in kept.items() if not entry.id])
+    for text, name in made.items():
+        _claim(lines, name, kept[text])
+    prompts = (Prompt(it.id or made[it.text], it.text, it.category) for it in kept.values())
+    return Listed(tuple(prompts), tuple(_notes(source.name, empty, again, ignored)))
+
+
+def long_note(prompts: Iterable[Prompt]) -> tuple[str, ...]:
+    """Say how many prompts CLIP will probably not read to the end; nothing if it reads all.
+
+    An estimate: only the scorer's tokenizer knows. Every evaluation counts them exactly.
+    """
+    if many := sum(len(_PARTS.findall(prompt.text)) > _LONG for prompt in prompts):
+        have = f"{count(many, 'prompt has', 'prompts have')} more than {_LONG} words and signs"
+        return (f"{have} and will probably be cut by CLIP (77 tokens)",)
+    return ()
+
+
+def count(number: int, one: str, many: str) -> str:
+    """Return "1 prompt is" or "7 prompts are"."""
+    return f"{number} {one if number == 1 else many}"
+
+
+def check_name(name: str, file: Path, line: int) -> None:
+    """Refuse a name that no tracker or terminal can show.
+
+    Raises:
+        SettingsError: It is too long, or has a character that cannot be seen.
+    """
+    if len(name) > LONGEST_NAME:
+        message = f"has more than {LONGEST_NAME} characters: shorten this name"
+        raise refused(message, file=file, line=line, key=name)
+    if not name.translate(_JOINERS).isprintable():
+        message = f"the name {name!a} has a character that cannot be shown: remove it"
+        raise refused(message, file=file, line=line)
+
+
+def made_id(text: str, digits: int = 8) -> str:
+    """Return the id of a text that has none: its first words, and a hash of all of it."""
+    words = "-".join(re.findall("[a-z0-9]+", text.lower())[:6])[:40].strip("-") or "prompt"
+    return f"{words}-{hashlib.sha256(text.encode()).hexdigest()[:digits]}"
+
+
+def _checked(entry: Entry) -> Entry:
+    """Return the entry without blanks around its texts, once they are known to be usable."""
+    text, category, name = entry.text.strip(), entry.category.strip(), entry.id.strip()
+    check_name(name, entry.file, entry.line)
+    if wrong := problem(text) or problem(category):
+        raise refused(wrong, file=entry.file, line=entry.line, key=name or None)
+    return entry._replace(text=text, category=category, id=name)
+
+
+def _claim(lines: dict[str, int], name: str, entry: Entry) -> None:
+    if name in lines:
+        message = f"stands twice, first in line {lines[name]}: keep one, or rename it"
+        raise refused(message, file=entry.file, line=entry.line, key=name)
+    lines[name] = entry.line
+
+
+def _made(texts: list[str]) -> dict[str, str]:
+    """Return an id for each text; short ones meet by chance where there are ten thousands."""
+    short = {text: made_id(text) for text in texts}
+    users = Counter(short.values())
+    return {text: name if users[name] == 1 else made_id(text, 32) for text, name in short.items()}
+
+
+def _notes(source: str, empty: int, again: list[Entry], ignored: Counter[str]) -> Iterator[str]:
+    if empty:
+        yield plain(f"{source}: {count(empty, 'prompt is', 'prompts are')} empty and left out")
+    if again:
+        repeat = count(len(again), "prompt repeats", "prompts repeat")
+        yield plain(
+            f"{source}: {repeat} an earlier one, which counts once; "
+            f"the first is in line {again[0].line}: {plain(again[0].text, 60)}"
+        )
+    if ignored:
+        names = ", ".join(f"{name} ({times}x)" for name, times in sorted(ignored.items()))
+        yield plain(f"{source}: ignored, since all prompts are sampled in the same way: {names}")

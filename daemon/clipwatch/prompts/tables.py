@@ -1,0 +1,99 @@
+"""Tables with a header: CSV, TSV and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from clipwatch.prompts.listing import Entry
+from clipwatch.prompts.textfiles import refused
+
+TEXTS = ("prompt", "caption", "text")
+"""Columns that hold a prompt, the most telling first; big and small letters are the same."""
+
+Row = tuple[int, Sequence[str]]
+
+
+def entries(path: Path, text: str, column: str) -> Iterator[Entry]:
+    """Yield the rows of a CSV or TSV file; `column` holds the prompts, "" for one of TEXTS.
+
+    Raises:
+        SettingsError: There is no such column, or the file is no table.
+    """
+    if path.suffix.lower() == ".tsv":
+        return _rows(path, _tsv(text), column)
+    return _rows(path, _csv(path, text), column)
+
+
+def parquet_entries(path: Path, column: str) -> Iterator[Entry]:
+    """Yield the rows of a Parquet file, by the number of the row.
+
+    Raises:
+        SettingsError: There is no such column, the file is broken, or pyarrow is not installed.
+    """
+    try:
+        pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
+    except ImportError:
+        message = "is Parquet: run `pip install pyarrow`, or name a CSV, JSON or text file"
+        raise refused(message, file=path) from None
+
+    def rows() -> Iterator[Row]:
+        table = parquet.ParquetFile(path)
+        wanted = {*TEXTS, "id", "category", column.lower()}
+        names = [name for name in table.schema_arrow.names if name.lower() in wanted]
+        yield 1, names
+        line = 0
+        for batch in table.iter_batches(columns=names):
+            for row in batch.to_pylist():
+                line += 1
+                yield line, ["" if row[name] is None else str(row[name]) for name in names]
+
+    try:
+        yield from _rows(path, rows(), column)
+    except (pyarrow.lib.ArrowException, OSError, ValueError) as error:
+        raise refused(f"is no Parquet file that can be read: {error}", file=path) from None
+
+
+def _csv(path: Path, text: str) -> Iterator[Row]:
+    rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+    line = 1
+    try:
+        for cells in rows:
+            yield line, cells
+            line = rows.line_num + 1
+    except csv.Error as error:
+        raise refused(f"is not CSV: {error}", file=path, line=line) from None
+
+
+def _tsv(text: str) -> Iterator[Row]:
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        yield number, [_unquoted(cell) for cell in line.split("\t")]
+
+
+def _unquoted(cell: str) -> str:
+    """Return what a program that writes quotes meant; a quotation within a prompt stays."""
+    inner = cell[1:-1].replace('""', "")
+    quoted = len(cell) > 1 and cell[0] == cell[-1] == '"' and '"' not in inner
+    return cell[1:-1].replace('""', '"') if quoted else cell
+
+
+def _rows(path: Path, rows: Iterator[Row], column: str) -> Iterator[Entry]:
+    """Yield an entry for each row below the header, an empty one for a row without cells."""
+    line, header = next(((line, row) for line, row in rows if any(row)), (1, []))
+    names = [name.strip().lower() for name in header]
+    places = {name: names.index(name) for name in names}
+    wanted = (column.strip().lower(),) if column else TEXTS
+    prompt = next((places[name] for name in wanted if name in places), None)
+    if prompt is None:
+        message = f"has no column {' or '.join(wanted)}; the first line names {', '.join(header)}"
+        raise refused(message, file=path, line=line)
+    for number, cells in rows:
+        if len(cells) > len(names):
+            message = f"has {len(cells)} cells, the header {len(names)}: quote cells with commas"
+            raise refused(message, file=path, line=number)
+        row = dict(enumerate(cells))
+        name, category = (row.get(places.get(it, -1), "") for it in ("id", "category"))
+        yield Entry(path, number, row.get(prompt, ""), name, category)

@@ -1,0 +1,62 @@
+"""A run's checkpoints by their scores: the best, and those that cannot be told from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from clipwatch import state as s
+from clipwatch.answers import Answers, scored
+from clipwatch.errors import ClipwatchError
+from clipwatch.statistics import Summary
+from clipwatch.statistics.best import Interval, best_of
+from clipwatch.statistics.intervals import describe
+from clipwatch.tables import common
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """All scored checkpoints of a run's present protocol, on the prompts that all have.
+
+    Attributes:
+        run: Their run.
+        best: The one with the highest mean.
+        tied: Those that cannot be told from it, in the order of their steps.
+        all: Each with its summary, in the order of their steps.
+        differences: By evaluation, each of the others less the best; see `best_of`.
+        n_prompts: That all have scores of.
+    """
+
+    run: s.Run
+    best: s.Evaluation
+    tied: tuple[s.Evaluation, ...]
+    all: tuple[tuple[s.Evaluation, Summary], ...]
+    differences: Mapping[str, Interval]
+    n_prompts: int
+
+
+def rank(answers: Answers, run: s.Run, scorer: str | None = None) -> Ranking:
+    """Rank a run's checkpoints; of one that was scored again the latest weights, never the base.
+
+    Raises:
+        ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
+    """
+    latest = {it.checkpoint: it for it in scored(run, run.protocol) if it.checkpoint != s.BASE_NAME}
+    known = {it.id: it for it in sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))}
+    if not known:
+        raise ClipwatchError(
+            f"{run.name} has no scores yet under its present settings: clipwatch status shows why"
+        )
+    tables = common([answers.scores(run, it, scorer) for it in known.values()])
+    if not tables[0]:
+        raise ClipwatchError(f"the checkpoints of {run.name} share no scored prompt")
+    found = best_of(dict(zip(known, tables, strict=True)))
+    summaries = map(describe, tables)
+    return Ranking(
+        run,
+        known[found.best],
+        tuple(known[id_] for id_ in found.tied),
+        tuple(zip(known.values(), summaries, strict=True)),
+        found.differences,
+        found.n_prompts,
+    )

@@ -1,0 +1,163 @@
+"""The batch size is found by real work: near the best, never above the limit, in a few steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import evaluator_kit as kit
+from clipwatch.evaluator import batching
+from clipwatch.evaluator.batching import Gauge, Search
+from clipwatch.evaluator.evaluate import Evaluator
+
+pytestmark = kit.QUIET
+
+COSTS = st.floats(0.0, 10.0)
+
+
+def sizes(
+    search: Search, cost: Callable[[int], float], most: float = math.inf
+) -> tuple[list[int], Search]:
+    """Return the sizes of the batches that are generated until the search is settled."""
+    tried = []
+    while not search.settled:
+        tried.append(search.size)
+        assert len(tried) < 40
+        search = search.after(cost(search.size), fits=search.wider <= most)
+    return tried, search
+
+
+@pytest.mark.parametrize(
+    ("cost", "most", "tried", "found"),
+    [
+        (lambda n: 1 / n, math.inf, [2, 2, 4, 8, 16, 24], 24),  # pays up to the limit
+        (lambda n: 1 / n, 8, [2, 2, 4, 8], 8),  # memory ends it
+        (lambda _: 1.0, math.inf, [2, 2, 4], 2),  # never pays
+        (lambda n: max(1 / n, 0.24), math.inf, [2, 2, 4, 8], 8),  # 4 % better: taken, and enough
+        (lambda n: abs(n - 4) + 1, math.inf, [2, 2, 4, 8], 4),  # worse again
+        (lambda n: 1 / n, 2, [2, 2], 2),  # no room at all
+    ],
+)
+def test_the_way_of_a_search(
+    cost: Callable[[int], float], most: float, tried: list[int], found: int
+) -> None:
+    """The first batch is not measured; doubled as long as an image takes at least 5 % less."""
+    way, search = sizes(Search(2, 24), cost, most)
+    assert (way, search.size) == (tried, found)
+    assert search.after(0.0, fits=True) == search
+
+
+@given(st.integers(1, 8), st.integers(1, 256), st.floats(0.01, 10.0), COSTS, COSTS)
+def test_near_the_best(start: int, more: int, fixed: float, shared: float, grows: float) -> None:
+    """Within 10 % of the best for costs with a part that is shared and one that grows."""
+    limit = start + more
+
+    def cost(size: int) -> float:
+        return fixed + shared / size + grows * size / 64
+
+    tried, search = sizes(Search(start, limit), cost)
+    assert max(tried) <= limit
+    assert search.size in tried
+    doubled = [min(start << step, limit) for step in range(10)]
+    assert cost(search.size) <= 1.1 * min(cost(size) for size in doubled)
+
+
+@given(
+    st.integers(1, 64),
+    st.integers(0, 64),
+    st.lists(st.tuples(st.floats(1e-6, 1e6), st.booleans(), st.sampled_from("ahc")), max_size=30),
+)
+def test_never_above_the_limit(start: int, more: int, steps: list[tuple[float, bool, str]]) -> None:
+    """Whatever is measured, runs short or is capped in between."""
+    search, limit = Search(start, start + more), start + more
+    for seconds, fits, step in steps:
+        if step == "c":
+            limit = max(1, limit // 2)
+            search = search.capped(limit)
+        else:
+            search = search.after(seconds, fits=fits) if step == "a" else search.halved()
+        assert 1 <= search.size <= limit
+        assert search.settled or search.size <= search.limit <= limit
+
+
+def test_half_of_what_did_not_fit_stays() -> None:
+    """It is not tried again, and a cap below the size is the size."""
+    assert (Search(9, 64).halved().size, Search(1, 64).halved().size) == (4, 1)
+    assert Search(9, 64).halved().after(0.1, fits=True).size == 4
+    assert Search(16, 64).capped(6) == Search(6, 6, settled=True)
+    assert Search(4, 64).capped(6).wider == 6
+
+
+# --- memory --------------------------------------------------------------------------------------
+
+
+def test_a_batch_is_measured_at_its_peak(monkeypatch: pytest.MonkeyPatch) -> None:
+    """200 MiB that are free again count: twice as much fits into 600 MiB, not into 450."""
+    for free, fits in [(600, True), (450, False)]:
+        memory = SimpleNamespace(available=free << 20)
+        monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
+        gauge = Gauge("cpu", None)
+        taken = torch.ones(200 << 18)
+        del taken
+        assert gauge.fits(4, 8) is fits
+
+
+@pytest.mark.parametrize(
+    ("bound", "free", "fits"), [(None, 2.4, False), (None, 2.6, True), (5.0, 9.0, False)]
+)
+def test_a_gpu_is_asked_what_it_has(
+    monkeypatch: pytest.MonkeyPatch, bound: float | None, free: float, fits: bool
+) -> None:
+    """A batch took 2 of 5 GiB at its peak, 1 GiB is torch's to use again; 4 of 5 may be taken."""
+    gib = 1 << 30
+    cuda = SimpleNamespace(
+        reset_peak_memory_stats=lambda _: None,
+        memory_allocated=lambda _: 3 * gib,
+        max_memory_allocated=lambda _: 4.4 * gib,
+        memory_reserved=lambda _: 4 * gib,
+        mem_get_info=lambda _: (free * gib, 24 * gib),
+    )
+    monkeypatch.setattr(batching, "torch", SimpleNamespace(cuda=cuda))
+    assert Gauge("cuda:0", bound).fits(2, 4) is fits
+
+
+# --- in an evaluation ----------------------------------------------------------------------------
+
+
+def test_a_search_goes_on_in_the_next_evaluation(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is made twice, part of a batch tells nothing, and a smaller limit holds at once."""
+    monkeypatch.setattr(Search, "after", kit.doubling_pays)
+    how = kit.protocol(world / "base", images_per_prompt=6)
+    evaluator = Evaluator()
+
+    def run(limit: int, size: int = 1) -> tuple[list[int], int]:
+        asked = kit.request(world / "lora", "lora", how, batch_size=size, batch_limit=limit)
+        return kit.batches(evaluator, asked)
+
+    assert run(8) == ([1, 1, 2, 4, 4], 0)  # the last 4 of 8
+    assert run(8) == ([8, 4], 8)
+    assert run(8) == ([8, 4], 8)
+    assert run(0, size=5) == ([5, 5, 2], 0)  # set
+    assert run(3) == ([3, 3, 3, 3], 3)
+
+
+def test_the_limit_is_no_more_than_there_are_images(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or the size of all at once would never be full, and never measured."""
+    monkeypatch.setattr(Search, "after", kit.doubling_pays)
+    evaluator = Evaluator()
+    how = kit.protocol(world / "base", images_per_prompt=3)
+    asked = kit.request(world / "lora", "lora", how, batch_size=1, batch_limit=64)
+    found = [kit.batches(evaluator, asked) for _ in range(3)]
+    assert found == [([1, 1, 2, 2], 0), ([4, 2], 0), ([6], 6)]

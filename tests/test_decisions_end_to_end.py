@@ -1,0 +1,90 @@
+"""Base model, further scorers, intervals, comparisons and a short evaluation, with real parts."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from clipwatch.demo import models
+from clipwatch.demo.world import captions
+from real_world import clipwatch, guarded, points, scored_images, status
+
+
+def change(project: Path, **own: object) -> None:
+    """Change settings of ours in the project's config."""
+    config = json.loads((project / "config.json").read_text())
+    config["clipwatch"] |= own
+    (project / "config.json").write_text(json.dumps(config))
+
+
+def test_the_numbers_that_decide_are_published(project: Path, base: Path) -> None:
+    """The base model is step 0; every point has its interval and its differences, by each scorer.
+
+    Eight prompts, two images each; the second scorer is the same CLIP, so its numbers are, too.
+    """
+    (project / "prompts.txt").write_text("\n".join(captions()[:8]))
+    change(project, baseline=True, batch_size="auto", scorers={"second": str(models.CLIP)})
+    for step in (100, 200):
+        guarded(project / "output", base, step)
+    ended = clipwatch("start", "--once", cwd=project)
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert [(it["step"], it["state"]) for it in status(project)] == [
+        (0, "published"),
+        (100, "published"),
+        (200, "published"),
+    ]
+    images = scored_images(project)
+    assert len(images) == 3 * 16
+    assert Counter(len(image.look) for image in images) == {16: 48}
+    assert all(image.others == {"second": image.score} for image in images)
+
+    run = project / "output/logs/shapes/clipwatch"
+    for tag in ("mean", "ci_low", "ci_high", "n", "prompts"):
+        assert [step for step, _ in points(run, f"clip/{tag}")] == [0, 100, 200]
+    means, low, high = (dict(points(run, f"clip/{it}")) for it in ("mean", "ci_low", "ci_high"))
+    assert all(low[step] < means[step] < high[step] for step in means)
+    assert points(run, "second/mean") == points(run, "clip/mean")
+    delta = dict(points(run, "clip/delta_base"))
+    assert delta.keys() == {100, 200}
+    assert delta[200] == pytest.approx(means[200] - means[0], abs=1e-6)
+
+    told = clipwatch("compare", "@0", "@200", "--json", "--state-dir", "state", cwd=project)
+    assert told.returncode == 0, told.stderr
+    found = json.loads(told.stdout)
+    assert found["n_prompts"] == 8
+    assert found["delta"] == pytest.approx(delta[200], abs=1e-6)
+    best = clipwatch("best", "--json", "--state-dir", "state", cwd=project)
+    assert best.returncode == 0, best.stderr
+    assert json.loads(best.stdout)["n_checkpoints"] == 2
+
+    again = clipwatch("start", "--once", cwd=project)
+    assert again.returncode == 0, again.stderr
+    assert len(scored_images(project)) == len(images)
+
+
+def test_precision_saves_the_images_that_are_not_needed(project: Path, base: Path) -> None:
+    """Prompts come spread over the categories, and stop when the mean is known well enough."""
+    texts = captions()
+    library = {
+        f"{kind}-{number}": {
+            "prompt": f"{texts[number % len(texts)]} {kind} {number}",
+            "category": kind,
+        }
+        for kind in ("one", "two")
+        for number in range(80)
+    }
+    (project / "prompts.json").write_text(json.dumps(library))
+    change(project, prompts="prompts.json", precision=0.5, batch_size=16)
+    guarded(project / "output", base, 100)
+    ended = clipwatch("start", "--once", cwd=project)
+    assert ended.returncode == 0, ended.stderr
+    (row,) = status(project)
+    assert row["state"] == "published"
+    used = Counter(image.prompt_id.partition("-")[0] for image in scored_images(project))
+    assert 2 * 64 <= row["clip"]["n"] <= 2 * 64 + 3 * 16
+    assert abs(used["one"] - used["two"]) <= 16
+    assert row["clip"]["prompts"] >= 64

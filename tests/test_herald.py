@@ -1,0 +1,168 @@
+"""Advice reaches a webhook and Apprise: once, again after a failure, and tells no secret."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from clipwatch import events as e
+from clipwatch.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.herald import as_json, notify, post
+from clipwatch.journal import Journal
+from clipwatch.state import evaluation_stream
+from world import World, checkpoint
+
+ADVICE = e.AdviceGiven("checkpoint-100/aaaaaaaa/bbbbbbbb", 100, "low", "low: look at the images")
+
+
+@dataclass
+class Hook:
+    """A receiver: what it got, and the codes that it answers with, the last one for ever."""
+
+    address: str
+    codes: list[int] = field(default_factory=lambda: [204])
+    got: list[dict[str, Any]] = field(default_factory=list)
+
+
+@contextmanager
+def hook() -> Iterator[Hook]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            code = kept.codes.pop(0) if len(kept.codes) > 1 else kept.codes[0]
+            kept.got.append(json.loads(body))
+            self.send_response(code)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        kept = Hook(f"http://127.0.0.1:{server.server_port}/services/T0KEN")
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield kept
+        server.shutdown()
+
+
+def advised(world: World) -> None:
+    """Have one checkpoint scored, and advice in the log."""
+    checkpoint(world.output, 100)
+    assert world.once() == 0
+    run = world.run
+    (id_,) = run.evaluations
+    assert run.advice == ()
+    with Journal(world.log) as journal:
+        stream = evaluation_stream(run.name, id_)
+        given = replace(ADVICE, evaluation=id_)
+        journal.append(run.name, stream, journal.version(stream), [given])
+
+
+def channel_events(world: World) -> list[e.Event]:
+    """Return what was written down of channels."""
+    kinds = (e.AdviceSent, e.AdviceNotSent)
+    return [it.event for it in world.logged if isinstance(it.event, kinds)]
+
+
+def test_a_webhook_gets_advice_once(tmp_path: Path) -> None:
+    """JSON with run, step, kind and a text that stands alone; a restart sends nothing again."""
+    with hook() as kept:
+        world = World(tmp_path, **{"advice.saturated": 2, "advice.webhook": kept.address})
+        advised(world)
+        assert world.once() == 0
+        assert world.once() == 0
+        run = world.run.name
+    (got,) = kept.got
+    assert (got["run"], got["step"], got["kind"]) == (run, 100, "low")
+    assert got["text"] == f"{run}, step 100: low: look at the images"
+    assert got["id"].endswith("/low")
+    assert "webhook: advice sent" in world.said
+
+
+def test_a_webhook_that_is_down_is_tried_again(tmp_path: Path) -> None:
+    """A 503 is written down with the next try; a restart is one. The address is told nowhere."""
+    with hook() as kept:
+        kept.codes[:] = [503, 204]
+        world = World(tmp_path, **{"advice.saturated": 2, "advice.webhook": kept.address})
+        advised(world)
+        assert world.once() == 0
+        (failed,) = channel_events(world)
+        assert isinstance(failed, e.AdviceNotSent)
+        assert (failed.reason, failed.attempt) == ("127.0.0.1 answered 503", 1)
+        assert failed.retry_at is not None
+        assert failed.retry_at > datetime.now(UTC)
+        assert world.once() == 0
+    assert [type(it) for it in channel_events(world)] == [e.AdviceNotSent, e.AdviceSent]
+    assert len(kept.got) == 2
+    assert kept.got[0] == kept.got[1]
+    everything = world.log.read_bytes() + str(world.said).encode() + repr(world.settings).encode()
+    assert b"T0KEN" not in everything
+
+
+def test_a_webhook_that_refuses_waits_for_somebody(tmp_path: Path) -> None:
+    """A 404 is not tried again by itself."""
+    with hook() as kept:
+        kept.codes[:] = [404]
+        world = World(tmp_path, **{"advice.saturated": 2, "advice.webhook": kept.address})
+        advised(world)
+        assert world.once() == 0
+    (failed,) = channel_events(world)
+    assert isinstance(failed, e.AdviceNotSent)
+    assert failed.retry_at is None
+    assert failed.reason == "127.0.0.1 answered 404: correct advice.webhook"
+
+
+def test_nobody_listens() -> None:
+    """A refused connection may pass; the error names the host alone."""
+    with pytest.raises(TrackerUnavailable, match=r"^127\.0\.0\.1: ") as found:
+        post("http://127.0.0.1:9/T0KEN", {})
+    assert "T0KEN" not in str(found.value)
+
+
+@pytest.mark.parametrize("address", ["file:///etc/passwd", "ftp://x/y", "https://", "T0KEN"])
+def test_only_web_addresses_are_webhooks(address: str) -> None:
+    """Nothing else is opened, and the address is not repeated."""
+    with pytest.raises(TrackerRefused) as found:
+        post(address, {})
+    assert str(found.value) == "advice.webhook must be an http or https address"
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what Apprise imports
+def test_apprise_sends_by_its_own_addresses() -> None:
+    """The real Apprise brings it to a JSON receiver; an unknown address is told by its number."""
+    pytest.importorskip("apprise")
+    with hook() as kept:
+        address = kept.address.replace("http://", "json://")
+        notify((address,), "my-run", ADVICE)
+        (got,) = kept.got
+        assert got["title"] == "clipwatch: my-run, step 100: low"
+        assert got["message"] == ADVICE.text
+        with pytest.raises(TrackerRefused, match=r"does not know address 2 of advice\.apprise"):
+            notify((address, "nothing://T0KEN"), "my-run", ADVICE)
+        kept.codes[:] = [500]
+        with pytest.raises(TrackerUnavailable):
+            notify((address,), "my-run", ADVICE)
+
+
+def test_without_apprise_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line with what to type."""
+    monkeypatch.setitem(sys.modules, "apprise", None)
+    with pytest.raises(TrackerRefused, match=r'pip install "clipwatch\[apprise\]"'):
+        notify(("json://127.0.0.1",), "run", ADVICE)
+
+
+def test_the_text_stands_alone() -> None:
+    """Chat programs show `text` and nothing else."""
+    assert as_json("run", ADVICE)["text"] == "run, step 100: low: look at the images"
+    assert SimpleNamespace(**as_json("run", ADVICE)).id == f"run/{ADVICE.evaluation}/low"

@@ -1,0 +1,281 @@
+"""What the scores of an evaluation say beside those before it: intervals, comparisons, advice."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from clipwatch import events as e
+from clipwatch.errors import ClipwatchError
+from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
+from clipwatch.events import ImageScore
+from clipwatch.judge import judge
+from clipwatch.judgement import Question, ask
+from clipwatch.statistics.sequential import MINIMUM
+from world import PROMPTS, World, checkpoint
+
+SHAPES = [f"prompt {number}" for number in range(40)]
+
+
+def scoring(
+    value: Callable[[str, int], float], look: Callable[[str], str] = lambda _: ""
+) -> Callable[[Evaluate], list[Reply]]:
+    """Return a script by which each image scores `value(prompt id, step)`."""
+
+    def script(request: Evaluate) -> list[Reply]:
+        step = 0 if request.kind == "base" else int(Path(request.path).name.rpartition("-")[2])
+        done = set(request.done)
+        images = tuple(
+            ImageScore(
+                prompt.id,
+                index,
+                seed,
+                value(prompt.id, step),
+                look=look(prompt.id),
+            )
+            for prompt, index, seed in request.protocol.images()
+            if (prompt.id, index) not in done
+        )
+        return [Loaded({"device": "script"}), Scored(images), Finished(0, 1.0)]
+
+    return script
+
+
+def noise(id_: str, step: int, spread: float = 0.01) -> float:
+    """Return the luck of an image, the same in every run of the test."""
+    return random.Random(f"{id_} {step}").gauss(0.0, spread)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def prompts(world: World, **changes: object) -> None:
+    """Give the run 40 prompts, and settings anew."""
+    (world.folder / "many.txt").write_text("\n".join(SHAPES))
+    told = World(world.folder, prompts="many.txt", **changes)
+    world.settings = told.settings
+
+
+def completed(world: World) -> dict[int, e.EvaluationCompleted]:
+    """Return step -> what was written down of its evaluation."""
+    run = world.run
+    return {it.step: it.completed for it in run.evaluations.values() if it.completed}
+
+
+def advice(world: World) -> list[tuple[int, str]]:
+    """Return (step, kind) of all advice."""
+    return [(it.step, it.kind) for it in world.run.advice]
+
+
+def train(world: World, steps: list[int]) -> None:
+    """Evaluate checkpoints one after the other, as they come in a training."""
+    for step in steps:
+        checkpoint(world.output, step, step / 1000)
+        assert world.once() == 0
+
+
+def test_every_checkpoint_is_compared_with_the_base_and_the_best(world: World) -> None:
+    """The base model is scored first; differences are prompt by prompt, with their intervals."""
+    prompts(world, baseline=True)
+    world.script = scoring(lambda id_, step: 0.2 + step / 10_000 + noise(id_, step))
+    train(world, [100, 300, 200])
+    found = completed(world)
+    assert [request.kind for request in world.requests] == ["base", "lora", "lora", "lora"]
+    assert (found[0].against_base, found[0].against_best) == (None, None)
+    clip = found[100].clip
+    assert clip.prompts == 40
+    assert clip.low is not None
+    assert clip.high is not None
+    assert clip.low < clip.mean < clip.high
+    names = {step: done.evaluation for step, done in found.items()}
+    for step, best in ((300, 100), (200, 300)):
+        base, other = found[step].against_base, found[step].against_best
+        assert base is not None
+        assert other is not None
+        assert (base.a, base.b, other.a) == (names[0], names[step], names[best])
+        assert base.delta == pytest.approx(found[step].clip.mean - found[0].clip.mean, abs=1e-9)
+        assert other.delta == pytest.approx(found[step].clip.mean - found[best].clip.mean, abs=1e-9)
+    assert found[300].against_base is not None
+    assert found[300].against_base.verdict == "better"
+    assert found[100].against_best is None
+    assert world.rows()[0][0] == 0  # the base model's point is published, as step 0
+
+
+def test_what_fell_is_told_once_with_the_step_to_go_back_to(world: World) -> None:
+    """A regression is called at the second checkpoint in a row that shows it, and not again."""
+    prompts(world)
+    means = {100: 0.25, 200: 0.29, 250: 0.26, 300: 0.26, 400: 0.25}
+    world.script = scoring(lambda id_, step: means[step] + noise(id_, step))
+    train(world, list(means))
+    assert advice(world) == [(300, "regressed")]
+    text = world.run.advice[0].text
+    assert "go back to step 200" in text
+    assert f"checkpoint-300: {text}" in world.said
+    kinds = [type(it.event).__name__ for it in world.logged if it.stream.startswith("evaluation")]
+    assert kinds[kinds.index("AdviceGiven") - 1] == "EvaluationCompleted"
+
+
+def test_equal_checkpoints_get_no_advice_but_a_plateau(world: World) -> None:
+    """With little noise it can be ruled out that anything is gained; with much it cannot."""
+    prompts(world, **{"advice.plateau": 2})
+    world.script = scoring(lambda id_, step: 0.25 + noise(id_, step, 0.002))
+    train(world, [100, 200, 300, 400])
+    assert advice(world) == [(300, "plateau")]
+    assert "none of the last 2 checkpoints is better than step 100" in world.run.advice[0].text
+
+
+def test_noise_is_no_plateau(world: World) -> None:
+    """Where a gain could hide in the noise nothing is said."""
+    prompts(world, **{"advice.plateau": 2})
+    world.script = scoring(lambda id_, step: 0.25 + noise(id_, step, 0.05))
+    train(world, [100, 200, 300, 400])
+    assert advice(world) == []
+
+
+@pytest.mark.parametrize(("mean", "kind"), [(0.15, "low"), (0.33, "saturated")])
+def test_low_and_saturated_means_are_told(world: World, mean: float, kind: str) -> None:
+    """A low one after the third checkpoint, a high one at once; the text has the bound."""
+    prompts(world)
+    world.script = scoring(lambda id_, step: mean + step / 1e6 + noise(id_, step, 0.03))
+    train(world, [100, 200, 300, 400])
+    assert advice(world) == [(300 if kind == "low" else 100, kind)]
+    assert ("0.22" if kind == "low" else "0.3,") in world.run.advice[0].text
+
+
+def test_another_scorer_has_no_bounds_of_its_mean(world: World) -> None:
+    """0.22 and 0.30 are OpenAI's ViT-L/14: another model's cosines lie elsewhere."""
+    prompts(world, pretrained_evaluation_model_name_or_path="laion/CLIP-ViT-H-14-laion2B-s32B-b79K")
+    world.script = scoring(lambda id_, step: 0.1 + noise(id_, step, 0.03))
+    train(world, [100, 200, 300, 400])
+    assert advice(world) == []
+    assert (world.settings.advice.low, world.settings.advice.saturated) == (None, None)
+
+
+def test_a_collapse_is_told_when_pictures_were_different_before(world: World) -> None:
+    """Black for every prompt: told, unless the first pictures were like that already."""
+    prompts(world, baseline=True)
+    world.script = scoring(
+        lambda id_, step: 0.25 + noise(id_, step),
+        lambda id_: f"{random.Random(id_).getrandbits(64):016x}",
+    )
+    train(world, [100])
+    black = scoring(lambda id_, step: 0.25 + noise(id_, step), lambda _: "0" * 16)
+    world.script = black
+    train(world, [200, 300])
+    assert advice(world) == [(200, "collapsed")]
+    assert "black or of one colour" in world.run.advice[0].text
+
+
+def test_pictures_that_were_never_different_are_no_collapse(world: World) -> None:
+    """An untrained model from scratch makes noise that looks the same."""
+    prompts(world, baseline=True)
+    world.script = scoring(lambda id_, step: 0.25 + noise(id_, step), lambda _: "0" * 16)
+    train(world, [100, 200])
+    assert advice(world) == []
+
+
+def test_a_late_result_of_an_early_checkpoint_gives_no_advice(world: World) -> None:
+    """Advice is about where the training is now."""
+    prompts(world)
+    means = {100: 0.25, 300: 0.29, 200: 0.20}
+    world.script = scoring(lambda id_, step: means[step] + noise(id_, step))
+    train(world, [100, 300, 200])
+    assert advice(world) == []
+
+
+def test_an_evaluation_ends_when_its_mean_is_known(world: World) -> None:
+    """With `precision` the evaluator is told that it is enough, and the rest is never made."""
+    (world.folder / "many.txt").write_text("\n".join(f"prompt {n}" for n in range(400)))
+    told = World(world.folder, prompts="many.txt", precision=0.01)
+    world.settings = told.settings
+    made: list[int] = []
+
+    def script(request: Evaluate) -> list[Reply]:
+        assert request.stratified
+        images = [
+            ImageScore(prompt.id, index, seed, 0.3 + noise(prompt.id, 0, 0.03))
+            for prompt, index, seed in request.protocol.images()
+        ]
+        done = len(request.done)
+        batches = [Scored(tuple(images[at : at + 8])) for at in range(done, 200, 8)]
+        made.append(len(batches) * 8)
+        return [Loaded({"device": "script"}), *batches, Finished(0, 1.0)]
+
+    world.script = script
+    checkpoint(world.output, 100)
+    assert world.once() == 0
+    clip = completed(world)[100].clip
+    assert MINIMUM <= clip.n == clip.prompts == 200
+    assert made == [200]
+
+
+def test_too_few_images_are_no_result_without_precision(world: World) -> None:
+    """An evaluator that ends early by itself has failed."""
+    world.script = lambda request: [
+        Loaded({}),
+        Scored((ImageScore(next(request.protocol.images())[0].id, 0, 1, 0.3),)),
+        Finished(0, 1.0),
+    ]
+    checkpoint(world.output, 100)
+    assert world.once() == 1
+    assert completed(world) == {}
+    assert "only 1 images were scored" in str(world.said)
+
+
+def question(world: World) -> Question:
+    """Ask for the run's first evaluation."""
+    run = world.run
+    return Question(str(world.log), run.name, next(iter(run.evaluations)), None, None, 3, 5)
+
+
+def test_a_process_judges_as_the_function_does(world: World) -> None:
+    """What the daemon gets through pipes is what `judge` returns; nothing is written to the log."""
+    checkpoint(world.output, 100)
+    assert world.once() == 0
+    before = world.log.read_bytes()
+    assert ask(question(world)) == judge(question(world))
+    assert ask(question(world)).clip.n == len(PROMPTS.splitlines())
+    assert world.log.read_bytes() == before
+
+
+def test_a_judge_that_cannot_tell_says_why_in_a_line(world: World) -> None:
+    """No traceback, and the daemon goes on with the plain mean."""
+    checkpoint(world.output, 100)
+    assert world.once() == 0
+    unknown = Question(str(world.log), world.run.name, "nobody", None, None, 3, 5)
+    with pytest.raises(ClipwatchError, match=r"^it could not be judged: .*no evaluation nobody$"):
+        ask(unknown)
+
+
+def test_without_a_judgement_the_mean_is_written_down(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A broken scipy costs the interval, not the result."""
+
+    def broken(_: Question) -> None:
+        raise ClipwatchError("it could not be judged: no scipy")
+
+    monkeypatch.setattr("world.judge", broken)
+    checkpoint(world.output, 100)
+    assert world.once() == 0
+    clip = completed(world)[100].clip
+    assert (clip.n, clip.low) == (4, None)
+    assert "checkpoint-100: no interval, no advice: it could not be judged: no scipy" in world.said
+
+
+def test_the_daemon_imports_neither_numpy_nor_scipy() -> None:
+    """They would double its memory; the judge has them in a process of its own."""
+    code = (
+        "import sys, clipwatch.supervisor\n"
+        "loaded = {name.partition('.')[0] for name in sys.modules}\n"
+        "print(sorted({'numpy', 'scipy', 'torch'} & loaded))"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ended.stdout.strip() == "[]"

@@ -1,0 +1,173 @@
+"""What W&B shows beside the mean: every number, the further scorers, and advice as alerts."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from clipwatch.errors import TrackerUnavailable
+from clipwatch.trackers import Series
+from clipwatch_adapters._scalars import Names, scalars
+from clipwatch_adapters.wandb import WandbTracker
+from clipwatch_adapters.wandb_files import HISTORY, fields, finished_rows, records
+from fake_wandb import HANG, KEY, FakeWandb, Fault, StoredRun
+from tracker_world import make_series, make_target, with_everything
+from wandb_world import collect_children, isolate
+
+ADVICE = "regressed: Seen: regressed <b>*now*</b>.\nplateau: Seen: plateau <b>*now*</b>."
+ALERTS = ["clipwatch: regressed at step 200", "clipwatch: plateau at step 200"]
+
+ALERT = 10
+"""Field of a Record in a `.wandb` file."""
+
+
+@pytest.fixture
+def series(tmp_path: Path) -> Series:
+    """Return two results with all that there may be; the second brings advice."""
+    return with_everything(make_series(tmp_path, [100, 200], images=False))
+
+
+def axes(run: StoredRun) -> dict[str, str]:
+    """Return metric → x-axis; "1" is a name there, "5" the place of its x-axis."""
+    metrics = run.config["_wandb"]["value"]["m"]
+    return {metric["1"]: metrics[metric["5"] - 1]["1"] for metric in metrics if "5" in metric}
+
+
+def titles(run: StoredRun) -> list[str]:
+    """Return the alerts that the server was asked to send."""
+    return [alert["title"] for alert in run.alerts]
+
+
+def test_a_row_has_every_number(server: FakeWandb, tmp_path: Path, series: Series) -> None:
+    """A row holds the same scalars as TensorBoard's, each drawn over the trainer's step."""
+    WandbTracker(make_target(tmp_path)).publish(series, [0, 1])
+    for row, result in zip(server.run.rows, series.results, strict=True):
+        expected = scalars(Names.of(series), result)
+        assert {tag: row[tag] for tag in row if re.match("(?!clipwatch/).+/", tag)} == expected
+    assert axes(server.run) == dict.fromkeys(expected, "clipwatch/step")
+    assert len(expected) == 7 + 1 + 6 + 2 + 2 * 7
+
+
+def test_a_later_session_keeps_the_axes(server: FakeWandb, tmp_path: Path, series: Series) -> None:
+    """What only earlier results have keeps its x-axis when a session brings a bare one."""
+    bare = make_series(tmp_path, [100, 200, 300], images=False).results[2]
+    longer = replace(series, results=(*series.results, bare), scores=lambda _: ())
+    WandbTracker(make_target(tmp_path)).publish(series, [0, 1])
+    before = axes(server.run)
+    WandbTracker(make_target(tmp_path)).publish(longer, [2])
+    assert [step for _, step in server.run.points] == [100, 200, 300]
+    assert axes(server.run) == before
+
+
+def test_further_scorers_are_in_the_table(
+    server: FakeWandb, tmp_path: Path, series: Series
+) -> None:
+    """The table of prompts has a column for each image and scorer, empty where there is none."""
+    scores = list(series.scores(series.results[0].evaluation))
+    scores[1] = replace(scores[1], others={"siglip": 0.5})
+    WandbTracker(make_target(tmp_path)).publish(
+        replace(series, scores=lambda _: tuple(scores)), [0]
+    )
+    table = json.loads(server.run.files[server.run.rows[0]["clipwatch/scores"]["path"]])
+    assert table["columns"][2:] == ["prompt", "score 0", "odd_name score 0", "siglip score 0"]
+    assert table["data"][0][3:] == [0.2, 2.0, 0.1]
+    assert table["data"][1][3:] == [0.201, None, 0.5]
+
+
+def test_advice_is_an_alert(server: FakeWandb, tmp_path: Path, series: Series) -> None:
+    """Advice is sent before its row, as a warning; the row and the run's summary keep its text."""
+    WandbTracker(make_target(tmp_path)).publish(series, [0, 1])
+    run = server.run
+    assert titles(run) == ALERTS
+    assert {alert["severity"] for alert in run.alerts} == {"WARN"}
+    assert run.alerts[0]["text"] == "Seen: regressed <b>*now*</b>."
+    assert all(len(title) < 64 for title in titles(run))
+    assert server.requests.index("NotifyScriptableRunAlert") < server.requests.index("history")
+    assert [row.get("clipwatch/advice") for row in run.rows] == [None, ADVICE]
+    assert run.summary["clipwatch/advice"] == ADVICE
+    WandbTracker(make_target(tmp_path)).publish(series, [0, 1])
+    assert titles(run) == ALERTS
+
+
+@pytest.mark.parametrize("stage", ["NotifyScriptableRunAlert", "history"])
+def test_a_kill_does_not_lose_an_alert(
+    server: FakeWandb,
+    tmp_path: Path,
+    series: Series,
+    monkeypatch: pytest.MonkeyPatch,
+    stage: str,
+) -> None:
+    """Killed before the alert or the row, the next session sends both, and the row comes once."""
+    children = collect_children(monkeypatch)
+    tracker = WandbTracker(make_target(tmp_path))
+    tracker.publish(replace(series, results=series.results[:1]), [0])
+    reached = threading.Event()
+
+    def kill() -> None:
+        if not reached.is_set():
+            reached.set()
+            children[-1].kill()
+
+    server.faults.append(Fault(stage, HANG, then=kill))
+    with pytest.raises(TrackerUnavailable, match="no answer"):
+        tracker.publish(series, [1])
+    assert reached.is_set()
+    assert server.run.points == [(0, 100)]
+    sent = titles(server.run)
+    assert sent == ([] if stage == "NotifyScriptableRunAlert" else ALERTS)
+    server.faults.clear()
+    WandbTracker(make_target(tmp_path)).publish(series, [1])
+    assert titles(server.run) == sent + ALERTS
+    assert server.run.points == [(0, 100), (1, 200)]
+
+
+@pytest.mark.parametrize("status", [404, 500])
+def test_an_alert_that_is_not_taken_does_not_stop_the_numbers(
+    server: FakeWandb, tmp_path: Path, series: Series, status: int
+) -> None:
+    """Where a server sends no alerts, the row comes in the same session, with the text in it."""
+    server.faults.append(Fault("NotifyScriptableRunAlert", status))
+    target = make_target(tmp_path)
+    WandbTracker(target).publish(series, [0, 1])
+    assert server.run.points == [(0, 100), (1, 200)]
+    assert titles(server.run) == []
+    assert server.run.summary["clipwatch/advice"] == ADVICE
+    log = (target.state_dir / "session.log").read_text()
+    assert "W&B did not take an alert, its text is in the row: " in log
+    assert str(status) in log
+
+
+def test_offline_alerts_come_with_the_sync(
+    tmp_path: Path, series: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An offline run holds the numbers, and the alerts before their row; `wandb sync` sends all."""
+    isolate(monkeypatch, tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    tracker = WandbTracker(make_target(tmp_path))
+    tracker.publish(series, [0, 1])
+    (run,) = Path(tracker.where(series)).glob("offline-run-*")
+    rows = finished_rows(run) or ()
+    for row, result in zip(rows, series.results, strict=True):
+        expected = scalars(Names.of(series), result)
+        assert {tag: row[tag] for tag in row if re.match("(?!clipwatch/).+/", tag)} == expected
+    assert rows[1]["clipwatch/advice"] == ADVICE
+    (file,) = run.glob("*.wandb")
+    kinds = [n for record in records(file) for n, _ in fields(record) if n in {HISTORY, ALERT}]
+    assert kinds == [HISTORY, ALERT, ALERT, HISTORY]
+    command = [sys.executable, "-m", *shlex.split(tracker.hint(series))]
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with FakeWandb() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    assert titles(server.run) == ALERTS
+    assert server.run.points == [(0, 100), (1, 200)]
+    assert len(axes(server.run)) == 7 + 1 + 6 + 2 + 2 * 7
