@@ -1,5 +1,7 @@
 """An evaluator's process as the real one, but for the models: scores follow from the weights.
 
+As the real one it is a batch ahead of what is written down.
+
 Before it reports an image it notes it in $GENERATED, as a record of what was really generated.
 """
 
@@ -9,6 +11,7 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from clipwatch.evaluator import worker
@@ -32,18 +35,21 @@ class FastEvaluator:
         send(Loaded({"device": "fast"}))
         done = set(request.done)
         todo = [task for task in request.protocol.images() if (task[0].id, task[1]) not in done]
-        for start in range(0, len(todo), request.batch_size):
-            images = []
-            for prompt, index, seed in todo[start : start + request.batch_size]:
-                note(f"{request.images_dir} {prompt.id} {index}")
-                images.append(
-                    ImageScore(prompt.id, index, seed, score_of(weights, prompt.text, seed))
-                )
-            kept = send(Scored(tuple(images)))
-            if kept is not None and kept.enough:
-                break
-        found = request.batch_size if request.batch_limit > request.batch_size else 0
-        send(Finished(0, 0.0, batch_size=found))
+        behind: Future[Kept | None] | None = None
+        with ThreadPoolExecutor(1) as thread:
+            for start in range(0, len(todo), request.batch_size):
+                images = []
+                for prompt, index, seed in todo[start : start + request.batch_size]:
+                    note(f"{request.images_dir} {prompt.id} {index}")
+                    images.append(
+                        ImageScore(prompt.id, index, seed, score_of(weights, prompt.text, seed))
+                    )
+                if behind is not None:
+                    behind.result()
+                behind = thread.submit(send, Scored(tuple(images)))
+            if behind is not None:
+                behind.result()
+        send(Finished(0, 0.0))
 
 
 def note(line: str) -> None:

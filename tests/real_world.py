@@ -65,7 +65,13 @@ def guarded(output: Path, base: Path, step: int) -> Path:
 
 def write_config(folder: Path, **own: object) -> None:
     """Write a config.json for a run without a checkpoint; `own` goes into our object."""
-    own = {"prompts": "prompts.txt", "state_dir": "state", "device": "cpu", "baseline": False, **own}
+    own = {
+        "prompts": "prompts.txt",
+        "state_dir": "state",
+        "device": "cpu",
+        "baseline": False,
+        **own,
+    }
     config = {
         "output_dir": "output",
         "pretrained_model_name_or_path": "./base",

@@ -72,7 +72,13 @@ class Machine:
             "pretrained_model_name_or_path": "./base",
             "evaluation_type": "clip",
             "report_to": "none",
-            "clipwatch": {"prompts": "prompts.txt", "device": "cpu", "settle_seconds": 0, "baseline": False, **keys},
+            "clipwatch": {
+                "prompts": "prompts.txt",
+                "device": "cpu",
+                "settle_seconds": 0,
+                "baseline": False,
+                **keys,
+            },
         }
         self.write(folder / "config.json", json.dumps(config))
         self.write(folder / "prompts.txt", "a red circle\n")

@@ -40,9 +40,10 @@ def sizes(
     [
         (lambda n: 1 / n, math.inf, [2, 2, 4, 8, 16, 24], 24),  # pays up to the limit
         (lambda n: 1 / n, 8, [2, 2, 4, 8], 8),  # memory ends it
-        (lambda _: 1.0, math.inf, [2, 2, 4], 2),  # never pays
-        (lambda n: max(1 / n, 0.24), math.inf, [2, 2, 4, 8], 8),  # 4 % better: taken, and enough
-        (lambda n: abs(n - 4) + 1, math.inf, [2, 2, 4, 8], 4),  # worse again
+        (lambda _: 1.0, math.inf, [2, 2, 4, 4, 8, 8], 2),  # never pays
+        (lambda n: max(1 / n, 0.24), math.inf, [2, 2, 4, 8, 8, 16, 16], 8),  # 4 % better: taken
+        (lambda n: abs(n - 4) + 1, math.inf, [2, 2, 4, 8, 8, 16, 16], 4),  # worse again
+        (lambda n: 0.3 if n == 8 else 1 / n, 24, [2, 2, 4, 8, 8, 16, 24], 24),  # a bump
         (lambda n: 1 / n, 2, [2, 2], 2),  # no room at all
     ],
 )
@@ -53,6 +54,45 @@ def test_the_way_of_a_search(
     way, search = sizes(Search(2, 24), cost, most)
     assert (way, search.size) == (tried, found)
     assert search.after(0.0, fits=True) == search
+
+
+@pytest.mark.parametrize(
+    ("measured", "found"),
+    [
+        ({1: 0.130, 2: 0.075, 4: 0.728, 8: 0.575, 16: 0.038, 32: 0.042, 64: 0.029}, {2, 64}),
+        ({1: 0.108, 2: 0.066, 4: 0.045, 8: 0.044, 16: 0.029, 32: 0.027, 64: 0.034}, {32}),
+        ({1: 0.117, 2: 0.080, 4: 0.064, 8: 0.060, 16: 0.051, 32: 0.053, 64: 0.053}, {16}),
+    ],
+)
+def test_measured_curves(measured: dict[int, float], found: set[int]) -> None:
+    """Of the demo on a busy and a quieter machine; on the first two sizes were disturbed for long.
+
+    That those are measured again and again as slow is more than one can hope to see through.
+    """
+    assert sizes(Search(1, 64), measured.__getitem__)[1].size in found
+
+
+def test_one_disturbed_measurement_decides_nothing() -> None:
+    """A size that another program slowed down is measured once more."""
+    costs = iter([9.0, 1.0, 5.0, 0.5, 9.0, 0.25, 0.125, 0.5, 0.5])
+    search = Search(1, 16)
+    while not search.settled:
+        search = search.after(next(costs), fits=True)
+    assert search.size == 8
+
+
+def test_a_container_bounds_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the control group leaves counts, where it is less than what the machine has."""
+    monkeypatch.setattr(batching, "_CGROUP", tmp_path)
+    memory = SimpleNamespace(available=8 << 30)
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
+    (tmp_path / "memory.current").write_text(f"{1 << 30}\n")
+    for most, fits in [("max", True), (f"{2 << 30}", True), (f"{(1 << 30) + (300 << 20)}", False)]:
+        (tmp_path / "memory.max").write_text(most + "\n")
+        gauge = Gauge("cpu", None)
+        taken = torch.ones(200 << 18)
+        del taken
+        assert gauge.fits(4, 8) is fits
 
 
 @given(st.integers(1, 8), st.integers(1, 256), st.floats(0.01, 10.0), COSTS, COSTS)
@@ -83,15 +123,16 @@ def test_never_above_the_limit(start: int, more: int, steps: list[tuple[float, b
             limit = max(1, limit // 2)
             search = search.capped(limit)
         else:
-            search = search.after(seconds, fits=fits) if step == "a" else search.halved()
+            search = search.after(seconds, fits=fits) if step == "a" else search.halved(search.size)
         assert 1 <= search.size <= limit
         assert search.settled or search.size <= search.limit <= limit
 
 
 def test_half_of_what_did_not_fit_stays() -> None:
     """It is not tried again, and a cap below the size is the size."""
-    assert (Search(9, 64).halved().size, Search(1, 64).halved().size) == (4, 1)
-    assert Search(9, 64).halved().after(0.1, fits=True).size == 4
+    assert (Search(9, 64).halved(9).size, Search(1, 64).halved(1).size) == (4, 1)
+    assert Search(9, 64).halved(3).size == 1  # the last batch of all may be a small one
+    assert Search(9, 64).halved(9).after(0.1, fits=True).size == 4
     assert Search(16, 64).capped(6) == Search(6, 6, settled=True)
     assert Search(4, 64).capped(6).wider == 6
 
@@ -140,7 +181,7 @@ def test_a_search_goes_on_in_the_next_evaluation(
     how = kit.protocol(world / "base", images_per_prompt=6)
     evaluator = Evaluator()
 
-    def run(limit: int, size: int = 1) -> tuple[list[int], int]:
+    def run(limit: int, size: int = 0) -> tuple[list[int], int]:
         asked = kit.request(world / "lora", "lora", how, batch_size=size, batch_limit=limit)
         return kit.batches(evaluator, asked)
 
@@ -158,6 +199,6 @@ def test_the_limit_is_no_more_than_there_are_images(
     monkeypatch.setattr(Search, "after", kit.doubling_pays)
     evaluator = Evaluator()
     how = kit.protocol(world / "base", images_per_prompt=3)
-    asked = kit.request(world / "lora", "lora", how, batch_size=1, batch_limit=64)
+    asked = kit.request(world / "lora", "lora", how, batch_size=0, batch_limit=64)
     found = [kit.batches(evaluator, asked) for _ in range(3)]
     assert found == [([1, 1, 2, 2], 0), ([4, 2], 0), ([6], 6)]

@@ -20,9 +20,9 @@ from safetensors.torch import load_file, save_file
 
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
-from clipwatch.evaluator.scorer import Scorer
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.messages import Loaded, Message
+from clipwatch.evaluator.scorer import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable

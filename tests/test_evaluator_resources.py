@@ -137,7 +137,7 @@ def test_images_are_decoded_one_by_one_first(world: Path, monkeypatch: pytest.Mo
 def test_a_search_halves_what_does_not_fit(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same images are made by half, nothing failed, and the size stays."""
     how = kit.protocol(world / "base", images_per_prompt=6, guidance=1.0)
-    request = kit.request(world / "full", "full", how, batch_size=1, batch_limit=8)
+    request = kit.request(world / "full", "full", how, batch_size=0, batch_limit=8)
     monkeypatch.setattr(Search, "after", kit.doubling_pays)
     evaluator = Evaluator()
     place = (UNet2DConditionModel, "forward")
@@ -152,7 +152,7 @@ def test_a_scorer_without_memory_ends_a_search(
 ) -> None:
     """Its images are gone, so the attempt fails; the next one is made by half."""
     how = kit.protocol(world / "base", images_per_prompt=4)
-    request = kit.request(world / "full", "full", how, batch_size=1, batch_limit=8)
+    request = kit.request(world / "full", "full", how, batch_size=0, batch_limit=8)
     monkeypatch.setattr(Search, "after", kit.doubling_pays)
     evaluator = Evaluator()
     out_of_memory(monkeypatch, (Scorer, "score"), lambda _, images: len(images) > 2)

@@ -50,10 +50,10 @@ def undisturbed(training: Training, folder: Path) -> Training:
 
 
 def assert_no_repeats(training: Training, kills: int) -> None:
-    """Images were generated once, but for those of the batch that a kill interrupted."""
+    """Images were generated once, but for the batch that was made and the one that was reported."""
     times = Counter(training.images())
     assert set(times) == training.committed()
-    assert sum(times.values()) - len(times) <= kills * BATCH
+    assert sum(times.values()) - len(times) <= 2 * kills * BATCH
 
 
 @pytest.mark.parametrize("seed", range(8))

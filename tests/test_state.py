@@ -184,7 +184,8 @@ def _failures(run: s.Run, kind: str, batch_size: int) -> list[tuple[int, float |
     told: list[tuple[int, float | None]] = []
     while not told or told[-1][1] is not None:
         known = run.evaluations[id_of(1)]
-        _, size = s.batch_sizes(run, known, batch_size)
+        size, limit = s.batch_sizes(run, known, batch_size)
+        assert limit == 0
         attempt = known.attempt + 1
         again = s.retry_at(kind, attempt, NOW, attempts=3, batch_size=size, luck=0)
         told.append((size, None if again is None else (again - NOW).total_seconds()))
@@ -203,22 +204,23 @@ def test_lack_of_memory_halves_the_batch_down_to_one(kind: str) -> None:
 
 
 def test_a_batch_that_is_looked_for_may_grow_to_what_memory_had() -> None:
-    """Without a configured size it begins with one image, or with what was found best before."""
+    """Without a configured size it is looked for, or is what was found best before."""
     run = fold(completed(1), started(1))
     known = run.evaluations[id_of(1)]
     sizes = [s.batch_sizes(run, replace(known, cramped=n), None) for n in range(5)]
-    assert sizes == [(1, 64), (1, 16), (1, 4), (1, 1), (1, 1)]
+    assert sizes == [(0, 64), (0, 16), (0, 4), (0, 1), (0, 1)]
     clip = Summary(0.3, 0.1, 0.4, 0.05, 4)
     run = fold(completed(1), started(1), e.EvaluationCompleted(id_of(1), clip, batch_size=12))
     sizes = [s.batch_sizes(run, replace(known, cramped=n), None) for n in range(3)]
-    assert sizes == [(12, 12), (3, 3), (1, 1)]
-    assert s.batch_sizes(run, known, 4) == (4, 4)
+    assert sizes == [(12, 64), (12, 16), (4, 4)]
+    assert s.batch_sizes(run, known, 4) == (4, 0)
 
 
 def test_the_base_model_is_the_first_checkpoint_to_be_evaluated() -> None:
     """It is there once, under its own name, until it is another one, or not wanted any more."""
     run = fold(completed(1), completed(2))
     (base,) = s.with_base(run, HOW, wanted=True)
+    assert isinstance(base, e.CheckpointCompleted)
     assert (base.step, base.name, base.kind) == (0, "base-model", "base")
     assert s.with_base(run, HOW, wanted=False) == []
     run = fold(completed(1), completed(2), base)

@@ -335,6 +335,7 @@ class Evaluating:
             scores = scores_of(self._diary.path, self._diary.name, job.id, job.protocol)
             found = Judgement(summarize([image.score for image in scores]))
             self._diary.say(f"{job.checkpoint.name}: no interval, no advice: {message.problem}")
+        cramped = self._diary.run.evaluations[job.id].cramped
         completed = e.EvaluationCompleted(
             evaluation=job.id,
             clip=found.clip,
@@ -342,7 +343,8 @@ class Evaluating:
             seconds=said.seconds,
             phases=said.phases,
             images=found.clip.n - job.had,
-            batch_size=said.batch_size,
+            # after a kill that may have had other reasons a small one is not kept for good
+            batch_size=0 if cramped else said.batch_size,
             categories=found.categories,
             others=found.others,
             against_base=found.against_base,
@@ -366,7 +368,7 @@ class Evaluating:
             attempt,
             self._clock(),
             attempts=self._settings.max_attempts,
-            batch_size=s.batch_sizes(self._diary.run, evaluation, self._settings.batch_size)[1],
+            batch_size=max(s.batch_sizes(self._diary.run, evaluation, self._settings.batch_size)),
             luck=self._luck(),
         )
         new.append(e.EvaluationFailed(id_, kind, reason, attempt, again))

@@ -150,6 +150,7 @@ class _Draft:
                 self._run = replace(self._run, settings=settings)
                 for name, tracker in self._trackers.items():
                     self._trackers[name] = TrackerState(where=tracker.where)
+                self._batch_sizes = {}  # the device may be another
                 for name, channel in self._channels.items():
                     self._channels[name] = TrackerState(channel.published)
             case e.ProtocolDefined(digest=digest):

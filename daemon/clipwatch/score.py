@@ -18,7 +18,7 @@ from clipwatch.layouts.sighting import Whole
 from clipwatch.settings import Settings
 from clipwatch.state import LARGEST_BATCH
 from clipwatch.statistics.intervals import describe
-from clipwatch.tables import score_table
+from clipwatch.tables import other_tables, score_table
 
 
 def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) -> dict[str, Any]:
@@ -48,8 +48,8 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         done=(),
         images_dir=None if images is None else str(images.absolute()),
         device="cuda" if chosen.gpu else settings.device,
-        batch_size=settings.batch_size or 1,
-        batch_limit=settings.batch_size or LARGEST_BATCH,
+        batch_size=settings.batch_size or 0,
+        batch_limit=0 if settings.batch_size else LARGEST_BATCH,
         attention=settings.attention,
         gpu=chosen.gpu.uuid if chosen.gpu else "",
         memory_gib=settings.gpu_memory_gib,
@@ -57,9 +57,11 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     )
     scores = _evaluate(checkpoint, request)
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}
+    others = {name: asdict(describe(it)) for name, it in other_tables(scores).items()}
     return {
         "step": sighting.step,
         "clip": asdict(describe(score_table(scores))),
+        **({"others": others} if others else {}),
         "images": [
             {
                 "prompt_id": image.prompt_id,
@@ -67,6 +69,7 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
                 "category": prompts[image.prompt_id].category,
                 "seed": image.seed,
                 "score": image.score,
+                **({"others": image.others} if image.others else {}),
                 "image": None
                 if images is None or image.image is None
                 else str(images / image.image),

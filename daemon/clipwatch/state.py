@@ -304,14 +304,15 @@ def retry_at(
 def batch_sizes(run: Run, evaluation: Evaluation | None, configured: int | None) -> tuple[int, int]:
     """Return the batch for the next attempt, and up to which size a better one may be looked for.
 
-    Each failure that may be its size's halves a `configured` size; one that clipwatch looks for
-    (None) has less time for that and is quartered.
+    Each failure that may be its size's halves a `configured` size (its limit is 0: nothing is
+    looked for). One that clipwatch looks for (None) is 0 until it is found; its limit is quartered,
+    as most of what lies below was not tried.
     """
-    known = configured or run.batch_sizes.get(run.protocol)
-    size, limit = (known, known) if known else (1, LARGEST_BATCH)
-    halvings = (evaluation.cramped if evaluation else 0) * (1 if configured else 2)
-    limit = max(1, limit >> halvings)
-    return min(size, limit), limit
+    cramped = evaluation.cramped if evaluation else 0
+    if configured is not None:
+        return max(1, configured >> cramped), 0
+    limit = max(1, LARGEST_BATCH >> 2 * cramped)
+    return min(run.batch_sizes.get(run.protocol, 0), limit), limit
 
 
 def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[e.Event]:

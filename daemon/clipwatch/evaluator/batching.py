@@ -16,9 +16,16 @@ import torch
 _PAYS: Final = 0.95
 """Twice the batch has to take at most this share of the seconds an image."""
 
+_MISSES: Final = 2
+"""Sizes in a row that must not pay."""
+
 _SHARE: Final = 0.8
 """Of the memory that is free; others use it, too, and blocks do not fit without gaps."""
 
+_CGROUP: Final = Path("/sys/fs/cgroup")
+"""In a container it shows the container's own group (cgroups(7), version 2)."""
+
+_USED: Final = "memory.current"
 _GIB: Final = 1 << 30
 _RSS_UNIT: Final = 1 if sys.platform == "darwin" else 1024
 
@@ -28,7 +35,8 @@ class Search:
     """A search for the batch size with the fewest seconds an image.
 
     The first batch warms up and is not measured. From then on the size is doubled as long as the
-    seconds an image fall by at least 5 %, and settles on the best one that was measured.
+    seconds an image fall by at least 5 %. Other programs disturb measurements: a size that does not
+    pay is measured once more, and two in a row must not pay before the best one is settled on.
 
     Attributes:
         size: Images to generate at once, 1 to `limit`.
@@ -37,6 +45,8 @@ class Search:
         warm: Whether a batch has been generated.
         best: The best size so far, 0 before any was measured.
         seconds: How long an image took with it.
+        again: Whether `size` did not pay and is measured once more.
+        misses: How many sizes in a row did not pay.
     """
 
     size: int
@@ -45,6 +55,8 @@ class Search:
     warm: bool = False
     best: int = 0
     seconds: float = math.inf
+    again: bool = False
+    misses: int = 0
 
     @property
     def wider(self) -> int:
@@ -62,16 +74,20 @@ class Search:
             return self
         if not self.warm:
             return replace(self, warm=True)
+        pays = seconds_per_image <= _PAYS * self.seconds
         found = self
         if seconds_per_image < self.seconds:
             found = replace(self, best=self.size, seconds=seconds_per_image)
-        if fits and self.wider > self.size and seconds_per_image <= _PAYS * self.seconds:
-            return replace(found, size=self.wider)
+        if not (pays or self.again):
+            return replace(found, again=True)
+        misses = 0 if pays else self.misses + 1
+        if fits and self.wider > self.size and misses < _MISSES:
+            return replace(found, size=self.wider, again=False, misses=misses)
         return replace(found, size=found.best or self.size, settled=True)
 
-    def halved(self) -> Search:
-        """Return what follows from a batch that did not fit: half of it, for good."""
-        return replace(self, size=max(1, self.size // 2), settled=True)
+    def halved(self, size: int) -> Search:
+        """Return what follows from a batch of `size` that did not fit: half of it, for good."""
+        return replace(self, size=max(1, size // 2), settled=True)
 
     def capped(self, limit: int) -> Search:
         """Return the same with at most so many images at once."""
@@ -112,4 +128,13 @@ class Gauge:
             free = min(torch.cuda.mem_get_info(self._device)[0] + kept, self._bound - used)
             return torch.cuda.max_memory_allocated(self._device) - self._before, free
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
-        return peak - self._before, psutil.virtual_memory().available
+        return peak - self._before, min(psutil.virtual_memory().available, _left_to_us())
+
+
+def _left_to_us() -> float:
+    """Return the bytes that our control group may still take; infinite without a bound."""
+    try:
+        most, used = ((_CGROUP / name).read_text("ascii") for name in ("memory.max", _USED))
+        return int(most) - int(used)
+    except (OSError, ValueError):  # no version 2, not mounted, or "max"
+        return math.inf

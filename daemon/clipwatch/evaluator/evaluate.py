@@ -6,7 +6,7 @@ import logging
 import math
 import platform
 import time
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
@@ -109,7 +109,7 @@ class Evaluator:
                 _log.exception("evaluation of %s failed", request.path)
             if failed.kind == "memory" and (known := self._searches.get(digest)):
                 # a size that was generated but could not be scored is no good
-                self._searches[digest] = known.capped(known.best or known.size).halved()
+                self._searches[digest] = known.halved(known.best or known.size)
         else:
             found = self._search.size if self._searching and self._search.settled else 0
             send(Finished(truncated, time.monotonic() - started, phases.seconds, found))
@@ -149,13 +149,14 @@ class Evaluator:
 
     def _search_of(self, request: Evaluate, digest: str) -> Search:
         """Return where the search for the batch size stands; a settled one if none is wanted."""
-        size = max(request.batch_size, 1)
-        images = len(request.protocol.prompts) * request.protocol.images_per_prompt
-        limit = min(request.batch_limit, images)
-        self._searching = limit > size
+        size, limit = request.batch_size, request.batch_limit
+        self._searching = limit > 0
         if not self._searching:
-            return Search(size, size, settled=True)
-        return self._searches.get(digest, Search(size, limit)).capped(limit)
+            return Search(max(size, 1), max(size, 1), settled=True)
+        images = len(request.protocol.prompts) * request.protocol.images_per_prompt
+        limit = min(limit, images)  # of more no batch would ever be full
+        known = Search(size, limit, settled=True) if size else Search(1, limit)
+        return self._searches.get(digest, known).capped(limit)
 
     def _make(
         self, request: Evaluate, scorers: Scorers, generator: Generator, phases: Phases
@@ -206,10 +207,12 @@ class Evaluator:
             except Exception as error:
                 if isinstance(error, _Over) or cause(error) != "memory":
                     raise
+                if self._behind is not None:  # its memory is free afterwards
+                    wait([self._behind])
                 if not generator.relieve(len(batch)):
                     if not self._searching or len(batch) == 1:
                         raise
-                    self._go_on(request, self._search.halved())
+                    self._go_on(request, self._search.halved(len(batch)))
             else:
                 if gauge is not None:
                     seconds = (phases.seconds["generate"] - before) / len(batch)

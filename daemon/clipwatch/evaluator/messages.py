@@ -19,8 +19,9 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
         done: (prompt id, image index) of the images that an earlier attempt scored already.
         images_dir: Folder for the images (made when needed), or None to keep none.
         device: "cpu", "cuda", "cuda:N", "mps"; "cuda" takes the one with the most free memory.
-        batch_size: Images generated at once, at first.
-        batch_limit: The most, if a better size is to be looked for; at most `batch_size` for never.
+        batch_size: Images generated at once; 0 for what is fastest, if `batch_limit` is not.
+        batch_limit: The most that may be tried, 0 for `batch_size` alone. With both, `batch_size`
+            was found fastest before.
         stratified: Prompts come in an order of which every beginning speaks for the whole.
         attention: "" for the pipeline's default, or a name of diffusers' attention backends.
         gpu: UUID of the only GPU that the child may see, the same in all that it is asked; "" for

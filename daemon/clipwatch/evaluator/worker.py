@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
@@ -38,14 +37,13 @@ def main() -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(capture=True)
     poisoned = False
-    one_at_a_time = threading.Lock()
 
     def send(reply: Message) -> Kept | None:
         nonlocal poisoned
-        with one_at_a_time:  # signs of life come from another thread than scores
-            poisoned = isinstance(reply, Failed) and reply.kind == "internal"
-            replies.write(msgspec.json.encode(reply) + b"\n")
-            replies.flush()
+        poisoned = isinstance(reply, Failed) and reply.kind == "internal"
+        # signs of life come from another thread than scores: one write, as it locks the pipe
+        replies.write(msgspec.json.encode(reply) + b"\n")
+        replies.flush()
         if not isinstance(reply, Scored):
             return None
         if not (line := requests.readline()):
