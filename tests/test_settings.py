@@ -179,6 +179,7 @@ def test_origins_and_text_go_together(read: Load) -> None:
     assert set(KEYS) - set(keys) == {
         *("max_prompts", "prompts", "user_prompt_library", "validation_prompt"),
         *("exit_when_done", "gpu_memory_gib", "health_address"),
+        *("advice.webhook", "precision"),
     }
     written = settings.as_text()
     assert list(written) == keys
