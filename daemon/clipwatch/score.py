@@ -17,7 +17,7 @@ from clipwatch.layouts import look_once
 from clipwatch.layouts.sighting import Whole
 from clipwatch.settings import Settings
 from clipwatch.state import LARGEST_BATCH
-from clipwatch.statistics.intervals import describe
+from clipwatch.statistics.intervals import QUANTILES, describe, quantiles
 from clipwatch.tables import other_tables, score_table
 
 
@@ -57,10 +57,12 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     )
     scores = _evaluate(checkpoint, request)
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}
+    found = quantiles(score_table(scores))
     others = {name: asdict(describe(it)) for name, it in other_tables(scores).items()}
     return {
         "step": sighting.step,
         "clip": asdict(describe(score_table(scores))),
+        "quantiles": {f"{at:g}": value for at, value in zip(QUANTILES, found, strict=True)},
         **({"others": others} if others else {}),
         "images": [
             {

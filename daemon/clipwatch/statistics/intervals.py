@@ -63,9 +63,11 @@ def by_category(scores: Scores, categories: Mapping[str, str]) -> dict[str, Summ
     return {category: describe(groups[category]) for category in sorted(groups)}
 
 
-def quantiles(
-    scores: Scores, at: Sequence[float] = (0.05, 0.25, 0.5, 0.75, 0.95)
-) -> tuple[float, ...]:
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+"""The ends, the quarters and the median."""
+
+
+def quantiles(scores: Scores, at: Sequence[float] = QUANTILES) -> tuple[float, ...]:
     """Return quantiles of the prompts' means, in the order of `at`.
 
     Between two means the line is straight (definition 7 of Hyndman and Fan 1996).
