@@ -6,14 +6,17 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from queue import SimpleQueue
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
+from clipwatch import state as s
+from clipwatch.diary import Diary
 from clipwatch.errors import TrackerRefused, TrackerUnavailable
-from clipwatch.events import AdviceGiven
+from clipwatch.events import AdviceGiven, AdviceNotSent, AdviceSent
 from clipwatch.settings.values import Advice
 
 SECONDS: Final = 15.0
@@ -110,16 +113,32 @@ def notify(addresses: tuple[str, ...], run: str, advice: AdviceGiven) -> None:
 
 
 class Herald:
-    """Sends advice in a thread of its own, so that a slow receiver delays nobody.
+    """Sends what was advised in a thread of its own, so that a slow receiver delays nobody.
 
     Args:
+        advice: The settings.
+        diary: Has what was advised, and gets what came of it.
         send: Called with each Told, from the thread.
+        clock: The time, in UTC.
+        luck: Gives numbers in 0..1 that spread the pauses.
     """
 
-    def __init__(self, send: Callable[[Told], None]) -> None:
+    def __init__(
+        self,
+        advice: Advice,
+        diary: Diary,
+        send: Callable[[Told], None],
+        clock: Callable[[], datetime],
+        luck: Callable[[], float],
+    ) -> None:
+        self._channels = channels(advice)
+        self._diary = diary
         self._send = send
+        self._clock = clock
+        self._luck = luck
         self._busy: set[str] = set()
-        self._jobs: SimpleQueue[tuple[str, Send, str, tuple[AdviceGiven, ...]]] = SimpleQueue()
+        self._tried: set[str] = set()
+        self._jobs: SimpleQueue[tuple[str, Send, tuple[AdviceGiven, ...]]] = SimpleQueue()
         threading.Thread(target=self._work, name="advice", daemon=True).start()
 
     @property
@@ -127,24 +146,41 @@ class Herald:
         """Whether anything is on its way."""
         return bool(self._busy)
 
-    def tell(self, channel: str, send: Send, run: str, advice: tuple[AdviceGiven, ...]) -> None:
-        """Have advice sent, unless the channel is at work."""
-        if channel not in self._busy:
-            self._busy.add(channel)
-            self._jobs.put((channel, send, run, advice))
+    def adopt(self, advice: Advice) -> None:
+        """Send by these settings from here on; every channel may try again at once."""
+        self._channels = channels(advice)
+        self._tried.clear()
 
-    def took(self, told: Told) -> None:
-        """Let a channel work again: what came of it is written down."""
+    def offer(self) -> None:
+        """Set those channels to work that lack something and may try; each one after a start."""
+        for name, send in self._channels.items():
+            fresh = name not in self._tried  # a restart is a new chance
+            new = s.unsent(self._diary.run, name, None if fresh else self._clock())
+            if new and name not in self._busy:
+                self._tried.add(name)
+                self._busy.add(name)
+                self._jobs.put((name, send, new))
+
+    def told(self, told: Told) -> None:
+        """Write down what came of it; the channel may work again."""
         self._busy.discard(told.channel)
+        name, run = told.channel, self._diary.run
+        stream = f"advice/{run.name}/{name}"
+        if told.advice:
+            self._diary.record(stream, AdviceSent(name, tuple(map(s.advice_id, told.advice))))
+        if told.problem:
+            attempt = run.channels.get(name, s.TrackerState()).attempt + 1
+            again = None if told.refused else self._clock() + s.pause(attempt, self._luck())
+            self._diary.record(stream, AdviceNotSent(name, told.problem, attempt, again))
 
     def _work(self) -> None:
         while True:
-            channel, send, run, advice = self._jobs.get()
+            channel, send, advice = self._jobs.get()
             sent: list[AdviceGiven] = []
             problem, refused = "", False
             try:
                 for it in advice:
-                    send(run, it)
+                    send(self._diary.name, it)
                     sent.append(it)
             except (TrackerUnavailable, TrackerRefused) as error:
                 problem, refused = str(error), isinstance(error, TrackerRefused)

@@ -23,7 +23,7 @@ from clipwatch.evaluating import Evaluating, Heard, Judged
 from clipwatch.evaluator.messages import Reply
 from clipwatch.evaluator.process import EvaluatorHandle, EvaluatorProcess
 from clipwatch.filesystems import make_private
-from clipwatch.herald import Herald, Told, channels
+from clipwatch.herald import Herald, Told
 from clipwatch.journal import Journal
 from clipwatch.judgement import Judge, ask
 from clipwatch.layouts import Scanner
@@ -113,8 +113,7 @@ class Supervisor:
         self._evaluating = Evaluating(
             settings, self._diary, self._inbox.put, clock, luck, make_evaluator, judge
         )
-        self._herald = Herald(self._inbox.put)
-        self._channels_tried: set[str] = set()
+        self._herald = Herald(settings.advice, self._diary, self._inbox.put, clock, luck)
         self._hints: dict[str, str] = {}
 
     def stop(self) -> None:
@@ -150,7 +149,7 @@ class Supervisor:
                 if self._deadlines.evaluating:
                     self._evaluating.advance()
                 self._outbox.offer(self._run, self._clock())
-                self._send_advice()
+                self._herald.offer()
                 if self._done():
                     return self._exit_code()
                 for message in self._receive():
@@ -197,7 +196,7 @@ class Supervisor:
         self.settings = new
         self._evaluating.adopt(new)
         self._outbox.adopt(new)
-        self._channels_tried.clear()
+        self._herald.adopt(new.advice)
         self._scanner = self._new_scanner()
         self._watcher.close()
         self._watcher = self._new_watcher()
@@ -293,25 +292,6 @@ class Supervisor:
         again = None if outcome.refused else self._clock() + s.pause(attempt, self._luck())
         self._diary.record(stream, e.PublishFailed(name, outcome.problem, attempt, again))
 
-    # Advice -------------------------------------------------------------------------------------
-
-    def _send_advice(self) -> None:
-        for name, send in channels(self.settings.advice).items():
-            fresh = name not in self._channels_tried  # a restart is a new chance
-            if new := s.unsent(self._run, name, None if fresh else self._clock()):
-                self._channels_tried.add(name)
-                self._herald.tell(name, send, self.name, new)
-
-    def _told(self, told: Told) -> None:
-        self._herald.took(told)
-        name, stream = told.channel, f"advice/{self.name}/{told.channel}"
-        if told.advice:
-            self._diary.record(stream, e.AdviceSent(name, tuple(map(s.advice_id, told.advice))))
-        if told.problem:
-            attempt = self._run.channels.get(name, s.TrackerState()).attempt + 1
-            again = None if told.refused else self._clock() + s.pause(attempt, self._luck())
-            self._diary.record(stream, e.AdviceNotSent(name, told.problem, attempt, again))
-
     # The loop -----------------------------------------------------------------------------------
 
     def _receive(self) -> list[Message]:
@@ -341,7 +321,7 @@ class Supervisor:
                 self._published(message)
                 self._prune()
             case Told():
-                self._told(message)
+                self._herald.told(message)
             case Staged():
                 self._evaluating.staged(message)
             case Heard():
