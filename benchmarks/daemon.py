@@ -278,6 +278,8 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
             after, seconds = process.cpu_times(), time.monotonic() - began
             used = (after.user + after.system - before.user - before.system) / seconds
             memory = process.memory_info().rss / 2**20
+            if child.poll() is not None:
+                sys.exit(f"the daemon ended with {child.returncode}: nothing was measured")
             child.terminate()
         what = f"idle beside {count} checkpoints{', health page on' if served else ''}"
         yield what, f"{memory:.0f} MB, {100 * used:.2f} % of a core", "<= 60 MB, <= 0.5 %"

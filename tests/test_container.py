@@ -106,7 +106,7 @@ def shared(tmp_path: Path, base: Path) -> Path:
         "user_prompt_library": str(inside / "prompts.txt"),
         "validation_resolution": "32x32",
         "validation_num_inference_steps": 2,
-        "clipwatch": {"device": "cpu", "drain_seconds": 100},
+        "clipwatch": {"device": "cpu", "drain_seconds": 100, "baseline": False},
     }
     (folder / "config/config.json").write_text(json.dumps(config))
     for path in (folder, *folder.rglob("*")):

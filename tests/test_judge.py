@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from clipwatch.errors import ClipwatchError
 from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.events import ImageScore
 from clipwatch.judge import judge
-from clipwatch.judgement import Question, ask
+from clipwatch.judgement import Judgement, Question, ask
 from clipwatch.statistics.sequential import MINIMUM
 from world import PROMPTS, World, checkpoint
 
@@ -227,6 +228,31 @@ def test_too_few_images_are_no_result_without_precision(world: World) -> None:
     assert world.once() == 1
     assert completed(world) == {}
     assert "only 1 images were scored" in str(world.said)
+
+
+def test_results_are_judged_in_their_order(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A judge that is slow over the base model keeps nothing from being compared with it."""
+    prompts(world, baseline=True)
+    world.script = scoring(lambda id_, step: 0.2 + step / 10_000 + noise(id_, step))
+    checkpoint(world.output, 100)
+    asked: list[str] = []
+
+    def slow(question: Question) -> Judgement:
+        asked.append(question.evaluation)
+        deadline = time.monotonic() + 60
+        while world.run.name and len([it for it in world.logged if _images(it.event)]) < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return judge(question)
+
+    monkeypatch.setattr("world.judge", slow)
+    assert world.once() == 0
+    assert [name.partition("/")[0] for name in asked] == ["base-model", "checkpoint-100"]
+    assert completed(world)[100].against_base is not None
+
+
+def _images(event: e.Event) -> bool:
+    return isinstance(event, e.ImagesScored)
 
 
 def question(world: World) -> Question:

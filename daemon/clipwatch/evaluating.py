@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,12 +16,12 @@ from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Rep
 from clipwatch.evaluator.process import EvaluatorHandle
 from clipwatch.filesystems import make_private
 from clipwatch.gpus import Gpu, Refusal, choose_gpu
-from clipwatch.judgement import Judge, Judgement, Question
+from clipwatch.job import Job
+from clipwatch.judging import Judging
 from clipwatch.protocol import EvaluationProtocol
 from clipwatch.publish import images_of, scores_of
 from clipwatch.settings import Settings
 from clipwatch.staging import Held, Stage, Staged
-from clipwatch.statistics import summarize
 from clipwatch.statistics.scores import Scores, prompt_means
 from clipwatch.statistics.sequential import Running, enough
 from clipwatch.tables import score_table
@@ -42,34 +41,6 @@ class Heard:
     reply: Reply
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
-    """The evaluation in hand.
-
-    Attributes:
-        had: How many images earlier attempts made.
-        scored: The images so far, kept only if they may be `enough` before all are made.
-        enough: The mean is known as closely as was asked for.
-    """
-
-    id: str
-    checkpoint: s.Checkpoint
-    protocol: EvaluationProtocol
-    had: int
-    scored: tuple[e.ImageScore, ...] = ()
-    enough: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Judged:
-    """Message: what the scores of a finished evaluation say, or why nobody could tell."""
-
-    job: Job
-    said: Finished
-    judgement: Judgement | None
-    problem: str = ""
-
-
 class Evaluating:
     """Keeps one evaluator busy with the checkpoints that are due; used from the loop's thread.
 
@@ -80,18 +51,18 @@ class Evaluating:
         clock: The time, in UTC.
         luck: Gives numbers in 0..1 that spread the pauses.
         make_evaluator: Starts an evaluator that gives its replies to the function it is passed.
-        judge: Says what the scores of a finished evaluation mean; called in a thread of its own.
+        judging: Takes what is finished.
     """
 
     def __init__(
         self,
         settings: Settings,
         diary: Diary,
-        send: Callable[[Heard | Staged | Judged], None],
+        send: Callable[[Heard | Staged], None],
         clock: Callable[[], datetime],
         luck: Callable[[], float],
         make_evaluator: Callable[[Callable[[Reply], None]], EvaluatorHandle],
-        judge: Judge,
+        judging: Judging,
     ) -> None:
         self._settings = settings
         self._diary = diary
@@ -99,8 +70,7 @@ class Evaluating:
         self._clock = clock
         self._luck = luck
         self._make_evaluator = make_evaluator
-        self._judge = judge
-        self._judging: dict[str, Job] = {}
+        self._judging = judging
         self._child: EvaluatorHandle | None = None
         self._children = 0
         self._gpu: Gpu | None = None  # the child's, once one is chosen
@@ -112,13 +82,13 @@ class Evaluating:
     @property
     def busy(self) -> bool:
         """Whether an evaluation is in hand, or being judged."""
-        return self._job is not None or bool(self._judging)
+        return self._job is not None or bool(self._judging.keys)
 
     @property
     def held(self) -> frozenset[s.Key]:
         """What can be evaluated though its folder may be gone."""
-        jobs = [*self._judging.values(), *([self._job] if self._job else [])]
-        return self._stage.keys | {(job.checkpoint.name, job.checkpoint.digest) for job in jobs}
+        own = {self._job.key} if self._job else set()
+        return self._stage.keys | self._judging.keys | own
 
     def adopt(self, settings: Settings) -> None:
         """Work by these settings from here on; what they would make another is dropped."""
@@ -148,8 +118,11 @@ class Evaluating:
             reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
             self._end_child()
             self._failed(job.id, job.checkpoint, "hung", reason)
-        judged = {(it.checkpoint.name, it.checkpoint.digest) for it in self._judging.values()}
-        due = [c for c in s.due(self._diary.run, self._clock()) if (c.name, c.digest) not in judged]
+        due = [
+            c
+            for c in s.due(self._diary.run, self._clock())
+            if (c.name, c.digest) not in self._judging.keys
+        ]
         keys = self._stage.keys
         wanted = [self._job.checkpoint] if self._job else []
         wanted += [c for c in due[: self._settings.stage_limit] if c not in wanted]
@@ -305,52 +278,8 @@ class Evaluating:
             reason = f"only {done} images were scored"
             self._failed(job.id, job.checkpoint, "internal", reason)
             return
-        self._job, self._judging[job.id] = None, job
-        limits = self._settings.advice
-        question = Question(
-            log=str(self._diary.path),
-            run=self._diary.name,
-            evaluation=job.id,
-            low=limits.low,
-            saturated=limits.saturated,
-            after=limits.after,
-            plateau=limits.plateau,
-        )
-
-        def ask() -> None:
-            try:
-                message = Judged(job, said, self._judge(question))
-            except Exception as error:  # noqa: BLE001 - the mean is there all the same
-                message = Judged(job, said, None, str(error) or type(error).__name__)
-            self._send(message)
-
-        threading.Thread(target=ask, name=f"judge {job.id}", daemon=True).start()
-
-    def judged(self, message: Judged) -> None:
-        """Write down the result of an evaluation, and what is advised."""
-        job, said, found = message.job, message.said, message.judgement
-        if self._judging.pop(job.id, None) is None:
-            return
-        if found is None:
-            scores = scores_of(self._diary.path, self._diary.name, job.id, job.protocol)
-            found = Judgement(summarize([image.score for image in scores]))
-            self._diary.say(f"{job.checkpoint.name}: no interval, no advice: {message.problem}")
-        cramped = self._diary.run.evaluations[job.id].cramped
-        completed = e.EvaluationCompleted(
-            evaluation=job.id,
-            clip=found.clip,
-            truncated=said.truncated,
-            seconds=said.seconds,
-            phases=said.phases,
-            images=found.clip.n - job.had,
-            # after a kill that may have had other reasons a small one is not kept for good
-            batch_size=0 if cramped else said.batch_size,
-            categories=found.categories,
-            others=found.others,
-            against_base=found.against_base,
-            against_best=found.against_best,
-        )
-        self._diary.record_evaluation(job.id, completed, *found.advice)
+        self._job = None
+        self._judging.ask(job, said)
 
     def _failed(self, id_: str, checkpoint: s.Checkpoint, kind: str, reason: str) -> None:
         if self._job is not None and self._job.id == id_:

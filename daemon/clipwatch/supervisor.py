@@ -19,13 +19,14 @@ from clipwatch.console import Console
 from clipwatch.diary import Diary
 from clipwatch.ending import Deadlines, TrainingEnd
 from clipwatch.errors import SettingsError
-from clipwatch.evaluating import Evaluating, Heard, Judged
+from clipwatch.evaluating import Evaluating, Heard
 from clipwatch.evaluator.messages import Reply
 from clipwatch.evaluator.process import EvaluatorHandle, EvaluatorProcess
 from clipwatch.filesystems import make_private
 from clipwatch.herald import Herald, Told
 from clipwatch.journal import Journal
 from clipwatch.judgement import Judge, ask
+from clipwatch.judging import Judged, Judging
 from clipwatch.layouts import Scanner
 from clipwatch.layouts.files import NotReadable
 from clipwatch.publish import Outbox, Outcome
@@ -110,8 +111,9 @@ class Supervisor:
         self._watcher = self._new_watcher()
         make = make_tracker or (lambda name, target: trackers.load(name)(target))
         self._outbox = Outbox(settings, journal.path, make, self._inbox.put)
+        self._judging = Judging(settings.advice, self._diary, self._inbox.put, judge)
         self._evaluating = Evaluating(
-            settings, self._diary, self._inbox.put, clock, luck, make_evaluator, judge
+            settings, self._diary, self._inbox.put, clock, luck, make_evaluator, self._judging
         )
         self._herald = Herald(settings.advice, self._diary, self._inbox.put, clock, luck)
         self._hints: dict[str, str] = {}
@@ -195,6 +197,7 @@ class Supervisor:
             return
         self.settings = new
         self._evaluating.adopt(new)
+        self._judging.advice = new.advice
         self._outbox.adopt(new)
         self._herald.adopt(new.advice)
         self._scanner = self._new_scanner()
@@ -327,7 +330,7 @@ class Supervisor:
             case Heard():
                 self._evaluating.heard(message)
             case Judged():
-                self._evaluating.judged(message)
+                self._judging.judged(message)
                 self._prune()
 
     def _prune(self) -> None:

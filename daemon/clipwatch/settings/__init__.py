@@ -2,6 +2,6 @@
 
 from clipwatch.settings.keys import KEYS, Key
 from clipwatch.settings.load import load
-from clipwatch.settings.values import Setting, Settings
+from clipwatch.settings.values import Advice, Setting, Settings
 
-__all__ = ["KEYS", "Key", "Setting", "Settings", "load"]
+__all__ = ["KEYS", "Advice", "Key", "Setting", "Settings", "load"]
