@@ -28,6 +28,7 @@ from clipwatch.doctor.output import Newest, Output
 from clipwatch.doctor.state_dir import State
 from clipwatch.doctor.surroundings import Inotify
 from clipwatch.gpus import Gpu
+from clipwatch.protocol import NamedScorer
 from evaluator_kit import QUIET, protocol
 from world import checkpoint, settings
 
@@ -121,7 +122,16 @@ def test_whole_models(base: Path) -> None:
     """A local pipeline and CLIP are told with the size of their weights, and counted."""
     how = protocol(base)
     assert models.base(how).found == f"{base} (local, weights of 5.2 MB)"
-    assert models.scorer(how).found == f"{CLIP} (local, weights of 1.2 MB)"
+    (found,) = models.scorers(how)
+    assert found.found == f"{CLIP} (local, weights of 1.2 MB)"
+    both = replace(how, scorers=(NamedScorer("second", "/nowhere"),))
+    assert [it.verdict for it in models.scorers(both)] == ["ok", "fail"]
+    assert models.elements(both) is None
+    twice = models.elements(replace(how, scorers=(NamedScorer("second", str(CLIP)),)))
+    once = models.elements(how)
+    assert twice is not None
+    assert once is not None
+    assert (twice[0], twice[1]) == (once[0], 2 * once[1])
     import torch
     from diffusers import StableDiffusionPipeline
 
@@ -189,7 +199,7 @@ def test_scorers_that_lack_something(tmp_path: Path, base: Path, spoil: object, 
     """What lacks is named, and the check fails with a fix."""
     folder = shutil.copytree(CLIP, tmp_path / "clip")
     spoil(folder)  # type: ignore[operator]
-    found = models.scorer(replace(protocol(base), scorer=str(folder)))
+    (found,) = models.scorers(replace(protocol(base), scorer=str(folder)))
     assert (found.verdict, told in found.found, bool(found.fix)) == ("fail", True, True), found
 
 

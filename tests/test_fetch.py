@@ -13,6 +13,7 @@ from socketserver import BaseRequestHandler, TCPServer
 
 import pytest
 
+from clipwatch.demo.models import CLIP
 from hub_kit import TOKEN, Hub, serve
 from offline_kit import clipwatch, configure, environment, snapshot, use_hub, write_hub
 from real_world import guarded
@@ -232,3 +233,16 @@ def tiny_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         pytest.skip("only root may mount a file system")
     yield folder
     subprocess.run(["umount", "-l", folder], check=True)
+
+
+def test_further_scorers_are_fetched_too(project: Path, hub: Hub, home: Path) -> None:
+    """Each is named in a line of its own; a local one is here already."""
+    use_hub(project)
+    config = json.loads((project / "config.json").read_text())
+    config["clipwatch"]["scorers"] = {"second": str(CLIP)}
+    (project / "config.json").write_text(json.dumps(config))
+    fetched = clipwatch("fetch", cwd=project, env=environment(home, HF_ENDPOINT=hub.url))
+    assert fetched.returncode == 0, fetched.stderr
+    lines = [line.split()[0] for line in fetched.stdout.splitlines()]
+    assert lines == ["base", "scorer", "scorer", "prompts", "From"]
+    assert str(CLIP) in fetched.stdout

@@ -26,7 +26,8 @@ def check_online(protocol: EvaluationProtocol) -> None:
     """
     from huggingface_hub import constants
 
-    remote = [name for name in (protocol.base_model, protocol.scorer) if not Path(name).is_dir()]
+    named = (protocol.base_model, *(scorer.model for scorer in protocol.all_scorers))
+    remote = [name for name in named if not Path(name).is_dir()]
     if remote and constants.HF_HUB_OFFLINE:
         raise SettingsError(
             f"HF_HUB_OFFLINE is set, so {' and '.join(remote)} cannot be fetched: unset it for "
@@ -35,13 +36,13 @@ def check_online(protocol: EvaluationProtocol) -> None:
 
 
 def fetch(protocol: EvaluationProtocol) -> Iterator[Reply]:
-    """Yield what became of the base model, then of the scorer.
+    """Yield what became of the base model, then of each scorer.
 
     What a call before had begun is gone on with. Progress is shown where standard error is a
     terminal.
 
     Raises:
-        ClipwatchError: The child ended before it had told of both.
+        ClipwatchError: The child ended before it had told of all.
     """
     own = environment(os.environ, os.cpu_count() or 1) | _QUIET
     if not os.isatty(2):
@@ -65,5 +66,5 @@ def fetch(protocol: EvaluationProtocol) -> Iterator[Reply]:
         except BaseException:
             child.kill()
             raise
-    if told < 2:  # noqa: PLR2004 - the base model and the scorer
+    if told < 1 + len(protocol.all_scorers):
         raise ClipwatchError(f"the download ended early, with code {child.returncode}")

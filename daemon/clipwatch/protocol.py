@@ -80,6 +80,11 @@ class EvaluationProtocol:
             del fields["scorers"]
         return hashlib.sha256(msgspec.json.encode(fields)).hexdigest()[:16]
 
+    @property
+    def all_scorers(self) -> tuple[NamedScorer, ...]:
+        """The one that decides, under the name "", and the further ones."""
+        return (NamedScorer("", self.scorer, self.scorer_revision), *self.scorers)
+
     def images(self) -> Iterator[tuple[Prompt, int, int]]:
         """Yield (prompt, image index, seed) for every image, in a fixed order."""
         for prompt in self.prompts:

@@ -38,7 +38,7 @@ def checks(settings: Settings | None) -> list[Check]:
         Check(output.CHECK, partial(output.look, settings)),
         Check(state_dir.CHECK, partial(state_dir.look, settings)),
         Check("base model", lambda: [models.base(protocol)]),
-        Check("scorer", lambda: [models.scorer(protocol)]),
+        Check("scorer", lambda: models.scorers(protocol)),
         Check(device.CHECK, partial(device.look, settings), device.TORCH_SECONDS + 10),
         *(
             Check(f"tracker {name}", partial(publishing.look, settings, name), publishing.SECONDS)

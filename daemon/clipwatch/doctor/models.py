@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Sequence
+from itertools import chain
 from pathlib import Path
 
 from clipwatch.doctor import hub
@@ -15,7 +16,7 @@ from clipwatch.layouts import contents
 from clipwatch.layouts.contents import Unsupported
 from clipwatch.layouts.files import NotReadable, NotWhole, read_json, shards
 from clipwatch.layouts.header import read_header
-from clipwatch.protocol import EvaluationProtocol
+from clipwatch.protocol import EvaluationProtocol, NamedScorer
 
 FETCH = "run `clipwatch fetch` where there is a network"
 
@@ -47,28 +48,32 @@ def base(protocol: EvaluationProtocol) -> Finding:
     return _judge("base model", protocol.base_model, places, files, "model_index.json", revision)
 
 
-def scorer(protocol: EvaluationProtocol) -> Finding:
-    """Look for the scorer."""
-    revision = protocol.scorer_revision
-    places = _places(protocol.scorer, _scorer_revisions(protocol))
-    return _judge("scorer", protocol.scorer, places, scorer_files, "config.json", revision)
+def scorers(protocol: EvaluationProtocol) -> list[Finding]:
+    """Look for the scorer, and for further ones."""
+    return [
+        _judge(
+            "scorer",
+            scorer.model,
+            _places(scorer.model, _scorer_revisions(scorer)),
+            scorer_files,
+            "config.json",
+            scorer.revision,
+        )
+        for scorer in protocol.all_scorers
+    ]
 
 
 def elements(protocol: EvaluationProtocol) -> tuple[int, int] | None:
-    """Count the weights of the base model and of the scorer; None where either is not here."""
+    """Count the weights of the base model and of all scorers; None where one is not here."""
     try:
         pipeline = [
             base_files(folder, protocol.base_variant)
             for folder in _places(protocol.base_model, (protocol.base_revision or "main",))[:1]
         ]
-        clip = [
-            found
-            for folder in _places(protocol.scorer, _scorer_revisions(protocol))
-            if (found := shards(folder, "model"))
-        ]
-        if not pipeline or not clip:
+        scoring = [_weights(scorer) for scorer in protocol.all_scorers]
+        if not pipeline or not all(scoring):
             return None
-        return sum(map(_elements, pipeline[0])), sum(map(_elements, clip[0]))
+        return sum(map(_elements, pipeline[0])), sum(map(_elements, chain(*scoring)))
     except (OSError, NotWhole, NotReadable, Unsupported, Unfit):
         return None
 
@@ -122,10 +127,16 @@ def scorer_files(folder: Path) -> list[Path]:
     return weights
 
 
-def _scorer_revisions(protocol: EvaluationProtocol) -> tuple[str, ...]:
-    if protocol.scorer_revision or Path(protocol.scorer).is_absolute():
-        return (protocol.scorer_revision,)
-    return ("main", *hub.conversions(protocol.scorer))
+def _weights(scorer: NamedScorer) -> list[Path]:
+    """Return the weight files of a scorer that is here, else none."""
+    places = _places(scorer.model, _scorer_revisions(scorer))
+    return next((found for folder in places if (found := shards(folder, "model"))), [])
+
+
+def _scorer_revisions(scorer: NamedScorer) -> tuple[str, ...]:
+    if scorer.revision or Path(scorer.model).is_absolute():
+        return (scorer.revision,)
+    return ("main", *hub.conversions(scorer.model))
 
 
 def _places(name: str, revisions: tuple[str, ...]) -> list[Path]:

@@ -129,10 +129,7 @@ class Evaluator:
             self._bound_gib = bound_memory(found, request.memory_gib, share=request.share)
             self._device = (request.device, found)
         device = self._device[1]
-        wanted = {
-            "": (protocol.scorer, protocol.scorer_revision, device),
-            **{it.name: (it.model, it.revision, device) for it in protocol.scorers},
-        }
+        wanted = {it.name: (it.model, it.revision, device) for it in protocol.all_scorers}
         if self._scorers.keys() - wanted.values():
             kept = {key: it for key, it in self._scorers.items() if key in wanted.values()}
             self._scorers = kept

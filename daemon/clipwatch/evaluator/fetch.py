@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ import msgspec
 
 from clipwatch.evaluator.hub import cache_of, from_hub, unreachable
 from clipwatch.parent import end_with_parent
-from clipwatch.protocol import EvaluationProtocol
+from clipwatch.protocol import EvaluationProtocol, NamedScorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -62,7 +63,7 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is for a person
     warnings.simplefilter("ignore")
     protocol = msgspec.json.decode(sys.stdin.buffer.read(), type=EvaluationProtocol)
-    for reply in (_base(protocol), _scorer(protocol)):
+    for reply in chain([_base(protocol)], map(_scorer, protocol.all_scorers)):
         answers.write(msgspec.json.encode(reply) + b"\n")
         answers.flush()
 
@@ -83,17 +84,16 @@ def _base(protocol: EvaluationProtocol) -> Reply:
     return _fetched(BASE, protocol.base_model, first, locate)
 
 
-def _scorer(protocol: EvaluationProtocol) -> Reply:
+def _scorer(scorer: NamedScorer) -> Reply:
     def locate() -> tuple[Path, str]:
         from clipwatch.evaluator import scorer_files
         from clipwatch.evaluator.foreign import check_shards
 
-        folder, commit = scorer_files.locate(protocol.scorer, protocol.scorer_revision)
+        folder, commit = scorer_files.locate(scorer.model, scorer.revision)
         check_shards(folder)
         return folder, commit
 
-    first = ("config.json", protocol.scorer_revision)
-    return _fetched(SCORER, protocol.scorer, first, locate)
+    return _fetched(SCORER, scorer.model, ("config.json", scorer.revision), locate)
 
 
 def _fetched(
