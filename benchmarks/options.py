@@ -13,10 +13,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DiffusionPipeline
+import torch._inductor.config as inductor
+from diffusers import AutoencoderKL, UNet2DConditionModel
 
 from clipwatch.evaluator.pipeline import DTYPES
 from common import Row, begin, options, settle, show, take_turns, workplace
@@ -42,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     chosen = parser.parse_args(arguments)
     begin(chosen.device, chosen.threads)
     dtype = DTYPES["bf16" if chosen.device.startswith("cuda") else "fp32"]
+    inductor.force_disable_caches = True
     with workplace(chosen.folder) as place, torch.no_grad():
         folder = pipeline_folder(place, chosen.shape, dtype)
-        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype)
-        given = inputs(pipeline, PIPELINES[chosen.shape], chosen.batch, chosen.device, dtype)
+        given = inputs(folder, PIPELINES[chosen.shape], chosen.batch, chosen.device, dtype)
         found: dict[str, Variant] = {}
         for name in ("plain", "channels-last", "compiled", "both"):
             found[name] = variant(folder, name, given, chosen.device, dtype)
@@ -56,13 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     show(f"{chosen.shape}, batch {chosen.batch}: a call of the UNet", rows, notes(found, seconds))
 
 
-def variant(folder: Any, name: str, given: dict[str, Any], device: str, dtype: Any) -> Variant:
+def variant(folder: Path, name: str, given: dict[str, Any], device: str, dtype: Any) -> Variant:
     """Load the UNet, run it once in this way, and make sure that it gives what it should."""
-    unet = DiffusionPipeline.from_pretrained(folder, dtype=dtype).unet.to(device).eval()
+    unet = UNet2DConditionModel.from_pretrained(folder / "unet", dtype=dtype).to(device).eval()
     expected = unet(**given).sample
     if name in ("channels-last", "both"):
         unet = unet.to(memory_format=torch.channels_last)
     if name in ("compiled", "both"):
+        torch.compiler.reset()  # or the second one would find the first one's work
         unet.compile_repeated_blocks()
     began = time.perf_counter()
     found = unet(**given).sample
@@ -72,22 +75,23 @@ def variant(folder: Any, name: str, given: dict[str, Any], device: str, dtype: A
     return Variant(lambda: unet(**given).sample, first)
 
 
-def inputs(pipeline: Any, side: int, batch: int, device: str, dtype: Any) -> dict[str, Any]:
+def inputs(folder: Path, side: int, batch: int, device: str, dtype: Any) -> dict[str, Any]:
     """Return the arguments of a call, random but for their shapes."""
-    unet, generator = pipeline.unet, torch.Generator().manual_seed(0)
+    unet = UNet2DConditionModel.load_config(folder / "unet")
+    vae, generator = AutoencoderKL.load_config(folder / "vae"), torch.Generator().manual_seed(0)
 
     def random(*shape: int) -> torch.Tensor:
         return torch.randn(shape, generator=generator).to(device, dtype)
 
-    latent = side // pipeline.vae_scale_factor
+    latent = side >> (len(vae["block_out_channels"]) - 1)
     given: dict[str, Any] = {
-        "sample": random(batch, unet.config.in_channels, latent, latent),
+        "sample": random(batch, unet["in_channels"], latent, latent),
         "timestep": torch.tensor(500, device=device),
-        "encoder_hidden_states": random(batch, 77, unet.config.cross_attention_dim),
+        "encoder_hidden_states": random(batch, 77, unet["cross_attention_dim"]),
     }
-    if unet.config.addition_embed_type == "text_time":  # SDXL
-        width = unet.config.projection_class_embeddings_input_dim
-        width -= 6 * unet.config.addition_time_embed_dim
+    if unet.get("addition_embed_type") == "text_time":  # SDXL
+        width = unet["projection_class_embeddings_input_dim"]
+        width -= 6 * unet["addition_time_embed_dim"]
         times = torch.tensor([[side, side, 0, 0, side, side]] * batch, device=device)
         given["added_cond_kwargs"] = {"text_embeds": random(batch, width), "time_ids": times}
     return given
