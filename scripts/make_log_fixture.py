@@ -201,7 +201,7 @@ STORY = (
             ),
         ),
     ),
-    Told(21, f"evaluation/{RUN}/{SECOND}", e.AdviceGiven(SECOND, 200, "low", "low: look at it")),
+    Told(21, f"evaluation/{RUN}/{SECOND}", e.AdviceGiven(SECOND, 200, "low", "look at it")),
     Told(22, f"advice/{RUN}/webhook", e.AdviceNotSent("webhook", "error 503", 1, _at(52))),
     Told(23, f"advice/{RUN}/webhook", e.AdviceSent("webhook", (f"{SECOND}/low",))),
 )

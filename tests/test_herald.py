@@ -23,7 +23,7 @@ from clipwatch.journal import Journal
 from clipwatch.state import evaluation_stream
 from world import World, checkpoint
 
-ADVICE = e.AdviceGiven("checkpoint-100/aaaaaaaa/bbbbbbbb", 100, "low", "low: look at the images")
+ADVICE = e.AdviceGiven("checkpoint-100/aaaaaaaa/bbbbbbbb", 100, "low", "look at the images")
 
 
 @dataclass

@@ -118,7 +118,7 @@ def test_what_fell_is_told_once_with_the_step_to_go_back_to(world: World) -> Non
     assert advice(world) == [(300, "regressed")]
     text = world.run.advice[0].text
     assert "go back to step 200" in text
-    assert f"checkpoint-300: {text}" in world.said
+    assert f"checkpoint-300: regressed: {text}" in world.said
     kinds = [type(it.event).__name__ for it in world.logged if it.stream.startswith("evaluation")]
     assert kinds[kinds.index("AdviceGiven") - 1] == "EvaluationCompleted"
 
@@ -269,6 +269,33 @@ def test_a_process_judges_as_the_function_does(world: World) -> None:
     assert ask(question(world)) == judge(question(world))
     assert ask(question(world)).clip.n == len(PROMPTS.splitlines())
     assert world.log.read_bytes() == before
+
+
+def test_the_base_and_the_best_are_never_too_old(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of very many checkpoints only the newest are looked back on, and these two."""
+    monkeypatch.setattr("clipwatch.judge.MOST_POINTS", 1)
+    prompts(world, baseline=True)
+    means = {0: 0.2, 100: 0.28, 200: 0.25, 300: 0.24, 400: 0.26}
+    world.script = scoring(lambda id_, step: means[step] + noise(id_, step))
+    train(world, [100, 200, 300, 400])
+    found = completed(world)
+    base, best = found[400].against_base, found[400].against_best
+    assert base is not None
+    assert best is not None
+    assert (base.a, best.a) == (found[0].evaluation, found[100].evaluation)
+
+
+def test_nothing_in_the_working_directory_is_imported(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training's folder may hold files named like the judge's libraries."""
+    checkpoint(world.output, 100)
+    assert world.once() == 0
+    (world.folder / "numpy.py").write_text("raise SystemExit('read from the training')")
+    monkeypatch.chdir(world.folder)
+    assert ask(question(world)).clip.n == 4
 
 
 def test_a_judge_that_cannot_tell_says_why_in_a_line(world: World) -> None:

@@ -78,7 +78,7 @@ def _low(points: Sequence[Point], question: Question) -> str:
     if bound is None or clip.high is None or clip.high >= bound or not enough:
         return ""
     return (
-        f"low: after {len(points)} checkpoints the mean is {_mean(clip)}, wholly under {bound:g},"
+        f"after {len(points)} checkpoints the mean is {_mean(clip)}, wholly under {bound:g},"
         " as of models that do not follow their prompts: people look at the images, and check"
         " captions, base model and learning rate"
     )
@@ -89,7 +89,7 @@ def _saturated(newest: Point, question: Question) -> str:
     if bound is None or clip.mean <= bound:
         return ""
     return (
-        f"saturated: the mean is {_mean(clip)}, above {bound:g}, from where on a higher one is no"
+        f"the mean is {_mean(clip)}, above {bound:g}, from where on a higher one is no"
         " better model in human eyes: people choose by looking at the images from here"
     )
 
@@ -103,7 +103,7 @@ def _plateau(points: Sequence[Point], recent: int) -> str:
         return ""
     best = next(it for it in points if it.evaluation == found.best)
     return (
-        f"plateau: none of the last {recent} checkpoints is better than step {best.step} by more"
+        f"none of the last {recent} checkpoints is better than step {best.step} by more"
         f" than {max(found.within, 0.0):.4f} (95 % sure): people stop here, or lower the learning"
         " rate once to see whether anything is left"
     )
@@ -122,7 +122,7 @@ def _regressed(points: Sequence[Point]) -> str:
     delta, low, high = found.differences[last[-1]]
     steps = {it.evaluation: it.step for it in points}
     return (
-        f"regressed: the last two checkpoints are worse than step {steps[found.best]}, the newest"
+        f"the last two checkpoints are worse than step {steps[found.best]}, the newest"
         f" by {-delta:.4f} (95 % interval {-high:.4f} to {-low:.4f}, for all checkpoints at once):"
         f" people go back to step {steps[found.best]}, or go on with a lower learning rate"
     )
@@ -138,7 +138,7 @@ def _collapsed(points: Sequence[Point], base: Point | None) -> str:
     even = sum(int(look, 16) == 0 for look in looks) > ALIKE_SHARE * len(looks)
     what = "black or of one colour" if even else "nearly the same picture"
     return (
-        f"collapsed: {share:.0%} of the images are {what} whatever the prompt: people stop, go back"
+        f"{share:.0%} of the images are {what} whatever the prompt: people stop, go back"
         " to an earlier checkpoint and look for NaN, a too high learning rate or a broken VAE"
     )
 

@@ -95,7 +95,7 @@ class Evaluating:
         old, self._settings = self._settings, settings
         work = (
             *("protocol", "device", "share_gpu", "gpu_memory_gib"),
-            *("attention", "batch_size", "stage"),
+            *("attention", "batch_size", "precision", "stage"),
         )
         if any(getattr(old, name) != getattr(settings, name) for name in work):
             self._end_child()

@@ -60,7 +60,7 @@ def as_json(run: str, advice: AdviceGiven) -> dict[str, Any]:
         "run": run,
         "step": advice.step,
         "kind": advice.kind,
-        "text": f"{run}, step {advice.step}: {advice.text}",
+        "text": f"{run}, step {advice.step}: {advice.kind}: {advice.text}",
     }
 
 

@@ -54,7 +54,7 @@ def judge(question: Question) -> Judgement:
         point = _point(run, question.evaluation, own)
         earlier = [
             _point(run, id_, list(_images(journal, run, id_)))
-            for id_ in run.scored.get(digest, ())[-MOST_POINTS:]
+            for id_ in _looked_back_on(run, digest)
             if id_ != question.evaluation
         ]
     of_base = [it for it in earlier if run.evaluations[it.evaluation].checkpoint == s.BASE_NAME]
@@ -74,6 +74,20 @@ def judge(question: Question) -> Judgement:
         against_best=None if is_base else _compare(best, point),
         advice=advise([*others, point], base, question, known) if newest else (),
     )
+
+
+def _looked_back_on(run: s.Run, protocol: str) -> list[str]:
+    """Return the newest results, and the base model's and the best one however old they are."""
+    scored = run.scored.get(protocol, ())
+    kept = set(scored[-MOST_POINTS:])
+    base = [id_ for id_ in scored if run.evaluations[id_].checkpoint == s.BASE_NAME]
+    means = {
+        id_: clip.mean
+        for id_ in scored
+        if id_ not in base and (clip := run.evaluations[id_].clip) is not None
+    }
+    kept.update(base[-1:], [max(means, key=means.__getitem__)] if means else [])
+    return [id_ for id_ in scored if id_ in kept]
 
 
 def _images(journal: Journal, run: s.Run, evaluation: str) -> Iterator[ImageScore]:

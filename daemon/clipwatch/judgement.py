@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from clipwatch.errors import ClipwatchError
+from clipwatch.evaluator.environment import environment
 from clipwatch.events import AdviceGiven
 from clipwatch.statistics import Comparison, Summary
 
@@ -57,11 +58,11 @@ def ask(question: Question) -> Judgement:
     """
     try:
         ended = subprocess.run(
-            [sys.executable, "-m", "clipwatch.judge"],
+            [sys.executable, "-P", "-m", "clipwatch.judge"],
             input=msgspec.json.encode(question),
             capture_output=True,
             timeout=PATIENCE_SECONDS,
-            env={**os.environ, **_ONE_THREAD},
+            env=environment(os.environ, 2) | _ONE_THREAD,
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:

@@ -27,8 +27,8 @@ def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: PLR091
             return [f"{name}: loaded on {device}"]
         case e.EvaluationCompleted() as done:
             return _completed(done)
-        case e.AdviceGiven(evaluation=id_, text=text):
-            return [f"{_checkpoint(id_)}: {text}"]
+        case e.AdviceGiven(evaluation=id_, kind=kind, text=text):
+            return [f"{_checkpoint(id_)}: {kind}: {text}"]
         case e.AdviceSent(channel=name):
             return [f"{name}: advice sent"]
         case e.AdviceNotSent(channel=name, reason=reason, retry_at=again):

@@ -10,6 +10,7 @@ import msgspec
 from clipwatch.events import AdviceGiven
 from clipwatch.state import (
     BASE,
+    BASE_NAME,
     Checkpoint,
     Evaluation,
     Run,
@@ -177,7 +178,7 @@ def problems(run: Run) -> list[str]:
 
 def summary(run: Run) -> str:
     """Return how many checkpoints are in which state."""
-    states = [row.state for row in rows(run)]
+    states = [row.state for row in rows(run) if row.name != BASE_NAME]
     counts = [f"{states.count(state)} {state}" for state in STATES if state in states]
     return f"{len(states)} checkpoints: {', '.join(counts)}" if states else problems(run)[0]
 
@@ -188,5 +189,5 @@ def listing(state: State) -> str:
     for run in state.values():
         made = f"{run.settings.get('weights', '')} weights, protocol {run.protocol}"
         lines += [f"{run.name}  {run.output_dir}  {made}", table(run), *problems(run)]
-        lines += [f"advice at step {it.step}: {it.text}" for it in advice(run)]
+        lines += [f"advice at step {it.step}: {it.kind}: {it.text}" for it in advice(run)]
     return "\n".join(lines)
