@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 
 import msgspec
 
@@ -14,11 +14,15 @@ SCORING_VERSION = 1
 
 @dataclass(frozen=True, slots=True)
 class Prompt:
-    """One prompt; `id` is unique within a protocol and names it in files and trackers."""
+    """One prompt; `id` is unique within a protocol and names it in files and trackers.
+
+    `strength` is that of a LoRA or LyCORIS for this prompt alone, None for the protocol's.
+    """
 
     id: str
     text: str
     category: str = ""
+    strength: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +32,45 @@ class NamedScorer:
     name: str
     model: str
     revision: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A component of the pipeline that is not the base model's own.
+
+    Attributes:
+        name: The component: "unet", "transformer", "vae", "text_encoder", "text_encoder_2", ...
+        model: Absolute folder or Hub id.
+        subfolder: In it, "" for none.
+        revision, variant: For the Hub; "" for the default.
+    """
+
+    name: str
+    model: str
+    subfolder: str = ""
+    revision: str = ""
+    variant: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SkipLayers:
+    """Skip-layer guidance (Stable Diffusion 3): which layers, how strong, in which part of the way.
+
+    `start` and `stop` are shares of the denoising steps, 0..1.
+    """
+
+    layers: tuple[int, ...]
+    scale: float = 2.8
+    start: float = 0.01
+    stop: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """Files that make the numbers: `digest` identifies the content of all that `part` loads."""
+
+    part: str
+    digest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +94,25 @@ class EvaluationProtocol:
         scorer_revision: For the Hub; "" for the default.
         scoring_version: See SCORING_VERSION.
         scorers: Further ones, whose numbers stand beside those of the CLIP model.
+        inputs: The identity of all files that are loaded, sorted by part; () while it is unknown.
+        parts: Components that are not the base model's own, sorted by name.
+        vae_dtype: Of the VAE, as `dtype`; "" for the same.
+        base_precision: How the base's denoiser is quantised, by SimpleTuner's name for it; "" for
+            not at all.
+        offload: What waits in host memory until it computes: "none", "model" or "group".
+        adapter_strength: By which a LoRA or LyCORIS is multiplied; a prompt may have its own.
+        lora_alpha: Of a LoRA whose file tells none; None for its rank.
+        prediction_type: What the denoiser predicts ("epsilon", "v_prediction", ...); "" for what
+            the sampler's config says.
+        zero_snr: The schedule is rescaled to a terminal signal-to-noise ratio of zero.
+        timestep_spacing: Of a sampler that is named: "leading", "linspace", "trailing"; "" for
+            trailing.
+        flow_shift: Of a flow-matching sampler that is named; None for its config's.
+        guidance_real: True classifier-free guidance of distilled models; 1.0 for none.
+        no_cfg_until: Steps before it sets in.
+        guidance_rescale: Against overexposure, 0..1; 0.0 for none.
+        skip_layers: None for no skip-layer guidance.
+        seeds: "per-prompt", or "trainer": the configured seed for every prompt.
     """
 
     prompts: tuple[Prompt, ...]
@@ -70,15 +132,36 @@ class EvaluationProtocol:
     scorer: str
     scorer_revision: str
     scoring_version: int = SCORING_VERSION
+    # what came after version 0.1.0's first logs has a default under which their digests stay
     scorers: tuple[NamedScorer, ...] = ()
+    inputs: tuple[Input, ...] = ()
+    parts: tuple[Part, ...] = ()
+    vae_dtype: str = ""
+    base_precision: str = ""
+    offload: str = "none"
+    adapter_strength: float = 1.0
+    lora_alpha: float | None = None
+    prediction_type: str = ""
+    zero_snr: bool = False
+    timestep_spacing: str = ""
+    flow_shift: float | None = None
+    guidance_real: float = 1.0
+    no_cfg_until: int = 0
+    guidance_rescale: float = 0.0
+    skip_layers: SkipLayers | None = None
+    seeds: str = "per-prompt"
 
     @property
     def digest(self) -> str:
         """Sixteen hex digits; equal digests mean comparable numbers."""
-        fields = msgspec.to_builtins(self)
-        if not self.scorers:  # as it was before there were any
-            del fields["scorers"]
-        return hashlib.sha256(msgspec.json.encode(fields)).hexdigest()[:16]
+        known = msgspec.to_builtins(self)
+        for name, default in _ADDED.items():
+            if known[name] == default:
+                del known[name]
+        for prompt in known["prompts"]:
+            if prompt["strength"] is None:
+                del prompt["strength"]
+        return hashlib.sha256(msgspec.json.encode(known)).hexdigest()[:16]
 
     @property
     def all_scorers(self) -> tuple[NamedScorer, ...]:
@@ -90,6 +173,14 @@ class EvaluationProtocol:
         for prompt in self.prompts:
             for index in range(self.images_per_prompt):
                 yield prompt, index, image_seed(self.seed, prompt.id, index)
+
+
+_ADDED = {
+    it.name: msgspec.to_builtins(it.default)
+    for it in fields(EvaluationProtocol)
+    if it.default is not MISSING and it.name != "scoring_version"
+}
+"""The fields that the first logs did not have, with what they stand for there."""
 
 
 def image_seed(seed: int, prompt_id: str, index: int) -> int:
