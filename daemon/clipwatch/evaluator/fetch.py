@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from clipwatch.evaluator.hub import cache_of, from_hub, unreachable
+from clipwatch.evaluator.hub import from_hub, unreachable
+from clipwatch.models.places import cache_of
 from clipwatch.parent import end_with_parent
 from clipwatch.protocol import EvaluationProtocol, NamedScorer
 
