@@ -27,8 +27,6 @@ from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.scorer import Scorer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from clipwatch.evaluator.messages import Evaluate
 
 pytestmark = kit.QUIET
@@ -105,9 +103,16 @@ def replace_cache(request: Evaluate, cache: str | None) -> Evaluate:
 # --- what is not ---------------------------------------------------------------------------------
 
 
-def touch(name: str) -> Callable[[Path, pytest.MonkeyPatch], None]:
+def rewrite(name: str) -> Any:
+    """Return what puts a file of other bytes in the place of one of the base's."""
+
     def change(world: Path, _: pytest.MonkeyPatch) -> None:
-        os.utime(world / "base" / name, ns=(1, 1))
+        path = world / "base" / name
+        if path.suffix == ".safetensors":
+            save_file(load_file(path), path.with_suffix(".new"), {"format": "pt", "made": "anew"})
+            path.with_suffix(".new").replace(path)
+        else:
+            path.write_text(f"{path.read_text(encoding='utf-8')}\n", encoding="utf-8")
 
     return change
 
@@ -129,10 +134,10 @@ def other_cleaner(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         {"guidance": 1.0},
         {"dtype": "bf16"},
         {"base_variant": "fp16"},
-        touch("text_encoder/model.safetensors"),
-        touch("text_encoder/config.json"),
-        touch("tokenizer/tokenizer.json"),
-        touch("model_index.json"),
+        rewrite("text_encoder/model.safetensors"),
+        rewrite("text_encoder/config.json"),
+        rewrite("tokenizer/tokenizer.json"),
+        rewrite("model_index.json"),
         other_library,
         other_cleaner,
     ],
@@ -259,7 +264,7 @@ def test_text_features_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def scores(folder: Path | None) -> list[float]:
         made.clear()
-        return Scorer(str(tmp_path / "clip"), "", "cpu", Store(folder)).score(images, texts)
+        return Scorer(str(tmp_path / "clip"), "", "cpu", Store(folder), "d").score(images, texts)
 
     expected = pytest.approx(scores(None), abs=kit.AGAIN)
     assert scores(tmp_path / "cache") == expected

@@ -151,7 +151,7 @@ def full(*_: Any) -> None:
     ("place", "act", "kind", "word"),
     [
         ("scorer.Scorer.score", nan, "scores", "check the weights of the scorer"),
-        ("evaluate.save_image", full, "disk", "cannot save images in"),
+        ("scoring.save_image", full, "disk", "cannot save images in"),
     ],
 )
 def test_what_goes_wrong_beside_the_generation_is_told(
@@ -165,7 +165,7 @@ def test_what_goes_wrong_beside_the_generation_is_told(
     word: str,
 ) -> None:
     """Of the second batch: the first is reported, then the failure, and nothing more."""
-    original: Any = {"scorer.Scorer.score": Scorer.score, "evaluate.save_image": save_image}[place]
+    original: Any = {"scorer.Scorer.score": Scorer.score, "scoring.save_image": save_image}[place]
     calls = 0
 
     def second(*arguments: Any) -> Any:

@@ -260,8 +260,8 @@ def test_long_texts_are_counted(folder: Path) -> None:
 def test_texts_are_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second scorer scores the same without the text tower."""
     images = torch.cat([picture((40, 40), seed) for seed in range(len(TEXTS))])
-    expected = Scorer(str(folder), "", "cpu", Store(tmp_path)).score(images, TEXTS)
-    again = Scorer(str(folder), "", "cpu", Store(tmp_path))
+    expected = Scorer(str(folder), "", "cpu", Store(tmp_path), "d").score(images, TEXTS)
+    again = Scorer(str(folder), "", "cpu", Store(tmp_path), "d")
     monkeypatch.delattr(type(again._model), "get_text_features")
     assert again.score(images, TEXTS) == pytest.approx(expected, abs=1e-6)
 

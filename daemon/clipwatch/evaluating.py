@@ -110,19 +110,22 @@ class Evaluating:
         self._end_child()
         self._stage.close()
 
-    def advance(self) -> None:
-        """End an evaluator that hangs; take up the next checkpoint if none is in hand."""
+    def advance(self, *, ready: bool) -> None:
+        """End an evaluator that hangs; take up the next checkpoint if none is in hand.
+
+        Args:
+            ready: The models are here; else checkpoints are only kept from rotation.
+        """
         self._look_for_gpu()
         job, child, limit = self._job, self._child, self._settings.stall_seconds
         if job is not None and child is not None and child.silent_seconds > limit:
             reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
             self._end_child()
             self._failed(job.id, job.checkpoint, "hung", reason)
-        due = [
-            c
-            for c in s.due(self._diary.run, self._clock())
-            if (c.name, c.digest) not in self._judging.keys
-        ]
+        run = self._diary.run
+        # while the protocol is unknown, whatever is whole will be due
+        found = s.due(run, self._clock()) if run.protocol else s.queue(run)
+        due = [c for c in found if (c.name, c.digest) not in self._judging.keys]
         keys = self._stage.keys
         wanted = [self._job.checkpoint] if self._job else []
         wanted += [c for c in due[: self._settings.stage_limit] if c not in wanted]
@@ -131,7 +134,7 @@ class Evaluating:
             wanted += [c for c in kept if c not in wanted]
         wanted = [c for c in wanted if c.kind != s.BASE]
         self._stage.want(wanted[: self._settings.stage_limit])
-        if self._job is None and due and (held := self._held(due[0])) is not None:
+        if ready and self._job is None and due and (held := self._held(due[0])) is not None:
             self._start(due[0], held)
 
     def _held(self, checkpoint: s.Checkpoint) -> Held | None:

@@ -104,7 +104,8 @@ class EvaluationProtocol:
         lora_alpha: Of a LoRA whose file tells none; None for its rank.
         prediction_type: What the denoiser predicts ("epsilon", "v_prediction", ...); "" for what
             the sampler's config says.
-        zero_snr: The schedule is rescaled to a terminal signal-to-noise ratio of zero.
+        zero_snr: Whether the schedule is rescaled to a terminal signal-to-noise ratio of zero; None
+            for what the sampler's config says.
         timestep_spacing: Of a sampler that is named: "leading", "linspace", "trailing"; "" for
             trailing.
         flow_shift: Of a flow-matching sampler that is named; None for its config's.
@@ -142,7 +143,7 @@ class EvaluationProtocol:
     adapter_strength: float = 1.0
     lora_alpha: float | None = None
     prediction_type: str = ""
-    zero_snr: bool = False
+    zero_snr: bool | None = None
     timestep_spacing: str = ""
     flow_shift: float | None = None
     guidance_real: float = 1.0

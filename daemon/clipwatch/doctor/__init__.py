@@ -37,7 +37,7 @@ def checks(settings: Settings | None) -> list[Check]:
         Check("prompts", lambda: [judge_prompts(len(protocol.prompts))]),
         Check(output.CHECK, partial(output.look, settings)),
         Check(state_dir.CHECK, partial(state_dir.look, settings)),
-        Check("base model", lambda: [models.base(protocol)]),
+        Check("base model", lambda: [models.base(protocol), *models.parts(protocol)]),
         Check("scorer", lambda: models.scorers(protocol)),
         Check(device.CHECK, partial(device.look, settings), device.TORCH_SECONDS + 10),
         *(

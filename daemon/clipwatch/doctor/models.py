@@ -4,37 +4,29 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
-from clipwatch.doctor import hub
 from clipwatch.doctor.findings import Finding, fail, ok, size, told
-from clipwatch.evaluator.dual_encoders import refusal
 from clipwatch.evaluator.hub import hub_address, unreachable
-from clipwatch.layouts import contents
-from clipwatch.layouts.contents import Unsupported
-from clipwatch.layouts.files import NotReadable, NotWhole, read_json, shards
+from clipwatch.layouts.files import NotReadable, NotWhole
 from clipwatch.layouts.header import read_header
-from clipwatch.protocol import EvaluationProtocol, NamedScorer
+from clipwatch.models.files import (
+    INDEX,
+    Unfit,
+    part_files,
+    pipeline_files,
+    scorer_files,
+    weights_of,
+)
+from clipwatch.models.identity import ModelError, files_of
+from clipwatch.models.places import places, scorer_places
+from clipwatch.protocol import EvaluationProtocol, Part
 
 FETCH = "run `clipwatch fetch` where there is a network"
 
-_TOKENIZERS = (
-    "tokenizer.json",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-    "tokenizer.model",
-    "sentencepiece.bpe.model",
-)
-_UNUSED = "safety_checker"
-
 Files = Callable[[Path], list[Path]]
-
-
-class Unfit(Exception):  # noqa: N818 - says what is so
-    """No model of the kind that is wanted; the text says in what."""
 
 
 def base(protocol: EvaluationProtocol) -> Finding:
@@ -42,10 +34,24 @@ def base(protocol: EvaluationProtocol) -> Finding:
     revision = protocol.base_revision
 
     def files(folder: Path) -> list[Path]:
-        return base_files(folder, protocol.base_variant)
+        return base_files(folder, protocol)
 
-    places = _places(protocol.base_model, (revision or "main",))
-    return _judge("base model", protocol.base_model, places, files, "model_index.json", revision)
+    roots = places(protocol.base_model, revision)
+    return _judge("base model", protocol.base_model, roots, files, INDEX, revision)
+
+
+def parts(protocol: EvaluationProtocol) -> list[Finding]:
+    """Look for the parts that are not the base model's own."""
+    return [_part(part) for part in protocol.parts]
+
+
+def _part(part: Part) -> Finding:
+    def files(folder: Path) -> list[Path]:
+        return _whole(part_files(folder, part.variant))
+
+    roots = [root / part.subfolder for root in places(part.model, part.revision)]
+    head = f"{part.subfolder}/config.json".lstrip("/")
+    return _judge(part.name, part.model, roots, files, head, part.revision)
 
 
 def scorers(protocol: EvaluationProtocol) -> list[Finding]:
@@ -54,8 +60,8 @@ def scorers(protocol: EvaluationProtocol) -> list[Finding]:
         _judge(
             "scorer",
             scorer.model,
-            _places(scorer.model, _scorer_revisions(scorer)),
-            scorer_files,
+            scorer_places(scorer.model, scorer.revision),
+            lambda folder: _whole(scorer_files(folder)),
             "config.json",
             scorer.revision,
         )
@@ -66,82 +72,31 @@ def scorers(protocol: EvaluationProtocol) -> list[Finding]:
 def elements(protocol: EvaluationProtocol) -> tuple[int, int] | None:
     """Count the weights of the base model and of all scorers; None where one is not here."""
     try:
-        pipeline = [
-            base_files(folder, protocol.base_variant)
-            for folder in _places(protocol.base_model, (protocol.base_revision or "main",))[:1]
-        ]
-        scoring = [_weights(scorer) for scorer in protocol.all_scorers]
-        if not pipeline or not all(scoring):
-            return None
-        return sum(map(_elements, pipeline[0])), sum(map(_elements, chain(*scoring)))
-    except (OSError, NotWhole, NotReadable, Unsupported, Unfit):
+        found = files_of(protocol)
+        counts = {part: sum(map(_elements, _whole(files))) for part, (_, files) in found.items()}
+    except (OSError, NotWhole, NotReadable, ModelError):
         return None
+    scoring = sum(count for part, count in counts.items() if part.startswith("scorer"))
+    return sum(counts.values()) - scoring, scoring
 
 
-def base_files(folder: Path, variant: str) -> list[Path]:
-    """Return the weight files of a diffusers pipeline, all of them whole.
-
-    Raises:
-        Unfit, NotWhole, NotReadable, Unsupported: It is none, or not all of it is there.
-    """
-    index = folder / "model_index.json"
-    if not index.is_file():
-        raise Unfit("has no model_index.json, so it is no diffusers pipeline")
-    found = [folder / file.path for file in contents.find(folder, "live").files]
-    weights = [file for file in found if file.suffix == ".safetensors"]
-    weights = [file for file in weights if file.parent.name != _UNUSED]
-    for part, named in read_json(index).items():
-        if not isinstance(named, list) or not any(named) or part == _UNUSED:
-            continue
-        if not (folder / part).is_dir():
-            raise NotWhole(f"{part}/ is missing")
-        # schedulers, tokenizers and the like have configs of other names
-        if (folder / part / "config.json").is_file() and not _below(weights, folder / part):
-            raise NotWhole(f"{part}/ has no safetensors weights")
-    if variant and not any(f".{variant}." in file.name for file in weights):
-        raise Unfit(f"has no weights of the variant {variant!r}")
-    for file in weights:
-        read_header(file)
-    return weights
-
-
-def scorer_files(folder: Path) -> list[Path]:
-    """Return the weight files of a CLIP model or one like it, all of them whole.
+def base_files(folder: Path, protocol: EvaluationProtocol) -> list[Path]:
+    """Return the weight files of the base pipeline, all of them whole.
 
     Raises:
         Unfit, NotWhole, NotReadable: It is none, or not all of it is there.
     """
-    config = folder / "config.json"
-    if not config.is_file():
-        raise Unfit("has no config.json, so it is no model of transformers")
-    if reason := refusal(read_json(config).get("model_type")):
-        raise Unfit(reason)
-    weights = shards(folder, "model")
-    if weights is None:
-        pickles = any(folder.glob("*.bin"))
-        raise Unfit(f"has no safetensors weights{', only pickles' if pickles else ''}")
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise NotWhole("its tokenizer is missing")
+    instead = [part.name for part in protocol.parts]
+    found = pipeline_files(folder, protocol.base_variant, instead)
+    return _whole(chain(*found.values()))
+
+
+def _whole(files: Iterable[Path]) -> list[Path]:
+    """Return the weight files among these, whose headers are good."""
+    weights = weights_of([*files])
     for file in weights:
         read_header(file)
     return weights
-
-
-def _weights(scorer: NamedScorer) -> list[Path]:
-    """Return the weight files of a scorer that is here, else none."""
-    places = _places(scorer.model, _scorer_revisions(scorer))
-    return next((found for folder in places if (found := shards(folder, "model"))), [])
-
-
-def _scorer_revisions(scorer: NamedScorer) -> tuple[str, ...]:
-    if scorer.revision or Path(scorer.model).is_absolute():
-        return (scorer.revision,)
-    return ("main", *hub.conversions(scorer.model))
-
-
-def _places(name: str, revisions: tuple[str, ...]) -> list[Path]:
-    """Return the folders in which a model may lie; a local one only if it is named."""
-    return [Path(name)] if Path(name).is_absolute() else hub.cached(name, revisions)
 
 
 def _judge(
@@ -153,7 +108,7 @@ def _judge(
             total = sum(file.stat().st_size for file in files(folder))
         except NotReadable as error:
             return told(check, "fail", str(error), "run clipwatch as their owner")
-        except (Unfit, NotWhole, Unsupported, ValueError) as error:
+        except (OSError, Unfit, NotWhole, ValueError) as error:
             reason = reason or f"{folder}: {error}"
         else:
             where = "local" if name == str(folder) else f"in the cache, {folder}"
@@ -169,10 +124,6 @@ def _judge(
     if reason:
         return fail(check, reason, FETCH)
     return fail(check, f"{name}: {missing.what}", missing.advice)
-
-
-def _below(files: Sequence[Path], folder: Path) -> bool:
-    return any(file.is_relative_to(folder) for file in files)
 
 
 def _elements(file: Path) -> int:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final, NamedTuple
 
 from clipwatch.settings.secrets import masked
@@ -101,14 +100,6 @@ def hub_address() -> str:
     from huggingface_hub import constants
 
     return masked(constants.ENDPOINT)
-
-
-def cache_of(name: str) -> Path:
-    """Return where the Hub's cache keeps a model, whether it is there or not."""
-    from huggingface_hub import constants
-    from huggingface_hub.file_download import repo_folder_name
-
-    return Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=name, repo_type="model"))
 
 
 @contextmanager

@@ -119,6 +119,19 @@ def check_whole(models: Iterable[torch.nn.Module]) -> None:
             )
 
 
+def check_evaluating(models: Iterable[torch.nn.Module]) -> None:
+    """Make sure that nothing is in training mode, in which dropout makes every score another.
+
+    Raises:
+        EvaluationError: Something is ("internal").
+    """
+    for model in models:
+        for name, part in model.named_modules():
+            if part.training:
+                where = f"{type(model).__name__}.{name}".rstrip(".")
+                raise EvaluationError("internal", f"{where} was left in training mode")
+
+
 def check_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
     """Make sure that no weight is NaN or infinite: not each of them would be seen in the pixels.
 

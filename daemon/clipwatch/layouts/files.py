@@ -199,13 +199,19 @@ def content_digest(root: Path, files: tuple[WeightFile, ...]) -> str:
     for file in files:
         digest.update(f"{file.path}\0{file.size}\0".encode())
         with opened(root / file.path) as handle:
-            if file.size <= SAMPLES * SAMPLE_BYTES:
-                digest.update(handle.read(file.size))
-                continue
-            for n in range(SAMPLES):
-                handle.seek((file.size - SAMPLE_BYTES) * n // (SAMPLES - 1))
-                digest.update(handle.read(SAMPLE_BYTES))
+            for piece in samples(handle, file.size):
+                digest.update(piece)
     return digest.hexdigest()[:16]
+
+
+def samples(file: BinaryIO, size: int) -> Iterator[bytes]:
+    """Yield the whole of a small file, of a large one 64 evenly spaced pieces."""
+    if size <= SAMPLES * SAMPLE_BYTES:
+        yield file.read(size)
+        return
+    for n in range(SAMPLES):
+        file.seek((size - SAMPLE_BYTES) * n // (SAMPLES - 1))
+        yield file.read(SAMPLE_BYTES)
 
 
 def refusal(path: Path) -> str:

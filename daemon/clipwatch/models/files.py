@@ -1,0 +1,115 @@
+"""Which files make a model: those that are loaded, and no others that lie beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from clipwatch.evaluator.dual_encoders import refusal
+from clipwatch.layouts.contents import MODEL
+from clipwatch.layouts.files import NotWhole, read_json, shards
+
+INDEX = "model_index.json"
+
+UNUSED = frozenset({"safety_checker"})
+"""Parts that no evaluation loads: it blackens images."""
+
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "spiece.model",
+    "tokenizer.model",
+    "sentencepiece.bpe.model",
+)
+_TEXTS = (".json", ".txt", ".model", ".jinja")  # configs, vocabularies, chat templates
+_INDEX_OF_SHARDS = ".index"
+_SAFETENSORS = ".safetensors"
+
+
+class Unfit(Exception):  # noqa: N818 - says what is so
+    """No model of the kind that is wanted; the text says in what."""
+
+
+def pipeline_files(
+    folder: Path, variant: str, without: Collection[str] = ()
+) -> dict[str, list[Path]]:
+    """Return by part the files of a diffusers pipeline, all of them there.
+
+    Args:
+        folder: Holds model_index.json.
+        variant: Of the weights, "" for the usual ones.
+        without: Parts that come from elsewhere.
+
+    Raises:
+        Unfit, NotWhole, NotReadable: It is none, or not all of it is there.
+    """
+    index = folder / INDEX
+    if not index.is_file():
+        raise Unfit(f"has no {INDEX}, so it is no diffusers pipeline")
+    named = read_json(index)
+    if not isinstance(named, dict):
+        raise Unfit(f"has a {INDEX} that is no pipeline's index")
+    found = {"": [index]}
+    for part, classes in sorted(named.items()):
+        if isinstance(classes, list) and any(classes) and part not in UNUSED.union(without):
+            if not (folder / part).is_dir():
+                raise NotWhole(f"{part}/ is missing")
+            found[part] = part_files(folder / part, variant)
+    weights = [file for files in found.values() for file in files if file.suffix == _SAFETENSORS]
+    if variant and not without and not any(f".{variant}." in file.name for file in weights):
+        raise Unfit(f"has no weights of the variant {variant!r}")
+    return found
+
+
+def part_files(folder: Path, variant: str) -> list[Path]:
+    """Return the files of one part: a model, a tokenizer, a scheduler.
+
+    Raises:
+        NotWhole, NotReadable: A model's weights are not all there, or there is nothing.
+    """
+    texts = sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in _TEXTS and _INDEX_OF_SHARDS not in path.suffixes and path.is_file()
+    )
+    weights = next((it for stem in _stems(variant) if (it := shards(folder, stem))), [])
+    # schedulers, tokenizers and the like have configs of other names
+    if (folder / "config.json").is_file() and not weights:
+        pickles = any(folder.glob("*.bin"))
+        only = ", only pickles, which are never opened" if pickles else ""
+        raise NotWhole(f"{folder.name}/ has no safetensors weights{only}")
+    if not texts and not weights:
+        raise NotWhole(f"{folder.name}/ is empty")
+    return [*texts, *weights]
+
+
+def _stems(variant: str) -> tuple[str, ...]:
+    named = (f"{MODEL}.{variant}", f"model.{variant}") if variant else ()
+    return (*named, MODEL, "model")
+
+
+def scorer_files(folder: Path) -> list[Path]:
+    """Return the files of a CLIP model or one like it, all of them there.
+
+    Raises:
+        Unfit, NotWhole, NotReadable: It is none, or not all of it is there.
+    """
+    config = folder / "config.json"
+    if not config.is_file():
+        raise Unfit("has no config.json, so it is no model of transformers")
+    if reason := refusal(read_json(config).get("model_type")):
+        raise Unfit(reason)
+    weights = shards(folder, "model")
+    if weights is None:
+        pickles = any(folder.glob("*.bin"))
+        raise Unfit(f"has no safetensors weights{', only pickles' if pickles else ''}")
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        raise NotWhole("its tokenizer is missing")
+    texts = [path for path in folder.iterdir() if path.suffix in _TEXTS and path.is_file()]
+    return [*sorted(path for path in texts if _INDEX_OF_SHARDS not in path.suffixes), *weights]
+
+
+def weights_of(files: list[Path]) -> list[Path]:
+    """Return those among a model's files that hold its weights."""
+    return [file for file in files if file.suffix == _SAFETENSORS]
