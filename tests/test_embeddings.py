@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import logging
 import shutil
 from itertools import combinations, pairwise
@@ -17,9 +16,10 @@ from diffusers import DiffusionPipeline, PixArtAlphaPipeline
 import embedding_kit
 import evaluator_kit as kit
 from clipwatch.evaluator import embeddings
+from clipwatch.evaluator.calling import pictures
 from clipwatch.evaluator.embeddings_store import Store
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.pipeline import call_arguments, to_bytes
+from clipwatch.evaluator.pipeline import to_bytes
 from clipwatch.protocol import EvaluationProtocol
 
 PROMPTS = embedding_kit.PROMPTS
@@ -33,20 +33,18 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def plain_images(folder: Path, how: EvaluationProtocol, **parts: Any) -> list[bytes]:
-    """Generate the protocol's images, all in a batch, with diffusers and plain prompts."""
+    """Generate the protocol's images with diffusers and plain prompts."""
     pipeline = DiffusionPipeline.from_pretrained(str(folder), **parts)
     pipeline.set_progress_bar_config(disable=True)
     tasks = list(how.images())
-    found = pipeline(
-        **call_arguments(
-            inspect.signature(type(pipeline).__call__).parameters,
-            how,
-            [prompt.text for prompt, _, _ in tasks],
-        ),
-        generator=[torch.Generator().manual_seed(seed) for _, _, seed in tasks],
-        output_type="pt",
+    found = pictures(
+        pipeline,
+        how,
+        [prompt.text for prompt, _, _ in tasks],
+        [torch.Generator().manual_seed(seed) for _, _, seed in tasks],
     )
-    return [image.numpy().tobytes() for image in to_bytes(found.images)]
+    assert found is not None
+    return [image.numpy().tobytes() for image in to_bytes(found)]
 
 
 @pytest.mark.parametrize("family", embedding_kit.FAMILIES)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
+from clipwatch.evaluator.embeddings_joins import JOINS, moved
 from clipwatch.evaluator.embeddings_store import Part, Store, tensors_of
 
 if TYPE_CHECKING:
@@ -24,28 +25,11 @@ _log = logging.getLogger(__name__)
 MEMORY_BYTES: Final = 1 << 30
 """The most that stays in host memory: some 200 prompts of the largest families, else thousands."""
 
-PADDED: Final = frozenset({"QwenImagePipeline"})
-"""Those that pad a batch to its longest prompt and return a mask (None if nothing is padded)."""
-
-COVERED: Final = PADDED | {
-    "AuraFlowPipeline",
-    "ChromaPipeline",
-    "FluxPipeline",
-    "Lumina2Pipeline",
-    "PixArtSigmaPipeline",
-    "SanaPipeline",
-    "StableDiffusion3Pipeline",
-    "StableDiffusionPipeline",
-    "StableDiffusionXLPipeline",
-    "ZImagePipeline",
-}
-"""Pipelines whose `encode_prompt` is known to treat every prompt for itself."""
-
 
 class PromptEncoder:
     """Stands in for a pipeline's `encode_prompt`: every prompt is encoded by itself, and once.
 
-    A pipeline whose class is not COVERED keeps its own.
+    A pipeline whose class is not in JOINS keeps its own.
 
     Args:
         pipeline: On its device.
@@ -66,11 +50,12 @@ class PromptEncoder:
         self._own = False
         self._room = True  # for all that is to be kept
         self._encoders: dict[str, Module] = {}
+        self._length: int | None = None
         name = type(pipeline).__name__
-        self._padded = name in PADDED
-        if name not in COVERED:
+        if name not in JOINS:
             tell_uncovered(name)
             return
+        self._join = JOINS[name]
         self._encoders = text_encoders(pipeline)
         self._original = pipeline.encode_prompt
         self._signature = inspect.signature(self._original)
@@ -92,19 +77,28 @@ class PromptEncoder:
         self._store = Store(None) if own else store
 
     @contextmanager
-    def away(self) -> Iterator[None]:
-        """Have the text encoders out of the pipeline's sight, so that only `_encode` needs them."""
+    def away(self, length: int | None = None) -> Iterator[None]:
+        """Have the text encoders out of the pipeline's sight, so that only `_encode` needs them.
+
+        Args:
+            length: Of texts in tokens, which not every pipeline hands on; None for its default.
+        """
+        self._length = length
         with self._shown(dict.fromkeys(self._encoders)):
             yield
 
-    def _encode(self, *args: Any, **kwargs: Any) -> tuple[Any, ...]:
+    def _encode(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the pipeline's own `encode_prompt` does."""
         given = self._signature.bind(*args, **kwargs)
         given.apply_defaults()
+        if self._length and "max_sequence_length" in given.arguments:
+            given.arguments["max_sequence_length"] = self._length
+        if any(isinstance(it, torch.Tensor) for it in given.arguments.values()):
+            return self._original(*args, **kwargs)  # which needs no text encoder for them
         rows = rows_of(given.arguments)
         if rows is None:
             with self._at_hand():
-                return tuple(self._original(*args, **kwargs))
+                return self._original(*given.args, **given.kwargs)
         keys = [self._key(row) for row in rows]
         found = {key: kept for key in keys if (kept := self._find(key))}
         missing = {key: row for key, row in zip(keys, rows, strict=True) if key not in found}
@@ -115,7 +109,7 @@ class PromptEncoder:
         elif self._room:
             self._move("cpu")
         parts = [found[key] for key in keys]
-        return join_padded(parts, self._device) if self._padded else join(parts, self._device)
+        return self._join(parts, self._device)
 
     def _find(self, key: str) -> list[Part] | None:
         if (parts := self._memory.get(key)) is None and (parts := self._store.read(key)):
@@ -197,19 +191,17 @@ def text_encoders(pipeline: Any) -> dict[str, Module]:
 
 def is_text_part(name: str) -> bool:
     """Whether a pipeline's component of this name has to do with the encoding of prompts."""
-    return name.startswith(("text_encoder", "tokenizer"))
+    return name.startswith(("text_", "tokenizer", "processor"))
 
 
 def rows_of(arguments: Mapping[str, Any]) -> list[dict[str, Any]] | None:
     """Split the arguments of `encode_prompt` into those of a call for each prompt.
 
     Returns:
-        None if they cannot be told apart: tensors among them, several images a prompt.
+        None if they cannot be told apart: several images a prompt, or no list of prompts.
     """
     prompts = arguments["prompt"]
-    lists = [value if isinstance(value, list) else [value] for value in arguments.values()]
-    tensors = any(isinstance(it, torch.Tensor) for values in lists for it in values)
-    if not isinstance(prompts, list) or tensors or arguments.get("num_images_per_prompt", 1) != 1:
+    if not isinstance(prompts, list) or arguments.get("num_images_per_prompt", 1) != 1:
         return None
 
     def part(name: str, value: Any, index: int) -> Any:
@@ -220,32 +212,3 @@ def rows_of(arguments: Mapping[str, Any]) -> list[dict[str, Any]] | None:
         {name: part(name, value, index) for name, value in arguments.items()}
         for index in range(len(prompts))
     ]
-
-
-def join(rows: Sequence[Sequence[Any]], device: str) -> tuple[Part, ...]:
-    """Return for a batch what `encode_prompt` would have, from what it returned for each prompt."""
-
-    def joined(column: Sequence[Any]) -> Part:
-        first = column[0]
-        if isinstance(first, torch.Tensor):
-            batched = len(first) == 1  # others, such as Flux's text ids, are the same for all
-            return (torch.cat([*column]) if batched else first).to(device)
-        return moved(first and [it for part in column for it in part], device)
-
-    return tuple(joined(column) for column in zip(*rows, strict=True))
-
-
-def join_padded(rows: Sequence[Sequence[Any]], device: str) -> tuple[Part, ...]:
-    """Do the same for embeddings of different lengths, which are all in use, and their mask."""
-    embeddings = [row[0][0] for row in rows]
-    lengths = torch.tensor([len(it) for it in embeddings])
-    padded = torch.nn.utils.rnn.pad_sequence(embeddings, batch_first=True)
-    mask = (torch.arange(padded.shape[1]) < lengths[:, None]).long()
-    return padded.to(device), None if mask.all() else mask.to(device)
-
-
-def moved(part: Part, device: str) -> Part:
-    """Return the same on another device."""
-    if isinstance(part, list):
-        return [it.to(device) for it in part]
-    return None if part is None else part.to(device)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import inspect
 import logging
 from itertools import chain
 from pathlib import Path
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import torch
 
+from clipwatch.evaluator.calling import pictures
+from clipwatch.evaluator.calls import text_length
 from clipwatch.evaluator.embeddings import PromptEncoder, is_text_part
 from clipwatch.evaluator.embeddings_store import Store, made_by
 from clipwatch.evaluator.failures import EvaluationError, failing_as
@@ -32,7 +33,7 @@ from clipwatch.evaluator.weights import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Sequence
 
     from clipwatch.evaluator.messages import Evaluate
     from clipwatch.protocol import EvaluationProtocol, Input
@@ -129,22 +130,14 @@ class Generator:
             EvaluationError: The pipeline refuses the settings ("model"), pixels are not finite
                 ("scores"), or memory is short ("memory").
         """
-        pipeline = self._pipeline
-        parameters = inspect.signature(type(pipeline).__call__).parameters
         noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
-        name = type(pipeline).__name__
+        name = type(self._pipeline).__name__
         try:
-            with self._encoder.away():
-                # "pt" rather than "pil": the conversion to bytes turns NaN into black pixels
-                output = pipeline(
-                    **call_arguments(parameters, protocol, list(prompts)),
-                    generator=noise,
-                    output_type="pt",
-                )
+            with self._encoder.away(text_length(type(self._pipeline), protocol)):
+                pixels = pictures(self._pipeline, protocol, prompts, noise)
         except ValueError as error:
             raise EvaluationError("model", f"{name} refuses to generate: {error}") from error
-        pixels = getattr(output, "images", None)
-        if not isinstance(pixels, torch.Tensor) or pixels.shape[:2] != (len(prompts), _CHANNELS):
+        if pixels is None or pixels.shape[:2] != (len(prompts), _CHANNELS):
             raise EvaluationError("model", f"{name} makes no images from text alone")
         return to_bytes(pixels)
 
@@ -258,31 +251,6 @@ class Generator:
             for model in models:
                 model.set_attention_backend(name)
         Generator._attention = name
-
-
-def call_arguments(
-    parameters: Mapping[str, inspect.Parameter],
-    protocol: EvaluationProtocol,
-    prompts: list[str],
-) -> dict[str, Any]:
-    """Return what a pipeline is called with, as far as its `parameters` take it."""
-    negative = protocol.negative_prompt
-    arguments: dict[str, Any] = {
-        "prompt": prompts,
-        "num_inference_steps": protocol.inference_steps,
-        "guidance_scale": protocol.guidance,
-        "width": protocol.width,
-        "height": protocol.height,
-    }
-    true_guidance = parameters.get("true_cfg_scale")
-    if true_guidance is not None and true_guidance.default > 1:
-        # Qwen-Image: guidance_scale is for distilled models; no negative prompt, no guidance
-        del arguments["guidance_scale"]
-        arguments["true_cfg_scale"] = protocol.guidance
-        negative = negative or " "
-    if negative:
-        arguments["negative_prompt"] = [negative] * len(prompts)
-    return {name: value for name, value in arguments.items() if name in parameters}
 
 
 def to_bytes(pixels: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,80 @@
+"""Pictures from a pipeline of any family, as the protocol asks for them."""
+
+from __future__ import annotations
+
+import logging
+from functools import cache
+from itertools import groupby
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from clipwatch.evaluator.calls import (
+    call_arguments,
+    differences,
+    encoded_negative,
+    guidance_of,
+    negative_of,
+)
+from clipwatch.evaluator.embeddings_joins import apart
+from clipwatch.evaluator.guidance import guided
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clipwatch.protocol import EvaluationProtocol
+
+_log = logging.getLogger(__name__)
+
+
+def pictures(
+    pipeline: Any,
+    protocol: EvaluationProtocol,
+    prompts: Sequence[str],
+    noise: list[torch.Generator],
+) -> torch.Tensor | None:
+    """Have a pipeline make an image for each prompt, each from its own noise.
+
+    Returns:
+        (prompts, channels, height, width) in 0..1 on the pipeline's device; None if it makes no
+        images.
+
+    Raises:
+        ValueError: The pipeline refuses its arguments.
+    """
+    kind = type(pipeline)
+    tell(kind.__name__, differences(kind, protocol))
+    if not apart(kind.__name__):
+        return _made(pipeline, protocol, list(prompts), noise)
+    found = []
+    for prompt, its in groupby(zip(prompts, noise, strict=True), key=lambda it: it[0]):
+        own = [generator for _, generator in its]
+        found.append(_made(pipeline, protocol, [prompt] * len(own), own))
+    images = [it for it in found if it is not None]
+    return torch.cat(images) if len(images) == len(found) else None
+
+
+@cache
+def tell(name: str, what: str) -> None:
+    """Say once in which way a pipeline class is not called as it was asked to."""
+    if what:
+        _log.warning("%s: %s; see docs/families.md", name, what)
+
+
+def _made(
+    pipeline: Any, protocol: EvaluationProtocol, prompts: list[str], noise: list[torch.Generator]
+) -> torch.Tensor | None:
+    kind = type(pipeline)
+    arguments = call_arguments(kind, protocol, prompts)
+    if encoded_negative(kind) and (negative := negative_of(kind, protocol)) is not None:
+        arguments["negative_prompt_embeds"] = pipeline.encode_prompt([negative] * len(prompts))[0]
+    if hasattr(pipeline, "resolutions"):  # to which Kandinsky 5 would change the size
+        pipeline.resolutions = [(protocol.width, protocol.height)]
+    with guided(getattr(pipeline, "transformer", None), guidance_of(kind, protocol)):
+        # "pt" rather than "pil": the conversion to bytes turns NaN into black pixels
+        output = pipeline(**arguments, generator=noise, output_type="pt")
+    images = getattr(output, "images", getattr(output, "image", None))
+    if not isinstance(images, torch.Tensor):
+        return None
+    # DeepFloyd's alone are in -1..1
+    return (images / 2 + 0.5).clamp(0, 1) if kind.__name__ == "IFPipeline" else images
