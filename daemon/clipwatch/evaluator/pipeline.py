@@ -193,7 +193,7 @@ class Generator:
             alpha = request.protocol.lora_alpha
             self._adapter = adapters.apply(self._pipeline, paths[0], alpha=alpha)
         else:
-            parts = parts_of(folder, paths)
+            parts = parts_of(folder, paths, request.component)
             components = "+".join(sorted(parts))
             self._restore(but=components)
             check_parts(self._pipeline, folder, parts)

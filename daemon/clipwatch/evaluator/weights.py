@@ -87,7 +87,8 @@ def misfit(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str:
         ],
     }
     return "; ".join(
-        f"{len(names)} {what} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
+        f"{len(names)} {what} ({', '.join(ascii(name)[1:-1] for name in names[:_NAMED])}"
+        f"{', ...' if len(names) > _NAMED else ''})"
         for what, names in parts.items()
         if names
     )
@@ -173,12 +174,15 @@ def copy_into(model: torch.nn.Module, paths: Sequence[Path]) -> None:
                 target[name].copy_(tensor)
 
 
-def parts_of(folder: Path, paths: Iterable[Path]) -> dict[str, list[Path]]:
-    """Return the files of a full checkpoint by the component that they are for."""
+def parts_of(folder: Path, paths: Iterable[Path], component: str) -> dict[str, list[Path]]:
+    """Return the files of a full checkpoint by the component that they are for.
+
+    Text encoders lie in folders of their names; all else is of the trained `component`.
+    """
     found: dict[str, list[Path]] = {}
     for path in paths:
-        component = path.relative_to(folder).parts[0].removesuffix("_ema")
-        found.setdefault(component, []).append(path)
+        name = path.relative_to(folder).parts[0]
+        found.setdefault(name if is_text_part(name) else component, []).append(path)
     return found
 
 

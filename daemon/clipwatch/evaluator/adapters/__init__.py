@@ -27,9 +27,10 @@ class Adapter(Protocol):
         """Name the pipeline's components that it is in."""
 
     def set_strength(self, strength: float) -> None:
-        """Multiply what it adds to the denoiser: 1.0 as trained, 0.0 for the base alone.
+        """Multiply what it adds to the denoiser, as SimpleTuner's validation does; 1.0 as trained.
 
-        A text encoder's share acts in full, as in SimpleTuner's validation.
+        A text encoder's share acts in full. At 0.0 the base alone is left, but for a LyCORIS that
+        sets magnitudes (DoRA, rescaled OFT): there these stay.
         """
 
     def remove(self) -> None:
@@ -50,7 +51,8 @@ def apply(pipeline: Any, path: Path, *, alpha: float | None) -> Adapter:
     """
     state, metadata = read_tensors(path)
     with failing_as("weights", str(path)):
-        check_finite(state.items())
+        # ai-toolkit's alphas of a full LoKr, which mean nothing, are infinite in float16
+        check_finite((name, it) for name, it in state.items() if it.dim())
     with failing_as("weights", f"{path} cannot be applied"):
         kind = kind_of(state, metadata)
         used = {name: state[name] for name in acting(state)}

@@ -34,6 +34,7 @@ class Layer(NamedTuple):
 
 
 Layers = dict[str, Layer]
+"""By path in a model."""
 
 
 class Lora:
@@ -99,52 +100,58 @@ def place(names: Names, pipeline: Any, state: Mapping[str, torch.Tensor]) -> dic
     Raises:
         ValueError: Some are for no module of the pipeline, or two for the same.
     """
-    layers = layers_of(state)
-    found = {name: names.find(name) for name in layers}
-    lost = {name for name, it in found.items() if it is None}
+    placed, lost = layers_of(names, state)
     if lost:
         theirs = {name: it for name, it in state.items() if (lora_part(name) or "")[0] in lost}
-        # alphas that are not in it were worked in: what is left is as strong as it shall be
-        worked_in = any(layers[name].alpha is not None for name in lost)
-        for name, layer in layers_of(translate(pipeline, theirs)).items():
-            alpha = layer.rank if worked_in and layer.alpha is None else layer.alpha
-            layers[name], found[name] = layer._replace(alpha=alpha), names.find(name)
-        layers = {name: layer for name, layer in layers.items() if name not in lost}
-        if strange := {name for name in layers if found[name] is None}:
+        more, strange = layers_of(names, translate(pipeline, theirs))
+        if strange:
             raise ValueError(
-                f"of {len(layers)} modules the base model has not {some(strange)}: it was trained"
-                " on another model than base_model, or names them in a way that is not known"
+                f"of {len(placed) + len(lost)} modules the base model has not {some(strange)}: it"
+                " was trained on another model than base_model, or names them in a way that is not"
+                " known"
             )
-    placed = {it: layers[name] for name, it in found.items() if it is not None}
-    if len(placed) < len(layers):
-        raise ValueError("two of its modules are the same one in the base model")
+        if twice := placed.keys() & more.keys():
+            raise ValueError(f"it holds twice {some({it.path for it in twice})}")
+        # alphas that do not come back were worked in: what is left is as strong as it shall be
+        if any(layer.alpha is not None for layer in lost.values()):
+            more = {it: own._replace(alpha=own.alpha or own.rank) for it, own in more.items()}
+        placed |= more
+    if not placed:
+        raise ValueError("it holds nothing")
     return placed
 
 
-def layers_of(state: Mapping[str, torch.Tensor]) -> Layers:
-    """Join the tensors of each module.
+def layers_of(
+    names: Names, state: Mapping[str, torch.Tensor]
+) -> tuple[dict[Place, Layer], dict[str, Layer]]:
+    """Join the tensors of each module: by module, and by name those that mean none.
 
     Raises:
         ValueError: One lacks its other half, or is there twice.
     """
-    found: dict[str, dict[str, torch.Tensor]] = {}
+    found: dict[Place | str, dict[str, torch.Tensor]] = {}
     for name, tensor in state.items():
         module, part = lora_part(name) or (name, "")
-        parts = found.setdefault(module, {})
+        parts = found.setdefault(names.find(module) or module, {})
         if not part or part in parts:
-            raise ValueError(f"{name} is no part of a LoRA, or there twice")
+            raise ValueError(f"{ascii(name)[1:-1]} is no part of a LoRA, or there twice")
         parts[part] = tensor
-    if halves := {module for module, parts in found.items() if not {"down", "up"} <= parts.keys()}:
-        raise ValueError(f"it holds only half of {some(halves)}")
-    return {
-        module: Layer(
+    if halves := {key for key, parts in found.items() if not {"down", "up"} <= parts.keys()}:
+        told = {key if isinstance(key, str) else key.path for key in halves}
+        raise ValueError(f"it holds only half of {some(told)}")
+    layers = {
+        key: Layer(
             parts["down"],
             parts["up"],
             float(parts["alpha"]) if "alpha" in parts else None,
             parts.get("magnitude"),
         )
-        for module, parts in found.items()
+        for key, parts in found.items()
     }
+    return (
+        {key: layer for key, layer in layers.items() if isinstance(key, Place)},
+        {key: layer for key, layer in layers.items() if isinstance(key, str)},
+    )
 
 
 def with_alphas(layers: Layers, config: Mapping[str, Any], alpha: float | None) -> Layers:

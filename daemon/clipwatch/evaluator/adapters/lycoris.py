@@ -14,6 +14,7 @@ import torch
 from clipwatch.evaluator.adapters.lora import ADAPTER
 from clipwatch.evaluator.adapters.names import Names, Place, flat, some
 from clipwatch.evaluator.embeddings import is_text_part
+from clipwatch.evaluator.failures import one_line
 from clipwatch.layouts.adapter_file import lycoris_part
 
 if TYPE_CHECKING:
@@ -28,6 +29,8 @@ from lycoris.modules.ia3 import IA3Module
 logging.getLogger("LyCORIS").setLevel(logging.WARNING)
 
 _DORA: Final = "dora_scale"
+_HADA: Final = "hada_w"
+_PAIR: Final = 2  # dimensions of a matrix
 _SCALARS: Final = ("alpha", "on_input")
 
 Tensors = dict[str, torch.Tensor]
@@ -83,7 +86,9 @@ def _place(names: Names, state: Mapping[str, torch.Tensor]) -> dict[Place, Tenso
     modules: dict[str, Tensors] = {}
     for name, tensor in state.items():
         module, leaf = lycoris_part(name) or (name, "")
-        modules.setdefault(module, {})[leaf] = tensor
+        # OneTrainer's pairs of 1 x 1 convolutions have all four dimensions
+        plain = leaf.startswith(_HADA) and tensor.dim() > _PAIR and tensor.shape[2:].numel() == 1
+        modules.setdefault(module, {})[leaf] = tensor.flatten(1) if plain else tensor
     found = {name: names.find(name) for name in modules}
     if lost := {name for name, it in found.items() if it is None}:
         raise ValueError(
@@ -91,8 +96,8 @@ def _place(names: Names, state: Mapping[str, torch.Tensor]) -> dict[Place, Tenso
             " another model than base_model, or names them in a way that is not known"
         )
     placed = {it: modules[name] for name, it in found.items() if it is not None}
-    if len(placed) < len(modules) or not all(map(names.alone, placed)):
-        raise ValueError("two of its modules are the same one in the base model")
+    if not placed or len(placed) < len(modules) or not all(map(names.alone, placed)):
+        raise ValueError("it holds nothing, or two of its modules are one in the base model")
     return placed
 
 
@@ -109,7 +114,10 @@ def _put_in(model: torch.nn.Module, layers: Mapping[str, Tensors]) -> Any:
         for leaf, tensor in tensors.items()
         if leaf != _DORA or not _of_inputs(tensor)
     }
-    network, _ = create_lycoris_from_weights(1.0, "", model, weights_sd=state)
+    try:
+        network, _ = create_lycoris_from_weights(1.0, "", model, weights_sd=state)
+    except Exception as error:  # whatever its guesses at factors and ranks run into
+        raise ValueError(f"LyCORIS cannot rebuild it: {one_line(error)}") from error
     made = {module.lora_name: module for module in network.loras}
     for path, tensors in layers.items():
         name = f"lycoris_{flat(path)}"

@@ -76,10 +76,17 @@ def _by_diffusers(pipeline: Any, state: Mapping[str, torch.Tensor]) -> State:
     alphas: Mapping[str, Any] = {}
     if isinstance(found, tuple):
         found, alphas = found[0], found[1] or {}
-    return {
-        **found,
-        **{name: torch.as_tensor(value, dtype=torch.float32) for name, value in alphas.items()},
+    told = {
+        f"{_module(name.removesuffix(f'.{_ALPHA}'))}.{_ALPHA}": torch.as_tensor(float(value))
+        for name, value in alphas.items()
     }
+    return {**found, **told}
+
+
+def _module(name: str) -> str:
+    """Return a module's name where an alpha is named after one of its tensors."""
+    part = lora_part(name)
+    return part[0] if part else name
 
 
 def _check_all(plain: State, marks: Mapping[str, int]) -> None:
@@ -88,7 +95,7 @@ def _check_all(plain: State, marks: Mapping[str, int]) -> None:
     Raises:
         ValueError: Some did not.
     """
-    seen = {int(mark) for it in plain.values() if it.dim() for mark in it.unique().tolist()}
+    seen = {int(mark) for it in plain.values() if it.dim() for mark in set(it.flatten().tolist())}
     parts = {name: lora_part(name) or ("", "") for name in marks}
     weights = {name: module for name, (module, part) in parts.items() if part != _ALPHA}
     if lost := {module for name, module in weights.items() if marks[name] not in seen}:
