@@ -1,4 +1,4 @@
-"""Adapters and other checkpoints of a tiny base in every form that is read, and what they change."""
+"""Checkpoints of a tiny base in every form that is read, and what an adapter changes."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def trained(
         if "lora_magnitude" in name:
             tensor.data += torch.randn(tensor.shape, generator=noise) * 0.3
         elif "lora_" in name:
-            tensor.data = torch.randn(tensor.shape, generator=noise) * 0.3
+            tensor.data = torch.randn(tensor.shape, generator=noise) * 0.1
     return get_peft_model_state_dict(model), kit.metadata(model)
 
 
@@ -162,7 +162,7 @@ def network(unet: Any, algo: str, seed: int = 1) -> Any:
     with torch.no_grad():
         for module in made.loras:
             for tensor in module.parameters():
-                tensor += torch.randn(tensor.shape, generator=noise) * 0.1
+                tensor.add_(torch.randn(tensor.shape, generator=noise) * 0.1)
     return made
 
 
@@ -219,7 +219,9 @@ def write_kinds(root: Path) -> dict[str, tuple[Path, str]]:
     _write_with_encoder(base, root / "third", add("full with text encoder"))
     for number, form in enumerate(FORMS):
         written(form, add(f"lora {form}") / LORA, *unet_lora(base, number))
-    written("diffusers", add("lora ema", "ema", of="lora diffusers") / "ema" / LORA, *unet_lora(base, 9))
+    written(
+        "diffusers", add("lora ema", "ema", of="lora diffusers") / "ema" / LORA, *unet_lora(base, 9)
+    )
     written("diffusers", add("dora") / LORA, *unet_lora(base, 10, dora=True))
     kit.write_lora(base, add("lora of the text encoder too"), seed=11, text=True)
     for number, algo in enumerate(ALGOS):
