@@ -122,13 +122,14 @@ def locon(w: torch.Tensor, t: dict[str, torch.Tensor]) -> torch.Tensor:
 def dora(w: torch.Tensor, t: dict[str, torch.Tensor]) -> torch.Tensor:
     turned = locon(w, t)
     rows = turned.flatten(1).norm(dim=1).reshape(-1, *[1] * (w.dim() - 1))
-    return turned * t["dora_scale"] / rows
+    return torch.Tensor(turned * t["dora_scale"] / rows)
 
 
 def dora_of_inputs(w: torch.Tensor, t: dict[str, torch.Tensor]) -> torch.Tensor:
     turned = locon(w, t)
     columns = turned.transpose(0, 1).flatten(1).norm(dim=1)
-    return turned * t["dora_scale"] / columns.reshape(1, -1, *[1] * (w.dim() - 2))
+    scales = t["dora_scale"] / columns.reshape(1, -1, *[1] * (w.dim() - 2))
+    return torch.Tensor(turned * scales)
 
 
 def loha(w: torch.Tensor, t: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -159,8 +160,16 @@ def turns(blocks: torch.Tensor, limit: float) -> torch.Tensor:
     return (one + skew) @ (one - skew).inverse()
 
 
+def diagonal(blocks: torch.Tensor) -> torch.Tensor:
+    """Return a matrix of blocks, one behind the other."""
+    count, size, _ = blocks.shape
+    found = torch.zeros(count, size, count, size)
+    found[torch.arange(count), :, torch.arange(count)] = blocks
+    return found.reshape(count * size, count * size)
+
+
 def oft(w: torch.Tensor, t: dict[str, torch.Tensor]) -> torch.Tensor:
-    rotation = torch.block_diag(*turns(t["oft_blocks"], float(t["alpha"]) * w.shape[0]).mT)
+    rotation = diagonal(turns(t["oft_blocks"], float(t["alpha"]) * w.shape[0]).mT)
     return (rotation @ w.flatten(1)).reshape(w.shape) * t.get("rescale", torch.tensor(1.0))
 
 
@@ -169,7 +178,7 @@ def boft(w: torch.Tensor, t: dict[str, torch.Tensor]) -> torch.Tensor:
     for stage, blocks in enumerate(turns(t["oft_blocks"], 0.0)):
         far = 2**stage * blocks.shape[-1] // 2
         order = torch.arange(len(rows)).reshape(-1, 2, far).transpose(1, 2).flatten()
-        mixed = torch.block_diag(*blocks) @ rows[order]
+        mixed = diagonal(blocks) @ rows[order]
         rows = torch.empty_like(rows).index_copy(0, order, mixed)
     return rows.reshape(w.shape)
 
