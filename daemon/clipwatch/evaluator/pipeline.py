@@ -11,25 +11,22 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import torch
 
+from clipwatch.evaluator import adapters
 from clipwatch.evaluator.embeddings import PromptEncoder, is_text_part
 from clipwatch.evaluator.embeddings_store import Store, made_by
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.opening import DENOISERS, dtypes_of, open_base, open_folder
 from clipwatch.evaluator.schedulers import sampler
 from clipwatch.evaluator.weights import (
-    adapted,
-    adapter_tensors,
-    apply_lora,
-    check_evaluating,
-    check_finite,
-    check_fit,
-    copy_into,
+    check_eval,
+    check_parts,
     models_of,
-    own_memory,
-    remove_lora,
+    parts_of,
+    replace_parts,
     tensor_files,
     verify,
 )
+from clipwatch.layouts.files import variant_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +36,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+ADAPTERS: Final = frozenset({"lora", "lycoris"})
 _CHANNELS: Final = 3
 _LOADED: Final = (
     *("base_model", "base_revision", "base_variant", "parts"),
@@ -77,7 +75,8 @@ class Generator:
         self._pipeline: Any = None
         self._encoder: Any = None  # the pipeline's PromptEncoder
         self._scheduler: Any = None
-        self._holds = ""  # "base", "lora", "pipeline", a component's name, or "" for unknown
+        self._holds = ""  # "base", "pipeline", names of components, or "" for unknown
+        self._adapter: adapters.Adapter | None = None  # on top of that
         self.commit = ""
 
     def serves(self, protocol: EvaluationProtocol, inputs: Sequence[Input], device: str) -> bool:
@@ -109,18 +108,28 @@ class Generator:
             verify(folder, request.files)  # what vanished is no fault of the weights
             raise
         verify(folder, request.files)
-        check_evaluating(models_of(self._pipeline))
         self._pipeline.scheduler = sampler(request.protocol, self._scheduler)
         self._set_attention(request.attention or "native")
-        trained = [request.component, *adapted(self._pipeline)]
+        check_eval(models_of(self._pipeline))
+        trained = [*self._holds.split("+"), *(self._adapter.components if self._adapter else ())]
         own = request.kind == "pipeline" or any(map(is_text_part, trained))
         texts = [prompt.text for prompt in request.protocol.prompts]
         self._encoder.begin(texts, self._store, own=own)
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], protocol: EvaluationProtocol
+        self,
+        prompts: Sequence[str],
+        seeds: Sequence[int],
+        protocol: EvaluationProtocol,
+        strength: float = 1.0,
     ) -> torch.Tensor:
         """Return an RGB image for each prompt, started from the noise of its own seed.
+
+        Args:
+            prompts: Their texts.
+            seeds: One each.
+            protocol: How to sample.
+            strength: Of an adapter, if the checkpoint is one.
 
         Returns:
             (prompts, height, width, 3) uint8 on the pipeline's device.
@@ -130,6 +139,8 @@ class Generator:
                 ("scores"), or memory is short ("memory").
         """
         pipeline = self._pipeline
+        if self._adapter is not None:
+            self._adapter.set_strength(strength)
         parameters = inspect.signature(type(pipeline).__call__).parameters
         noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         name = type(pipeline).__name__
@@ -177,39 +188,31 @@ class Generator:
         if request.kind == "pipeline":
             self._drop()
             with failing_as("weights", f"{folder} cannot be loaded as a pipeline"):
-                self._take(open_folder(folder, self._protocol, "", {}, paths))
+                variant = max(variant_of(path.name) for path in paths)
+                self._take(open_folder(folder, self._protocol, variant, {}, paths))
             self._holds = "pipeline"
-        elif request.kind == "lora":
+        elif request.kind in ADAPTERS:
             if len(paths) > 1:
-                raise EvaluationError("weights", f"{folder} has {len(paths)} LoRA files, not one")
+                raise EvaluationError("weights", f"{folder} has {len(paths)} adapters, not one")
             self._restore(but="")
-            self._holds = "lora"
-            apply_lora(self._pipeline, paths[0])
-            for model in models_of(self._pipeline):
-                model.eval()  # adapters are injected in training mode, with their dropout
-            own_memory(tensor for _, tensor in adapter_tensors(self._pipeline))
-            with failing_as("weights", str(paths[0])):
-                check_finite(adapter_tensors(self._pipeline))
+            alpha = request.protocol.lora_alpha
+            self._adapter = adapters.apply(self._pipeline, paths[0], alpha=alpha)
         else:
-            self._restore(but=request.component)
-            model = self._pipeline.components.get(request.component)
-            if not isinstance(model, torch.nn.Module):
-                raise EvaluationError(
-                    "weights",
-                    f"{folder} trains {request.component!r}, which the base model's"
-                    f" {type(self._pipeline).__name__} has not; check base_model",
-                )
-            check_fit(model, paths)
+            parts = parts_of(folder, paths, request.component)
+            components = "+".join(sorted(parts))
+            self._restore(but=components)
+            check_parts(self._pipeline, folder, parts)
             self._holds = ""
-            copy_into(model, paths)
-            with failing_as("weights", str(folder)):
-                check_finite(model.named_parameters())
-            self._holds = request.component
+            replace_parts(self._pipeline, folder, parts)
+            self._holds = components
 
     def _restore(self, *, but: str) -> None:
-        """Have the base pipeline with its own weights, those of component `but` apart."""
-        if self._holds == "lora" and remove_lora(self._pipeline):
-            self._holds = "base"
+        """Have the base pipeline with its own weights, those of the components `but` apart."""
+        if self._adapter is not None:
+            adapter, holds = self._adapter, self._holds
+            self._adapter, self._holds = None, ""
+            adapter.remove()
+            self._holds = holds
         if self._holds == "base" or (but and self._holds == but):
             return
         self._drop()
@@ -236,7 +239,7 @@ class Generator:
 
     def _drop(self) -> None:
         """Free the pipeline's memory before another takes its place."""
-        self._holds, self.commit = "", ""
+        self._holds, self.commit, self._adapter = "", "", None
         self._pipeline = self._scheduler = self._encoder = None
         free_memory()
 
