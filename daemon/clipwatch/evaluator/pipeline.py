@@ -16,6 +16,7 @@ from clipwatch.evaluator.embeddings import PromptEncoder, is_text_part
 from clipwatch.evaluator.embeddings_store import Store, made_by
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.opening import DENOISERS, dtypes_of, open_base, open_folder
+from clipwatch.evaluator.quantise import quantise
 from clipwatch.evaluator.schedulers import sampler
 from clipwatch.evaluator.weights import (
     check_eval,
@@ -77,6 +78,7 @@ class Generator:
         self._scheduler: Any = None
         self._holds = ""  # "base", "pipeline", names of components, or "" for unknown
         self._adapter: adapters.Adapter | None = None  # on top of that
+        self._out = False  # whether parts wait in host memory
         self.commit = ""
 
     def serves(self, protocol: EvaluationProtocol, inputs: Sequence[Input], device: str) -> bool:
@@ -102,6 +104,7 @@ class Generator:
         """
         folder = Path(request.path)
         verify(folder, request.files)
+        self._bring_in()
         try:
             self._load_weights(request, folder)
         except Exception:
@@ -115,6 +118,7 @@ class Generator:
         own = request.kind == "pipeline" or any(map(is_text_part, trained))
         texts = [prompt.text for prompt in request.protocol.prompts]
         self._encoder.begin(texts, self._store, own=own)
+        self._put_out()
 
     def generate(
         self,
@@ -185,6 +189,12 @@ class Generator:
             self._restore(but="")
             return
         paths = tensor_files(folder, request.files)
+        if request.kind not in ADAPTERS and self._protocol.base_precision:
+            raise EvaluationError(
+                "weights",
+                f"{folder} holds whole weights, and base_precision quantises the base that a LoRA"
+                ' is trained on: set "base_precision": "none"',
+            )
         if request.kind == "pipeline":
             self._drop()
             with failing_as("weights", f"{folder} cannot be loaded as a pipeline"):
@@ -217,12 +227,17 @@ class Generator:
             return
         self._drop()
         pipeline, self.commit = open_base(self._protocol)
+        if self._protocol.base_precision:
+            for name in DENOISERS:
+                if (model := pipeline.components.get(name)) is not None:
+                    quantise(model, self._protocol.base_precision, self._device)
         self._take(pipeline)
         self._holds = "base"
 
     def _take(self, pipeline: Any) -> None:
         """Have a pipeline on the device, watched, and its prompts encoded once."""
-        pipeline.to(self._device)
+        if self._protocol.offload == "none":
+            pipeline.to(self._device)
         for model in models_of(pipeline):
             # the parts, too: a VAE decodes without being called itself
             for part in chain([model], model.children()):
@@ -235,11 +250,42 @@ class Generator:
             "dtype": self._protocol.dtype,
             "files": [[it.part, it.digest] for it in texts],
         }
-        self._encoder = PromptEncoder(pipeline, self._device, maker if texts else None)
+        self._encoder = PromptEncoder(
+            *(pipeline, self._device, maker if texts else None),
+            resident=self._protocol.offload == "none",
+        )
+
+    def _put_out(self) -> None:
+        """Have all parts but those that compute wait in host memory, if they are to.
+
+        The text encoders are the PromptEncoder's, where it has them.
+        """
+        if self._protocol.offload == "none" or self._out:
+            return
+        with self._encoder.away():
+            if self._protocol.offload == "model":
+                self._pipeline.enable_model_cpu_offload(device=self._device)
+            else:
+                self._pipeline.enable_group_offload(
+                    torch.device(self._device),
+                    offload_type="leaf_level",
+                    use_stream=self._device.startswith("cuda"),
+                )
+        self._out = True
+
+    def _bring_in(self) -> None:
+        """Have all parts as they were loaded, so that weights can be changed."""
+        if self._out and self._protocol.offload == "model":
+            with self._encoder.away():
+                self._pipeline.remove_all_hooks()
+                self._pipeline.to("cpu")
+            self._out = False
+        elif self._out:  # diffusers has no way to end it that it promises
+            self._drop()
 
     def _drop(self) -> None:
         """Free the pipeline's memory before another takes its place."""
-        self._holds, self.commit, self._adapter = "", "", None
+        self._holds, self.commit, self._adapter, self._out = "", "", None, False
         self._pipeline = self._scheduler = self._encoder = None
         free_memory()
 
