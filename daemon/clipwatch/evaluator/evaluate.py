@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -220,7 +221,8 @@ class Evaluator:
     ) -> tuple[list[Task], torch.Tensor]:
         """Return the next batch, as large as memory allows, and its images."""
         while True:
-            batch = tasks[: self._search.size]
+            batch = _of_one_strength(tasks[: self._search.size])
+            strength = batch[0][0].strength
             before = phases.seconds["generate"]
             looking = not self._search.settled and len(batch) == self._search.size
             gauge = Gauge(self._device[1], self._bound_gib) if looking else None
@@ -230,6 +232,7 @@ class Evaluator:
                         [prompt.text for prompt, _, _ in batch],
                         [seed for _, _, seed in batch],
                         request.protocol,
+                        request.protocol.adapter_strength if strength is None else strength,
                     )
             except Exception as error:
                 if isinstance(error, _Over) or cause(error) != "memory":
@@ -298,6 +301,12 @@ def _tasks(request: Evaluate) -> list[Task]:
         protocol = replace(protocol, prompts=tuple(stratified(protocol.prompts)))
     done = set(request.done)
     return [task for task in protocol.images() if (task[0].id, task[1]) not in done]
+
+
+def _of_one_strength(tasks: list[Task]) -> list[Task]:
+    """Return those at the beginning whose prompts want an adapter at the same strength."""
+    first = tasks[0][0].strength
+    return list(takewhile(lambda task: task[0].strength == first, tasks))
 
 
 def _verify_unless_gone(request: Evaluate) -> None:
