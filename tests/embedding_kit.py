@@ -80,7 +80,6 @@ FAMILIES: dict[str, Callable[[], Any]] = {
     "QwenImage21Pipeline": new.qwen_image_21,
     "QwenImagePipeline": tiny.qwen_image,
     "SanaPipeline": tiny.sana,
-    "SanaSprintPipeline": new.sana_sprint,
     "StableDiffusion3Pipeline": tiny.stable_diffusion_3,
     "StableDiffusionPipeline": tiny.stable_diffusion,
     "StableDiffusionXLPipeline": tiny.stable_diffusion_xl,

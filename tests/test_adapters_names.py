@@ -11,8 +11,8 @@ from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
 
-import embedding_kit
 import evaluator_kit as kit
+import tiny_families
 from clipwatch.evaluator.adapters.lora import Layer, place
 from clipwatch.evaluator.adapters.names import Names, Place
 from clipwatch.evaluator.adapters.translation import translate
@@ -28,7 +28,7 @@ def flux() -> Any:
 
     Its weights are on no device: only names and shapes matter here.
     """
-    pipeline = embedding_kit.flux()
+    pipeline = tiny_families.flux()
     with init_empty_weights():
         transformer = FluxTransformer2DModel(num_layers=1, num_single_layers=1)
     pipeline.register_modules(transformer=transformer)
@@ -38,7 +38,7 @@ def flux() -> Any:
 @pytest.fixture(scope="module")
 def sdxl() -> Any:
     """SDXL with tiny text encoders and a UNet of the real shape, on no device."""
-    pipeline = embedding_kit.stable_diffusion_xl()
+    pipeline = tiny_families.stable_diffusion_xl()
     with init_empty_weights():
         unet = UNet2DConditionModel(
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),

@@ -340,19 +340,6 @@ def qwen_image_21() -> Any:
     )
 
 
-def sana_sprint() -> Any:
-    sana = tiny_families.sana()
-    return diffusers.SanaSprintPipeline(
-        tokenizer=sana.tokenizer,
-        text_encoder=sana.text_encoder,
-        vae=sana.vae,
-        scheduler=diffusers.SCMScheduler(),
-        transformer=tiny_families.sana_transformer(
-            sample_size=32, qk_norm="rms_norm_across_heads", guidance_embeds=True
-        ),
-    )
-
-
 def deepfloyd() -> Any:
     return diffusers.IFPipeline(
         tokenizer=parts.t5_tokens(),

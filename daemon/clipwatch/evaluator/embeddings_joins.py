@@ -80,7 +80,6 @@ JOINS: Final[dict[str, Callable[[Sequence[Sequence[Any]], str], Any]]] = {
     "QwenImage21Pipeline": join_padded,
     "QwenImagePipeline": join_padded,
     "SanaPipeline": join,
-    "SanaSprintPipeline": join,
     "StableDiffusion3Pipeline": join,
     "StableDiffusionPipeline": join,
     "StableDiffusionXLPipeline": join,
