@@ -62,6 +62,7 @@ class Lora:
         placed = place(names, pipeline, state)
         config = adapter_config(metadata)
         self._models: dict[str, torch.nn.Module] = {}
+        self._denoising: list[Any] = []
         try:
             for component in sorted({it.component for it in placed}):
                 layers = {it.path: own for it, own in placed.items() if it.component == component}
@@ -71,6 +72,9 @@ class Lora:
         except BaseException:
             self.remove()
             raise
+        for component, model in self._models.items():
+            if not is_text_part(component):
+                self._denoising += [layer for _, layer in _layers_in(model)]
 
     @property
     def components(self) -> list[str]:
@@ -79,10 +83,8 @@ class Lora:
 
     def set_strength(self, strength: float) -> None:
         """Multiply what it adds to the denoiser, as PEFT's `set_scale` does: beside alpha/r."""
-        for component, model in self._models.items():
-            if not is_text_part(component):
-                for _, layer in _layers_in(model):
-                    layer.set_scale(ADAPTER, strength)
+        for layer in self._denoising:
+            layer.set_scale(ADAPTER, strength)
 
     def remove(self) -> None:
         """Put the base's own modules, which were never changed, back into their places."""
@@ -91,7 +93,7 @@ class Lora:
                 parent, _, name = path.rpartition(".")
                 setattr(model.get_submodule(parent), name, layer.base_layer)
             vars(model).pop("peft_config", None)
-        self._models = {}
+        self._models, self._denoising = {}, []
 
 
 def place(names: Names, pipeline: Any, state: Mapping[str, torch.Tensor]) -> dict[Place, Layer]:
