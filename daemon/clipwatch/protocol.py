@@ -114,6 +114,10 @@ class EvaluationProtocol:
         guidance_rescale: Against overexposure, 0..1; 0.0 for none.
         skip_layers: None for no skip-layer guidance.
         seeds: "per-prompt", or "trainer": the configured seed for every prompt.
+        rules: By whose a pipeline is called where the settings above leave it open: "simpletuner",
+            or "" for diffusers' own defaults.
+        text_length: Tokens to which prompts are padded or cut; None for the family's.
+        instruction: Sana's, which stands before each prompt; "" for the pipeline's own.
     """
 
     prompts: tuple[Prompt, ...]
@@ -151,6 +155,9 @@ class EvaluationProtocol:
     guidance_rescale: float = 0.0
     skip_layers: SkipLayers | None = None
     seeds: str = "per-prompt"
+    rules: str = ""
+    text_length: int | None = None
+    instruction: str = ""
 
     @property
     def digest(self) -> str:
