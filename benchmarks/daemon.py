@@ -24,14 +24,16 @@ from safetensors.numpy import save_file
 
 from clipwatch import events as e
 from clipwatch.console import Console
+from clipwatch.demo.models import CLIP
 from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, log_file
 from clipwatch.judgement import Judgement, Question
+from clipwatch.names import run_name
 from clipwatch.protocol import EvaluationProtocol, Prompt
 from clipwatch.settings import Settings, load
 from clipwatch.state import evaluation_stream
 from clipwatch.statistics import Summary
-from clipwatch.supervisor import Supervisor, run_name
+from clipwatch.supervisor import Supervisor
 
 OUTPUT = Path("/run/output")
 RUN = run_name(OUTPUT)
@@ -84,11 +86,15 @@ def plain(_: Question) -> Judgement:
 
 def settings(folder: Path) -> Settings:
     """Return those of a run without trackers; what they name is made."""
-    (folder / "base").mkdir(parents=True, exist_ok=True)
+    scheduler = folder / "base" / "scheduler"  # a base model of nothing else: none is ever loaded
+    scheduler.mkdir(parents=True, exist_ok=True)
+    (scheduler / "scheduler_config.json").write_text("{}")
+    index = {"_class_name": "DiffusionPipeline", "scheduler": ["diffusers", "DDIMScheduler"]}
+    (folder / "base" / "model_index.json").write_text(json.dumps(index))
     (folder / "output").mkdir(exist_ok=True)
     (folder / "prompts.txt").write_text("a red circle\na blue square\n")
     own = {"prompts": "prompts.txt", "state_dir": "state", "device": "cpu", "stage": "off"}
-    own |= {"baseline": "false"}
+    own |= {"baseline": "false", "pretrained_evaluation_model_name_or_path": str(CLIP)}
     config = {
         "output_dir": "output",
         "pretrained_model_name_or_path": "./base",

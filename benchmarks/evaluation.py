@@ -31,7 +31,7 @@ from transformers import CLIPModel, CLIPProcessor
 from clipwatch.demo.world import captions
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Message, Scored
-from clipwatch.evaluator.pipeline import DTYPES
+from clipwatch.evaluator.opening import DTYPES
 from clipwatch.events import WeightFile
 from clipwatch.protocol import EvaluationProtocol, Prompt
 from common import (

@@ -13,10 +13,12 @@ from clipwatch.events import ImagesScored
 from clipwatch.journal import Journal, log_file
 from clipwatch.judgement import Judgement, Question
 from clipwatch.lock import exclusive
+from clipwatch.names import run_name
 from clipwatch.settings import load
 from clipwatch.statistics import summarize
-from clipwatch.supervisor import Supervisor, run_name
+from clipwatch.supervisor import Supervisor
 from clipwatch.tables import score_table
+from world import Known
 
 
 def plain_judge(question: Question) -> Judgement:
@@ -42,6 +44,7 @@ def main(folder: Path, mode: str) -> int:
             once=mode == "once",
             make_evaluator=lambda receive: EvaluatorProcess(receive, module="fast_worker"),
             judge=plain_judge,
+            identities=Known(),
         )
         obey_signals(supervisor)
         return supervisor.run()

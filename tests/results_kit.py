@@ -78,6 +78,7 @@ class Log:
         name: str = "",
         weights: str = "w",
         others: Mapping[str, Scores] | None = None,
+        environment: dict[str, str] | None = None,
     ) -> None:
         """Evaluate a checkpoint; `weights` tells those saved again from the earlier ones."""
         found = Checkpoint(step, name or f"checkpoint-{step}", "/c", "whole", digest=weights * 8)
@@ -87,11 +88,12 @@ class Log:
             for prompt, row in scores.items()
             for index, score in enumerate(row)
         ]
+        around = environment or {}
         batches = [tuple(images[n : n + 16]) for n in range(0, len(images), 16)]
         self.add(
             run,
             evaluation_stream(run, id_),
-            e.EvaluationStarted(id_, found.name, step, found.digest, made.digest, {}),
+            e.EvaluationStarted(id_, found.name, step, found.digest, made.digest, around),
             *(e.ImagesScored(id_, batch) for batch in batches),
             e.EvaluationCompleted(id_, summarize([image.score for image in images])),
         )

@@ -59,6 +59,7 @@ def test_json_names_the_best_and_its_ties(log: Log) -> None:
         "tied": [{"step": int(step), "checkpoint": f"checkpoint-{step}"} for step in tied],
         "n_prompts": 60,
         "n_checkpoints": 5,
+        "circumstances": [],
     }
 
 

@@ -56,7 +56,7 @@ def test_the_numbers_are_those_of_scipy(tmp_path: Path) -> None:
     )
     student = stats.ttest_rel(means(two), means(one)).confidence_interval(0.95)
     spread = stdev(differences) / 10**0.5
-    assert list(found) == [*KEYS, "verdict"]
+    assert list(found) == [*KEYS, "verdict", "circumstances"]
     assert (found["a"], found["b"], found["n_prompts"]) == ("r@1", "r@2", 10)
     assert found["delta"] == pytest.approx(fmean(differences), abs=1e-12)
     assert found["p"] == pytest.approx(exact.pvalue, abs=1e-12)
@@ -69,6 +69,27 @@ def test_the_numbers_are_those_of_scipy(tmp_path: Path) -> None:
     quantiles = stats.t.ppf(0.975, 9) + stats.t.ppf(0.8, 9)
     assert found["detectable"] == pytest.approx(quantiles * spread)
     assert found["verdict"] == "better"
+
+
+def test_what_was_not_made_alike_is_told(tmp_path: Path) -> None:
+    """Versions and the kind of GPU, by both commands; not the GPU's own number."""
+    log = Log(tmp_path)
+    log.start("r")
+    one = {"torch": "2.13.0", "device": "cuda (NVIDIA A10)", "gpu": "GPU-1", "peft": "0.21.2"}
+    other = one | {"torch": "2.14.1", "device": "cpu (x86_64)", "gpu": "GPU-2"}
+    around: tuple[dict[str, str], ...] = (one, one | {"gpu": "GPU-3"}, other, {})
+    tables = noisy(20, [0, 0.01, 0.02, 0.03]).values()
+    for step, (scores, environment) in enumerate(zip(tables, around, strict=True), start=1):
+        log.score("r", step, scores, environment=environment)
+    unlike = ["torch: 2.13.0, 2.14.1", "device: cuda (NVIDIA A10), cpu (x86_64)"]
+    assert answer(tmp_path, "compare", "r@1", "r@2")["circumstances"] == []
+    assert answer(tmp_path, "compare", "r@1", "r@3")["circumstances"] == unlike
+    assert answer(tmp_path, "compare", "r@3", "r@4")["circumstances"] == []
+    assert answer(tmp_path, "best", "r")["circumstances"] == unlike
+    note = f"Not made alike: {'; '.join(unlike)}. Small differences may come from that."
+    for asked in (("compare", "r@1", "r@3"), ("best", "r")):
+        assert note in call(tmp_path, *asked).output
+    assert "Not made alike" not in call(tmp_path, "compare", "r@1", "r@2").output
 
 
 def test_the_other_way_round_is_the_negative(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ import pytest
 from clipwatch.doctor.examine import Check, examine
 from clipwatch.doctor.findings import Finding, ok, told
 from clipwatch.lock import exclusive
-from clipwatch.supervisor import run_name
+from clipwatch.names import run_name
 from fake_wandb import KEY, FakeWandb
 from offline_kit import clipwatch, configure, environment, findings, snapshot
 from real_world import guarded

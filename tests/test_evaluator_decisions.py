@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from diffusers import (
     DDIMScheduler,
+    EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     QwenImagePipeline,
@@ -22,8 +24,9 @@ from clipwatch.evaluator.device import find_device
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.images import image_name
 from clipwatch.evaluator.pipeline import call_arguments
-from clipwatch.evaluator.schedulers import DIFFUSION, FLOW_MATCHING, replace_scheduler
+from clipwatch.evaluator.schedulers import DIFFUSION, FLOW_MATCHING, sampler
 from clipwatch.evaluator.weights import misfit
+from clipwatch.protocol import EvaluationProtocol
 
 pytestmark = [
     # the libraries' own, under versions that disagree with each other
@@ -34,11 +37,16 @@ pytestmark = [
 BETAS = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear"}
 
 
+def asked(name: str, **changes: Any) -> EvaluationProtocol:
+    """Return a protocol that asks for a sampler."""
+    return kit.protocol(Path("/base"), scheduler=name, **changes)
+
+
 @pytest.mark.parametrize("name", DIFFUSION)
 def test_samplers_of_a_diffusion_model(name: str) -> None:
     """Each name gives its class, the noise schedule of the model, and trailing timesteps."""
     own = DDIMScheduler(**BETAS, prediction_type="v_prediction", clip_sample=False)
-    found = replace_scheduler(name, own)
+    found = sampler(asked(name), own)
     assert type(found).__name__ == DIFFUSION[name]
     assert found.config.timestep_spacing == "trailing"
     assert found.config.prediction_type == "v_prediction"
@@ -49,10 +57,10 @@ def test_samplers_of_a_diffusion_model(name: str) -> None:
 @pytest.mark.parametrize("name", FLOW_MATCHING)
 def test_samplers_of_a_flow_matching_model(name: str) -> None:
     """Flow-matching models keep flow sigmas and their shift under every sampler."""
-    found = replace_scheduler(name, FlowMatchEulerDiscreteScheduler(shift=3.0))
+    found = sampler(asked(name), FlowMatchEulerDiscreteScheduler(shift=3.0))
     assert type(found).__name__ == FLOW_MATCHING[name]
     assert found.config.get("flow_shift", found.config.get("shift")) == 3.0
-    back = replace_scheduler("euler", found)
+    back = sampler(asked("euler"), found)
     assert isinstance(back, FlowMatchEulerDiscreteScheduler)
     assert back.config.shift == 3.0
 
@@ -60,19 +68,58 @@ def test_samplers_of_a_flow_matching_model(name: str) -> None:
 def test_sampler_that_does_not_suit() -> None:
     """A sampler of diffusion models would make noise of a flow-matching one: it is refused."""
     with pytest.raises(EvaluationError, match="choose one of euler, unipc"):
-        replace_scheduler("ddim", FlowMatchEulerDiscreteScheduler())
+        sampler(asked("ddim"), FlowMatchEulerDiscreteScheduler())
 
 
 def test_own_sampler_is_kept() -> None:
     """No name means the pipeline's own sampler as it is."""
     own = DDIMScheduler(timestep_spacing="leading")
-    assert replace_scheduler("", own) is own
+    assert sampler(asked(""), own) is own
 
 
 def test_learned_variance_is_left_out() -> None:
     """Samplers that cannot use a learned variance get a fixed one."""
     own = DDIMScheduler.from_config({"variance_type": "learned_range"})
-    assert replace_scheduler("ddpm", own).config.variance_type == "fixed_small"
+    assert sampler(asked("ddpm"), own).config.variance_type == "fixed_small"
+
+
+@pytest.mark.parametrize("name", DIFFUSION)
+def test_the_trainers_schedule_is_followed(name: str) -> None:
+    """Prediction type, zero terminal SNR and spacing of the settings reach every sampler."""
+    own = DDIMScheduler(**BETAS)
+    how = asked(name, prediction_type="v_prediction", zero_snr=True, timestep_spacing="leading")
+    found = sampler(how, own)
+    assert found.config.prediction_type == "v_prediction"
+    assert found.config.timestep_spacing == "leading"
+    if "rescale_betas_zero_snr" in inspect.signature(type(found).__init__).parameters:
+        assert found.config.rescale_betas_zero_snr
+        assert not torch.equal(found.alphas_cumprod, sampler(asked(name), own).alphas_cumprod)
+    off = sampler(asked(name, zero_snr=False), DDIMScheduler(**BETAS, rescale_betas_zero_snr=True))
+    assert not off.config.get("rescale_betas_zero_snr", False)
+
+
+def test_the_pipelines_own_sampler_is_told_what_is_predicted() -> None:
+    """Without a name the class stays, but noise is never taken for velocity."""
+    own = EulerDiscreteScheduler(**BETAS, timestep_spacing="leading")
+    found = sampler(asked("", prediction_type="v_prediction"), own)
+    assert type(found) is EulerDiscreteScheduler
+    assert (found.config.prediction_type, found.config.timestep_spacing) == (
+        "v_prediction",
+        "leading",
+    )
+    assert sampler(asked("", prediction_type="epsilon"), own) is own
+    flow = FlowMatchEulerDiscreteScheduler(shift=3.0)
+    assert sampler(asked("", prediction_type="flow_matching", flow_shift=1.0), flow) is flow
+
+
+@pytest.mark.parametrize("name", FLOW_MATCHING)
+def test_the_trainers_shift_is_followed(name: str) -> None:
+    """A named flow-matching sampler gets the trainer's shift, unless the model's is dynamic."""
+    found = sampler(asked(name, flow_shift=5.0), FlowMatchEulerDiscreteScheduler(shift=3.0))
+    assert found.config.get("flow_shift", found.config.get("shift")) == 5.0
+    dynamic = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
+    kept = sampler(asked(name, flow_shift=5.0), dynamic)
+    assert kept.config.get("flow_shift", kept.config.get("shift")) == 3.0
 
 
 @pytest.mark.parametrize(

@@ -151,6 +151,7 @@ def test_from_the_choice_to_a_real_child(
             make_tracker=lambda name, _: world.trackers[name],
             make_evaluator=lambda receive: EvaluatorProcess(receive, "telling"),
             judge=judge,
+            identities=world.identities,
         ).run()
     (told,) = [
         record.event.environment
@@ -310,6 +311,7 @@ def test_waiting_for_a_gpu_costs_no_attempt(
                     make_tracker=lambda name, _: world.trackers[name],
                     make_evaluator=lambda receive: ScriptedEvaluator(receive, fail),
                     judge=judge,
+                    identities=world.identities,
                 )
             )
             made[0].run()

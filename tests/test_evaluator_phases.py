@@ -12,7 +12,7 @@ import torch
 
 import evaluator_kit as kit
 from clipwatch import events as e
-from clipwatch.evaluator import evaluate, phases
+from clipwatch.evaluator import evaluate, phases, scoring
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.messages import Finished, Message, Scored
 from clipwatch.evaluator.phases import Phases
@@ -65,6 +65,7 @@ def test_each_second_is_told_where_it_was_spent(
     picture = torch.zeros(2, 2, 3, dtype=torch.uint8)
     generator = SimpleNamespace(
         commit="",
+        decoding="whole",
         generate=clock.taking(10, lambda prompts, *_: torch.stack([picture] * len(prompts))),
     )
     scorer = SimpleNamespace(
@@ -73,7 +74,7 @@ def test_each_second_is_told_where_it_was_spent(
         truncated=clock.taking(1, 0),
     )
     monkeypatch.setattr(Evaluator, "_load", clock.taking(100, ({"": scorer}, generator)))
-    monkeypatch.setattr(evaluate, "save_image", clock.taking(0.5))
+    monkeypatch.setattr(scoring, "save_image", clock.taking(0.5))
     monkeypatch.setattr(evaluate, "verify", clock.taking(1))
     how = kit.protocol(tmp_path)
     tasks = [(prompt.id, index) for prompt, index, _ in how.images()]
@@ -94,7 +95,7 @@ def test_each_second_is_told_where_it_was_spent(
         "save": 0.5 * 2 * batches,
     }
     # saving, and what the daemon takes, are another thread's
-    assert replies[-1] == Finished(0, 102 + 13 * batches, expected)
+    assert replies[-1] == Finished(0, 102 + 13 * batches, expected, made={"vae": "whole"})
 
 
 def test_what_failed_is_not_counted() -> None:

@@ -19,6 +19,8 @@ from clipwatch.events import ImageScore
 from clipwatch.journal import Journal, Recorded, log_file
 from clipwatch.judge import judge
 from clipwatch.ledger import read_state
+from clipwatch.models.identity import Identities
+from clipwatch.protocol import EvaluationProtocol, Input
 from clipwatch.settings import Settings, load
 from clipwatch.state import Run
 from clipwatch.supervisor import Supervisor
@@ -57,6 +59,28 @@ def settings(folder: Path, **changes: Any) -> Settings:
         "stage": "off",
     }
     return load(config, flags={**flags, **changes}, environ={}, cwd=folder)
+
+
+class Known(Identities):
+    """Knows models that are not there; `found` may be changed, as if other files lay there."""
+
+    def __init__(self, *found: Input) -> None:
+        super().__init__()
+        self.found = found
+        self._told: tuple[Input, ...] | None = None
+
+    def inputs(self, _: EvaluationProtocol) -> tuple[Input, ...]:
+        """Return what is found."""
+        self._told = self.found
+        return self.found
+
+    def commits(self, _: EvaluationProtocol) -> dict[str, str]:
+        """Return none."""
+        return {}
+
+    def unchanged(self, _: EvaluationProtocol) -> bool:
+        """Whether it is what was told last."""
+        return self._told == self.found
 
 
 class ScriptedEvaluator:
@@ -138,6 +162,7 @@ class World:
         self.output = folder / "output"
         self.output.mkdir(exist_ok=True)
         self.settings = replace(settings(folder, **changes), trackers=("memory",))
+        self.identities = Known()
         self.requests: list[Evaluate] = []
         self.script: Callable[[Evaluate], list[Reply] | None] = lambda _: None
         self.trackers: dict[str, Tracker] = {"memory": MemoryTracker(_target(folder))}
@@ -185,6 +210,7 @@ class World:
             make_tracker=lambda name, _: self.trackers[name],
             make_evaluator=lambda receive: ScriptedEvaluator(receive, note),
             judge=judge,
+            identities=self.identities,
         )
 
     def _published(self, settings: Settings) -> Settings:

@@ -200,6 +200,19 @@ def unlike(a: EvaluationProtocol, b: EvaluationProtocol) -> list[str]:
     ]
 
 
+def circumstances(evaluations: Sequence[s.Evaluation]) -> list[str]:
+    """Return in which circumstances these were made that differ and may matter, with the values.
+
+    The GPU's own number does not matter, its kind does. What is not known is not told.
+    """
+    keys = dict.fromkeys(key for it in evaluations for key in it.environment if key != "gpu")
+    found = {
+        key: list(dict.fromkeys(it.environment[key] for it in evaluations if key in it.environment))
+        for key in keys
+    }
+    return [f"{key}: {listed(values)}" for key, values in found.items() if len(values) > 1]
+
+
 def _prompts(a: EvaluationProtocol, b: EvaluationProtocol) -> str:
     one, other = set(a.prompts), set(b.prompts)
     if one == other:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from errno import EAGAIN, EDQUOT, ENOMEM, ENOSPC
 
+import psutil
+
 from clipwatch import events as e
 from clipwatch import state as s
 from clipwatch.diary import Diary
@@ -18,6 +20,7 @@ from clipwatch.filesystems import make_private
 from clipwatch.gpus import Gpu, Refusal, choose_gpu
 from clipwatch.job import Job
 from clipwatch.judging import Judging
+from clipwatch.models.memory import needed, outlook
 from clipwatch.protocol import EvaluationProtocol
 from clipwatch.publish import images_of, scores_of
 from clipwatch.settings import Settings
@@ -110,19 +113,22 @@ class Evaluating:
         self._end_child()
         self._stage.close()
 
-    def advance(self) -> None:
-        """End an evaluator that hangs; take up the next checkpoint if none is in hand."""
+    def advance(self, *, ready: bool) -> None:
+        """End an evaluator that hangs; take up the next checkpoint if none is in hand.
+
+        Args:
+            ready: The models are here; else checkpoints are only kept from rotation.
+        """
         self._look_for_gpu()
         job, child, limit = self._job, self._child, self._settings.stall_seconds
         if job is not None and child is not None and child.silent_seconds > limit:
             reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
             self._end_child()
             self._failed(job.id, job.checkpoint, "hung", reason)
-        due = [
-            c
-            for c in s.due(self._diary.run, self._clock())
-            if (c.name, c.digest) not in self._judging.keys
-        ]
+        run = self._diary.run
+        # while the protocol is unknown, whatever is whole will be due
+        found = s.due(run, self._clock()) if run.protocol else s.queue(run)
+        due = [c for c in found if (c.name, c.digest) not in self._judging.keys]
         keys = self._stage.keys
         wanted = [self._job.checkpoint] if self._job else []
         wanted += [c for c in due[: self._settings.stage_limit] if c not in wanted]
@@ -131,7 +137,7 @@ class Evaluating:
             wanted += [c for c in kept if c not in wanted]
         wanted = [c for c in wanted if c.kind != s.BASE]
         self._stage.want(wanted[: self._settings.stage_limit])
-        if self._job is None and due and (held := self._held(due[0])) is not None:
+        if ready and self._job is None and due and (held := self._held(due[0])) is not None:
             self._start(due[0], held)
 
     def _held(self, checkpoint: s.Checkpoint) -> Held | None:
@@ -201,6 +207,7 @@ class Evaluating:
                     self._failed(job.id, checkpoint, "device", chosen.text)
                     return
                 self._child, self._gpu = self._new_child(), chosen.gpu
+                self._tell_memory(job.protocol)
         except OSError as error:
             reason = f"no evaluator can be started: {error}"
             kind = SHORTAGES.get(error.errno or 0, "internal")
@@ -228,6 +235,14 @@ class Evaluating:
             )
         )
         self._diary.say(f"{checkpoint.name}: loading{f' on {self._gpu}' if self._gpu else ''}")
+
+    def _tell_memory(self, protocol: EvaluationProtocol) -> None:
+        """Say what the models will take before the first image is made."""
+        if need := needed(protocol, self._settings.batch_size or 1):
+            free = self._gpu.free_bytes if self._gpu else psutil.virtual_memory().available
+            most = self._settings.gpu_memory_gib
+            bound = free if most is None or not self._gpu else min(free, most * 2**30)
+            self._diary.say(outlook(protocol, need, bound))
 
     def _look_for_gpu(self) -> None:
         """Say at first if no GPU may be used; later, see whether what waits for one may go on."""

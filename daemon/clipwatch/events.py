@@ -47,7 +47,8 @@ class ImageScore:
 class RunStarted:
     """clipwatch began to watch an output directory.
 
-    `settings` are told as text, secrets left out; `protocol` is the digest of the protocol in use.
+    `settings` are told as text, secrets left out; `protocol` is the digest of the protocol in use,
+    "" until the models are here.
     """
 
     output_dir: str
@@ -69,10 +70,29 @@ class SettingsChanged:
 
 @dataclass(frozen=True, slots=True)
 class ProtocolDefined:
-    """A protocol was used for the first time in this run."""
+    """A protocol was used for the first time in this run; the first of all is the run's."""
 
     digest: str
     protocol: EvaluationProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolContinued:
+    """A protocol of an earlier clipwatch goes on, as nothing that is known differs.
+
+    `digest` stays the curve's name; `by` is that of `protocol`, which knows the files' identity.
+    """
+
+    digest: str
+    by: str
+    protocol: EvaluationProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsChecked:
+    """The models that make the numbers are here (`problem` is ""), or why they cannot be used."""
+
+    problem: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +172,7 @@ class EvaluationCompleted:
     it found best (see Finished).
     `categories` summarise the prompts of each, `others` the scores of each further scorer;
     `against_base` compares with the base model alone, `against_best` with the best before it.
+    `made` adds to the environment what was known only in the end.
     """
 
     evaluation: str
@@ -165,6 +186,7 @@ class EvaluationCompleted:
     others: dict[str, Summary] = field(default_factory=dict)
     against_base: Comparison | None = None
     against_best: Comparison | None = None
+    made: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +263,8 @@ Event = (
     RunStarted
     | SettingsChanged
     | ProtocolDefined
+    | ProtocolContinued
+    | ModelsChecked
     | OutputDirChecked
     | CheckpointFound
     | CheckpointCompleted

@@ -26,7 +26,8 @@ def check_online(protocol: EvaluationProtocol) -> None:
     """
     from huggingface_hub import constants
 
-    named = (protocol.base_model, *(scorer.model for scorer in protocol.all_scorers))
+    parts = (it.model for it in protocol.parts)
+    named = (protocol.base_model, *parts, *(it.model for it in protocol.all_scorers))
     remote = [name for name in named if not Path(name).is_dir()]
     if remote and constants.HF_HUB_OFFLINE:
         raise SettingsError(
@@ -36,7 +37,7 @@ def check_online(protocol: EvaluationProtocol) -> None:
 
 
 def fetch(protocol: EvaluationProtocol) -> Iterator[Reply]:
-    """Yield what became of the base model, then of each scorer.
+    """Yield what became of the base model, then of each part from elsewhere, then of each scorer.
 
     What a call before had begun is gone on with. Progress is shown where standard error is a
     terminal.
@@ -66,5 +67,5 @@ def fetch(protocol: EvaluationProtocol) -> Iterator[Reply]:
         except BaseException:
             child.kill()
             raise
-    if told < 1 + len(protocol.all_scorers):
+    if told < 1 + len(protocol.parts) + len(protocol.all_scorers):
         raise ClipwatchError(f"the download ended early, with code {child.returncode}")

@@ -6,12 +6,14 @@ with the log: all events of a call are worked into one copy of what they touch.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from clipwatch import events as e
 from clipwatch.state import CRAMPED, Checkpoint, Evaluation, Run, State, TrackerState
+
+THEN = ", then "
 
 Happened = tuple[str, e.Event, datetime]
 """The run, the event, and when."""
@@ -110,9 +112,10 @@ class _Draft:
             case e.EvaluationStarted() as s:
                 known_or_not = self._evaluations.get(s.evaluation)
                 fresh = (s.evaluation, s.checkpoint, s.step, s.digest, s.protocol, "running")
-                self._evaluations[s.evaluation] = (
-                    replace(known_or_not, state="running") if known_or_not else Evaluation(*fresh)
-                )
+                known = known_or_not or Evaluation(*fresh)
+                around = _joined_texts(known.environment, s.environment)
+                running = replace(known, state="running", environment=around)
+                self._evaluations[s.evaluation] = running
             case e.EvaluationCompleted():
                 self._complete(event, time)
             case e.AdviceGiven():
@@ -153,8 +156,16 @@ class _Draft:
                 self._batch_sizes = {}  # the device may be another
                 for name, channel in self._channels.items():
                     self._channels[name] = TrackerState(channel.published)
-            case e.ProtocolDefined(digest=digest):
-                self._run = replace(self._run, protocols=(*self._run.protocols, digest))
+            case e.ProtocolDefined(digest=digest, protocol=defined):
+                protocols = {**self._run.protocols, digest: defined}
+                self._run = replace(self._run, protocols=protocols)
+                self._run = replace(self._run, protocol=self._run.protocol or digest)
+            case e.ProtocolContinued(digest=digest, by=by, protocol=defined):
+                protocols = {**self._run.protocols, digest: defined}
+                continued = {**self._run.continued, by: digest}
+                self._run = replace(self._run, protocols=protocols, continued=continued)
+            case e.ModelsChecked(problem=problem):
+                self._run = replace(self._run, lacking=problem)
             case e.OutputDirChecked(problem=problem):
                 self._run = replace(self._run, problem=problem)
             case _:
@@ -180,4 +191,14 @@ class _Draft:
             images=event.images,
             seconds=event.seconds,
             completed=event,
+            environment={**known.environment, **event.made},
         )
+
+
+def _joined_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Return all that several attempts told of themselves, where they differ one after another."""
+    found = {**now, **before}
+    for key in before.keys() & now.keys():
+        if now[key] not in before[key].split(THEN):
+            found[key] = f"{before[key]}{THEN}{now[key]}"
+    return found

@@ -78,6 +78,7 @@ class Judging:
             batch_size=0 if cramped else said.batch_size,
             categories=found.categories,
             others=found.others,
+            made=said.made,
             against_base=found.against_base,
             against_best=found.against_best,
         )

@@ -7,7 +7,7 @@ from datetime import datetime
 from clipwatch import events as e
 
 
-def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: PLR0911, PLR0912 - one case an event
+def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: C901, PLR0911, PLR0912 - one case an event
     """Return the lines that tell a person of an event; none for what only matters to the fold.
 
     With `once` nobody waits for the next try: the next start is one.
@@ -15,6 +15,10 @@ def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: PLR091
     match event:
         case e.OutputDirChecked(problem=problem):
             return [problem or "the output directory can be read"]
+        case e.ModelsChecked(problem=problem):
+            return [f"nothing can be scored: {problem}" if problem else "the models are here"]
+        case e.ProtocolContinued(digest=digest):
+            return [f"the curve of protocol {digest} goes on: nothing that it knew differs"]
         case e.CheckpointFound(name=name, reason=reason):
             return [f"{name}: waiting: {reason}"]
         case e.CheckpointCompleted(name=name, kind="base", path=path):

@@ -104,7 +104,8 @@ class EvaluationProtocol:
         lora_alpha: Of a LoRA whose file tells none; None for its rank.
         prediction_type: What the denoiser predicts ("epsilon", "v_prediction", ...); "" for what
             the sampler's config says.
-        zero_snr: The schedule is rescaled to a terminal signal-to-noise ratio of zero.
+        zero_snr: Whether the schedule is rescaled to a terminal signal-to-noise ratio of zero; None
+            for what the sampler's config says.
         timestep_spacing: Of a sampler that is named: "leading", "linspace", "trailing"; "" for
             trailing.
         flow_shift: Of a flow-matching sampler that is named; None for its config's.
@@ -113,6 +114,10 @@ class EvaluationProtocol:
         guidance_rescale: Against overexposure, 0..1; 0.0 for none.
         skip_layers: None for no skip-layer guidance.
         seeds: "per-prompt", or "trainer": the configured seed for every prompt.
+        rules: By whose a pipeline is called where the settings above leave it open: "simpletuner",
+            or "" for diffusers' own defaults.
+        text_length: Tokens to which prompts are padded or cut; None for the family's.
+        instruction: Sana's, which stands before each prompt; "" for the pipeline's own.
     """
 
     prompts: tuple[Prompt, ...]
@@ -142,7 +147,7 @@ class EvaluationProtocol:
     adapter_strength: float = 1.0
     lora_alpha: float | None = None
     prediction_type: str = ""
-    zero_snr: bool = False
+    zero_snr: bool | None = None
     timestep_spacing: str = ""
     flow_shift: float | None = None
     guidance_real: float = 1.0
@@ -150,6 +155,9 @@ class EvaluationProtocol:
     guidance_rescale: float = 0.0
     skip_layers: SkipLayers | None = None
     seeds: str = "per-prompt"
+    rules: str = ""
+    text_length: int | None = None
+    instruction: str = ""
 
     @property
     def digest(self) -> str:

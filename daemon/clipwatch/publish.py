@@ -48,8 +48,9 @@ def bring(tracker: Tracker, series: Series) -> frozenset[int]:
     return shown
 
 
-def series_of(run: s.Run, protocol: EvaluationProtocol, log: Path, images: Path) -> Series:
+def series_of(run: s.Run, log: Path, images: Path) -> Series:
     """Build the series of a run's present protocol; scores are read from the log when asked for."""
+    protocol = run.protocols[run.protocol]
     results = []
     for seq, id_ in enumerate(run.scored.get(run.protocol, ())):
         evaluation = run.evaluations[id_]
@@ -158,8 +159,8 @@ class Outbox:
 
     def hints(self, run: s.Run) -> dict[str, str]:
         """Return for each tracker the command that shows its series, "" for none."""
-        found = {}
-        for name in self._settings.trackers:
+        found: dict[str, str] = {}
+        for name in self._settings.trackers if run.protocol else ():
             try:
                 found[name] = self._make(name, self._target(run, name)).hint(self._series(run))
             except (TrackerRefused, TrackerUnavailable):  # which is told when it is to publish
@@ -172,7 +173,7 @@ class Outbox:
 
     def _series(self, run: s.Run) -> Series:
         images = images_of(self._settings.state_dir, run.name)
-        return series_of(run, self._settings.protocol, self._log, images)
+        return series_of(run, self._log, images)
 
 
 def target(settings: Settings, run: str, name: str, where: str = "") -> Target:

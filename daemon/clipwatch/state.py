@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Container, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from clipwatch import events as e
@@ -79,6 +79,8 @@ class Evaluation:
     images: int = 0
     seconds: float = 0.0
     completed: e.EvaluationCompleted | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What may matter beside the protocol; where attempts differed, "one, then another"."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +105,12 @@ class Run:
     tracker_names: tuple[str, ...]
     settings: Mapping[str, str]
     problem: str = ""
-    protocols: tuple[str, ...] = ()
+    lacking: str = ""
+    """Why the models cannot be used, "" when they can."""
+    protocols: Mapping[str, EvaluationProtocol] = field(default_factory=dict)
+    """By digest, in the order of their first use."""
+    continued: Mapping[str, str] = field(default_factory=dict)
+    """Digest of a protocol → that of the earlier one whose curve it continues."""
     checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     scored: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -235,6 +242,8 @@ def queue(run: Run) -> list[Checkpoint]:
 
 def due(run: Run, now: datetime) -> list[Checkpoint]:
     """Return the checkpoints to evaluate now; those that wait for another attempt are left out."""
+    if not run.protocol:  # the models are not here yet
+        return []
     found = []
     for checkpoint in queue(run):
         evaluation = evaluation_of(run, checkpoint)
@@ -315,6 +324,34 @@ def batch_sizes(run: Run, evaluation: Evaluation | None, configured: int | None)
     return min(run.batch_sizes.get(run.protocol, 0), limit), limit
 
 
+def with_protocol(
+    run: Run, protocol: EvaluationProtocol, commits: Mapping[str, str]
+) -> tuple[str, list[e.Event]]:
+    """Return the digest under which a protocol's results stand in a run, and what defines it.
+
+    The curve of a clipwatch that did not know the files' identity goes on if nothing differs that
+    it knew, once, unless it scored a LoRA: it did that with dropout on.
+
+    Args:
+        run: As it is.
+        protocol: With the identity of its files.
+        commits: Of the models from the Hub, as in an evaluation's environment.
+    """
+    digest = protocol.digest
+    if digest in run.protocols:
+        return digest, []
+    if digest in run.continued:
+        return run.continued[digest], []
+    unknown = replace(protocol, inputs=()).digest
+    known = unknown in run.protocols and unknown not in run.continued.values()
+    adapters = any(it.kind == "lora" for it in run.checkpoints.values())
+    before = (it.environment for it in run.evaluations.values() if it.protocol == unknown)
+    moved = any(it.get(key, commit) != commit for it in before for key, commit in commits.items())
+    if known and not adapters and not moved:
+        return unknown, [e.ProtocolContinued(unknown, digest, protocol)]
+    return digest, [e.ProtocolDefined(digest, protocol)]
+
+
 def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[e.Event]:
     """Return what makes the base model one of the checkpoints, or no more than it was scored."""
     place = (0, BASE_NAME, protocol.base_model)
@@ -355,5 +392,5 @@ def pause(attempt: int, luck: float) -> timedelta:
 
 def series_name(run: Run) -> str:
     """Name the curve: "clipwatch" for a run's first protocol, so that others never mix into it."""
-    first = not run.protocols or run.protocols[0] == run.protocol
+    first = run.protocol == next(iter(run.protocols), run.protocol)
     return "clipwatch" if first else f"clipwatch-{run.protocol[:8]}"

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
-import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -29,11 +28,14 @@ from clipwatch.judgement import Judge, ask
 from clipwatch.judging import Judged, Judging
 from clipwatch.layouts import Scanner
 from clipwatch.layouts.files import NotReadable
+from clipwatch.models.identity import Identities
+from clipwatch.names import run_name
+from clipwatch.preparing import Prepared, Preparing
 from clipwatch.publish import Outbox, Outcome
 from clipwatch.service import ServiceManager
 from clipwatch.settings import Settings
 from clipwatch.staging import Staged
-from clipwatch.view import summary
+from clipwatch.view import closing
 from clipwatch.vitals import Vitals
 from clipwatch.wake import wake_folder
 from clipwatch.watch import Watcher
@@ -57,7 +59,7 @@ class Reload:
     """Message: read the settings again."""
 
 
-Message = Look | Stop | Reload | Outcome | Heard | Staged | Judged | Told
+Message = Look | Stop | Reload | Prepared | Outcome | Heard | Staged | Judged | Told
 
 
 class Supervisor:
@@ -75,6 +77,7 @@ class Supervisor:
         make_tracker: Makes an adapter.
         make_evaluator: Starts an evaluator that gives its replies to the function it is passed.
         judge: Says what the scores of a finished evaluation mean.
+        identities: What is known of the models' files.
     """
 
     def __init__(
@@ -91,6 +94,7 @@ class Supervisor:
         make_tracker: Callable[[str, trackers.Target], trackers.Tracker] | None = None,
         make_evaluator: Callable[[Callable[[Reply], None]], EvaluatorHandle] = EvaluatorProcess,
         judge: Judge = ask,
+        identities: Identities | None = None,
     ) -> None:
         self.settings = settings
         self.name = run_name(settings.output_dir)
@@ -110,6 +114,9 @@ class Supervisor:
         self._scanner = self._new_scanner()
         self._watcher = self._new_watcher()
         make = make_tracker or (lambda name, target: trackers.load(name)(target))
+        self._preparing = Preparing(
+            settings.protocol, self._diary, self._inbox.put, identities or Identities()
+        )
         self._outbox = Outbox(settings, journal.path, make, self._inbox.put)
         self._judging = Judging(settings.advice, self._diary, self._inbox.put, judge)
         self._evaluating = Evaluating(
@@ -149,7 +156,7 @@ class Supervisor:
                 self._diary.refresh()
                 self._beat()
                 if self._deadlines.evaluating:
-                    self._evaluating.advance()
+                    self._evaluating.advance(ready=self._ready())
                 self._outbox.offer(self._run, self._clock())
                 self._herald.offer()
                 if self._done():
@@ -169,20 +176,39 @@ class Supervisor:
 
     def _begin(self) -> None:
         """Write down what is asked for now; what failed before has a new chance."""
-        settings, protocol = self.settings, self.settings.protocol
-        told = (protocol.digest, settings.trackers, settings.as_text(), __version__)
+        settings = self.settings
+        told = (settings.trackers, settings.as_text())
         if not self._diary.begun:
-            self._diary.record_run(e.RunStarted(str(settings.output_dir), *told))
-        elif (self._run.protocol, self._run.tracker_names, self._run.settings) != told[:3]:
-            self._diary.record_run(e.SettingsChanged(*told))
-        if protocol.digest not in self._run.protocols:
-            self._diary.record_run(e.ProtocolDefined(protocol.digest, protocol))
-        self._diary.record_run(*s.with_base(self._run, protocol, wanted=settings.baseline))
+            place = str(settings.output_dir)
+            self._diary.record_run(e.RunStarted(place, "", *told, __version__))
+        elif (self._run.tracker_names, self._run.settings) != told:
+            self._diary.record_run(e.SettingsChanged(self._run.protocol, *told, __version__))
         for evaluation in s.reopenable(self._run, self._clock()):
             reopened = e.EvaluationReopened(evaluation.id, self._clock())
             self._diary.record_evaluation(evaluation.id, reopened)
+        self._hint_at_trackers()
+
+    def _hint_at_trackers(self) -> None:
         for name, hint in self._outbox.hints(self._run).items():
             self._tell(name, hint)
+
+    def _ready(self) -> bool:
+        """Whether the next evaluation may begin: the models are here, and those that are known."""
+        known = self._preparing.answered and not self._run.lacking
+        if self._evaluating.busy or (known and not s.due(self._run, self._clock())):
+            return True  # and nothing begins
+        return self._preparing.ready()
+
+    def _prepared(self, message: Prepared) -> None:
+        """Go over to the protocol that the models' files make, or wait for them."""
+        told = (self.settings.trackers, self.settings.as_text(), __version__)
+        protocol = self._preparing.prepared(message, told)
+        if protocol is not None:
+            self.settings = replace(self.settings, protocol=protocol)
+            self._evaluating.adopt(self.settings)
+            wanted = self.settings.baseline
+            self._diary.record_run(*s.with_base(self._run, protocol, wanted=wanted))
+            self._hint_at_trackers()
 
     def _reload(self) -> None:
         try:
@@ -195,6 +221,7 @@ class Supervisor:
         except SettingsError as error:
             self._diary.say(f"settings not reloaded, the old ones stay: {error}")
             return
+        new = replace(new, protocol=self._preparing.adopt(new.protocol))
         self.settings = new
         self._evaluating.adopt(new)
         self._judging.advice = new.advice
@@ -320,6 +347,8 @@ class Supervisor:
                 self._vitals.reloading()
                 self._reload()
                 self._vitals.ready()
+            case Prepared():
+                self._prepared(message)
             case Outcome():
                 self._published(message)
                 self._prune()
@@ -359,7 +388,9 @@ class Supervisor:
     def _busy(self) -> bool:
         """Whether anything is in hand, or can be taken up now."""
         at_work = self._evaluating.busy or self._outbox.busy or self._herald.busy
-        return at_work or bool(s.due(self._run, self._clock())) or self._scanner.settling
+        due = not self._run.lacking and bool(s.due(self._run, self._clock()))
+        asking = self._preparing.busy or not self._preparing.answered
+        return at_work or asking or due or self._scanner.settling
 
     def _done(self) -> bool:
         if self._deadlines.over:
@@ -387,19 +418,7 @@ class Supervisor:
     def _exit_code(self) -> int:
         if self._deadlines.asked:
             return 0
-        whole = [c for c in self._run.checkpoints.values() if c.state == "whole"]
-        evaluations = [s.evaluation_of(self._run, checkpoint) for checkpoint in whole]
-        failed = [it.checkpoint for it in evaluations if it is not None and it.state == "failed"]
-        self._diary.say(summary(self._run))
-        lacking = self._outbox.lacking(self._run)
-        if failed:
-            self._diary.say(f"no score for {', '.join(failed)}: clipwatch status says why")
-        if lacking:
-            self._diary.say(f"not everything is published to {', '.join(lacking)}")
-        return int(bool(failed or lacking))
-
-
-def run_name(output_dir: Path) -> str:
-    """Name the run of an output directory: readable, and unique by its path."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", output_dir.name).strip("-") or "run"
-    return f"{slug}-{hashlib.sha256(str(output_dir).encode()).hexdigest()[:6]}"
+        code, lines = closing(self._run, self._outbox.lacking(self._run))
+        for line in lines:
+            self._diary.say(line)
+        return code

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,7 @@ from clipwatch.state import (
     TrackerState,
     evaluation_of,
     given_up,
+    queue,
 )
 from clipwatch.statistics import Summary
 
@@ -98,7 +100,7 @@ def as_json(state: State) -> dict[str, Any]:
             {
                 "run": run.name,
                 "output_dir": run.output_dir,
-                "problem": run.problem or None,
+                "problem": run.problem or run.lacking or None,
                 "checkpoints": msgspec.to_builtins(rows(run)),
                 "advice": [
                     {"step": it.step, "kind": it.kind, "text": it.text} for it in advice(run)
@@ -173,7 +175,8 @@ def problems(run: Run) -> list[str]:
     trackers = [f"{name}: {reason}" for name, reason in known.items() if reason]
     none = f"no checkpoint seen in {run.output_dir} so far"
     trained = any(checkpoint.kind != BASE for checkpoint in run.checkpoints.values())
-    return [run.problem or none] * bool(run.problem or not trained) + trackers
+    models = [f"nothing can be scored: {run.lacking}"] if run.lacking else []
+    return [run.problem or none] * bool(run.problem or not trained) + models + trackers
 
 
 def summary(run: Run) -> str:
@@ -181,6 +184,26 @@ def summary(run: Run) -> str:
     states = [row.state for row in rows(run) if row.name != BASE_NAME]
     counts = [f"{states.count(state)} {state}" for state in STATES if state in states]
     return f"{len(states)} checkpoints: {', '.join(counts)}" if states else problems(run)[0]
+
+
+def closing(run: Run, lacking: Sequence[str]) -> tuple[int, list[str]]:
+    """Return the exit code of a daemon that has nothing left to do, and what it says.
+
+    Args:
+        run: Its run.
+        lacking: The trackers that do not show everything.
+    """
+    whole = [c for c in run.checkpoints.values() if c.state == "whole"]
+    evaluations = [evaluation_of(run, checkpoint) for checkpoint in whole]
+    failed = [it.checkpoint for it in evaluations if it is not None and it.state == "failed"]
+    if run.lacking:
+        failed += [it.name for it in queue(run) if it.name not in failed]
+    lines = [summary(run)]
+    if failed:
+        lines.append(f"no score for {', '.join(failed)}: clipwatch status says why")
+    if lacking:
+        lines.append(f"not everything is published to {', '.join(lacking)}")
+    return int(bool(failed or lacking)), lines
 
 
 def listing(state: State) -> str:

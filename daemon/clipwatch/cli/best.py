@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipwatch.cli.figures import FEW, aligned, cosine, digits, few, interval, plural
+from clipwatch.cli.figures import (
+    FEW,
+    aligned,
+    cosine,
+    digits,
+    few,
+    interval,
+    not_alike,
+    plural,
+)
 from clipwatch.cli.options import chosen_state_dir, state_dir_option
 
 if TYPE_CHECKING:
@@ -30,16 +39,17 @@ def best(run: str, scorer: str | None, as_json: bool, state_dir: Path | None) ->
     All scored checkpoints of the run's present settings are looked at, on the prompts that all
     have. The intervals are corrected for having looked at so many.
     """
-    from clipwatch.answers import answers
+    from clipwatch.answers import answers, circumstances
     from clipwatch.journal import log_file
     from clipwatch.ranking import rank
 
     with answers(log_file(chosen_state_dir(state_dir))) as known:
         ranking = rank(known, known.run(run), scorer)
+    unlike = circumstances([evaluation for evaluation, _ in ranking.all])
     if as_json:
-        click.echo(json.dumps(_object(ranking), indent=2))
+        click.echo(json.dumps(_object(ranking) | {"circumstances": unlike}, indent=2))
         return
-    for line in (*_table(ranking), "", *_sentences(ranking)):
+    for line in (*_table(ranking), "", *_sentences(ranking), *not_alike(unlike)):
         click.echo(line)
 
 

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipwatch.cli.figures import FEW, aligned, cosine, digits, few, interval, plural
+from clipwatch.cli.figures import (
+    FEW,
+    aligned,
+    cosine,
+    digits,
+    few,
+    interval,
+    not_alike,
+    plural,
+)
 from clipwatch.cli.options import chosen_state_dir, state_dir_option
 from clipwatch.errors import ClipwatchError
 
@@ -44,7 +53,7 @@ def compare(
     Both must have been scored under the same protocol. The prompts that both have are compared one
     by one.
     """
-    from clipwatch.answers import answers
+    from clipwatch.answers import answers, circumstances
     from clipwatch.journal import log_file
     from clipwatch.statistics import paired
     from clipwatch.tables import common
@@ -59,13 +68,16 @@ def compare(
     if not shared[0]:
         raise ClipwatchError(f"{names[0]} and {names[1]} share no scored prompt")
     found = paired.compare(str(names[0]), shared[0], str(names[1]), shared[1])
+    unlike = circumstances(pair)
     if as_json:
-        click.echo(json.dumps(_object(found), indent=2))
+        click.echo(json.dumps(_object(found) | {"circumstances": unlike}, indent=2))
     else:
         short = [f"@{it.step}" if runs[0] is runs[1] else str(it) for it in names]
         for line in _table(found, short, pair, shared):
             click.echo(line)
         click.echo(f"\n{_sentence(found, *short)}{_beside([len(table) for table in tables])}")
+        for line in not_alike(unlike):
+            click.echo(line)
         texts = {prompt.id: prompt.text for prompt in protocol.prompts}
         for line in _prompts(shared, texts):
             click.echo(line)

@@ -48,3 +48,11 @@ def few(prompts: int) -> bool:
     from clipwatch.statistics.flips import rank
 
     return rank(prompts) == 0
+
+
+def not_alike(circumstances: Sequence[str]) -> list[str]:
+    """Return a note on results that were not made in the same way, beside the protocol."""
+    if not circumstances:
+        return []
+    told = "; ".join(circumstances)
+    return ["", f"Not made alike: {told}. Small differences may come from that."]

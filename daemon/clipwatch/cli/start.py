@@ -51,10 +51,11 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.console import Console
     from clipwatch.journal import Journal, log_file
     from clipwatch.lock import exclusive
+    from clipwatch.names import run_name
     from clipwatch.priority import give_way
     from clipwatch.prompts import FEW
     from clipwatch.service import ServiceManager
-    from clipwatch.supervisor import Supervisor, run_name
+    from clipwatch.supervisor import Supervisor
 
     give_way()
     name = run_name(settings.output_dir)

@@ -8,9 +8,9 @@ from pathlib import Path
 from clipwatch import trackers
 from clipwatch.doctor.findings import Finding, ok, told, warn
 from clipwatch.errors import SettingsError, TrackerRefused, TrackerUnavailable
+from clipwatch.names import run_name
 from clipwatch.publish import images_of, target
 from clipwatch.settings import Settings
-from clipwatch.supervisor import run_name
 from clipwatch.trackers import Series
 
 SECONDS = 40.0

@@ -15,8 +15,8 @@ from clipwatch.filesystems import LOCAL, file_system
 from clipwatch.journal import log_file
 from clipwatch.layouts.files import NotReadable
 from clipwatch.layouts.folders import candidates
+from clipwatch.names import run_name
 from clipwatch.settings import Settings
-from clipwatch.supervisor import run_name
 
 CHECK = "state directory"
 

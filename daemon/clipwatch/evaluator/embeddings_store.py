@@ -22,7 +22,7 @@ from safetensors.torch import load, save
 from clipwatch.filesystems import make_private
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
 _log = logging.getLogger(__name__)
 
@@ -123,20 +123,6 @@ def made_by(device: str) -> dict[str, Any]:
     kind = torch.cuda.get_device_name(device) if device.startswith("cuda") else device
     found: dict[str, Any] = {package: version(package) for package in _PACKAGES}
     return found | {name: find_spec(name) is not None for name in _CLEANERS} | {"device": kind}
-
-
-def identity_of(paths: Iterable[Path]) -> list[tuple[str, int, int, int]]:
-    """Return path, size, time and inode of the files, those in folders among `paths` included."""
-    files = sorted(
-        file.resolve()
-        for path in paths
-        for file in ([path] if path.is_file() else path.rglob("*"))
-        if file.is_file()
-    )
-    return [
-        (str(file), stat.st_size, stat.st_mtime_ns, stat.st_ino)
-        for file, stat in ((file, file.stat()) for file in files)
-    ]
 
 
 def tensors_of(part: Part) -> list[torch.Tensor]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import platform
 import time
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -19,9 +18,7 @@ import torch
 from clipwatch.evaluator.batching import Gauge, Search
 from clipwatch.evaluator.device import bound_memory, find_device
 from clipwatch.evaluator.embeddings_store import Store
-from clipwatch.evaluator.failures import EvaluationError, cause, failing_as, failure_of
-from clipwatch.evaluator.images import image_name, save_image
-from clipwatch.evaluator.looks import looks
+from clipwatch.evaluator.failures import EvaluationError, cause, failure_of
 from clipwatch.evaluator.messages import (
     Evaluate,
     Failed,
@@ -32,28 +29,27 @@ from clipwatch.evaluator.messages import (
     Scored,
     Working,
 )
+from clipwatch.evaluator.opening import bring
 from clipwatch.evaluator.phases import Phases
 from clipwatch.evaluator.pipeline import Generator, free_memory
 from clipwatch.evaluator.quiet import quiet
 from clipwatch.evaluator.scorer import Scorer
+from clipwatch.evaluator.scoring import Scorers, Scoring, Task
 from clipwatch.evaluator.weights import verify
 from clipwatch.events import ImageScore
+from clipwatch.models.identity import Identities, ModelError, scorer_part
 from clipwatch.prompts import stratified
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from clipwatch.protocol import Prompt
+    from clipwatch.protocol import EvaluationProtocol, Input
 
 _log = logging.getLogger(__name__)
 
 _PACKAGES: Final = ("torch", "diffusers", "transformers", "peft")
 _WORKING_SECONDS: Final = 1.0
-
-Task = tuple["Prompt", int, int]
-Scorers = dict[str, Scorer]
-"""By name; the one that decides is called ""."""
 
 
 class _Over(Exception):  # noqa: N818 - it is no error
@@ -71,7 +67,8 @@ class Evaluator:
         self._device = ("", "")  # as asked for, as found
         self._store = Store(None)
         self._bound_gib: float | None = None
-        self._scorers: dict[tuple[str, str, str], Scorer] = {}  # by identity
+        self._identities = Identities()
+        self._scorers: dict[tuple[str, str, str, str], Scorer] = {}  # by identity
         self._generator: Generator | None = None
         self._searches: dict[str, Search] = {}  # by the protocol's digest
         self._search = Search(1, 1)
@@ -113,7 +110,8 @@ class Evaluator:
                 self._searches[digest] = known.halved(known.best or known.size)
         else:
             found = self._search.size if self._searching and self._search.settled else 0
-            send(Finished(truncated, time.monotonic() - started, phases.seconds, found))
+            made = {"vae": generator.decoding}
+            send(Finished(truncated, time.monotonic() - started, phases.seconds, found, made))
             return
         free_memory()  # only here, where the error and what its frames hold is let go
         send(failed)
@@ -130,20 +128,52 @@ class Evaluator:
             self._bound_gib = bound_memory(found, request.memory_gib, share=request.share)
             self._device = (request.device, found)
         device = self._device[1]
-        wanted = {it.name: (it.model, it.revision, device) for it in protocol.all_scorers}
+        inputs = self._inputs(protocol)
+        digests = {it.part: it.digest for it in inputs}
+        wanted = {
+            it.name: (it.model, it.revision, device, digests.get(scorer_part(it), ""))
+            for it in protocol.all_scorers
+        }
         if self._scorers.keys() - wanted.values():
             kept = {key: it for key, it in self._scorers.items() if key in wanted.values()}
             self._scorers = kept
             free_memory()
         for identity in wanted.values():
             if identity not in self._scorers:
-                self._scorers[identity] = Scorer(*identity, self._store)
-        if self._generator is None or not self._generator.serves(protocol, device):
+                name, revision, place, digest = identity
+                self._scorers[identity] = Scorer(name, revision, place, self._store, digest)
+        if self._generator is None or not self._generator.serves(protocol, inputs, device):
             self._generator = None
             free_memory()
-            self._generator = Generator(protocol, device, self._working, self._store)
+            self._generator = Generator(protocol, inputs, device, self._working, self._store)
         self._generator.load(request)
+        if (
+            inputs and self._inputs(protocol) != inputs
+        ):  # of files that changed nobody knows what was read
+            self._scorers, self._generator = {}, None
+            raise EvaluationError("model", "files of the models changed while they were loaded")
         return {name: self._scorers[it] for name, it in wanted.items()}, self._generator
+
+    def _inputs(self, protocol: EvaluationProtocol) -> tuple[Input, ...]:
+        """Return what identifies the models' files; what lacks in the Hub's cache is fetched.
+
+        Raises:
+            EvaluationError: They are not those that the protocol speaks of ("model").
+        """
+        found: tuple[Input, ...] = ()  # of what cannot be read: loading says better what is wrong
+        try:
+            found = self._identities.inputs(protocol)
+        except ModelError as error:
+            if error.remote:
+                bring(protocol)
+                with suppress(ModelError):
+                    found = self._identities.inputs(protocol)
+        if protocol.inputs and found != protocol.inputs:
+            before = {it.part: it.digest for it in protocol.inputs}
+            other = [it.part for it in found if before.get(it.part) != it.digest]
+            named = ", ".join(other) or "models"
+            raise EvaluationError("model", f"{named}: other files lie there than before")
+        return found
 
     def _search_of(self, request: Evaluate, digest: str) -> Search:
         """Return where the search for the batch size stands; a settled one if none is wanted."""
@@ -165,7 +195,7 @@ class Evaluator:
         the batch in the making is dropped there and then.
         """
         tasks = _tasks(request)
-        judge = Judge(request, scorers, self._device[1], phases)
+        scoring = Scoring(request, scorers, self._device[1], phases)
         with ThreadPoolExecutor(1, "scoring") as thread:
             try:
                 with suppress(_Over):
@@ -173,7 +203,7 @@ class Evaluator:
                         batch, images = self._generate(tasks, request, generator, phases)
                         if self._behind is not None and self._behind.result():
                             break
-                        self._behind = thread.submit(self._report, judge.begin(batch, images))
+                        self._behind = thread.submit(self._report, scoring.begin(batch, images))
                         del images  # or they would be kept while the next ones are made
                         tasks = tasks[len(batch) :]
                 if self._behind is not None:
@@ -262,88 +292,6 @@ class Evaluator:
             **{f"scorer.{name}": scorer.commit for name, scorer in scorers.items() if name},
         }
         return {key: text for key, text in found.items() if text}
-
-
-class Judge:
-    """Scores and saves the images of a request, in part beside the generation of the next ones.
-
-    On a GPU both are done there, on a stream of their own. Elsewhere only saving is: two threads of
-    torch take twice the cores that we were given, or fight for them.
-    """
-
-    def __init__(self, request: Evaluate, scorers: Scorers, device: str, phases: Phases) -> None:
-        self._folder = None if request.images_dir is None else Path(request.images_dir)
-        self._scorers = scorers
-        self._device = device
-        self._phases = phases
-        self._stream: torch.cuda.Stream | None = None
-        if device.startswith("cuda"):
-            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
-
-    def begin(
-        self, batch: list[Task], images: torch.Tensor
-    ) -> Callable[[], tuple[ImageScore, ...]]:
-        """Return what is left to do for a batch that was just generated, in another thread."""
-        if self._stream is None:
-            found = self._measure(batch, images)
-            return lambda: self._keep(batch, *found)
-        made = torch.cuda.current_stream(self._device).record_event()
-
-        def rest(stream: torch.cuda.Stream = self._stream) -> tuple[ImageScore, ...]:
-            with torch.cuda.stream(stream):
-                stream.wait_event(made)
-                images.record_stream(stream)  # their memory is not given away before
-                found = self._measure(batch, images)
-            return self._keep(batch, *found)
-
-        return rest
-
-    def _measure(
-        self, batch: list[Task], images: torch.Tensor
-    ) -> tuple[dict[str, list[float]], list[str], torch.Tensor]:
-        """Return the scores by scorer, the looks, and the pixels in host memory."""
-        prompts = [prompt.text for prompt, _, _ in batch]
-        with self._phases.phase("score"):
-            scores = {name: it.score(images, prompts) for name, it in self._scorers.items()}
-            return scores, looks(images), images.cpu()
-
-    def _keep(
-        self,
-        batch: list[Task],
-        scores: dict[str, list[float]],
-        seen: list[str],
-        pixels: torch.Tensor,
-    ) -> tuple[ImageScore, ...]:
-        """Save the images that were scored, each of which has a number from every scorer."""
-        found = []
-        for place, (prompt, index, seed) in enumerate(batch):
-            others = {name: _finite(its[place], name, prompt) for name, its in scores.items()}
-            score = others.pop("")
-            image = self._save(pixels[place], image_name(prompt.id, index))
-            found.append(ImageScore(prompt.id, index, seed, score, image, others, seen[place]))
-        return tuple(found)
-
-    def _save(self, pixels: torch.Tensor, name: str) -> str | None:
-        if self._folder is None:
-            return None
-        what = f"cannot save images in {self._folder}"
-        with self._phases.phase("save"), failing_as("internal", what):
-            save_image(pixels, self._folder / name)
-        return name
-
-
-def _finite(score: float, scorer: str, prompt: Prompt) -> float:
-    """Return the score.
-
-    Raises:
-        EvaluationError: It is NaN or infinite ("scores").
-    """
-    if not math.isfinite(score):
-        whose = f"scorer {scorer!r}" if scorer else "the scorer"
-        raise EvaluationError(
-            "scores", f"the score of prompt {prompt.id!r} is {score}; check the weights of {whose}"
-        )
-    return score
 
 
 def _tasks(request: Evaluate) -> list[Task]:

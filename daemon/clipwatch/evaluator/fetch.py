@@ -18,7 +18,7 @@ import msgspec
 from clipwatch.evaluator.hub import from_hub, unreachable
 from clipwatch.models.places import cache_of
 from clipwatch.parent import end_with_parent
-from clipwatch.protocol import EvaluationProtocol, NamedScorer
+from clipwatch.protocol import EvaluationProtocol, NamedScorer, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,7 +30,7 @@ class Fetched(msgspec.Struct, frozen=True, tag=True):
     """A model is here.
 
     Attributes:
-        part: BASE or SCORER.
+        part: BASE, SCORER, or a component of the pipeline.
         name: As the settings name it.
         folder: Where its files are.
         commit: On the Hub, "" for a local folder.
@@ -64,25 +64,38 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is for a person
     warnings.simplefilter("ignore")
     protocol = msgspec.json.decode(sys.stdin.buffer.read(), type=EvaluationProtocol)
-    for reply in chain([_base(protocol)], map(_scorer, protocol.all_scorers)):
+    scorers = map(_scorer, protocol.all_scorers)
+    for reply in chain([_base(protocol)], map(_part, protocol.parts), scorers):
         answers.write(msgspec.json.encode(reply) + b"\n")
         answers.flush()
 
 
 def _base(protocol: EvaluationProtocol) -> Reply:
     def locate() -> tuple[Path, str]:
-        from diffusers import DiffusionPipeline
-
-        from clipwatch.evaluator import pipeline
+        from clipwatch.evaluator import opening
         from clipwatch.evaluator.foreign import check_classes, check_shards
 
-        folder, commit = pipeline.locate(protocol)
-        check_classes(DiffusionPipeline.load_config(str(folder)))
+        folder, commit = opening.locate(protocol)
+        check_classes(opening.read_index(folder))
         check_shards(folder)
         return folder, commit
 
     first = ("model_index.json", protocol.base_revision)
     return _fetched(BASE, protocol.base_model, first, locate)
+
+
+def _part(part: Part) -> Reply:
+    def locate() -> tuple[Path, str]:
+        from clipwatch.evaluator import opening
+        from clipwatch.evaluator.foreign import check_shards
+
+        folder = opening.locate_part(part)
+        check_shards(folder)
+        root = folder.parents[part.subfolder.count("/")] if part.subfolder else folder
+        return folder, "" if Path(part.model).is_dir() else root.name
+
+    first = (f"{part.subfolder}/config.json".lstrip("/"), part.revision)
+    return _fetched(part.name, part.model, first, locate)
 
 
 def _scorer(scorer: NamedScorer) -> Reply:

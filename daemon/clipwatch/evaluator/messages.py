@@ -76,13 +76,14 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 
     `phases` tells where the `seconds` went: "load", "generate", "score" and "save"; the last two
     run beside the second. `batch_size` is the one that was found best, 0 while it is looked for or
-    if it was set.
+    if it was set. `made` tells what may matter and was known only in the end: how the VAE decoded.
     """
 
     truncated: int
     seconds: float
     phases: dict[str, float] = {}
     batch_size: int = 0
+    made: dict[str, str] = {}
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):

@@ -13,19 +13,15 @@ import torch
 
 from clipwatch.evaluator import adapters
 from clipwatch.evaluator.embeddings import PromptEncoder, is_text_part
-from clipwatch.evaluator.embeddings_store import Store, identity_of, made_by
+from clipwatch.evaluator.embeddings_store import Store, made_by
 from clipwatch.evaluator.failures import EvaluationError, failing_as
-from clipwatch.evaluator.foreign import check_classes, check_shards
-from clipwatch.evaluator.hub import from_hub
-from clipwatch.evaluator.schedulers import replace_scheduler
+from clipwatch.evaluator.opening import DENOISERS, dtypes_of, open_base, open_folder
+from clipwatch.evaluator.quantise import quantise
+from clipwatch.evaluator.schedulers import sampler
 from clipwatch.evaluator.weights import (
     check_eval,
-    check_finite,
-    check_fit,
     check_parts,
-    check_whole,
     models_of,
-    own_memory,
     parts_of,
     replace_parts,
     tensor_files,
@@ -37,14 +33,17 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from clipwatch.evaluator.messages import Evaluate
-    from clipwatch.protocol import EvaluationProtocol
+    from clipwatch.protocol import EvaluationProtocol, Input
 
 _log = logging.getLogger(__name__)
 
-DTYPES: Final = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 ADAPTERS: Final = frozenset({"lora", "lycoris"})
 _CHANNELS: Final = 3
-_DENOISERS: Final = ("unet", "transformer", "transformer_2", "prior")
+_LOADED: Final = (
+    *("base_model", "base_revision", "base_variant", "parts"),
+    *("dtype", "vae_dtype", "base_precision", "offload"),
+)
+"""The fields of a protocol that decide over what is loaded."""
 
 
 class Generator:
@@ -52,6 +51,7 @@ class Generator:
 
     Args:
         protocol: Names the base model and the dtype.
+        inputs: The identity of all that is loaded.
         device: A torch device.
         working: Called again and again while the models compute.
         store: Where encoded prompts are kept.
@@ -62,32 +62,38 @@ class Generator:
     def __init__(
         self,
         protocol: EvaluationProtocol,
+        inputs: Sequence[Input],
         device: str,
         working: Callable[[], None],
         store: Store,
     ) -> None:
-        if protocol.dtype not in DTYPES:
-            raise EvaluationError(
-                "model", f"dtype {protocol.dtype!r} is not one of {', '.join(DTYPES)}"
-            )
+        dtypes_of(protocol)
         self._protocol = protocol
+        self._inputs = _of_pipeline(inputs)
         self._device = device
         self._working = working
         self._store = store
-        self._dtype = DTYPES[protocol.dtype]
         self._pipeline: Any = None
         self._encoder: Any = None  # the pipeline's PromptEncoder
         self._scheduler: Any = None
         self._holds = ""  # "base", "pipeline", names of components, or "" for unknown
         self._adapter: adapters.Adapter | None = None  # on top of that
+        self._out = False  # whether parts wait in host memory
         self.commit = ""
 
-    def serves(self, protocol: EvaluationProtocol, device: str) -> bool:
-        """Whether this generator was made for the same base model, dtype and device."""
-        return self._device == device and all(
-            getattr(self._protocol, name) == getattr(protocol, name)
-            for name in ("base_model", "base_revision", "base_variant", "dtype")
+    def serves(self, protocol: EvaluationProtocol, inputs: Sequence[Input], device: str) -> bool:
+        """Whether this generator was made for the same files, dtypes and device."""
+        return (self._device, self._inputs) == (device, _of_pipeline(inputs)) and all(
+            getattr(self._protocol, name) == getattr(protocol, name) for name in _LOADED
         )
+
+    @property
+    def decoding(self) -> str:
+        """How the VAE decodes a batch now: "whole", "sliced" (one by one) or "tiled"."""
+        vae: Any = getattr(self._pipeline, "vae", None)
+        if getattr(vae, "use_tiling", False):
+            return "tiled"
+        return "sliced" if getattr(vae, "use_slicing", False) else "whole"
 
     def load(self, request: Evaluate) -> None:
         """Hold the request's checkpoint (or the base alone), sampler and attention from here on.
@@ -98,19 +104,21 @@ class Generator:
         """
         folder = Path(request.path)
         verify(folder, request.files)
+        self._bring_in()
         try:
             self._load_weights(request, folder)
         except Exception:
             verify(folder, request.files)  # what vanished is no fault of the weights
             raise
         verify(folder, request.files)
-        self._pipeline.scheduler = replace_scheduler(request.protocol.scheduler, self._scheduler)
+        self._pipeline.scheduler = sampler(request.protocol, self._scheduler)
         self._set_attention(request.attention or "native")
         check_eval(models_of(self._pipeline))
         trained = [*self._holds.split("+"), *(self._adapter.components if self._adapter else ())]
         own = request.kind == "pipeline" or any(map(is_text_part, trained))
         texts = [prompt.text for prompt in request.protocol.prompts]
         self._encoder.begin(texts, self._store, own=own)
+        self._put_out()
 
     def generate(
         self,
@@ -181,10 +189,17 @@ class Generator:
             self._restore(but="")
             return
         paths = tensor_files(folder, request.files)
+        if request.kind not in ADAPTERS and self._protocol.base_precision:
+            raise EvaluationError(
+                "weights",
+                f"{folder} holds whole weights, and base_precision quantises the base that a LoRA"
+                ' is trained on: set "base_precision": "none"',
+            )
         if request.kind == "pipeline":
             self._drop()
             with failing_as("weights", f"{folder} cannot be loaded as a pipeline"):
-                self._open(folder, max(variant_of(path.name) for path in paths), paths)
+                variant = max(variant_of(path.name) for path in paths)
+                self._take(open_folder(folder, self._protocol, variant, {}, paths))
             self._holds = "pipeline"
         elif request.kind in ADAPTERS:
             if len(paths) > 1:
@@ -211,67 +226,72 @@ class Generator:
         if self._holds == "base" or (but and self._holds == but):
             return
         self._drop()
-        protocol = self._protocol
-        what = f"base model {protocol.base_model!r} cannot be loaded"
-        with failing_as("model", what):
-            with from_hub(what):
-                folder, self.commit = locate(protocol)
-            self._open(folder, protocol.base_variant, [])
+        pipeline, self.commit = open_base(self._protocol)
+        if self._protocol.base_precision:
+            for name in DENOISERS:
+                if (model := pipeline.components.get(name)) is not None:
+                    quantise(model, self._protocol.base_precision, self._device)
+        self._take(pipeline)
         self._holds = "base"
 
-    def _open(self, folder: Path, variant: str, paths: Sequence[Path]) -> None:
-        """Load a pipeline; those of its denoisers that `paths` hold must fit them exactly."""
-        from diffusers import DiffusionPipeline
-
-        index = DiffusionPipeline.load_config(str(folder))
-        check_classes(index)
-        check_shards(folder)
-        texts = [folder / "model_index.json", *(folder / it for it in index if is_text_part(it))]
-        before = identity_of(texts)
-        pipeline = DiffusionPipeline.from_pretrained(
-            str(folder),
-            dtype=self._dtype,
-            variant=variant or None,
-            use_safetensors=True,
-            local_files_only=True,
-            **_left_out(index),
-        )
-        for name, model in pipeline.components.items():
-            # diffusers only warns of tensors that are left over or missing
-            parts = [path for path in paths if path.parent == folder / name]
-            if parts and name in _DENOISERS:
-                check_fit(model, parts)
-        check_whole(models_of(pipeline))
-        pipeline.set_progress_bar_config(disable=True)
-        if getattr(pipeline, "watermark", None) is not None:
-            pipeline.watermark = None  # SDXL's, which would be scored with the picture
-        pipeline.to(self._device)
+    def _take(self, pipeline: Any) -> None:
+        """Have a pipeline on the device, watched, and its prompts encoded once."""
+        if self._protocol.offload == "none":
+            pipeline.to(self._device)
         for model in models_of(pipeline):
-            own_memory(chain(model.parameters(), model.buffers()))
-            check_finite(model.named_parameters())
             # the parts, too: a VAE decodes without being called itself
             for part in chain([model], model.children()):
                 part.register_forward_hook(lambda *_: self._working())
         self._pipeline, self._scheduler = pipeline, pipeline.scheduler
+        texts = [it for it in self._inputs if is_text_part(it.part.removeprefix("base/"))]
         maker = {
             **made_by(self._device),
             "pipeline": type(pipeline).__name__,
             "dtype": self._protocol.dtype,
-            "base": [self.commit or before, variant],
+            "files": [[it.part, it.digest] for it in texts],
         }
-        # of files that changed meanwhile nobody knows what was read
-        known = before == identity_of(texts)
-        self._encoder = PromptEncoder(pipeline, self._device, maker if known else None)
+        self._encoder = PromptEncoder(
+            *(pipeline, self._device, maker if texts else None),
+            resident=self._protocol.offload == "none",
+        )
+
+    def _put_out(self) -> None:
+        """Have all parts but those that compute wait in host memory, if they are to.
+
+        The text encoders are the PromptEncoder's, where it has them.
+        """
+        if self._protocol.offload == "none" or self._out:
+            return
+        with self._encoder.away():
+            if self._protocol.offload == "model":
+                self._pipeline.enable_model_cpu_offload(device=self._device)
+            else:
+                self._pipeline.enable_group_offload(
+                    torch.device(self._device),
+                    offload_type="leaf_level",
+                    use_stream=self._device.startswith("cuda"),
+                )
+        self._out = True
+
+    def _bring_in(self) -> None:
+        """Have all parts as they were loaded, so that weights can be changed."""
+        if self._out and self._protocol.offload == "model":
+            with self._encoder.away():
+                self._pipeline.remove_all_hooks()
+                self._pipeline.to("cpu")
+            self._out = False
+        elif self._out:  # diffusers has no way to end it that it promises
+            self._drop()
 
     def _drop(self) -> None:
         """Free the pipeline's memory before another takes its place."""
-        self._holds, self.commit, self._adapter = "", "", None
+        self._holds, self.commit, self._adapter, self._out = "", "", None, False
         self._pipeline = self._scheduler = self._encoder = None
         free_memory()
 
     def _set_attention(self, name: str) -> None:
         parts = self._pipeline.components
-        models = [parts[part] for part in _DENOISERS if parts.get(part) is not None]
+        models = [parts[part] for part in DENOISERS if parts.get(part) is not None]
         switches = [
             hasattr(part, "_attention_backend") for model in models for part in _attn(model)
         ]
@@ -342,31 +362,6 @@ def _attn(model: torch.nn.Module) -> list[Any]:
     return [part.processor for part in model.modules() if hasattr(part, "processor")]
 
 
-def locate(protocol: EvaluationProtocol) -> tuple[Path, str]:
-    """Return the base model's folder and, when it comes from the Hub, its commit."""
-    from diffusers import DiffusionPipeline
-
-    name = protocol.base_model
-    if Path(name).is_dir():
-        return Path(name), ""
-    if Path(name).is_absolute():
-        raise EvaluationError("model", f"base model {name!r}: no such folder")
-    revision = protocol.base_revision or None
-    folder = Path(
-        DiffusionPipeline.download(
-            name,
-            revision=revision,
-            variant=protocol.base_variant or None,
-            use_safetensors=True,
-            **_left_out(DiffusionPipeline.load_config(name, revision=revision)),
-        )
-    )
-    return folder, folder.name
-
-
-def _left_out(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Leave out what the index says is not there, and the checker that blackens images."""
-    absent: dict[str, Any] = {name: None for name, part in config.items() if part == [None, None]}
-    if "safety_checker" in config:
-        absent |= {"safety_checker": None, "requires_safety_checker": False}
-    return absent
+def _of_pipeline(inputs: Sequence[Input]) -> tuple[Input, ...]:
+    """Leave out the scorers', which are loaded for themselves."""
+    return tuple(it for it in inputs if not it.part.startswith("scorer"))

@@ -10,6 +10,8 @@ from clipwatch.evaluator.failures import EvaluationError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from clipwatch.protocol import EvaluationProtocol
+
 DIFFUSION: Final = {
     "ddim": "DDIMScheduler",
     "ddpm": "DDPMScheduler",
@@ -25,23 +27,23 @@ FLOW_MATCHING: Final = {
 }
 
 
-def replace_scheduler(name: str, scheduler: Any) -> Any:
-    """Return the sampler called `name`, built from the config of the pipeline's own.
+def sampler(protocol: EvaluationProtocol, scheduler: Any) -> Any:
+    """Return the sampler that a protocol asks for, built from the config of the pipeline's own.
 
     Args:
-        name: A key of DIFFUSION or, for a flow-matching pipeline, of FLOW_MATCHING; "" returns the
-            pipeline's own.
+        protocol: Names a key of DIFFUSION or, for a flow-matching pipeline, of FLOW_MATCHING; with
+            "" the pipeline's own class stays.
         scheduler: The diffusers scheduler that the pipeline was loaded with.
 
     Raises:
         EvaluationError: The name is unknown or does not suit the model ("model").
     """
-    if not name:
-        return scheduler
     import diffusers
 
-    config = dict(scheduler.config)
-    class_name, changes = plan(name, config, flow=is_flow(type(scheduler).__name__, config))
+    own, config = type(scheduler).__name__, dict(scheduler.config)
+    class_name, changes = plan(protocol, own, config)
+    if (class_name, changes) == (own, {}):
+        return scheduler
     kind = getattr(diffusers, class_name)
     known = inspect.signature(kind.__init__).parameters
     return kind.from_config(config, **{key: changes[key] for key in changes if key in known})
@@ -56,28 +58,47 @@ def is_flow(class_name: str, config: Mapping[str, Any]) -> bool:
     )
 
 
-def plan(name: str, config: Mapping[str, Any], *, flow: bool) -> tuple[str, dict[str, Any]]:
+def plan(
+    protocol: EvaluationProtocol, own: str, config: Mapping[str, Any]
+) -> tuple[str, dict[str, Any]]:
     """Return the class in diffusers and what it changes in `config`.
 
-    The changes are SimpleTuner's: trailing timesteps, no learned variance, flow sigmas with the
-    model's shift.
+    The changes to a sampler that is named are SimpleTuner's (setup_scheduler in its
+    helpers/training/validation.py, 4.10.1): timestep spacing, prediction type and zero terminal SNR
+    of its settings, no learned variance, flow sigmas with its shift unless the shift is dynamic.
+
+    Args:
+        protocol: What is asked for.
+        own: The class of the pipeline's own sampler.
+        config: Its config.
 
     Raises:
         EvaluationError: The name is unknown or does not suit the model ("model").
     """
+    flow, name = is_flow(own, config), protocol.scheduler
+    asked: dict[str, Any] = {}
+    if not flow and protocol.prediction_type:
+        asked["prediction_type"] = protocol.prediction_type
+    if not flow and protocol.zero_snr is not None:
+        asked["rescale_betas_zero_snr"] = protocol.zero_snr
+    if not name:
+        return own, {key: it for key, it in asked.items() if config.get(key) != it}
     names = FLOW_MATCHING if flow else DIFFUSION
     if name not in names:
         what = "a flow-matching model" if flow else "this model"
         raise EvaluationError(
             "model", f"sampler {name!r} does not suit {what}; choose one of {', '.join(names)}"
         )
-    changes: dict[str, Any] = {"timestep_spacing": "trailing"}
+    changes = asked | {"timestep_spacing": protocol.timestep_spacing or "trailing"}
     if flow:
+        shift = config.get("shift", config.get("flow_shift", 1.0))
+        if protocol.flow_shift is not None and not config.get("use_dynamic_shifting"):
+            shift = protocol.flow_shift
         changes |= {
             "use_flow_sigmas": True,
             "prediction_type": "flow_prediction",
-            "flow_shift": config.get("flow_shift", config.get("shift", 1.0)),
-            "shift": config.get("shift", config.get("flow_shift", 1.0)),
+            "flow_shift": shift,
+            "shift": shift,
         }
     else:
         # latents reach beyond -1..1, which ddim and ddpm would clip unless told otherwise

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from clipwatch.evaluator.dual_encoders import KINDS, Kind, refusal
-from clipwatch.evaluator.embeddings_store import Store, identity_of, made_by, tensors_of
+from clipwatch.evaluator.embeddings_store import Store, made_by, tensors_of
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.foreign import check_shards
 from clipwatch.evaluator.hub import from_hub
 from clipwatch.evaluator.preprocessing import read_preprocessing
-from clipwatch.evaluator.scorer_files import files_of, locate, read_config, read_processor
+from clipwatch.evaluator.scorer_files import locate, read_config, read_processor
 from clipwatch.evaluator.weights import check_finite, own_memory
 
 if TYPE_CHECKING:
@@ -32,21 +32,26 @@ class Scorer:
         revision: For the Hub; "" for the default.
         device: A torch device.
         store: Where the features of texts are kept; None keeps them in memory alone.
+        digest: Identifies the content of its files; "" when that is unknown.
 
     Raises:
         EvaluationError: It cannot be loaded or is of a type that cannot score ("model").
     """
 
-    def __init__(self, name: str, revision: str, device: str, store: Store | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        revision: str,
+        device: str,
+        store: Store | None = None,
+        digest: str = "",
+    ) -> None:
         from transformers import AutoTokenizer
 
-        self.identity = (name, revision, device)
         what = f"scorer {name!r} cannot be loaded"
         with failing_as("model", what):
             with from_hub(what):
                 folder, self.commit = locate(name, revision)
-            files = files_of(folder)
-            before = identity_of(files)
             model_type = read_config(folder / "config.json").get("model_type")
             if reason := refusal(model_type):
                 raise EvaluationError("model", f"scorer {name!r} {reason}")
@@ -63,10 +68,8 @@ class Scorer:
                 self._kind.processor,
                 getattr(self._model.config.vision_config, "image_size", 0),
             )
-            # of files that changed meanwhile nobody knows what was read
-            known = before == identity_of(files)
-        self._store = store if known and store else Store(None)
-        self._made_by = {**made_by(device), "scorer": self.commit or before}
+        self._store = store if digest and store else Store(None)
+        self._made_by = {**made_by(device), "scorer": digest}
         self._device = device
         self._length = _length(self._kind, self._model.config.text_config, self._tokenizer)
         self._texts: dict[str, torch.Tensor] = {}

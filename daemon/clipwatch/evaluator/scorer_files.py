@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
 from clipwatch.evaluator.failures import EvaluationError
+from clipwatch.layouts.files import NotReadable, NotWhole
+from clipwatch.models.files import Unfit, scorer_files
+from clipwatch.models.places import scorer_places
 
 _FILES: Final = ("*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors")
-
-
-def files_of(folder: Path) -> list[Path]:
-    """Return the files that a scorer is made from."""
-    return [path for pattern in _FILES for path in folder.glob(pattern)]
 
 
 def locate(name: str, revision: str) -> tuple[Path, str]:
     """Return the scorer's folder and, when it comes from the Hub, its commit; no pickle is fetched.
 
-    Some models, the default one among them, have safetensors weights only in a pull request of the
+    What is whole in the Hub's cache is taken as it is, without a question to the Hub. Some models,
+    the default one among them, have safetensors weights only in a pull request of the
     Hub's conversion bot. It is used when no revision is asked for.
 
     Raises:
@@ -34,6 +34,10 @@ def locate(name: str, revision: str) -> tuple[Path, str]:
         if any(folder.glob("*.safetensors")):
             return folder, ""
         raise EvaluationError("model", f"scorer {name!r} has no safetensors weights")
+    for place in scorer_places(name, revision):
+        with suppress(Unfit, NotWhole, NotReadable):
+            scorer_files(place)
+            return place, place.name
     for reference in [revision] if revision else ["main", *_conversions(name)]:
         found = Path(snapshot_download(name, revision=reference, allow_patterns=list(_FILES)))
         if any(found.glob("*.safetensors")):

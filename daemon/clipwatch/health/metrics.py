@@ -85,6 +85,7 @@ def of_run(run: s.Run, now: datetime) -> Iterator[Metric]:
     }
     yield _gauge("tracker_failures", "Failed attempts in a row.", failures, "tracker")
     yield _gauge("output_readable", "1 while the output directory can be read.", not run.problem)
+    yield _gauge("models_usable", "1 while the models can be used.", not run.lacking)
     yield from _of_latest(run)
 
 

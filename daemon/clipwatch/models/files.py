@@ -11,8 +11,8 @@ from clipwatch.layouts.pipeline_parts import MODEL
 
 INDEX = "model_index.json"
 
-UNUSED = frozenset({"safety_checker", "feature_extractor"})
-"""Parts that no evaluation loads: they only look for what should not be shown."""
+UNUSED = frozenset({"safety_checker"})
+"""Parts that no evaluation loads: it blackens images."""
 
 _TOKENIZERS = (
     "tokenizer.json",

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, samples
 from clipwatch.layouts.unchanged import RACY_SECONDS
 from clipwatch.models.files import Unfit, part_files, pipeline_files, scorer_files
 from clipwatch.models.places import places, scorer_places
-from clipwatch.protocol import EvaluationProtocol, Input
+from clipwatch.protocol import EvaluationProtocol, Input, NamedScorer, Part
 
 Signature = tuple[int, int, int, int]
 Files = dict[str, tuple[Path, list[Path]]]
@@ -52,6 +52,21 @@ class Identities:
             return tuple(Input(part, self._digest(*found[part])) for part in sorted(found))
         except (OSError, NotWhole, NotReadable) as error:
             raise ModelError(f"models cannot be read: {error}", remote=False) from error
+
+    def commits(self, protocol: EvaluationProtocol) -> dict[str, str]:
+        """Return the commits of the models from the Hub, under their names in an environment.
+
+        Raises:
+            ModelError: As `inputs`.
+        """
+        found = files_of(protocol)
+        named = {"base_commit": ("base", protocol.base_model)}
+        named["scorer_commit"] = ("scorer", protocol.scorer)
+        return {
+            key: found[part][0].name
+            for key, (part, name) in named.items()
+            if not Path(name).is_absolute()
+        }
 
     def unchanged(self, protocol: EvaluationProtocol) -> bool:
         """Whether `inputs` would return what it returned last; costs a stat for each file."""
@@ -95,31 +110,51 @@ def files_of(protocol: EvaluationProtocol) -> Files:
     Raises:
         ModelError: A model is not here, not whole, or not readable.
     """
-    found: Files = {}
+    return base_of(protocol) | _parts_of(protocol) | _scorers_of(protocol)
+
+
+def base_of(protocol: EvaluationProtocol) -> Files:
+    """Return by part the files of the base model, without those parts that come from elsewhere.
+
+    Raises:
+        ModelError: It is not here, not whole, or not readable.
+    """
     instead = [part.name for part in protocol.parts]
 
-    def base(folder: Path) -> Iterator[tuple[str, tuple[Path, list[Path]]]]:
-        for part, paths in pipeline_files(folder, protocol.base_variant, instead).items():
-            yield f"base/{part}".rstrip("/"), (folder, paths)
+    def read(folder: Path) -> Files:
+        found = pipeline_files(folder, protocol.base_variant, instead)
+        return {f"base/{part}".rstrip("/"): (folder, paths) for part, paths in found.items()}
 
-    what = "base model"
     roots = places(protocol.base_model, protocol.base_revision)
-    found.update(_first(what, protocol.base_model, roots, lambda it: dict(base(it))))
-    for it in protocol.parts:
-        roots = [root / it.subfolder for root in places(it.model, it.revision)]
+    return _first("base model", protocol.base_model, roots, read)
 
-        def part(folder: Path, name: str = it.name, variant: str = it.variant) -> Files:
-            return {name: (folder, part_files(folder, variant))}
 
-        found.update(_first(it.name, it.model, roots, part))
+def scorer_part(scorer: NamedScorer) -> str:
+    """Name a scorer among the inputs."""
+    return f"scorer/{scorer.name}".rstrip("/")
+
+
+def _parts_of(protocol: EvaluationProtocol) -> Files:
+    found: Files = {}
+    for part in protocol.parts:
+        roots = [root / part.subfolder for root in places(part.model, part.revision)]
+
+        def read(folder: Path, part: Part = part) -> Files:
+            return {part.name: (folder, part_files(folder, part.variant))}
+
+        found |= _first(part.name, part.model, roots, read)
+    return found
+
+
+def _scorers_of(protocol: EvaluationProtocol) -> Files:
+    found: Files = {}
     for scorer in protocol.all_scorers:
-        key = f"scorer/{scorer.name}".rstrip("/")
+
+        def read(folder: Path, part: str = scorer_part(scorer)) -> Files:
+            return {part: (folder, scorer_files(folder))}
+
         roots = scorer_places(scorer.model, scorer.revision)
-
-        def files(folder: Path, key: str = key) -> Files:
-            return {key: (folder, scorer_files(folder))}
-
-        found.update(_first("scorer", scorer.model, roots, files))
+        found |= _first("scorer", scorer.model, roots, read)
     return found
 
 

@@ -1,0 +1,108 @@
+"""What becomes of a batch of images: scored by every scorer, and saved."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from clipwatch.evaluator.failures import EvaluationError, failing_as
+from clipwatch.evaluator.images import image_name, save_image
+from clipwatch.evaluator.looks import looks
+from clipwatch.evaluator.scorer import Scorer
+from clipwatch.events import ImageScore
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from clipwatch.evaluator.messages import Evaluate
+    from clipwatch.evaluator.phases import Phases
+    from clipwatch.protocol import Prompt
+
+Task = tuple["Prompt", int, int]
+Scorers = dict[str, Scorer]
+"""By name; the one that decides is called ""."""
+
+
+class Scoring:
+    """Scores and saves the images of a request, in part beside the generation of the next ones.
+
+    On a GPU both are done there, on a stream of their own. Elsewhere only saving is: two threads of
+    torch take twice the cores that we were given, or fight for them.
+    """
+
+    def __init__(self, request: Evaluate, scorers: Scorers, device: str, phases: Phases) -> None:
+        self._folder = None if request.images_dir is None else Path(request.images_dir)
+        self._scorers = scorers
+        self._device = device
+        self._phases = phases
+        self._stream: torch.cuda.Stream | None = None
+        if device.startswith("cuda"):
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def begin(
+        self, batch: list[Task], images: torch.Tensor
+    ) -> Callable[[], tuple[ImageScore, ...]]:
+        """Return what is left to do for a batch that was just generated, in another thread."""
+        if self._stream is None:
+            found = self._measure(batch, images)
+            return lambda: self._keep(batch, *found)
+        made = torch.cuda.current_stream(self._device).record_event()
+
+        def rest(stream: torch.cuda.Stream = self._stream) -> tuple[ImageScore, ...]:
+            with torch.cuda.stream(stream):
+                stream.wait_event(made)
+                images.record_stream(stream)  # their memory is not given away before
+                found = self._measure(batch, images)
+            return self._keep(batch, *found)
+
+        return rest
+
+    def _measure(
+        self, batch: list[Task], images: torch.Tensor
+    ) -> tuple[dict[str, list[float]], list[str], torch.Tensor]:
+        """Return the scores by scorer, the looks, and the pixels in host memory."""
+        prompts = [prompt.text for prompt, _, _ in batch]
+        with self._phases.phase("score"):
+            scores = {name: it.score(images, prompts) for name, it in self._scorers.items()}
+            return scores, looks(images), images.cpu()
+
+    def _keep(
+        self,
+        batch: list[Task],
+        scores: dict[str, list[float]],
+        seen: list[str],
+        pixels: torch.Tensor,
+    ) -> tuple[ImageScore, ...]:
+        """Save the images that were scored, each of which has a number from every scorer."""
+        found = []
+        for place, (prompt, index, seed) in enumerate(batch):
+            others = {name: _finite(its[place], name, prompt) for name, its in scores.items()}
+            score = others.pop("")
+            image = self._save(pixels[place], image_name(prompt.id, index))
+            found.append(ImageScore(prompt.id, index, seed, score, image, others, seen[place]))
+        return tuple(found)
+
+    def _save(self, pixels: torch.Tensor, name: str) -> str | None:
+        if self._folder is None:
+            return None
+        what = f"cannot save images in {self._folder}"
+        with self._phases.phase("save"), failing_as("internal", what):
+            save_image(pixels, self._folder / name)
+        return name
+
+
+def _finite(score: float, scorer: str, prompt: Prompt) -> float:
+    """Return the score.
+
+    Raises:
+        EvaluationError: It is NaN or infinite ("scores").
+    """
+    if not math.isfinite(score):
+        whose = f"scorer {scorer!r}" if scorer else "the scorer"
+        raise EvaluationError(
+            "scores", f"the score of prompt {prompt.id!r} is {score}; check the weights of {whose}"
+        )
+    return score
