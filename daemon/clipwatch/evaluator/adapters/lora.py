@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ADAPTER: Final = "clipwatch"
+_PLAIN: Final = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
 class Layer(NamedTuple):
@@ -227,6 +228,9 @@ def _fill(path: str, into: Any, layer: Layer, dtype: torch.dtype) -> None:
     if layer.magnitude is not None:
         pairs.append((into.lora_magnitude_vector[ADAPTER], layer.magnitude))
     for part, tensor in pairs:
+        if type(part) is type(into.base_layer) not in _PLAIN:
+            # PEFT makes its convolutions of the layer's own class, and quanto's need a weight
+            raise ValueError(f"PEFT cannot adapt {path}, which is a {type(part).__name__}")
         if _size(part.weight) != _size(tensor):
             raise ValueError(f"{path} has {list(tensor.shape)} for {list(part.weight.shape)}")
         if not into.base_layer.weight.is_floating_point():  # quantised: PEFT leaves it in float32
