@@ -152,7 +152,6 @@ ALGOS: Final[dict[str, dict[str, Any]]] = {
     "glora": {"algo": "glora"},
     "ia3": {"algo": "ia3"},
     "lokr-bypass": {"algo": "lokr", "factor": 4, "bypass_mode": True},
-    "oft-bypass": {"algo": "diag-oft", "bypass_mode": True},
 }
 """As a lycoris_config.json has them."""
 
