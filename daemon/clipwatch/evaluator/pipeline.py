@@ -123,15 +123,15 @@ class Generator:
     def generate(
         self,
         prompts: Sequence[str],
-        seeds: Sequence[int],
+        noise: Sequence[torch.Generator],
         protocol: EvaluationProtocol,
         strength: float = 1.0,
     ) -> torch.Tensor:
-        """Return an RGB image for each prompt, started from the noise of its own seed.
+        """Return an RGB image for each prompt, started from noise of its own.
 
         Args:
             prompts: Their texts.
-            seeds: One each.
+            noise: A generator each; those that share one draw from it in turn.
             protocol: How to sample.
             strength: Of an adapter, if the checkpoint is one.
 
@@ -146,14 +146,13 @@ class Generator:
         if self._adapter is not None:
             self._adapter.set_strength(strength)
         parameters = inspect.signature(type(pipeline).__call__).parameters
-        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         name = type(pipeline).__name__
         try:
             with self._encoder.away():
                 # "pt" rather than "pil": the conversion to bytes turns NaN into black pixels
                 output = pipeline(
                     **call_arguments(parameters, protocol, list(prompts)),
-                    generator=noise,
+                    generator=list(noise),
                     output_type="pt",
                 )
         except ValueError as error:
