@@ -124,15 +124,15 @@ class Generator:
     def generate(
         self,
         prompts: Sequence[str],
-        seeds: Sequence[int],
+        noise: Sequence[torch.Generator],
         protocol: EvaluationProtocol,
         strength: float = 1.0,
     ) -> torch.Tensor:
-        """Return an RGB image for each prompt, started from the noise of its own seed.
+        """Return an RGB image for each prompt, started from noise of its own.
 
         Args:
             prompts: Their texts.
-            seeds: One each.
+            noise: A generator each; those that share one draw from it in turn.
             protocol: How to sample.
             strength: Of an adapter, if the checkpoint is one.
 
@@ -145,11 +145,10 @@ class Generator:
         """
         if self._adapter is not None:
             self._adapter.set_strength(strength)
-        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         name = type(self._pipeline).__name__
         try:
             with self._encoder.away(text_length(type(self._pipeline), protocol)):
-                pixels = pictures(self._pipeline, protocol, prompts, noise)
+                pixels = pictures(self._pipeline, protocol, prompts, list(noise))
         except ValueError as error:
             raise EvaluationError("model", f"{name} refuses to generate: {error}") from error
         if pixels is None or pixels.shape[:2] != (len(prompts), _CHANNELS):
