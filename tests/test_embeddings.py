@@ -66,7 +66,11 @@ def test_images_are_those_of_plain_prompts(tmp_path: Path, calls: list[str], fam
         negative_prompt="bad, ugly",
         text_length=256 if family == "Ideogram4Pipeline" else None,  # it pads to 2048
     )
-    more = {"images": tmp_path / "images", "cache_dir": str(tmp_path / "cache"), "batch_size": 3}
+    more: dict[str, Any] = {
+        "images": tmp_path / "images",
+        "cache_dir": str(tmp_path / "cache"),
+        "batch_size": 3,
+    }
     asked = {
         "base": kit.request(tmp_path / "nowhere", "base", how, **more),
         "second": kit.request(tmp_path / "it", "full", how, component=denoiser, **more),

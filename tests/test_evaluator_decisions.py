@@ -12,9 +12,6 @@ from diffusers import (
     DDIMScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
-    FluxPipeline,
-    QwenImagePipeline,
-    StableDiffusionPipeline,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,7 +20,6 @@ import evaluator_kit as kit
 from clipwatch.evaluator.device import find_device
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.images import image_name
-from clipwatch.evaluator.pipeline import call_arguments
 from clipwatch.evaluator.schedulers import DIFFUSION, FLOW_MATCHING, sampler
 from clipwatch.evaluator.weights import misfit
 from clipwatch.protocol import EvaluationProtocol
@@ -120,34 +116,6 @@ def test_the_trainers_shift_is_followed(name: str) -> None:
     dynamic = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)
     kept = sampler(asked(name, flow_shift=5.0), dynamic)
     assert kept.config.get("flow_shift", kept.config.get("shift")) == 3.0
-
-
-@pytest.mark.parametrize(
-    ("pipeline", "negative", "expected"),
-    [
-        (StableDiffusionPipeline, "", {"guidance_scale": 4.5}),
-        (StableDiffusionPipeline, "ugly", {"guidance_scale": 4.5, "negative_prompt": ["ugly"] * 2}),
-        (FluxPipeline, "", {"guidance_scale": 4.5}),
-        (QwenImagePipeline, "", {"true_cfg_scale": 4.5, "negative_prompt": [" "] * 2}),
-    ],
-)
-def test_guidance_reaches_the_pipeline(
-    pipeline: type, negative: str, expected: dict[str, Any]
-) -> None:
-    """Guidance is passed under the name by which a pipeline heeds it."""
-    how = kit.protocol(Path("/base"), guidance=4.5, negative_prompt=negative)
-    parameters = inspect.signature(pipeline.__call__).parameters
-    common = {"prompt": ["a", "b"], "num_inference_steps": 2, "width": 32, "height": 32}
-    assert call_arguments(parameters, how, ["a", "b"]) == common | expected
-
-
-def test_unknown_arguments_are_left_out() -> None:
-    """A pipeline is called with nothing that it does not take."""
-
-    def call(prompt: str) -> None: ...
-
-    found = call_arguments(inspect.signature(call).parameters, kit.protocol(Path("/base")), ["a"])
-    assert found == {"prompt": ["a"]}
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "tpu", "", "cpu:1"])

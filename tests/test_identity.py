@@ -170,6 +170,16 @@ def test_what_lacks_is_named(models: Path, name: str, told: str) -> None:
     assert not caught.value.remote
 
 
+def test_a_setting_in_the_index_is_no_part(models: Path) -> None:
+    """Krea 2 says there which layers of its text encoder are read; no folder is missed."""
+    before = Identities().inputs(asked(models))
+    index = models / "base" / "model_index.json"
+    settings = {"text_encoder_select_layers": [2, 5], "sample_sigmas": [1.0, 0.5]}
+    index.write_text(json.dumps(json.loads(index.read_text()) | settings))
+    after = Identities().inputs(asked(models))
+    assert [it.part for it in after] == [it.part for it in before]
+
+
 def test_models_of_the_hub(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They are read in the cache, at the commit that the reference names; else to be fetched."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))

@@ -251,6 +251,20 @@ def test_one_variant_of_a_pipeline_is_read(
     assert {it.path for it in seen.weights.files} == {"model_index.json", *expected}
 
 
+def test_a_setting_in_a_pipelines_index_is_no_part(tmp_path: Path) -> None:
+    """Krea 2 says there which layers of its text encoder are read; no folder is missed."""
+    folder = tmp_path / "checkpoint-1"
+    for component, stem in (("transformer", MODEL), ("text_encoder", "model.safetensors")):
+        weights(folder / component / stem, w=4)
+        (folder / component / "config.json").write_text("{}")
+    parts = {"transformer": ["diffusers", "K"], "text_encoder": ["transformers", "T"]}
+    settings = {"text_encoder_select_layers": [2, 5], "sample_sigmas": [1.0, 0.5], "none": []}
+    (folder / "model_index.json").write_text(json.dumps(parts | settings))
+    seen = look_once(folder, "live").verdict
+    assert isinstance(seen, Whole)
+    assert len(seen.weights.files) == 3
+
+
 def test_variants_that_do_not_go_together_are_told(tmp_path: Path) -> None:
     """No loader takes one part in one variant and another in another."""
     folder = tmp_path / "checkpoint-1"

@@ -38,8 +38,17 @@ def read_index(checkpoint: Path) -> Parts:
     content = read_json(index)
     if not isinstance(content, dict):
         raise Damaged(f"{index.name} is no pipeline's index")
-    parts = {name: part for name, part in content.items() if isinstance(part, list)}
-    return {beside(index, name): part for name, part in sorted(parts.items()) if part}
+    parts = {name: part for name, part in content.items() if _is_part(part)}
+    return {beside(index, name): part for name, part in sorted(parts.items())}
+
+
+def _is_part(entry: object) -> bool:
+    """Whether an entry names a library and a class; other lists are settings, as Krea 2's."""
+    match entry:
+        case [str() | None, str() | None]:
+            return True
+        case _:
+            return False
 
 
 def denoisers(parts: Parts) -> set[str]:

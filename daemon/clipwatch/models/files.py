@@ -52,10 +52,11 @@ def pipeline_files(
         raise Unfit(f"has a {INDEX} that is no pipeline's index")
     found = {"": [index]}
     for part, classes in sorted(named.items()):
-        if isinstance(classes, list) and any(classes) and part not in UNUSED.union(without):
-            if not (folder / part).is_dir():
-                raise NotWhole(f"{part}/ is missing")
-            found[part] = part_files(folder / part, variant)
+        match classes:  # other lists are settings, such as Krea 2's layers
+            case [str(), str()] if part not in UNUSED.union(without):
+                if not (folder / part).is_dir():
+                    raise NotWhole(f"{part}/ is missing")
+                found[part] = part_files(folder / part, variant)
     weights = [file for files in found.values() for file in files if file.suffix == _SAFETENSORS]
     if variant and not without and not any(f".{variant}." in file.name for file in weights):
         raise Unfit(f"has no weights of the variant {variant!r}")
