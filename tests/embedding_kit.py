@@ -44,13 +44,20 @@ def count_calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def write_pipeline(family: str, folder: Path, *, seed: int = 0) -> str:
     """Write a family's pipeline with weights drawn from the seed; return its denoiser's name."""
+    pipeline = stirred(family, seed)
+    pipeline.save_pretrained(folder, safe_serialization=True)
+    return "unet" if hasattr(pipeline, "unet") else "transformer"
+
+
+def stirred(family: str, seed: int = 0) -> Any:
+    """Return a family's pipeline with weights drawn from the seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         pipeline = (FAMILIES | PLAIN)[family]()
         for model in (it for it in pipeline.components.values() if isinstance(it, torch.nn.Module)):
             _stir(model.eval())
-    pipeline.save_pretrained(folder, safe_serialization=True)
-    return "unet" if hasattr(pipeline, "unet") else "transformer"
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def _stir(model: torch.nn.Module) -> None:

@@ -258,7 +258,7 @@ def _vocabulary() -> TemporaryDirectory[str]:
 def omnigen() -> Any:
     pytest.importorskip("torchvision", reason="OmniGen's processor needs torchvision")
     return diffusers.OmniGenPipeline(
-        vae=parts.vae(),
+        vae=parts.vae(levels=4),  # its processor counts on a factor of 8
         tokenizer=parts.qwen_tokens(),
         scheduler=diffusers.FlowMatchEulerDiscreteScheduler(
             invert_sigmas=True, num_train_timesteps=1
@@ -313,7 +313,8 @@ def longcat_image() -> Any:
 def qwen_image_21() -> Any:
     pytest.importorskip("torchvision", reason="Qwen3-VL's processor needs torchvision")
     tokenizer = parts.qwen_tokens()
-    tokenizer.add_special_tokens({"additional_special_tokens": ["<|image_pad|>"]})
+    names = ("image_pad", "video_pad", "vision_start", "vision_end")
+    tokenizer.add_tokens([f"<|{name}|>" for name in names], special_tokens=True)
     return diffusers.QwenImage21Pipeline(
         scheduler=parts.flow(),
         vae=diffusers.AutoencoderKLQwenImage21(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -15,13 +16,15 @@ from clipwatch.evaluator.calls import (
     encoded_negative,
     guidance_of,
     negative_of,
+    rule_of,
 )
 from clipwatch.evaluator.embeddings_joins import apart
 from clipwatch.evaluator.guidance import guided
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
+    from clipwatch.evaluator.calls_rules import Rule
     from clipwatch.protocol import EvaluationProtocol
 
 _log = logging.getLogger(__name__)
@@ -36,7 +39,7 @@ def pictures(
     """Have a pipeline make an image for each prompt, each from its own noise.
 
     Returns:
-        (prompts, channels, height, width) in 0..1 on the pipeline's device; None if it makes no
+        (prompts, 3, height, width) in 0..1 on the pipeline's device; None if it makes no
         images.
 
     Raises:
@@ -61,6 +64,7 @@ def tell(name: str, what: str) -> None:
         _log.warning("%s: %s; see docs/families.md", name, what)
 
 
+@torch.no_grad()
 def _made(
     pipeline: Any, protocol: EvaluationProtocol, prompts: list[str], noise: list[torch.Generator]
 ) -> torch.Tensor | None:
@@ -70,11 +74,35 @@ def _made(
         arguments["negative_prompt_embeds"] = pipeline.encode_prompt([negative] * len(prompts))[0]
     if hasattr(pipeline, "resolutions"):  # to which Kandinsky 5 would change the size
         pipeline.resolutions = [(protocol.width, protocol.height)]
-    with guided(getattr(pipeline, "transformer", None), guidance_of(kind, protocol)):
+    denoiser = getattr(pipeline, "transformer", None)
+    with guided(denoiser, guidance_of(kind, protocol)), _obeying(pipeline, rule_of(kind, protocol)):
         # "pt" rather than "pil": the conversion to bytes turns NaN into black pixels
         output = pipeline(**arguments, generator=noise, output_type="pt")
     images = getattr(output, "images", getattr(output, "image", None))
     if not isinstance(images, torch.Tensor):
         return None
-    # DeepFloyd's alone are in -1..1
-    return (images / 2 + 0.5).clamp(0, 1) if kind.__name__ == "IFPipeline" else images
+    if kind.__name__ == "IFPipeline":  # whose tensors alone are in -1..1
+        images = (images / 2 + 0.5).clamp(0, 1)
+    return images[:, :3]  # without Qwen-Image 2.1's transparency
+
+
+@contextmanager
+def _obeying(pipeline: Any, rule: Rule) -> Iterator[None]:
+    """Have a pipeline's own texts and what it tells its denoiser be the rule's for one call."""
+    before = {name: getattr(pipeline, name) for name in (*rule.wording, *rule.attributes)}
+    texts = {name: before[name].replace(*change) for name, change in rule.wording.items()}
+    for name, value in {**texts, **rule.attributes}.items():
+        setattr(pipeline, name, value)
+
+    def told(_: Any, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return given, named | dict(rule.denoiser)
+
+    try:
+        with ExitStack() as hooks:
+            if rule.denoiser:
+                hook = pipeline.transformer.register_forward_pre_hook(told, with_kwargs=True)
+                hooks.enter_context(hook)
+            yield
+    finally:
+        for name, value in before.items():
+            setattr(pipeline, name, value)

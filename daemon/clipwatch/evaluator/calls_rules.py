@@ -10,8 +10,9 @@ Order = Literal["apart", "negative first", "positive first"]
 """How a pipeline asks its denoiser for the two predictions of a step: in two calls, the positive
 one first, or in one call for both as a batch."""
 
-Star = Literal["", "projection", "norms"]
-"""How CFG-Zero* scales a negative prediction to the positive one; "" for not at all."""
+Star = Literal["", "projection", "norms", "cosine"]
+"""How CFG-Zero* scales a negative prediction to the positive one, "" for not at all: so that its
+distance is the least, by the ratio of their norms, or by the cosine between them."""
 
 ORDERS: Final[dict[str, Order]] = {
     "AuraFlowPipeline": "negative first",
@@ -43,7 +44,10 @@ class Rule:
             so that its scale is what exceeds 1.
         threshold: Guidance up to here is none.
         to_zero: Its sigmas go down to zero, diffusers' to 1 / steps.
-        arguments: Further ones.
+        arguments: Further ones of the pipeline.
+        denoiser: Others of its denoiser.
+        wording: Attribute of the pipeline → what in its text it has otherwise, and how.
+        attributes: Attribute of the pipeline → its value.
         differs: What cannot be had with diffusers' pipeline, for a person.
     """
 
@@ -54,24 +58,34 @@ class Rule:
     threshold: float = 0.0
     to_zero: bool = False
     arguments: Mapping[str, Any] = field(default_factory=dict)
+    denoiser: Mapping[str, Any] = field(default_factory=dict)
+    wording: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    attributes: Mapping[str, int] = field(default_factory=dict)
     differs: str = ""
 
 
 SIMPLETUNER: Final[dict[str, Rule]] = {
-    "AuraFlowPipeline": Rule(120, "projection", 1, threshold=1.0),
+    "AuraFlowPipeline": Rule(120, "cosine", 1, threshold=1.0),
     "Cosmos2TextToImagePipeline": Rule(excess=True, differs="it has a sampler of its own"),
     "ErnieImagePipeline": Rule(star="norms", still=1, threshold=1.0),
-    "Flux2Pipeline": Rule(differs="its system message has a space for a line break"),
+    "Flux2Pipeline": Rule(wording={"system_message": ("\n", " ")}),
     "IFPipeline": Rule(arguments={"clean_caption": False}),
     "Ideogram4Pipeline": Rule(
         differs="it guides with the negative prompt, unless it loads the unconditional transformer"
     ),
-    "Kandinsky5T2IPipeline": Rule(256, differs="its prompt template and its positions are others"),
+    "Kandinsky5T2IPipeline": Rule(
+        256,
+        denoiser={"scale_factor": (1, 2, 2)},
+        wording={"prompt_template": ("prompt engineer", "promt engineer")},
+        attributes={"prompt_template_encode_start_idx": 41},
+    ),
     "KolorsPipeline": Rule(77),
     "Krea2Pipeline": Rule(star="projection", still=2, excess=True),
     "QwenImagePipeline": Rule(1024),
     "StableDiffusion3Pipeline": Rule(154, "projection", 1, threshold=1.0),
-    "ZImageOmniPipeline": Rule(threshold=1.0, to_zero=True),
+    "ZImageOmniPipeline": Rule(
+        threshold=1.0, to_zero=True, differs="its transformer places text and image otherwise"
+    ),
     "ZImagePipeline": Rule(star="projection", still=1, excess=True, threshold=1.0, to_zero=True),
 }
 """Read in SimpleTuner 4.8.0 and 4.10.1, which agree: `use_cfg_zero_star`, `zero_steps` and the

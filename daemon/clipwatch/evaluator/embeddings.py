@@ -153,7 +153,8 @@ class PromptEncoder:
 
     def _key(self, row: Mapping[str, Any]) -> str:
         arguments = {name: value for name, value in row.items() if name != "device"}
-        return json.dumps([self._made_by, arguments], sort_keys=True, default=repr)
+        maker = [self._made_by, getattr(self._pipeline, "system_message", None)]
+        return json.dumps([*maker, arguments], sort_keys=True, default=repr)
 
     @contextmanager
     def _at_hand(self) -> Iterator[None]:

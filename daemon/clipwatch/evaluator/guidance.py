@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from clipwatch.evaluator.calls import Guidance
+    from clipwatch.evaluator.calls_rules import Star
 
 
 def guided(denoiser: Any, how: Guidance | None) -> AbstractContextManager[object]:
@@ -83,12 +84,21 @@ def changed(
         return positive, positive
     if not how.star:
         return positive, negative
-    rows, others = positive.flatten(1), negative.flatten(1)
-    if how.star == "norms":
-        rows, others = rows.float(), others.float()
-        least = torch.finfo(others.dtype).eps
-        scale = rows.norm(dim=1) / others.norm(dim=1).clamp_min(least)
-    else:
-        scale = (rows * others).sum(1) / ((others**2).sum(1) + 1e-8)
-    scale = scale.to(negative.dtype).view(-1, *[1] * (negative.dim() - 1))
-    return positive, negative * scale
+    scale = _scale(positive.flatten(1), negative.flatten(1), how.star).to(negative.dtype)
+    return positive, negative * scale.view(-1, *[1] * (negative.dim() - 1))
+
+
+def _scale(positive: torch.Tensor, negative: torch.Tensor, star: Star) -> torch.Tensor:
+    """Return the factor for each row of the negative predictions."""
+    if star == "norms":
+        positive, negative = positive.float(), negative.float()
+        return _norms(positive) / _norms(negative).clamp_min(torch.finfo(torch.float32).eps)
+    product = (positive * negative).sum(1)
+    if star == "cosine":
+        return (product / (_norms(positive) * _norms(negative) + 1e-8)).clamp(0, 1)
+    return product / (negative.square().sum(1) + 1e-8)
+
+
+def _norms(rows: torch.Tensor) -> torch.Tensor:
+    found: torch.Tensor = torch.linalg.vector_norm(rows, dim=1)
+    return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from importlib.util import find_spec
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -90,6 +91,8 @@ def open_folder(
     index = read_index(folder)
     check_classes(index)
     check_shards(folder)
+    if index.get("_class_name") == "OmniGenPipeline" and find_spec("torchvision") is None:
+        raise EvaluationError("model", "OmniGen needs torchvision: pip install torchvision")
     dtype, vae = dtypes_of(protocol)
     pipeline = DiffusionPipeline.from_pretrained(
         str(folder),
