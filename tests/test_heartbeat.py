@@ -32,6 +32,7 @@ def watching(folder: Path, **own: object) -> Iterator[subprocess.Popen[bytes]]:
     write_config(folder, **own)
     with daemon(folder) as process:
         until(lambda: "no checkpoint there yet" in (folder / "said").read_text())
+        until(lambda: bool(signs(folder / "state")))
         yield process
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from errno import EAGAIN, EDQUOT, ENOMEM, ENOSPC
 
+import psutil
+
 from clipwatch import events as e
 from clipwatch import state as s
 from clipwatch.diary import Diary
@@ -18,6 +20,7 @@ from clipwatch.filesystems import make_private
 from clipwatch.gpus import Gpu, Refusal, choose_gpu
 from clipwatch.job import Job
 from clipwatch.judging import Judging
+from clipwatch.models.memory import needed, outlook
 from clipwatch.protocol import EvaluationProtocol
 from clipwatch.publish import images_of, scores_of
 from clipwatch.settings import Settings
@@ -204,6 +207,7 @@ class Evaluating:
                     self._failed(job.id, checkpoint, "device", chosen.text)
                     return
                 self._child, self._gpu = self._new_child(), chosen.gpu
+                self._tell_memory(job.protocol)
         except OSError as error:
             reason = f"no evaluator can be started: {error}"
             kind = SHORTAGES.get(error.errno or 0, "internal")
@@ -231,6 +235,14 @@ class Evaluating:
             )
         )
         self._diary.say(f"{checkpoint.name}: loading{f' on {self._gpu}' if self._gpu else ''}")
+
+    def _tell_memory(self, protocol: EvaluationProtocol) -> None:
+        """Say what the models will take before the first image is made."""
+        if need := needed(protocol, self._settings.batch_size or 1):
+            free = self._gpu.free_bytes if self._gpu else psutil.virtual_memory().available
+            most = self._settings.gpu_memory_gib
+            bound = free if most is None or not self._gpu else min(free, most * 2**30)
+            self._diary.say(outlook(protocol, need, bound))
 
     def _look_for_gpu(self) -> None:
         """Say at first if no GPU may be used; later, see whether what waits for one may go on."""

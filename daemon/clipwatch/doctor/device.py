@@ -11,26 +11,16 @@ from dataclasses import dataclass
 import psutil
 
 from clipwatch.doctor.findings import Finding, fail, ok, size, told, warn
-from clipwatch.doctor.models import elements
 from clipwatch.doctor.state_dir import holder, lock_file
 from clipwatch.evaluator.environment import environment
 from clipwatch.gpus import Gpu, Refusal, choose_gpu
-from clipwatch.protocol import EvaluationProtocol
+from clipwatch.models.memory import needed
 from clipwatch.settings import Settings
 
 CHECK = "device"
 
 TORCH_SECONDS = 90.0
 """How long PyTorch may take to be imported, from a cold network file system say."""
-
-BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-"""Of a weight, by the protocol's dtype; the scorer is always float32."""
-
-RUNTIME = 2**30
-"""Bytes that PyTorch and its libraries take before any model."""
-
-PIXEL = 128 * 4 * 5
-"""Bytes to decode one pixel: a VAE's last layers, 128 float32 channels, some of them at once."""
 
 _ASK = """
 import json, torch
@@ -95,18 +85,9 @@ def judge(
     told_free = f"{size(bound)} to take" if bound else "free memory unknown"
     found = f"{name}, torch {torch.version}, {told_free}, needed {wanted}"
     if need is not None and bound and bound < need:
-        advice = "free memory, lower batch_size, or name another device"
+        advice = "free memory, lower batch_size, set offload or base_precision, or another device"
         return warn(CHECK, found, advice)
     return ok(CHECK, found)
-
-
-def needed(protocol: EvaluationProtocol, batch_size: int) -> int | None:
-    """Estimate the bytes for models and one batch of images; None while the models are not here."""
-    counted = elements(protocol)
-    if counted is None:
-        return None
-    weights = counted[0] * BYTES[protocol.dtype] + counted[1] * BYTES["fp32"]
-    return weights + RUNTIME + batch_size * protocol.width * protocol.height * PIXEL
 
 
 def ask_torch(uuid: str) -> Torch:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
@@ -20,7 +18,6 @@ from clipwatch.models.files import (
     scorer_files,
     weights_of,
 )
-from clipwatch.models.identity import ModelError, files_of
 from clipwatch.models.places import places, scorer_places
 from clipwatch.protocol import EvaluationProtocol, Part
 
@@ -69,17 +66,6 @@ def scorers(protocol: EvaluationProtocol) -> list[Finding]:
     ]
 
 
-def elements(protocol: EvaluationProtocol) -> tuple[int, int] | None:
-    """Count the weights of the base model and of all scorers; None where one is not here."""
-    try:
-        found = files_of(protocol)
-        counts = {part: sum(map(_elements, _whole(files))) for part, (_, files) in found.items()}
-    except (OSError, NotWhole, NotReadable, ModelError):
-        return None
-    scoring = sum(count for part, count in counts.items() if part.startswith("scorer"))
-    return sum(counts.values()) - scoring, scoring
-
-
 def base_files(folder: Path, protocol: EvaluationProtocol) -> list[Path]:
     """Return the weight files of the base pipeline, all of them whole.
 
@@ -124,11 +110,3 @@ def _judge(
     if reason:
         return fail(check, reason, FETCH)
     return fail(check, f"{name}: {missing.what}", missing.advice)
-
-
-def _elements(file: Path) -> int:
-    """Count the numbers in a safetensors file whose header is known to be good."""
-    with file.open("rb") as data:
-        header = json.loads(data.read(int.from_bytes(data.read(8), "little")))
-    header.pop("__metadata__", None)
-    return sum(math.prod(tensor["shape"]) for tensor in header.values())

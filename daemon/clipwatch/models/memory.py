@@ -1,0 +1,85 @@
+"""How much memory a protocol's models and images take, told before anything is loaded."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+from clipwatch.layouts.files import NotReadable, NotWhole
+from clipwatch.layouts.header import read_header
+from clipwatch.models.files import weights_of
+from clipwatch.models.identity import ModelError, files_of
+from clipwatch.models.precisions import PRECISIONS
+from clipwatch.protocol import EvaluationProtocol
+
+BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
+"""Of a weight, by the protocol's dtype; the scorer is always float32."""
+
+RUNTIME = 2**30
+"""Bytes that PyTorch and its libraries take before any model."""
+
+PIXEL = 128 * 4 * 5
+"""Bytes to decode one pixel: a VAE's last layers, 128 float32 channels, some of them at once."""
+
+LAYERS = 0.1
+"""Of a denoiser whose layers come one by one, so much is on the device at once."""
+
+_DENOISERS = ("unet", "transformer", "transformer_2", "prior")
+
+
+def needed(protocol: EvaluationProtocol, batch_size: int) -> int | None:
+    """Estimate the bytes for models and one batch of images; None while the models are not here."""
+    counted = elements(protocol)
+    if counted is None:
+        return None
+    usual = BYTES[protocol.dtype]
+    quantised = PRECISIONS.get(protocol.base_precision)
+    stored = quantised.bits / 8 if quantised else usual
+    scoring = sum(count for part, count in counted.items() if part.startswith("scorer"))
+    own = {part.removeprefix("base/"): count for part, count in counted.items()}
+    denoiser = sum(own.get(name, 0) for name in _DENOISERS) * stored
+    texts = sum(n for name, n in own.items() if name.startswith("text_encoder")) * usual
+    others = sum(
+        count * BYTES[protocol.vae_dtype or protocol.dtype]
+        for name, count in own.items()
+        if not name.startswith(("text_encoder", "scorer")) and name not in _DENOISERS
+    )
+    if protocol.offload == "none":
+        weights = denoiser + texts + others
+    else:  # one after the other
+        weights = max(denoiser * (LAYERS if protocol.offload == "group" else 1), texts, others)
+    pixels = batch_size * protocol.width * protocol.height * PIXEL
+    return round(weights) + scoring * BYTES["fp32"] + RUNTIME + pixels
+
+
+def outlook(protocol: EvaluationProtocol, need: int, free: float) -> str:
+    """Say what is needed of the memory that is free, and what to do if it is too little."""
+    found = f"models and one image need about {need / 1e9:.1f} GB, {free / 1e9:.1f} GB are free"
+    if need <= free:
+        return found
+    ways = ["offload"] * (protocol.offload != "group")
+    ways += ["base_precision"] * (not protocol.base_precision)
+    return f"{found}: it may not fit; {' or '.join(ways) or 'another device'} takes less"
+
+
+def elements(protocol: EvaluationProtocol) -> dict[str, int] | None:
+    """Count the weights of each part; None where one is not here, or not whole."""
+    try:
+        found = files_of(protocol)
+        return {part: sum(map(_elements, weights_of(paths))) for part, (_, paths) in found.items()}
+    except (OSError, NotWhole, NotReadable, ModelError):
+        return None
+
+
+def _elements(file: Path) -> int:
+    """Count the numbers in a safetensors file.
+
+    Raises:
+        NotWhole, NotReadable: Its header is not good.
+    """
+    read_header(file)
+    with file.open("rb") as data:
+        header = json.loads(data.read(int.from_bytes(data.read(8), "little")))
+    header.pop("__metadata__", None)
+    return sum(math.prod(tensor["shape"]) for tensor in header.values())
