@@ -113,8 +113,6 @@ class EvaluationProtocol:
         no_cfg_until: Steps before it sets in.
         guidance_rescale: Against overexposure, 0..1; 0.0 for none.
         skip_layers: None for no skip-layer guidance.
-        text_tokens: Which the pipeline's long text encoder reads (max_sequence_length); None for
-            the pipeline's own number.
         seeds: "per-prompt", or "trainer": the configured seed for every prompt.
     """
 
@@ -152,7 +150,6 @@ class EvaluationProtocol:
     no_cfg_until: int = 0
     guidance_rescale: float = 0.0
     skip_layers: SkipLayers | None = None
-    text_tokens: int | None = None
     seeds: str = "per-prompt"
 
     @property
