@@ -193,8 +193,8 @@ def test_an_unevaluable_checkpoint_is_refused_by_score_with_its_reason(tmp_path:
         '{"output_dir": "o", "pretrained_model_name_or_path": "./base"}'
     )
     folder = checkpoint(tmp_path, 7)
-    (folder / "lycoris_config.json").write_text("{}")
+    (folder / "controlnet").mkdir()
     ended = call("score", folder, "--config", tmp_path / "config.json")
     assert ended.exit_code == 1
-    assert "LyCORIS" in ended.output
+    assert "ControlNet" in ended.output
     assert ended.output.count("\n") == 1

@@ -91,7 +91,7 @@ def test_little_memory(
     evaluator = Evaluator()
     request = asked(world) if cache else replace_cache(asked(world), None)
     for _ in range(2):
-        assert kit.scores_of(evaluator, request) == expected
+        assert kit.same(kit.scores_of(evaluator, request), expected)
     images = 2 * len(kit.PROMPTS)
     assert len(calls) == (2 * len(kit.PROMPTS) if cache else 2 * 2 * images)
 
@@ -160,7 +160,8 @@ def test_each_part_of_the_key_counts(
             path.with_suffix(".fp16.safetensors").hardlink_to(path)
     found = kit.scores_of(Evaluator(), asked(world, **changes))
     assert calls
-    assert found == kit.scores_of(Evaluator(), replace_cache(asked(world, **changes), None))
+    fresh = kit.scores_of(Evaluator(), replace_cache(asked(world, **changes), None))
+    assert kit.same(found, fresh)
 
 
 def test_trained_text_encoders_are_apart(world: Path, calls: list[str]) -> None:
@@ -173,12 +174,12 @@ def test_trained_text_encoders_are_apart(world: Path, calls: list[str]) -> None:
     for name in names:
         calls.clear()
         before = {path.name for path in (world / "cache").glob("*")}
-        assert kit.scores_of(evaluator, asked(world, name)) == fresh[name]
+        assert kit.same(kit.scores_of(evaluator, asked(world, name)), fresh[name])
         own = name in {"text-lora", "pipeline"}
         assert bool(calls) == (own or name == names[0])
         after = {path.name for path in (world / "cache").glob("*")}
         assert (after == before) == (name != names[0])
-    assert fresh["text-lora"] != fresh["lora"]
+    assert not kit.same(fresh["text-lora"], fresh["lora"], kit.NEAR)
 
 
 def test_trained_component_is_a_text_encoder(world: Path, calls: list[str]) -> None:
@@ -196,8 +197,8 @@ def test_trained_component_is_a_text_encoder(world: Path, calls: list[str]) -> N
         calls.clear()
         found.append(kit.scores_of(evaluator, replace_cache(request, str(world / "cache"))))
         assert calls
-        assert found[-1] == kit.scores_of(Evaluator(), request)
-    assert found[0] != found[1]
+        assert kit.same(found[-1], kit.scores_of(Evaluator(), request))
+    assert not kit.same(found[0], found[1], kit.NEAR)
     assert len([*(world / "cache").iterdir()]) == len(kit.PROMPTS)  # the scorer's own
 
 
@@ -248,7 +249,7 @@ def gradient(kind: str) -> torch.Tensor:
 
 
 def test_text_features_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second process scores bit by bit the same without encoding a text; another model does."""
+    """A second process scores the same without encoding a text; another model does encode."""
     shutil.copytree(CLIP, tmp_path / "clip")
     made: list[int] = []
     encode = CLIPModel.get_text_features
@@ -265,7 +266,7 @@ def test_text_features_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         made.clear()
         return Scorer(str(tmp_path / "clip"), "", "cpu", Store(folder), "d").score(images, texts)
 
-    expected = scores(None)
+    expected = pytest.approx(scores(None), abs=kit.AGAIN)
     assert scores(tmp_path / "cache") == expected
     assert made == [1, 1]
     assert scores(tmp_path / "cache") == expected
@@ -276,13 +277,14 @@ def test_text_features_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_text_is_scored_whatever_its_neighbours() -> None:
-    """A cosine is the same bit by bit, whichever texts were encoded before and beside it."""
+    """A cosine is the same whichever texts were encoded before and beside it."""
     image = gradient("radial")[None]
     texts = [f"{number} red circles" for number in range(9)]
     alone = [Scorer(str(CLIP), "", "cpu").score(image, [text])[0] for text in texts]
     together = Scorer(str(CLIP), "", "cpu")
     together.score(image.expand(9, -1, -1, -1), texts)
-    assert [together.score(image, [text])[0] for text in texts] == alone
+    later = [together.score(image, [text])[0] for text in texts]
+    assert later == pytest.approx(alone, abs=kit.AGAIN)
 
 
 # --- the daemon ----------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ def the_next_one_is_scored_right(
     """
     yield
     request = kit.request(world / "lora", "lora", kit.protocol(world / "base"))
-    assert kit.scores_of(evaluator, request) == fresh
+    assert kit.same(kit.scores_of(evaluator, request), fresh)
 
 
 after = pytest.mark.usefixtures("the_next_one_is_scored_right")

@@ -45,7 +45,7 @@ def the_next_one_is_scored_right(
     """
     yield
     request = kit.request(world / "lora", "lora", kit.protocol(world / "base"))
-    assert kit.scores_of(evaluator, request) == fresh["lora"]
+    assert kit.same(kit.scores_of(evaluator, request), fresh["lora"])
 
 
 after = pytest.mark.usefixtures("the_next_one_is_scored_right")
@@ -197,7 +197,7 @@ def test_weights_that_go_while_images_are_made(
     assert isinstance(messages[-1], Failed if expected else Finished)
     assert getattr(messages[-1], "kind", "") == expected
     scored = [image for it in messages if isinstance(it, Scored) for image in it.images]
-    assert scored == fresh[kind]  # what was read before is what was scored
+    assert kit.same(scored, fresh[kind])  # what was read before is what was scored
 
 
 @after

@@ -101,7 +101,9 @@ ALL = [*SEQUENTIAL, "filled in any order", "overwritten"]
 
 def content(path: Path, value: float) -> bytes:
     """Return a file of ten tensors without a zero in it."""
-    save_file({f"unet.{n}": np.full((64, 65), value + n, np.float32) for n in range(10)}, path)
+    names = (f"unet.{n}.lora_{half}.weight" for n in range(5) for half in "AB")
+    tensors = {name: np.full((64, 65), value + n, np.float32) for n, name in enumerate(names)}
+    save_file(tensors, path)
     return path.read_bytes()
 
 
@@ -250,7 +252,8 @@ def test_a_write_that_no_file_time_tells_is_seen(tmp_path: Path) -> None:
 def with_hole(path: Path, begin: int, end: int) -> None:
     """Leave a part of a file's tensors unwritten."""
     source = path.with_name("whole")
-    save_file({f"{n}": np.zeros(1_000_000, np.uint8) for n in range(3)}, source)
+    names = (f"unet.lora_{half}.weight" for half in "AB")
+    save_file({name: np.zeros(1_500_000, np.uint8) for name in names}, source)
     data = source.read_bytes()
     source.unlink()
     with path.open("wb") as file:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -66,14 +67,16 @@ def test_cut_files_and_missing_shards_are_not_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("files", "word"),
     [
-        (["lycoris_config.json", LORA], "LyCORIS"),
         (["controlnet/config.json"], "ControlNet"),
+        (["unet/config.json", "sdnq/transformer_training.pt"], "SDNQ"),
+        (["unet_lora/" + LORA, MODEL], "LCM"),
+        (["language_model/" + MODEL], "language_model/"),
+        (["split_files/diffusion_models/" + MODEL], "split_files/"),
         (["pytorch_model_fsdp_0/x.distcp"], "FSDP"),
         (["pytorch_model/mp_rank_00.pt", "latest"], "DeepSpeed"),
         (["pytorch_lora_weights.bin"], "pickle"),
         (["unet/config.json", "unet/diffusion_pytorch_model.bin"], "pickle"),
         (["model.safetensors", "random_states_0.pkl"], "accelerate"),
-        (["unet/config.json", "text_encoder/config.json"], "text encoder"),
     ],
 )
 def test_what_cannot_be_evaluated_is_named(tmp_path: Path, files: list[str], word: str) -> None:
@@ -91,14 +94,18 @@ def test_what_cannot_be_evaluated_is_named(tmp_path: Path, files: list[str], wor
 def test_a_lycoris_file_in_disguise_is_told_by_its_metadata(tmp_path: Path) -> None:
     """LyCORIS and ControlNet adapters carry a LoRA's file name."""
     folder = simpletuner(tmp_path / "checkpoint-5")
-    save_file({"a": np.ones(2)}, folder / LORA, metadata={"lycoris_config": "{}"})
-    assert "LyCORIS" in str(look(tmp_path)["checkpoint-5"].verdict)
+    tensors = {"lycoris_mid_block_proj_in.lora_up.weight": np.ones(2)}
+    save_file(tensors, folder / LORA, metadata={"lycoris_config": "{}"})
+    (folder / ".guard").write_text("complete\n")
+    seen = look(tmp_path)["checkpoint-5"].verdict
+    assert isinstance(seen, Whole)
+    assert (seen.weights.kind, [it.path for it in seen.weights.files]) == ("lycoris", [LORA])
     weights(folder / LORA, **{"controlnet.lora_A.weight": 2})
     assert "ControlNet" in str(look(tmp_path)["checkpoint-5"].verdict)
 
 
 def test_ema_weights_are_found_where_the_trainers_put_them(tmp_path: Path) -> None:
-    """Full: <component>_ema/; LoRA: ema/; none: discarded with what to do."""
+    """Full: <component>_ema/; adapters: ema/; none: discarded with what to do."""
     lora = simpletuner(tmp_path / "checkpoint-1")
     weights(lora / "ema" / LORA, 3.0)
     (lora / ".guard").write_text("complete\n")
@@ -106,13 +113,26 @@ def test_ema_weights_are_found_where_the_trainers_put_them(tmp_path: Path) -> No
     weights(trained / "unet_ema" / MODEL, 2.0, w=64)
     (trained / ".guard").write_text("complete\n")
     simpletuner(tmp_path / "checkpoint-3")
+    network = simpletuner(tmp_path / "checkpoint-4")
+    for name in (LORA, "ema/ema_model.safetensors"):
+        weights(network / name, **{"lycoris_a.lokr_w1": 4})
+    shards = ["diffusion_pytorch_model-00001-of-00001.safetensors"]
+    weights(full(tmp_path / "checkpoint-5") / "unet_ema" / shards[0], 2.0, w=64)
+    index(tmp_path / "checkpoint-5" / "unet_ema", {"w": shards[0]})
+    for step in (4, 5):
+        (tmp_path / f"checkpoint-{step}" / ".guard").write_text("complete\n")
     seen = look(tmp_path, kind="ema")
     paths = {
         name: [file.path for file in sighting.verdict.weights.files]
         for name, sighting in seen.items()
         if isinstance(sighting.verdict, Whole)
     }
-    assert paths == {"checkpoint-1": [f"ema/{LORA}"], "checkpoint-2": [f"unet_ema/{MODEL}"]}
+    assert paths == {
+        "checkpoint-1": [f"ema/{LORA}"],
+        "checkpoint-2": [f"unet_ema/{MODEL}"],
+        "checkpoint-4": ["ema/ema_model.safetensors"],
+        "checkpoint-5": [f"unet_ema/{shards[0]}"],
+    }
     assert "no EMA weights" in str(seen["checkpoint-3"].verdict)
 
 
@@ -131,6 +151,118 @@ def test_a_pipeline_folder_is_a_checkpoint_if_its_name_has_a_step(tmp_path: Path
         isinstance(sighting.verdict, Whole) and sighting.verdict.weights.kind == "pipeline"
         for sighting in seen.values()
     )
+
+
+def test_a_text_encoder_that_was_trained_as_well_belongs_to_it(tmp_path: Path) -> None:
+    """As train_dreambooth saves it; without its weights yet, the whole is waited for."""
+    folder = full(tmp_path / "checkpoint-1")
+    (folder / "text_encoder").mkdir()
+    assert "text_encoder/ has no weights yet" in str(look_once(folder, "live").verdict)
+    weights(folder / "text_encoder" / "model.safetensors", w=4)
+    for kept in ("live", "ema"):
+        weights(folder / "unet_ema" / MODEL, 2.0, w=64)
+        seen = look_once(folder, kept).verdict
+        assert isinstance(seen, Whole)
+        assert (seen.weights.kind, seen.weights.component) == ("full", "unet")
+        unet = "unet_ema" if kept == "ema" else "unet"
+        paths = [it.path for it in seen.weights.files]
+        assert paths == [f"{unet}/{MODEL}", "text_encoder/model.safetensors"]
+
+
+@pytest.mark.parametrize("weights_kind", ["live", "ema"])
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"unet": ["simpletuner.helpers.models.unet_flowmap", "FlowMapUNet2DConditionModel"]},
+        {"unet": ["diffusers", "U"], "text_encoder": [None, None], "text_encoder_2": [None, None]},
+    ],
+)
+def test_simpletuners_final_export_is_the_denoiser_in_it(
+    tmp_path: Path, parts: dict[str, list[str | None]], weights_kind: str
+) -> None:
+    """Its own class or no text encoder at all: the rest is the base model's."""
+    folder = full(tmp_path / "pipeline")
+    full(folder, component="vae")
+    index_of = {"_class_name": "X", "vae": ["diffusers", "V"], **parts}
+    (folder / "model_index.json").write_text(json.dumps(index_of))
+    seen = look_once(folder, weights_kind).verdict
+    assert isinstance(seen, Whole)
+    assert (seen.weights.kind, seen.weights.component) == ("full", "unet")
+    assert [it.path for it in seen.weights.files] == [f"unet/{MODEL}"]
+
+
+def test_a_pipeline_that_goes_without_one_of_its_text_encoders_is_whole(tmp_path: Path) -> None:
+    """Stable Diffusion 3 without T5 is a pipeline like any."""
+    folder = full(tmp_path / "mine")
+    parts = {"unet": ["diffusers", "U"], "text_encoder": ["transformers", "C"]}
+    parts["text_encoder_3"] = [None, None]  # type: ignore[list-item]
+    (folder / "model_index.json").write_text(json.dumps(parts))
+    seen = look_once(folder, "live").verdict
+    assert isinstance(seen, Whole)
+    assert seen.weights.kind == "pipeline"
+
+
+VARIANTS = [
+    # unet, text_encoder -> what is read
+    (["", "fp16"], ["", "fp16"], ["", ""]),
+    (["fp16"], ["fp16"], ["fp16", "fp16"]),
+    (["", "fp16"], ["fp16"], ["fp16", "fp16"]),
+    ([""], ["bf16", "fp16"], ["", "bf16"]),
+    (["fp16"], [""], ["fp16", ""]),
+    (["fp16"], ["bf16", "fp16"], ["fp16", "fp16"]),
+]
+
+
+def variant_name(stem: str, variant: str) -> str:
+    return f"{stem}.{variant}.safetensors" if variant else f"{stem}.safetensors"
+
+
+@pytest.mark.parametrize(("unet", "encoder", "read"), VARIANTS)
+def test_one_variant_of_a_pipeline_is_read(
+    tmp_path: Path, unet: list[str], encoder: list[str], read: list[str]
+) -> None:
+    """The usual files where every part has them, else the first variant that serves all parts."""
+    folder = tmp_path / "checkpoint-1"
+    stems = {"unet": "diffusion_pytorch_model", "text_encoder": "model"}
+    for (component, stem), kept in zip(stems.items(), (unet, encoder), strict=True):
+        for variant in kept:
+            weights(folder / component / variant_name(stem, variant), w=4)
+        (folder / component / "config.json").write_text("{}")
+    parts = {"unet": ["diffusers", "U"], "text_encoder": ["transformers", "T"]}
+    (folder / "model_index.json").write_text(json.dumps(parts))
+    seen = look_once(folder, "live").verdict
+    assert isinstance(seen, Whole)
+    expected = {
+        f"{component}/{variant_name(stem, variant)}"
+        for (component, stem), variant in zip(stems.items(), read, strict=True)
+    }
+    assert {it.path for it in seen.weights.files} == {"model_index.json", *expected}
+
+
+def test_variants_that_do_not_go_together_are_told(tmp_path: Path) -> None:
+    """No loader takes one part in one variant and another in another."""
+    folder = tmp_path / "checkpoint-1"
+    weights(folder / "unet" / "diffusion_pytorch_model.fp16.safetensors", w=4)
+    weights(folder / "text_encoder" / "model.bf16.safetensors", w=4)
+    parts = {"unet": ["diffusers", "U"], "text_encoder": ["transformers", "T"]}
+    (folder / "model_index.json").write_text(json.dumps(parts))
+    told = look_once(folder, "live").verdict
+    assert isinstance(told, Unusable)
+    assert "(text_encoder: bf16, unet: fp16)" in told.reason
+
+
+def test_a_sharded_variant_is_read_through_its_own_index(tmp_path: Path) -> None:
+    """Diffusers and transformers put the variant of an index behind it."""
+    folder = tmp_path / "checkpoint-1" / "unet"
+    names = [f"diffusion_pytorch_model.fp16-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    for name in names:
+        weights(folder / name, w=4)
+    assert "no index yet" in str(look_once(folder.parent, "live").verdict)
+    made = {"weight_map": {"a": names[0], "b": names[1]}}
+    (folder / "diffusion_pytorch_model.safetensors.index.fp16.json").write_text(json.dumps(made))
+    seen = look_once(folder.parent, "live").verdict
+    assert isinstance(seen, Whole)
+    assert [it.path for it in seen.weights.files] == [f"unet/{name}" for name in names]
 
 
 def test_what_lies_beside_a_pipelines_parts_is_none_of_its(tmp_path: Path) -> None:

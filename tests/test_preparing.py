@@ -54,6 +54,7 @@ def test_other_files_make_another_curve(tmp_path: Path) -> None:
         second = world.run.protocol
     assert [it.protocol.inputs for it in world.requests] == [(ONE,), (OTHER,), (OTHER,)]
     assert first != second
+    assert "base/vae: other files than before make another curve" in world.said
     assert {it.protocol for it in world.run.evaluations.values()} == {first, second}
     # put back, they make the first curve again, and nothing is done twice
     world.identities.found = (ONE,)

@@ -99,7 +99,7 @@ def test_nobody_reading_its_words_does_not_stop_it(folder: Path) -> None:
         process.stderr.readline()
         process.stderr.close()
         checkpoint(folder / "output", 5)
-        (folder / "output" / "checkpoint-5" / "lycoris_config.json").write_text("{}")
+        (folder / "output" / "checkpoint-5" / "controlnet").mkdir()
 
         def known() -> str:
             return clipwatch("status", "--json", "--state-dir", "state", cwd=folder).stdout

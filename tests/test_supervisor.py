@@ -87,6 +87,19 @@ def test_weights_that_do_not_fit_are_given_up_and_the_others_go_on(tmp_path: Pat
     assert len(world.requests) == 2
 
 
+@pytest.mark.parametrize("stage", ["off", "copy", "pin"])
+def test_a_failure_names_the_trainers_path(tmp_path: Path, stage: str) -> None:
+    """Wherever a checkpoint is kept and read, its user knows it by the folder in output_dir."""
+    world = World(tmp_path, stage=stage)
+    folder = checkpoint(world.output, 1)
+    world.script = lambda request: [
+        Failed("weights", f"{request.path}/x holds NaN in {request.path}")
+    ]
+    assert world.once() == 1
+    assert (world.requests[0].path == str(folder)) is (stage == "off")
+    assert view.rows(world.run)[0].reason == f"{folder}/x holds NaN in {folder}"
+
+
 def test_a_killed_evaluator_is_started_anew_with_half_the_batch(tmp_path: Path) -> None:
     """Lack of memory halves the batch until it fits; nothing scored is lost."""
     world = World(tmp_path, batch_size=4)

@@ -101,7 +101,7 @@ def test_what_may_pass_is_unavailable_in_time(
     began = time.monotonic()
     with pytest.raises(TrackerUnavailable, match=words) as told:
         impatient(tmp_path, 5).publish(series, [0, 1, 2])
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 100  # and not the hour it was asked to wait
     assert "\n" not in str(told.value)
     assert mended(server, tmp_path, series) == ROWS
 

@@ -176,7 +176,7 @@ class Evaluating:
             case Failed(kind, reason):
                 if kind == "internal":
                     self._end_child()  # nobody knows what it holds now
-                self._failed(job.id, job.checkpoint, kind, reason)
+                self._failed(job.id, job.checkpoint, kind, job.told(reason))
 
     def prune(self, wanted: set[str]) -> None:
         """Delete the images of all but the newest evaluations and those `wanted`."""
@@ -195,7 +195,7 @@ class Evaluating:
         id_ = s.evaluation_id(checkpoint, run.protocol)
         done = tuple(sorted(evaluation.done)) if evaluation else ()
         size, limit = s.batch_sizes(run, evaluation, settings.batch_size)
-        job = Job(id_, checkpoint, settings.protocol, len(done))
+        job = Job(id_, checkpoint, settings.protocol, len(done), held.path)
         if settings.precision and done:
             earlier = scores_of(self._diary.path, self._diary.name, id_, settings.protocol)
             job = self._counted(job, earlier)

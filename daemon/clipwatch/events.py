@@ -116,7 +116,7 @@ class CheckpointFound:
 class CheckpointCompleted:
     """A checkpoint is whole.
 
-    `kind` is "full", "lora" or "pipeline"; `component` the trained folder ("unet",
+    `kind` is "full", "lora", "lycoris" or "pipeline"; `component` the trained folder ("unet",
     "transformer", ...) of a full one, else ""; `digest` identifies the weights by content. The base
     model without a checkpoint is one, too: `kind` "base", step 0, no files, named by its digest.
     """

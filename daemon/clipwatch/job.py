@@ -15,6 +15,7 @@ class Job:
 
     Attributes:
         had: How many images earlier attempts made.
+        place: Where the checkpoint is read: its own folder, or where it is kept.
         scored: The images so far, kept only if they may be `enough` before all are made.
         enough: The mean is known as closely as was asked for.
     """
@@ -23,8 +24,13 @@ class Job:
     checkpoint: Checkpoint
     protocol: EvaluationProtocol
     had: int
+    place: str
     scored: tuple[e.ImageScore, ...] = ()
     enough: bool = False
+
+    def told(self, reason: str) -> str:
+        """Say it of the checkpoint as the user knows it, not of where it is kept."""
+        return reason.replace(self.place, self.checkpoint.path)
 
     @property
     def key(self) -> Key:

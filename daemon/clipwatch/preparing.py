@@ -107,6 +107,8 @@ class Preparing:
         digest, new = s.with_protocol(run, protocol, message.commits)
         self._diary.record_run(*new)
         if digest != self._diary.run.protocol:
+            if parts := _other_parts(run.protocols.get(run.protocol), protocol):
+                self._diary.say(f"{', '.join(parts)}: other files than before make another curve")
             self._diary.record_run(e.SettingsChanged(digest, *told))
         return protocol
 
@@ -128,6 +130,14 @@ class Preparing:
             self._diary.say(f"{error}: fetching it")
         bring(asked, self._diary.say)
         return self._identities.inputs(asked)
+
+
+def _other_parts(before: EvaluationProtocol | None, now: EvaluationProtocol) -> list[str]:
+    """Name what is loaded from other files, where nothing but that differs."""
+    if before is None or replace(before, inputs=()) != replace(now, inputs=()):
+        return []
+    known = {it.part: it.digest for it in before.inputs}
+    return [it.part for it in now.inputs if known.get(it.part) != it.digest]
 
 
 def bring(protocol: EvaluationProtocol, say: Callable[[str], None]) -> None:

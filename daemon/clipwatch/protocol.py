@@ -113,7 +113,12 @@ class EvaluationProtocol:
         no_cfg_until: Steps before it sets in.
         guidance_rescale: Against overexposure, 0..1; 0.0 for none.
         skip_layers: None for no skip-layer guidance.
-        seeds: "per-prompt", or "trainer": the configured seed for every prompt.
+        seeds: "per-prompt", or "trainer": the configured seed for every prompt, whose images draw
+            their noise from it one after the other.
+        rules: By whose a pipeline is called where the settings above leave it open: "simpletuner",
+            or "" for diffusers' own defaults.
+        text_length: Tokens to which prompts are padded or cut; None for the family's.
+        instruction: Sana's, which stands before each prompt; "" for the pipeline's own.
     """
 
     prompts: tuple[Prompt, ...]
@@ -151,6 +156,9 @@ class EvaluationProtocol:
     guidance_rescale: float = 0.0
     skip_layers: SkipLayers | None = None
     seeds: str = "per-prompt"
+    rules: str = ""
+    text_length: int | None = None
+    instruction: str = ""
 
     @property
     def digest(self) -> str:
@@ -173,7 +181,9 @@ class EvaluationProtocol:
         """Yield (prompt, image index, seed) for every image, in a fixed order."""
         for prompt in self.prompts:
             for index in range(self.images_per_prompt):
-                yield prompt, index, image_seed(self.seed, prompt.id, index)
+                trainers = self.seeds == "trainer"
+                seed = self.seed if trainers else image_seed(self.seed, prompt.id, index)
+                yield prompt, index, seed
 
 
 _ADDED = {

@@ -11,8 +11,7 @@ from clipwatch.doctor.findings import Finding, ok, told, warn
 from clipwatch.events import WeightFile
 from clipwatch.filesystems import file_system
 from clipwatch.layouts import contents
-from clipwatch.layouts.contents import Unsupported
-from clipwatch.layouts.files import NotReadable, NotWhole, opened, refusal
+from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, refusal
 from clipwatch.layouts.folders import candidates
 from clipwatch.settings import Settings
 from clipwatch.watch import events_tell

@@ -52,12 +52,21 @@ class PromptEncoder:
         device: That device.
         made_by: What decides, beside a call's arguments, over what it returns: part of every key,
             so JSON values; None if that is unknown, and nothing outlives a checkpoint.
+        resident: The text encoders may stay on the device; else they wait in host memory.
     """
 
-    def __init__(self, pipeline: Any, device: str, made_by: Mapping[str, Any] | None) -> None:
+    def __init__(
+        self,
+        pipeline: Any,
+        device: str,
+        made_by: Mapping[str, Any] | None,
+        *,
+        resident: bool = True,
+    ) -> None:
         self._pipeline = pipeline
         self._device = device
-        self._place = device  # of the text encoders
+        self._resident = resident
+        self._place = device if resident else "cpu"  # of the text encoders
         self._made_by = made_by
         self._store = Store(None)
         self._texts: tuple[str, ...] = ()
@@ -158,7 +167,7 @@ class PromptEncoder:
         self._move(self._device)
         with self._shown(self._encoders):
             yield
-        if self._room:
+        if self._room or not self._resident:
             self._move("cpu")
 
     @contextmanager

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ from clipwatch.evaluator.messages import (
     Scored,
     Working,
 )
+from clipwatch.evaluator.noise import Noise, full_size, tasks_of
 from clipwatch.evaluator.opening import bring
 from clipwatch.evaluator.phases import Phases
 from clipwatch.evaluator.pipeline import Generator, free_memory
@@ -194,12 +196,13 @@ class Evaluator:
         the batch in the making is dropped there and then.
         """
         tasks = _tasks(request)
+        noise = Noise(request.protocol)
         scoring = Scoring(request, scorers, self._device[1], phases)
         with ThreadPoolExecutor(1, "scoring") as thread:
             try:
                 with suppress(_Over):
                     while tasks:
-                        batch, images = self._generate(tasks, request, generator, phases)
+                        batch, images = self._generate(tasks, noise, request, generator, phases)
                         if self._behind is not None and self._behind.result():
                             break
                         self._behind = thread.submit(self._report, scoring.begin(batch, images))
@@ -212,24 +215,34 @@ class Evaluator:
 
     def _report(self, work: Callable[[], tuple[ImageScore, ...]]) -> bool:
         """Finish a batch and report it, in the second thread; whether no more are needed."""
-        kept = self._send(Scored(work()))
+        scored = work()
+        kept = self._send(Scored(scored)) if scored else None
         return kept is not None and kept.enough
 
     def _generate(
-        self, tasks: list[Task], request: Evaluate, generator: Generator, phases: Phases
+        self,
+        tasks: list[Task],
+        noise: Noise,
+        request: Evaluate,
+        generator: Generator,
+        phases: Phases,
     ) -> tuple[list[Task], torch.Tensor]:
         """Return the next batch, as large as memory allows, and its images."""
         while True:
-            batch = tasks[: self._search.size]
+            full = full_size(self._search.size, request.protocol)
+            batch = _of_one_strength(tasks[:full])
+            strength = batch[0][0].strength
+            generators = noise.of(batch)
             before = phases.seconds["generate"]
-            looking = not self._search.settled and len(batch) == self._search.size
+            looking = not self._search.settled and len(batch) == full
             gauge = Gauge(self._device[1], self._bound_gib) if looking else None
             try:
                 with phases.phase("generate"):
                     images = generator.generate(
                         [prompt.text for prompt, _, _ in batch],
-                        [seed for _, _, seed in batch],
+                        generators,
                         request.protocol,
+                        request.protocol.adapter_strength if strength is None else strength,
                     )
             except Exception as error:
                 if isinstance(error, _Over) or cause(error) != "memory":
@@ -245,6 +258,7 @@ class Evaluator:
                     seconds = (phases.seconds["generate"] - before) / len(batch)
                     fits = gauge.fits(len(batch), self._search.wider)
                     self._go_on(request, self._search.after(seconds, fits=fits))
+                noise.made(generators)
                 return batch, images
             free_memory()  # only here, where the error and what its frames hold is let go
 
@@ -292,12 +306,17 @@ class Evaluator:
 
 
 def _tasks(request: Evaluate) -> list[Task]:
-    """Return what is to be generated, in order; all images of a prompt stand together."""
+    """Return what is to be generated, in order."""
     protocol = request.protocol
     if request.stratified:
         protocol = replace(protocol, prompts=tuple(stratified(protocol.prompts)))
-    done = set(request.done)
-    return [task for task in protocol.images() if (task[0].id, task[1]) not in done]
+    return tasks_of(protocol, set(request.done))
+
+
+def _of_one_strength(tasks: list[Task]) -> list[Task]:
+    """Return those at the beginning whose prompts want an adapter at the same strength."""
+    first = tasks[0][0].strength
+    return list(takewhile(lambda task: task[0].strength == first, tasks))
 
 
 def _verify_unless_gone(request: Evaluate) -> None:

@@ -13,7 +13,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         path: The checkpoint's folder.
-        kind: "lora", "full", "pipeline" or "base" (see CheckpointCompleted).
+        kind: "lora", "lycoris", "full", "pipeline" or "base" (see CheckpointCompleted).
         component: The trained component of a full checkpoint, else "".
         files: Its weights as they were found; a change of any of them spoils the evaluation.
         done: (prompt id, image index) of the images that an earlier attempt scored already.

@@ -11,25 +11,23 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import torch
 
+from clipwatch.evaluator import adapters
 from clipwatch.evaluator.embeddings import PromptEncoder, is_text_part
 from clipwatch.evaluator.embeddings_store import Store, made_by
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.opening import DENOISERS, dtypes_of, open_base, open_folder
+from clipwatch.evaluator.quantise import quantise
 from clipwatch.evaluator.schedulers import sampler
 from clipwatch.evaluator.weights import (
-    adapted,
-    adapter_tensors,
-    apply_lora,
-    check_evaluating,
-    check_finite,
-    check_fit,
-    copy_into,
+    check_eval,
+    check_parts,
     models_of,
-    own_memory,
-    remove_lora,
+    parts_of,
+    replace_parts,
     tensor_files,
     verify,
 )
+from clipwatch.layouts.files import variant_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -39,6 +37,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+ADAPTERS: Final = frozenset({"lora", "lycoris"})
 _CHANNELS: Final = 3
 _LOADED: Final = (
     *("base_model", "base_revision", "base_variant", "parts"),
@@ -77,7 +76,9 @@ class Generator:
         self._pipeline: Any = None
         self._encoder: Any = None  # the pipeline's PromptEncoder
         self._scheduler: Any = None
-        self._holds = ""  # "base", "lora", "pipeline", a component's name, or "" for unknown
+        self._holds = ""  # "base", "pipeline", names of components, or "" for unknown
+        self._adapter: adapters.Adapter | None = None  # on top of that
+        self._out = False  # whether parts wait in host memory
         self.commit = ""
 
     def serves(self, protocol: EvaluationProtocol, inputs: Sequence[Input], device: str) -> bool:
@@ -103,24 +104,36 @@ class Generator:
         """
         folder = Path(request.path)
         verify(folder, request.files)
+        self._bring_in()
         try:
             self._load_weights(request, folder)
         except Exception:
             verify(folder, request.files)  # what vanished is no fault of the weights
             raise
         verify(folder, request.files)
-        check_evaluating(models_of(self._pipeline))
         self._pipeline.scheduler = sampler(request.protocol, self._scheduler)
         self._set_attention(request.attention or "native")
-        trained = [request.component, *adapted(self._pipeline)]
+        check_eval(models_of(self._pipeline))
+        trained = [*self._holds.split("+"), *(self._adapter.components if self._adapter else ())]
         own = request.kind == "pipeline" or any(map(is_text_part, trained))
         texts = [prompt.text for prompt in request.protocol.prompts]
         self._encoder.begin(texts, self._store, own=own)
+        self._put_out()
 
     def generate(
-        self, prompts: Sequence[str], seeds: Sequence[int], protocol: EvaluationProtocol
+        self,
+        prompts: Sequence[str],
+        noise: Sequence[torch.Generator],
+        protocol: EvaluationProtocol,
+        strength: float = 1.0,
     ) -> torch.Tensor:
-        """Return an RGB image for each prompt, started from the noise of its own seed.
+        """Return an RGB image for each prompt, started from noise of its own.
+
+        Args:
+            prompts: Their texts.
+            noise: A generator each; those that share one draw from it in turn.
+            protocol: How to sample.
+            strength: Of an adapter, if the checkpoint is one.
 
         Returns:
             (prompts, height, width, 3) uint8 on the pipeline's device.
@@ -130,15 +143,16 @@ class Generator:
                 ("scores"), or memory is short ("memory").
         """
         pipeline = self._pipeline
+        if self._adapter is not None:
+            self._adapter.set_strength(strength)
         parameters = inspect.signature(type(pipeline).__call__).parameters
-        noise = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
         name = type(pipeline).__name__
         try:
             with self._encoder.away():
                 # "pt" rather than "pil": the conversion to bytes turns NaN into black pixels
                 output = pipeline(
                     **call_arguments(parameters, protocol, list(prompts)),
-                    generator=noise,
+                    generator=list(noise),
                     output_type="pt",
                 )
         except ValueError as error:
@@ -174,52 +188,55 @@ class Generator:
             self._restore(but="")
             return
         paths = tensor_files(folder, request.files)
+        if request.kind not in ADAPTERS and self._protocol.base_precision:
+            raise EvaluationError(
+                "weights",
+                f"{folder} holds whole weights, and base_precision quantises the base that a LoRA"
+                ' is trained on: set "base_precision": "none"',
+            )
         if request.kind == "pipeline":
             self._drop()
             with failing_as("weights", f"{folder} cannot be loaded as a pipeline"):
-                self._take(open_folder(folder, self._protocol, "", {}, paths))
+                variant = max(variant_of(path.name) for path in paths)
+                self._take(open_folder(folder, self._protocol, variant, {}, paths))
             self._holds = "pipeline"
-        elif request.kind == "lora":
+        elif request.kind in ADAPTERS:
             if len(paths) > 1:
-                raise EvaluationError("weights", f"{folder} has {len(paths)} LoRA files, not one")
+                raise EvaluationError("weights", f"{folder} has {len(paths)} adapters, not one")
             self._restore(but="")
-            self._holds = "lora"
-            apply_lora(self._pipeline, paths[0])
-            for model in models_of(self._pipeline):
-                model.eval()  # adapters are injected in training mode, with their dropout
-            own_memory(tensor for _, tensor in adapter_tensors(self._pipeline))
-            with failing_as("weights", str(paths[0])):
-                check_finite(adapter_tensors(self._pipeline))
+            alpha = request.protocol.lora_alpha
+            self._adapter = adapters.apply(self._pipeline, paths[0], alpha=alpha)
         else:
-            self._restore(but=request.component)
-            model = self._pipeline.components.get(request.component)
-            if not isinstance(model, torch.nn.Module):
-                raise EvaluationError(
-                    "weights",
-                    f"{folder} trains {request.component!r}, which the base model's"
-                    f" {type(self._pipeline).__name__} has not; check base_model",
-                )
-            check_fit(model, paths)
+            parts = parts_of(folder, paths, request.component)
+            components = "+".join(sorted(parts))
+            self._restore(but=components)
+            check_parts(self._pipeline, folder, parts)
             self._holds = ""
-            copy_into(model, paths)
-            with failing_as("weights", str(folder)):
-                check_finite(model.named_parameters())
-            self._holds = request.component
+            replace_parts(self._pipeline, folder, parts)
+            self._holds = components
 
     def _restore(self, *, but: str) -> None:
-        """Have the base pipeline with its own weights, those of component `but` apart."""
-        if self._holds == "lora" and remove_lora(self._pipeline):
-            self._holds = "base"
+        """Have the base pipeline with its own weights, those of the components `but` apart."""
+        if self._adapter is not None:
+            adapter, holds = self._adapter, self._holds
+            self._adapter, self._holds = None, ""
+            adapter.remove()
+            self._holds = holds
         if self._holds == "base" or (but and self._holds == but):
             return
         self._drop()
         pipeline, self.commit = open_base(self._protocol)
+        if self._protocol.base_precision:
+            for name in DENOISERS:
+                if (model := pipeline.components.get(name)) is not None:
+                    quantise(model, self._protocol.base_precision, self._device)
         self._take(pipeline)
         self._holds = "base"
 
     def _take(self, pipeline: Any) -> None:
         """Have a pipeline on the device, watched, and its prompts encoded once."""
-        pipeline.to(self._device)
+        if self._protocol.offload == "none":
+            pipeline.to(self._device)
         for model in models_of(pipeline):
             # the parts, too: a VAE decodes without being called itself
             for part in chain([model], model.children()):
@@ -232,11 +249,42 @@ class Generator:
             "dtype": self._protocol.dtype,
             "files": [[it.part, it.digest] for it in texts],
         }
-        self._encoder = PromptEncoder(pipeline, self._device, maker if texts else None)
+        self._encoder = PromptEncoder(
+            *(pipeline, self._device, maker if texts else None),
+            resident=self._protocol.offload == "none",
+        )
+
+    def _put_out(self) -> None:
+        """Have all parts but those that compute wait in host memory, if they are to.
+
+        The text encoders are the PromptEncoder's, where it has them.
+        """
+        if self._protocol.offload == "none" or self._out:
+            return
+        with self._encoder.away():
+            if self._protocol.offload == "model":
+                self._pipeline.enable_model_cpu_offload(device=self._device)
+            else:
+                self._pipeline.enable_group_offload(
+                    torch.device(self._device),
+                    offload_type="leaf_level",
+                    use_stream=self._device.startswith("cuda"),
+                )
+        self._out = True
+
+    def _bring_in(self) -> None:
+        """Have all parts as they were loaded, so that weights can be changed."""
+        if self._out and self._protocol.offload == "model":
+            with self._encoder.away():
+                self._pipeline.remove_all_hooks()
+                self._pipeline.to("cpu")
+            self._out = False
+        elif self._out:  # diffusers has no way to end it that it promises
+            self._drop()
 
     def _drop(self) -> None:
         """Free the pipeline's memory before another takes its place."""
-        self._holds, self.commit = "", ""
+        self._holds, self.commit, self._adapter, self._out = "", "", None, False
         self._pipeline = self._scheduler = self._encoder = None
         free_memory()
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 _MULTIPLE: Final = 16  # of a layer's sides, for torchao's kernels
 
+_BLOCK: Final = 64
+"""Weights of a row that share a scale; bitsandbytes' kernels for processors take whole ones."""
+
 _EXCLUDED: Final = {
     "SD3Transformer2DModel": (
         *("*norm*", "*norm1_context*", "*norm_added_q*", "*norm_out*", "*pos_embed*", "*ffn*"),
@@ -56,6 +59,7 @@ def quantise(model: torch.nn.Module, precision: str, device: str) -> None:
     how = PRECISIONS[precision]
     with failing_as("model", f"the base model cannot be quantised as {precision!r}"):
         _BY[how.library](model, how.kind, device)
+    model.eval()  # the layers that were put in are new
 
 
 def _quanto(model: torch.nn.Module, kind: str, _: str) -> None:
@@ -92,6 +96,8 @@ def _bitsandbytes(model: torch.nn.Module, kind: str, device: str) -> None:
 
     for name, layer in [*model.named_modules()]:
         if type(layer) is not torch.nn.Linear:
+            continue
+        if device == "cpu" and layer.in_features % _BLOCK:
             continue
         sides = (layer.in_features, layer.out_features, layer.bias is not None)
         dtype = layer.weight.dtype

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from typing import Final
+
+_TALKERS: Final = ("bitsandbytes", "torch.utils._pytree", "torchao")
+"""What others import if it is installed; each tells of kernels that this machine lacks."""
 
 
 def quiet() -> None:
     """Silence progress bars and remarks that nobody can act on; errors stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for name in _TALKERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
     from diffusers.utils import logging as diffusers_logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging

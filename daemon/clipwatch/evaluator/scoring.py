@@ -35,6 +35,7 @@ class Scoring:
 
     def __init__(self, request: Evaluate, scorers: Scorers, device: str, phases: Phases) -> None:
         self._folder = None if request.images_dir is None else Path(request.images_dir)
+        self._done = set(request.done)
         self._scorers = scorers
         self._device = device
         self._phases = phases
@@ -79,6 +80,8 @@ class Scoring:
         """Save the images that were scored, each of which has a number from every scorer."""
         found = []
         for place, (prompt, index, seed) in enumerate(batch):
+            if (prompt.id, index) in self._done:  # made again for those that follow it
+                continue
             others = {name: _finite(its[place], name, prompt) for name, its in scores.items()}
             score = others.pop("")
             image = self._save(pixels[place], image_name(prompt.id, index))

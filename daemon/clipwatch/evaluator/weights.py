@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from safetensors import safe_open
 
+from clipwatch.evaluator.embeddings import is_text_part
 from clipwatch.evaluator.failures import EvaluationError, failing_as
+from clipwatch.layouts.adapter_file import acting
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from clipwatch.events import WeightFile
 
-ADAPTER: Final = "clipwatch"
 _SUFFIX: Final = ".safetensors"
 _NAMED: Final = 3
 _FLOATS: Final = (torch.float32, torch.bfloat16, torch.float16)
+_FIRST: Final = "conv_in.weight"
+_GUIDED: Final = "time_embedding.cond_proj.weight"
 
 Shape = tuple[int, ...]
 
@@ -84,7 +87,8 @@ def misfit(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str:
         ],
     }
     return "; ".join(
-        f"{len(names)} {what} ({', '.join(names[:_NAMED])}{', ...' if len(names) > _NAMED else ''})"
+        f"{len(names)} {what} ({', '.join(ascii(name)[1:-1] for name in names[:_NAMED])}"
+        f"{', ...' if len(names) > _NAMED else ''})"
         for what, names in parts.items()
         if names
     )
@@ -93,16 +97,33 @@ def misfit(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str:
 def check_fit(model: torch.nn.Module, paths: Sequence[Path]) -> None:
     """Make sure that the files hold exactly the model's tensors, from their headers alone.
 
+    What acts on no picture may stand beside them.
+
     Raises:
         EvaluationError: They do not ("weights").
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    if difference := misfit(wanted, shapes(paths)):
+    found = shapes(paths)
+    found = {name: found[name] for name in acting(found)}
+    if difference := misfit(wanted, found):
         raise EvaluationError(
             "weights",
-            f"{paths[0].parent} does not fit the base model's {type(model).__name__}: {difference};"
-            " check that base_model is the one that is trained",
+            f"{paths[0].parent} does not fit the base model's {type(model).__name__}: {difference}"
+            f"{_hint(wanted, found)}",
         )
+
+
+def _hint(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str:
+    """Say what a misfit means where it is plain."""
+    alike = [name for name in wanted.keys() & found.keys() if wanted[name] == found[name]]
+    if 2 * len(alike) < len(wanted):
+        return "; it is another kind of model than base_model"
+    odd = {name for name in wanted.keys() & found.keys() if wanted[name] != found[name]}
+    if odd == {_FIRST} and found[_FIRST][1] > wanted[_FIRST][1]:
+        return "; it takes an image beside the prompt, as models that edit or inpaint do"
+    if _GUIDED in found.keys() - wanted.keys():
+        return "; it was distilled to take its guidance as an input (LCM)"
+    return ""
 
 
 def check_whole(models: Iterable[torch.nn.Module]) -> None:
@@ -117,19 +138,6 @@ def check_whole(models: Iterable[torch.nn.Module]) -> None:
             raise ValueError(
                 f"{type(model).__name__} lacks {len(missing)} weights, as {missing[0]}"
             )
-
-
-def check_evaluating(models: Iterable[torch.nn.Module]) -> None:
-    """Make sure that nothing is in training mode, in which dropout makes every score another.
-
-    Raises:
-        EvaluationError: Something is ("internal").
-    """
-    for model in models:
-        for name, part in model.named_modules():
-            if part.training:
-                where = f"{type(model).__name__}.{name}".rstrip(".")
-                raise EvaluationError("internal", f"{where} was left in training mode")
 
 
 def check_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
@@ -156,7 +164,7 @@ def copy_into(model: torch.nn.Module, paths: Sequence[Path]) -> None:
     target = model.state_dict()
     for path in paths:
         with _opened(path) as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
+            for name in acting(file.keys()):
                 tensor = file.get_tensor(name)
                 if tensor.is_floating_point() != target[name].is_floating_point():
                     raise EvaluationError(
@@ -164,6 +172,96 @@ def copy_into(model: torch.nn.Module, paths: Sequence[Path]) -> None:
                         f"{path}: {name} is {tensor.dtype}, quantised weights are not read",
                     )
                 target[name].copy_(tensor)
+
+
+def parts_of(folder: Path, paths: Iterable[Path], component: str) -> dict[str, list[Path]]:
+    """Return the files of a full checkpoint by the component that they are for.
+
+    Text encoders lie in folders of their names; all else is of the trained `component`.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in paths:
+        name = path.relative_to(folder).parts[0]
+        found.setdefault(name if is_text_part(name) else component, []).append(path)
+    return found
+
+
+def check_parts(pipeline: Any, folder: Path, parts: Mapping[str, Sequence[Path]]) -> None:
+    """Make sure that a pipeline has the components of a full checkpoint, and they fit.
+
+    Raises:
+        EvaluationError: It has not, or they do not ("weights").
+    """
+    for component, paths in parts.items():
+        model = pipeline.components.get(component)
+        if not isinstance(model, torch.nn.Module):
+            raise EvaluationError(
+                "weights",
+                f"{folder} trains {component!r}, which the base model's {type(pipeline).__name__}"
+                " has not; check base_model",
+            )
+        if not is_text_part(component):
+            check_fit(model, paths)
+
+
+def replace_parts(pipeline: Any, folder: Path, parts: Mapping[str, Sequence[Path]]) -> None:
+    """Give a pipeline the weights of a full checkpoint, in their places.
+
+    Raises:
+        EvaluationError: They cannot be read, are quantised, not finite, or not all there
+            ("weights"); some may be in their places already.
+    """
+    for component, paths in parts.items():
+        model = pipeline.components[component]
+        if is_text_part(component):
+            with failing_as("weights", f"{paths[0].parent} cannot be loaded"):
+                _encoder_into(model, paths)
+        else:
+            copy_into(model, paths)
+        with failing_as("weights", str(folder)):
+            check_finite(model.named_parameters())
+
+
+def _encoder_into(model: Any, paths: Sequence[Path]) -> None:
+    """Have transformers read its own files, as it names tensors otherwise than it saves them.
+
+    Raises:
+        ValueError: They do not hold the model's tensors.
+    """
+    state = {name: it for path in paths for name, it in read_tensors(path)[0].items()}
+    loaded, told = type(model).from_pretrained(
+        None, config=model.config, state_dict=state, dtype=model.dtype, output_loading_info=True
+    )
+    for what in ("missing_keys", "unexpected_keys", "mismatched_keys"):
+        if names := sorted(map(str, told[what])):
+            raise ValueError(f"{len(names)} {what.replace('_', ' ')}, as {names[0]}")
+    model.load_state_dict(loaded.state_dict())
+
+
+def read_tensors(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Return all tensors of a file, in memory of their own, and its metadata.
+
+    Raises:
+        EvaluationError: It cannot be read ("weights").
+    """
+    with _opened(path) as file:
+        names = file.keys()
+        return {name: file.get_tensor(name).clone() for name in names}, file.metadata() or {}
+
+
+def check_eval(models: Iterable[torch.nn.Module]) -> None:
+    """Make sure that no module is in training mode, in which dropout would make noise.
+
+    Raises:
+        EvaluationError: One is ("internal").
+    """
+    for model in models:
+        if training := [name for name, module in model.named_modules() if module.training]:
+            raise EvaluationError(
+                "internal",
+                f"{len(training)} modules of {type(model).__name__} are in training mode, as"
+                f" {training[0] or 'itself'}",
+            )
 
 
 def own_memory(tensors: Iterable[torch.Tensor]) -> None:
@@ -177,68 +275,9 @@ def own_memory(tensors: Iterable[torch.Tensor]) -> None:
             tensor.data = tensor.data.clone()
 
 
-# --- LoRA ----------------------------------------------------------------------------------------
-
-
-def apply_lora(pipeline: Any, path: Path) -> None:
-    """Inject a LoRA, all of it.
-
-    Raises:
-        EvaluationError: It cannot be applied, or only in part ("weights").
-    """
-    if not hasattr(pipeline, "load_lora_weights"):
-        raise EvaluationError("weights", f"{type(pipeline).__name__} takes no LoRA")
-    names = _weight_names(shapes([path]))
-    place = {"weight_name": path.name, "use_safetensors": True, "local_files_only": True}
-    with failing_as("weights", f"{path} cannot be applied as a LoRA"):
-        wanted = len(names)
-        if not all(name.partition(".")[0] in pipeline.components for name in names):
-            # another trainer's spelling: diffusers may split or join tensors as it translates
-            translated = pipeline.lora_state_dict(str(path.parent), **place)
-            state = translated[0] if isinstance(translated, tuple) else translated
-            wanted = len(_weight_names(state)) + sum("dora_scale" in name for name in names)
-        pipeline.load_lora_weights(str(path.parent), adapter_name=ADAPTER, **place)
-    applied = sum(not tensor.is_meta for _, tensor in adapter_tensors(pipeline))
-    if applied != wanted:
-        raise EvaluationError(
-            "weights",
-            f"{path}: {applied} of {wanted} LoRA tensors fit the base model, the rest would be left"
-            " out; check base_model and the file's key names",
-        )
-
-
-def remove_lora(pipeline: Any) -> bool:
-    """Take the LoRA out; whether nothing of it is left."""
-    pipeline.unload_lora_weights()
-    return not any(True for _ in adapter_tensors(pipeline))
-
-
-def adapter_tensors(pipeline: Any) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield the LoRA's tensors with their names."""
-    for model in models_of(pipeline):
-        for name, tensor in model.named_parameters():
-            if ADAPTER in name.split("."):
-                yield name, tensor
-
-
-def adapted(pipeline: Any) -> list[str]:
-    """Name the pipeline's components that a LoRA is in."""
-    return [
-        name
-        for name, part in pipeline.components.items()
-        if isinstance(part, torch.nn.Module)
-        and any(ADAPTER in it.split(".") for it, _ in part.named_parameters())
-    ]
-
-
 def models_of(pipeline: Any) -> list[torch.nn.Module]:
     """Return the pipeline's neural networks."""
     return [part for part in pipeline.components.values() if isinstance(part, torch.nn.Module)]
-
-
-def _weight_names(names: Iterable[str]) -> list[str]:
-    """Leave out the alphas: scale factors, not weights."""
-    return [name for name in names if not name.endswith(".alpha")]
 
 
 def _opened(path: Path) -> Any:

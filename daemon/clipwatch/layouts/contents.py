@@ -5,28 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from clipwatch.layouts.files import (
-    Damaged,
-    NotReadable,
-    NotWhole,
-    beside,
-    read_json,
-    refusal,
-    shards,
-    stat,
-)
+from clipwatch.layouts import adapter_file, pipeline_parts
+from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, refusal, shards, stat
+from clipwatch.layouts.files import variants as variants_of
 from clipwatch.layouts.header import read_header
+from clipwatch.layouts.pipeline_folder import INDEX
+from clipwatch.layouts.pipeline_parts import DENOISERS, MODEL
 from clipwatch.layouts.sighting import Weights
 
-COMPONENTS = ("unet", "transformer", "prior", "dit")
-"""Folders in which SimpleTuner and the diffusers scripts save what they trained in full."""
+ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
+"""Folders in which scripts of diffusers save the text encoders that they train as well."""
 
-MODEL = "diffusion_pytorch_model"
 LORA = "pytorch_lora_weights.safetensors"
-
-
-class Unsupported(Exception):  # noqa: N818 - says what is so
-    """The folder holds something that cannot be evaluated; the text names it."""
+EMA = {"lora": LORA, "lycoris": "ema_model.safetensors"}
+"""In ema/, by kind of adapter."""
 
 
 def find(checkpoint: Path, weights: str) -> Weights:
@@ -44,26 +36,24 @@ def find(checkpoint: Path, weights: str) -> Weights:
         raise NotWhole("the folder is gone") from error
     except PermissionError as error:
         raise NotReadable(refusal(checkpoint)) from error
-    _refuse(names)
-    if "model_index.json" in names:
-        return Weights("pipeline", "", stat(checkpoint, _pipeline(checkpoint)))
-    suffix = "_ema" if weights == "ema" else ""
-    for component in (name for name in COMPONENTS if name in names):
-        folder = checkpoint / f"{component}{suffix}"
-        files = shards(folder, MODEL)
-        if files is not None:
-            return Weights("full", component, stat(checkpoint, files))
-        if any(folder.glob(f"{MODEL}*.bin")):
-            raise Unsupported(_PICKLE.format(f"{folder.name}/{MODEL}.bin"))
-        if suffix:
-            raise Unsupported(_NO_EMA)
-        raise NotWhole(f"{folder.name}/ has no weights yet")
+    if "controlnet" in names:
+        raise Unsupported("a ControlNet needs conditioning images and cannot be evaluated")
+    if "sdnq" in names:
+        raise Unsupported("its weights are quantised by SDNQ, which only its trainer reads")
+    if INDEX in names:
+        parts = pipeline_parts.read_index(checkpoint)
+        if not pipeline_parts.exported(parts):
+            return Weights(
+                "pipeline", "", stat(checkpoint, pipeline_parts.files(checkpoint, parts))
+            )
+        names &= pipeline_parts.denoisers(parts)
+        weights = "live"  # SimpleTuner puts the averaged weights themselves into it
+    trained = [name for name in (*DENOISERS, *ENCODERS) if name in names]
+    if trained:
+        return Weights("full", trained[0], stat(checkpoint, _trained(checkpoint, trained, weights)))
     if LORA in names:
-        path = checkpoint / "ema" / LORA if weights == "ema" else checkpoint / LORA
-        if weights == "ema" and not path.exists():
-            raise Unsupported(_NO_EMA)
-        return Weights("lora", "", stat(checkpoint, [path]))
-    _refuse_leftovers(names)
+        return _adapter(checkpoint, weights)
+    _refuse_leftovers(checkpoint, names)
     raise NotWhole("no weights in it yet")
 
 
@@ -74,17 +64,40 @@ _PICKLE = (
 )
 
 
-def _refuse(names: set[str]) -> None:
-    if "lycoris_config.json" in names:
-        raise Unsupported("a LyCORIS adapter cannot be evaluated yet; PEFT LoRA can")
-    if "controlnet" in names:
-        raise Unsupported("a ControlNet needs conditioning images and cannot be evaluated")
-    encoders = names & {"text_encoder", "text_encoder_2"}
-    if encoders and names & set(COMPONENTS) and "model_index.json" not in names:
-        raise Unsupported("a text encoder trained in full cannot be evaluated yet")
+def _trained(checkpoint: Path, components: list[str], weights: str) -> list[Path]:
+    """Return the files of what was trained in full; a text encoder has no average of its own."""
+    found = []
+    for component in components:
+        denoiser = component in DENOISERS
+        suffix = "_ema" if denoiser and weights == "ema" else ""
+        stem = MODEL if denoiser else "model"
+        folder = checkpoint / f"{component}{suffix}"
+        kept = variants_of(folder, stem)
+        files = shards(folder, stem, kept[0]) if kept else None
+        if files is None:
+            if any(folder.glob("*.bin")):
+                raise Unsupported(_PICKLE.format(f"{folder.name}/*.bin"))
+            if suffix:
+                raise Unsupported(_NO_EMA)
+            raise NotWhole(f"{folder.name}/ has no weights yet")
+        found += files
+    return found
 
 
-def _refuse_leftovers(names: set[str]) -> None:
+def _adapter(checkpoint: Path, weights: str) -> Weights:
+    path = checkpoint / LORA
+    header = read_header(path)
+    kind = adapter_file.kind_of(header.tensors, header.metadata)
+    if weights == "ema":
+        path = checkpoint / "ema" / EMA[kind]
+        if not path.exists():
+            raise Unsupported(_NO_EMA)
+        average = read_header(path)
+        adapter_file.kind_of(average.tensors, average.metadata)
+    return Weights(kind, "", stat(checkpoint, [path]))
+
+
+def _refuse_leftovers(checkpoint: Path, names: set[str]) -> None:
     if any(name.startswith("pytorch_model_fsdp") for name in names):
         raise Unsupported(
             "FSDP shards cannot be evaluated: save a diffusers folder, or score the final pipeline"
@@ -93,54 +106,26 @@ def _refuse_leftovers(names: set[str]) -> None:
         raise Unsupported("DeepSpeed shards cannot be evaluated: save a diffusers folder")
     if "pytorch_lora_weights.bin" in names:
         raise Unsupported(_PICKLE.format("pytorch_lora_weights.bin"))
+    if "unet_lora" in names:
+        raise Unsupported("it holds an LCM LoRA (unet_lora/), which needs a sampler of its own")
+    folders = (name for name in sorted(names) if variants_of(checkpoint / name, MODEL))
+    if other := next(folders, "split_files" if "split_files" in names else ""):
+        raise Unsupported(
+            f"it holds weights in {ascii(other)[1:-1]}/, which is no part of a diffusers pipeline"
+            " that makes images from text"
+        )
     if "random_states_0.pkl" in names and names & {"model.safetensors", "pytorch_model.bin"}:
         raise Unsupported(
             "it holds accelerate's own state only, no unet/ or transformer/ folder and no LoRA file"
         )
 
 
-def _pipeline(checkpoint: Path) -> list[Path]:
-    """All weights of a diffusers pipeline folder, and its index."""
-    found = [checkpoint / "model_index.json"]
-    for folder in _components(found[0]):
-        for stem in (MODEL, "model"):
-            files = shards(folder, stem)
-            if files is not None:
-                if not (folder / "config.json").exists():
-                    raise NotWhole(f"{folder.name}/ has no config.json")
-                found += files
-                break
-        else:
-            if any(folder.glob("*.bin")):
-                raise Unsupported(_PICKLE.format(f"{folder.name}/*.bin"))
-            if folder.name in COMPONENTS:
-                raise NotWhole(f"{folder.name}/ has no weights yet")
-    if len(found) == 1:
-        raise NotWhole("no weights in it yet")
-    return found
-
-
-def _components(index: Path) -> list[Path]:
-    """Where the parts lie that a pipeline's index names; other folders may lie beside them."""
-    parts = read_json(index)
-    if not isinstance(parts, dict):
-        raise Damaged(f"{index.name} is no pipeline's index")
-    named = [name for name, part in parts.items() if isinstance(part, list) and any(part)]
-    return [index.parent / beside(index, name) for name in sorted(named)]
-
-
 def check_headers(checkpoint: Path, weights: Weights) -> None:
-    """Check every header against its file; refuse adapters in disguise.
+    """Check every header against its file.
 
     Raises:
-        NotWhole, Damaged, NotReadable, Unsupported: As `find`.
+        NotWhole, Damaged, NotReadable: As `find`.
     """
     for file in weights.files:
-        if not file.path.endswith(".safetensors"):
-            continue
-        header = read_header(checkpoint / file.path)
-        if weights.kind == "lora":
-            if "lycoris_config" in header.metadata or any("lokr_" in t for t in header.tensors):
-                raise Unsupported("a LyCORIS adapter cannot be evaluated yet; PEFT LoRA can")
-            if any(name.startswith("controlnet") for name in header.tensors):
-                raise Unsupported("a ControlNet LoRA needs conditioning images, no evaluation")
+        if file.path.endswith(".safetensors"):
+            read_header(checkpoint / file.path)

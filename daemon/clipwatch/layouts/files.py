@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import pwd
+import re
 import stat as modes
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,6 +32,10 @@ class Damaged(NotWhole):
 
 class NotReadable(Exception):  # noqa: N818 - says what is so
     """The file system refuses us; the text says what to do."""
+
+
+class Unsupported(Exception):  # noqa: N818 - says what is so
+    """What stands there cannot be evaluated, whatever may come; the text names it."""
 
 
 @contextmanager
@@ -102,39 +107,66 @@ def beside(index: Path, name: object, suffix: str = "") -> str:
     return str(name)
 
 
-def shards(folder: Path, stem: str) -> list[Path] | None:
-    """Return the safetensors files of `stem` in a folder, or None where there are none at all.
+def variants(folder: Path, stem: str) -> list[str]:
+    """Return the variants in which a model's safetensors files lie in a folder, "" first.
 
-    `stem` is e.g. "diffusion_pytorch_model"; a variant ("diffusion_pytorch_model.fp16") counts too.
+    `stem` is e.g. "diffusion_pytorch_model"; of "diffusion_pytorch_model.fp16.safetensors" the
+    variant is "fp16", of the usual name "". A folder that is not there has none.
+
+    Raises:
+        NotReadable: The folder may not be read.
+    """
+    return sorted({variant for _, variant in _files_of(folder, stem)})
+
+
+def variant_of(name: str) -> str:
+    """Return the variant that the name of a model's file tells, "" for none."""
+    match = _FILE.fullmatch(name)
+    return (match["before"] or match["after"] or "") if match else ""
+
+
+def shards(folder: Path, stem: str, variant: str = "") -> list[Path] | None:
+    """Return the safetensors files of `stem` in a variant, or None where there are none at all.
 
     Raises:
         NotWhole: Shards without their index, or an index whose shards are not all there.
         Damaged: An index that no writer leaves.
         NotReadable: The folder or the index may not be read.
     """
-    try:
-        listed = sorted(os.listdir(folder))
-    except PermissionError as error:
-        raise NotReadable(refusal(folder)) from error
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    found = [name for name in listed if name.startswith(stem) and name.isprintable()]
-    weights = [name for name in found if name.endswith(".safetensors")]
-    indexes = [name for name in found if name.endswith(".safetensors.index.json")]
-    single = [name for name in weights if "-of-" not in name]
-    if single and not indexes:
-        return [folder / single[0]]
-    if not indexes:
-        if weights:
+    found = [name for name, its in _files_of(folder, stem) if its == variant]
+    index = f"{stem}.safetensors.index.{variant}.json".replace("..", ".")
+    single = [name for name in found if name != index and "-of-" not in name]
+    if index not in found:
+        if found and not single:
             raise NotWhole(f"{folder.name}/ has shards but no index yet")
-        return None
-    names = _indexed(folder / indexes[0])
+        return [folder / single[0]] if single else None
+    names = _indexed(folder / index)
     missing = [name for name in names if name not in found]
     if missing:
         raise NotWhole(
             f"{folder.name}/{missing[0][:80]} is not there yet ({len(missing)} shards lack)"
         )
     return [folder / name for name in names]
+
+
+_SHARD = r"(?:-\d+-of-\d+)?"
+_FILE = re.compile(
+    rf"(?P<stem>[^.]+?){_SHARD}(?:\.(?P<before>[^.]+?))?{_SHARD}"
+    r"\.safetensors(?:\.index(?:\.(?P<after>[^.]+))?\.json)?"
+)
+"""As diffusers and transformers name weights: the variant of an index stands behind."""
+
+
+def _files_of(folder: Path, stem: str) -> list[tuple[str, str]]:
+    """Return (name, variant) of the files that are called as a model's weights or their index."""
+    try:
+        listed = sorted(os.listdir(folder))
+    except PermissionError as error:
+        raise NotReadable(refusal(folder)) from error
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    matches = [match for name in listed if name.isprintable() and (match := _FILE.fullmatch(name))]
+    return [(match[0], variant_of(match[0])) for match in matches if match["stem"] == stem]
 
 
 def _indexed(index: Path) -> list[str]:

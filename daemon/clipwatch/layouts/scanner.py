@@ -9,11 +9,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from clipwatch.layouts import contents, settling
-from clipwatch.layouts.contents import Unsupported
 from clipwatch.layouts.files import (
     Damaged,
     NotReadable,
     NotWhole,
+    Unsupported,
     content_digest,
     refusal,
     sparse,

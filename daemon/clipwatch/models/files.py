@@ -6,8 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 
 from clipwatch.evaluator.dual_encoders import refusal
-from clipwatch.layouts.contents import MODEL
 from clipwatch.layouts.files import NotWhole, read_json, shards
+from clipwatch.layouts.pipeline_parts import MODEL
 
 INDEX = "model_index.json"
 
@@ -73,7 +73,8 @@ def part_files(folder: Path, variant: str) -> list[Path]:
         for path in folder.iterdir()
         if path.suffix in _TEXTS and _INDEX_OF_SHARDS not in path.suffixes and path.is_file()
     )
-    weights = next((it for stem in _stems(variant) if (it := shards(folder, stem))), [])
+    ways = ((stem, its) for its in dict.fromkeys((variant, "")) for stem in (MODEL, "model"))
+    weights = next((it for stem, its in ways if (it := shards(folder, stem, its))), [])
     # schedulers, tokenizers and the like have configs of other names
     if (folder / "config.json").is_file() and not weights:
         pickles = any(folder.glob("*.bin"))
@@ -82,11 +83,6 @@ def part_files(folder: Path, variant: str) -> list[Path]:
     if not texts and not weights:
         raise NotWhole(f"{folder.name}/ is empty")
     return [*texts, *weights]
-
-
-def _stems(variant: str) -> tuple[str, ...]:
-    named = (f"{MODEL}.{variant}", f"model.{variant}") if variant else ()
-    return (*named, MODEL, "model")
 
 
 def scorer_files(folder: Path) -> list[Path]:

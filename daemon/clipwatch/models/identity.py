@@ -7,8 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from clipwatch.layouts.contents import Unsupported
-from clipwatch.layouts.files import NotReadable, NotWhole, opened, samples
+from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, samples
 from clipwatch.layouts.unchanged import RACY_SECONDS
 from clipwatch.models.files import Unfit, part_files, pipeline_files, scorer_files
 from clipwatch.models.places import places, scorer_places

@@ -1,0 +1,149 @@
+"""What an adapter's file is, told by its names alone: read, or discarded with what it is."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipwatch.layouts.adapter_file import (
+    acting,
+    adapter_config,
+    kind_of,
+    lora_part,
+    lycoris_part,
+)
+from clipwatch.layouts.files import Unsupported
+
+LAYER = "mid_block.attentions.0.proj_in"
+FLAT = LAYER.replace(".", "_")
+
+
+def pair(*names: str) -> list[str]:
+    return [f"{name}.{half}.weight" for name in names for half in ("lora_A", "lora_B")]
+
+
+KINDS = {
+    "diffusers": (pair(f"unet.{LAYER}"), "lora"),
+    "an earlier diffusers": (
+        [f"unet.{LAYER}.lora.{half}.weight" for half in ("down", "up")],
+        "lora",
+    ),
+    "attention processors": (
+        [f"unet.a.attn1.processor.to_out_lora.{half}.weight" for half in ("down", "up")],
+        "lora",
+    ),
+    "a text encoder's": (
+        [f"text_encoder.a.q_proj.lora_linear_layer.{half}.weight" for half in ("down", "up")],
+        "lora",
+    ),
+    "DoRA": ([*pair(f"unet.{LAYER}"), f"unet.{LAYER}.lora_magnitude_vector"], "lora"),
+    "comfyui": ([*pair("diffusion_model.a.b"), "diffusion_model.a.b.alpha"], "lora"),
+    "comfyui, model": (pair("model.diffusion_model.a.b"), "lora"),
+    "peft": (pair("base_model.model.a.b"), "lora"),
+    "kohya": (
+        [f"lora_unet_{FLAT}.{it}" for it in ("lora_down.weight", "lora_up.weight", "alpha")],
+        "lora",
+    ),
+    "with the losses' heads": (
+        [*pair("transformer.a.b"), "transformer.crepa_projector.1.weight"],
+        "lora",
+    ),
+    "locon": ([f"lycoris_{FLAT}.{it}" for it in ("lora_down.weight", "lora_up.weight")], "lycoris"),
+    "tucker": (
+        [
+            f"lora_unet_{FLAT}.{it}"
+            for it in ("lora_down.weight", "lora_up.weight", "lora_mid.weight")
+        ],
+        "lycoris",
+    ),
+    "kohya's DoRA": (
+        [f"lora_unet_{FLAT}.{it}" for it in ("lora_down.weight", "lora_up.weight", "dora_scale")],
+        "lycoris",
+    ),
+    "loha": ([f"lora_unet_{FLAT}.hada_w1_a"], "lycoris"),
+    "lokr": ([f"lycoris_{FLAT}.lokr_w1", f"lycoris_{FLAT}.lokr_w2_a"], "lycoris"),
+    "lokr of ai-toolkit": (
+        [f"transformer.{LAYER}.lokr_w1", f"transformer.{LAYER}.lokr_w2"],
+        "lycoris",
+    ),
+    "full": ([f"lycoris_{FLAT}.diff", f"lycoris_{FLAT}.diff_b"], "lycoris"),
+    "norm": ([f"lycoris_{FLAT}.w_norm"], "lycoris"),
+    "oft": ([f"lycoris_{FLAT}.oft_blocks"], "lycoris"),
+    "glora": ([f"lycoris_{FLAT}.a1.weight"], "lycoris"),
+    "ia3": ([f"lycoris_{FLAT}.weight", f"lycoris_{FLAT}.on_input"], "lycoris"),
+}
+
+
+@pytest.mark.parametrize(("names", "kind"), KINDS.values(), ids=KINDS)
+def test_what_is_read(names: list[str], kind: str) -> None:
+    """Every form of LoRA and LyCORIS is told by its names."""
+    assert kind_of(names, {}) == kind
+
+
+OTHERS = {
+    "a ControlNet's LoRA": (pair("controlnet.a"), {}, "ControlNet"),
+    "its LoHa": (["controlnet.a.hada_w1_a"], {}, "ControlNet"),
+    "PixArt's": (pair("controlnet_blocks.0.a"), {}, "ControlNet"),
+    "textual inversion": (["emb_params"], {}, "textual inversion"),
+    "of two encoders": (["clip_g", "clip_l"], {}, "textual inversion"),
+    "of diffusers": (["<shape>"], {}, "textual inversion"),
+    "AnyFlow": (
+        [
+            *pair("transformer.a"),
+            "transformer.time_text_embed.delta_timestep_embedder.linear_1.weight",
+        ],
+        {},
+        "further embeddings",
+    ),
+    "T-LoRA": (["lycoris_a.lambda_layer", "lycoris_a.q_layer.weight"], {}, "T-LoRA"),
+    "LoKr in Tucker form": (["lycoris_a.lokr_w1", "lycoris_a.lokr_t2"], {}, "Tucker"),
+    "biases": ([*pair("unet.a"), "unet.a.lora_B.bias"], {}, "biases"),
+    "OneTrainer's OFT": (["lora_unet_a.oft_R.weight"], {}, "oft_R"),
+    "SingLoRA": ([f"unet.{it}.lora_A.weight" for it in "ab"], {}, "SingLoRA"),
+    "PiSSA": (
+        pair("unet.a"),
+        {"lora_adapter_metadata": json.dumps({"unet.init_lora_weights": "pissa_niter_4"})},
+        "'pissa_niter_4' had changed",
+    ),
+    "a model": (["conv_in.weight"], {}, "1 tensors of no form that is known, as conv_in.weight"),
+    "escapes": (["\x1b[2J"], {}, "as \\x1b[2J"),
+    "nothing under LyCORIS": (["a"], {"lycoris_config": "{}"}, "no form that is known"),
+}
+
+
+@pytest.mark.parametrize(("names", "metadata", "words"), OTHERS.values(), ids=OTHERS)
+def test_what_is_not_is_named(names: list[str], metadata: dict[str, str], words: str) -> None:
+    """The reason says what lies there, in one printable line."""
+    with pytest.raises(Unsupported) as told:
+        kind_of(names, metadata)
+    assert words in str(told.value)
+    assert str(told.value).isprintable()
+    assert len(str(told.value)) < 250
+
+
+def test_what_no_picture_is_made_with_is_left_out() -> None:
+    """Heads of additional losses and ComfyUI's marks; an embedding that acts is not among them."""
+    idle = ["v_pred", "ztsnr", "crepa_projector.0.weight", "transformer.urepa_projector.1.bias"]
+    assert acting([*idle, "conv_in.weight", "my_crepa_projector.weight"]) == [
+        "conv_in.weight",
+        "my_crepa_projector.weight",
+    ]
+
+
+@given(st.text(max_size=40), st.dictionaries(st.text(max_size=8), st.text(max_size=8), max_size=2))
+def test_no_names_and_no_metadata_upset_it(name: str, metadata: dict[str, str]) -> None:
+    """Any file is of a kind, or told."""
+    for split in (lora_part, lycoris_part):
+        assert split(name) is None or name.startswith(split(name)[0][:1])  # type: ignore[index]
+    with suppress(Unsupported):
+        assert kind_of([name], metadata) in {"lora", "lycoris"}
+
+
+@given(st.text(max_size=40) | st.sampled_from(["[]", "null", "1", "[" * 5000, '{"a": NaN}']))
+def test_metadata_of_any_kind_is_a_config_or_none(text: str) -> None:
+    """What is no JSON object is none."""
+    assert isinstance(adapter_config({"lora_adapter_metadata": text}), dict)
