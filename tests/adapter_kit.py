@@ -151,6 +151,7 @@ ALGOS: Final[dict[str, dict[str, Any]]] = {
     "boft": {"algo": "boft"},
     "glora": {"algo": "glora"},
     "ia3": {"algo": "ia3"},
+    "lokr-bypass": {"algo": "lokr", "factor": 4, "bypass_mode": True},
 }
 """As a lycoris_config.json has them."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,7 +81,7 @@ def test_it_does_what_the_trainers_network_does(pipeline: Any, tmp_path: Path, a
     state = {name: it.detach().clone().contiguous() for name, it in network.state_dict().items()}
     network.restore()
     assert torch.equal(answer(unet), alone)
-    save_file(state, tmp_path / LORA)
+    save_file(state, tmp_path / LORA, {"lycoris_config": json.dumps(forms.ALGOS[algo])})
     with applied(pipeline, tmp_path / LORA) as adapter:
         (tmp_path / LORA).unlink()
         check_eval(models_of(pipeline))

@@ -136,6 +136,18 @@ def test_ema_weights_are_found_where_the_trainers_put_them(tmp_path: Path) -> No
     assert "no EMA weights" in str(seen["checkpoint-3"].verdict)
 
 
+def test_averages_without_the_text_encoders_lora_are_told(tmp_path: Path) -> None:
+    """SimpleTuner averages the denoiser alone: its EMA file is half of what was trained."""
+    names = [f"{it}.a.lora_{half}.weight" for it in ("unet", "text_encoder") for half in "AB"]
+    folder = simpletuner(tmp_path / "checkpoint-1")
+    weights(folder / LORA, **dict.fromkeys(names, 4))
+    weights(folder / "ema" / LORA, **dict.fromkeys(names[:2], 4))
+    assert isinstance(look_once(folder, "live").verdict, Whole)
+    assert "without the trained LoRA of the text encoder" in str(look_once(folder, "ema").verdict)
+    weights(folder / "ema" / LORA, **dict.fromkeys(names, 4))
+    assert isinstance(look_once(folder, "ema").verdict, Whole)
+
+
 def test_a_pipeline_folder_is_a_checkpoint_if_its_name_has_a_step(tmp_path: Path) -> None:
     """The last number in the name is the step; folders without an index are none of ours."""
     for name in ("epoch3-gs01500", "checkpoint-7", "pipeline", "notes-12"):

@@ -22,6 +22,8 @@ LYCORIS_MISSING: Final = (
 METADATA_KEY: Final = "lora_adapter_metadata"
 """Under it diffusers keeps the adapter's LoraConfig, as JSON."""
 
+_LYCORIS_KEY: Final = "lycoris_config"
+
 _LORA: Final = re.compile(
     r"(?P<module>.+?)\.(?:"
     r"(?P<down>lora_A(?:\.\w+)?\.weight|lora_down\.weight|lora(?:_linear_layer)?\.down\.weight)"
@@ -94,8 +96,17 @@ def adapter_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     diffusers puts the component before each key ("unet.lora_alpha"), SimpleTuner's ComfyUI form
     does not.
     """
+    return _object_in(metadata, METADATA_KEY)
+
+
+def lycoris_config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """Return the config of a LyCORIS network in a file's metadata; {} if none is."""
+    return _object_in(metadata, _LYCORIS_KEY)
+
+
+def _object_in(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
     try:
-        found = json.loads(metadata.get(METADATA_KEY, "{}"))
+        found = json.loads(metadata.get(key, "{}"))
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -116,7 +127,7 @@ def kind_of(tensors: Collection[str], metadata: Mapping[str, str]) -> str:
         if any(re.match(pattern, name) for name in names):
             raise Unsupported(f"it holds {what}")
     parts = {name: lycoris_part(name) for name in names}
-    if "lycoris_config" in metadata or any(map(_lycoris_alone, parts.items())):
+    if _LYCORIS_KEY in metadata or any(map(_lycoris_alone, parts.items())):
         _all_known(parts)
         if find_spec("lycoris") is None:
             raise Unsupported(LYCORIS_MISSING)

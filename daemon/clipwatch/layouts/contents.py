@@ -94,7 +94,16 @@ def _adapter(checkpoint: Path, weights: str) -> Weights:
             raise Unsupported(_NO_EMA)
         average = read_header(path)
         adapter_file.kind_of(average.tensors, average.metadata)
+        if _of_texts(header.tensors) and not _of_texts(average.tensors):
+            raise Unsupported(
+                "its EMA weights are those of the denoiser alone, without the trained LoRA of the"
+                ' text encoder: set "weights": "live"'
+            )
     return Weights(kind, "", stat(checkpoint, [path]))
+
+
+def _of_texts(tensors: frozenset[str]) -> bool:
+    return any(name.startswith(("text_encoder", "lora_te")) for name in tensors)
 
 
 def _refuse_leftovers(checkpoint: Path, names: set[str]) -> None:

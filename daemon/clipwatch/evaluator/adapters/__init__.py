@@ -61,4 +61,4 @@ def apply(pipeline: Any, path: Path, *, alpha: float | None) -> Adapter:
             return Lora(names, pipeline, used, metadata, alpha)
         from clipwatch.evaluator.adapters.lycoris import Lycoris
 
-        return Lycoris(names, used)
+        return Lycoris(names, used, metadata)

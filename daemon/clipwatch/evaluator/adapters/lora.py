@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
 ADAPTER: Final = "clipwatch"
+_PLAIN: Final = (torch.nn.Linear, torch.nn.Conv1d, torch.nn.Conv2d, torch.nn.Conv3d)
 
 
 class Layer(NamedTuple):
@@ -62,6 +63,7 @@ class Lora:
         placed = place(names, pipeline, state)
         config = adapter_config(metadata)
         self._models: dict[str, torch.nn.Module] = {}
+        self._denoising: list[Any] = []
         try:
             for component in sorted({it.component for it in placed}):
                 layers = {it.path: own for it, own in placed.items() if it.component == component}
@@ -71,6 +73,9 @@ class Lora:
         except BaseException:
             self.remove()
             raise
+        for component, model in self._models.items():
+            if not is_text_part(component):
+                self._denoising += [layer for _, layer in _layers_in(model)]
 
     @property
     def components(self) -> list[str]:
@@ -79,10 +84,8 @@ class Lora:
 
     def set_strength(self, strength: float) -> None:
         """Multiply what it adds to the denoiser, as PEFT's `set_scale` does: beside alpha/r."""
-        for component, model in self._models.items():
-            if not is_text_part(component):
-                for _, layer in _layers_in(model):
-                    layer.set_scale(ADAPTER, strength)
+        for layer in self._denoising:
+            layer.set_scale(ADAPTER, strength)
 
     def remove(self) -> None:
         """Put the base's own modules, which were never changed, back into their places."""
@@ -91,7 +94,7 @@ class Lora:
                 parent, _, name = path.rpartition(".")
                 setattr(model.get_submodule(parent), name, layer.base_layer)
             vars(model).pop("peft_config", None)
-        self._models = {}
+        self._models, self._denoising = {}, []
 
 
 def place(names: Names, pipeline: Any, state: Mapping[str, torch.Tensor]) -> dict[Place, Layer]:
@@ -225,6 +228,9 @@ def _fill(path: str, into: Any, layer: Layer, dtype: torch.dtype) -> None:
     if layer.magnitude is not None:
         pairs.append((into.lora_magnitude_vector[ADAPTER], layer.magnitude))
     for part, tensor in pairs:
+        if type(part) is type(into.base_layer) not in _PLAIN:
+            # PEFT makes its convolutions of the layer's own class, and quanto's need a weight
+            raise ValueError(f"PEFT cannot adapt {path}, which is a {type(part).__name__}")
         if _size(part.weight) != _size(tensor):
             raise ValueError(f"{path} has {list(tensor.shape)} for {list(part.weight.shape)}")
         if not into.base_layer.weight.is_floating_point():  # quantised: PEFT leaves it in float32

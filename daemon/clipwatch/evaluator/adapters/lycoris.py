@@ -15,7 +15,7 @@ from clipwatch.evaluator.adapters.lora import ADAPTER
 from clipwatch.evaluator.adapters.names import Names, Place, flat, some
 from clipwatch.evaluator.embeddings import is_text_part
 from clipwatch.evaluator.failures import one_line
-from clipwatch.layouts.adapter_file import lycoris_part
+from clipwatch.layouts.adapter_file import lycoris_config, lycoris_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -24,9 +24,21 @@ if TYPE_CHECKING:
 os.environ["LYCORIS_KERNEL_BACKEND"] = "torch"
 
 from lycoris import create_lycoris_from_weights
-from lycoris.modules.ia3 import IA3Module
+from lycoris.modules import (
+    FullModule,
+    GLoRAModule,
+    IA3Module,
+    LoConModule,
+    LohaModule,
+    LokrModule,
+    NormModule,
+)
 
 logging.getLogger("LyCORIS").setLevel(logging.WARNING)
+
+_ONLY_WEIGHTS: Final = (FullModule, NormModule)
+_ALIKE: Final = (LoConModule, LohaModule, LokrModule, GLoRAModule)
+"""They add the same to an answer as to a weight, unless they set magnitudes."""
 
 _DORA: Final = "dora_scale"
 _HADA: Final = "hada_w"
@@ -42,19 +54,24 @@ class Lycoris:
     Args:
         names: Of the pipeline's modules.
         state: The file's tensors, whose names `lycoris_part` splits.
+        metadata: Of the file.
 
     Raises:
         ValueError: Not all of it can be applied; then nothing of it is in the pipeline.
     """
 
-    def __init__(self, names: Names, state: Mapping[str, torch.Tensor]) -> None:
+    def __init__(
+        self, names: Names, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+    ) -> None:
         self._networks: dict[str, Any] = {}
         self._models = names.models
         placed = _place(names, state)
+        # LyCORIS reads a switch so
+        bypass = str(lycoris_config(metadata).get("bypass_mode", False)).lower() != "false"
         try:
             for component in sorted({it.component for it in placed}):
                 layers = {it.path: own for it, own in placed.items() if it.component == component}
-                self._networks[component] = _put_in(names.models[component], layers)
+                self._networks[component] = _put_in(names.models[component], layers, bypass=bypass)
         except BaseException:
             self.remove()
             raise
@@ -101,7 +118,7 @@ def _place(names: Names, state: Mapping[str, torch.Tensor]) -> dict[Place, Tenso
     return placed
 
 
-def _put_in(model: torch.nn.Module, layers: Mapping[str, Tensors]) -> Any:
+def _put_in(model: torch.nn.Module, layers: Mapping[str, Tensors], *, bypass: bool) -> Any:
     """Return a network that acts on a model's modules and stands among its parts.
 
     Raises:
@@ -128,6 +145,8 @@ def _put_in(model: torch.nn.Module, layers: Mapping[str, Tensors]) -> Any:
     if strange := {path for path in layers if not _rebuilt(made, path)}:
         raise ValueError(f"LyCORIS cannot rebuild {some(strange)}")
     network.loras = list(made.values())
+    for path in layers:
+        _choose_way(path, made[f"lycoris_{flat(path)}"], bypass=bypass)
     base = next(it for it in model.parameters() if it.is_floating_point())
     try:
         network.apply_to()
@@ -138,6 +157,29 @@ def _put_in(model: torch.nn.Module, layers: Mapping[str, Tensors]) -> Any:
         _take_out(model, network)
         raise
     return network
+
+
+def _choose_way(path: str, module: Any, *, bypass: bool) -> None:
+    """Have a module act as the trainer's did, or as it can on a quantised layer.
+
+    Most add to the layer's weight. With bypass_mode they add to its answer, where DoRA does
+    nothing and OFT turns the bias, too: so does the trainer's picture. A weight in few bits takes
+    no addition; of quanto's and bitsandbytes' layers LyCORIS knows that itself, in training as
+    well.
+
+    Raises:
+        ValueError: It would do something else on a quantised layer.
+    """
+    weight = module.org_module[0].weight
+    plain = type(weight) in {torch.nn.Parameter, torch.Tensor} and weight.is_floating_point()
+    if bypass and not isinstance(module, _ONLY_WEIGHTS):
+        module.bypass_mode = True
+    elif not plain:
+        alike = module.bypass_mode or isinstance(module, _ALIKE)
+        own_layers = isinstance(module, GLoRAModule) and module.isconv  # of the quantised class
+        if getattr(module, "wd", False) or own_layers or not alike:
+            raise ValueError(f"{type(module).__name__} cannot act on {path}, which is quantised")
+        module.bypass_mode = True
 
 
 def _take_out(model: torch.nn.Module, network: Any) -> None:
