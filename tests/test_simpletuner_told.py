@@ -50,7 +50,8 @@ def test_what_makes_another_model_is_refused(tmp_path: Path, name: str) -> None:
     """The start ends with file, line, key and reason, before any path is looked at."""
     answer = answers.answers()[name]
     family = answer.families[0] if answer.families else "sdxl"
-    keys = {"model_family": family, name: other(name), "output_dir": "/dev/null/no"}
+    value = answer.values[0] if answer.values else other(name)
+    keys = {"model_family": family, name: value, "output_dir": "/dev/null/no"}
     with pytest.raises(SettingsError) as refused:
         read(tmp_path, keys)
     assert f"config.json:5: {name}: {answer.text}" in str(refused.value)
