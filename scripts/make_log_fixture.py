@@ -9,14 +9,14 @@ present one: those files were written by the code of their time, and that is the
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from clipwatch import events as e
 from clipwatch.journal import Journal
 from clipwatch.journal.logformat import FORMAT
-from clipwatch.protocol import EvaluationProtocol, Prompt
+from clipwatch.protocol import EvaluationProtocol, Input, Prompt
 from clipwatch.statistics import Comparison, Summary
 
 LOGS = Path(__file__).parents[1] / "tests" / "logs"
@@ -29,6 +29,31 @@ SECOND = f"checkpoint-200/bbbbbbbb/{PROTOCOL[:8]}"
 FILES = (e.WeightFile("pytorch_lora_weights.safetensors", 1000, 1764000000000000000, 42),)
 TRACKERS = ("tensorboard", "wandb")
 DIARY = f"run/{RUN}"
+
+
+FIRST_PROTOCOL = EvaluationProtocol(
+    prompts=(
+        Prompt("circle", "one red circle", "shapes"),
+        Prompt("naïve", "a naïve שלום", "words"),
+    ),
+    images_per_prompt=1,
+    seed=0,
+    negative_prompt="blurry",
+    inference_steps=3,
+    guidance=7.5,
+    width=64,
+    height=64,
+    scheduler="",
+    base_model="/base",
+    base_revision="",
+    base_variant="",
+    weights="live",
+    dtype="fp32",
+    scorer="openai/clip-vit-large-patch14-336",
+    scorer_revision="",
+    scoring_version=1,
+)
+KNOWN = replace(FIRST_PROTOCOL, inputs=(Input("base/vae", "d" * 16),))
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,28 +76,7 @@ STORY = (
         DIARY,
         e.ProtocolDefined(
             PROTOCOL,
-            EvaluationProtocol(
-                prompts=(
-                    Prompt("circle", "one red circle", "shapes"),
-                    Prompt("naïve", "a naïve שלום", "words"),
-                ),
-                images_per_prompt=1,
-                seed=0,
-                negative_prompt="blurry",
-                inference_steps=3,
-                guidance=7.5,
-                width=64,
-                height=64,
-                scheduler="",
-                base_model="/base",
-                base_revision="",
-                base_variant="",
-                weights="live",
-                dtype="fp32",
-                scorer="openai/clip-vit-large-patch14-336",
-                scorer_revision="",
-                scoring_version=1,
-            ),
+            FIRST_PROTOCOL,
         ),
     ),
     Told(3, DIARY, e.OutputDirChecked("/out does not exist yet")),
@@ -204,6 +208,9 @@ STORY = (
     Told(21, f"evaluation/{RUN}/{SECOND}", e.AdviceGiven(SECOND, 200, "low", "look at it")),
     Told(22, f"advice/{RUN}/webhook", e.AdviceNotSent("webhook", "error 503", 1, _at(52))),
     Told(23, f"advice/{RUN}/webhook", e.AdviceSent("webhook", (f"{SECOND}/low",))),
+    Told(24, DIARY, e.ModelsChecked("base model '/base' vae/ is missing")),
+    Told(25, DIARY, e.ModelsChecked("")),
+    Told(26, DIARY, e.ProtocolContinued(PROTOCOL, "fedcba9876543210", KNOWN)),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

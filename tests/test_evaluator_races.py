@@ -13,7 +13,7 @@ import pytest
 import torch
 
 import evaluator_kit as kit
-from clipwatch.evaluator import pipeline, weights
+from clipwatch.evaluator import adapters, opening, pipeline, weights
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.messages import Failed, Finished, Loaded, Message, Reply, Scored
 from clipwatch.events import ImageScore
@@ -132,13 +132,14 @@ def while_copied(monkeypatch: pytest.MonkeyPatch, act: Act) -> None:
 @pytest.mark.parametrize(
     ("kind", "moment"),
     [
-        ("full", before(pipeline, "check_fit")),
-        ("full", before(pipeline, "copy_into")),
+        ("full", before(pipeline, "check_parts")),
+        ("full", before(pipeline, "replace_parts")),
         ("full", while_copied),
-        ("lora", before(pipeline, "apply_lora")),
-        ("lora", before(pipeline, "adapter_tensors")),
-        ("pipeline", before(pipeline, "check_classes")),
-        ("pipeline", before(pipeline, "check_whole")),
+        ("lora", before(adapters, "read_tensors")),
+        ("lora", while_copied),
+        ("lora", before(adapters, "kind_of")),
+        ("pipeline", before(opening, "check_classes")),
+        ("pipeline", before(opening, "check_whole")),
     ],
 )
 @pytest.mark.parametrize(
@@ -245,7 +246,7 @@ def test_a_trainer_that_writes_at_any_moment(
 
 CUT_IN_THE_PROCESS = """
 import os, sys
-from clipwatch.evaluator import pipeline, weights, worker
+from clipwatch.evaluator import opening, weights, worker
 module, name, number = {place}
 original, calls = getattr(module, name), []
 def cutting(*arguments):
@@ -263,8 +264,8 @@ sys.exit(worker.main())
     ("kind", "place"),
     [
         ("full", "weights, '_opened', 2"),
-        ("lora", "pipeline, 'apply_lora', 1"),
-        ("pipeline", "pipeline, 'check_whole', 1"),
+        ("lora", "weights, '_opened', 1"),
+        ("pipeline", "opening, 'check_whole', 1"),
     ],
 )
 def test_a_file_cut_short_while_it_is_mapped(

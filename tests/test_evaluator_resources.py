@@ -14,9 +14,10 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import peft
 import pytest
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from msgspec import structs
 from PIL import Image
 
@@ -198,7 +199,7 @@ def test_a_device_that_fails_while_weights_are_loaded(
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(StableDiffusionPipeline, "load_lora_weights", fail)
+        patched.setattr(peft, "inject_adapter_in_model", fail)
         assert kit.failure(evaluator, request).kind == kind
     assert kit.same(kit.scores_of(evaluator, request), expected)
 

@@ -337,7 +337,7 @@ def more(plain: Any) -> Any:
     if isinstance(plain, list):
         return [more(item) for item in plain]
     if isinstance(plain, dict):
-        free = ("settings", "environment", "phases", "categories", "others")
+        free = ("settings", "environment", "made", "phases", "categories", "others")
         known = {key: part if key in free else more(part) for key, part in plain.items()}
         return {**known, "of_tomorrow": 1}
     return plain

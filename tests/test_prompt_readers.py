@@ -150,7 +150,7 @@ def test_options_of_sd_scripts_are_no_part_of_a_prompt(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "content", "expected"),
     [
-        ("a.csv", "a cat\na dog\n", ":1: has no column prompt or caption or text; the first line"),
+        ("a.csv", "a cat\na dog\n", ":1: has no column prompt or prompts or caption or text; the"),
         ("a.csv", "prompt,id\na cat, a dog, a cow\n", ":2: has 3 cells, the header 2"),
         ("a.csv", 'prompt\n"a cat\n', ":2: is not CSV: unexpected end of data"),
         ("a.csv", 'prompt\na\n"b"c\n', ":3: is not CSV: "),

@@ -115,7 +115,7 @@ def test_json_takes_the_first_of_prompt_caption_tags(tmp_path: Path) -> None:
     assert read(write(tmp_path, "a.json", json.dumps(entries))) == (
         Prompt("plain", "a red ball"),
         Prompt("caption", "a boat"),
-        Prompt("prompt", "a hut", "scenes"),
+        Prompt("prompt", "a hut", "scenes", 0.5),
         Prompt("tags", "dog, grass"),
     )
 

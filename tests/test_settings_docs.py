@@ -28,8 +28,8 @@ def test_the_example_is_strict_json_and_loads(tmp_path: Path) -> None:
 def test_the_example_is_complete() -> None:
     """Every key of the trainer that clipwatch evaluates and every key of its own is shown."""
     example = json.loads(EXAMPLE.read_text())
-    assert example.keys() >= TRAINER_KEYS
     own = example["clipwatch"]
+    assert example.keys() | own.keys() >= TRAINER_KEYS
     inside = {f"{name}.{key}" for name in own if isinstance(own[name], dict) for key in own[name]}
     assert own.keys() | inside >= KEYS.keys() - TRAINER_KEYS
 

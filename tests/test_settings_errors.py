@@ -24,20 +24,20 @@ def read(folder: Path, environ: dict[str, str] | None = None, **keywords: Any) -
 
 
 ERRORS: list[tuple[dict[str, Any], str]] = [
-    ({"output_dir": None}, ": output_dir: is missing"),
+    ({"output_dir": None, "model_family": None}, ": output_dir: is missing"),
     ({"evaluation_type": None}, ": evaluation_type: is 'none', so there is nothing to score: set"),
     ({"evaluation_type": "fid"}, ':3: evaluation_type: must be clip or none, not "fid"'),
     ({"--seed": "x"}, ':6: --seed: must be a whole number of at least -1, not "x"'),
     ({"model_family": "wan"}, ":4: model_family: 'wan' is not a text-to-image family: it makes v"),
     ({"model_family": "ace_step"}, "'ace_step' is not a text-to-image family: it makes sound"),
     ({"model_family": "sdxxl"}, "no base model is known for 'sdxxl' (did you mean 'sdxl'?)"),
-    ({"model_family": "anima"}, "no base model is known for 'anima'"),
+    ({"model_family": "anima"}, ":4: model_family: 'anima' cannot be scored: SimpleTuner 4.10.1 "),
     ({"model_family": None}, "pretrained_model_name_or_path: is missing, and so is model_family"),
     ({"model_family": "deepfloyd"}, "'deepfloyd' has no default base model"),
     ({"model_flavour": "mine"}, ":6: model_flavour: 'mine' has no known base model (known: base-0"),
-    ({"model_family": "flux", "model_flavour": "kontext"}, "'kontext' edits images"),
+    ({"model_family": "flux", "model_flavour": "kontext"}, "'kontext' starts from pictures"),
     ({"report_to": "tensorbord"}, ":6: report_to: unknown tracker 'tensorbord': known are"),
-    ({"report_to": "swanlab"}, "clipwatch has no adapter for 'swanlab'; name another"),
+    ({"clipwatch": {"report_to": "swanlab"}}, "clipwatch has no adapter for 'swanlab'; name anot"),
     ({"pretrained_model_name_or_path": "./gone"}, ":6: pretrained_model_name_or_path: there is no"),
     ({"pretrained_model_name_or_path": "a/b/c"}, "there is no"),
     ({"pretrained_model_name_or_path": "a b"}, "is neither a folder nor a Hub id"),
@@ -103,10 +103,10 @@ def test_errors_name_the_other_file(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["config.toml", "config.env"])
+@pytest.mark.parametrize("name", ["config.yaml", "config.yml"])
 def test_other_formats_are_refused(tmp_path: Path, name: str) -> None:
-    """TOML and .env configurations say that they are not supported yet."""
-    with pytest.raises(SettingsError, match="is not supported yet: use config"):
+    """YAML is no form of SimpleTuner's."""
+    with pytest.raises(SettingsError, match="is not supported: use JSON or TOML"):
         load(tmp_path / name, environ={}, cwd=tmp_path)
 
 

@@ -12,7 +12,11 @@ from clipwatch.errors import SettingsError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-CONFIGS = ("config.json", "config/config.json")
+CONFIGS = tuple(
+    folder + name
+    for folder in ("", "config/")
+    for name in ("config.json", "config.toml", "config.env")
+)
 """Where `--config` is looked for when it is not given, as SimpleTuner does."""
 
 STATE_DIR_HELP = (
@@ -38,7 +42,7 @@ def config_option(command: Command) -> Command:
         "--config",
         type=click.Path(path_type=Path),
         envvar="CLIPWATCH_CONFIG",
-        help=f"The trainer's config.json.  [default: {' or '.join(CONFIGS)}]",
+        help="The trainer's config.json, .toml or .env.  [default: config.json here or in config/]",
     )(command)
 
 
@@ -100,4 +104,5 @@ def chosen_config(given: Path | None) -> Path:
     for name in CONFIGS:
         if Path(name).exists():
             return Path(name)
-    raise SettingsError(f"no {' or '.join(CONFIGS)} here: name the trainer's file with --config")
+    looked = ", ".join(CONFIGS)
+    raise SettingsError(f"none of {looked} is here: name the trainer's file with --config")

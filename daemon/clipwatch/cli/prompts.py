@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option(
     "--library",
     metavar="NAME|FILE",
-    help="core, compositional:N, hf:owner/name[@revision][/split][:column], or a file.",
+    help="core, compositional:N, hf:owner/name[@revision][/split][:column], simpletuner or a file.",
 )
 @click.option(
     "--max-prompts",
@@ -42,7 +42,11 @@ def prompts(
 
     found, notes = _found(config, library, max_prompts)
     if as_json:
-        listed = [{"id": it.id, "prompt": it.text, "category": it.category} for it in found]
+        listed = [
+            {"id": it.id, "prompt": it.text, "category": it.category}
+            | ({} if it.strength is None else {"adapter_strength": it.strength})
+            for it in found
+        ]
         whole = {"prompts": listed, "notes": notes}
         click.echo(json.dumps(whole, indent=2, ensure_ascii=False))
         return
@@ -62,11 +66,15 @@ def prompts(
 def _found(config: Path | None, library: str | None, most: int | None) -> Listed:
     from clipwatch import prompts
     from clipwatch.settings import load
+    from clipwatch.settings.prompts import TRAINERS, of_trainer
+    from clipwatch.settings.values import Given
 
     if config is not None:
         flags = {"evaluation_type": "clip", "prompts": library, "max_prompts": most}
         settings = load(config, flags=flags, environ=os.environ, cwd=here())
         return prompts.Listed(settings.protocol.prompts, settings.remarks)
     name = library or "core"
+    if name == TRAINERS:
+        return prompts.chosen(of_trainer(Given(None, "", name), os.environ, here()), most)
     listed = prompts.library(name) or prompts.read(here() / name)
     return prompts.chosen(listed, most)

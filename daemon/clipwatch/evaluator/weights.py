@@ -198,7 +198,7 @@ def check_parts(pipeline: Any, folder: Path, parts: Mapping[str, Sequence[Path]]
             raise EvaluationError(
                 "weights",
                 f"{folder} trains {component!r}, which the base model's {type(pipeline).__name__}"
-                " has not; check base_model",
+                " has not",
             )
         if not is_text_part(component):
             check_fit(model, paths)

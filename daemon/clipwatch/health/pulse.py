@@ -38,4 +38,4 @@ def unready(pulse: Pulse, now: float) -> str:
         return problem
     if pulse.phase != "watching":
         return pulse.phase
-    return pulse.run.problem or pulse.run.lacking if pulse.run else "starting"
+    return pulse.run.problem if pulse.run else "starting"

@@ -8,14 +8,14 @@ from itertools import chain
 from pathlib import Path
 
 from clipwatch.errors import SettingsError
-from clipwatch.prompts import grammar, hub, jsonfiles, lines, tables, textfiles
+from clipwatch.prompts import grammar, hub, jsonfiles, lines, tables, textfiles, tomlfiles, trainer
 from clipwatch.prompts.choice import stratified, subset
 from clipwatch.prompts.listing import LONGEST_NAME, MOST, Entry, Listed, listed, long_note
 from clipwatch.prompts.textfiles import plain, refused
 from clipwatch.protocol import Prompt
 
 __all__ = ["FEW", "LARGEST", "LONGEST_NAME", "MOST", "Listed", "builtin", "chosen", "library",
-           "read", "stratified"]  # fmt: skip
+           "of_trainer", "read", "stratified"]  # fmt: skip
 
 FEW = 32
 """Fewer scatter by more than checkpoints differ: one prompt's score spreads by about 0.025."""
@@ -57,13 +57,28 @@ def library(name: str) -> Listed | None:
 def read(path: Path) -> Listed:
     """Read a prompt file, in its order: one to MOST prompts, each id and text once.
 
-    The form follows from the end of its name: `.txt`, `.jsonl`, `.csv`, `.tsv`, `.parquet`; any
-    other is JSON.
+    The form follows from the end of its name: `.txt`, `.jsonl`, `.csv`, `.tsv`, `.toml`,
+    `.parquet`; any other is JSON.
 
     Raises:
         SettingsError: The file cannot be read as that, or has no prompt; names file and line.
     """
     return _read((path,), "")
+
+
+def of_trainer(package: Path) -> Listed:
+    """Return the image prompts of an installed SimpleTuner; its code is read, never run.
+
+    Args:
+        package: The folder of the package `simpletuner`.
+
+    Raises:
+        SettingsError: They are not where they were in 4.8.0 and 4.10.1; names the file.
+    """
+    file = package / trainer.FILE
+    found = listed(file, trainer.entries(file, textfiles.read(file, LARGEST)))
+    number = len(found.prompts)
+    return Listed(found.prompts, (plain(f"SimpleTuner's own {number} prompts, from {file}"),))
 
 
 def chosen(source: Listed, most: int | None) -> Listed:
@@ -86,6 +101,8 @@ def _entries(path: Path, column: str) -> Iterator[Entry]:
     text = textfiles.read(path, LARGEST)
     if form == ".txt":
         return lines.entries(path, text)
+    if form == ".toml":
+        return tomlfiles.entries(path, text)
     if form in (".csv", ".tsv"):
         return tables.entries(path, text, column)
     if form in (".jsonl", ".ndjson"):

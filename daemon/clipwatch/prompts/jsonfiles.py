@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
@@ -14,10 +15,12 @@ from clipwatch.prompts.listing import Entry, check_name
 from clipwatch.prompts.textfiles import refused
 
 _TEXTS = ("prompt", "caption", "tags", "text")  # the first three by SimpleTuner's rule
+_LISTS = ("prompts", "annotations")
 _BLANKS = " \t\n"
 # what other programs let a prompt say about its own sampling
 _HOW = frozenset(
-    ("negative", "negative_prompt", "seed", "random_seed", "width", "height", "adapter_strength",
+    ("negative", "negative_prompt", "seed", "random_seed", "width", "height",
+     "bbox_entities", "bbox_keyframes", "lyrics",
      "steps", "sample_steps", "diffusion_steps", "num_inference_steps", "scale", "cfg_scale",
      "guidance", "guidance_scale", "sampler", "scheduler", "sample_sampler", "noise_scheduler")
 )  # fmt: skip
@@ -67,8 +70,9 @@ class _Member(NamedTuple):
 def entries(path: Path, text: str, column: str) -> Iterator[Entry]:
     """Yield the prompts of SimpleTuner's form {name: prompt}, a list, or {"prompts": list}.
 
-    A prompt is a text, or an object that has it as "prompt", "caption", "tags" or "text", or as
-    `column` when that is given.
+    COCO's {"annotations": list} is one of the last. A prompt is a text, or an object that has it
+    as "prompt", "caption", "tags" or "text", or as `column` when that is given. In an object
+    "adapter_strength" is SimpleTuner's, and "enabled" OneTrainer's.
 
     Raises:
         SettingsError: It is no JSON, or of another shape.
@@ -76,9 +80,10 @@ def entries(path: Path, text: str, column: str) -> Iterator[Entry]:
     whole = _decoded(path, text, 1, " (name a file of one prompt a line .txt)")
     document = _Text(path, text, [found.start() for found in re.finditer("\n", text)])
     at = document.skip(0, _BLANKS)
-    if isinstance(whole, dict) and isinstance(whole.get("prompts"), list):
-        at = next(it.value_at for it in _members(document, at) if it.key == "prompts")
-        whole = whole["prompts"]
+    listing = next((key for key in _LISTS if isinstance(whole, dict) and _is_list(whole, key)), "")
+    if listing:
+        at = next(it.value_at for it in _members(document, at) if it.key == listing)
+        whole = whole[listing]
     if isinstance(whole, list):
         for item in _items(document, at):
             yield _entry(document, item, column)
@@ -107,6 +112,10 @@ def line_entries(path: Path, text: str, column: str) -> Iterator[Entry]:
         yield _entry(_Text(path, written, [], number), _Member("", 0, value, 0), column)
 
 
+def _is_list(whole: dict[str, Any], key: str) -> bool:
+    return isinstance(whole.get(key), list)
+
+
 def _decoded(path: Path, text: str, first: int, advice: str = "") -> Any:
     try:
         return _JSON.decode(text)
@@ -133,8 +142,31 @@ def _entry(document: _Text, member: _Member, column: str) -> Entry:
     if not isinstance(given, str | _Number | None):
         raise document.refused('"id" must be a text or a whole number', at, key or None)
     name = given.digits if isinstance(given, _Number) else given or ""
-    ignored = tuple(sorted(_HOW & fields.keys())) if isinstance(value, dict) else ()
-    return Entry(document.file, document.line(at), prompt, name, category or "", ignored)
+    if not isinstance(value, dict):
+        return Entry(document.file, document.line(at), prompt, name, category or "")
+    return Entry(
+        document.file,
+        document.line(at),
+        prompt,
+        name,
+        category or "",
+        ignored=tuple(sorted(_HOW & fields.keys())),
+        strength=_strength(document, member, fields.get("adapter_strength")),
+        off=fields.get("enabled") is False,
+    )
+
+
+def _strength(document: _Text, member: _Member, given: Any) -> float | None:
+    """Return the strength of an adapter for this prompt alone; 0 is one."""
+    written = given.digits if isinstance(given, _Number) else given
+    try:
+        strength = None if given is None or isinstance(given, bool) else float(written)
+    except (TypeError, ValueError):
+        strength = None
+    if given is not None and (strength is None or not math.isfinite(strength)):
+        message = '"adapter_strength" must be a number'
+        raise document.refused(message, member.at, member.key or None)
+    return strength
 
 
 def _items(document: _Text, at: int) -> Iterator[_Member]:

@@ -23,6 +23,10 @@ _PARTS = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")
 _JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # of Persian and Indic words, and of emoji
 
 
+_Said = tuple[str, float | None]
+"""What an entry asks for: its text, and its strength."""
+
+
 class Listed(NamedTuple):
     """Prompts in the order of their source, each id and text once; notes are a line each."""
 
@@ -39,6 +43,8 @@ class Entry(NamedTuple):
         id: As given, "" to have one made of the text.
         category: As given, "" for none.
         ignored: Names of options beside the prompt that this place sets.
+        strength: Of an adapter, for this prompt alone; None for that of all.
+        off: Its source keeps it, and does not use it.
     """
 
     file: Path
@@ -47,42 +53,51 @@ class Entry(NamedTuple):
     id: str = ""
     category: str = ""
     ignored: tuple[str, ...] = ()
+    strength: float | None = None
+    off: bool = False
 
 
 def listed(source: Path, entries: Iterable[Entry]) -> Listed:
     """Return the prompts of a source, and a note on each kind of entry that is left out.
 
-    Empty entries are none, of a text that comes again the first entry counts. An id that is not
-    given is made of the text and of nothing else, so it survives every change of the order.
+    Empty entries are none, of a text that comes again at the same strength the first entry counts.
+    An id that is not given is made of text and strength and of nothing else, so it survives every
+    change of the order.
 
     Raises:
         SettingsError: An entry cannot be used, two prompts have one id, there is none at all or
             there are more than MOST entries.
     """
-    kept: dict[str, Entry] = {}
+    kept: dict[_Said, Entry] = {}
     lines: dict[str, int] = {}
     ignored: Counter[str] = Counter()
-    empty, again = 0, list[Entry]()
+    empty, off, again = 0, 0, list[Entry]()
     for number, entry in enumerate(map(_checked, entries)):
         if number == MOST:
             message = f"has more than {MOST} entries: name a smaller file"
             raise refused(message, file=source)
+        said = entry.text, entry.strength
+        if entry.off:
+            off += 1
+            continue
         ignored.update(dict.fromkeys(entry.ignored, 1))
         if not entry.text:
             empty += 1
-        elif entry.text in kept:
+        elif said in kept:
             again.append(entry)
         else:
-            kept[entry.text] = entry
+            kept[said] = entry
             if entry.id:
                 _claim(lines, entry.id, entry)
     if not kept:
         raise refused("has no prompt: add one, or name another file", file=source, line=1)
-    made = _made([text for text, entry in kept.items() if not entry.id])
-    for text, name in made.items():
-        _claim(lines, name, kept[text])
-    prompts = (Prompt(it.id or made[it.text], it.text, it.category) for it in kept.values())
-    return Listed(tuple(prompts), tuple(_notes(source.name, empty, again, ignored)))
+    made = _made([said for said, entry in kept.items() if not entry.id])
+    for said, name in made.items():
+        _claim(lines, name, kept[said])
+    prompts = (
+        Prompt(it.id or made[said], it.text, it.category, it.strength) for said, it in kept.items()
+    )
+    return Listed(tuple(prompts), tuple(_notes(source.name, empty, off, again, ignored)))
 
 
 def long_note(prompts: Iterable[Prompt]) -> tuple[str, ...]:
@@ -137,16 +152,25 @@ def _claim(lines: dict[str, int], name: str, entry: Entry) -> None:
     lines[name] = entry.line
 
 
-def _made(texts: list[str]) -> dict[str, str]:
+def _made(written: list[_Said]) -> dict[_Said, str]:
     """Return an id for each text; short ones meet by chance where there are ten thousands."""
-    short = {text: made_id(text) for text in texts}
+    short = {said: _named(said) for said in written}
     users = Counter(short.values())
-    return {text: name if users[name] == 1 else made_id(text, 32) for text, name in short.items()}
+    return {said: name if users[name] == 1 else _named(said, 32) for said, name in short.items()}
 
 
-def _notes(source: str, empty: int, again: list[Entry], ignored: Counter[str]) -> Iterator[str]:
+def _named(said: _Said, digits: int = 8) -> str:
+    text, strength = said
+    return made_id(text, digits) + ("" if strength is None else f"@{strength:g}")
+
+
+def _notes(
+    source: str, empty: int, off: int, again: list[Entry], ignored: Counter[str]
+) -> Iterator[str]:
     if empty:
         yield plain(f"{source}: {count(empty, 'prompt is', 'prompts are')} empty and left out")
+    if off:
+        yield plain(f"{source}: {count(off, 'prompt is', 'prompts are')} disabled and left out")
     if again:
         repeat = count(len(again), "prompt repeats", "prompts repeat")
         yield plain(

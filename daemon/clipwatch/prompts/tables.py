@@ -11,7 +11,7 @@ from pathlib import Path
 from clipwatch.prompts.listing import Entry
 from clipwatch.prompts.textfiles import refused
 
-TEXTS = ("prompt", "caption", "text")
+TEXTS = ("prompt", "prompts", "caption", "text")
 """Columns that hold a prompt, the most telling first; big and small letters are the same."""
 
 Row = tuple[int, Sequence[str]]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from clipwatch.settings import families
 from clipwatch.settings.values import Given
 
 _WITHOUT_ADAPTER = (
     *("aim", "clearml", "comet_ml", "custom-tracker", "dvclive", "mlflow"),
     *("simpletuner", "swanlab", "trackio"),
 )
+"""Trackers that SimpleTuner's report_to may name, in some version, and clipwatch has not."""
+
 _ADVISED = ("clip-vit-large-patch14", "clip-vit-large-patch14-336")
+_VAE_AS_THE_REST = ("flux2", "ideogram")  # which load it in their own way
+_AUTO_ON_CPU = "auto on a CPU"
 _DTYPES = {"no": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "bf16"}
 _RANDOM = "random for the trainer, and images that are compared need a fixed seed"
 
@@ -38,9 +41,13 @@ def check_evaluation(given: Values) -> None:
 
 
 def seed(given: Values) -> Given:
-    """Return validation_seed, else seed, else 0; never the trainer's "random" or "by the clock"."""
+    """Return validation_seed, else seed, else 0; never the trainer's "random" or "by the clock".
+
+    The trainer passes over a validation_seed of 0; so do its seeds, where these are asked for.
+    """
     own, general = given["validation_seed"], given["seed"]
-    if own.value is not None:
+    passed = given["seeds"].value == "trainer" and own.value == 0 and general.value is not None
+    if own.value is not None and not passed:
         return own.but(0, _RANDOM) if own.value < 0 else own
     if general.value is None:
         return own.but(0)
@@ -56,14 +63,6 @@ def size(given: Values) -> Given:
     return sizes.but(sizes.value[0], remark)
 
 
-def scheduler(given: Values) -> Given:
-    """Return the sampler by the trainer's name, "" for the pipeline's own."""
-    named = given["validation_noise_scheduler"]
-    if named.value is None:
-        return families.scheduler(given["model_family"])
-    return named.but("") if named.value == "pipeline" else named
-
-
 def weights(given: Values) -> Given:
     """Return "ema" where it is asked for or the trainer validates nothing else, else "live"."""
     asked, validation = given["weights"], given["ema_validation"]
@@ -76,34 +75,72 @@ def weights(given: Values) -> Given:
 
 def dtype(given: Values, device: str) -> Given:
     """Return the dtype of the generation: as the training's, but float32 on a CPU."""
-    asked, training = given["dtype"], given["mixed_precision"]
+    asked, training, default = (
+        given[key] for key in ("dtype", "mixed_precision", "base_model_default_dtype")
+    )
     if asked.value != "auto":
         return asked
     if device == "cpu":
-        return asked.but("fp32", "auto on a CPU")
+        return asked.but("fp32", _AUTO_ON_CPU)
+    quantised = bool(given["base_precision"].value) and training.value != "bf16"
+    if quantised and default.value == "bf16":  # SimpleTuner's configuration/cmd_args.py
+        return asked.but("bf16", "auto, base_model_default_dtype bf16")
     return asked.but(_DTYPES[training.value], f"auto, mixed_precision {training.value}")
 
 
-def trackers(given: Values, installed: Sequence[str]) -> Given:
-    """Return the adapters that report_to names, each once.
+def vae_dtype(given: Values, dtype: Given, family: str, *, simpletuner: bool) -> Given:
+    """Return the dtype of the VAE, "" for that of the generation.
+
+    The trainer's default is bf16 whatever the rest has (models/common.py, load_vae); a dtype that
+    is not "auto" is the VAE's, too, and on a CPU all of it is float32.
+    """
+    asked = given["vae_dtype"]
+    default = asked.source == "default"
+    value = "bf16" if asked.value == "default" else asked.value
+    if asked.trainers or default:
+        if _AUTO_ON_CPU in dtype.source or not simpletuner or family in _VAE_AS_THE_REST:
+            return asked.but("", "as dtype")
+        if default and given["dtype"].value != "auto":
+            return asked.but("", "as dtype")
+        if family == "sana":  # models/sana/model.py
+            value, asked = "fp32", asked.but("", "sana has no other")
+    return asked.but("" if value == dtype.value else value)
+
+
+def trackers(given: Values, installed: Sequence[str]) -> tuple[Given, tuple[str, ...]]:
+    """Return the adapters that report_to names, each once, and what is told of the others.
+
+    A tracker of the trainer alone is passed over where the trainer's own key names it.
 
     Raises:
         SettingsError: There is no adapter of that name.
     """
     named = given["report_to"]
     chosen: list[str] = []
+    skipped: list[str] = []
     for name in named.value:
         if name == "all":
             chosen += installed
         elif name in installed:
             chosen.append(name)
+        elif name in _WITHOUT_ADAPTER and named.trainers:
+            skipped.append(name)
         elif name in _WITHOUT_ADAPTER:
             advice = 'name another for clipwatch alone: "clipwatch": {"report_to": "tensorboard"}'
             raise named.error(f"clipwatch has no adapter for {name!r}; {advice}")
         elif name != "none":
             known = ", ".join((*installed, "all", "none"))
             raise named.error(f"unknown tracker {name!r}: known are {known}")
-    return named.but(tuple(dict.fromkeys(chosen)))
+    remarks = tuple(
+        named.told(f"clipwatch has no adapter for {name!r}, and publishes to the others")
+        if chosen
+        else named.told(
+            f"clipwatch has no adapter for {name!r}, and publishes nowhere; name a tracker for it "
+            'alone: "clipwatch": {"report_to": "tensorboard"}'
+        )
+        for name in skipped
+    )
+    return named.but(tuple(dict.fromkeys(chosen))), remarks
 
 
 def tracker_name(named: Given, blank: str) -> Given:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ LARGEST = 2**20
 """Bytes of a file; far above any configuration."""
 
 DEEPEST = 100
-"""Objects and lists within each other; ours need 3."""
+"""Objects and lists within each other; ours need 4."""
 
-_KNOWN = 3  # the longest path of a key that is ours
+_KNOWN = 4  # the longest path of a key that is ours: "config", "clipwatch", "wandb", "entity"
 _DIGITS = 1000  # int() refuses longer numbers with an error of its own
 _DEEP = "is nested too deeply for a configuration"
 
@@ -30,11 +31,18 @@ _TOKEN = re.compile(rf"{_STRING}|[{{}}\[\]:\n]", re.DOTALL)
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A file that holds one JSON object; `lines` knows the line of a key of ours by its path."""
+    """A configuration in a file.
+
+    Attributes:
+        values: Its members.
+        lines: Path → line of each key that may be ours.
+        variables: What {env:NAME} means in it, before the environment.
+    """
 
     file: Path
     values: dict[str, Any]
     lines: dict[tuple[str, ...], int]
+    variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def read(file: Path) -> Document:

@@ -15,8 +15,11 @@ from typing import Any
 from clipwatch import trackers
 from clipwatch.prompts.textfiles import problem, refused
 from clipwatch.protocol import EvaluationProtocol, NamedScorer, Prompt
-from clipwatch.settings import choices, device, families, prompts, sources
+from clipwatch.settings import choices, device, prompts, sources
 from clipwatch.settings.places import Places, below, mode
+from clipwatch.settings.simpletuner import code, datasets, families, forms, parts, reading
+from clipwatch.settings.simpletuner.reading import Reading
+from clipwatch.settings.simpletuner.rules import follow, skip_layers, strength
 from clipwatch.settings.values import Advice, Given, Setting, Settings, text
 from clipwatch.statedir import default_state_dir
 
@@ -31,7 +34,8 @@ def load(
     """Read the trainer's configuration and everything that is laid over it.
 
     Args:
-        config: SimpleTuner's config.json, a clipwatch.json, or the folder of one.
+        config: SimpleTuner's config.json, config.toml or config.env, a clipwatch.json, or the
+            folder of one.
         flags: What the command line sets, by the names of the keys.
         environ: The environment variables.
         cwd: The directory of the call, absolute.
@@ -41,14 +45,26 @@ def load(
     """
     config = _config_file(below(cwd, str(config)))
     installed = trackers.names()
-    given = sources.collect(config, flags, environ, installed)
+    document = forms.read(config)
+    given = sources.collect(document, flags, environ, installed)
+    about = reading.judged(document, given, environ, cwd, installed)
+    given |= _of_trainer(given, about)
     choices.check_evaluation(given)
-    places = Places.of(config, cwd, given["working_dir"])
-    chosen, library = prompts.choose(given, places)
+    places = Places.of(
+        config, cwd, given["working_dir"], about.installed.package if about.installed else None
+    )
+    chosen, library = prompts.choose(given, places, about.installed)
     prompts.check_number(chosen.prompts, given["num_validation_images"])
     given |= {"validation_prompt_library": library}
-    given |= _places(given, places)
-    given |= _choices(given, installed, _device(given["device"], environ))
+    given |= _places(given, places, about)
+    followed = follow(given, about.model)
+    given |= followed.values
+    elsewhere = parts.elsewhere(given, about.model, places, followed)
+    given |= followed.values
+    chosen_given, remarks = _choices(given, installed, _device(given["device"], environ), about)
+    given |= chosen_given
+    if about.datasets:
+        remarks += datasets.remark(about.datasets, about.model.name, places)
     _check_texts(given)
     value = {name: entry.value for name, entry in given.items()}
     return Settings(
@@ -60,7 +76,12 @@ def load(
         project=value["tracker_project_name"],
         run_name=value["tracker_run_name"],
         logging_dir=value["logging_dir"],
-        protocol=_protocol(value, chosen.prompts, _scorers(given, places)),
+        protocol=replace(
+            _protocol(value, chosen.prompts, _scorers(given, places)),
+            parts=elsewhere,
+            adapter_strength=strength(given),
+            rules="simpletuner" if about.simpletuner else "",
+        ),
         device=value["device"],
         share_gpu=value["share_gpu"],
         gpu_memory_gib=value["gpu_memory_gib"],
@@ -89,22 +110,49 @@ def load(
         ),
         options=_options(value, installed),
         origins=_origins(given),
-        remarks=(*sources.remarks(config), *chosen.notes),
+        remarks=(*about.remarks, *followed.remarks, *remarks, *chosen.notes),
     )
+
+
+_OUTPUT = "simpletuner-results"
+"""Where SimpleTuner writes when nothing is named (its field registry)."""
 
 
 def _config_file(config: Path) -> Path:
     if os.path.isdir(config):  # noqa: PTH112 - Path's raises for a name that is too long
-        for name in ("config.json", sources.OWN_FILE):
+        for name in (*forms.NAMES, sources.OWN_FILE):
             if os.path.lexists(config / name):
                 return config / name
-        raise refused("holds no config.json: name the trainer's config file", file=config)
-    if config.suffix in (".toml", ".env"):
-        raise refused(f"{config.suffix} is not supported yet: use config.json", file=config)
+        first, *others = forms.NAMES
+        names = f"{first}, nor {' or '.join(others)}"
+        raise refused(f"holds no {names}: name the trainer's config file", file=config)
+    if config.suffix in (".yaml", ".yml"):
+        raise refused(f"{config.suffix} is not supported: use JSON or TOML", file=config)
     return config
 
 
-def _places(given: Mapping[str, Given], places: Places) -> dict[str, Given]:
+def _of_trainer(given: Mapping[str, Given], about: Reading) -> dict[str, Given]:
+    """Return what a configuration of SimpleTuner leaves out, and what its family changes."""
+    values = {"simpletuner_version": about.version.but(None)}
+    if not about.simpletuner:
+        return values
+    output, attention = given["output_dir"], given["attention_mechanism"]
+    values["simpletuner_version"] = about.version
+    if not output.value:
+        values["output_dir"] = output.but(_OUTPUT, "SimpleTuner's")
+    if about.model.name == "sana" and attention.trainers:  # models/sana/model.py
+        values["attention_mechanism"] = attention.but("diffusers", "sana has no other")
+    if about.installed and given["simpletuner_path"].value:
+        path = given["simpletuner_path"].but(about.installed.package)
+        values["simpletuner_path"] = path
+    instruction = given["sana_complex_human_instruction"]
+    if about.model.name == "sana" and about.installed and instruction.value is None:
+        told = code.instruction(about.installed.package)
+        values[instruction.key] = instruction.but(told or None, f"of {about.installed.package}")
+    return values
+
+
+def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[str, Given]:
     """Return the keys that name files, folders and models, with what they mean here."""
     output, scorer = given["output_dir"], given["pretrained_evaluation_model_name_or_path"]
     if not output.value:
@@ -128,38 +176,47 @@ def _places(given: Mapping[str, Given], places: Places) -> dict[str, Given]:
             secret=logging.secret or output.secret,
         ),
         "state_dir": state,
-        "pretrained_model_name_or_path": _base_model(given, places),
+        "pretrained_model_name_or_path": _base_model(given, places, about),
         "pretrained_evaluation_model_name_or_path": scorer.but(places.model(scorer)),
     }
 
 
-def _base_model(given: Mapping[str, Given], places: Places) -> Given:
-    family, flavour = given["model_family"], given["model_flavour"]
+def _base_model(given: Mapping[str, Given], places: Places, about: Reading) -> Given:
     named = given["pretrained_model_name_or_path"]
-    families.check(family, flavour)
     if named.value:
         return named.but(places.model(named))
-    return families.repository(family, flavour, missing=named)
+    family, flavour = given["model_family"], given["model_flavour"]
+    return families.repository(about.table, about.model, family, flavour, missing=named)
 
 
 def _choices(
-    given: Mapping[str, Given], installed: Sequence[str], processor: Given
-) -> dict[str, Given]:
-    """Return the keys that depend on others, or on this machine."""
+    given: Mapping[str, Given], installed: Sequence[str], processor: Given, about: Reading
+) -> tuple[dict[str, Given], tuple[str, ...]]:
+    """Return the keys that depend on others, or on this machine, and what is told of them."""
     project, run = given["tracker_project_name"], given["tracker_run_name"]
+    named, skipped = choices.trackers(given, installed)
+    quantised, unknown = reading.precision(given)
+    dtype = choices.dtype({**given, "base_precision": quantised}, processor.value)
+    sizes, remarks = given["validation_resolution"], (*skipped, *unknown)
+    if len(sizes.value) > 1 and sizes.trainers:
+        first = sizes.value[0]
+        remarks += (sizes.told(f"clipwatch scores the first of these sizes, {first}"),)
     return {
         "advice.low": choices.bound(given, "advice.low", 0.22),
         "advice.saturated": choices.bound(given, "advice.saturated", 0.30),
+        "base_precision": quantised,
         "device": processor,
-        "dtype": choices.dtype(given, processor.value),
-        "report_to": choices.trackers(given, installed),
+        "dtype": dtype,
+        "report_to": named,
         "tracker_project_name": choices.tracker_name(project, "simpletuner-training"),
         "tracker_run_name": choices.tracker_name(run, "simpletuner-training-run"),
-        "validation_noise_scheduler": choices.scheduler(given),
+        "vae_dtype": choices.vae_dtype(
+            given, dtype, about.model.name, simpletuner=about.simpletuner
+        ),
         "validation_resolution": choices.size(given),
         "validation_seed": choices.seed(given),
         "weights": choices.weights(given),
-    }
+    }, remarks
 
 
 def _device(named: Given, environ: Mapping[str, str]) -> Given:
@@ -202,7 +259,26 @@ def _protocol(
         scorer=value["pretrained_evaluation_model_name_or_path"],
         scorer_revision=value["scorer_revision"],
         scorers=scorers,
+        vae_dtype=value["vae_dtype"],
+        base_precision=value["base_precision"],
+        offload=value["offload"],
+        lora_alpha=value["lora_alpha"],
+        prediction_type=value["prediction_type"],
+        zero_snr=value["rescale_betas_zero_snr"],
+        timestep_spacing=_unless(value["inference_scheduler_timestep_spacing"], "trailing"),
+        flow_shift=value["flow_schedule_shift"],
+        guidance_real=value["validation_guidance_real"],
+        no_cfg_until=value["validation_no_cfg_until_timestep"],
+        guidance_rescale=value["validation_guidance_rescale"],
+        skip_layers=skip_layers(value),
+        seeds=value["seeds"],
+        text_length=value["tokenizer_max_length"],
+        instruction=value["sana_complex_human_instruction"] or "",
     )
+
+
+def _unless(value: str, usual: str) -> str:
+    return "" if value == usual else value
 
 
 def _options(value: Mapping[str, Any], installed: Sequence[str]) -> dict[str, dict[str, str]]:

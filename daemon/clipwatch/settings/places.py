@@ -10,6 +10,8 @@ from pathlib import Path
 
 from clipwatch.settings.values import Given
 
+_EXAMPLES = "config/examples/"
+_ABOVE_EXAMPLES = "config/"
 _HUB_ID = re.compile(r"[\w.-]+(/[\w.-]+)?")
 
 
@@ -18,15 +20,17 @@ class Places:
     """Where relative names are looked for; all absolute.
 
     Names in files: the trainer's working directory, then the config's folder. Names in flags and
-    in the environment: the directory of the call.
+    in the environment: the directory of the call. What the trainer's file calls config/examples/
+    is the package's, where SimpleTuner is installed (its configuration/json_file.py).
     """
 
     cwd: Path
     working_dir: Path
     folder: Path
+    package: Path | None = None
 
     @classmethod
-    def of(cls, config: Path, cwd: Path, working_dir: Given) -> Places:
+    def of(cls, config: Path, cwd: Path, working_dir: Given, package: Path | None = None) -> Places:
         """Settle the working directory first: one that a file names is relative to that file.
 
         Raises:
@@ -37,7 +41,7 @@ class Places:
         chosen = below(start, named) if named else cwd
         if not stat.S_ISDIR(mode(chosen, working_dir)):
             raise working_dir.error(f"there is no folder {str(chosen)!r}")
-        return cls(cwd, chosen, config.parent)
+        return cls(cwd, chosen, config.parent, package)
 
     def path(self, given: Given) -> Path:
         """Return the absolute path: the first that exists, else the first of all.
@@ -61,7 +65,7 @@ class Places:
             looked = " and ".join(
                 dict.fromkeys(repr(str(path)) for path in self._candidates(given))
             )
-            raise given.error(f"there is no {looked}: correct the path")
+            raise given.error(f"there is no {looked}: {self._advice(given)}")
         return path
 
     def file(self, given: Given) -> Path:
@@ -94,7 +98,20 @@ class Places:
 
     def _candidates(self, given: Given) -> list[Path]:
         bases = (self.working_dir, self.folder) if given.file else (self.cwd,)
-        return [below(base, given.value) for base in bases]
+        candidates = [below(base, given.value) for base in bases]
+        if self.package and given.trainers and given.value.startswith(_EXAMPLES):
+            packaged = below(self.package, given.value.removeprefix(_ABOVE_EXAMPLES))
+            if packaged.is_relative_to(self.package):
+                candidates.insert(0, packaged)
+        return candidates
+
+    def _advice(self, given: Given) -> str:
+        if given.value.startswith(_EXAMPLES) and given.trainers and not self.package:
+            return (
+                "SimpleTuner has it in its package, and is not installed here: name where it is "
+                'with "clipwatch": {"simpletuner_path": "..."}, or copy the file'
+            )
+        return "correct the path"
 
 
 def mode(path: Path, given: Given) -> int:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sized
+from pathlib import Path
 
 from clipwatch import prompts
 from clipwatch.errors import SettingsError
 from clipwatch.prompts import Listed
 from clipwatch.protocol import Prompt
 from clipwatch.settings.places import Places
+from clipwatch.settings.simpletuner.installed import Installed, find
 from clipwatch.settings.values import Given
+
+TRAINERS = "simpletuner"
+"""The library that an installed SimpleTuner brings along."""
 
 _BUILTIN = "validation_prompt_library"
 
 
-def choose(given: Mapping[str, Given], places: Places) -> tuple[Listed, Given]:
+def choose(
+    given: Mapping[str, Given], places: Places, installed: Installed | None
+) -> tuple[Listed, Given]:
     """Return the prompts in the order of their sources, and whether the built-in ones are used.
 
     `prompts` replaces all others. Else the built-in library, the user's and validation_prompt are
@@ -26,14 +33,35 @@ def choose(given: Mapping[str, Given], places: Places) -> tuple[Listed, Given]:
     Raises:
         SettingsError: A file cannot be read, or two sources use the same id.
     """
-    listed, builtin = _listed(given, places)
+    listed, builtin = _listed(given, places, installed)
     return prompts.chosen(listed, given["max_prompts"].value), builtin
 
 
-def _listed(given: Mapping[str, Given], places: Places) -> tuple[Listed, Given]:
+def of_trainer(named: Given, environ: Mapping[str, str], cwd: Path) -> Listed:
+    """Return the prompts of the SimpleTuner that simpletuner_path names, or that is found.
+
+    Raises:
+        SettingsError: There is none.
+    """
+    return _of_trainer(named, find(named, environ, cwd))
+
+
+def _of_trainer(asked: Given, installed: Installed | None) -> Listed:
+    if installed is None:
+        raise asked.error(
+            "no SimpleTuner is installed in this environment or on PATH: name where it is with "
+            '"simpletuner_path", or other prompts'
+        )
+    return prompts.of_trainer(installed.package)
+
+
+def _listed(
+    given: Mapping[str, Given], places: Places, installed: Installed | None
+) -> tuple[Listed, Given]:
     builtin = given[_BUILTIN]
     if given["prompts"].value is not None:
-        return _named(given["prompts"], places), builtin.but(False, "replaced by prompts")
+        named = _named(given["prompts"], places, installed)
+        return named, builtin.but(False, "replaced by prompts")
     chosen: dict[str, Prompt] = {}
     notes: tuple[str, ...] = ()
     if given["user_prompt_library"].value:
@@ -49,12 +77,21 @@ def _listed(given: Mapping[str, Given], places: Places) -> tuple[Listed, Given]:
     if not chosen and not builtin.value:
         builtin = builtin.but(True, "nothing else names prompts")
     added = prompts.builtin() if builtin.value else ()
+    if builtin.value and builtin.trainers and builtin.line is not None:
+        number = len(added)
+        stand = f"clipwatch's own {number} prompts stand in for SimpleTuner's library"
+        notes = (
+            builtin.told(f'{stand}; "clipwatch": {{"prompts": "{TRAINERS}"}} reads that'),
+            *notes,
+        )
     kept = (prompt for prompt in added if prompt.id not in chosen)
     return Listed((*kept, *chosen.values()), notes), builtin.but(bool(builtin.value))
 
 
-def _named(given: Given, places: Places) -> Listed:
+def _named(given: Given, places: Places, installed: Installed | None) -> Listed:
     """Return the prompts of a library by its name, or of a file."""
+    if given.value == TRAINERS:
+        return _of_trainer(given, installed)
     try:
         named = prompts.library(given.value)
     except SettingsError as error:

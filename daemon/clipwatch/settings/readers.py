@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from clipwatch.models.precisions import PRECISIONS
 from clipwatch.prompts.textfiles import problem
 from clipwatch.settings.values import Address, Ends, Size
 
@@ -25,6 +26,8 @@ _IMAGE_LIBRARIES = (*_YES, "default", "image", "images")
 _NO_LIBRARY = (*_NO, "none", "null")
 _AUDIO_LIBRARIES = ("audio", "music", "audio_music", "audio-music")
 _SCHEDULERS = ("ddim", "ddpm", "euler", "euler-a", "unipc", "dpm++", "pipeline")
+_PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_matching", "flow_map")
+_PLAIN = "none"
 _MOST = 10**9  # as seconds still a time that a thread can wait for
 _MEGAPIXELS_BELOW = 128
 _STEP = 16
@@ -93,6 +96,17 @@ def real(minimum: float = 0.0, *, above: bool = False) -> Reader:
     return read
 
 
+def number(value: Any) -> float:
+    """Read any number, below 0 too."""
+    try:
+        found = float(value)
+    except (TypeError, ValueError, OverflowError):
+        found = math.nan
+    if isinstance(value, bool) or not math.isfinite(found) or abs(found) > _MOST:
+        raise _wrong("must be a number", value)
+    return found + 0.0
+
+
 def one_of(*choices: str) -> Reader:
     """Return a reader of exactly these texts."""
 
@@ -155,6 +169,50 @@ def scheduler(value: Any) -> str:
         raise ValueError(f"perflow is not supported: choose one of {', '.join(_SCHEDULERS)}")
     read: str = one_of(*_SCHEDULERS)(value)
     return read
+
+
+def prediction(value: Any) -> str:
+    """Read what a denoiser predicts, "None" for what the base model's sampler says."""
+    written = optional(value)
+    if written and written not in _PREDICTIONS:
+        raise _wrong(f"must be one of {', '.join(_PREDICTIONS)}", value)
+    return written
+
+
+def layers(value: Any) -> tuple[int, ...] | int:
+    """Read a JSON list of layers, nothing for none; a number alone stays one."""
+    read = [] if value == "" else value
+    if isinstance(read, str):
+        try:
+            read = json.loads(read)
+        except (ValueError, RecursionError):
+            read = None
+    found = [_whole(it) for it in read] if isinstance(read, list) else [_whole(read)]
+    if not all(it is not None and 0 <= it < _MOST for it in found):
+        raise _wrong('must be a list of layers: "[7, 8, 9]"', value)
+    numbers = tuple(it for it in found if it is not None)
+    return numbers if isinstance(read, list) else numbers[0]
+
+
+def instruction(value: Any) -> str:
+    """Read lines: a JSON list of them, or a text; "None" for none."""
+    written = value
+    if isinstance(value, str) and value.strip().startswith("["):
+        try:
+            written = json.loads(value)
+        except (ValueError, RecursionError):
+            written = value
+    lines = written if isinstance(written, list) else str(written).split("\n")
+    kept = "\n".join(filter(None, (text(line) for line in lines)))
+    return "" if kept in ("None", "null") else kept
+
+
+def precision(value: Any) -> str:
+    """Read how a base is quantised, by the trainer's name; "none" for not at all."""
+    written = text(value)
+    if written not in (_PLAIN, *PRECISIONS):
+        raise _wrong(f"must be one of {', '.join((_PLAIN, *PRECISIONS))}", value)
+    return written
 
 
 def image_library(value: Any) -> bool:

@@ -9,20 +9,16 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from functools import reduce
-from pathlib import Path
 from typing import Any
 
 from clipwatch.prompts.textfiles import plain
 from clipwatch.settings import jsonc, readers, secrets
 from clipwatch.settings.keys import KEYS, TRAINER_KEYS
+from clipwatch.settings.simpletuner.tables import option_of
 from clipwatch.settings.values import Given
 
 OWN = "clipwatch"
 OWN_FILE = "clipwatch.json"
-SLIP = 0.96
-"""Likeness (difflib) from which a key looks misspelt; of SimpleTuner's own options the nearest is
-pretrained_t5_model_name_or_path, at 0.951."""
-
 SCORERS = "scorers"
 """The object of further scorers, {"siglip": "google/siglip2-base-patch16-224"}."""
 
@@ -37,12 +33,14 @@ Named = tuple[str, Given]
 
 
 def collect(
-    config: Path,
+    document: jsonc.Document,
     flags: Mapping[str, Any],
     environ: Mapping[str, str],
     trackers: Collection[str],
 ) -> dict[str, Given]:
     """Return the most specific value of every key; members of objects as "wandb.entity".
+
+    `document` is the trainer's configuration, or a clipwatch.json.
 
     Precedence: flags, environment, the object "clipwatch" in config.json, clipwatch.json beside
     it, the trainer's keys, defaults.
@@ -51,7 +49,7 @@ def collect(
         SettingsError: A file cannot be read, a key of ours is unknown, or a value is wrong.
     """
     environ = dict(environ)  # os.environ cannot be asked for every text
-    document = jsonc.read(config)
+    config = document.file
     beside = config.with_name(OWN_FILE)
     free, objects = {SCORERS, *trackers}, _OBJECTS.union(trackers)
     found = {name: Given(key.default, "default", name, config) for name, key in KEYS.items()}
@@ -67,36 +65,39 @@ def collect(
     return found
 
 
-def remarks(config: Path) -> tuple[str, ...]:
-    """Point out keys of the trainer's file that are a slip away from one that clipwatch reads.
+def written(document: jsonc.Document, environ: Mapping[str, str]) -> dict[str, list[Given]]:
+    """Return what the trainer's file sets, by the names of the trainer's options.
 
-    They may be the trainer's own, so they are no error.
+    An alias, or the beginning of one option's name and no other's, stands for the option, as on
+    the trainer's command line; what it knows not at all has its own name.
     """
-    if config.name == OWN_FILE:
-        return ()
-    document = jsonc.read(config)
-    found = []
-    for key in document.values:
-        name = key.strip().lstrip("-")
-        near = difflib.get_close_matches(name, TRAINER_KEYS, n=1, cutoff=SLIP)
-        if near and name not in KEYS:
-            line = document.lines[(key,)]
-            slip = f"{config.name}:{line}: {key} is not read: did you mean {near[0]!r}?"
-            found.append(plain(slip))
-    return tuple(found)
+    found: dict[str, list[Given]] = {}
+    if document.file.name != OWN_FILE:
+        for name, given in _members(document, (), document.values, dict(environ)):
+            if name != OWN and given.value is not None:
+                found.setdefault(_option_of(name), []).append(given)
+    return found
+
+
+def _option_of(name: str) -> str:
+    known = option_of()
+    if name in known:
+        return known[name]
+    begun = {option for spelling, option in known.items() if name and spelling.startswith(name)}
+    return begun.pop() if len(begun) == 1 else name
 
 
 def _trainer(document: jsonc.Document, environ: Mapping[str, str]) -> Iterator[Named]:
     """Yield the trainer's keys that clipwatch evaluates, by the trainer's own rules."""
-    for name, given in _members(document, (), document.values, environ):
-        value = given.value
+    for written_name, given in _members(document, (), document.values, environ):
+        name, value = _option_of(written_name), given.value
         if name not in TRAINER_KEYS or isinstance(value, dict):
             continue
         if isinstance(value, list) and name != "report_to":  # repeated options: the last wins
             value = value[-1] if value else None
         if isinstance(value, str) and value.lower() == "false":  # dropped: the default stays
             continue
-        yield name, given.but(value)
+        yield name, replace(given, value=value, trainers=True)
 
 
 def _object(
@@ -135,6 +136,7 @@ def _members(
     environ: Mapping[str, str],
 ) -> Iterator[Named]:
     """Yield the members of an object in a file; `--key` and `key` are the same."""
+    environ = {**environ, **document.variables}
     for key, value in values.items():
         line = document.lines[*path, key]
         source = plain(f"{document.file.name}:{line}")

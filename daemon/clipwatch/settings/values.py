@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from clipwatch.errors import SettingsError
-from clipwatch.prompts.textfiles import refused
+from clipwatch.prompts.textfiles import plain, refused
 from clipwatch.protocol import EvaluationProtocol
 from clipwatch.settings import secrets
 
@@ -79,6 +79,7 @@ class Given:
         key: As the user wrote it, or would write it.
         file, line: Where it stands; no file for flags and environment, no line for defaults.
         secret: Its value is never shown.
+        trainers: Written for the trainer, whose rules hold for it, and not for clipwatch alone.
     """
 
     value: Any
@@ -87,6 +88,7 @@ class Given:
     file: Path | None = None
     line: int | None = None
     secret: bool = False
+    trainers: bool = False
 
     def but(self, value: Any, remark: str = "") -> Given:
         """Return the same origin with another value, and say in the source why it is another."""
@@ -97,6 +99,11 @@ class Given:
         """Return the error to raise: it names file, line and key, and tells no secret."""
         told = secrets.UNFIT if self.secret else secrets.masked(message)
         return refused(told, file=self.file, line=self.line, key=self.key)
+
+    def told(self, message: str) -> str:
+        """Return a remark: one line that names file, line and key, and tells no secret."""
+        told = message.replace(str(self.value), secrets.HIDDEN) if self.secret else message
+        return plain(f"{self.source}: {self.key}: {secrets.masked(told)}")
 
     @property
     def shown(self) -> Any:

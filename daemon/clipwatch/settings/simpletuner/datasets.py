@@ -1,0 +1,42 @@
+"""What the trainer's datasets change in its validation."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from clipwatch.errors import SettingsError
+from clipwatch.prompts import textfiles
+from clipwatch.settings.places import Places
+from clipwatch.settings.values import Given
+
+FAMILIES = ("z_image",)
+"""Those whose validation starts from pictures as soon as a dataset has some to start from
+(requires_conditioning_validation_inputs in models/z_image/model.py)."""
+
+_LARGEST = 2**20
+
+
+def remark(named: Given, family: str, places: Places) -> tuple[str, ...]:
+    """Tell where data_backend_config makes a family's validation start from pictures."""
+    if family not in FAMILIES or not isinstance(named.value, str) or not _conditions(named, places):
+        return ()
+    return (
+        named.told(
+            f"SimpleTuner's validation of {family} starts from the pictures of a conditioning "
+            "dataset there; clipwatch makes pictures from prompts alone"
+        ),
+    )
+
+
+def _conditions(named: Given, places: Places) -> bool:
+    """Whether a dataset has pictures to start from; what cannot be read is the trainer's matter."""
+    try:
+        read: Any = json.loads(textfiles.read(places.file(named), _LARGEST))
+    except (SettingsError, ValueError, RecursionError):
+        return False
+    datasets = read if isinstance(read, list) else []
+    return any(
+        isinstance(it, dict) and ("conditioning" in it or it.get("dataset_type") == "conditioning")
+        for it in datasets
+    )

@@ -1,0 +1,155 @@
+"""A configuration of the trainer, judged before anything else: whose it is, what it trains."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from importlib.util import find_spec
+from pathlib import Path
+
+from clipwatch.models.precisions import PRECISIONS, lacking
+from clipwatch.prompts.textfiles import refused
+from clipwatch.settings.jsonc import Document
+from clipwatch.settings.simpletuner import answers, families, installed
+from clipwatch.settings.simpletuner.families import Model
+from clipwatch.settings.simpletuner.installed import Installed
+from clipwatch.settings.simpletuner.tables import Table, nearest, table, versions
+from clipwatch.settings.sources import OWN_FILE, SCORERS, written
+from clipwatch.settings.values import Given
+
+Values = Mapping[str, Given]
+
+_KOHYA = frozenset(
+    ("LoRA_type", "network_dim", "network_alpha", "output_name", "train_data_dir",
+     "save_every_n_epochs", "save_model_as", "sample_every_n_steps", "sample_sampler",
+     "max_resolution", "v_parameterization", "log_with")
+)  # fmt: skip
+_CERTAIN = 3  # keys of kohya_ss that make a file one of its own
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What a trainer's configuration is about.
+
+    Attributes:
+        simpletuner: It is SimpleTuner's.
+        version: simpletuner_version, as it was named or found.
+        table: What that version says of its families.
+        model: The family and the flavour.
+        installed: The SimpleTuner that is here, None for none.
+        datasets: data_backend_config as it stands there, None for none.
+        remarks: What is set and not followed, a line each.
+    """
+
+    simpletuner: bool
+    version: Given
+    table: Table
+    model: Model
+    installed: Installed | None
+    datasets: Given | None
+    remarks: tuple[str, ...]
+
+
+def judged(
+    document: Document,
+    given: Values,
+    environ: Mapping[str, str],
+    cwd: Path,
+    trackers: Collection[str],
+) -> Reading:
+    """Return what a configuration is about; what cannot be scored ends here, before any path.
+
+    Raises:
+        SettingsError: It is another program's, or trains what makes no pictures from text.
+    """
+    _check_owner(document)
+    family, flavour = given["model_family"], given["model_flavour"]
+    base = given["pretrained_model_name_or_path"]
+    simpletuner = bool(family.value) and family.trainers
+    found = installed.find(given["simpletuner_path"], environ, cwd)
+    version = _version(given["simpletuner_version"], found)
+    known = table(nearest(version.value))
+    model = families.named(known, family, flavour, base)
+    families.check(known, model, family, flavour, base)
+    ours = {*given, *trackers, SCORERS}
+    keys = written(document, environ)
+    remarks = [*answers.judged(keys, ours, model.name)]
+    if simpletuner:
+        variant = model.flavour.name if model.flavour else ""
+        notes = answers.of_family(model.name, variant)
+        remarks += [f"{family.source}: {model.name}: {note}" for note in notes]
+    _check_extra(given["lora_type"])
+    *_, datasets = keys.get("data_backend_config", [None])
+    if datasets is not None:
+        datasets = replace(datasets, trainers=True)
+    return Reading(simpletuner, version, known, model, found, datasets, tuple(remarks))
+
+
+def precision(given: Values) -> tuple[Given, tuple[str, ...]]:
+    """Return how the base is quantised, "" for not at all, and what is to be told.
+
+    As the trainer does with a LoRA (default_settings/safety_check.py); base_precision overrides.
+
+    Raises:
+        SettingsError: A package lacks; says which extra has it.
+    """
+    own, trained = given["base_precision"], given["base_model_precision"]
+    chosen, remarks = own, []
+    if own.value is None:
+        chosen = trained
+        if trained.value in ("no_change", "none") or given["model_type"].value not in ("", "lora"):
+            chosen = trained.but("none")
+        elif trained.value not in PRECISIONS:
+            text = f"clipwatch cannot quantise by {trained.value}: the base stays in full precision"
+            remarks.append(trained.told(f"{text}, which needs more memory"))
+            chosen = trained.but("none", "not known here")
+    if chosen.value == "none":
+        return chosen.but(""), tuple(remarks)
+    if library := lacking(chosen.value):
+        raise chosen.error(
+            f"{chosen.value} needs a package: pip install 'clipwatch[{library}]', or set "
+            '"clipwatch": {"base_precision": "none"}'
+        )
+    return chosen, tuple(remarks)
+
+
+def _version(named: Given, found: Installed | None) -> Given:
+    """Return whose defaults hold: of the version that is named, installed, or known as newest."""
+    if named.value:
+        version = named
+    elif found and found.version:
+        version = Given(found.version, f"SimpleTuner {found.source}", named.key, named.file)
+    else:
+        return Given(versions()[-1], "the newest that clipwatch knows", named.key, named.file)
+    holds = nearest(version.value)
+    return version if holds == version.value else version.but(version.value, f"by {holds}'s table")
+
+
+def _check_owner(document: Document) -> None:
+    """Refuse a configuration of kohya_ss's GUI, which shares some names.
+
+    Raises:
+        SettingsError: Says what it is, and what to write.
+    """
+    keys = {key.strip().lstrip("-") for key in document.values}
+    if document.file.name == OWN_FILE or "model_family" in keys:
+        return
+    if len(keys & _KOHYA) >= _CERTAIN:
+        raise refused(
+            "is a configuration of kohya_ss's GUI and not SimpleTuner's: write a clipwatch.json "
+            "with output_dir and pretrained_model_name_or_path, and name that with --config",
+            file=document.file,
+        )
+
+
+def _check_extra(lora_type: Given) -> None:
+    """Refuse what needs a package that is not here.
+
+    Raises:
+        SettingsError: Says which extra has it.
+    """
+    if lora_type.value == "lycoris" and find_spec("lycoris") is None:
+        raise lora_type.error(
+            "lycoris needs a package: pip install 'clipwatch[lycoris]', or all checkpoints would "
+            "be discarded"
+        )

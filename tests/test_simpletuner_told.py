@@ -1,0 +1,172 @@
+"""What the trainer's file asks for and clipwatch does not do is told, or ends the start."""
+
+from __future__ import annotations
+
+import json
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from clipwatch.errors import SettingsError
+from clipwatch.settings import load
+from clipwatch.settings.simpletuner import answers, reading, tables
+from clipwatch.settings.simpletuner.answers import REFUSED, TOLD
+from simpletuner_kit import OWN, read
+
+FAMILY = {"twinflow_enabled": "flux", "custom_text_encoder_intermediary_layers": "flux2"}
+
+
+def other(name: str) -> Any:
+    """Return a value that is not an option's default."""
+    option = tables.every_option()[name]
+    choices = [it for it in option.get("choices", ()) if it != option.get("default")]
+    if option["type"] == "flag":
+        return not option.get("default")
+    return choices[0] if choices else {"text": "something"}.get(option["type"], 3)
+
+
+TOLD_KEYS = sorted(name for name, it in answers.answers().items() if it.kind == TOLD)
+REFUSED_KEYS = sorted(name for name, it in answers.answers().items() if it.kind == REFUSED)
+
+
+@pytest.mark.parametrize("name", TOLD_KEYS)
+def test_what_is_not_followed_is_told_when_it_is_set(tmp_path: Path, name: str) -> None:
+    """One line with file, line, key and what it means; none for the default or a null."""
+    answer = answers.answers()[name]
+    family = answer.families[0] if answer.families else FAMILY.get(name, "sdxl")
+    value = answer.values[0] if answer.values else other(name)
+    settings = read(tmp_path, {"model_family": family, name: value})
+    assert f"config.json:5: {name}: {answer.text}" in settings.remarks
+    option = tables.every_option()[name]
+    for harmless in (None, option.get("default"), str(option.get("default") or "")):
+        settings = read(tmp_path, {"model_family": family, name: harmless})
+        assert not any(name in remark for remark in settings.remarks), harmless
+
+
+@pytest.mark.parametrize("name", REFUSED_KEYS)
+def test_what_makes_another_model_is_refused(tmp_path: Path, name: str) -> None:
+    """The start ends with file, line, key and reason, before any path is looked at."""
+    answer = answers.answers()[name]
+    family = answer.families[0] if answer.families else "sdxl"
+    value = answer.values[0] if answer.values else other(name)
+    keys = {"model_family": family, name: value, "output_dir": "/dev/null/no"}
+    with pytest.raises(SettingsError) as refused:
+        read(tmp_path, keys)
+    assert f"config.json:5: {name}: {answer.text}" in str(refused.value)
+    assert refused.value.exit_code == 2
+    read(tmp_path, {"model_family": family, name: None})
+
+
+def test_a_narrow_answer_concerns_its_families_and_values_alone(tmp_path: Path) -> None:
+    """Frames of video are cosmos3's matter, one frame is a picture, and most attention is none."""
+    read(tmp_path, {"validation_num_video_frames": 49})
+    read(tmp_path, {"model_family": "cosmos3", "validation_num_video_frames": 1})
+    for attention in ("diffusers", "flash-attn-3-hub", "xformers", "kohaku-fa-auto"):
+        settings = read(tmp_path, {"attention_mechanism": attention})
+        assert settings.remarks == ()
+
+
+def test_keys_of_one_sentence_stand_in_one_line(tmp_path: Path) -> None:
+    """What is said of several keys is said once."""
+    keys = {"sdnq_group_size": 64, "sdnq_use_hadamard": True}
+    (line,) = read(tmp_path, keys).remarks
+    assert line.startswith("config.json:5: sdnq_group_size, sdnq_use_hadamard: a detail of SDNQ")
+
+
+def test_families_are_told(tmp_path: Path) -> None:
+    """A sampler that diffusers lacks, and what a family's validation does by itself."""
+    (line,) = read(tmp_path, {"model_family": "hidream"}).remarks
+    assert line == (
+        "config.json:3: SimpleTuner's sampler for hidream, flow_unipc, is not in diffusers: "
+        "clipwatch uses the pipeline's own"
+    )
+    flow = {"model_family": "hidream", "validation_noise_scheduler": "unipc"}
+    assert read(tmp_path, flow).remarks == ()
+    (line,) = read(tmp_path, {"model_family": "flux", "model_flavour": "libreflux"}).remarks
+    assert line.startswith("config.json:3: flux: SimpleTuner masks the padding")
+
+
+def test_keys_that_nobody_knows_are_pointed_out(tmp_path: Path) -> None:
+    """A slip is guessed at; the rest is named, of a configuration of SimpleTuner's alone."""
+    keys = {"validation_guidnce": 3, "my_notes": "x", "todo": 1, "empty": None}
+    slip, rest = read(tmp_path, keys).remarks
+    assert slip == (
+        "config.json:5: validation_guidnce is not read: did you mean 'validation_guidance'?"
+    )
+    assert rest == "config.json:6: no option of SimpleTuner, and not read: my_notes, todo"
+    other_trainers = {"model_family": None, "pretrained_model_name_or_path": "me/model"}
+    assert read(tmp_path, {**other_trainers, "my_notes": "x"}).remarks == ()
+
+
+def test_an_option_answers_to_its_other_names(tmp_path: Path) -> None:
+    """An alias, and the beginning of one name and no other's, as on the trainer's command line."""
+    settings = read(tmp_path, {"--validation_num_inf": 11, "fused_qkv_projections": True})
+    assert settings.protocol.inference_steps == 11
+    assert settings.remarks == ()
+    (line,) = read(tmp_path, {"validation_g": 3}).remarks
+    assert "validation_g" in line
+
+
+def test_trackers_of_the_trainer_alone_are_passed_over(tmp_path: Path) -> None:
+    """Whatever report_to of any version may name is no reason to stop, and a slip is."""
+    known = {
+        choice
+        for version in tables.versions()
+        for choice in tables.table(version).options["report_to"]["choices"]
+    }
+    for name in sorted(known):
+        settings = read(tmp_path, {"report_to": name})
+        passed = [it for it in settings.remarks if "no adapter" in it]
+        assert bool(passed) == (name not in ("all", "none", "tensorboard", "wandb")), name
+    (line,) = read(tmp_path, {"report_to": "simpletuner,tensorboard"}).remarks
+    assert line == (
+        "config.json:5: report_to: clipwatch has no adapter for 'simpletuner', and publishes to "
+        "the others"
+    )
+    with pytest.raises(SettingsError, match="unknown tracker 'tensorbord'"):
+        read(tmp_path, {"report_to": "tensorbord"})
+
+
+def test_lycoris_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without it the start ends with the extra to install; with it there is nothing to say."""
+    keys = {"model_type": "lora", "lora_type": "lycoris"}
+    monkeypatch.setattr(reading, "find_spec", lambda _: None)
+    with pytest.raises(SettingsError, match=r":6: lora_type: .*'clipwatch\[lycoris\]'") as told:
+        read(tmp_path, keys)
+    assert told.value.exit_code == 2
+    monkeypatch.setattr(reading, "find_spec", lambda name: ModuleSpec(name, None))
+    assert read(tmp_path, keys).remarks == ()
+
+
+def test_a_conditioning_dataset_is_told_of_z_image(tmp_path: Path) -> None:
+    """Its validation starts from pictures as soon as a dataset has some."""
+    data = tmp_path / "data.json"
+    data.write_text(json.dumps([{"id": "a", "conditioning": {"type": "canny"}}]))
+    keys = {"data_backend_config": "data.json"}
+    (line,) = read(tmp_path, {"model_family": "z_image", **keys}).remarks
+    assert line.startswith("config.json:5: data_backend_config: SimpleTuner's validation of z_im")
+    assert read(tmp_path, keys).remarks == ()
+    data.write_text("[")
+    assert read(tmp_path, {"model_family": "z_image", **keys}).remarks == ()
+
+
+def test_the_builtin_prompts_stand_in_for_the_trainers(tmp_path: Path) -> None:
+    """Where the trainer's file asks for its library; not where clipwatch is asked for its own."""
+    (line,) = read(tmp_path, {"validation_prompt_library": True}).remarks
+    assert "144 prompts stand in for SimpleTuner's library" in line
+    assert read(tmp_path, {}, validation_prompt_library=True).remarks == ()
+    assert read(tmp_path, {}).remarks == ()
+
+
+def test_a_secret_is_told_nowhere(tmp_path: Path) -> None:
+    """A value that a variable named like a secret holds is hidden in remarks."""
+    config = {"output_dir": "o", "model_family": "sdxl", "model_type": "lora", "clipwatch": OWN}
+    (tmp_path / "config.json").write_text(
+        json.dumps({**config, "base_model_precision": "{env:MY_TOKEN}"})
+    )
+    settings = load(tmp_path, environ={"MY_TOKEN": "s3cr3t"}, cwd=tmp_path)
+    (line,) = settings.remarks
+    assert "s3cr3t" not in line
+    assert "(hidden)" in line
