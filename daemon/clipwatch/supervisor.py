@@ -387,10 +387,13 @@ class Supervisor:
 
     def _busy(self) -> bool:
         """Whether anything is in hand, or can be taken up now."""
-        at_work = self._evaluating.busy or self._outbox.busy or self._herald.busy
-        due = not self._run.lacking and bool(s.due(self._run, self._clock()))
         asking = self._preparing.busy or not self._preparing.answered
-        return at_work or asking or due or self._scanner.settling
+        return self._at_work() or asking or self._scanner.settling
+
+    def _at_work(self) -> bool:
+        """Whether anything of a checkpoint is in hand, or due."""
+        due = not self._run.lacking and bool(s.due(self._run, self._clock()))
+        return due or self._evaluating.busy or self._outbox.busy or self._herald.busy
 
     def _done(self) -> bool:
         if self._deadlines.over:
@@ -408,7 +411,7 @@ class Supervisor:
 
     def _unevaluated(self) -> bool:
         """Whether a checkpoint may still get a score, now or after a pause."""
-        return self._busy() or bool(s.queue(self._run))
+        return self._at_work() or self._scanner.settling or bool(s.queue(self._run))
 
     def _waiting(self) -> bool:
         """Whether failed work is to be tried again later."""
