@@ -24,7 +24,7 @@ from clipwatch.publish import bring
 from clipwatch.trackers import Series, Target
 from clipwatch_adapters import _events
 from clipwatch_adapters.tensorboard import TensorBoardTracker
-from tracker_world import PROMPTS, make_protocol, make_series, make_target
+from tracker_world import PROMPTS, event_file, make_protocol, make_series, make_target
 
 
 @pytest.fixture
@@ -36,8 +36,9 @@ def target(tmp_path: Path) -> Target:
 
 
 def event_files(target: Target) -> list[Path]:
-    """Return the files of the run "clipwatch" below the trainer's run."""
-    return sorted((target.logging_dir / target.project / "clipwatch").iterdir())
+    """Return the files of the run "clipwatch" below the trainer's run, but for outdated ones."""
+    files = (target.logging_dir / target.project / "clipwatch").iterdir()
+    return sorted(file for file in files if file.stat().st_size)
 
 
 def shown(folder: Path, tag: str = "clip/n") -> list[tuple[int, float]]:
@@ -89,15 +90,14 @@ def damaged(*changes: Callable[[bytes], bytes]) -> None:
         series = make_series(Path(folder), [100, 200, 300], protocol=protocol, images=False)
         TensorBoardTracker(target).publish(series, [0, 1, 2])
         run = Path(TensorBoardTracker(target).where(series))
-        (file,) = run.iterdir()
+        file = event_file(run)
         whole = file.read_bytes()
         for change in changes:
-            file.write_bytes(damage := change(whole))
+            event_file(run).write_bytes(damage := change(whole))
             tracker = TensorBoardTracker(target)
             assert tracker.published(series) < {0, 1, 2} or damage == whole
             assert bring(tracker, series) == {0, 1, 2}
-            (file,) = run.iterdir()
-            assert file.read_bytes() == whole
+            assert event_file(run).read_bytes() == whole
 
 
 def record_ends(whole: bytes) -> list[int]:
@@ -197,8 +197,7 @@ def test_a_replay_gives_the_same_bytes(tmp_path: Path) -> None:
         tracker = TensorBoardTracker(make_target(tmp_path / name))
         for batch in batches:
             tracker.publish(series, batch)
-        (file,) = Path(tracker.where(series)).iterdir()
-        files.append(file.read_bytes())
+        files.append(event_file(Path(tracker.where(series))).read_bytes())
     assert files[0] == files[1]
 
 
@@ -215,7 +214,10 @@ def test_images_outlive_their_files(target: Target, tmp_path: Path) -> None:
 
 
 def test_what_a_kill_left_is_removed(target: Target, tmp_path: Path) -> None:
-    """An unfinished generation and the one before the newest vanish at the next look."""
+    """At the next look an unfinished generation is gone, and the one before the newest empty.
+
+    The empty one is kept for a day, for readers that have to come by.
+    """
     series = make_series(tmp_path, [100, 200])
     tracker = TensorBoardTracker(target)
     tracker.publish(series, [0, 1])
@@ -225,6 +227,11 @@ def test_what_a_kill_left_is_removed(target: Target, tmp_path: Path) -> None:
     file.with_name(_events.UNFINISHED).write_bytes(file.read_bytes()[:100])
     assert tracker.published(series) == {0, 1}
     assert event_files(target) == [newer]
+    assert sorted(file.parent.iterdir()) == [file, newer]
+    emptied = file.stat().st_mtime
+    os.utime(file, (emptied, emptied - _events.EMPTY_SECONDS - 60))
+    assert tracker.published(series) == {0, 1}
+    assert sorted(file.parent.iterdir()) == [newer]
 
 
 def test_files_of_others_are_left_alone(target: Target, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from clipwatch_adapters import _events
 from clipwatch_adapters._records import PLUGIN
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from tracker_disks import fill, mounted, mounted_by_a_server, run
-from tracker_world import PROMPTS, make_protocol, make_series, make_target
+from tracker_world import PROMPTS, event_file, make_protocol, make_series, make_target
 
 ORDERS = {"appended": [100, 200], "rewritten": [200, 100]}
 """Steps of two results, of which the second is added in either way."""
@@ -47,8 +47,8 @@ def shows_all(target: Target, series: Series) -> None:
     """Publish what lacks; expect one file in which each tag has one point a step, in order."""
     tracker = TensorBoardTracker(target)
     assert bring(tracker, series) == set(range(len(series.results)))
-    (file,) = Path(tracker.where(series)).glob(f"{_events.PREFIX}*")
-    assert sorted(os.listdir(file.parent)) == [file.name]
+    file = event_file(Path(tracker.where(series)))
+    assert file.name.startswith(_events.PREFIX)
     accumulator = EventAccumulator(str(file.parent), size_guidance={"scalars": 0}).Reload()
     means = {result.step: round(result.clip.mean, 4) for result in series.results}
     for tag in accumulator.Tags()["scalars"]:
@@ -74,7 +74,7 @@ def test_a_full_disk_may_pass(tmp_path: Path, disk: Path, order: str) -> None:
     for _ in range(2):
         with pytest.raises(TrackerUnavailable, match=r"No space left.*tried again"):
             bring(TensorBoardTracker(target), series)
-        assert len(os.listdir(target.where)) == 1
+        assert os.listdir(target.where) == [event_file(Path(target.where)).name]
         assert TensorBoardTracker(target).published(series) == {0}
     ballast.unlink()
     shows_all(target, series)
@@ -222,6 +222,6 @@ def test_a_sound_record_that_is_not_ours_is_no_obstacle(tmp_path: Path, payload:
     """A record that is whole but not ours, or of another version, is replaced with the file."""
     series = make_series(tmp_path, [100, 200])
     target = begin(target_in(tmp_path), series)
-    (file,) = Path(target.where).iterdir()
+    file = event_file(Path(target.where))
     file.write_bytes(file.read_bytes() + _events.frame(payload))
     shows_all(target, series)

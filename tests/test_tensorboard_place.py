@@ -15,7 +15,7 @@ from clipwatch.errors import TrackerRefused
 from clipwatch.trackers import Target
 from clipwatch_adapters import _events
 from clipwatch_adapters.tensorboard import TensorBoardTracker
-from tracker_world import make_series, make_target
+from tracker_world import event_file, make_series, make_target
 
 
 @pytest.fixture
@@ -56,23 +56,82 @@ def test_the_trainers_run_is_found(tmp_path: Path, events: list[str], home: str)
     assert tracker.published(series) == {0}
 
 
-def test_a_curve_stays_where_it_began(tmp_path: Path) -> None:
-    """A trainer's run that appears later does not split the curve, now or after a restart."""
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_curve_moves_into_the_trainers_run(tmp_path: Path, *, restarted: bool) -> None:
+    """When that appears, what was shown in our own room moves there, with its images."""
     target = make_target(tmp_path)
     series = make_series(tmp_path, [100, 200])
+    other = replace(series, name="clipwatch-2")
+    tracker = TensorBoardTracker(target)
+    for each in (other, series):
+        tracker.publish(each, [0])
+    earlier = Path(tracker.where(series))
+    assert earlier.is_relative_to(target.state_dir)
+    bytes_before = event_file(earlier).read_bytes()
+    shutil.rmtree(series.images)
+    home = target.logging_dir / target.project
+    home.mkdir(parents=True)
+    if restarted:
+        tracker = TensorBoardTracker(replace(target, where=str(earlier)))
+    assert tracker.where(series) == str(home / "clipwatch")
+    assert not (home / "clipwatch").exists()  # asking changes nothing
+    assert tracker.published(series) == {0}
+    assert event_file(home / "clipwatch").read_bytes() == bytes_before
+    assert event_file(home / "clipwatch-2")
+    assert list(earlier.parent.iterdir()) == []
+    tracker.publish(series, [1])
+    assert tracker.published(series) == {0, 1}
+
+
+def test_a_curve_leaves_another_trainers_run_for_the_one_of_the_projects_name(
+    tmp_path: Path,
+) -> None:
+    """An old training's was the only one there; a further run of any name moves nothing."""
+    target = make_target(tmp_path)
+    old, third = target.logging_dir / "old", target.logging_dir / "third"
+    for run in (old, third):
+        run.mkdir(parents=True)
+    (old / "events.out.tfevents.1.host").touch()
+    series = make_series(tmp_path, [100, 200], images=False)
     tracker = TensorBoardTracker(target)
     tracker.publish(series, [0])
-    where = tracker.where(series)
-    assert where.startswith(str(target.state_dir))
-    (target.logging_dir / target.project).mkdir(parents=True)
-    assert tracker.where(series) == where
-    again = TensorBoardTracker(replace(target, where=where))
-    assert again.published(series) == {0}
-    assert again.where(replace(series, name="clipwatch-2")) == str(
-        Path(where).parent / "clipwatch-2"
-    )
-    shutil.rmtree(target.state_dir)
-    assert again.where(series) == str(target.logging_dir / target.project / "clipwatch")
+    (third / "events.out.tfevents.1.host").touch()
+    assert tracker.where(series) == str(old / "clipwatch")
+    (target.logging_dir / target.project).mkdir()
+    assert tracker.published(series) == {0}
+    assert event_file(target.logging_dir / target.project / "clipwatch")
+    assert [path.name for path in old.iterdir()] == ["events.out.tfevents.1.host"]
+
+
+@pytest.mark.parametrize("copied", [False, True])
+def test_a_move_that_was_cut_off_goes_on(tmp_path: Path, *, copied: bool) -> None:
+    """Killed before or after the copy was whole, the next call has each point once."""
+    target = make_target(tmp_path)
+    series = make_series(tmp_path, [100, 200], images=False)
+    tracker = TensorBoardTracker(target)
+    tracker.publish(series, [0, 1])
+    earlier = Path(tracker.where(series))
+    home = target.logging_dir / target.project / "clipwatch"
+    home.mkdir(parents=True)
+    whole = event_file(earlier).read_bytes()
+    name = event_file(earlier).name if copied else _events.UNFINISHED
+    (home / name).write_bytes(whole if copied else whole[:500])
+    again = TensorBoardTracker(replace(target, where=str(earlier)))
+    assert again.published(series) == {0, 1}
+    assert event_file(home).read_bytes() == whole
+    assert not earlier.exists()
+
+
+def test_a_curve_that_cannot_move_stays(target: Target, tmp_path: Path) -> None:
+    """A trainer's run that may not be written is no better place."""
+    home = target.logging_dir / target.project
+    home.rmdir()
+    series = make_series(tmp_path, [100, 200], images=False)
+    TensorBoardTracker(target).publish(series, [0])
+    where = Path(TensorBoardTracker(target).where(series))
+    home.mkdir(mode=0o555)
+    assert unprivileged(PUBLISH, tmp_path, where) == str(where)
+    assert list(home.iterdir()) == []
 
 
 def unprivileged(script: str, *arguments: Path) -> str:
@@ -172,13 +231,13 @@ def test_a_disk_that_fills_up_amid_a_record_is_survived(
     series = make_series(tmp_path, [100, 200], images=False)
     tracker = TensorBoardTracker(target)
     tracker.publish(series, [first])
-    (file,) = Path(tracker.where(series)).iterdir()
+    file = event_file(Path(tracker.where(series)))
     limit = file.stat().st_size + 50
     full = f"import resource; resource.setrlimit(resource.RLIMIT_FSIZE, ({limit},) * 2)\n"
     said = unprivileged(full + PUBLISH, tmp_path)
     assert said.startswith("TrackerUnavailable")
     assert "File too large; it will be tried again" in said
-    assert os.listdir(file.parent) == [file.name]
+    assert event_file(file.parent) == file
     assert file.stat().st_size == (limit if first == 0 else limit - 50)
     assert tracker.published(series) == {first}
     tracker.publish(series, [1 - first])

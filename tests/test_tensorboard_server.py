@@ -170,16 +170,16 @@ def test_late_and_repeated_steps_are_put_in_place(server: Server, tmp_path: Path
     )
 
 
-def test_an_open_chart_follows_late_steps(rust: Server, tmp_path: Path) -> None:
-    """The default reader shows the new generation without a restart, then appended points."""
-    target = target_below(rust.logdir, tmp_path, "live")
+def test_an_open_chart_follows_late_steps(server: Server, tmp_path: Path) -> None:
+    """Each reader shows the new generation without a restart, then appended points."""
+    target = target_below(server.logdir, tmp_path, "live")
     series = make_series(tmp_path, [100, 300, 200, 300, 400])
     tracker = TensorBoardTracker(target)
     for seq, steps in enumerate([[100], [100, 300], [100, 200, 300], [100, 200, 300], None]):
         tracker.publish(series, [seq])
         last = {result.step: round(result.clip.mean, 4) for result in series.results[: seq + 1]}
         expected = [(step, last[step]) for step in steps or [100, 200, 300, 400]]
-        until(lambda: rust.points("live/clipwatch", "clip/mean"), expected)
+        until(lambda: server.points("live/clipwatch", "clip/mean"), expected)
 
 
 def tear(file: Path) -> None:
@@ -229,20 +229,20 @@ def test_after_damage_each_point_is_shown_once(
 
 @pytest.mark.parametrize("damage", [tear, zero])
 def test_an_open_chart_survives_damage(
-    rust: Server, tmp_path: Path, damage: Callable[[Path], None]
+    server: Server, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
-    """The default reader, which saw the damage, shows the mended curve without a restart."""
+    """Each reader, which saw the damage, shows the mended curve without a restart."""
     name = f"open-{damage.__name__}"
-    target = target_below(rust.logdir, tmp_path, name)
+    target = target_below(server.logdir, tmp_path, name)
     series = make_series(tmp_path, [100, 200, 300])
     publish_each(target, replace(series, results=series.results[:2]))
     run = f"{name}/clipwatch"
-    until(lambda: len(rust.points(run, "clip/mean")), 2)
+    until(lambda: len(server.points(run, "clip/mean")), 2)
     (file,) = (target.logging_dir / run).iterdir()
     damage(file)
     assert bring(TensorBoardTracker(target), series) == {0, 1, 2}
     points = [(result.step, round(result.clip.mean, 4)) for result in series.results]
-    until(lambda: rust.points(run, "clip/mean"), points)
+    until(lambda: server.points(run, "clip/mean"), points)
 
 
 def test_the_trainers_curve_goes_on(server: Server, tmp_path: Path) -> None:

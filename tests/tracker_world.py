@@ -23,6 +23,12 @@ PROMPTS = (
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
 
+def event_file(folder: Path) -> Path:
+    """Return the one file of a TensorBoard run that holds anything: outdated ones are empty."""
+    (file,) = (path for path in folder.iterdir() if path.stat().st_size)
+    return file
+
+
 def make_protocol(
     prompts: Sequence[Prompt] = PROMPTS, images_per_prompt: int = 1, seed: int = 0
 ) -> EvaluationProtocol:

@@ -6,6 +6,9 @@ the masked CRC-32C of the payload (u32), all little-endian: TensorFlow's TFRecor
 TensorBoard hides points that come late or twice, loses the rest of a file whose end was torn and
 then written to again, and does not notice a file replaced under its name. So a file is only ever
 appended to while it is whole; anything else becomes a new generation under a new name.
+
+The generation before is emptied, not removed: TensorBoard's Python reader never leaves a file that
+is gone (DirectoryWatcher.Load), but goes on from the end of an empty one to the next.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -30,6 +34,8 @@ UNFINISHED = "clipwatch.unfinished"
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
+EMPTY_SECONDS = 86_400.0
+"""How long an emptied file stays: far beyond the time that a reader needs to come by again."""
 OVERHEAD = _HEADER.size + _FOOTER.size
 """Bytes of a record beside its payload."""
 
@@ -71,7 +77,7 @@ def append(path: Path, frames: Iterable[bytes]) -> None:
 
 
 def replace(folder: Path, frames: Iterable[bytes]) -> None:
-    """Write a new generation and remove the one before; readers see either, whole.
+    """Write a new generation and empty the one before; readers see either, whole.
 
     `frames` may read the file that is replaced.
     """
@@ -92,11 +98,32 @@ def replace(folder: Path, frames: Iterable[bytes]) -> None:
     tidy(folder)
 
 
+def move(folder: Path, to: Path) -> None:
+    """Move a run's file to another folder, which may be on another disk; what stands there stays.
+
+    Killed amid it, the file is in one of them, or whole in both; called again, it goes on.
+    """
+    file = newest(folder)
+    if file and newest(to) is None:
+        to.mkdir(exist_ok=True)
+        with file.open("rb") as source:
+            replace(to, iter(lambda: source.read(1 << 20), b""))
+    (folder / UNFINISHED).unlink(missing_ok=True)
+    for path in _ours(folder):
+        path.unlink()
+    with suppress(OSError):  # somebody else's file is in it
+        folder.rmdir()
+
+
 def tidy(folder: Path) -> None:
-    """Remove what a killed `replace` left: an unfinished generation, or outdated ones."""
+    """Finish what a killed `replace` left, and remove what was emptied long ago."""
     (folder / UNFINISHED).unlink(missing_ok=True)
     for path in sorted(_ours(folder))[:-1]:
-        path.unlink()
+        found = path.stat()
+        if found.st_size:
+            os.truncate(path, 0)
+        elif time.time() - found.st_mtime > EMPTY_SECONDS:
+            path.unlink()
 
 
 def crc32c(data: bytes) -> int:

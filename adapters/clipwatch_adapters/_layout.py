@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from tensorboard.compat.proto.event_pb2 import Event
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.custom_scalar import metadata as custom_scalars
 from tensorboard.plugins.custom_scalar.layout_pb2 import (
@@ -24,7 +24,9 @@ from clipwatch_adapters._scalars import Names, scalars
 def head(series: Series, names: Names) -> bytes:
     """Return the records that a file of the series begins with.
 
-    Dated by the run's first result, so that a repetition gives the same bytes.
+    Dated by the run's first result, so that a repetition gives the same bytes. A session that
+    starts a second time makes TensorBoard's Python reader drop what it read of the generation
+    before (plugin_event_accumulator._CheckForRestartAndMaybePurge); the other one passes it over.
     """
     began = series.results[0].finished.timestamp()
     value = Summary.Value(
@@ -33,8 +35,9 @@ def head(series: Series, names: Names) -> bytes:
         tensor=strings(layout(series, names).SerializeToString()),
     )
     version = Event(wall_time=began, file_version="brain.Event:2")
+    start = Event(wall_time=began, session_log=SessionLog(status=SessionLog.START))
     charts = Event(wall_time=began, summary=Summary(value=[value]))
-    return frame(version.SerializeToString()) + frame(charts.SerializeToString())
+    return b"".join(frame(it.SerializeToString()) for it in (version, start, start, charts))
 
 
 def layout(series: Series, names: Names) -> Layout:

@@ -46,6 +46,7 @@ class TensorBoardTracker:
         A result counts as published when its step shows it or a later one.
         """
         with plain_errors("TensorBoard", folder := self._folder(series)):
+            self._move(folder.parent)
             _events.tidy(folder)
             held, _ = _read(_events.newest(folder), series, folder)
         shown = _standing(series, held)
@@ -58,6 +59,7 @@ class TensorBoardTracker:
     def publish(self, series: Series, missing: Sequence[int]) -> None:
         """Append the missing results when they come last, else write the whole history anew."""
         with plain_errors("TensorBoard", folder := self._folder(series)):
+            self._move(folder.parent)
             folder.mkdir(parents=folder.is_relative_to(self._target.state_dir), exist_ok=True)
             self._earlier = str(folder)
             _events.tidy(folder)
@@ -87,23 +89,40 @@ class TensorBoardTracker:
     def hint(self, series: Series) -> str:
         """Return the command that shows the trainer's curves and ours in the same charts."""
         where = self.where(series)
-        if not series.results and Path(where).is_relative_to(self._target.state_dir):
+        if Path(where).is_relative_to(self._target.state_dir) and not Path(where).is_dir():
             return ""  # the trainer's run may still come, and the first result goes there then
         return logdir_hint(self._target, where)
 
     def _folder(self, series: Series) -> Path:
-        """Return where the series goes: where it was, in the trainer's run, or our own room.
+        """Return where the series belongs: in the trainer's run, where it was, or our own room.
 
-        A curve that has begun stays, though it may not be written now: two would tell two stories.
+        A curve that has begun in a trainer's run leaves it only for one with the project's name,
+        though it may not be written now: two would tell two stories.
         """
-        earlier = Path(self._earlier).parent if self._earlier else None
-        with plain_errors("TensorBoard", self._target.logging_dir):
+        target, earlier = self._target, Path(self._earlier).parent if self._earlier else None
+        ours = earlier is None or earlier.is_relative_to(target.state_dir)
+        with plain_errors("TensorBoard", target.logging_dir):
+            better = _trainer_run(target) if ours else _named_run(target)
+            if better and better != earlier and _writable(better, better / series.name):
+                return better / series.name
             if earlier and (earlier / series.name).is_dir():
                 return earlier / series.name
-            for home in filter(None, (earlier, _trainer_run(self._target))):
+            for home in filter(None, (earlier, _trainer_run(target))):
                 if _writable(home, home / series.name):
                     return home / series.name
-        return self._target.state_dir / self._target.project / series.name
+        return target.state_dir / target.project / series.name
+
+    def _move(self, home: Path) -> None:
+        """Bring the curves that stand elsewhere to their new home, images and all.
+
+        A kill leaves them there, here, or in both, where the next call goes on.
+        """
+        earlier = Path(self._earlier).parent if self._earlier else home
+        if earlier == home or not earlier.is_dir():
+            return
+        for folder in sorted(path for path in earlier.iterdir() if path.is_dir()):
+            if _events.newest(folder):
+                _events.move(folder, home / folder.name)
 
 
 def logdir_hint(target: Target, where: str) -> str:
@@ -121,15 +140,24 @@ def _trainer_run(target: Target) -> Path | None:
     own below it. Several such folders tell nothing, so none is taken.
     """
     logs = target.logging_dir
+    if named := _named_run(target):
+        return named
     try:
-        if (logs / target.project).is_dir():
-            return logs / target.project
         if _has_events(logs):
             return logs
         found = [path for path in logs.iterdir() if path.is_dir() and _has_events(path)]
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return None
     return found[0] if len(found) == 1 else None
+
+
+def _named_run(target: Target) -> Path | None:
+    """Find the trainer's run by the project's name."""
+    named = target.logging_dir / target.project
+    try:
+        return named if named.is_dir() else None
+    except PermissionError:
+        return None
 
 
 def _has_events(folder: Path) -> bool:

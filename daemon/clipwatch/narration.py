@@ -42,7 +42,8 @@ def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: C901, 
             outlook = "given up" if again is None else _next_try(again, once=once)
             return [f"{_checkpoint(failed.evaluation)}: failed: {reason} ({outlook})"]
         case e.Published(tracker=name, evaluations=ids, where=where):
-            return [f"{name}: {', '.join(map(_checkpoint, ids))} published to {where}"]
+            what = f"{', '.join(map(_checkpoint, ids))} published to" if ids else "all is now in"
+            return [f"{name}: {what} {where}"]
         case e.PublishFailed(tracker=name, reason=reason, retry_at=again):
             outlook = "waits for a restart" if again is None else _next_try(again, once=once)
             return [f"{name}: {reason} ({outlook})"]

@@ -133,6 +133,7 @@ class Outbox:
         self._make = make
         self._publishers: dict[str, Publisher] = {}
         self._hints: dict[str, str] = {}
+        self._moved: list[str] = []
         self.adopt(settings)
 
     def adopt(self, settings: Settings) -> None:
@@ -151,10 +152,14 @@ class Outbox:
         """Whether any tracker is at work."""
         return any(publisher.busy for publisher in self._publishers.values())
 
+    def look(self) -> None:
+        """Note whose series belongs elsewhere by now, as into a trainer's run that has appeared."""
+        self._moved = [name for name in self._settings.trackers if self._elsewhere(name)]
+
     def offer(self) -> None:
         """Set those trackers to work that lack something and may try; each one after a start."""
         run, now = self._diary.run, self._clock()
-        for name in self.lacking:
+        for name in (*self.lacking, *self._moved):
             publisher = self._publishers[name]
             fresh = name not in self._tried  # a restart is a new chance
             if not publisher.busy and (fresh or s.may_publish(run, name, now)):
@@ -167,11 +172,12 @@ class Outbox:
         """Write down what came of an attempt, and let the tracker work again."""
         name = outcome.tracker
         self._publishers[name].busy = False
+        self._moved = [it for it in self._moved if it != name]
         stream = f"tracker/{self._diary.run.name}/{name}"
         known = self._diary.run.trackers.get(name, s.TrackerState())
         if not outcome.problem:
             new = tuple(id_ for id_ in outcome.shown if id_ not in known.published)
-            if new:
+            if new or outcome.where != known.where:
                 self._diary.record(stream, e.Published(name, new, outcome.where))
                 self._tell(name, outcome.hint)
             return
@@ -191,6 +197,20 @@ class Outbox:
             with suppress(TrackerRefused, TrackerUnavailable):  # told when it is to publish
                 tracker = self._make(name, self._target(run, name))
                 self._tell(name, tracker.hint(self._series(run)))
+
+    def _elsewhere(self, name: str) -> bool:
+        """Whether all of a series is shown, but not where it belongs.
+
+        Only a place that is a folder is asked for, which costs nothing.
+        """
+        run = self._diary.run
+        where = run.trackers.get(name, s.TrackerState()).where
+        shown = run.scored.get(run.protocol) and not s.unpublished(run, name)
+        if not shown or not Path(where).is_absolute():
+            return False
+        with suppress(TrackerRefused, TrackerUnavailable):  # told when it is to publish
+            return self._make(name, self._target(run, name)).where(self._series(run)) != where
+        return False
 
     def _tell(self, name: str, hint: str) -> None:
         if hint and self._hints.get(name) != hint:

@@ -207,10 +207,14 @@ def closing(run: Run, lacking: Sequence[str]) -> tuple[int, list[str]]:
 
 
 def listing(state: State) -> str:
-    """Return every run's table, and what stands in its way."""
+    """Return every run's table, what stands in its way, and where each tracker shows its curve."""
     lines = []
     for run in state.values():
         made = f"{run.settings.get('weights', '')} weights, protocol {run.protocol}"
         lines += [f"{run.name}  {run.output_dir}  {made}", table(run), *problems(run)]
+        places = {
+            name: run.trackers[name].where for name in run.tracker_names if name in run.trackers
+        }
+        lines += [f"{name}: {where}" for name, where in places.items() if where]
         lines += [f"advice at step {it.step}: {it.kind}: {it.text}" for it in advice(run)]
     return "\n".join(lines)

@@ -68,12 +68,11 @@ def show(directory: Path, *, steps: int, lora: bool) -> int:
             live.update(_drawing(run, directory / "training.log"))
             _check("the training", training, directory / "training.log")
             _check("clipwatch", daemon, directory / "clipwatch.log")
-            if training.poll() == 0 and _settled(run, steps // every):
+            if run and training.poll() == 0 and _settled(run, steps // every):
                 break
             time.sleep(0.25)
-    if run is not None:
-        console.print(Text(view.table(run)))
-    console.print(_farewell(directory, state_dir), highlight=False, soft_wrap=True)
+    console.print(Text(view.table(run)))
+    console.print(_farewell(directory, state_dir, run), highlight=False, soft_wrap=True)
     return 0
 
 
@@ -150,9 +149,9 @@ def _check(who: str, process: subprocess.Popen[bytes], log: Path) -> None:
         raise ClipwatchError(f"{who} ended with {process.returncode}, see {log}: {''.join(last)}")
 
 
-def _settled(run: Run | None, checkpoints: int) -> bool:
+def _settled(run: Run, checkpoints: int) -> bool:
     ended = ("published", "failed", "discarded")
-    listed = view.rows(run) if run else []
+    listed = view.rows(run)
     return len(listed) >= checkpoints and all(row.state in ended for row in listed)
 
 
@@ -163,7 +162,8 @@ def _drawing(run: Run | None, training_log: Path) -> Group:
     return Group(Text(f"training: {last}"), table)
 
 
-def _farewell(directory: Path, state_dir: Path) -> str:
+def _farewell(directory: Path, state_dir: Path, run: Run) -> str:
+    curve = Path(run.trackers["tensorboard"].where)  # below it the trainer's run and ours
     here, state, programs = directory.absolute(), state_dir.absolute(), Path(sys.executable).parent
     return f"""\
 The run            {here / "output"}
@@ -172,7 +172,7 @@ Its settings       {here / "config.json"}
 What each one said {here / "training.log"}
                    {here / "clipwatch.log"}
 
-See the curves     {programs / "tensorboard"} --logdir {here / "output" / "logs"}
+See the curves     {programs / "tensorboard"} --logdir {curve.parents[1]}
 The table again    {programs / "clipwatch"} status --state-dir {state}
 Everything so far  {programs / "clipwatch"} log --state-dir {state}
 Send it to W&B     {programs / "wandb"} sync {state / "wandb"}/*/offline/*/wandb

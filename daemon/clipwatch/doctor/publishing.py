@@ -1,4 +1,4 @@
-"""The trackers: each adapter is asked where it would publish, which changes nothing."""
+"""The trackers: each adapter is asked where it publishes, which changes nothing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,13 @@ from pathlib import Path
 
 from clipwatch import trackers
 from clipwatch.doctor.findings import Finding, ok, told, warn
-from clipwatch.errors import SettingsError, TrackerRefused, TrackerUnavailable
+from clipwatch.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
+from clipwatch.journal import log_file
+from clipwatch.ledger import read_state
 from clipwatch.names import run_name
 from clipwatch.publish import images_of, target
 from clipwatch.settings import Settings
+from clipwatch.state import TrackerState, series_name
 from clipwatch.trackers import Series
 
 SECONDS = 40.0
@@ -20,16 +23,21 @@ SECONDS = 40.0
 def look(settings: Settings, name: str) -> list[Finding]:
     """Ask one adapter; W&B's asks its server, with the key, for a run that is not there yet."""
     check, run = f"tracker {name}", run_name(settings.output_dir)
+    try:
+        state = read_state(log_file(settings.state_dir)).get(run)
+    except JournalError:  # of which the state directory's check tells
+        state = None
     series = Series(
         run=run,
-        name="clipwatch",
+        name=series_name(state) if state and state.protocol else "clipwatch",
         protocol=settings.protocol,
         results=(),
         scores=lambda _: (),
         images=images_of(settings.state_dir, run),
     )
+    known = state.trackers.get(name, TrackerState()).where if state else ""
     try:
-        tracker = trackers.load(name)(target(settings, run, name))
+        tracker = trackers.load(name)(target(settings, run, name, known))
         where = tracker.where(series)
         hint = tracker.hint(series)
     except (SettingsError, TrackerRefused) as reason:

@@ -70,19 +70,12 @@ def check(path: Path) -> None:
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:
-    """Open a database for reading, beside its writers or where nothing can be written."""
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    db = sqlite3.connect(uri, uri=True)
-    try:
-        db.execute("PRAGMA user_version")
-    except sqlite3.Error as error:
-        db.close()
-        name = error.sqlite_errorname
-        if not name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY")) or wal.beside(path).exists():
-            raise
-        # the folder is not ours to write and nobody has it open: only SQLite's -shm is missing
-        db = sqlite3.connect(f"{uri}&immutable=1", uri=True)
-    return db
+    """Open a database for reading, beside its writers or where nothing can be written.
+
+    Without a -wal beside it nobody has it open: it is then read without making SQLite's -shm.
+    """
+    still = "" if wal.beside(path).exists() else "&immutable=1"
+    return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{still}", uri=True)
 
 
 def explain(path: Path, error: Failure) -> JournalError:
