@@ -148,8 +148,15 @@ def test_a_conditioning_dataset_is_told_of_z_image(tmp_path: Path) -> None:
     (line,) = read(tmp_path, {"model_family": "z_image", **keys}).remarks
     assert line.startswith("config.json:5: data_backend_config: SimpleTuner's validation of z_im")
     assert read(tmp_path, keys).remarks == ()
-    data.write_text("[")
+    data.write_text("[]")
     assert read(tmp_path, {"model_family": "z_image", **keys}).remarks == ()
+    data.write_text("[")
+    (broken,) = read(tmp_path, {"model_family": "z_image", **keys}).remarks
+    data.unlink()
+    (line,) = read(tmp_path, {"model_family": "z_image", **keys}).remarks
+    assert line == broken
+    assert line.startswith("config.json:5: data_backend_config: cannot be read")
+    assert read(tmp_path, {"model_family": "flux", **keys}).remarks == ()
 
 
 def test_the_builtin_prompts_stand_in_for_the_trainers(tmp_path: Path) -> None:
