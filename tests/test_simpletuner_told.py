@@ -13,7 +13,7 @@ from clipwatch.errors import SettingsError
 from clipwatch.settings import load
 from clipwatch.settings.simpletuner import answers, reading, tables
 from clipwatch.settings.simpletuner.answers import REFUSED, TOLD
-from simpletuner_kit import OWN, read
+from simpletuner_kit import OWN, install, read
 
 FAMILY = {"twinflow_enabled": "flux", "custom_text_encoder_intermediary_layers": "flux2"}
 
@@ -138,6 +138,27 @@ def test_lycoris_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert told.value.exit_code == 2
     monkeypatch.setattr(reading, "find_spec", lambda name: ModuleSpec(name, None))
     assert read(tmp_path, keys).remarks == ()
+
+
+def test_what_simpletuner_does_by_our_keys_is_told(tmp_path: Path) -> None:
+    """It scores by itself, and some versions do not start; not for keys of clipwatch's object."""
+    site = install(tmp_path / "site", "4.10.1").parent
+    keys = {"evaluation_type": "clip", "report_to": "tensorboard"}
+    assert read(tmp_path, {}, **keys, simpletuner_path=str(site)).remarks == ()
+    (tmp_path / "config.json").write_text(
+        json.dumps({"output_dir": "out", "model_family": "sdxl", **keys}, indent=0)
+    )
+
+    def told(**environ: str) -> list[str]:
+        return [*load(tmp_path, environ=environ, cwd=tmp_path).remarks]
+
+    (scores,) = told()
+    assert scores.startswith("config.json:4: evaluation_type: SimpleTuner takes it too")
+    assert scores.endswith('move it into the object "clipwatch"')
+    *_, stops = told(CLIPWATCH_SIMPLETUNER_PATH=str(site))
+    assert stops.startswith("config.json:5: report_to: SimpleTuner 4.10.1 does not start")
+    (site / "simpletuner" / "__init__.py").write_text('__version__ = "4.8.0"')
+    assert told(CLIPWATCH_SIMPLETUNER_PATH=str(site)) == [scores]
 
 
 def test_a_conditioning_dataset_is_told_of_z_image(tmp_path: Path) -> None:
