@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from clipwatch.evaluator.messages import Evaluate, Failed, Reply
 from clipwatch.journal import Journal
 from clipwatch.supervisor import Look, Reload, Supervisor
 from clipwatch.trackers import Series
-from world import MemoryTracker, World, checkpoint
+from world import MemoryTracker, World, checkpoint, usual
 
 
 def to_the_end(world: World, first: Callable[[Supervisor], None] = lambda _: None) -> int:
@@ -102,9 +103,9 @@ def test_a_second_order_ends_a_drain(tmp_path: Path) -> None:
 def test_a_drain_has_an_end(tmp_path: Path) -> None:
     """An evaluation that takes longer is left for the next start."""
     world = filled(tmp_path, 1, drain_seconds=0.3)
-    world.script = lambda _: []
+    world.script = partial(usual, images=0)
     assert to_the_end(world, lambda supervisor: supervisor.stop()) == 0
-    assert states(world) == {1: "waiting"}
+    assert states(world) == {1: "evaluating"}  # for the log, and so for the next start
 
 
 def test_it_ends_with_the_training(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.demo.models import CLIP
 from systemd_world import INSTALL, Machine, Service, booted, until
 from world import checkpoint
 
@@ -121,13 +122,16 @@ def test_a_wrong_configuration_is_not_tried_again(
         assert service.tells("NRestarts") == "0"
 
 
-def test_keys_are_seen_by_the_daemon_only(machine: Machine) -> None:
+def test_keys_are_seen_by_the_daemon_only(machine: Machine, base: Path) -> None:
     """Neither systemctl nor an environment shows them; without a file there is no key."""
     machine.write("/etc/clipwatch/wandb-api-key", KEY + "\n")
     machine.path("/etc/clipwatch/wandb-api-key").chmod(0o600)
     service = Service(machine, "keys")
+    machine.train(service.folder, pretrained_evaluation_model_name_or_path="./clip")
+    for name, model in {"base": base, "clip": CLIP}.items():
+        shutil.copytree(model, machine.path(service.folder / name), dirs_exist_ok=True)
     checkpoint(machine.path(service.output), 1)
-    machine.run("chown", "-R", "trainer:", service.output)
+    machine.run("chown", "-R", "trainer:", service.folder)
     service.do("start")
     pid = service.tells("MainPID")
     children = machine.path(f"/proc/{pid}/task/{pid}/children")

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 
+from clipwatch import events as e
 from clipwatch import state as s
+from clipwatch.diary import Diary
 from clipwatch.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.events import ImageScore, ImagesScored
 from clipwatch.journal import Journal
@@ -105,21 +108,31 @@ class Outbox:
     Args:
         settings: Of the run.
         log: The log's file; each thread reads it for itself.
+        diary: Gets what the trackers show, or why they do not.
+        send: Takes the messages that belong to `published`, from the trackers' threads.
+        clock: The time, in UTC.
+        luck: Gives numbers in 0..1 that spread the pauses before new attempts.
         make: Makes an adapter.
-        receive: Called with each outcome, from the tracker's thread.
     """
 
     def __init__(
         self,
         settings: Settings,
         log: Path,
+        diary: Diary,
+        send: Callable[[Outcome], None],
+        clock: Callable[[], datetime],
+        luck: Callable[[], float],
         make: Callable[[str, Target], Tracker],
-        receive: Callable[[Outcome], None],
     ) -> None:
         self._log = log
+        self._diary = diary
+        self._send = send
+        self._clock = clock
+        self._luck = luck
         self._make = make
         self._publishers: dict[str, Publisher] = {}
-        self._receive = receive
+        self._hints: dict[str, str] = {}
         self.adopt(settings)
 
     def adopt(self, settings: Settings) -> None:
@@ -131,16 +144,17 @@ class Outbox:
         self._tried: set[str] = set()
         for name in settings.trackers:
             if name not in self._publishers:
-                self._publishers[name] = Publisher(name, self._receive)
+                self._publishers[name] = Publisher(name, self._send)
 
     @property
     def busy(self) -> bool:
         """Whether any tracker is at work."""
         return any(publisher.busy for publisher in self._publishers.values())
 
-    def offer(self, run: s.Run, now: datetime) -> None:
+    def offer(self) -> None:
         """Set those trackers to work that lack something and may try; each one after a start."""
-        for name in self.lacking(run):
+        run, now = self._diary.run, self._clock()
+        for name in self.lacking:
             publisher = self._publishers[name]
             fresh = name not in self._tried  # a restart is a new chance
             if not publisher.busy and (fresh or s.may_publish(run, name, now)):
@@ -149,23 +163,39 @@ class Outbox:
                     partial(self._make, name, self._target(run, name)), self._series(run)
                 )
 
-    def took(self, outcome: Outcome) -> None:
-        """Let a tracker work again: its outcome is written down."""
-        self._publishers[outcome.tracker].busy = False
+    def published(self, outcome: Outcome) -> None:
+        """Write down what came of an attempt, and let the tracker work again."""
+        name = outcome.tracker
+        self._publishers[name].busy = False
+        stream = f"tracker/{self._diary.run.name}/{name}"
+        known = self._diary.run.trackers.get(name, s.TrackerState())
+        if not outcome.problem:
+            new = tuple(id_ for id_ in outcome.shown if id_ not in known.published)
+            if new:
+                self._diary.record(stream, e.Published(name, new, outcome.where))
+                self._tell(name, outcome.hint)
+            return
+        attempt = known.attempt + 1
+        again = None if outcome.refused else self._clock() + s.pause(attempt, self._luck())
+        self._diary.record(stream, e.PublishFailed(name, outcome.problem, attempt, again))
 
-    def lacking(self, run: s.Run) -> list[str]:
-        """Return the trackers that do not show everything."""
-        return [name for name in self._settings.trackers if s.unpublished(run, name)]
+    @property
+    def lacking(self) -> list[str]:
+        """The trackers that do not show everything."""
+        return [name for name in self._settings.trackers if s.unpublished(self._diary.run, name)]
 
-    def hints(self, run: s.Run) -> dict[str, str]:
-        """Return for each tracker the command that shows its series, "" for none."""
-        found: dict[str, str] = {}
+    def hint(self) -> None:
+        """Say for each tracker how a person sees its series; what was said before is not."""
+        run = self._diary.run
         for name in self._settings.trackers if run.protocol else ():
-            try:
-                found[name] = self._make(name, self._target(run, name)).hint(self._series(run))
-            except (TrackerRefused, TrackerUnavailable):  # which is told when it is to publish
-                found[name] = ""
-        return found
+            with suppress(TrackerRefused, TrackerUnavailable):  # told when it is to publish
+                tracker = self._make(name, self._target(run, name))
+                self._tell(name, tracker.hint(self._series(run)))
+
+    def _tell(self, name: str, hint: str) -> None:
+        if hint and self._hints.get(name) != hint:
+            self._hints[name] = hint
+            self._diary.say(f"{name}: {hint}")
 
     def _target(self, run: s.Run, name: str) -> Target:
         known = run.trackers.get(name, s.TrackerState())

@@ -104,7 +104,6 @@ class Supervisor:
         self._once = once
         self._reread = reread or (lambda: settings)
         self._clock = clock
-        self._luck = luck
         self._inbox: SimpleQueue[Message] = SimpleQueue()
         self._deadlines = Deadlines()
         self._training_end = self._new_training_end()
@@ -117,13 +116,14 @@ class Supervisor:
         self._preparing = Preparing(
             settings.protocol, self._diary, self._inbox.put, identities or Identities()
         )
-        self._outbox = Outbox(settings, journal.path, make, self._inbox.put)
+        self._outbox = Outbox(
+            settings, journal.path, self._diary, self._inbox.put, clock, luck, make
+        )
         self._judging = Judging(settings.advice, self._diary, self._inbox.put, judge)
         self._evaluating = Evaluating(
             settings, self._diary, self._inbox.put, clock, luck, make_evaluator, self._judging
         )
         self._herald = Herald(settings.advice, self._diary, self._inbox.put, clock, luck)
-        self._hints: dict[str, str] = {}
 
     def stop(self) -> None:
         """Ask `run` to end; may be called from a signal handler or another thread."""
@@ -157,7 +157,7 @@ class Supervisor:
                 self._beat()
                 if self._deadlines.evaluating:
                     self._evaluating.advance(ready=self._ready())
-                self._outbox.offer(self._run, self._clock())
+                self._outbox.offer()
                 self._herald.offer()
                 if self._done():
                     return self._exit_code()
@@ -186,11 +186,7 @@ class Supervisor:
         for evaluation in s.reopenable(self._run, self._clock()):
             reopened = e.EvaluationReopened(evaluation.id, self._clock())
             self._diary.record_evaluation(evaluation.id, reopened)
-        self._hint_at_trackers()
-
-    def _hint_at_trackers(self) -> None:
-        for name, hint in self._outbox.hints(self._run).items():
-            self._tell(name, hint)
+        self._outbox.hint()
 
     def _ready(self) -> bool:
         """Whether the next evaluation may begin: the models are here, and those that are known."""
@@ -208,7 +204,7 @@ class Supervisor:
             self._evaluating.adopt(self.settings)
             wanted = self.settings.baseline
             self._diary.record_run(*s.with_base(self._run, protocol, wanted=wanted))
-            self._hint_at_trackers()
+            self._outbox.hint()
 
     def _reload(self) -> None:
         try:
@@ -299,29 +295,6 @@ class Supervisor:
         partial = (c for c in self._run.checkpoints.values() if c.state == "partial")
         return [Path(checkpoint.path) for checkpoint in partial]
 
-    # Publishing ---------------------------------------------------------------------------------
-
-    def _tell(self, name: str, hint: str) -> None:
-        """Say once how a person sees what a tracker got."""
-        if hint and self._hints.get(name) != hint:
-            self._hints[name] = hint
-            self._diary.say(f"{name}: {hint}")
-
-    def _published(self, outcome: Outcome) -> None:
-        name = outcome.tracker
-        self._outbox.took(outcome)
-        stream = f"tracker/{self.name}/{name}"
-        known = self._run.trackers.get(name, s.TrackerState())
-        if not outcome.problem:
-            new = tuple(id_ for id_ in outcome.shown if id_ not in known.published)
-            if new:
-                self._diary.record(stream, e.Published(name, new, outcome.where))
-                self._tell(name, outcome.hint)
-            return
-        attempt = known.attempt + 1
-        again = None if outcome.refused else self._clock() + s.pause(attempt, self._luck())
-        self._diary.record(stream, e.PublishFailed(name, outcome.problem, attempt, again))
-
     # The loop -----------------------------------------------------------------------------------
 
     def _receive(self) -> list[Message]:
@@ -350,7 +323,7 @@ class Supervisor:
             case Prepared():
                 self._prepared(message)
             case Outcome():
-                self._published(message)
+                self._outbox.published(message)
                 self._prune()
             case Told():
                 self._herald.told(message)
@@ -364,8 +337,8 @@ class Supervisor:
 
     def _prune(self) -> None:
         """Delete images that nobody needs any more; their scores stay in the log."""
-        lacking = self._outbox.lacking(self._run)
-        self._evaluating.prune({id_ for name in lacking for id_ in s.unpublished(self._run, name)})
+        lacking = (s.unpublished(self._run, name) for name in self._outbox.lacking)
+        self._evaluating.prune({id_ for lacks in lacking for id_ in lacks})
 
     def _asked_to_stop(self) -> None:
         drain = 0.0 if self._deadlines.asked or self._once else self.settings.drain_seconds
@@ -387,10 +360,13 @@ class Supervisor:
 
     def _busy(self) -> bool:
         """Whether anything is in hand, or can be taken up now."""
-        at_work = self._evaluating.busy or self._outbox.busy or self._herald.busy
-        due = not self._run.lacking and bool(s.due(self._run, self._clock()))
         asking = self._preparing.busy or not self._preparing.answered
-        return at_work or asking or due or self._scanner.settling
+        return self._at_work() or asking or self._scanner.settling
+
+    def _at_work(self) -> bool:
+        """Whether anything of a checkpoint is in hand, or due."""
+        due = not self._run.lacking and bool(s.due(self._run, self._clock()))
+        return due or self._evaluating.busy or self._outbox.busy or self._herald.busy
 
     def _done(self) -> bool:
         if self._deadlines.over:
@@ -408,17 +384,17 @@ class Supervisor:
 
     def _unevaluated(self) -> bool:
         """Whether a checkpoint may still get a score, now or after a pause."""
-        return self._busy() or bool(s.queue(self._run))
+        return self._at_work() or self._scanner.settling or bool(s.queue(self._run))
 
     def _waiting(self) -> bool:
         """Whether failed work is to be tried again later."""
         parked = {name for name, tracker in self._run.trackers.items() if tracker.parked}
-        return bool(s.queue(self._run) or set(self._outbox.lacking(self._run)) - parked)
+        return bool(s.queue(self._run) or set(self._outbox.lacking) - parked)
 
     def _exit_code(self) -> int:
         if self._deadlines.asked:
             return 0
-        code, lines = closing(self._run, self._outbox.lacking(self._run))
+        code, lines = closing(self._run, self._outbox.lacking)
         for line in lines:
             self._diary.say(line)
         return code

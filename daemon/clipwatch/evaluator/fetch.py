@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from clipwatch.evaluator.hub import from_hub, unreachable
+from clipwatch.evaluator.quiet import hush
 from clipwatch.models.places import cache_of
 from clipwatch.parent import end_with_parent
 from clipwatch.protocol import EvaluationProtocol, NamedScorer, Part
@@ -63,6 +64,7 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print is for a person
     warnings.simplefilter("ignore")
+    hush()
     protocol = msgspec.json.decode(sys.stdin.buffer.read(), type=EvaluationProtocol)
     scorers = map(_scorer, protocol.all_scorers)
     for reply in chain([_base(protocol)], map(_part, protocol.parts), scorers):

@@ -10,11 +10,16 @@ _TALKERS: Final = ("bitsandbytes", "torch.utils._pytree", "torchao")
 """What others import if it is installed; each tells of kernels that this machine lacks."""
 
 
+def hush() -> None:
+    """Silence what others tell of kernels; no library is imported for that."""
+    for name in _TALKERS:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 def quiet() -> None:
     """Silence progress bars and remarks that nobody can act on; errors stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    for name in _TALKERS:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    hush()
     from diffusers.utils import logging as diffusers_logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
