@@ -49,7 +49,7 @@ def shared(given: Values, installed: str) -> tuple[str, ...]:
 
     Args:
         given: The keys of a configuration of SimpleTuner.
-        installed: The version that is here, "" for none.
+        installed: The version of the one that is here.
     """
     wanted, report = given["evaluation_type"], given["report_to"]
     move = 'move it into the object "clipwatch"'
