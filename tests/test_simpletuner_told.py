@@ -145,9 +145,8 @@ def test_what_simpletuner_does_by_our_keys_is_told(tmp_path: Path) -> None:
     site = install(tmp_path / "site", "4.10.1").parent
     keys = {"evaluation_type": "clip", "report_to": "tensorboard"}
     assert read(tmp_path, {}, **keys, simpletuner_path=str(site)).remarks == ()
-    (tmp_path / "config.json").write_text(
-        json.dumps({"output_dir": "out", "model_family": "sdxl", **keys}, indent=0)
-    )
+    config = {"output_dir": "out", "model_family": "sdxl", **keys, "clipwatch": keys}
+    (tmp_path / "config.json").write_text(json.dumps(config, indent=0))
 
     def told(**environ: str) -> list[str]:
         return [*load(tmp_path, environ=environ, cwd=tmp_path).remarks]

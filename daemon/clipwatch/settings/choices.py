@@ -12,10 +12,6 @@ _WITHOUT_ADAPTER = (
 )
 """Trackers that SimpleTuner's report_to may name, in some version, and clipwatch has not."""
 
-_NO_TENSORBOARD = ("4.9.3", "4.10.0", "4.10.1")
-"""Versions of SimpleTuner that end with an error as they set up that tracker; 4.8.0 and 4.9.0 go
-on."""
-
 _ADVISED = ("clip-vit-large-patch14", "clip-vit-large-patch14-336")
 _VAE_AS_THE_REST = ("flux2", "ideogram")  # which load it in their own way
 _AUTO_ON_CPU = "auto on a CPU"
@@ -42,26 +38,6 @@ def check_evaluation(given: Values) -> None:
             '"clipwatch": {"attention": "native"} to score with ordinary attention while the '
             "training keeps SageAttention"
         )
-
-
-def shared(given: Values, installed: str) -> tuple[str, ...]:
-    """Tell what SimpleTuner does by keys that are meant for clipwatch; both were tried with it.
-
-    Args:
-        given: The keys of a configuration of SimpleTuner.
-        installed: The version of the one that is here.
-    """
-    wanted, report = given["evaluation_type"], given["report_to"]
-    move = 'move it into the object "clipwatch"'
-    found = []
-    if wanted.trainers and wanted.value != "none":
-        own = "SimpleTuner takes it too, and scores by itself while the training waits"
-        found.append(wanted.told(f"{own}: {move}"))
-    if report.trainers and "tensorboard" in report.value and installed in _NO_TENSORBOARD:
-        found.append(
-            report.told(f"SimpleTuner {installed} does not start with tensorboard: {move}")
-        )
-    return tuple(found)
 
 
 def seed(given: Values) -> Given:

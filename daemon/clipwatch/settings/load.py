@@ -63,8 +63,6 @@ def load(
     given |= followed.values
     chosen_given, remarks = _choices(given, installed, _device(given["device"], environ), about)
     given |= chosen_given
-    if about.simpletuner and about.installed:
-        remarks += choices.shared(given, about.installed.version)
     if about.datasets:
         remarks += datasets.remark(about.datasets, about.model.name, places)
     _check_texts(given)
