@@ -47,6 +47,10 @@ environment, or the command `simpletuner` on PATH), else the newest of these ver
 
 How the pictures of each family are made: [families](families.md). How clipwatch takes the place of
 SimpleTuner's own validation: [trainers](trainers.md#in-place-of-simpletuners-own-validation).
+
+With `seeds: trainer` our pictures are the trainer's: in twelve families they differ from those
+that its own validation made, on a CPU with tiny models, by half a level of 255 on average
+([measured](../tests/data/simpletuner/README.md)).
 """
 
 

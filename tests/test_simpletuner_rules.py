@@ -33,7 +33,10 @@ FOLLOWED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"model_family": "kandinsky5-image"}, {"scheduler": "euler", "flow_shift": 3.0}),
     ({"model_family": "kandinsky5_image", "flow_schedule_shift": 5}, {"flow_shift": 5.0}),
     ({"model_family": "kandinsky5_image", "flow_schedule_auto_shift": True}, {"flow_shift": None}),
-    ({"model_family": "sd3", "flow_schedule_shift": 5}, {"scheduler": "", "flow_shift": None}),
+    ({"model_family": "sd3", "flow_schedule_shift": 5}, {"scheduler": "", "flow_shift": 5.0}),
+    ({"model_family": "z_image"}, {"scheduler": "", "flow_shift": 3.0}),
+    ({"model_family": "sana", "flow_schedule_shift": 5}, {"scheduler": "", "flow_shift": None}),
+    ({"prediction_type": "flow_matching"}, {"scheduler": "ddim", "flow_shift": None}),
     (
         {"model_family": "sd3", "flow_schedule_shift": 5, "validation_noise_scheduler": "unipc"},
         {"scheduler": "unipc", "flow_shift": 5.0},
