@@ -25,8 +25,9 @@ def head(series: Series, names: Names) -> bytes:
     """Return the records that a file of the series begins with.
 
     Dated by the run's first result, so that a repetition gives the same bytes. A session that
-    starts a second time makes TensorBoard's Python reader drop what it read of the generation
-    before (plugin_event_accumulator._CheckForRestartAndMaybePurge); the other one passes it over.
+    starts a second time makes TensorBoard's Python reader drop what it read from that step on, of
+    the generation before (plugin_event_accumulator._CheckForRestartAndMaybePurge); the other one
+    passes it over.
     """
     began = series.results[0].finished.timestamp()
     value = Summary.Value(
@@ -35,7 +36,9 @@ def head(series: Series, names: Names) -> bytes:
         tensor=strings(layout(series, names).SerializeToString()),
     )
     version = Event(wall_time=began, file_version="brain.Event:2")
-    start = Event(wall_time=began, session_log=SessionLog(status=SessionLog.START))
+    first = min(result.step for result in series.results)
+    session = SessionLog(status=SessionLog.START)
+    start = Event(wall_time=began, step=first, session_log=session)
     charts = Event(wall_time=began, summary=Summary(value=[value]))
     return b"".join(frame(it.SerializeToString()) for it in (version, start, start, charts))
 
