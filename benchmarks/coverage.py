@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from clipwatch.statistics.best import best_of, plateau
+from clipwatch.statistics.best import best_of
 from clipwatch.statistics.intervals import describe
 from clipwatch.statistics.paired import compare
 from clipwatch.statistics.scores import Scores
@@ -28,7 +28,6 @@ NOISE: Final = 0.015
 
 SHIFT: Final = 0.004
 CHECKPOINTS: Final = 20
-EARLIER: Final = 10
 QUICK: Final = (16, 128, 5_000)
 LONGEST: Final = 5_000
 SLACK: Final = 3.0
@@ -153,13 +152,6 @@ def covers_all(world: World, generator: np.random.Generator) -> bool:
     )
 
 
-def overlooks(world: World, generator: np.random.Generator) -> bool:
-    """Say whether a plateau is called though one of four recent checkpoints is worth having."""
-    tables = world.evaluate(generator, (0.0,) * (EARLIER + 3) + (0.005,))
-    named = [(str(index), table) for index, table in enumerate(tables)]
-    return plateau(dict(named[:EARLIER]), dict(named[EARLIER:])).reached
-
-
 def holds_throughout(world: World, generator: np.random.Generator, start: int = MINIMUM) -> bool:
     """Say whether the confidence sequence holds the true mean after each prompt from `start` on."""
     running = Running()
@@ -201,9 +193,6 @@ PARTS: Final = {
     ),
     "differences": Part(
         "the intervals hold all of 19 differences", 0.95, 1, covers_all, cost=8, images=(1,)
-    ),
-    "plateau": Part(
-        "a plateau is called, one being worth it", 0, 0.05, overlooks, cost=8, images=(1,)
     ),
     "sequence": _long("the sequence holds after each prompt", 0.95, 1, holds_throughout),
     "from-32": _long("the same from prompt 32 on", 0, 1, partial(holds_throughout, start=32)),

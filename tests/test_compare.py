@@ -18,8 +18,8 @@ from clipwatch.events import ImageScore
 from clipwatch.journal import Journal
 from clipwatch.protocol import Prompt
 from clipwatch.state import BASE_NAME
-from clipwatch.statistics.scores import Scores
-from clipwatch.tables import common, other_tables, score_table
+from clipwatch.statistics.scores import Scores, common
+from clipwatch.tables import other_tables, score_table
 from results_kit import Log, answer, call, first, protocol, shifted
 from score_tables import noisy
 
@@ -56,7 +56,7 @@ def test_the_numbers_are_those_of_scipy(tmp_path: Path) -> None:
     )
     student = stats.ttest_rel(means(two), means(one)).confidence_interval(0.95)
     spread = stdev(differences) / 10**0.5
-    assert list(found) == [*KEYS, "verdict", "circumstances"]
+    assert list(found) == [*KEYS, "verdict", "picked_of", "among_all", "circumstances"]
     assert (found["a"], found["b"], found["n_prompts"]) == ("r@1", "r@2", 10)
     assert found["delta"] == pytest.approx(fmean(differences), abs=1e-12)
     assert found["p"] == pytest.approx(exact.pvalue, abs=1e-12)
@@ -115,6 +115,11 @@ def test_the_other_way_round_is_the_negative(tmp_path: Path) -> None:
             "losses": there["wins"],
             "detectable": pytest.approx(there["detectable"]),
             "verdict": opposite[there["verdict"]],
+            "among_all": {
+                "n_checkpoints": 6,
+                "ci": pytest.approx([-there["among_all"]["ci"][1], -there["among_all"]["ci"][0]]),
+                "verdict": opposite[there["among_all"]["verdict"]],
+            },
         }
         seen.add(there["verdict"])
     assert seen == {"better", "worse", "inconclusive"}

@@ -37,7 +37,6 @@ def share(part: str, runs: int) -> tuple[float, int]:
         ("detectable", 0.75, 0.85, 1200),
         ("best", 0.0, 0.05, 140),
         ("differences", 0.95, 1.0, 280),
-        ("plateau", 0.0, 0.05, 400),
         ("sequence", 0.95, 1.0, 200),
         ("student", 0.0, 0.9, 200),
     ],
