@@ -90,7 +90,7 @@ def test_equal_ones_tie_and_the_first_is_named() -> None:
 def test_float_noise_ties() -> None:
     """The same images scored a hair higher each time cannot be told apart."""
     scores = noisy(40, [0.0])["0"]
-    higher = {name: [score + 5e-7 for score in row] for name, row in scores.items()}
+    higher = {name: [score + 2.1e-5 for score in row] for name, row in scores.items()}
     found = best_of({"x": scores, "y": higher})
     assert (found.best, found.tied) == ("x", ("y",))
 

@@ -37,6 +37,8 @@ def share(part: str, runs: int) -> tuple[float, int]:
         ("detectable", 0.75, 0.85, 1200),
         ("best", 0.0, 0.05, 140),
         ("differences", 0.95, 1.0, 280),
+        ("picked", 0.93, 0.97, 2400),
+        ("before", 0.93, 0.97, 2400),
         ("sequence", 0.95, 1.0, 200),
         ("student", 0.0, 0.9, 200),
     ],

@@ -9,7 +9,7 @@ from itertools import combinations
 from clipwatch.events import AdviceGiven
 from clipwatch.judgement import Question
 from clipwatch.statistics import Summary
-from clipwatch.statistics.course import RECENT, fall, gain
+from clipwatch.statistics.course import RECENT, fall, gain, lag
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.scores import Scores
 
@@ -103,7 +103,7 @@ def plateau(steps: Sequence[int], means: Means, question: Question) -> str:
     """Say that the curve rises no more, "" if it may, or if it fell: then it has a way to go."""
     worth = question.worth
     found = gain(steps, means, question.stretch, worth)
-    if found.below >= worth or fall(means, worth).apparent >= worth:
+    if found.below >= worth or lag(means) >= worth:
         return ""
     return (
         f"over the last {found.steps} steps the mean surely rose by less than"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 import numpy as np
@@ -44,12 +45,10 @@ class Fall:
     Attributes:
         seen: Below the level that shows it most.
         surely: By at least so much (see `means.SURE`).
-        apparent: The most that the last two, or the last one alone, are below any level.
     """
 
     seen: float
     surely: float
-    apparent: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,24 +75,40 @@ def fall(means: Means, worth: float) -> Fall:
     """
     before = len(means) - RECENT
     if before < 1:
-        return Fall(-math.inf, -math.inf, -math.inf)
-    levels = np.pad(_levels(before), ((0, 0), (0, RECENT)))
-    now = np.zeros(len(means))
-    now[-RECENT:] = 1 / RECENT
-    seen, variances = means.combined(levels - now)
-    variances += wiggle(means[:before], worth) ** 2 * ((levels - now) ** 2).sum(axis=1)
+        return Fall(-math.inf, -math.inf)
+    weights = np.pad(_levels(before), ((0, 0), (0, RECENT)))
+    weights[:, -RECENT:] = -1 / RECENT
+    seen, variances = means.combined(weights)
+    variances += wiggle(means[:before], worth) ** 2 * (weights**2).sum(axis=1)
     surely = seen - means.sure * np.sqrt(variances)
     most = int(np.argmax(surely))
-    apparent = float((levels @ means.values).max()) - min(means.values[-1], now @ means.values)
-    return Fall(float(seen[most]), float(surely[most]), apparent)
+    return Fall(float(seen[most]), float(surely[most]))
 
 
+def lag(means: Means) -> float:
+    """Return by how much the end may be below what was before it, as it looks; no interval.
+
+    The most that the last checkpoint, the last two or the last five are below a level before them.
+    """
+    values = means.values
+    return max(
+        float((_levels(len(values) - last) @ values[:-last]).max() - values[-last:].mean())
+        for last in (1, RECENT, LEVEL)
+        if len(values) > last
+    )
+
+
+@cache
 def _levels(count: int) -> NDArray[np.float64]:
+    """Return the levels among so many checkpoints, as weights of their means."""
     size, long = min(LEVEL, count), min(LONG, count)
-    rows = [np.eye(count)[-1], np.eye(count)[-1] / 2]
-    rows[1][-long:] += 0.5 / long
-    runs = np.lib.stride_tricks.sliding_window_view(np.eye(count), size, axis=0).mean(axis=-1)
-    return np.vstack([*rows, runs])
+    latest = np.eye(count)[-1]
+    mixed = latest / 2
+    mixed[-long:] += 0.5 / long
+    places = np.arange(count)
+    starts = np.arange(count - size + 1)[:, None]
+    runs = ((places >= starts) & (places < starts + size)) / size
+    return np.vstack([latest, mixed, runs])
 
 
 def gain(steps: Sequence[int], means: Means, stretch: int, worth: float) -> Gain:
@@ -108,20 +123,20 @@ def gain(steps: Sequence[int], means: Means, stretch: int, worth: float) -> Gain
         stretch: Steps, above 0.
         worth: A difference that matters.
     """
-    periods = [steps[-1] - step for step in steps[: max(0, len(steps) - LEAST + 1)]]
-    periods = [period for period in periods if period >= stretch]
-    if not periods:
+    at = np.array(steps, dtype=np.float64)
+    periods = at[-1] - at[: max(0, len(at) - LEAST + 1)]
+    periods = periods[periods >= stretch]
+    if not len(periods):
         return Gain(0, math.inf)
-    weights = np.zeros((len(periods), len(means)))
-    for start, (row, period) in enumerate(zip(weights, periods, strict=True)):
-        at = np.array(steps[start:], dtype=np.float64)
-        at -= at.mean()
-        row[start:] = at * period / (at @ at)
+    within = np.arange(len(at)) >= np.arange(len(periods))[:, None]
+    centres = (within * at).sum(axis=1) / within.sum(axis=1)
+    weights = within * (at - centres[:, None])
+    weights *= (periods / (weights**2).sum(axis=1))[:, None]
     gains, variances = means.combined(weights)
     variances += wiggle(means, worth) ** 2 * (weights**2).sum(axis=1)
     below = gains + means.sure * np.sqrt(variances)
     least = int(np.argmin(below))
-    return Gain(periods[least], float(below[least]))
+    return Gain(int(periods[least]), float(below[least]))
 
 
 def wiggle(means: Means, worth: float) -> float:
