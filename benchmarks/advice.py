@@ -121,12 +121,10 @@ def scores(
     return truth + generator.uniform(*SPREADS) * table
 
 
-def watch(tally: Tally, table: NDArray[np.float64], true: NDArray[np.float64], fallen: int) -> None:
+def watch(tally: Tally, means: Means, fallen: int) -> None:
     """Ask clipwatch for advice at each checkpoint of a training, and count what it says."""
-    means = Means.of(table)
     steps = [EVERY * place for place in range(1, len(means) + 1)]
     falls = list(_falls(steps, means))
-    tally.trainings += 1
     tally.alarms += any(place <= fallen for place in falls)
     later = [place for place in falls if place > fallen]
     tally.told += bool(later)
@@ -135,6 +133,10 @@ def watch(tally: Tally, table: NDArray[np.float64], true: NDArray[np.float64], f
     if calm:
         tally.plateaus.append(calm)
         tally.late_plateaus += calm > fallen
+
+
+def cover(tally: Tally, means: Means, true: NDArray[np.float64]) -> None:
+    """Count whether the intervals of what was picked at the end of a training hold the truth."""
     own, against = winners_mean(means), against_winner(means)
     tally.winner += own.low <= true[own.winner] <= own.high
     tally.before += against.low <= true[-1] - true[against.winner] <= against.high
@@ -154,6 +156,7 @@ def main() -> None:
     parser.add_argument("--prompts", type=int, nargs="*", default=PROMPTS)
     parser.add_argument("--alike", type=float, nargs="*", default=ALIKE)
     parser.add_argument("--trainings", type=int, default=100, help="of each kind (100)")
+    parser.add_argument("--coverage", action="store_true", help="the last two columns only")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     print(f"| {' | '.join(HEAD)} |")
@@ -163,8 +166,12 @@ def main() -> None:
         generator = np.random.default_rng(seed)
         tally = Tally()
         for _ in range(options.trainings):
-            truth = course.truth(generator)
-            watch(tally, scores(generator, truth[0], prompts, alike), *truth)
+            true, fallen = course.truth(generator)
+            means = Means.of(scores(generator, true, prompts, alike))
+            tally.trainings += 1
+            if not options.coverage:
+                watch(tally, means, fallen)
+            cover(tally, means, true)
         print(f"| {prompts} | {alike:g} | {course.name} | {_told(course, tally)} |", flush=True)
 
 

@@ -92,7 +92,7 @@ def test_float_noise_ties() -> None:
     scores = noisy(40, [0.0])["0"]
     higher = {name: [score + 2.1e-5 for score in row] for name, row in scores.items()}
     found = best_of({"x": scores, "y": higher})
-    assert (found.best, found.tied) == ("x", ("y",))
+    assert (found.best, found.tied) == ("y", ("x",))
 
 
 def test_one_alone_and_few_prompts() -> None:

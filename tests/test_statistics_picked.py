@@ -40,7 +40,7 @@ def test_a_clear_winner_has_nearly_students_interval() -> None:
 
 
 def test_the_winner_is_the_one_that_best_names() -> None:
-    """Of those that another batch size would turn round the first, and with the same mean."""
+    """With the same mean and interval, also where another is as good but for the batch size."""
     evaluations = noisy(40, [0.0, 0.03, 0.03, -0.02])
     evaluations["again"] = {name: [x + 2e-5 for x in row] for name, row in evaluations["1"].items()}
     found = winners_mean(Means.shared(list(evaluations.values())))

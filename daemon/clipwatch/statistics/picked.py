@@ -24,7 +24,7 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from clipwatch.statistics.comparison import Comparison
 from clipwatch.statistics.means import FEWEST, Means
-from clipwatch.statistics.paired import BOUND, TIE, compare, verdict
+from clipwatch.statistics.paired import BOUND, compare, verdict
 from clipwatch.statistics.scores import Scores, common
 
 ALPHA: Final = 0.05
@@ -98,7 +98,7 @@ def compare_with_best(candidates: Mapping[str, Scores], name: str, scores: Score
 def _picked(means: Means, candidates: NDArray[np.float64], told: NDArray[np.float64]) -> Picked:
     """Pick the highest candidate and say what is told of it; both are rows of weights."""
     values = candidates @ means.values
-    winner = int(np.argmax(values >= values.max() - TIE))
+    winner = int(np.argmax(values))  # a tie within `TIE` would be another selection, and cover less
     estimate = float(told[winner] @ means.values)
     deviation = math.sqrt(float(means.combined(told[winner])[1][0]))
     if means.prompts < FEWEST:
