@@ -153,6 +153,15 @@ def test_low_and_saturated_means_are_told(world: World, mean: float, kind: str) 
     assert ("0.22" if kind == "low" else "0.3,") in world.run.advice[0].text
 
 
+def test_a_mean_that_is_not_surely_high_is_not_saturated(world: World) -> None:
+    """The interval decides, not the bare mean."""
+    prompts(world)
+    world.script = scoring(lambda id_, step: 0.305 + noise(id_, step, 0.03))
+    train(world, [100, 200])
+    assert all(done.clip.mean > 0.30 > (done.clip.low or 1) for done in completed(world).values())
+    assert advice(world) == []
+
+
 def test_another_scorer_has_no_bounds_of_its_mean(world: World) -> None:
     """0.22 and 0.30 are OpenAI's ViT-L/14: another model's cosines lie elsewhere."""
     prompts(world, pretrained_evaluation_model_name_or_path="laion/CLIP-ViT-H-14-laion2B-s32B-b79K")
