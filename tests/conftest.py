@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 from clipwatch.demo import models
 from real_world import PROMPTS, write_config
@@ -15,6 +16,9 @@ from real_world import PROMPTS, write_config
 if TYPE_CHECKING:
     from clipwatch.evaluator.evaluate import Evaluator
     from fake_wandb import FakeWandb
+
+settings.register_profile("any machine")  # busy or slow
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clipwatch.cli import main
@@ -94,14 +94,12 @@ def test_the_corpus_is_complete() -> None:
     assert files == EXPECTED.keys()
 
 
-@settings(deadline=None)
 @given(content=st.binary() | st.text(alphabet='"\\/*#,:{}[]\r\n ab0').map(str.encode))
 def test_any_bytes(folder: Path, content: bytes) -> None:
     """Whatever the bytes are, nothing but SettingsError comes out, and it names the file."""
     assert outcome(folder, content)
 
 
-@settings(deadline=None)
 @given(at=st.integers(0, len(EXAMPLE) - 1), inserted=st.binary(max_size=3))
 def test_any_slip_of_the_keyboard(folder: Path, at: int, inserted: bytes) -> None:
     """A byte of the example that is replaced by others loads or is refused."""
@@ -116,7 +114,6 @@ def test_every_truncation(tmp_path: Path, part: int) -> None:
         assert re.match(r":\d+: is not valid JSON: ", outcome(tmp_path, EXAMPLE[:end]))
 
 
-@settings(deadline=None)
 @given(name=NAMES, value=VALUES, place=st.sampled_from(["trainer", "object", "option"]))
 @example("validation_resolution", "9" * 5000, "trainer")
 @example("\ud800", 1, "object")
@@ -132,7 +129,6 @@ def test_any_json_at_any_key(folder: Path, name: str, value: Any, place: str) ->
     assert not said or re.match(r"(:\d+)?: .*: .", said)
 
 
-@settings(deadline=None)
 @given(name=st.sampled_from(sorted(KEYS)), value=SCALARS)
 def test_the_key_at_fault_is_named_with_its_line(folder: Path, name: str, value: Any) -> None:
     """A value that does not fit is told with the line it stands in, under the key as written."""
@@ -155,7 +151,6 @@ def _follows(said: str) -> bool:
     return any(other in said for other in others)
 
 
-@settings(deadline=None)
 @given(name=NAMES, value=st.text(st.characters(exclude_characters="\0")))
 @example("wandb", '{"a": ' + "[" * 100_000)
 @example("wandb", '{"a": ' + "1" * 5000 + "}")

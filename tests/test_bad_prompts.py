@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 from click.testing import CliRunner
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clipwatch import events
@@ -88,7 +88,6 @@ def test_the_corpus_comes_out_as_it_says(name: str, tmp_path: Path) -> None:
         assert [prompt.text for prompt in said] == expected
 
 
-@settings(deadline=None)
 @given(content=st.binary() | WORDS.map(lambda text: text.encode("utf-8", "surrogatepass")))
 def test_any_bytes(folder: Path, content: bytes) -> None:
     """Whatever is in it, a file of each form gives usable prompts or one line."""
@@ -97,7 +96,6 @@ def test_any_bytes(folder: Path, content: bytes) -> None:
         outcome(folder / name)
 
 
-@settings(deadline=None)
 @given(entries=st.dictionaries(WORDS, ENTRIES, max_size=4), ascii_only=st.booleans())
 @example(entries={"\ud800": "x"}, ascii_only=True)
 @example(entries={"x": {"prompt": "a", "category": "\udfff"}}, ascii_only=True)
@@ -109,7 +107,6 @@ def test_any_library(folder: Path, entries: dict[str, Any], ascii_only: bool) ->
     outcome(folder / "library.json")
 
 
-@settings(deadline=None)
 @given(lines=st.lists(WORDS, max_size=6), ending=st.sampled_from(["\n", "\r\n", "\r"]))
 def test_any_lines(folder: Path, lines: list[str], ending: str) -> None:
     """A line gives one usable prompt or is refused by its number, whatever the others are."""
@@ -207,7 +204,6 @@ def test_an_empty_prompt_is_none(tmp_path: Path, blank: str | None) -> None:
 NAMES = ODD | st.text() | st.from_regex(r"(\.\./|/|\.|\\|~|-|CON|nul|[a-z]){1,12}", fullmatch=True)
 
 
-@settings(deadline=None)
 @given(ids=st.lists(st.tuples(NAMES, st.integers(0, 3)), unique=True, max_size=8))
 @example([("../../x", 0), ("..", 0), ("/etc/passwd", 0), ("a" * 10_000, 0), ("\ud800", 0), ("", 0)])
 @example([("Café", 0), ("Cafe\u0301", 0), ("café", 0), ("CAFÉ", 0), ("caf_", 0)])

@@ -68,6 +68,35 @@ def test_a_pipeline_is_as_before_when_rules_are_done(family: str) -> None:
     assert not pipeline.transformer._forward_pre_hooks
 
 
+def test_flux_is_told_the_time_exactly() -> None:
+    """SimpleTuner's FLUX has times in fp32; diffusers' rounds them to bf16."""
+    pipeline = embedding_kit.stirred("FluxPipeline").to(torch.bfloat16)
+    seen: list[tuple[torch.Tensor, ...]] = []
+    pipeline.transformer.time_text_embed.register_forward_hook(
+        lambda _, given, __: seen.append(given)
+    )
+    how = replace(HOW, inference_steps=3)
+    made(pipeline, replace(how, rules="simpletuner"))
+    assert [float(given[0]) for given in seen] == pipeline.scheduler.timesteps.tolist()
+    seen.clear()
+    made(pipeline, how)
+    assert [float(given[0]) for given in seen] != pipeline.scheduler.timesteps.tolist()
+
+
+def test_sana_attends_to_the_text_with_normalised_states() -> None:
+    """SimpleTuner's Sana normalises them, diffusers' does not; the next call is diffusers'."""
+    pipeline = embedding_kit.stirred("SanaPipeline")
+    seen: list[torch.Tensor] = []
+    pipeline.transformer.transformer_blocks[0].attn2.register_forward_hook(
+        lambda _, given, __: seen.append(given[0])
+    )
+    made(pipeline, replace(HOW, rules="simpletuner"))
+    assert float(seen[0].mean(-1).abs().max()) < 1e-5
+    seen.clear()
+    made(pipeline)
+    assert float(seen[0].mean(-1).abs().max()) > 1e-3
+
+
 def test_prompts_are_kept_apart_by_rules(tmp_path: Path) -> None:
     """What was encoded behind one system message is not taken for the other."""
     embedding_kit.write_pipeline("Flux2Pipeline", tmp_path)

@@ -21,6 +21,7 @@ import evaluator_kit as kit
 import real_world
 from clipwatch.demo.models import CLIP
 from clipwatch.evaluator import embeddings, embeddings_store
+from clipwatch.evaluator.embeddings_joins import JOINS
 from clipwatch.evaluator.embeddings_store import Store
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.scorer import Scorer
@@ -216,7 +217,7 @@ def test_text_encoders_leave_the_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     encoder = pipeline.text_encoder
     moves: list[str] = []
     monkeypatch.setattr(encoder, "to", moves.append)
-    monkeypatch.setattr(embeddings, "join_padded", lambda rows, _: rows)
+    monkeypatch.setitem(JOINS, "QwenImagePipeline", lambda rows, _: rows)
     it = embeddings.PromptEncoder(pipeline, "cuda:7", {})
     it.begin(["one", "two"], Store(None), own=False)
     here = torch.device("cpu")  # what the pipeline takes for its own device

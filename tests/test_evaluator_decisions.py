@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import (
     DDIMScheduler,
+    DPMSolverMultistepScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
 )
@@ -105,12 +106,21 @@ def test_the_pipelines_own_sampler_is_told_what_is_predicted() -> None:
     )
     assert sampler(asked("", prediction_type="epsilon"), own) is own
     flow = FlowMatchEulerDiscreteScheduler(shift=3.0)
-    assert sampler(asked("", prediction_type="flow_matching", flow_shift=1.0), flow) is flow
+    assert sampler(asked("", prediction_type="flow_matching"), flow) is flow
 
 
-@pytest.mark.parametrize("name", FLOW_MATCHING)
+def test_the_trainer_clips_what_its_base_model_does_not_speak_of() -> None:
+    """PixArt's sampler has no clip_sample: SimpleTuner's ddim then clips, by diffusers' default."""
+    own = DPMSolverMultistepScheduler(**BETAS)
+    assert not sampler(asked("ddim"), own).config.clip_sample
+    assert sampler(asked("ddim", rules="simpletuner"), own).config.clip_sample
+    told = DDIMScheduler(**BETAS, clip_sample=False)
+    assert not sampler(asked("ddim", rules="simpletuner"), told).config.clip_sample
+
+
+@pytest.mark.parametrize("name", ["", *FLOW_MATCHING])
 def test_the_trainers_shift_is_followed(name: str) -> None:
-    """A named flow-matching sampler gets the trainer's shift, unless the model's is dynamic."""
+    """A flow-matching sampler gets the trainer's shift, unless the model's is dynamic."""
     found = sampler(asked(name, flow_shift=5.0), FlowMatchEulerDiscreteScheduler(shift=3.0))
     assert found.config.get("flow_shift", found.config.get("shift")) == 5.0
     dynamic = FlowMatchEulerDiscreteScheduler(shift=3.0, use_dynamic_shifting=True)

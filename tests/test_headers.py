@@ -140,7 +140,6 @@ def test_every_beginning_of_a_file_may_still_grow(path: Path) -> None:
     assert read_header(path).tensors == {"a", "b"}
 
 
-@settings(deadline=None)
 @given(st.binary(max_size=200))
 @example(struct.pack("<Q", 2) + b"{}")
 def test_no_bytes_upset_the_reading_of_headers(path: Path, data: bytes) -> None:
@@ -154,7 +153,6 @@ SHAPES = st.lists(st.integers(0, 4), max_size=3)
 DTYPES = st.sampled_from(["float32", "float16", "float64", "int8", "uint8", "int64", "bool"])
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(NAMES.filter(lambda name: name != "__metadata__"), st.tuples(DTYPES, SHAPES)),
     st.none() | st.dictionaries(NAMES, NAMES, min_size=1),  # of an empty one it writes no JSON
@@ -193,7 +191,7 @@ def headers(draw: st.DrawFn) -> tuple[dict[str, Any], int]:
     return header, position
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(headers(), st.sampled_from([0, 0, 0, 1]))
 def test_what_is_accepted_safetensors_opens(
     path: Path, header: tuple[dict[str, Any], int], more: int
@@ -203,7 +201,7 @@ def test_what_is_accepted_safetensors_opens(
     assert found is None or found.tensors == opened(path)
 
 
-@settings(max_examples=1000, deadline=None)
+@settings(max_examples=1000)
 @given(st.data())
 def test_a_real_file_with_changed_bytes_is_never_a_surprise(
     path: Path, data: st.DataObject

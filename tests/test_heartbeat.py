@@ -141,11 +141,14 @@ def test_a_linked_output_directory_is_the_same(tmp_path: Path) -> None:
     assert ended.stdout == "checkpoint-7: told run\n"
 
 
-def test_the_documented_hook_of_simpletuner_works(folder: Path) -> None:
+@pytest.mark.parametrize("key", ["post_checkpoint_script", "validation_external_script"])
+def test_the_documented_hooks_of_simpletuner_work(folder: Path, key: str) -> None:
     """The manual's line, run as SimpleTuner does: formatted, split like a shell's, without one."""
     manual = (Path(__file__).parent.parent / "docs" / "trainers.md").read_text()
-    found = re.search(r'"post_checkpoint_script": "(.*)"', manual)
+    found = re.search(rf'"{key}": "(.*)"', manual)
     assert found
+    spaced = found[1].format(global_step=1, local_checkpoint_path="my runs/checkpoint-1")
+    assert shlex.split(spaced)[-1] == "my runs/checkpoint-1"
     with watching(folder, watch="poll", rescan_seconds=3600):
         path = checkpoint(folder / "output", 500)
         line = found[1].format(global_step=500, local_checkpoint_path="output/checkpoint-500")

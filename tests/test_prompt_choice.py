@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipwatch.errors import SettingsError
@@ -29,7 +29,6 @@ PROMPTS = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(prompts=PROMPTS, seed=st.integers(0, 99), most=st.integers(1, 70))
 def test_a_subset_does_not_depend_on_the_order(prompts: list[Prompt], seed: int, most: int) -> None:
     """Shuffling changes where prompts stand, not which are chosen; the order is the source's."""
@@ -43,7 +42,6 @@ def test_a_subset_does_not_depend_on_the_order(prompts: list[Prompt], seed: int,
     assert set(chosen) <= set(subset(prompts, most + 1))
 
 
-@settings(deadline=None)
 @given(prompts=PROMPTS)
 def test_every_beginning_is_balanced(prompts: list[Prompt]) -> None:
     """One of each category comes first; then none is a whole prompt ahead in proportion.

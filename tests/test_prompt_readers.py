@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clipwatch.errors import SettingsError
@@ -183,7 +183,6 @@ def test_what_is_wrong_is_named_with_its_line(
     assert str(error.value).removeprefix(str(file)).startswith(expected)
 
 
-@settings(deadline=None)
 @given(texts=TEXTS, form=st.sampled_from(["csv", "jsonl", "list", "own"]), seed=st.integers(0, 99))
 @example(texts=['"a"', 'a "b", c', "d\te\nf", "{", "#x"], form="csv", seed=1)
 def test_any_texts_come_back_and_keep_their_ids_in_any_order(
@@ -200,7 +199,6 @@ def test_any_texts_come_back_and_keep_their_ids_in_any_order(
     assert set(again) == set(prompts)
 
 
-@settings(deadline=None)
 @given(texts=TEXTS)
 def test_any_lines_come_back_from_a_tsv(folder: Path, texts: list[str]) -> None:
     """Whether its writer quotes or not; a cell has no tab and no line break."""

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipwatch.errors import SettingsError
@@ -227,21 +227,18 @@ def test_unreadable_files_are_named(tmp_path: Path) -> None:
     assert refusal(tmp_path / "folder.txt") == "folder.txt: is not a regular file: name one"
 
 
-@settings(deadline=None)
 @given(content=st.binary() | TEXT.map(str.encode), suffix=st.sampled_from(["txt", "json"]))
 def test_any_file_is_read_or_refused(folder: Path, content: bytes, suffix: str) -> None:
     """Nothing but SettingsError comes out of a file, whatever is in it."""
     check_form(write(folder, f"any.{suffix}", content))
 
 
-@settings(deadline=None)
 @given(value=JSON)
 def test_any_json_is_read_or_refused(folder: Path, value: Any) -> None:
     """Nothing but SettingsError comes out of valid JSON of another shape."""
     check_form(write(folder, "value.json", json.dumps(value)))
 
 
-@settings(deadline=None)
 @given(
     prompts=st.lists(
         st.builds(Prompt, NAME, TEXT.map(str.strip).filter(bool), TEXT.map(str.strip)),
@@ -263,7 +260,6 @@ def test_json_round_trip(
     assert read(write(folder, "trip.json", content)) == tuple(prompts)
 
 
-@settings(deadline=None)
 @given(
     lines=st.lists(
         LINE.filter(lambda line: line and not line.startswith(("#", "\ufeff"))),

@@ -81,9 +81,7 @@ def test_the_same_backwards_in_another_process(
             assert found == pytest.approx(elsewhere[kind], abs=EXACT), kind
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_nothing_of_what_came_before_is_in_a_score(
     root: Path,

@@ -43,7 +43,7 @@ def by_pillow(images: torch.Tensor, size: tuple[int, int], resample: int) -> tor
     kernel=st.sampled_from(sorted(FILTERS)),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_bytes_are_pillows(
     before: tuple[int, int], after: tuple[int, int], kind: str, kernel: int, seed: int
 ) -> None:

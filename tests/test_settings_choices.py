@@ -32,7 +32,7 @@ def read(folder: Path, keys: dict[str, Any], **flags: Any) -> EvaluationProtocol
     ],
 )
 def test_seeds_are_fixed(tmp_path: Path, keys: dict[str, Any], seed: int) -> None:
-    """validation_seed, else seed, else 0; 0 is a seed, and the trainer's -1 is no seed."""
+    """validation_seed, else seed, else 0; 0 is a seed, and a seed of -1 is none."""
     assert read(tmp_path, keys).seed == seed
 
 

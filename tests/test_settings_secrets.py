@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from clipwatch.cli import main
@@ -36,7 +36,6 @@ def told(folder: Path, config: dict[str, Any], environ: dict[str, str] | None = 
     return f"{loaded.as_text()} {loaded.origins} {loaded.remarks} {loaded!r}"
 
 
-@settings(deadline=None)
 @given(
     name=st.sampled_from(SECRET_NAMES) | st.text().map(lambda text: f"{text}_token"),
     shape=st.sampled_from(
@@ -73,7 +72,6 @@ def test_by_the_name_of_its_key(folder: Path, name: str, shape: Any, place: str)
     assert SECRET not in told(folder, config, environ)
 
 
-@settings(deadline=None)
 @given(
     key=st.sampled_from([*sorted(KEYS), "wandb.entity"]),
     around=st.sampled_from(["{}", "/a/{}/b", "{},tensorboard"]),
@@ -87,7 +85,6 @@ def test_by_the_name_of_its_variable(folder: Path, key: str, around: str) -> Non
     assert "bach_size: is not a setting of clipwatch: did you mean" in misspelt
 
 
-@settings(deadline=None)
 @given(name=st.sampled_from(SECRET_NAMES), value=st.text())
 def test_in_variables_of_ours(folder: Path, name: str, value: str) -> None:
     """A CLIPWATCH_ variable that is no setting is named without its value."""
@@ -116,7 +113,6 @@ def test_in_addresses(tmp_path: Path, address: str) -> None:
         assert SECRET not in told(tmp_path, {}).partition("Settings(")[0]
 
 
-@settings(deadline=None)
 @given(before=st.text("ab:/@. \n"), secret=st.text("ab:/@ ", min_size=1), host=st.text("ab:/."))
 def test_nothing_is_left_of_a_login(before: str, secret: str, host: str) -> None:
     """Between the first scheme and the last @ nothing stays; the host does."""

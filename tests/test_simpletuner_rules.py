@@ -33,7 +33,10 @@ FOLLOWED: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"model_family": "kandinsky5-image"}, {"scheduler": "euler", "flow_shift": 3.0}),
     ({"model_family": "kandinsky5_image", "flow_schedule_shift": 5}, {"flow_shift": 5.0}),
     ({"model_family": "kandinsky5_image", "flow_schedule_auto_shift": True}, {"flow_shift": None}),
-    ({"model_family": "sd3", "flow_schedule_shift": 5}, {"scheduler": "", "flow_shift": None}),
+    ({"model_family": "sd3", "flow_schedule_shift": 5}, {"scheduler": "", "flow_shift": 5.0}),
+    ({"model_family": "z_image"}, {"scheduler": "", "flow_shift": 3.0}),
+    ({"model_family": "sana", "flow_schedule_shift": 5}, {"scheduler": "", "flow_shift": None}),
+    ({"prediction_type": "flow_matching"}, {"scheduler": "ddim", "flow_shift": None}),
     (
         {"model_family": "sd3", "flow_schedule_shift": 5, "validation_noise_scheduler": "unipc"},
         {"scheduler": "unipc", "flow_shift": 5.0},
@@ -235,10 +238,31 @@ def test_on_a_cpu_all_is_float32(tmp_path: Path) -> None:
     assert (protocol.dtype, protocol.vae_dtype) == ("bf16", "")
 
 
-def test_the_trainers_seeds_pass_over_zero(tmp_path: Path) -> None:
-    """validation_seed 0 is no seed for the trainer, and one for clipwatch's own seeds."""
-    assert read(tmp_path, {"validation_seed": 0}, seeds="trainer").protocol.seed == 7
-    assert read(tmp_path, {"validation_seed": 0}).protocol.seed == 0
+@pytest.mark.parametrize(
+    ("keys", "trainers", "ours"),
+    [
+        ({"validation_seed": 3, "seed": 5}, 3, 3),
+        ({"validation_seed": 0, "seed": 5}, 5, 0),
+        ({"validation_seed": -1, "seed": 5}, -1, 0),
+        ({"validation_seed": None, "seed": 5}, 5, 5),
+        ({"validation_seed": None, "seed": None}, 0, 0),
+        ({"validation_seed": 0, "seed": None}, 0, 0),
+        ({"validation_seed": None, "seed": 0}, 0, 0),
+        ({"validation_seed": 0, "seed": -1}, 0, 0),
+    ],
+)
+def test_the_trainers_seeds_fall_through_as_its_own(
+    tmp_path: Path, keys: dict[str, Any], trainers: int, ours: int
+) -> None:
+    """For it validation_seed 0 is none and -1 is one; where it takes a new seed, that is told."""
+    settings = read(tmp_path, keys, seeds="trainer")
+    assert settings.protocol.seed == trainers
+    changing = keys["seed"] in (0, -1) and not keys["validation_seed"]
+    told = [remark for remark in settings.remarks if "another seed each time" in remark]
+    assert len(told) == changing
+    plain = read(tmp_path, keys)
+    assert plain.protocol.seed == ours
+    assert not any("another seed each time" in remark for remark in plain.remarks)
 
 
 def test_the_dtype_follows_a_quantised_base(tmp_path: Path, monkeypatch: Any) -> None:

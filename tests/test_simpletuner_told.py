@@ -13,7 +13,7 @@ from clipwatch.errors import SettingsError
 from clipwatch.settings import load
 from clipwatch.settings.simpletuner import answers, reading, tables
 from clipwatch.settings.simpletuner.answers import REFUSED, TOLD
-from simpletuner_kit import OWN, read
+from simpletuner_kit import OWN, install, read
 
 FAMILY = {"twinflow_enabled": "flux", "custom_text_encoder_intermediary_layers": "flux2"}
 
@@ -140,6 +140,26 @@ def test_lycoris_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert read(tmp_path, keys).remarks == ()
 
 
+def test_what_simpletuner_does_by_our_keys_is_told(tmp_path: Path) -> None:
+    """It scores by itself, and some versions do not start; not for keys of clipwatch's object."""
+    site = install(tmp_path / "site", "4.10.1").parent
+    keys = {"evaluation_type": "clip", "report_to": "tensorboard"}
+    assert read(tmp_path, {}, **keys, simpletuner_path=str(site)).remarks == ()
+    config = {"output_dir": "out", "model_family": "sdxl", **keys, "clipwatch": keys}
+    (tmp_path / "config.json").write_text(json.dumps(config, indent=0))
+
+    def told(**environ: str) -> list[str]:
+        return [*load(tmp_path, environ=environ, cwd=tmp_path).remarks]
+
+    assert told() == []  # of a SimpleTuner elsewhere nothing is known
+    scores, stops = told(CLIPWATCH_SIMPLETUNER_PATH=str(site))
+    assert scores.startswith("config.json:4: evaluation_type: SimpleTuner takes it too")
+    assert scores.endswith('move it into the object "clipwatch"')
+    assert stops.startswith("config.json:5: report_to: SimpleTuner 4.10.1 does not start")
+    (site / "simpletuner" / "__init__.py").write_text('__version__ = "4.8.0"')
+    assert told(CLIPWATCH_SIMPLETUNER_PATH=str(site)) == [scores]
+
+
 def test_a_conditioning_dataset_is_told_of_z_image(tmp_path: Path) -> None:
     """Its validation starts from pictures as soon as a dataset has some."""
     data = tmp_path / "data.json"
@@ -148,8 +168,15 @@ def test_a_conditioning_dataset_is_told_of_z_image(tmp_path: Path) -> None:
     (line,) = read(tmp_path, {"model_family": "z_image", **keys}).remarks
     assert line.startswith("config.json:5: data_backend_config: SimpleTuner's validation of z_im")
     assert read(tmp_path, keys).remarks == ()
-    data.write_text("[")
+    data.write_text("[]")
     assert read(tmp_path, {"model_family": "z_image", **keys}).remarks == ()
+    data.write_text("[")
+    (broken,) = read(tmp_path, {"model_family": "z_image", **keys}).remarks
+    data.unlink()
+    (line,) = read(tmp_path, {"model_family": "z_image", **keys}).remarks
+    assert line == broken
+    assert line.startswith("config.json:5: data_backend_config: cannot be read")
+    assert read(tmp_path, {"model_family": "flux", **keys}).remarks == ()
 
 
 def test_the_builtin_prompts_stand_in_for_the_trainers(tmp_path: Path) -> None:

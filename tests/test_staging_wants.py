@@ -336,7 +336,7 @@ _ACTIONS = st.lists(
 
 
 @given(actions=_ACTIONS, mode=st.sampled_from(LOCAL_WAYS))
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happens_what_is_held_is_what_was_found(
     actions: list[tuple[object, ...]], mode: str
 ) -> None:

@@ -151,6 +151,18 @@ def test_what_rotation_took_is_told_unless_it_was_scored_or_is_held() -> None:
     assert "deleted before it was evaluated" in (view.rows(gone)[0].reason or "")
 
 
+def test_a_scored_checkpoint_seen_half_deleted_is_no_loss() -> None:
+    """Its files go one by one; only what was never scored was deleted too early."""
+    half = e.CheckpointFound(1, "checkpoint-1", "/out/checkpoint-1", "the folder is being deleted")
+    (gone,) = s.observe(fold(*scored(1), half), [])
+    assert isinstance(gone, e.CheckpointDiscarded)
+    assert gone.reason == "it was deleted, after it was scored"
+    assert view.rows(fold(*scored(1), half, gone))[0].state == "scored"
+    (lost,) = s.observe(fold(*scored(2), half), [])
+    assert isinstance(lost, e.CheckpointDiscarded)
+    assert "deleted before it was evaluated" in lost.reason
+
+
 def test_a_score_outlives_its_folder() -> None:
     """A scored checkpoint that is discarded later still shows its score."""
     lost = e.CheckpointDiscarded(1, "checkpoint-1", "/out/checkpoint-1", "vanished", "gone")

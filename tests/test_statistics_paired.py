@@ -8,7 +8,7 @@ import random
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -30,7 +30,6 @@ def swapped(verdict: str) -> str:
     return {"better": "worse", "worse": "better"}.get(verdict, verdict)
 
 
-@settings(deadline=None)
 @given(pairs())
 def test_swapping_mirrors(both: tuple[Scores, Scores]) -> None:
     """The second against the first is the first against it, in all figures."""
@@ -42,7 +41,6 @@ def test_swapping_mirrors(both: tuple[Scores, Scores]) -> None:
     assert there.detectable == pytest.approx(back.detectable)
 
 
-@settings(deadline=None)
 @given(pairs(), st.randoms(use_true_random=False))
 def test_order_changes_nothing(both: tuple[Scores, Scores], shuffler: random.Random) -> None:
     """Prompts in another order give the same comparison, its random flips too."""
@@ -52,7 +50,6 @@ def test_order_changes_nothing(both: tuple[Scores, Scores], shuffler: random.Ran
     assert compare("a", a, "b", b) == compare("a", both[0], "b", both[1])
 
 
-@settings(deadline=None)
 @given(pairs(smallest=6), st.floats(0.01, 0.5))
 def test_shifts_move_the_interval(both: tuple[Scores, Scores], shift: float) -> None:
     """A constant added to b moves difference and interval by it."""
@@ -66,7 +63,6 @@ def test_shifts_move_the_interval(both: tuple[Scores, Scores], shift: float) -> 
     assert (moved.delta, moved.low, moved.high) == pytest.approx(expected, abs=1e-9)
 
 
-@settings(deadline=None)
 @given(pairs())
 def test_verdict_interval_and_p_agree(both: tuple[Scores, Scores]) -> None:
     """The verdict is what the interval says, p is at most 0.05 just then, and all is in bounds."""

@@ -59,7 +59,7 @@ def means(series: Series, seqs: Sequence[int]) -> list[tuple[int, float]]:
     order=st.randoms(use_true_random=False),
     batch=st.integers(1, 4),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_order_ends_in_one_sorted_curve(
     steps: list[int], order: random.Random, batch: int
 ) -> None:
@@ -110,7 +110,7 @@ def record_ends(whole: bytes) -> list[int]:
 
 
 @given(part=st.floats(0, 1, exclude_max=True))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_file_torn_at_any_byte_is_mended(part: float) -> None:
     """Cut anywhere, the file tells truly what it still holds, and publishing restores it."""
     damaged(lambda whole: whole[: int(part * len(whole))])
@@ -141,7 +141,7 @@ def test_a_file_torn_between_records_is_mended(count: int) -> None:
 
 
 @given(part=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_file_changed_at_any_bit_is_mended(part: float, bit: int) -> None:
     """One flipped bit anywhere is noticed, and publishing restores the file."""
 
@@ -154,7 +154,7 @@ def test_a_file_changed_at_any_bit_is_mended(part: float, bit: int) -> None:
 
 
 @given(part=st.floats(0, 1, exclude_max=True), noise=st.just(bytes(16)) | st.binary(min_size=1))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_a_file_overwritten_anywhere_is_mended(part: float, noise: bytes) -> None:
     """Zeros, as a network file system leaves them, or any bytes: noticed, and mended."""
 
@@ -287,7 +287,6 @@ def test_points_of_a_lost_log_stay_under_the_same_protocol(target: Target, tmp_p
 
 
 @given(data=st.binary(min_size=4, max_size=300) | st.binary(min_size=3000, max_size=3100))
-@settings(deadline=None)
 def test_the_checksum_is_tensorboards(data: bytes) -> None:
     """The fast CRC-32C equals TensorBoard's own, at any length."""
     assert _events.crc32c(data) == reference_crc32c(data)

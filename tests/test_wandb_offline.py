@@ -214,9 +214,7 @@ def test_rows_are_read_as_they_were_logged(run_file: Path) -> None:
     ]
 
 
-@settings(
-    max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_hides_a_run_but_never_invents_one(
     run_file: Path, tmp_path: Path, data: st.DataObject

@@ -108,7 +108,7 @@ class EvaluationProtocol:
             for what the sampler's config says.
         timestep_spacing: Of a sampler that is named: "leading", "linspace", "trailing"; "" for
             trailing.
-        flow_shift: Of a flow-matching sampler that is named; None for its config's.
+        flow_shift: Of a flow-matching sampler; None for its config's, as is a dynamic one.
         guidance_real: True classifier-free guidance of distilled models; 1.0 for none.
         no_cfg_until: Steps before it sets in.
         guidance_rescale: Against overexposure, 0..1; 0.0 for none.

@@ -176,7 +176,9 @@ def observe(run: Run, sightings: Sequence[Sighting], held: Container[Key] = ()) 
         gone = known.name not in present and (known.name, known.digest) not in held
         gone = gone and known.kind != BASE  # which lies elsewhere
         if gone and _unfinished(run, known):
-            new.append(vanished(known))
+            done = (run.evaluations[it] for it in run.scored.get(run.protocol, ()))
+            scored = any(it.checkpoint == known.name for it in done)
+            new.append(vanished(known, scored=scored))
     return new
 
 
@@ -200,12 +202,14 @@ def wholes(run: Run) -> dict[str, Whole]:
     }
 
 
-def vanished(checkpoint: Checkpoint) -> e.CheckpointDiscarded:
-    """Return the record of a checkpoint that rotation took before it was evaluated."""
-    reason = (
-        "it was deleted before it was evaluated: keep more checkpoints, sample less, or, if it "
-        "never settled, lower settle_seconds"
-    )
+def vanished(checkpoint: Checkpoint, *, scored: bool = False) -> e.CheckpointDiscarded:
+    """Return the record of a checkpoint that was deleted; a scored one may be seen half deleted."""
+    reason = "it was deleted, after it was scored"
+    if not scored:
+        reason = (
+            "it was deleted before it was evaluated: keep more checkpoints, sample less, or, if it "
+            "never settled, lower settle_seconds"
+        )
     place = (checkpoint.step, checkpoint.name, checkpoint.path)
     return e.CheckpointDiscarded(*place, "vanished", reason)
 

@@ -97,11 +97,26 @@ def _obeying(pipeline: Any, rule: Rule) -> Iterator[None]:
     def told(_: Any, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         return given, named | dict(rule.denoiser)
 
+    def exact(_: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        times = (pipeline.current_timestep, 1000 * pipeline.guidance_scale)
+        known = zip(given[:-1], times, strict=False)  # distilled models alone know the guidance
+        return (*(torch.full_like(it, time, dtype=torch.float32) for it, time in known), given[-1])
+
+    def normed(_: Any, given: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+        states, eps = given[0], pipeline.transformer.config.norm_eps
+        return (torch.nn.functional.layer_norm(states, states.shape[-1:], eps=eps), *given[1:])
+
     try:
         with ExitStack() as hooks:
             if rule.denoiser:
                 hook = pipeline.transformer.register_forward_pre_hook(told, with_kwargs=True)
                 hooks.enter_context(hook)
+            if rule.cross_norm:
+                for block in pipeline.transformer.transformer_blocks:
+                    hooks.enter_context(block.attn2.register_forward_pre_hook(normed))
+            if rule.exact:
+                embedding = pipeline.transformer.time_text_embed
+                hooks.enter_context(embedding.register_forward_pre_hook(exact))
             yield
     finally:
         for name, value in before.items():

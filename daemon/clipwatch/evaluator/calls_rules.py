@@ -48,6 +48,8 @@ class Rule:
         denoiser: Others of its denoiser.
         wording: Attribute of the pipeline → what in its text it has otherwise, and how.
         attributes: Attribute of the pipeline → its value.
+        cross_norm: Its denoiser normalises a picture's states before attention to the text.
+        exact: Its denoiser has time and guidance in fp32, which diffusers' rounds to its weights'.
         differs: What cannot be had with diffusers' pipeline, for a person.
     """
 
@@ -61,6 +63,8 @@ class Rule:
     denoiser: Mapping[str, Any] = field(default_factory=dict)
     wording: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     attributes: Mapping[str, int] = field(default_factory=dict)
+    cross_norm: bool = False
+    exact: bool = False
     differs: str = ""
 
 
@@ -68,6 +72,7 @@ SIMPLETUNER: Final[dict[str, Rule]] = {
     "AuraFlowPipeline": Rule(120, "cosine", 1, threshold=1.0),
     "Cosmos2TextToImagePipeline": Rule(excess=True, differs="it has a sampler of its own"),
     "ErnieImagePipeline": Rule(star="norms", still=1, threshold=1.0),
+    "FluxPipeline": Rule(exact=True),
     "Flux2Pipeline": Rule(wording={"system_message": ("\n", " ")}),
     "IFPipeline": Rule(arguments={"clean_caption": False}),
     "Ideogram4Pipeline": Rule(
@@ -82,6 +87,7 @@ SIMPLETUNER: Final[dict[str, Rule]] = {
     "KolorsPipeline": Rule(77),
     "Krea2Pipeline": Rule(star="projection", still=2, excess=True),
     "QwenImagePipeline": Rule(1024),
+    "SanaPipeline": Rule(cross_norm=True),
     "StableDiffusion3Pipeline": Rule(154, "projection", 1, threshold=1.0),
     "ZImageOmniPipeline": Rule(
         threshold=1.0, to_zero=True, differs="its transformer places text and image otherwise"
@@ -89,4 +95,5 @@ SIMPLETUNER: Final[dict[str, Rule]] = {
     "ZImagePipeline": Rule(star="projection", still=1, excess=True, threshold=1.0, to_zero=True),
 }
 """Read in SimpleTuner 4.8.0 and 4.10.1, which agree: `use_cfg_zero_star`, `zero_steps` and the
-guidance's formula in helpers/models/*/pipeline*.py, lengths in `check_user_config` of model.py."""
+guidance's formula in helpers/models/*/pipeline*.py, denoisers in transformer.py, lengths in
+`check_user_config` of model.py."""

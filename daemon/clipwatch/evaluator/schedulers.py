@@ -81,7 +81,12 @@ def plan(
         asked["prediction_type"] = protocol.prediction_type
     if not flow and protocol.zero_snr is not None:
         asked["rescale_betas_zero_snr"] = protocol.zero_snr
+    shift = config.get("shift", config.get("flow_shift", 1.0))
+    if protocol.flow_shift is not None and not config.get("use_dynamic_shifting"):
+        shift = protocol.flow_shift
     if not name:
+        if flow and "shift" in config:
+            asked["shift"] = shift
         return own, {key: it for key, it in asked.items() if config.get(key) != it}
     names = FLOW_MATCHING if flow else DIFFUSION
     if name not in names:
@@ -91,9 +96,6 @@ def plan(
         )
     changes = asked | {"timestep_spacing": protocol.timestep_spacing or "trailing"}
     if flow:
-        shift = config.get("shift", config.get("flow_shift", 1.0))
-        if protocol.flow_shift is not None and not config.get("use_dynamic_shifting"):
-            shift = protocol.flow_shift
         changes |= {
             "use_flow_sigmas": True,
             "prediction_type": "flow_prediction",
@@ -101,8 +103,9 @@ def plan(
             "shift": shift,
         }
     else:
-        # latents reach beyond -1..1, which ddim and ddpm would clip unless told otherwise
-        changes["clip_sample"] = config.get("clip_sample", False)
+        if protocol.rules != "simpletuner":
+            # latents reach beyond -1..1, which ddim and ddpm would clip unless told otherwise
+            changes["clip_sample"] = config.get("clip_sample", False)
         if str(config.get("variance_type")).startswith("learned"):
             changes["variance_type"] = "fixed_small"
     return names[name], changes

@@ -43,17 +43,34 @@ def check_evaluation(given: Values) -> None:
 def seed(given: Values) -> Given:
     """Return validation_seed, else seed, else 0; never the trainer's "random" or "by the clock".
 
-    The trainer passes over a validation_seed of 0; so do its seeds, where these are asked for.
+    With `seeds: trainer` it is what the trainer's validation takes: it passes over a
+    validation_seed of 0, and -1 is a number like any other there (training/validation.py,
+    _get_generator), while seed 0 and -1 mean another one at every start
+    (configuration/cmd_args.py).
     """
     own, general = given["validation_seed"], given["seed"]
-    passed = given["seeds"].value == "trainer" and own.value == 0 and general.value is not None
+    trainers = given["seeds"].value == "trainer"
+    passed = trainers and own.value == 0 and general.value is not None
     if own.value is not None and not passed:
-        return own.but(0, _RANDOM) if own.value < 0 else own
+        return own if trainers or own.value >= 0 else own.but(0, "0 for -1")
     if general.value is None:
         return own.but(0)
     if general.value <= 0:
         return general.but(0, f"seed {general.value} is {_RANDOM}")
     return general.but(general.value, "seed")
+
+
+def unknowable(given: Values, found: Given) -> tuple[str, ...]:
+    """Tell where the trainer's own seed is asked for, and no file says which it is."""
+    general = given["seed"]
+    if given["seeds"].value != "trainer" or found.key != general.key or found.value:
+        return ()
+    return (
+        general.told(
+            "SimpleTuner starts its validation from another seed each time it is started; "
+            "clipwatch takes 0: set validation_seed for the same pictures"
+        ),
+    )
 
 
 def size(given: Values) -> Given:

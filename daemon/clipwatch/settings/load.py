@@ -198,7 +198,9 @@ def _choices(
     named, skipped = choices.trackers(given, installed)
     quantised, unknown = reading.precision(given)
     dtype = choices.dtype({**given, "base_precision": quantised}, processor.value)
-    sizes, remarks = given["validation_resolution"], (*skipped, *unknown)
+    seed = choices.seed(given)
+    remarks = (*skipped, *unknown, *choices.unknowable(given, seed))
+    sizes = given["validation_resolution"]
     if len(sizes.value) > 1 and sizes.trainers:
         first = sizes.value[0]
         remarks += (sizes.told(f"clipwatch scores the first of these sizes, {first}"),)
@@ -215,7 +217,7 @@ def _choices(
             given, dtype, about.model.name, simpletuner=about.simpletuner
         ),
         "validation_resolution": choices.size(given),
-        "validation_seed": choices.seed(given),
+        "validation_seed": seed,
         "weights": choices.weights(given),
     }, remarks
 

@@ -19,7 +19,17 @@ _LARGEST = 2**20
 
 def remark(named: Given, family: str, places: Places) -> tuple[str, ...]:
     """Tell where data_backend_config makes a family's validation start from pictures."""
-    if family not in FAMILIES or not isinstance(named.value, str) or not _conditions(named, places):
+    if family not in FAMILIES or not isinstance(named.value, str):
+        return ()
+    starts = _conditions(named, places)
+    if starts is None:
+        return (
+            named.told(
+                f"cannot be read, so whether SimpleTuner's validation of {family} starts from "
+                "pictures is not known; clipwatch makes pictures from prompts alone"
+            ),
+        )
+    if not starts:
         return ()
     return (
         named.told(
@@ -29,12 +39,12 @@ def remark(named: Given, family: str, places: Places) -> tuple[str, ...]:
     )
 
 
-def _conditions(named: Given, places: Places) -> bool:
-    """Whether a dataset has pictures to start from; what cannot be read is the trainer's matter."""
+def _conditions(named: Given, places: Places) -> bool | None:
+    """Whether a dataset has pictures to start from; None where that cannot be read."""
     try:
         read: Any = json.loads(textfiles.read(places.file(named), _LARGEST))
     except (SettingsError, ValueError, RecursionError):
-        return False
+        return None
     datasets = read if isinstance(read, list) else []
     return any(
         isinstance(it, dict) and ("conditioning" in it or it.get("dataset_type") == "conditioning")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,10 @@ _KOHYA = frozenset(
      "max_resolution", "v_parameterization", "log_with")
 )  # fmt: skip
 _CERTAIN = 3  # keys of kohya_ss that make a file one of its own
+
+
+_NO_TENSORBOARD = ("4.9.3", "4.10.0", "4.10.1")
+"""Versions that end with an error as they set up that tracker; 4.8.0 and 4.9.0 go on (tried)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +82,8 @@ def judged(
         variant = model.flavour.name if model.flavour else ""
         notes = answers.of_family(model.name, variant)
         remarks += [f"{family.source}: {model.name}: {note}" for note in notes]
+    if simpletuner and found:
+        remarks += _shared(keys, found.version)
     _check_extra(given["lora_type"])
     *_, datasets = keys.get("data_backend_config", [None])
     if datasets is not None:
@@ -111,6 +117,18 @@ def precision(given: Values) -> tuple[Given, tuple[str, ...]]:
             '"clipwatch": {"base_precision": "none"}'
         )
     return chosen, tuple(remarks)
+
+
+def _shared(keys: Mapping[str, list[Given]], version: str) -> Iterator[str]:
+    """Yield what the trainer does by keys that are meant for clipwatch, also where ours differ."""
+    move = 'move it into the object "clipwatch"'
+    for given in keys.get("evaluation_type", [])[-1:]:
+        if str(given.value).lower() == "clip":
+            own = "SimpleTuner takes it too, and scores by itself while the training waits"
+            yield given.told(f"{own}: {move}")
+    for given in keys.get("report_to", [])[-1:]:
+        if given.value == "tensorboard" and version in _NO_TENSORBOARD:
+            yield given.told(f"SimpleTuner {version} does not start with tensorboard: {move}")
 
 
 def _version(named: Given, found: Installed | None) -> Given:

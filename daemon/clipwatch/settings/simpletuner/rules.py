@@ -95,7 +95,10 @@ def _sampler(given: Values, model: Model, found: Followed) -> None:
         )
     else:
         found.values[_SCHEDULER] = named
-    shifted = flow and found.values[_SCHEDULER].value in _SHIFTED
+    # models/common.py gives pipelines the sampler of the training, which has the shift
+    other = known.get("special_scheduler") or known.get("scheduler") or named.value is not None
+    trained = model.flow and not other
+    shifted = trained or (flow and found.values[_SCHEDULER].value in _SHIFTED)
     _shift(shift, given["flow_schedule_auto_shift"], known, found, shifted=shifted)
 
 
