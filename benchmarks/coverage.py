@@ -15,9 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import stdtrit
 
-from clipwatch.statistics.best import best_of, plateau
+from clipwatch.statistics.best import best_of
 from clipwatch.statistics.intervals import describe
+from clipwatch.statistics.means import Means
 from clipwatch.statistics.paired import compare
+from clipwatch.statistics.picked import against_winner, winners_mean
 from clipwatch.statistics.scores import Scores
 from clipwatch.statistics.sequential import MINIMUM, Running, half_width
 
@@ -28,7 +30,6 @@ NOISE: Final = 0.015
 
 SHIFT: Final = 0.004
 CHECKPOINTS: Final = 20
-EARLIER: Final = 10
 QUICK: Final = (16, 128, 5_000)
 LONGEST: Final = 5_000
 SLACK: Final = 3.0
@@ -153,11 +154,18 @@ def covers_all(world: World, generator: np.random.Generator) -> bool:
     )
 
 
-def overlooks(world: World, generator: np.random.Generator) -> bool:
-    """Say whether a plateau is called though one of four recent checkpoints is worth having."""
-    tables = world.evaluate(generator, (0.0,) * (EARLIER + 3) + (0.005,))
-    named = [(str(index), table) for index, table in enumerate(tables)]
-    return plateau(dict(named[:EARLIER]), dict(named[EARLIER:])).reached
+def covers_best(world: World, generator: np.random.Generator, rise: float = 0.0) -> bool:
+    """Say whether the interval of the highest of 20 means holds its true one."""
+    shifts = np.linspace(0, rise, CHECKPOINTS)
+    found = winners_mean(Means.shared(world.evaluate(generator, tuple(shifts), own=NOISE / 2)))
+    return bool(found.low <= MEAN + shifts[found.winner] <= found.high)
+
+
+def covers_before(world: World, generator: np.random.Generator, rise: float = 0.0) -> bool:
+    """Say whether the interval of the difference to the highest before holds the true one."""
+    shifts = np.linspace(0, rise, CHECKPOINTS)
+    found = against_winner(Means.shared(world.evaluate(generator, tuple(shifts), own=NOISE / 2)))
+    return bool(found.low <= shifts[-1] - shifts[found.winner] <= found.high)
 
 
 def holds_throughout(world: World, generator: np.random.Generator, start: int = MINIMUM) -> bool:
@@ -188,6 +196,7 @@ def _one_by_one(world: World, generator: np.random.Generator) -> list[float]:
 
 
 _long = partial(Part, prompts=(LONGEST,), images=(1,), cost=2)
+_picked = partial(Part, least=0.93, most=0.97, prompts=(32, 128, 1000), images=(1,), cost=8)
 _extreme = partial(Part, shapes=(EXTREME,), images=(1,))
 PARTS: Final = {
     "interval": Part("the interval holds the mean", 0.93, 0.97, covers),
@@ -202,8 +211,11 @@ PARTS: Final = {
     "differences": Part(
         "the intervals hold all of 19 differences", 0.95, 1, covers_all, cost=8, images=(1,)
     ),
-    "plateau": Part(
-        "a plateau is called, one being worth it", 0, 0.05, overlooks, cost=8, images=(1,)
+    "picked": _picked("the interval of the best of 20 equal means holds it", ask=covers_best),
+    "picked-rising": _picked("the same, rising by 0.02", ask=partial(covers_best, rise=5 * SHIFT)),
+    "before": _picked("the interval of the difference to the best before does", ask=covers_before),
+    "before-rising": _picked(
+        "the same, rising by 0.02", ask=partial(covers_before, rise=5 * SHIFT)
     ),
     "sequence": _long("the sequence holds after each prompt", 0.95, 1, holds_throughout),
     "from-32": _long("the same from prompt 32 on", 0, 1, partial(holds_throughout, start=32)),

@@ -18,8 +18,8 @@ from clipwatch.events import ImageScore
 from clipwatch.journal import Journal
 from clipwatch.protocol import Prompt
 from clipwatch.state import BASE_NAME
-from clipwatch.statistics.scores import Scores
-from clipwatch.tables import common, other_tables, score_table
+from clipwatch.statistics.scores import Scores, common
+from clipwatch.tables import other_tables, score_table
 from results_kit import Log, answer, call, first, protocol, shifted
 from score_tables import noisy
 
@@ -56,7 +56,7 @@ def test_the_numbers_are_those_of_scipy(tmp_path: Path) -> None:
     )
     student = stats.ttest_rel(means(two), means(one)).confidence_interval(0.95)
     spread = stdev(differences) / 10**0.5
-    assert list(found) == [*KEYS, "verdict", "circumstances"]
+    assert list(found) == [*KEYS, "verdict", "picked_of", "among_all", "circumstances"]
     assert (found["a"], found["b"], found["n_prompts"]) == ("r@1", "r@2", 10)
     assert found["delta"] == pytest.approx(fmean(differences), abs=1e-12)
     assert found["p"] == pytest.approx(exact.pvalue, abs=1e-12)
@@ -115,6 +115,11 @@ def test_the_other_way_round_is_the_negative(tmp_path: Path) -> None:
             "losses": there["wins"],
             "detectable": pytest.approx(there["detectable"]),
             "verdict": opposite[there["verdict"]],
+            "among_all": {
+                "n_checkpoints": 6,
+                "ci": pytest.approx([-there["among_all"]["ci"][1], -there["among_all"]["ci"][0]]),
+                "verdict": opposite[there["among_all"]["verdict"]],
+            },
         }
         seen.add(there["verdict"])
     assert seen == {"better", "worse", "inconclusive"}
@@ -135,6 +140,36 @@ def test_the_other_way_round_is_the_negative(tmp_path: Path) -> None:
 def test_a_checkpoint_has_many_names(log: Log, written: str, meant: str) -> None:
     """With the run, its beginning or without it; the newest, or the best."""
     assert answer(log.folder, "compare", "@100", written)["b"] == meant
+
+
+def test_looking_at_many_is_told_where_it_changes_the_verdict(tmp_path: Path) -> None:
+    """The highest and the lowest of 20 equal ones differ, until one knows that they were picked."""
+    log = Log(tmp_path)
+    log.start("r")
+    for step, scores in enumerate(noisy(60, [0.0] * 20).values(), start=1):
+        log.score("r", step, scores)
+    told = [
+        (a, b)
+        for a, b in combinations(range(1, 21), 2)
+        if (found := answer(tmp_path, "compare", f"@{a}", f"@{b}"))["verdict"] != "inconclusive"
+        and found["among_all"]["verdict"] == "inconclusive"
+    ][:1]
+    assert told, "no pair differs by luck"
+    said = call(tmp_path, "compare", *(f"@{step}" for step in told[0])).stdout
+    assert "If you found these two by looking at all 20, it is not shown" in said
+
+
+def test_the_best_is_known_to_be_picked(log: Log) -> None:
+    """Its own interval and that of the difference are corrected; by its step they are plain."""
+    plain = answer(log.folder, "compare", "@100", "@200")
+    found = answer(log.folder, "compare", "@100", "@best")
+    back = answer(log.folder, "compare", "@best", "@100")
+    assert (plain["picked_of"], found["picked_of"], found["b"]) == (None, 3, "sdxl-1@200")
+    assert found["delta"] == pytest.approx(plain["delta"])
+    assert found["ci"] != plain["ci"]
+    assert back["ci"] == pytest.approx([-found["ci"][1], -found["ci"][0]])
+    said = call(log.folder, "compare", "@100", "@best").stdout
+    assert "The best was picked from 3: interval and p are corrected for that." in said
 
 
 def test_the_whole_name_of_a_run_is_never_ambiguous(log: Log) -> None:

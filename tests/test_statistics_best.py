@@ -1,4 +1,4 @@
-"""The best of many evaluations, and the plateau: corrected for having looked at all."""
+"""The best of many evaluations: corrected for having looked at all."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from clipwatch.statistics.best import best_of, plateau
+from clipwatch.statistics.best import best_of
 from clipwatch.statistics.paired import compare
 from clipwatch.statistics.scores import Scores
 from score_tables import noisy
@@ -90,9 +90,9 @@ def test_equal_ones_tie_and_the_first_is_named() -> None:
 def test_float_noise_ties() -> None:
     """The same images scored a hair higher each time cannot be told apart."""
     scores = noisy(40, [0.0])["0"]
-    higher = {name: [score + 5e-7 for score in row] for name, row in scores.items()}
+    higher = {name: [score + 2.1e-5 for score in row] for name, row in scores.items()}
     found = best_of({"x": scores, "y": higher})
-    assert (found.best, found.tied) == ("x", ("y",))
+    assert (found.best, found.tied) == ("y", ("x",))
 
 
 def test_one_alone_and_few_prompts() -> None:
@@ -112,38 +112,3 @@ def test_common_prompts_only() -> None:
         best_of({"a": {"x": [0.1]}, "b": {"y": [0.1]}})
     with pytest.raises(ValueError, match="share no scored prompt"):
         best_of({})
-
-
-def split(prompts: int, earlier: list[float], recent: list[float], seed: int = 0) -> bool:
-    """Say whether a plateau is called of checkpoints with these shifts."""
-    tables = list(noisy(prompts, [*earlier, *recent], seed=seed).items())
-    return plateau(dict(tables[: len(earlier)]), dict(tables[len(earlier) :])).reached
-
-
-def test_plateau_needs_prompts() -> None:
-    """Equal checkpoints are a plateau on 2,000 prompts; on 40 noise could hide a gain, so none."""
-    assert split(2000, [0.0] * 5, [0.0] * 3)
-    assert not split(40, [0.0] * 5, [0.0] * 3)
-    assert not split(5, [0.0] * 5, [0.0] * 3)
-
-
-def test_a_gain_is_no_plateau() -> None:
-    """A recent one that is better, by much or by little, means that there is no plateau."""
-    assert not split(2000, [0.0] * 5, [0.0, 0.02, 0.0])
-    assert not split(5000, [0.0] * 5, [0.0, 0.003, 0.0])
-
-
-def test_getting_worse_is_a_plateau() -> None:
-    """Few prompts are enough to say that there is no gain where all got much worse."""
-    assert split(40, [0.0] * 5, [-0.05] * 3)
-
-
-def test_plateau_says_how_sure() -> None:
-    """`within` is the gain that is ruled out: `worth` above it is a plateau, below it none."""
-    tables = list(noisy(500, [0.0] * 6).items())
-    earlier, recent = dict(tables[:4]), dict(tables[4:])
-    within = plateau(earlier, recent).within
-    assert plateau(earlier, recent, worth=within * 1.01).reached
-    assert not plateau(earlier, recent, worth=within * 0.99).reached
-    with pytest.raises(ValueError, match="needs earlier and recent"):
-        plateau(earlier, {})

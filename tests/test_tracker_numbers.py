@@ -179,7 +179,7 @@ def test_the_layout_draws_only_what_is_written(tmp_path: Path) -> None:
         "clip: mean, with 95 % interval",
         "clip: mean, min to max",
         "clip: difference to the base model, with 95 % interval",
-        "clip: difference to the best so far, with 95 % interval",
+        "clip: difference to the best earlier step, interval corrected for picking it",
         "clip: categories",
         "clip: std",
         "odd_name: mean, with 95 % interval",
@@ -189,7 +189,10 @@ def test_the_layout_draws_only_what_is_written(tmp_path: Path) -> None:
     ]
     assert charts["clip: mean, with 95 % interval"] == ["clip/mean", "clip/ci_low", "clip/ci_high"]
     best = ["clip/delta_best", "clip/delta_best_low", "clip/delta_best_high"]
-    assert charts["clip: difference to the best so far, with 95 % interval"] == best
+    assert (
+        charts["clip: difference to the best earlier step, interval corrected for picking it"]
+        == best
+    )
     tags = told(series, 1)
     for title, wanted in charts.items():
         assert len(wanted) in {1, 3}

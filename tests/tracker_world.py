@@ -111,7 +111,9 @@ def with_everything(series: Series) -> Series:
             },
             others={"siglip": _estimated(clip, 0.1), "odd | name": _estimated(clip, 2)},
             against_base=_compared(base, result) if later else None,
-            against_best=_compared(series.results[result.seq - 1], result) if later else None,
+            against_best=replace(_compared(series.results[result.seq - 1], result), picked=2)
+            if later
+            else None,
             advice=tuple(
                 AdviceGiven(result.evaluation, result.step, kind, f"Seen: {kind} <b>*now*</b>.")
                 for kind in kinds

@@ -72,7 +72,10 @@ def _charts(names: Names) -> Iterator[Chart]:
     yield _extremes("clip")
     for title, tag in (
         ("difference to the base model, with 95 % interval", "clip/delta_base"),
-        ("difference to the best so far, with 95 % interval", "clip/delta_best"),
+        (
+            "difference to the best earlier step, interval corrected for picking it",
+            "clip/delta_best",
+        ),
     ):
         yield _band(title, tag, f"{tag}_low", f"{tag}_high")
     if names.categories:

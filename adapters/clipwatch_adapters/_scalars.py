@@ -74,7 +74,10 @@ def scalars(names: Names, result: Result) -> dict[str, float]:
     if clip.prompts not in {0, clip.n}:
         values["clip/prompts"] = clip.prompts
     values |= _comparison("clip/delta_base", result.against_base)
-    values |= _comparison("clip/delta_best", result.against_best)
+    best = result.against_best
+    values |= _comparison("clip/delta_best", best)
+    if best is not None and not best.picked:  # by an earlier version, whose interval is too hopeful
+        del values["clip/delta_best_low"], values["clip/delta_best_high"]
     for name, word in names.categories.items():
         if name in result.categories:
             values[f"clip/category/{word}"] = result.categories[name].mean

@@ -9,11 +9,9 @@ from itertools import combinations
 from clipwatch.events import AdviceGiven
 from clipwatch.judgement import Question
 from clipwatch.statistics import Summary
-from clipwatch.statistics.best import best_of, plateau
+from clipwatch.statistics.course import RECENT, fall, gain, lag
+from clipwatch.statistics.means import Means
 from clipwatch.statistics.scores import Scores
-
-WORTH = 0.005
-"""A gain in the mean that is worth going on for: about what late checkpoints differ by."""
 
 ALIKE_BITS = 6
 """Images whose looks differ in no more of 64 bits pass for the same."""
@@ -45,28 +43,35 @@ class Point:
 
 
 def advise(
-    points: Sequence[Point], base: Point | None, question: Question, given: frozenset[str]
+    points: Sequence[Point], base: Point | None, question: Question, given: Sequence[AdviceGiven]
 ) -> tuple[AdviceGiven, ...]:
     """Return what is to be said of the newest point, and was not said before.
+
+    Each kind is given once, but a fall again when the training fell again since.
 
     Args:
         points: Of one protocol in the order of their steps, at least one; without the base model.
         base: The base model alone, where it was scored.
         question: Has the bounds.
-        given: The kinds of advice that were given under this protocol.
+        given: What was advised under this protocol.
     """
     newest = points[-1]
+    told = {it.kind for it in given} - {"regressed"}
+    fallen_at = max((it.step for it in given if it.kind == "regressed"), default=0)
+    steps = [it.step for it in points]
+    means = Means.shared([it.scores for it in points])
+    varied = alike(newest.looks) < ALIKE_SHARE
     kinds: Mapping[str, Callable[[], str]] = {
         "low": lambda: _low(points, question),
         "saturated": lambda: _saturated(newest, question),
-        "plateau": lambda: _plateau(points, question.plateau),
-        "regressed": lambda: _regressed(points),
+        "plateau": lambda: plateau(steps, means, question) if varied else "",
+        "regressed": lambda: regressed(steps, means, question.worth, fallen_at),
         "collapsed": lambda: _collapsed(points, base),
     }
 
     def found() -> Iterator[AdviceGiven]:
         for kind, tell in kinds.items():
-            if kind not in given and (text := tell()):
+            if kind not in told and (text := tell()):
                 yield AdviceGiven(newest.evaluation, newest.step, kind, text)
 
     return tuple(found())
@@ -86,45 +91,42 @@ def _low(points: Sequence[Point], question: Question) -> str:
 
 def _saturated(newest: Point, question: Question) -> str:
     bound, clip = question.saturated, newest.clip
-    if bound is None or clip.mean <= bound:
+    if bound is None or clip.low is None or clip.low <= bound:
         return ""
     return (
-        f"the mean is {_mean(clip)}, above {bound:g}, from where on a higher one is no"
+        f"the mean is {_mean(clip)}, wholly above {bound:g}, from where on a higher one is no"
         " better model in human eyes: people choose by looking at the images from here"
     )
 
 
-def _plateau(points: Sequence[Point], recent: int) -> str:
-    if len(points) <= recent:
+def plateau(steps: Sequence[int], means: Means, question: Question) -> str:
+    """Say that the curve rises no more, "" if it may, or if it fell: then it has a way to go."""
+    worth = question.worth
+    found = gain(steps, means, question.stretch, worth)
+    if found.below >= worth or lag(means) >= worth:
         return ""
-    earlier = {it.evaluation: it.scores for it in points[:-recent]}
-    found = plateau(earlier, {it.evaluation: it.scores for it in points[-recent:]}, WORTH)
-    if not found.reached:
-        return ""
-    best = next(it for it in points if it.evaluation == found.best)
     return (
-        f"none of the last {recent} checkpoints is better than step {best.step} by more"
-        f" than {max(found.within, 0.0):.4f} (95 % sure): people stop here, or lower the learning"
-        " rate once to see whether anything is left"
+        f"over the last {found.steps} steps the mean surely rose by less than"
+        f" {max(found.below, 0.0):.4f}, where {worth:g} would matter: people stop here, or lower"
+        " the learning rate once to see whether anything is left"
     )
 
 
-def _regressed(points: Sequence[Point]) -> str:
-    """Two checkpoints in a row are worse than the best.
+def regressed(steps: Sequence[int], means: Means, worth: float, fallen_at: int = 0) -> str:
+    """Say that the last two checkpoints are below what was before, "" if it is not sure.
 
-    Looked for at each of 20 equal checkpoints, one alone would give a false alarm in every tenth
-    training, two in a row in one of a hundred (simulated: 120 trainings, 64 prompts).
+    What was told of, at the step `fallen_at`, is the ground from which the next fall is seen:
+    without a recovery or a further fall there is nothing new to say.
     """
-    found = best_of({it.evaluation: it.scores for it in points})
-    last = [it.evaluation for it in points[-2:]]
-    if len(points) <= len(last) or any(id_ in (found.best, *found.tied) for id_ in last):
+    start = next((place for place, step in enumerate(steps) if step >= fallen_at), 0)
+    found = fall(means[start:], worth)
+    if found.surely < worth:
         return ""
-    delta, low, high = found.differences[last[-1]]
-    steps = {it.evaluation: it.step for it in points}
+    best = steps[int(means.values[:-RECENT].argmax())]
     return (
-        f"the last two checkpoints are worse than step {steps[found.best]}, the newest"
-        f" by {-delta:.4f} (95 % interval {-high:.4f} to {-low:.4f}, for all checkpoints at once):"
-        f" people go back to step {steps[found.best]}, or go on with a lower learning rate"
+        f"the last two checkpoints are {found.seen:.4f} below those before, surely"
+        f" {found.surely:.4f} or more, where {worth:g} matters: people go back to step {best},"
+        " the highest so far, or go on with a lower learning rate"
     )
 
 

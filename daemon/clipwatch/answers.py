@@ -34,11 +34,15 @@ _STEP = re.compile(rf"[0-9]{{1,18}}|{BEST}")
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """A checkpoint that somebody named; `checkpoint` is its folder's name, "" for any."""
+    """A checkpoint that somebody named; `checkpoint` is its folder's name, "" for any.
+
+    `picked`: it was named as the best of its run, not by its step.
+    """
 
     run: s.Run
     step: int
     checkpoint: str = ""
+    picked: bool = False
 
     def __str__(self) -> str:
         """Return a name by which it is found again."""
@@ -106,7 +110,7 @@ class Answers:
             from clipwatch.ranking import rank  # with numpy, which nothing else here needs
 
             best = rank(self, run, scorer).best
-            return Named(run, best.step, best.checkpoint)
+            return Named(run, best.step, best.checkpoint, picked=True)
         steps = sorted({it.step for protocol in run.scored for it in scored(run, protocol)})
         if not steps:
             raise ClipwatchError(f"{run.name} has no scores yet: clipwatch status shows why")

@@ -171,7 +171,8 @@ class EvaluationCompleted:
     Of the last attempt: how many `images` it made, where its `seconds` went, and which `batch_size`
     it found best (see Finished).
     `categories` summarise the prompts of each, `others` the scores of each further scorer;
-    `against_base` compares with the base model alone, `against_best` with the best before it.
+    `against_base` compares with the base model alone, `against_best` with the highest mean of an
+    earlier step, corrected for having picked that where its `picked` says so.
     `made` adds to the environment what was known only in the end.
     """
 
@@ -191,9 +192,10 @@ class EvaluationCompleted:
 
 @dataclass(frozen=True, slots=True)
 class AdviceGiven:
-    """What the scores up to this evaluation suggest; of each `kind` once in a protocol.
+    """What the scores up to this evaluation suggest; in a protocol each `kind` is given once.
 
-    `kind` is "low", "saturated", "plateau", "regressed" or "collapsed"; `text` says in one sentence
+    Only "regressed" comes again, when the training fell again. `kind` is "low", "saturated",
+    "plateau", "regressed" or "collapsed"; `text` says in one sentence
     what was seen, how sure that is, and what people do.
     """
 

@@ -20,6 +20,7 @@ from clipwatch.priority import give_way
 from clipwatch.statistics import Comparison
 from clipwatch.statistics.intervals import by_category, describe
 from clipwatch.statistics.paired import compare
+from clipwatch.statistics.picked import compare_with_best
 from clipwatch.tables import other_tables, score_table
 
 MOST_POINTS = 200
@@ -61,18 +62,16 @@ def judge(question: Question) -> Judgement:
     base = of_base[-1] if of_base else None
     others = _latest([it for it in earlier if it not in of_base])
     is_base = run.evaluations[question.evaluation].checkpoint == s.BASE_NAME
-    best = max(others, key=lambda it: it.clip.mean, default=None)
-    known = frozenset(
-        it.kind for it in run.advice if run.evaluations[it.evaluation].protocol == digest
-    )
-    newest = not is_base and all(it.step < point.step for it in others)
+    before = [it for it in others if it.step < point.step]
+    given = [it for it in run.advice if run.evaluations[it.evaluation].protocol == digest]
+    newest = not is_base and len(before) == len(others)
     return Judgement(
         clip=point.clip,
         categories=by_category(point.scores, categories),
         others={name: describe(scores) for name, scores in other_tables(own).items()},
         against_base=None if is_base else _compare(base, point),
-        against_best=None if is_base else _compare(best, point),
-        advice=advise([*others, point], base, question, known) if newest else (),
+        against_best=None if is_base else _compare_with_best(before, point),
+        advice=advise([*others, point], base, question, given) if newest else (),
     )
 
 
@@ -112,6 +111,15 @@ def _compare(other: Point | None, point: Point) -> Comparison | None:
     if other is None or not other.scores.keys() & point.scores.keys():
         return None
     return compare(other.evaluation, other.scores, point.evaluation, point.scores)
+
+
+def _compare_with_best(before: list[Point], point: Point) -> Comparison | None:
+    candidates = {it.evaluation: it.scores for it in before}
+    if not candidates or not set.intersection(
+        set(point.scores), *(set(it.scores) for it in before)
+    ):
+        return None
+    return compare_with_best(candidates, point.evaluation, point.scores)
 
 
 def main() -> int:

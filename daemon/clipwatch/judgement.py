@@ -32,7 +32,8 @@ class Question:
     low: float | None
     saturated: float | None
     after: int
-    plateau: int
+    worth: float
+    stretch: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -95,7 +95,8 @@ class Judging:
             low=self.advice.low,
             saturated=self.advice.saturated,
             after=self.advice.after,
-            plateau=self.advice.plateau,
+            worth=self.advice.worth,
+            stretch=self.advice.stretch,
         )
 
         def ask() -> None:

@@ -11,7 +11,7 @@ from clipwatch.errors import ClipwatchError
 from clipwatch.statistics import Summary
 from clipwatch.statistics.best import Interval, best_of
 from clipwatch.statistics.intervals import describe
-from clipwatch.tables import common
+from clipwatch.statistics.scores import common
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +21,7 @@ class Ranking:
     Attributes:
         run: Their run.
         best: The one with the highest mean.
+        mean: That mean, with the ends of an interval that knows it was picked; see `best_of`.
         tied: Those that cannot be told from it, in the order of their steps.
         all: Each with its summary, in the order of their steps.
         differences: By evaluation, each of the others less the best; see `best_of`.
@@ -29,20 +30,29 @@ class Ranking:
 
     run: s.Run
     best: s.Evaluation
+    mean: Interval
     tied: tuple[s.Evaluation, ...]
     all: tuple[tuple[s.Evaluation, Summary], ...]
     differences: Mapping[str, Interval]
     n_prompts: int
 
 
+def looked_at(run: s.Run, protocol: str) -> list[s.Evaluation]:
+    """Return what a best is picked from, in the order of the steps.
+
+    Of a checkpoint that was scored again it is the latest weights; the base is none of them.
+    """
+    latest = {it.checkpoint: it for it in scored(run, protocol) if it.checkpoint != s.BASE_NAME}
+    return sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))
+
+
 def rank(answers: Answers, run: s.Run, scorer: str | None = None) -> Ranking:
-    """Rank a run's checkpoints; of one that was scored again the latest weights, never the base.
+    """Rank a run's checkpoints under its present protocol.
 
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
     """
-    latest = {it.checkpoint: it for it in scored(run, run.protocol) if it.checkpoint != s.BASE_NAME}
-    known = {it.id: it for it in sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))}
+    known = {it.id: it for it in looked_at(run, run.protocol)}
     if not known:
         raise ClipwatchError(
             f"{run.name} has no scores yet under its present settings: clipwatch status shows why"
@@ -55,6 +65,7 @@ def rank(answers: Answers, run: s.Run, scorer: str | None = None) -> Ranking:
     return Ranking(
         run,
         known[found.best],
+        found.mean,
         tuple(known[id_] for id_ in found.tied),
         tuple(zip(known.values(), summaries, strict=True)),
         found.differences,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from clipwatch.events import ImageScore
 from clipwatch.statistics.scores import Scores
@@ -21,13 +21,6 @@ def other_tables(images: Iterable[ImageScore]) -> dict[str, Scores]:
         for name, score in it.others.items():
             found[name].append((it.prompt_id, it.index, score))
     return {name: _table(rows) for name, rows in found.items()}
-
-
-def common(tables: Sequence[Scores]) -> list[Scores]:
-    """Return the tables without what some of them lack: what a comparison of them counts."""
-    prompts = set.intersection(*(set(table) for table in tables)) if tables else set()
-    images = {prompt: min(len(table[prompt]) for table in tables) for prompt in sorted(prompts)}
-    return [{prompt: table[prompt][:n] for prompt, n in images.items() if n} for table in tables]
 
 
 def _table(rows: Iterable[tuple[str, int, float]]) -> Scores:

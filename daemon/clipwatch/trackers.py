@@ -31,7 +31,8 @@ class Result:
         categories: The cosines of each category's prompts, summarised.
         others: The scores of each further scorer, summarised, by the scorer's name.
         against_base: Compared with the base model alone, where that was scored.
-        against_best: Compared with the best result before it.
+        against_best: Compared with the highest mean of an earlier step; its interval is corrected
+            for having picked that, unless `picked` is 0 (logs of earlier versions).
         advice: What was advised when it was scored.
     """
 

@@ -23,7 +23,6 @@ from clipwatch.cli.options import chosen_state_dir, state_dir_option
 
 if TYPE_CHECKING:
     from clipwatch.ranking import Ranking
-    from clipwatch.statistics import Summary
 
 
 @click.command()
@@ -37,7 +36,8 @@ def best(run: str, scorer: str | None, as_json: bool, state_dir: Path | None) ->
     RUN may be left out where one run is known, and the beginning of its name is enough.
 
     All scored checkpoints of the run's present settings are looked at, on the prompts that all
-    have. The intervals are corrected for having looked at so many.
+    have. The intervals of the best one's mean and of the differences to it are corrected for
+    having looked at so many.
     """
     from clipwatch.answers import answers, circumstances
     from clipwatch.journal import log_file
@@ -53,16 +53,20 @@ def best(run: str, scorer: str | None, as_json: bool, state_dir: Path | None) ->
         click.echo(line)
 
 
-def _own(ranking: Ranking) -> Summary:
-    return next(summary for it, summary in ranking.all if it is ranking.best)
+def _ends(ranking: Ranking) -> tuple[float, float] | None:
+    """Return the ends of the best one's interval; none for one prompt, or few that were picked."""
+    own = next(summary for it, summary in ranking.all if it is ranking.best)
+    if own.low is None or own.high is None or len(ranking.all) == 1:
+        return None if own.low is None or own.high is None else (own.low, own.high)
+    return None if few(ranking.n_prompts) else ranking.mean[1:]
 
 
 def _object(ranking: Ranking) -> dict[str, object]:
-    own = _own(ranking)
+    ends = _ends(ranking)
     first = {"step": ranking.best.step, "checkpoint": ranking.best.checkpoint}
     return {
         "run": ranking.run.name,
-        "best": {**first, "mean": own.mean, "ci": None if own.low is None else [own.low, own.high]},
+        "best": {**first, "mean": ranking.mean[0], "ci": ends and list(ends)},
         "tied": [{"step": it.step, "checkpoint": it.checkpoint} for it in ranking.tied],
         "n_prompts": ranking.n_prompts,
         "n_checkpoints": len(ranking.all),
@@ -73,7 +77,8 @@ def _table(ranking: Ranking) -> Iterator[str]:
     head = ("step", "mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
     rows = [head]
     for evaluation, own in ranking.all:
-        ends = "" if own.low is None or own.high is None else interval(own.low, own.high)
+        ends = None if own.low is None or own.high is None else (own.low, own.high)
+        ends = _ends(ranking) if evaluation is ranking.best else ends
         apart, together = "", ""
         if evaluation is not ranking.best:
             delta, low, high = ranking.differences[evaluation.id]
@@ -81,7 +86,13 @@ def _table(ranking: Ranking) -> Iterator[str]:
             apart = cosine(delta, places)
             together = "not known" if few(ranking.n_prompts) else interval(low, high, places)
         mark = "best" if evaluation is ranking.best else "tied" * (evaluation in ranking.tied)
-        numbers = (str(evaluation.step), cosine(own.mean), ends, apart, together)
+        numbers = (
+            str(evaluation.step),
+            cosine(own.mean),
+            interval(*ends) if ends else "",
+            apart,
+            together,
+        )
         rows.append((*numbers, mark, evaluation.checkpoint))
     return iter(aligned(rows, left=(5, 6)))
 
@@ -90,13 +101,14 @@ def _sentences(ranking: Ranking) -> Iterator[str]:
     """Return what the table says in plain words."""
     from clipwatch.answers import listed
 
-    own = _own(ranking)
-    ends = "" if own.low is None or own.high is None else interval(own.low, own.high)
+    ends = _ends(ranking)
     count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")
     shared = f"{prompts} that all have" if count > 1 else prompts
+    corrected = ", corrected for having picked it" if count > 1 else ""
+    told = f" (95 % interval {interval(*ends)}{corrected})" if ends else ""
     yield (
         f"@{ranking.best.step} has the highest mean of {plural(count, 'checkpoint')} on "
-        f"{shared}: {cosine(own.mean)}{f' (95 % interval {ends})' * bool(ends)}."
+        f"{shared}: {cosine(ranking.mean[0])}{told}."
     )
     if count == 1:
         yield "It is the only one with scores."

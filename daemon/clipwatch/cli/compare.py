@@ -21,9 +21,9 @@ from clipwatch.cli.figures import (
     plural,
 )
 from clipwatch.cli.options import chosen_state_dir, state_dir_option
-from clipwatch.errors import ClipwatchError
 
 if TYPE_CHECKING:
+    from clipwatch.pairs import Pair
     from clipwatch.state import Evaluation
     from clipwatch.statistics import Comparison
     from clipwatch.statistics.scores import Scores
@@ -48,43 +48,41 @@ def compare(
     """Say whether checkpoint B is better than checkpoint A.
 
     A and B are each RUN@STEP, @STEP where one run is known, or RUN alone for its newest scored
-    checkpoint. The beginning of a run's name is enough. RUN@best is what clipwatch best names.
+    checkpoint. The beginning of a run's name is enough. RUN@best is what clipwatch best names; the
+    interval of the difference to it is corrected for its having been picked.
 
     Both must have been scored under the same protocol. The prompts that both have are compared one
     by one.
     """
     from clipwatch.answers import answers, circumstances
     from clipwatch.journal import log_file
-    from clipwatch.statistics import paired
-    from clipwatch.tables import common
+    from clipwatch.pairs import pair_of
 
     with answers(log_file(chosen_state_dir(state_dir))) as known:
         names = known.named(a, scorer), known.named(b, scorer)
-        pair = known.pair(*names)
-        runs = [named.run for named in names]
-        tables = [known.scores(*it, scorer) for it in zip(runs, pair, strict=True)]
-        protocol = known.protocols[pair[0].protocol]
-    shared = common(tables)
-    if not shared[0]:
-        raise ClipwatchError(f"{names[0]} and {names[1]} share no scored prompt")
-    found = paired.compare(str(names[0]), shared[0], str(names[1]), shared[1])
-    unlike = circumstances(pair)
+        evaluations = known.pair(*names)
+        pair = pair_of(known, names, evaluations, scorer)
+        protocol = known.protocols[evaluations[0].protocol]
+    unlike = circumstances(evaluations)
     if as_json:
-        click.echo(json.dumps(_object(found) | {"circumstances": unlike}, indent=2))
+        click.echo(json.dumps(_object(pair) | {"circumstances": unlike}, indent=2))
     else:
-        short = [f"@{it.step}" if runs[0] is runs[1] else str(it) for it in names]
-        for line in _table(found, short, pair, shared):
+        one_run = names[0].run is names[1].run
+        short = [f"@{it.step}" if one_run else str(it) for it in names]
+        for line in _table(pair, short, evaluations):
             click.echo(line)
-        click.echo(f"\n{_sentence(found, *short)}{_beside([len(table) for table in tables])}")
+        click.echo(f"\n{_sentence(pair.found, *short)}{_beside(pair.had)}{_many(pair)}")
         for line in not_alike(unlike):
             click.echo(line)
         texts = {prompt.id: prompt.text for prompt in protocol.prompts}
-        for line in _prompts(shared, texts):
+        for line in _prompts(pair.shared, texts):
             click.echo(line)
+    found = pair.found
     sys.exit(int(fail_if_worse and found.verdict == "worse"))
 
 
-def _object(found: Comparison) -> dict[str, object]:
+def _object(pair: Pair) -> dict[str, object]:
+    found, looked = pair.found, pair.looked
     return {
         "a": found.a,
         "b": found.b,
@@ -97,23 +95,28 @@ def _object(found: Comparison) -> dict[str, object]:
         "losses": found.losses,
         "detectable": found.detectable,
         "verdict": found.verdict,
+        "picked_of": found.picked or None,
+        "among_all": looked
+        and {
+            "n_checkpoints": looked.checkpoints,
+            "ci": list(looked.interval[1:]),
+            "verdict": looked.verdict,
+        },
     }
 
 
-def _table(
-    found: Comparison, short: Sequence[str], pair: Sequence[Evaluation], shared: Sequence[Scores]
-) -> Iterator[str]:
-    from clipwatch.statistics.intervals import describe
-
+def _table(pair: Pair, short: Sequence[str], evaluations: Sequence[Evaluation]) -> Iterator[str]:
+    found = pair.found
     count = str(found.n_prompts)
     rows = [("", "", "mean", "95 % interval", "prompts", "checkpoint")]
-    for letter, name, evaluation, scores in zip("ab", short, pair, shared, strict=True):
-        own = describe(scores)
-        ends = "" if own.low is None or own.high is None else interval(own.low, own.high)
-        rows.append((letter, name, cosine(own.mean), ends, count, evaluation.checkpoint))
+    for letter, name, evaluation, (mean, ends) in zip(
+        "ab", short, evaluations, pair.means, strict=True
+    ):
+        told = interval(*ends) if ends else ""
+        rows.append((letter, name, cosine(mean), told, count, evaluation.checkpoint))
     places = digits(found.low, found.high)
-    ends = "not known" if few(found.n_prompts) else interval(found.low, found.high, places)
-    rows.append(("b - a", "", cosine(found.delta, places), ends, count, ""))
+    told = "not known" if few(found.n_prompts) else interval(found.low, found.high, places)
+    rows.append(("b - a", "", cosine(found.delta, places), told, count, ""))
     yield from aligned(rows, left=(0, 1, 5))
     yield ""
     least = "" if few(found.n_prompts) else f"; detectable {cosine(found.detectable, places)}"
@@ -121,6 +124,8 @@ def _table(
         f"p {found.p:.4f}; b is higher on {plural(found.wins, 'prompt')}, equal on {found.ties}, "
         f"lower on {found.losses}{least}"
     )
+    if found.picked > 1:
+        yield f"The best was picked from {found.picked}: interval and p are corrected for that."
 
 
 def _sentence(found: Comparison, a: str, b: str) -> str:
@@ -139,6 +144,20 @@ def _sentence(found: Comparison, a: str, b: str) -> str:
     return (
         f"No difference between {a} and {b} is shown: one of {cosine(found.detectable, places)} "
         "or more would probably have been seen."
+    )
+
+
+def _many(pair: Pair) -> str:
+    """Say where looking at many changes the verdict."""
+    looked, found = pair.looked, pair.found
+    if looked is None or found.verdict in (looked.verdict, "inconclusive"):
+        return ""
+    if found.picked or few(found.n_prompts):  # which knows already
+        return ""
+    _, low, high = looked.interval
+    return (
+        f" If you found these two by looking at all {looked.checkpoints}, it is not shown: for all "
+        f"pairs at once the interval is {interval(low, high, digits(low, high))}."
     )
 
 

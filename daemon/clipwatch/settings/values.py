@@ -56,7 +56,8 @@ class Advice:
     Attributes:
         low, saturated: Means, None for never.
         after: Checkpoints before a low mean is told.
-        plateau: Checkpoints without a gain that make a plateau.
+        worth: A difference of means that matters, above 0, in the scorer's own scale.
+        stretch: Steps without a gain of `worth` that make a plateau.
         webhook: An address that gets JSON by POST, "" for none.
         apprise: Addresses for the package Apprise.
     """
@@ -64,7 +65,8 @@ class Advice:
     low: float | None
     saturated: float | None
     after: int
-    plateau: int
+    worth: float
+    stretch: int
     webhook: str = field(repr=False)
     apprise: tuple[str, ...] = field(repr=False)
 

@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwatch.statistics.flips import flips, rank
+from clipwatch.statistics.means import Means
 from clipwatch.statistics.paired import BOUND, TIE
+from clipwatch.statistics.picked import winners_mean
 from clipwatch.statistics.scores import Scores, shared_means
 
 Interval = tuple[float, float, float]
-"""A difference of means, and the ends of its interval."""
+"""A mean or a difference of means, and the ends of its interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,30 +25,17 @@ class Best:
 
     Attributes:
         best: Its id; of equal ones the first.
+        mean: Its mean, with the ends of a 95 % interval that knows it was picked (see `picked`).
         tied: Those that cannot be told from it, in the order given.
         n_prompts: Prompts that all have scores of.
         differences: Each of the others less the best; the intervals hold all at once, 95 %.
     """
 
     best: str
+    mean: Interval
     tied: tuple[str, ...]
     n_prompts: int
     differences: Mapping[str, Interval]
-
-
-@dataclass(frozen=True, slots=True)
-class Plateau:
-    """Whether an evaluation still improves.
-
-    Attributes:
-        reached: None of the recent ones is better than `best`, nor could be by `worth`.
-        best: The best of the earlier ones.
-        within: No recent one is better than `best` by more than this, 95 % sure.
-    """
-
-    reached: bool
-    best: str
-    within: float
 
 
 def best_of(evaluations: Mapping[str, Scores], seed: int = 0) -> Best:
@@ -72,52 +61,28 @@ def best_of(evaluations: Mapping[str, Scores], seed: int = 0) -> Best:
     """
     names = list(evaluations)
     table = np.array(shared_means(list(evaluations.values())))
-    best = _highest(table)
+    own = winners_mean(Means.of(table))
+    best = own.winner
     others = [index for index in range(len(names)) if index != best]
     factor = _factor(table, *np.triu_indices(len(names), 1), seed)
     differences = {names[other]: _interval(table, other, best, factor) for other in others}
     tied = tuple(name for name, (_, _, high) in differences.items() if high >= -TIE)
-    return Best(names[best], tied, len(table), differences)
+    mean = (own.value, own.low, own.high)
+    return Best(names[best], mean, tied, len(table), differences)
 
 
-def plateau(
-    earlier: Mapping[str, Scores], recent: Mapping[str, Scores], worth: float = 0.005, seed: int = 0
-) -> Plateau:
-    """Say whether the recent evaluations have stopped to improve on the earlier ones.
+def among(evaluations: Mapping[str, Scores], a: str, b: str, seed: int = 0) -> Interval:
+    """Return b less a with the interval that holds for all pairs of the evaluations at once.
 
-    Not to see a difference is no plateau where noise would have hidden it. So the intervals of
-    `best_of`, here for each pair of an earlier and a recent one, must show both: no recent one
-    better than the best of the earlier (low above 0), and all of them less than `worth` better
-    (high below it). The second is a test of non-inferiority, which needs no power computed
-    afterwards (Hoenig and Heisey 2001, "The abuse of power"). If a recent one is better by `worth`
-    or more, 5 % is the chance that a plateau is called.
-
-    Args:
-        earlier: By id.
-        recent: By id.
-        worth: A gain in mean cosine that is worth going on for.
-        seed: Of the flips.
+    It is the one of `best_of`, for somebody who may have picked these two by looking at all.
 
     Raises:
-        ValueError: One of both is empty, no scored prompt is shared, or a score is not finite.
+        ValueError: They share no scored prompt, or a score is not finite.
     """
-    if not earlier or not recent:
-        raise ValueError("a plateau needs earlier and recent evaluations")
-    table = np.array(shared_means([*earlier.values(), *recent.values()]))
-    split = len(earlier)
-    best = _highest(table[:, :split])
-    later = range(split, table.shape[1])
-    firsts, seconds = np.repeat(range(split), len(later)), np.tile(later, split)
-    factor = _factor(table, firsts, seconds, seed)
-    found = [_interval(table, index, best, factor) for index in later]
-    within = max(high for _, _, high in found)
-    reached = within < worth and all(low <= TIE for _, low, _ in found)
-    return Plateau(reached, list(earlier)[best], within)
-
-
-def _highest(table: NDArray[np.float64]) -> int:
-    means = table.mean(axis=0)
-    return int(np.argmax(means >= means.max() - TIE))
+    names = list(evaluations)
+    table = np.array(shared_means(list(evaluations.values())))
+    factor = _factor(table, *np.triu_indices(len(names), 1), seed)
+    return _interval(table, names.index(b), names.index(a), factor)
 
 
 def _interval(table: NDArray[np.float64], index: int, best: int, factor: float) -> Interval:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Verdict = Literal["better", "worse", "inconclusive"]
@@ -21,6 +21,8 @@ class Comparison:
         wins, ties, losses: Prompts on which b scored higher, equal, lower.
         detectable: The smallest true difference that 80 % of such comparisons would show.
         verdict: "better" or "worse" (b than a) if the interval leaves out 0, else "inconclusive".
+        picked: Of how many evaluations one of both was picked as the highest; p, interval and
+            verdict are corrected for it. 0 where they are not.
     """
 
     a: str
@@ -35,3 +37,19 @@ class Comparison:
     losses: int
     detectable: float
     verdict: Verdict
+    picked: int = 0
+
+    def turned(self) -> Comparison:
+        """Return the same with a and b in each other's place."""
+        opposite: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
+        return replace(
+            self,
+            a=self.b,
+            b=self.a,
+            delta=-self.delta,
+            low=-self.high,
+            high=-self.low,
+            wins=self.losses,
+            losses=self.wins,
+            verdict=opposite.get(self.verdict, self.verdict),
+        )

@@ -14,6 +14,13 @@ def prompt_means(scores: Scores) -> dict[str, float]:
     return {prompt: math.fsum(row) / len(row) for prompt, row in scores.items() if row}
 
 
+def common(tables: Sequence[Scores]) -> list[Scores]:
+    """Return the tables without what some of them lack: what a comparison of them counts."""
+    prompts = set.intersection(*(set(table) for table in tables)) if tables else set()
+    images = {prompt: min(len(table[prompt]) for table in tables) for prompt in sorted(prompts)}
+    return [{prompt: table[prompt][:n] for prompt, n in images.items() if n} for table in tables]
+
+
 def shared_means(evaluations: Sequence[Scores]) -> list[list[float]]:
     """Return the mean of each shared prompt in each evaluation, over the images that all have.
 
@@ -23,12 +30,9 @@ def shared_means(evaluations: Sequence[Scores]) -> list[list[float]]:
     Raises:
         ValueError: No prompt has an image in all evaluations, or a score is not finite.
     """
-    prompts = set.intersection(*(set(scores) for scores in evaluations)) if evaluations else set()
-    rows = []
-    for prompt in sorted(prompts):
-        images = min(len(scores[prompt]) for scores in evaluations)
-        if images:
-            rows.append([math.fsum(scores[prompt][:images]) / images for scores in evaluations])
+    tables = common(evaluations)
+    prompts = tables[0] if tables else {}
+    rows = [[math.fsum(row[id_]) / len(row[id_]) for row in tables] for id_ in prompts]
     if not rows:
         raise ValueError("the evaluations share no scored prompt")
     if not all(math.isfinite(mean) for row in rows for mean in row):
