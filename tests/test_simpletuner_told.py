@@ -11,10 +11,12 @@ import pytest
 
 from clipwatch.errors import SettingsError
 from clipwatch.settings import load
+from clipwatch.settings.keys import KEYS, TRAINER_KEYS
 from clipwatch.settings.simpletuner import answers, reading, tables
 from clipwatch.settings.simpletuner.answers import REFUSED, TOLD
 from simpletuner_kit import OWN, install, read
 
+BASE = {"pretrained_model_name_or_path": "me/model"}
 FAMILY = {"twinflow_enabled": "flux", "custom_text_encoder_intermediary_layers": "flux2"}
 
 
@@ -51,9 +53,8 @@ def test_what_makes_another_model_is_refused(tmp_path: Path, name: str) -> None:
     answer = answers.answers()[name]
     family = answer.families[0] if answer.families else "sdxl"
     value = answer.values[0] if answer.values else other(name)
-    keys = {"model_family": family, name: value, "output_dir": "/dev/null/no"}
     with pytest.raises(SettingsError) as refused:
-        read(tmp_path, keys)
+        read(tmp_path, {"model_family": family, name: value, "output_dir": "/dev/null/no"})
     assert f"config.json:5: {name}: {answer.text}" in str(refused.value)
     assert refused.value.exit_code == 2
     read(tmp_path, {"model_family": family, name: None})
@@ -98,6 +99,25 @@ def test_keys_that_nobody_knows_are_pointed_out(tmp_path: Path) -> None:
     assert rest == "config.json:6: no option of SimpleTuner, and not read: my_notes, todo"
     other_trainers = {"model_family": None, "pretrained_model_name_or_path": "me/model"}
     assert read(tmp_path, {**other_trainers, "my_notes": "x"}).remarks == ()
+
+
+def test_a_key_of_clipwatchs_own_among_the_trainers_is_pointed_out(tmp_path: Path) -> None:
+    """Each with its line, read neither there nor as another; none for those that both have."""
+    own = {name: "?" for name in KEYS if "." not in name and name not in TRAINER_KEYS}
+    del own["attention"]
+    objects = {"advice": {"low": 1}, "scorers": {"a": "b"}, "wandb": {"entity": "me"}}
+    settings = read(tmp_path, {**own, **objects})
+    where = 'not read here: move it into the object "clipwatch"'
+    assert settings.remarks == tuple(
+        f"config.json:{line}: {name}: a key of clipwatch's own, and {where}"
+        for line, name in [*enumerate(own, 5), *zip((34, 37, 40), objects, strict=True)]
+    )
+    (line,) = read(tmp_path, {"attention": "native"}).remarks
+    assert line.startswith(
+        "config.json:5: attention: a key of clipwatch's own, and read as attention_mechanism"
+    )
+    (line,) = read(tmp_path, {"model_family": None, "batch_size": "many", **BASE}).remarks
+    assert line.startswith("config.json:5: batch_size: a key of clipwatch's own")
 
 
 def test_an_option_answers_to_its_other_names(tmp_path: Path) -> None:

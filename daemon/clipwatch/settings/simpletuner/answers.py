@@ -76,7 +76,7 @@ def judged(
 
     Args:
         written: Option → what stands there.
-        ours: Keys that are clipwatch's own.
+        ours: Keys and objects that clipwatch reads in its own object.
         family: By the name that the tables have, "" for none.
 
     Raises:
@@ -87,6 +87,7 @@ def judged(
     for name, places in written.items():
         *_, given = places  # the last one counts
         answer = answers().get(name)
+        yield from _misplaced(places, ours, name if answer else "")
         if answer is None:
             unknown += [given] if name not in ours else []
             continue
@@ -99,6 +100,17 @@ def judged(
         keys = ", ".join(given.key for given in places)
         yield plain(f"{places[0].source}: {keys}: {text}")
     yield from _unknown(unknown, ours, simpletuner=bool(family))
+
+
+def _misplaced(places: Iterable[Given], ours: Collection[str], taken: str) -> Iterator[str]:
+    """Say which keys of clipwatch's own stand where only the trainer's are read."""
+    for given in places:
+        name = given.key.strip().lstrip("-")
+        if name in ours and name not in option_of():
+            instead = f"read as {taken}, which it begins" if taken else "not read here"
+            yield given.told(
+                f'a key of clipwatch\'s own, and {instead}: move it into the object "clipwatch"'
+            )
 
 
 def changed(name: str, value: Any) -> str:

@@ -75,7 +75,7 @@ def judged(
     known = table(nearest(version.value))
     model = families.named(known, family, flavour, base)
     families.check(known, model, family, flavour, base)
-    ours = {*given, *trackers, SCORERS}
+    ours = {*given, *(name.partition(".")[0] for name in given), *trackers, SCORERS}
     keys = written(document, environ)
     remarks = [*answers.judged(keys, ours, model.name)]
     if simpletuner:
