@@ -285,7 +285,7 @@ def test_local_models_are_found(read: Load, folder: Path) -> None:
         {
             "pretrained_model_name_or_path": "models/base",
             "pretrained_evaluation_model_name_or_path": "clip",
-            "model_family": "of-my-own",
+            "model_family": None,
         }
     ).protocol
     assert protocol.base_model == str(folder / "models" / "base")

@@ -78,6 +78,8 @@ def judged(
     ours = {*given, *(name.partition(".")[0] for name in given), *trackers, SCORERS}
     keys = written(document, environ)
     remarks = [*answers.judged(keys, ours, model.name)]
+    if base.value:  # without one it ends the start
+        remarks += families.of_no_flavour(known, model, flavour)
     if simpletuner:
         variant = model.flavour.name if model.flavour else ""
         notes = answers.of_family(model.name, variant)
