@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from packaging.version import InvalidVersion, Version
+
 from clipwatch.models.precisions import PRECISIONS
 from clipwatch.prompts.textfiles import problem
 from clipwatch.settings.values import Address, Ends, Size
@@ -212,6 +214,16 @@ def precision(value: Any) -> str:
     written = text(value)
     if written not in (_PLAIN, *PRECISIONS):
         raise _wrong(f"must be one of {', '.join((_PLAIN, *PRECISIONS))}", value)
+    return written
+
+
+def version(value: Any) -> str:
+    """Read the version of a package, as PEP 440 has them."""
+    written = text(value)
+    try:
+        Version(written)
+    except InvalidVersion:
+        raise _wrong('must be a version like "4.10.1"', value) from None
     return written
 
 

@@ -72,7 +72,8 @@ def judged(
     simpletuner = bool(family.value) and family.trainers
     found = installed.find(given["simpletuner_path"], environ, cwd)
     version = _version(given["simpletuner_version"], found)
-    known = table(nearest(version.value))
+    holds = nearest(version.value)
+    known = table(holds)
     model = families.named(known, family, flavour, base)
     families.check(known, model, family, flavour, base)
     ours = {*given, *(name.partition(".")[0] for name in given), *trackers, SCORERS}
@@ -84,12 +85,17 @@ def judged(
         variant = model.flavour.name if model.flavour else ""
         notes = answers.of_family(model.name, variant)
         remarks += [f"{family.source}: {model.name}: {note}" for note in notes]
+        if holds != version.value:
+            stands_in = f"clipwatch knows {' and '.join(versions())}, and goes by {holds}"
+            remarks.append(version.told(f"of SimpleTuner {stands_in} for {version.value}"))
     if simpletuner and found:
         remarks += _shared(keys, found.version)
     _check_extra(given["lora_type"])
     *_, datasets = keys.get("data_backend_config", [None])
     if datasets is not None:
         datasets = replace(datasets, trainers=True)
+    if holds != version.value:
+        version = version.but(version.value, f"by {holds}'s table")
     return Reading(simpletuner, version, known, model, found, datasets, tuple(remarks))
 
 
@@ -136,13 +142,10 @@ def _shared(keys: Mapping[str, list[Given]], version: str) -> Iterator[str]:
 def _version(named: Given, found: Installed | None) -> Given:
     """Return whose defaults hold: of the version that is named, installed, or known as newest."""
     if named.value:
-        version = named
-    elif found and found.version:
-        version = Given(found.version, f"SimpleTuner {found.source}", named.key, named.file)
-    else:
-        return Given(versions()[-1], "the newest that clipwatch knows", named.key, named.file)
-    holds = nearest(version.value)
-    return version if holds == version.value else version.but(version.value, f"by {holds}'s table")
+        return named
+    if found and found.version:
+        return Given(found.version, f"SimpleTuner {found.source}", named.key, named.file)
+    return Given(versions()[-1], "the newest that clipwatch knows", named.key, named.file)
 
 
 def _check_owner(document: Document) -> None:
