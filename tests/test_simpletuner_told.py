@@ -149,6 +149,35 @@ def test_trackers_of_the_trainer_alone_are_passed_over(tmp_path: Path) -> None:
         read(tmp_path, {"report_to": "tensorbord"})
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "near"),
+    [
+        ("lora_type", "lycorris", "'lycoris'"),
+        ("model_type", "lorra", "'lora'"),
+        ("lora_format", "comfy", "'comfyui'"),
+        ("lora_init_type", "pisssa", "'pissa'"),
+        ("model_type", 7, ""),
+    ],
+)
+def test_what_the_trainer_does_not_take_is_refused(
+    tmp_path: Path, name: str, value: Any, near: str
+) -> None:
+    """With its choices, of a configuration of SimpleTuner and in our object; not of others."""
+    line = f"config.json:5: {name}: must be .*, not '?{value}"
+    with pytest.raises(SettingsError, match=line) as it:
+        read(tmp_path, {name: value})
+    assert it.value.exit_code == 2
+    assert f": did you mean {near}?" in str(it.value) if near else "did you" not in str(it.value)
+    for choice in (None, *tables.every_option()[name]["choices"]):
+        if choice not in ("lycoris", "loftq", "olora", "pissa"):
+            assert read(tmp_path, {name: choice}).remarks == ()
+    other = {"model_family": None, **BASE}
+    assert read(tmp_path, {name: value, **other}).remarks == ()
+    if name in TRAINER_KEYS:
+        with pytest.raises(SettingsError, match=f"{name}: must be"):
+            read(tmp_path, other, **{name: value})
+
+
 def test_lycoris_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without it the start ends with the extra to install; with it there is nothing to say."""
     keys = {"model_type": "lora", "lora_type": "lycoris"}

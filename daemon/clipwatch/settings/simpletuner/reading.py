@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -13,7 +14,7 @@ from clipwatch.settings.jsonc import Document
 from clipwatch.settings.simpletuner import answers, families, installed
 from clipwatch.settings.simpletuner.families import Model
 from clipwatch.settings.simpletuner.installed import Installed
-from clipwatch.settings.simpletuner.tables import Table, nearest, table, versions
+from clipwatch.settings.simpletuner.tables import Table, every_option, nearest, table, versions
 from clipwatch.settings.sources import OWN_FILE, SCORERS, written
 from clipwatch.settings.values import Given
 
@@ -29,6 +30,10 @@ _CERTAIN = 3  # keys of kohya_ss that make a file one of its own
 
 _NO_TENSORBOARD = ("4.9.3", "4.10.0", "4.10.1")
 """Versions that end with an error as they set up that tracker; 4.8.0 and 4.9.0 go on (tried)."""
+
+_CLOSED = ("model_type", "lora_type", "lora_format", "lora_init_type")
+"""Options of few choices that other trainers may have under the same name with choices of their
+own, so that no reader checks them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +83,11 @@ def judged(
     families.check(known, model, family, flavour, base)
     ours = {*given, *(name.partition(".")[0] for name in given), *trackers, SCORERS}
     keys = written(document, environ)
+    for name in _CLOSED:
+        if name in given and (simpletuner or not given[name].trainers):
+            _check_choice(name, given[name])
+        elif simpletuner:
+            _check_choice(name, *keys.get(name, [])[-1:])
     remarks = [*answers.judged(keys, ours, model.name)]
     if base.value:  # without one it ends the start
         remarks += families.of_no_flavour(known, model, flavour)
@@ -163,6 +173,21 @@ def _check_owner(document: Document) -> None:
             "with output_dir and pretrained_model_name_or_path, and name that with --config",
             file=document.file,
         )
+
+
+def _check_choice(name: str, *written: Given) -> None:
+    """Refuse what no version of the trainer takes, and starts with.
+
+    Raises:
+        SettingsError: Names what it takes.
+    """
+    choices = [str(it) for it in every_option()[name]["choices"]]
+    for given in written:
+        value = str(given.value or "").strip()
+        if value and value not in choices:
+            near = difflib.get_close_matches(value, choices, n=1)
+            guess = f": did you mean {near[0]!r}?" if near else ""
+            raise given.error(f"must be {' or '.join(choices)}, not {given.shown!r}{guess}")
 
 
 def _check_extra(lora_type: Given) -> None:
