@@ -101,6 +101,35 @@ def test_keys_that_nobody_knows_are_pointed_out(tmp_path: Path) -> None:
     assert read(tmp_path, {**other_trainers, "my_notes": "x"}).remarks == ()
 
 
+def test_of_a_list_the_last_counts_and_is_told(tmp_path: Path) -> None:
+    """As the trainer passes it on, where every item is the option given once more."""
+    settings = read(tmp_path, {"validation_prompt": ["a", "b", " "]})
+    assert [prompt.text for prompt in settings.protocol.prompts] == ["b"]
+    last = "of a list only the last counts, as for SimpleTuner"
+    assert settings.remarks == (f"config.json:5: validation_prompt: {last}",)
+    settings = read(tmp_path, {"validation_resolution": [512, "1024x768"]})
+    assert settings.remarks == (f"config.json:5: validation_resolution: {last}",)
+    assert settings.protocol.width == 1024
+    settings = read(tmp_path, {"validation_resolution": "512,1024x768"})
+    assert "scores the first of these sizes, 512x512" in settings.remarks[0]
+    assert settings.protocol.width == 512
+    settings = read(tmp_path, {"validation_resolution": []})
+    assert "an empty list sets nothing: the default holds" in settings.remarks[0]
+    assert settings.protocol.width == 256
+    assert (
+        read(tmp_path, {"validation_resolution": [512], "report_to": ["none", "all"]}).remarks == ()
+    )
+
+
+@pytest.mark.parametrize("name", ["validation_prompt", "validation_guidance", "seed"])
+def test_an_object_instead_of_a_value_is_refused(tmp_path: Path, name: str) -> None:
+    """The trainer passes over it; a file of another trainer may have objects of that name."""
+    with pytest.raises(SettingsError, match=f"config.json:.: {name}: must be a single") as told:
+        read(tmp_path, {name: {"a": 1}})
+    assert told.value.exit_code == 2
+    assert read(tmp_path, {"model_family": None, name: {"a": 1}, **BASE}).remarks == ()
+
+
 def test_a_key_of_clipwatchs_own_among_the_trainers_is_pointed_out(tmp_path: Path) -> None:
     """Each with its line, read neither there nor as another; none for those that both have."""
     own = {name: "?" for name in KEYS if "." not in name and name not in TRAINER_KEYS}
