@@ -126,7 +126,7 @@ def test_the_trainers_rules_for_values(read: Load) -> None:
         "validation_negative_prompt": "", "validation_prompt": "false",
         "tracker_run_name": ["first", "last"], "tracker_project_name": " ",
         "validation_seed": null, "seed": "0", "max_train_steps": 10, "webhook_config": {"a": 1},
-        "use_ema": "true", "ema_validation": "ema_only", "webhook_reporting_interval": {"drop": "me"},
+        "use_ema": "true", "ema_validation": "ema_only", "optimizer_config": {"a": 1},
         "report_to": ["tensorboard", "wandb", "tensorboard"], "revision": "", "variant": "None",
         }""",
         environ={"RUNS": "runs"},

@@ -104,8 +104,10 @@ def number(value: Any) -> float:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
         found = math.nan
-    if isinstance(value, bool) or not math.isfinite(found) or abs(found) > _MOST:
+    if isinstance(value, bool) or not math.isfinite(found):
         raise _wrong("must be a number", value)
+    if abs(found) > _MOST:
+        raise _wrong(f"must be a number from -{_MOST} to {_MOST}", value)
     return found + 0.0
 
 

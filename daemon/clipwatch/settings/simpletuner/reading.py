@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from clipwatch.models.precisions import PRECISIONS, lacking
-from clipwatch.prompts.textfiles import refused
+from clipwatch.prompts.textfiles import plain, refused
 from clipwatch.settings.jsonc import Document
 from clipwatch.settings.simpletuner import answers, families, installed
 from clipwatch.settings.simpletuner.families import Model
@@ -98,6 +98,9 @@ def judged(
         if holds != version.value:
             stands_in = f"clipwatch knows {' and '.join(versions())}, and goes by {holds}"
             remarks.append(version.told(f"of SimpleTuner {stands_in} for {version.value}"))
+    if simpletuner and isinstance(document.values.get("config"), dict):
+        where = plain(f"{document.file.name}:{document.lines['config',]}")
+        remarks.append(f"{where}: config: what stands in it is not read: others stand beside it")
     if simpletuner and found:
         remarks += _shared(keys, found.version)
     _check_extra(given["lora_type"])
