@@ -296,6 +296,20 @@ def test_local_models_are_found(read: Load, folder: Path) -> None:
         read({"pretrained_model_name_or_path": "model.safetensors"})
 
 
+def test_a_hub_id_that_may_be_a_path_is_told(read: Load, folder: Path) -> None:
+    """Its owner is a folder here, in which there is nothing of the name; not for other ids."""
+    (folder / "bases" / "good").mkdir(parents=True)
+    base = {"pretrained_model_name_or_path": "bases/god"}
+    scorer = {"pretrained_evaluation_model_name_or_path": "bases/clip"}
+    wrong, other = (line for line in read({**base, **scorer}).remarks if "Hub id" in line)
+    assert "pretrained_model_name_or_path: there is no folder" in wrong
+    assert f"{str(folder / 'bases' / 'god')!r}: 'bases/god' is taken for a Hub id" in wrong
+    assert "pretrained_evaluation_model_name_or_path: there is no folder" in other
+    for name in ("bases/good", "me/god", "bases"):
+        remarks = read({"pretrained_model_name_or_path": name}).remarks
+        assert not any("Hub id" in line for line in remarks)
+
+
 def test_prompts_add_up(read: Load, folder: Path) -> None:
     """Built-in, then the user's, then validation_prompt; the user's goes before a built-in one."""
     builtin = prompts.builtin()

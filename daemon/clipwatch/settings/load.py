@@ -56,6 +56,8 @@ def load(
     chosen, library = prompts.choose(given, places, about.installed)
     prompts.check_number(chosen.prompts, given["num_validation_images"])
     given |= {"validation_prompt_library": library}
+    models = [it for name, it in given.items() if name.endswith(_MODEL) and it.value]
+    unlikely = [line for it in models for line in places.unlikely(it)]
     given |= _places(given, places, about)
     base = given["pretrained_model_name_or_path"]
     mismatch = bases.remark(about.model, given["model_family"], base)
@@ -112,9 +114,12 @@ def load(
         ),
         options=_options(value, installed),
         origins=_origins(given),
-        remarks=(*about.remarks, *mismatch, *followed.remarks, *remarks, *chosen.notes),
+        remarks=(*about.remarks, *unlikely, *mismatch, *followed.remarks, *remarks, *chosen.notes),
     )
 
+
+_MODEL = "model_name_or_path"
+"""How the names of all keys end that name a folder or a Hub id."""
 
 _OUTPUT = "simpletuner-results"
 """Where SimpleTuner writes when nothing is named (its field registry)."""
