@@ -69,6 +69,46 @@ def test_a_narrow_answer_concerns_its_families_and_values_alone(tmp_path: Path) 
         assert settings.remarks == ()
 
 
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (
+            {"model_type": "full", "base_model_precision": "int8-quanto"},
+            "base_model_precision: is for a LoRA: with model_type full the base stays in full",
+        ),
+        (
+            {"model_family": "sd3", "prediction_type": "epsilon"},
+            "prediction_type: sd3 predicts a flow, and keeps to it: it is not followed",
+        ),
+        (
+            {"model_family": "sd3", "rescale_betas_zero_snr": True},
+            "rescale_betas_zero_snr: is not followed: a flow's sampler has no such schedule",
+        ),
+        (
+            {"validation_noise_scheduler": "pipeline", "rescale_betas_zero_snr": True},
+            "rescale_betas_zero_snr: is not followed: the pipeline's own sampler is taken as it is",
+        ),
+        (
+            {
+                "model_family": "sd3",
+                "validation_guidance_skip_layers": "[7]",
+                "validation_guidance_skip_layers_stop": 0.005,
+            },
+            "_stop: 0.005 is not after validation_guidance_skip_layers_start, 0.01: no step lies",
+        ),
+    ],
+)
+def test_what_the_family_or_the_training_leaves_out_is_told(
+    tmp_path: Path, keys: dict[str, Any], text: str
+) -> None:
+    """One line with the key; none where it is not set."""
+    (line,) = read(tmp_path, keys).remarks
+    assert text in line
+    assert line.startswith("config.json:")
+    family = {"model_family": keys.get("model_family", "sdxl")}
+    assert read(tmp_path, {**dict.fromkeys(keys), **family}).remarks == ()
+
+
 def test_keys_of_one_sentence_stand_in_one_line(tmp_path: Path) -> None:
     """What is said of several keys is said once."""
     keys = {"sdnq_group_size": 64, "sdnq_use_hadamard": True}

@@ -124,7 +124,11 @@ def precision(given: Values) -> tuple[Given, tuple[str, ...]]:
     chosen, remarks = own, []
     if own.value is None:
         chosen = trained
-        if trained.value in ("no_change", "none") or given["model_type"].value not in ("", "lora"):
+        if trained.value in ("no_change", "none"):
+            chosen = trained.but("none")
+        elif (trains := given["model_type"].value) not in ("", "lora"):
+            told = f"is for a LoRA: with model_type {trains} the base stays in full precision"
+            remarks.append(trained.told(told))
             chosen = trained.but("none")
         elif trained.value not in PRECISIONS:
             text = f"clipwatch cannot quantise by {trained.value}: the base stays in full precision"
