@@ -133,6 +133,29 @@ def test_a_strength_is_a_number(tmp_path: Path, strength: Any) -> None:
         read(written(tmp_path, "library.json", library))
 
 
+@pytest.mark.parametrize("strength", [1e30, "-1e30", 10**30])
+def test_a_strength_has_bounds(tmp_path: Path, strength: Any) -> None:
+    """Those of validation_adapter_strength, and they are told."""
+    library = {"a": "x", "b": {"prompt": "y", "adapter_strength": strength}}
+    bounds = "must be a number from -1000000000 to 1000000000"
+    with pytest.raises(SettingsError, match=rf':3: b: "adapter_strength" {bounds}'):
+        read(written(tmp_path, "library.json", library))
+    with pytest.raises(SettingsError, match=f"validation_adapter_strength: {bounds}"):
+        settings_of(tmp_path, {"validation_adapter_strength": strength})
+
+
+def test_a_misspelt_name_in_a_prompt_is_told(tmp_path: Path) -> None:
+    """Once for each, with the first line; names of other programs are left in peace."""
+    library = {
+        "a": {"prompt": "x", "adaptor_strength": 2, "weight": 1, "image_id": 4, "uid": 5},
+        "b": {"prompt": "y", "adaptor_strength": 3, "Enable": False, "Category": "z"},
+    }
+    assert read(written(tmp_path, "library.json", library)).notes == (
+        "library.json:2: adaptor_strength is not read: did you mean 'adapter_strength'?",
+        "library.json:9: Enable is not read: did you mean 'enabled'?",
+    )
+
+
 def test_the_trainers_own_prompts_can_be_named(tmp_path: Path) -> None:
     """`prompts: simpletuner` reads them from the one that simpletuner_path names."""
     install(tmp_path / "site")

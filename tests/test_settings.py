@@ -126,7 +126,7 @@ def test_the_trainers_rules_for_values(read: Load) -> None:
         "validation_negative_prompt": "", "validation_prompt": "false",
         "tracker_run_name": ["first", "last"], "tracker_project_name": " ",
         "validation_seed": null, "seed": "0", "max_train_steps": 10, "webhook_config": {"a": 1},
-        "use_ema": "true", "ema_validation": "ema_only", "validation_resolution": {"drop": "me"},
+        "use_ema": "true", "ema_validation": "ema_only", "optimizer_config": {"a": 1},
         "report_to": ["tensorboard", "wandb", "tensorboard"], "revision": "", "variant": "None",
         }""",
         environ={"RUNS": "runs"},
@@ -285,7 +285,7 @@ def test_local_models_are_found(read: Load, folder: Path) -> None:
         {
             "pretrained_model_name_or_path": "models/base",
             "pretrained_evaluation_model_name_or_path": "clip",
-            "model_family": "of-my-own",
+            "model_family": None,
         }
     ).protocol
     assert protocol.base_model == str(folder / "models" / "base")
@@ -294,6 +294,20 @@ def test_local_models_are_found(read: Load, folder: Path) -> None:
     (folder / "model.safetensors").write_text("")
     with pytest.raises(SettingsError, match="is a single file"):
         read({"pretrained_model_name_or_path": "model.safetensors"})
+
+
+def test_a_hub_id_that_may_be_a_path_is_told(read: Load, folder: Path) -> None:
+    """Its owner is a folder here, in which there is nothing of the name; not for other ids."""
+    (folder / "bases" / "good").mkdir(parents=True)
+    base = {"pretrained_model_name_or_path": "bases/god"}
+    scorer = {"pretrained_evaluation_model_name_or_path": "bases/clip"}
+    wrong, other = (line for line in read({**base, **scorer}).remarks if "Hub id" in line)
+    assert "pretrained_model_name_or_path: there is no folder" in wrong
+    assert f"{str(folder / 'bases' / 'god')!r}: 'bases/god' is taken for a Hub id" in wrong
+    assert "pretrained_evaluation_model_name_or_path: there is no folder" in other
+    for name in ("bases/good", "me/god", "bases"):
+        remarks = read({"pretrained_model_name_or_path": name}).remarks
+        assert not any("Hub id" in line for line in remarks)
 
 
 def test_prompts_add_up(read: Load, folder: Path) -> None:

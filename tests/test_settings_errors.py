@@ -30,7 +30,7 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"--seed": "x"}, ':6: --seed: must be a whole number of at least -1, not "x"'),
     ({"model_family": "wan"}, ":4: model_family: 'wan' is not a text-to-image family: it makes v"),
     ({"model_family": "ace_step"}, "'ace_step' is not a text-to-image family: it makes sound"),
-    ({"model_family": "sdxxl"}, "no base model is known for 'sdxxl' (did you mean 'sdxl'?)"),
+    ({"model_family": "sdxxl"}, "SimpleTuner 4.10.1 has no family 'sdxxl': did you mean 'sdxl'?"),
     ({"model_family": "anima"}, ":4: model_family: 'anima' cannot be scored: SimpleTuner 4.10.1 "),
     ({"model_family": None}, "pretrained_model_name_or_path: is missing, and so is model_family"),
     ({"model_family": "deepfloyd"}, "'deepfloyd' has no default base model"),

@@ -69,7 +69,7 @@ def why_not(known: Table, config: dict[str, Any]) -> str:
     """
     family = known.family(config["model_family"])
     if family is None:
-        return "no base model is known"
+        return "has no family"
     flavour = family.flavour(config.get("model_flavour") or family.default)
     frames = family.name == "cosmos3" and config.get("validation_num_video_frames")
     lycoris = config.get("lora_type") == "lycoris" and find_spec("lycoris") is None

@@ -53,6 +53,26 @@ def test_settings_inside_config_are_read(tmp_path: Path) -> None:
     assert read(file).batch_size == 3
 
 
+def test_settings_beside_those_inside_config_are_told(tmp_path: Path) -> None:
+    """Which are meant nobody knows; in a whole configuration the object is one that is not read."""
+    file = tmp_path / "config.json"
+    inner = {"model_family": "flux", "output_dir": "o"}
+    file.write_text(
+        json.dumps({"_metadata": 1, "config": inner, "validation_guidance": 9}, indent=0)
+    )
+    assert refusal(file) == (
+        f"{file}:3: config: settings stand in it, and beside it validation_guidance: "
+        "move them into it"
+    )
+    whole = {"--model_family": "sdxl", "output_dir": "p", "config": inner}
+    file.write_text(json.dumps(whole, indent=0))
+    settings = read(file)
+    assert settings.output_dir == tmp_path / "p"
+    assert settings.remarks == (
+        "config.json:4: config: what stands in it is not read: others stand beside it",
+    )
+
+
 TOML = """\
 # a comment
 model_family = "sdxl"

@@ -316,6 +316,28 @@ def test_the_version_says_whose_defaults_hold(tmp_path: Path) -> None:
     assert "by 4.8.0's table" in origin(named, "simpletuner_version")[1]
 
 
+@pytest.mark.parametrize(
+    ("version", "table"), [("4.7.2", "4.8.0"), ("4.9.3", "4.8.0"), ("5.0.dev1", "4.10.1")]
+)
+def test_a_version_that_nobody_looked_at_is_told(tmp_path: Path, version: str, table: str) -> None:
+    """With the one that stands in for it, named or installed; no note for one that is known."""
+    (line,) = read(tmp_path, {}, simpletuner_version=version).remarks
+    knows = f"of SimpleTuner clipwatch knows 4.8.0 and 4.10.1, and goes by {table} for {version}"
+    assert line == f"config.json:8: simpletuner_version: {knows}"
+    assert read(tmp_path, {}, simpletuner_version=table).remarks == ()
+    install(tmp_path / "site", version)
+    (line,) = read(tmp_path, {}, simpletuner_path="site").remarks
+    assert line.endswith(knows)
+
+
+@pytest.mark.parametrize("value", ["new", "4,8", "4.10.x", True, ["4.8.0"]])
+def test_what_is_no_version_is_refused(tmp_path: Path, value: Any) -> None:
+    """With the line of it, and the form of one."""
+    with pytest.raises(SettingsError, match=r"config.json:8: simpletuner_version: must be") as told:
+        read(tmp_path, {}, simpletuner_version=value)
+    assert told.value.exit_code == 2
+
+
 def test_a_family_of_another_version_says_so(tmp_path: Path) -> None:
     """What only a newer table has is not unknown."""
     with pytest.raises(SettingsError, match=r"has no family 'moss_image', but 4\.10\.1"):

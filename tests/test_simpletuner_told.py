@@ -11,10 +11,12 @@ import pytest
 
 from clipwatch.errors import SettingsError
 from clipwatch.settings import load
+from clipwatch.settings.keys import KEYS, TRAINER_KEYS
 from clipwatch.settings.simpletuner import answers, reading, tables
 from clipwatch.settings.simpletuner.answers import REFUSED, TOLD
 from simpletuner_kit import OWN, install, read
 
+BASE = {"pretrained_model_name_or_path": "me/model"}
 FAMILY = {"twinflow_enabled": "flux", "custom_text_encoder_intermediary_layers": "flux2"}
 
 
@@ -51,9 +53,8 @@ def test_what_makes_another_model_is_refused(tmp_path: Path, name: str) -> None:
     answer = answers.answers()[name]
     family = answer.families[0] if answer.families else "sdxl"
     value = answer.values[0] if answer.values else other(name)
-    keys = {"model_family": family, name: value, "output_dir": "/dev/null/no"}
     with pytest.raises(SettingsError) as refused:
-        read(tmp_path, keys)
+        read(tmp_path, {"model_family": family, name: value, "output_dir": "/dev/null/no"})
     assert f"config.json:5: {name}: {answer.text}" in str(refused.value)
     assert refused.value.exit_code == 2
     read(tmp_path, {"model_family": family, name: None})
@@ -66,6 +67,46 @@ def test_a_narrow_answer_concerns_its_families_and_values_alone(tmp_path: Path) 
     for attention in ("diffusers", "flash-attn-3-hub", "xformers", "kohaku-fa-auto"):
         settings = read(tmp_path, {"attention_mechanism": attention})
         assert settings.remarks == ()
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        (
+            {"model_type": "full", "base_model_precision": "int8-quanto"},
+            "base_model_precision: is for a LoRA: with model_type full the base stays in full",
+        ),
+        (
+            {"model_family": "sd3", "prediction_type": "epsilon"},
+            "prediction_type: sd3 predicts a flow, and keeps to it: it is not followed",
+        ),
+        (
+            {"model_family": "sd3", "rescale_betas_zero_snr": True},
+            "rescale_betas_zero_snr: is not followed: a flow's sampler has no such schedule",
+        ),
+        (
+            {"validation_noise_scheduler": "pipeline", "rescale_betas_zero_snr": True},
+            "rescale_betas_zero_snr: is not followed: the pipeline's own sampler is taken as it is",
+        ),
+        (
+            {
+                "model_family": "sd3",
+                "validation_guidance_skip_layers": "[7]",
+                "validation_guidance_skip_layers_stop": 0.005,
+            },
+            "_stop: 0.005 is not after validation_guidance_skip_layers_start, 0.01: no step lies",
+        ),
+    ],
+)
+def test_what_the_family_or_the_training_leaves_out_is_told(
+    tmp_path: Path, keys: dict[str, Any], text: str
+) -> None:
+    """One line with the key; none where it is not set."""
+    (line,) = read(tmp_path, keys).remarks
+    assert text in line
+    assert line.startswith("config.json:")
+    family = {"model_family": keys.get("model_family", "sdxl")}
+    assert read(tmp_path, {**dict.fromkeys(keys), **family}).remarks == ()
 
 
 def test_keys_of_one_sentence_stand_in_one_line(tmp_path: Path) -> None:
@@ -100,6 +141,54 @@ def test_keys_that_nobody_knows_are_pointed_out(tmp_path: Path) -> None:
     assert read(tmp_path, {**other_trainers, "my_notes": "x"}).remarks == ()
 
 
+def test_of_a_list_the_last_counts_and_is_told(tmp_path: Path) -> None:
+    """As the trainer passes it on, where every item is the option given once more."""
+    settings = read(tmp_path, {"validation_prompt": ["a", "b", " "]})
+    assert [prompt.text for prompt in settings.protocol.prompts] == ["b"]
+    last = "of a list only the last counts, as for SimpleTuner"
+    assert settings.remarks == (f"config.json:5: validation_prompt: {last}",)
+    settings = read(tmp_path, {"validation_resolution": [512, "1024x768"]})
+    assert settings.remarks == (f"config.json:5: validation_resolution: {last}",)
+    assert settings.protocol.width == 1024
+    settings = read(tmp_path, {"validation_resolution": "512,1024x768"})
+    assert "scores the first of these sizes, 512x512" in settings.remarks[0]
+    assert settings.protocol.width == 512
+    settings = read(tmp_path, {"validation_resolution": []})
+    assert "an empty list sets nothing: the default holds" in settings.remarks[0]
+    assert settings.protocol.width == 256
+    assert (
+        read(tmp_path, {"validation_resolution": [512], "report_to": ["none", "all"]}).remarks == ()
+    )
+
+
+@pytest.mark.parametrize("name", ["validation_prompt", "validation_guidance", "seed"])
+def test_an_object_instead_of_a_value_is_refused(tmp_path: Path, name: str) -> None:
+    """The trainer passes over it; a file of another trainer may have objects of that name."""
+    with pytest.raises(SettingsError, match=f"config.json:.: {name}: must be a single") as told:
+        read(tmp_path, {name: {"a": 1}})
+    assert told.value.exit_code == 2
+    assert read(tmp_path, {"model_family": None, name: {"a": 1}, **BASE}).remarks == ()
+
+
+def test_a_key_of_clipwatchs_own_among_the_trainers_is_pointed_out(tmp_path: Path) -> None:
+    """Each with its line, read neither there nor as another; none for those that both have."""
+    own = {name: "?" for name in KEYS if "." not in name and name not in TRAINER_KEYS}
+    del own["attention"]
+    objects = {"advice": {"low": 1}, "scorers": {"a": "b"}, "wandb": {"entity": "me"}}
+    settings = read(tmp_path, {**own, **objects})
+    where = 'not read here: move it into the object "clipwatch"'
+    assert settings.remarks == tuple(
+        f"config.json:{line}: {name}: a key of clipwatch's own, and {where}"
+        for line, name in [*enumerate(own, 5), *zip((34, 37, 40), objects, strict=True)]
+    )
+    (line,) = read(tmp_path, {"attention": "native"}).remarks
+    assert line.startswith(
+        "config.json:5: attention: a key of clipwatch's own, and read as attention_mechanism"
+    )
+    (line,) = read(tmp_path, {"model_family": None, "batch_size": "many", **BASE}).remarks
+    assert line.startswith("config.json:5: batch_size: a key of clipwatch's own")
+
+
 def test_an_option_answers_to_its_other_names(tmp_path: Path) -> None:
     """An alias, and the beginning of one name and no other's, as on the trainer's command line."""
     settings = read(tmp_path, {"--validation_num_inf": 11, "fused_qkv_projections": True})
@@ -127,6 +216,35 @@ def test_trackers_of_the_trainer_alone_are_passed_over(tmp_path: Path) -> None:
     )
     with pytest.raises(SettingsError, match="unknown tracker 'tensorbord'"):
         read(tmp_path, {"report_to": "tensorbord"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "near"),
+    [
+        ("lora_type", "lycorris", "'lycoris'"),
+        ("model_type", "lorra", "'lora'"),
+        ("lora_format", "comfy", "'comfyui'"),
+        ("lora_init_type", "pisssa", "'pissa'"),
+        ("model_type", 7, ""),
+    ],
+)
+def test_what_the_trainer_does_not_take_is_refused(
+    tmp_path: Path, name: str, value: Any, near: str
+) -> None:
+    """With its choices, of a configuration of SimpleTuner and in our object; not of others."""
+    line = f"config.json:5: {name}: must be .*, not '?{value}"
+    with pytest.raises(SettingsError, match=line) as it:
+        read(tmp_path, {name: value})
+    assert it.value.exit_code == 2
+    assert f": did you mean {near}?" in str(it.value) if near else "did you" not in str(it.value)
+    for choice in (None, *tables.every_option()[name]["choices"]):
+        if choice not in ("lycoris", "loftq", "olora", "pissa"):
+            assert read(tmp_path, {name: choice}).remarks == ()
+    other = {"model_family": None, **BASE}
+    assert read(tmp_path, {name: value, **other}).remarks == ()
+    if name in TRAINER_KEYS:
+        with pytest.raises(SettingsError, match=f"{name}: must be"):
+            read(tmp_path, other, **{name: value})
 
 
 def test_lycoris_needs_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

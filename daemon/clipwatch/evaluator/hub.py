@@ -58,7 +58,7 @@ def trouble(error: BaseException) -> Trouble | None:
         ),
         (
             any_is(errors.RepositoryNotFoundError),
-            f"{hub} has no such model, or a private one",
+            f"it is no folder here, and {hub} has no such model, or a private one",
             "correct its name, or set HF_TOKEN to a token that may read it",
         ),
         (
@@ -68,7 +68,7 @@ def trouble(error: BaseException) -> Trouble | None:
         ),
         (
             any_is(errors.OfflineModeIsEnabled),
-            f"it is not in the cache {cache}, and HF_HUB_OFFLINE forbids to fetch it",
+            f"it is no folder here, it is not in the cache {cache}, and HF_HUB_OFFLINE is set",
             _ELSEWHERE,
         ),
         (
@@ -78,7 +78,7 @@ def trouble(error: BaseException) -> Trouble | None:
         ),
         (
             any(type(each).__name__ in _UNREACHABLE for each in chain),
-            f"it is not in the cache {cache}, and {hub} does not answer",
+            f"it is no folder here, it is not in the cache {cache}, and {hub} does not answer",
             _ELSEWHERE,
         ),
         (

@@ -7,6 +7,8 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
+from difflib import get_close_matches
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +26,10 @@ _HOW = frozenset(
      "steps", "sample_steps", "diffusion_steps", "num_inference_steps", "scale", "cfg_scale",
      "guidance", "guidance_scale", "sampler", "scheduler", "sample_sampler", "noise_scheduler")
 )  # fmt: skip
+
+_READ = (*_TEXTS, "category", "id", "adapter_strength", "enabled")
+_SLIP = 0.85  # likeness (difflib) from which a name looks misspelt
+_MOST_STRENGTH = 10**9
 
 
 class _Number(NamedTuple):
@@ -127,6 +133,7 @@ def _decoded(path: Path, text: str, first: int, advice: str = "") -> Any:
 def _entry(document: _Text, member: _Member, column: str) -> Entry:
     key, at, value, value_at = member
     fields: dict[str, Any] = {} if column else {"prompt": value}
+    inner: dict[str, Any] = {}
     if isinstance(value, dict):
         inner = {it.key: it.value for it in _members(document, value_at)}
         fields = {name.lower(): it for name, it in inner.items()} | inner
@@ -153,7 +160,17 @@ def _entry(document: _Text, member: _Member, column: str) -> Entry:
         ignored=tuple(sorted(_HOW & fields.keys())),
         strength=_strength(document, member, fields.get("adapter_strength")),
         off=fields.get("enabled") is False,
+        slips=tuple(filter(None, map(_slip, inner))),
     )
+
+
+@lru_cache(maxsize=1000)
+def _slip(name: str) -> str:
+    """Return what a name that is not read was probably meant to be, "" for any other."""
+    if name.lower() in _READ:
+        return ""
+    near = get_close_matches(name.lower(), _READ, n=1, cutoff=_SLIP)
+    return f"{name} is not read: did you mean {near[0]!r}?" if near else ""
 
 
 def _strength(document: _Text, member: _Member, given: Any) -> float | None:
@@ -165,6 +182,9 @@ def _strength(document: _Text, member: _Member, given: Any) -> float | None:
         strength = None
     if given is not None and (strength is None or not math.isfinite(strength)):
         message = '"adapter_strength" must be a number'
+        raise document.refused(message, member.at, member.key or None)
+    if strength is not None and abs(strength) > _MOST_STRENGTH:
+        message = f'"adapter_strength" must be a number from -{_MOST_STRENGTH} to {_MOST_STRENGTH}'
         raise document.refused(message, member.at, member.key or None)
     return strength
 

@@ -45,6 +45,7 @@ class Entry(NamedTuple):
         ignored: Names of options beside the prompt that this place sets.
         strength: Of an adapter, for this prompt alone; None for that of all.
         off: Its source keeps it, and does not use it.
+        slips: What is said of names beside the prompt that look misspelt.
     """
 
     file: Path
@@ -55,6 +56,7 @@ class Entry(NamedTuple):
     ignored: tuple[str, ...] = ()
     strength: float | None = None
     off: bool = False
+    slips: tuple[str, ...] = ()
 
 
 def listed(source: Path, entries: Iterable[Entry]) -> Listed:
@@ -71,6 +73,7 @@ def listed(source: Path, entries: Iterable[Entry]) -> Listed:
     kept: dict[_Said, Entry] = {}
     lines: dict[str, int] = {}
     ignored: Counter[str] = Counter()
+    slips: dict[str, int] = {}
     empty, off, again = 0, 0, list[Entry]()
     for number, entry in enumerate(map(_checked, entries)):
         if number == MOST:
@@ -81,6 +84,8 @@ def listed(source: Path, entries: Iterable[Entry]) -> Listed:
             off += 1
             continue
         ignored.update(dict.fromkeys(entry.ignored, 1))
+        for slip in entry.slips:
+            slips.setdefault(slip, entry.line)
         if not entry.text:
             empty += 1
         elif said in kept:
@@ -97,7 +102,8 @@ def listed(source: Path, entries: Iterable[Entry]) -> Listed:
     prompts = (
         Prompt(it.id or made[said], it.text, it.category, it.strength) for said, it in kept.items()
     )
-    return Listed(tuple(prompts), tuple(_notes(source.name, empty, off, again, ignored)))
+    notes = [plain(f"{source.name}:{line}: {slip}") for slip, line in slips.items()]
+    return Listed(tuple(prompts), (*_notes(source.name, empty, off, again, ignored), *notes))
 
 
 def long_note(prompts: Iterable[Prompt]) -> tuple[str, ...]:

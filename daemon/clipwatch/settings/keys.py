@@ -135,7 +135,7 @@ _OWN = (
     Key("working_dir", read.text, None, "the trainer's working directory"),
     Key("state_dir", read.text, None, "where clipwatch keeps its log and images"),
     Key("simpletuner_path", read.text, None, "where SimpleTuner is installed"),
-    Key("simpletuner_version", read.text, None, "whose defaults hold, as 4.10.1"),
+    Key("simpletuner_version", read.version, None, "whose defaults hold, as 4.10.1"),
     Key(
         "prompts",
         read.text,

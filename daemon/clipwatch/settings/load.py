@@ -17,7 +17,7 @@ from clipwatch.prompts.textfiles import problem, refused
 from clipwatch.protocol import EvaluationProtocol, NamedScorer, Prompt
 from clipwatch.settings import choices, device, prompts, sources
 from clipwatch.settings.places import Places, below, mode
-from clipwatch.settings.simpletuner import code, datasets, families, forms, parts, reading
+from clipwatch.settings.simpletuner import bases, code, datasets, families, forms, parts, reading
 from clipwatch.settings.simpletuner.reading import Reading
 from clipwatch.settings.simpletuner.rules import follow, skip_layers, strength
 from clipwatch.settings.values import Advice, Given, Setting, Settings, text
@@ -56,7 +56,11 @@ def load(
     chosen, library = prompts.choose(given, places, about.installed)
     prompts.check_number(chosen.prompts, given["num_validation_images"])
     given |= {"validation_prompt_library": library}
+    models = [it for name, it in given.items() if name.endswith(_MODEL) and it.value]
+    unlikely = [line for it in models for line in places.unlikely(it)]
     given |= _places(given, places, about)
+    base = given["pretrained_model_name_or_path"]
+    mismatch = bases.remark(about.model, given["model_family"], base)
     followed = follow(given, about.model)
     given |= followed.values
     elsewhere = parts.elsewhere(given, about.model, places, followed)
@@ -111,9 +115,12 @@ def load(
         ),
         options=_options(value, installed),
         origins=_origins(given),
-        remarks=(*about.remarks, *followed.remarks, *remarks, *chosen.notes),
+        remarks=(*about.remarks, *unlikely, *mismatch, *followed.remarks, *remarks, *chosen.notes),
     )
 
+
+_MODEL = "model_name_or_path"
+"""How the names of all keys end that name a folder or a Hub id."""
 
 _OUTPUT = "simpletuner-results"
 """Where SimpleTuner writes when nothing is named (its field registry)."""

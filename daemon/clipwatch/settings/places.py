@@ -96,6 +96,19 @@ class Places:
             raise given.error(f"{str(path)!r} is a single file: name a model folder or a Hub id")
         return str(path)
 
+    def unlikely(self, given: Given) -> tuple[str, ...]:
+        """Tell of a Hub id whose owner is the name of a folder here: maybe a path was meant."""
+        name = str(given.value or "")
+        if name.count("/") != 1 or not _HUB_ID.fullmatch(name):
+            return ()
+        paths = self._candidates(given)
+        if any(mode(path, given) for path in paths):
+            return ()
+        near = next((path for path in paths if stat.S_ISDIR(mode(path.parent, given))), None)
+        if near is None:
+            return ()
+        return (given.told(f"there is no folder {str(near)!r}: {name!r} is taken for a Hub id"),)
+
     def _candidates(self, given: Given) -> list[Path]:
         bases = (self.working_dir, self.folder) if given.file else (self.cwd,)
         candidates = [below(base, given.value) for base in bases]

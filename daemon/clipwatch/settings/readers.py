@@ -11,6 +11,8 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+from packaging.version import InvalidVersion, Version
+
 from clipwatch.models.precisions import PRECISIONS
 from clipwatch.prompts.textfiles import problem
 from clipwatch.settings.values import Address, Ends, Size
@@ -102,8 +104,10 @@ def number(value: Any) -> float:
         found = float(value)
     except (TypeError, ValueError, OverflowError):
         found = math.nan
-    if isinstance(value, bool) or not math.isfinite(found) or abs(found) > _MOST:
+    if isinstance(value, bool) or not math.isfinite(found):
         raise _wrong("must be a number", value)
+    if abs(found) > _MOST:
+        raise _wrong(f"must be a number from -{_MOST} to {_MOST}", value)
     return found + 0.0
 
 
@@ -212,6 +216,16 @@ def precision(value: Any) -> str:
     written = text(value)
     if written not in (_PLAIN, *PRECISIONS):
         raise _wrong(f"must be one of {', '.join((_PLAIN, *PRECISIONS))}", value)
+    return written
+
+
+def version(value: Any) -> str:
+    """Read the version of a package, as PEP 440 has them."""
+    written = text(value)
+    try:
+        Version(written)
+    except InvalidVersion:
+        raise _wrong('must be a version like "4.10.1"', value) from None
     return written
 
 

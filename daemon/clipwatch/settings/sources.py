@@ -94,7 +94,7 @@ def _trainer(document: jsonc.Document, environ: Mapping[str, str]) -> Iterator[N
         if name not in TRAINER_KEYS or isinstance(value, dict):
             continue
         if isinstance(value, list) and name != "report_to":  # repeated options: the last wins
-            value = value[-1] if value else None
+            value = next((it for it in reversed(value) if str(it).strip()), None)
         if isinstance(value, str) and value.lower() == "false":  # dropped: the default stays
             continue
         yield name, replace(given, value=value, trainers=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipwatch.prompts.textfiles import plain
+from clipwatch.settings.keys import TRAINER_KEYS
 from clipwatch.settings.simpletuner.tables import every_option, option_of
 from clipwatch.settings.values import Given
 
@@ -21,6 +22,8 @@ KINDS = (FOLLOWED, TOLD, REFUSED, NONE)
 _SLIP = 0.9  # likeness (difflib) from which a key that nobody knows looks misspelt
 _YES = ("1", "true", "yes", "y", "on")
 _NO = ("0", "false", "no", "n", "off")
+_LISTS = ("report_to", "validation_guidance_skip_layers")
+"""The option that takes a whole list, and the one of which more is said elsewhere (rules.py)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,17 +79,20 @@ def judged(
 
     Args:
         written: Option → what stands there.
-        ours: Keys that are clipwatch's own.
+        ours: Keys and objects that clipwatch reads in its own object.
         family: By the name that the tables have, "" for none.
 
     Raises:
-        SettingsError: A key is set that makes the model one that cannot be scored.
+        SettingsError: A key is set that makes the model one that cannot be scored, or an object.
     """
     unknown: list[Given] = []
     told: dict[str, list[Given]] = {}
     for name, places in written.items():
         *_, given = places  # the last one counts
         answer = answers().get(name)
+        yield from _misplaced(places, ours, name if answer else "")
+        if name in TRAINER_KEYS:
+            yield from _not_single(name, given, simpletuner=bool(family))
         if answer is None:
             unknown += [given] if name not in ours else []
             continue
@@ -99,6 +105,32 @@ def judged(
         keys = ", ".join(given.key for given in places)
         yield plain(f"{places[0].source}: {keys}: {text}")
     yield from _unknown(unknown, ours, simpletuner=bool(family))
+
+
+def _not_single(name: str, given: Given, *, simpletuner: bool) -> Iterator[str]:
+    """Tell which of a list counts; an object instead of a value is nothing that could be meant.
+
+    Raises:
+        SettingsError: An object stands there, in a configuration of SimpleTuner.
+    """
+    value = given.value
+    if isinstance(value, dict) and simpletuner:
+        raise given.error("must be a single value, not an object, which SimpleTuner passes over")
+    if value == []:
+        yield given.told("an empty list sets nothing: the default holds")
+    elif isinstance(value, list) and len(value) > 1 and name not in _LISTS:
+        yield given.told("of a list only the last counts, as for SimpleTuner")
+
+
+def _misplaced(places: Iterable[Given], ours: Collection[str], taken: str) -> Iterator[str]:
+    """Say which keys of clipwatch's own stand where only the trainer's are read."""
+    for given in places:
+        name = given.key.strip().lstrip("-")
+        if name in ours and name not in option_of():
+            instead = f"read as {taken}, which it begins" if taken else "not read here"
+            yield given.told(
+                f'a key of clipwatch\'s own, and {instead}: move it into the object "clipwatch"'
+            )
 
 
 def changed(name: str, value: Any) -> str:

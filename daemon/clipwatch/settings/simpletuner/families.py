@@ -60,7 +60,7 @@ def named(known: Table, family: Given, flavour: Given, base: Given) -> Model:
 
 
 def check(known: Table, model: Model, family: Given, flavour: Given, base: Given) -> None:
-    """Refuse what cannot make pictures from text alone, or not with diffusers.
+    """Refuse what nobody knows, or cannot make pictures from text alone, or not with diffusers.
 
     Args:
         known: The table that holds.
@@ -74,6 +74,8 @@ def check(known: Table, model: Model, family: Given, flavour: Given, base: Given
     """
     found, variant = model.family, model.flavour
     if found is None:
+        if family.value:
+            raise family.error(_unknown(known, family.value))
         return
     if makes := _MAKES.get(found.modality):
         raise family.error(f"{family.value!r} is not a text-to-image family: {makes}")
@@ -103,32 +105,40 @@ def repository(known: Table, model: Model, family: Given, flavour: Given, missin
         SettingsError: Nothing is known for this family and flavour; says which key to set.
     """
     advice = f'set "{missing.key}" to the diffusers pipeline that is trained'
-    if not family.value:
+    if model.family is None:
         raise missing.error(f"is missing, and so is model_family: {advice}")
-    found = model.family
-    if found is None:
-        raise family.error(f"{_unknown(known, family.value)}: {advice}")
     if model.flavour is None:
-        flavours = ", ".join(found.flavours)
+        flavours = ", ".join(model.family.flavours)
         if not flavour.value:
             message = f"{family.value!r} has no default base model: set model_flavour"
             raise family.error(f"{message} (known: {flavours}), or {advice}")
         message = f"{flavour.value!r} has no known base model"
-        since = _elsewhere(known, found.name, flavour.value)
+        since = _elsewhere(known, model.name, flavour.value)
         raise flavour.error(f"{message} (known: {flavours}{since}): {advice}")
     source = f"{flavour.source} (model_flavour)" if flavour.value else f"default for {family.value}"
     return Given(model.flavour.model, source, missing.key, missing.file)
 
 
+def of_no_flavour(known: Table, model: Model, flavour: Given) -> tuple[str, ...]:
+    """Tell of a flavour that the family has not: with a base model named the trainer goes on."""
+    if model.family is None or not flavour.value or model.flavour:
+        return ()
+    flavours = ", ".join(model.family.flavours)
+    since = _elsewhere(known, model.name, flavour.value)
+    message = f"{model.name} has no flavour {flavour.value!r} (known: {flavours}{since})"
+    return (flavour.told(f"{message}: the rules of the family hold"),)
+
+
 def _unknown(known: Table, name: str) -> str:
+    unknown = f"SimpleTuner {known.version} has no family {name!r}"
     for version in reversed(versions()):
         if version != known.version and table(version).family(name):
             return (
-                f"SimpleTuner {known.version} has no family {name!r}, but {version} has: "
-                f'"clipwatch": {{"simpletuner_version": "{version}"}}, or'
+                f'{unknown}, but {version} has: "clipwatch": {{"simpletuner_version": "{version}"}}'
             )
     near = known.near(name)
-    return f"no base model is known for {name!r}{f' (did you mean {near!r}?)' if near else ''}"
+    guess = f": did you mean {near!r}?" if near else "."
+    return f'{unknown}{guess} Or go without: "clipwatch": {{"model_family": "none"}}'
 
 
 def _elsewhere(known: Table, family: str, flavour: str) -> str:

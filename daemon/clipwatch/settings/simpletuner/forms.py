@@ -57,10 +57,25 @@ def read(file: Path) -> Document:
 
 
 def _unwrapped(document: Document) -> Document:
-    """Return what the trainer's web interface of earlier versions keeps in an object "config"."""
+    """Return what the trainer's web interface of earlier versions keeps in an object "config".
+
+    Raises:
+        SettingsError: Other settings stand beside it, so that nobody can tell which are meant.
+    """
     inner = document.values.get(_WRAPPER)
-    if not isinstance(inner, dict) or document.values.keys() - {_WRAPPER, "_metadata", _OWN}:
+    if not isinstance(inner, dict):
         return document
+    outer = {key.strip().lstrip("-"): key for key in document.values}
+    beside = [key for name, key in outer.items() if name not in {_WRAPPER, "_metadata", _OWN}]
+    if beside and outer.keys() & _ENOUGH:
+        return document  # a whole configuration, in which it is one more object
+    if beside:
+        raise refused(
+            f"settings stand in it, and beside it {', '.join(beside)}: move them into it",
+            file=document.file,
+            line=document.lines[_WRAPPER,],
+            key=_WRAPPER,
+        )
     values = {key: it for key, it in document.values.items() if key == _OWN} | inner
     below = {path[1:]: line for path, line in document.lines.items() if path[0] == _WRAPPER}
     return replace(document, values=values, lines=document.lines | below)

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
 from clipwatch.models.precisions import PRECISIONS, lacking
-from clipwatch.prompts.textfiles import refused
+from clipwatch.prompts.textfiles import plain, refused
 from clipwatch.settings.jsonc import Document
 from clipwatch.settings.simpletuner import answers, families, installed
 from clipwatch.settings.simpletuner.families import Model
 from clipwatch.settings.simpletuner.installed import Installed
-from clipwatch.settings.simpletuner.tables import Table, nearest, table, versions
+from clipwatch.settings.simpletuner.tables import Table, every_option, nearest, table, versions
 from clipwatch.settings.sources import OWN_FILE, SCORERS, written
 from clipwatch.settings.values import Given
 
@@ -29,6 +30,10 @@ _CERTAIN = 3  # keys of kohya_ss that make a file one of its own
 
 _NO_TENSORBOARD = ("4.9.3", "4.10.0", "4.10.1")
 """Versions that end with an error as they set up that tracker; 4.8.0 and 4.9.0 go on (tried)."""
+
+_CLOSED = ("model_type", "lora_type", "lora_format", "lora_init_type")
+"""Options of few choices that other trainers may have under the same name with choices of their
+own, so that no reader checks them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +77,38 @@ def judged(
     simpletuner = bool(family.value) and family.trainers
     found = installed.find(given["simpletuner_path"], environ, cwd)
     version = _version(given["simpletuner_version"], found)
-    known = table(nearest(version.value))
+    holds = nearest(version.value)
+    known = table(holds)
     model = families.named(known, family, flavour, base)
     families.check(known, model, family, flavour, base)
-    ours = {*given, *trackers, SCORERS}
+    ours = {*given, *(name.partition(".")[0] for name in given), *trackers, SCORERS}
     keys = written(document, environ)
+    for name in _CLOSED:
+        if name in given and (simpletuner or not given[name].trainers):
+            _check_choice(name, given[name])
+        elif simpletuner:
+            _check_choice(name, *keys.get(name, [])[-1:])
     remarks = [*answers.judged(keys, ours, model.name)]
+    if base.value:  # without one it ends the start
+        remarks += families.of_no_flavour(known, model, flavour)
     if simpletuner:
         variant = model.flavour.name if model.flavour else ""
         notes = answers.of_family(model.name, variant)
         remarks += [f"{family.source}: {model.name}: {note}" for note in notes]
+        if holds != version.value:
+            stands_in = f"clipwatch knows {' and '.join(versions())}, and goes by {holds}"
+            remarks.append(version.told(f"of SimpleTuner {stands_in} for {version.value}"))
+    if simpletuner and isinstance(document.values.get("config"), dict):
+        where = plain(f"{document.file.name}:{document.lines['config',]}")
+        remarks.append(f"{where}: config: what stands in it is not read: others stand beside it")
     if simpletuner and found:
         remarks += _shared(keys, found.version)
     _check_extra(given["lora_type"])
     *_, datasets = keys.get("data_backend_config", [None])
     if datasets is not None:
         datasets = replace(datasets, trainers=True)
+    if holds != version.value:
+        version = version.but(version.value, f"by {holds}'s table")
     return Reading(simpletuner, version, known, model, found, datasets, tuple(remarks))
 
 
@@ -103,7 +124,11 @@ def precision(given: Values) -> tuple[Given, tuple[str, ...]]:
     chosen, remarks = own, []
     if own.value is None:
         chosen = trained
-        if trained.value in ("no_change", "none") or given["model_type"].value not in ("", "lora"):
+        if trained.value in ("no_change", "none"):
+            chosen = trained.but("none")
+        elif (trains := given["model_type"].value) not in ("", "lora"):
+            told = f"is for a LoRA: with model_type {trains} the base stays in full precision"
+            remarks.append(trained.told(told))
             chosen = trained.but("none")
         elif trained.value not in PRECISIONS:
             text = f"clipwatch cannot quantise by {trained.value}: the base stays in full precision"
@@ -134,13 +159,10 @@ def _shared(keys: Mapping[str, list[Given]], version: str) -> Iterator[str]:
 def _version(named: Given, found: Installed | None) -> Given:
     """Return whose defaults hold: of the version that is named, installed, or known as newest."""
     if named.value:
-        version = named
-    elif found and found.version:
-        version = Given(found.version, f"SimpleTuner {found.source}", named.key, named.file)
-    else:
-        return Given(versions()[-1], "the newest that clipwatch knows", named.key, named.file)
-    holds = nearest(version.value)
-    return version if holds == version.value else version.but(version.value, f"by {holds}'s table")
+        return named
+    if found and found.version:
+        return Given(found.version, f"SimpleTuner {found.source}", named.key, named.file)
+    return Given(versions()[-1], "the newest that clipwatch knows", named.key, named.file)
 
 
 def _check_owner(document: Document) -> None:
@@ -158,6 +180,21 @@ def _check_owner(document: Document) -> None:
             "with output_dir and pretrained_model_name_or_path, and name that with --config",
             file=document.file,
         )
+
+
+def _check_choice(name: str, *written: Given) -> None:
+    """Refuse what no version of the trainer takes, and starts with.
+
+    Raises:
+        SettingsError: Names what it takes.
+    """
+    choices = [str(it) for it in every_option()[name]["choices"]]
+    for given in written:
+        value = str(given.value or "").strip()
+        if value and value not in choices:
+            near = difflib.get_close_matches(value, choices, n=1)
+            guess = f": did you mean {near[0]!r}?" if near else ""
+            raise given.error(f"must be {' or '.join(choices)}, not {given.shown!r}{guess}")
 
 
 def _check_extra(lora_type: Given) -> None:

@@ -135,11 +135,19 @@ def _prediction(given: Values, model: Model, found: Followed) -> None:
             found.remarks.append(
                 predicted.told("a flow map takes two times, and diffusers' pipelines give it one")
             )
+        elif predicted.value and predicted.value != "flow_matching":
+            found.remarks.append(
+                predicted.told(f"{model.name} predicts a flow, and keeps to it: it is not followed")
+            )
         predicted = predicted.but("", f"{model.name} predicts a flow")
     found.values["prediction_type"] = predicted
     if model.name == "sd2x" and not zero.value and _default(zero):
         zero = zero.but(True, "sd2x sets it")  # models/sd1x/model.py
     if not replaced or _is_flow(given, model):
+        if zero.value and zero.trainers:
+            flow = "a flow's sampler has no such schedule"
+            why = flow if _is_flow(given, model) else "the pipeline's own sampler is taken as it is"
+            found.remarks.append(zero.told(f"is not followed: {why}"))
         zero = zero.but(False, "of no sampler here") if zero.value else zero
     found.values["rescale_betas_zero_snr"] = zero
     if not replaced and not _default(spacing):
@@ -209,6 +217,10 @@ def _skipped(given: Values, model: Model, found: Followed) -> None:
         layers = layers.but((), "no list")
     elif layers.value and layers.trainers and model.name and model.name != "sd3":
         raise layers.error(f"SimpleTuner does not start with it for {model.name}: remove it")
+    start, stop = given[f"{_LAYERS}_start"], given[f"{_LAYERS}_stop"]
+    if layers.value and stop.value <= start.value:
+        end = f"{stop.value:g} is not after {start.key}, {start.value:g}"
+        found.remarks.append(stop.told(f"{end}: no step lies between, and no layer is skipped"))
     found.values[_LAYERS] = layers
     sent = bool(layers.value) and "guidance_rescale" in takes
     if rescale.value and rescale.trainers and not sent:
