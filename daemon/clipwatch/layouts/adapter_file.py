@@ -37,6 +37,13 @@ _LYCORIS: Final = re.compile(
     r"|hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t[12])|diff(?:_b)?|[wb]_norm"
     r"|oft_blocks|rescale|[ab][12]\.weight|bm\.weight|on_input)"
 )
+_WHOLE: Final = (
+    ("lora_up.weight", "lora_down.weight", "alpha"),
+    ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "alpha"),
+    ("a1.weight", "a2.weight", "b1.weight", "b2.weight", "alpha"),
+    ("oft_blocks", "alpha"),
+)
+"""Without which LyCORIS rebuilds no module (make_module_from_state_dict of each)."""
 _IA3: Final = re.compile(r"(?P<module>lycoris_\w+)\.(?P<leaf>weight)")
 _PLAIN: Final = frozenset({"lora_up.weight", "lora_down.weight", "alpha"})  # LoRA has these too
 _PREFIX: Final = "lycoris_"
@@ -83,6 +90,22 @@ def lycoris_part(name: str) -> tuple[str, str] | None:
     """
     match = _LYCORIS.fullmatch(name) or _IA3.fullmatch(name)
     return (match["module"], match["leaf"]) if match else None
+
+
+def lycoris_lacks(leaves: Collection[str]) -> list[str]:
+    """Return what a LyCORIS module must hold, too, by what it holds; the names of `lycoris_part`.
+
+    Nothing for those that need nothing else, and where no form can be told.
+    """
+    if any(leaf.startswith("lokr_") for leaf in leaves):
+        wanted = ["alpha"]
+        for side in ("lokr_w1", "lokr_w2"):
+            halves = [f"{side}_a", f"{side}_b"]
+            wanted += halves if any(half in leaves for half in halves) else [side]
+    else:
+        forms = (it for it in _WHOLE if any(leaf in leaves for leaf in it if leaf != "alpha"))
+        wanted = list(next(forms, ()))
+    return [leaf for leaf in wanted if leaf not in leaves]
 
 
 def acting(names: Iterable[str]) -> list[str]:
