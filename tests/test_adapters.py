@@ -258,7 +258,7 @@ def with_twin(state: forms.State) -> forms.State:
     ("change", "words"),
     [
         (without_half, "it holds only half of 1 module (mid_block"),
-        (with_stranger, "the base model has not 1 module (unet.mid_block.attentions.7.to_q)"),
+        (with_stranger, "the base model has not 1 module (unet.mid_block.attentions.7.to_q) under"),
         (misshapen, "to_q has [4, 3] for [4, 64]"),
         (infinite, "holds NaN or infinity"),
         (with_twin, "or there twice"),

@@ -280,7 +280,7 @@ def one_number(state: forms.State) -> forms.State:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (renamed, "the base model has not 1 module (lycoris_mid_block_no_0)"),
+        (renamed, "the base model has not 1 module (lycoris_mid_block_no_0) under any name"),
         (
             cut,
             "only a part of 1 module (lycoris_mid_block_resnets_0_conv1): lokr_w1 is missing",

@@ -109,9 +109,8 @@ def place(names: Names, pipeline: Any, state: Mapping[str, torch.Tensor]) -> dic
         more, strange = layers_of(names, translate(pipeline, theirs))
         if strange:
             raise ValueError(
-                f"of {len(placed) + len(lost)} modules the base model has not {some(strange)}: it"
-                " was trained on another model than base_model, or names them in a way that is not"
-                " known"
+                f"of {len(placed) + len(lost)} modules the base model has not {some(strange)} under"
+                " any name that is known"
             )
         if twice := placed.keys() & more.keys():
             raise ValueError(f"it holds twice {some({it.path for it in twice})}")

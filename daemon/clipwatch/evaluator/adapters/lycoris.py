@@ -114,8 +114,8 @@ def _place(names: Names, state: Mapping[str, torch.Tensor]) -> dict[Place, Tenso
     found = {name: names.find(name) for name in modules}
     if lost := {name for name, it in found.items() if it is None}:
         raise ValueError(
-            f"of {len(modules)} modules the base model has not {some(lost)}: it was trained on"
-            " another model than base_model, or names them in a way that is not known"
+            f"of {len(modules)} modules the base model has not {some(lost)} under any name that is"
+            " known"
         )
     placed = {it: modules[name] for name, it in found.items() if it is not None}
     if not placed or len(placed) < len(modules) or not all(map(names.alone, placed)):
