@@ -109,7 +109,7 @@ OTHERS = {
         {"lora_adapter_metadata": json.dumps({"unet.init_lora_weights": "pissa_niter_4"})},
         "'pissa_niter_4' had changed",
     ),
-    "a model": (["conv_in.weight"], {}, "1 tensors of no form that is known, as conv_in.weight"),
+    "a model": (["conv_in.weight"], {}, "1 tensor of no form that is known, as conv_in.weight"),
     "escapes": (["\x1b[2J"], {}, "as \\x1b[2J"),
     "nothing under LyCORIS": (["a"], {"lycoris_config": "{}"}, "no form that is known"),
 }

@@ -178,8 +178,9 @@ def _all_known(parts: Mapping[str, tuple[str, str] | None]) -> None:
     strange = sorted(name for name, part in parts.items() if part is None)
     if strange:
         raise Unsupported(
-            f"it holds {len(strange)} tensors of no form that is known, as"
-            f" {ascii(strange[0])[1:-1][:_LONGEST]}; LoRA, DoRA and LyCORIS are read"
+            f"it holds {len(strange)} {'tensor' if len(strange) == 1 else 'tensors'} of no form"
+            f" that is known, as {ascii(strange[0])[1:-1][:_LONGEST]}; LoRA, DoRA and LyCORIS are"
+            " read"
         )
 
 

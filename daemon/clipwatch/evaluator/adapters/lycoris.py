@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from clipwatch.evaluator.adapters.lora import ADAPTER
-from clipwatch.evaluator.adapters.names import Names, Place, flat, some
+from clipwatch.evaluator.adapters.names import Names, Place, flat, naming, some
 from clipwatch.evaluator.embeddings import is_text_part
 from clipwatch.evaluator.failures import one_line
 from clipwatch.layouts.adapter_file import lycoris_config, lycoris_lacks, lycoris_part
@@ -71,7 +71,9 @@ class Lycoris:
         try:
             for component in sorted({it.component for it in placed}):
                 layers = {it.path: own for it, own in placed.items() if it.component == component}
-                self._networks[component] = _put_in(names.models[component], layers, bypass=bypass)
+                with naming(component):
+                    model = names.models[component]
+                    self._networks[component] = _put_in(model, layers, bypass=bypass)
         except BaseException:
             self.remove()
             raise
