@@ -118,21 +118,31 @@ def adapter_config(metadata: Mapping[str, str]) -> dict[str, Any]:
 
     diffusers puts the component before each key ("unet.lora_alpha"), SimpleTuner's ComfyUI form
     does not.
+
+    Raises:
+        Unsupported: It is no JSON object.
     """
-    return _object_in(metadata, METADATA_KEY)
+    return _object_in(metadata, METADATA_KEY, "its alphas are unknown")
 
 
 def lycoris_config(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the config of a LyCORIS network in a file's metadata; {} if none is."""
-    return _object_in(metadata, _LYCORIS_KEY)
+    """Return the config of a LyCORIS network in a file's metadata; {} if none is.
+
+    Raises:
+        Unsupported: It is no JSON object.
+    """
+    return _object_in(metadata, _LYCORIS_KEY, "how it acts (bypass_mode) is unknown")
 
 
-def _object_in(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+def _object_in(metadata: Mapping[str, str], key: str, so: str) -> dict[str, Any]:
     try:
         found = json.loads(metadata.get(key, "{}"))
     except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        found = None
+    if not isinstance(found, dict):
+        told = ascii(metadata[key][:_LONGEST])
+        raise Unsupported(f"{key} in its metadata is no JSON object but {told}: {so}")
+    return found
 
 
 def kind_of(tensors: Collection[str], metadata: Mapping[str, str]) -> str:
@@ -152,6 +162,7 @@ def kind_of(tensors: Collection[str], metadata: Mapping[str, str]) -> str:
     parts = {name: lycoris_part(name) for name in names}
     if _LYCORIS_KEY in metadata or any(map(_lycoris_alone, parts.items())):
         _all_known(parts)
+        lycoris_config(metadata)
         if find_spec("lycoris") is None:
             raise Unsupported(LYCORIS_MISSING)
         return "lycoris"
