@@ -34,6 +34,7 @@ _SHAPE_WORDS: Final = (
     "is invalid for input of size",
     "for first two dimensions of batch2",
     "expected input",
+    "index out of range in self",  # a token that the text encoder does not know
 )
 """Of which torch says one where tensors do not fit each other."""
 _LONGEST: Final = 500
@@ -77,7 +78,9 @@ def cause(error: BaseException) -> Kind | None:
 def misshapen(error: BaseException) -> bool:
     """Whether tensors did not fit each other: it will be the same at every attempt."""
     text = str(error).lower()
-    return isinstance(error, RuntimeError) and any(words in text for words in _SHAPE_WORDS)
+    return isinstance(error, (RuntimeError, IndexError)) and any(
+        words in text for words in _SHAPE_WORDS
+    )
 
 
 @contextmanager

@@ -156,7 +156,7 @@ class Generator:
                 pixels = pictures(self._pipeline, protocol, prompts, list(noise))
         except ValueError as error:
             raise EvaluationError("model", f"{name} refuses to generate: {error}") from error
-        except RuntimeError as error:
+        except (RuntimeError, IndexError) as error:
             if not misshapen(error):
                 raise
             parts = () if self._holds == "pipeline" else protocol.parts
