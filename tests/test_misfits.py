@@ -55,7 +55,7 @@ def test_a_vae_of_other_channels_is_refused_by_name(
     AutoencoderKL.from_config(config).save_pretrained(tmp_path / "vae")
     part = Part("vae", str(tmp_path), "vae")
     failed = kit.failure(Evaluator(), kit.request(base, "base", kit.protocol(base, parts=(part,))))
-    assert failed.kind == "model"
+    assert failed.kind == "misfit"
     assert failed.reason.startswith(f"vae from {str(tmp_path)!r} decodes 16 channels, and the unet")
     assert failed.reason.endswith("makes 4 (pretrained_vae_model_name_or_path)")
     assert not [it for it in caplog.records if it.levelno >= logging.ERROR]
@@ -83,7 +83,7 @@ def test_a_text_encoder_of_another_size_is_told_in_one_line(
         CLIPTextModel(config).save_pretrained(tmp_path / "wide")
     part = Part("text_encoder", str(tmp_path / "wide"))
     failed = kit.failure(Evaluator(), kit.request(base, "base", kit.protocol(base, parts=(part,))))
-    assert failed.kind == "model"
+    assert failed.kind == "misfit"
     assert f"text_encoder from {part.model!r}" in failed.reason
     assert "do not fit each other" in failed.reason
     assert words in failed.reason

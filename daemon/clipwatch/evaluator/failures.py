@@ -14,7 +14,9 @@ from clipwatch.evaluator.messages import Failed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Kind = Literal["memory", "vanished", "changed", "weights", "model", "scores", "disk", "internal"]
+Kind = Literal[
+    "memory", "vanished", "changed", "weights", "model", "misfit", "scores", "disk", "internal"
+]
 
 _MEMORY_WORDS: Final = (
     "out of memory",

@@ -240,7 +240,7 @@ def _check_latents(pipeline: Any, parts: Sequence[Part]) -> None:
     """Make sure that the VAE has the denoiser's channels.
 
     Raises:
-        EvaluationError: It has not ("model").
+        EvaluationError: It has not ("misfit").
     """
     known = channels(pipeline)
     if known is None or known[1] == known[2]:
@@ -249,7 +249,7 @@ def _check_latents(pipeline: Any, parts: Sequence[Part]) -> None:
     theirs = next((f" from {part.model!r}" for part in parts if part.name == "vae"), "")
     key = " (pretrained_vae_model_name_or_path)" if theirs else ""
     raise EvaluationError(
-        "model",
+        "misfit",
         f"vae{theirs} decodes {decoded} channels, and the {name} of {type(pipeline).__name__}"
         f" makes {made}{key}",
     )

@@ -145,8 +145,9 @@ class Generator:
             (prompts, height, width, 3) uint8 on the pipeline's device.
 
         Raises:
-            EvaluationError: The pipeline refuses the settings ("model"), pixels are not finite
-                ("scores"), or memory is short ("memory").
+            EvaluationError: The pipeline refuses the settings ("model"), its parts do not fit
+                each other ("misfit"), pixels are not finite ("scores"), or memory is short
+                ("memory").
         """
         if self._adapter is not None:
             self._adapter.set_strength(strength)
@@ -162,7 +163,7 @@ class Generator:
             parts = () if self._holds == "pipeline" else protocol.parts
             others = "".join(f", {it.name} from {it.model!r}" for it in parts)
             raise EvaluationError(
-                "model",
+                "misfit",
                 f"{name} cannot generate, as parts of it do not fit each other (base_model"
                 f" {protocol.base_model!r}{others}): {one_line(error)}",
             ) from error
