@@ -109,8 +109,18 @@ OTHERS = {
         {"lora_adapter_metadata": json.dumps({"unet.init_lora_weights": "pissa_niter_4"})},
         "'pissa_niter_4' had changed",
     ),
-    "a model": (["conv_in.weight"], {}, "1 tensors of no form that is known, as conv_in.weight"),
+    "a model": (["conv_in.weight"], {}, "1 tensor of no form that is known, as conv_in.weight"),
     "escapes": (["\x1b[2J"], {}, "as \\x1b[2J"),
+    "broken metadata": (
+        pair("unet.a"),
+        {"lora_adapter_metadata": "{not json"},
+        "lora_adapter_metadata in its metadata is no JSON object but '{not json': its alphas",
+    ),
+    "a broken LyCORIS config": (
+        ["lycoris_a.lokr_w1", "lycoris_a.lokr_w2", "lycoris_a.alpha"],
+        {"lycoris_config": "[]"},
+        "lycoris_config in its metadata is no JSON object but '[]': how it acts (bypass_mode)",
+    ),
     "nothing under LyCORIS": (["a"], {"lycoris_config": "{}"}, "no form that is known"),
 }
 
@@ -144,6 +154,21 @@ def test_no_names_and_no_metadata_upset_it(name: str, metadata: dict[str, str]) 
 
 
 @given(st.text(max_size=40) | st.sampled_from(["[]", "null", "1", "[" * 5000, '{"a": NaN}']))
-def test_metadata_of_any_kind_is_a_config_or_none(text: str) -> None:
-    """What is no JSON object is none."""
-    assert isinstance(adapter_config({"lora_adapter_metadata": text}), dict)
+def test_metadata_of_any_kind_is_a_config_or_refused(text: str) -> None:
+    """What is no JSON object is none, and told in one short line."""
+    said, found = "", {}
+    try:
+        found = adapter_config({"lora_adapter_metadata": text})
+    except Unsupported as told:
+        said = str(told)
+    assert said or isinstance(found, dict)
+    assert not said or said.endswith(": its alphas are unknown")
+    assert len(said) < 1100  # 80 characters, each of which may be told as ten
+    assert said.isprintable()
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "1", "", "[" * 5000, "{"])
+def test_metadata_that_is_no_object_is_refused(text: str) -> None:
+    """By its name, whatever else it is."""
+    with pytest.raises(Unsupported, match="lora_adapter_metadata in its metadata is no JSON obj"):
+        adapter_config({"lora_adapter_metadata": text})

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline
+from peft.tuners.lora import LoraLayer
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import adapter_kit as forms
@@ -257,9 +259,12 @@ def with_twin(state: forms.State) -> forms.State:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (without_half, "it holds only half of 1 module (mid_block"),
-        (with_stranger, "the base model has not 1 module (unet.mid_block.attentions.7.to_q)"),
-        (misshapen, "to_q has [4, 3] for [4, 64]"),
+        (without_half, "it holds only half of 1 module (unet.mid_block"),
+        (with_stranger, "the base model has not 1 module (unet.mid_block.attentions.7.to_q) under"),
+        (
+            misshapen,
+            "unet: mid_block.attentions.0.transformer_blocks.0.attn1.to_q.lora_A has [4, 3] for",
+        ),
         (infinite, "holds NaN or infinity"),
         (with_twin, "or there twice"),
     ],
@@ -281,6 +286,24 @@ def test_what_cannot_be_applied_whole_is_not_applied_at_all(
     assert failed.kind == "weights"
     assert words in failed.reason
     assert forms.scores(evaluator, tmp_path / "good", "live", base) == before
+
+
+def test_a_text_encoder_s_misfit_is_told_as_the_text_encoder_s(
+    base: Path, pipeline: Any, tmp_path: Path
+) -> None:
+    """With component, module and half; the denoiser's share, put in before, goes again."""
+    kit.write_lora(base, tmp_path, text=True)
+    with safe_open(tmp_path / LORA, "pt") as file:
+        metadata = file.metadata()
+    state = load_file(tmp_path / LORA)
+    name = min(it for it in state if it.startswith("text_encoder.") and "lora_A" in it)
+    state[name] = torch.ones(state[name].shape[0], 3)
+    save_file(state, tmp_path / LORA, metadata)
+    with pytest.raises(EvaluationError) as told:
+        adapters.apply(pipeline, tmp_path / LORA, alpha=None)
+    assert "cannot be applied: text_encoder: encoder.layers.0.self_attn." in str(told.value)
+    assert ".lora_A has [" in str(told.value)
+    assert not any(isinstance(it, LoraLayer) for it in pipeline.unet.modules())
 
 
 def test_forms_may_be_mixed(

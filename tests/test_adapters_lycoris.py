@@ -262,6 +262,10 @@ def cut(state: forms.State) -> forms.State:
     return {key: it for key, it in state.items() if key != name}
 
 
+def without_alpha(state: forms.State) -> forms.State:
+    return {key: it for key, it in state.items() if not key.endswith(".alpha")}
+
+
 def wider(state: forms.State) -> forms.State:
     name = "lycoris_mid_block_resnets_0_conv1.lokr_w1"
     return {**state, name: torch.ones(8, 8)}
@@ -276,8 +280,12 @@ def one_number(state: forms.State) -> forms.State:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (renamed, "the base model has not 1 module (lycoris_mid_block_no_0)"),
-        (cut, "LyCORIS cannot rebuild"),
+        (renamed, "the base model has not 1 module (lycoris_mid_block_no_0) under any name"),
+        (
+            cut,
+            "only a part of 1 module (lycoris_mid_block_resnets_0_conv1): lokr_w1 is missing",
+        ),
+        (without_alpha, ", ...): alpha is missing"),
         (wider, "LyCORIS"),
         (one_number, "LyCORIS"),
     ],

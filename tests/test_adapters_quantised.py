@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from clipwatch.evaluator import adapters
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.quantise import quantise
+from clipwatch.evaluator.quiet import quiet
 
 pytestmark = kit.QUIET
 
@@ -70,6 +72,19 @@ def test_it_adds_the_same_to_a_base_in_few_bits(
     found = change(pipeline, tmp_path / LORA)
     off = (answer(pipeline.unet) - plain).norm() / plain.norm()
     assert (found - expected).norm() <= max(12 * off, 0.1) * expected.norm()
+
+
+def test_nothing_is_said_that_nobody_can_act_on(base: Path, tmp_path: Path) -> None:
+    """PEFT remarks that it cannot merge into torchao's layers; what others warn of stays."""
+    pipeline = DiffusionPipeline.from_pretrained(base)
+    write(base, tmp_path / LORA, "lora")
+    quantise(pipeline.unet, "int8-torchao", "cpu")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        quiet()
+        adapters.apply(pipeline, tmp_path / LORA, alpha=None).remove()
+        warnings.warn("heard", stacklevel=1)
+    assert [str(it.message) for it in said] == ["heard"]
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)

@@ -14,7 +14,7 @@ from clipwatch import __version__
 from clipwatch.cli import main
 from clipwatch.cli.options import CONFIGS
 from clipwatch.journal import log_file
-from world import World, checkpoint
+from world import ScriptedEvaluator, World, checkpoint
 
 
 def call(*arguments: str | Path) -> Result:
@@ -202,3 +202,19 @@ def test_an_unevaluable_checkpoint_is_refused_by_score_with_its_reason(tmp_path:
     assert ended.exit_code == 1
     assert "ControlNet" in ended.output
     assert ended.output.count("\n") == 1
+
+
+def test_score_tells_that_a_lora_is_no_lycoris(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On stderr, once; the result is as ever."""
+    (tmp_path / "base").mkdir()
+    config = tmp_path / "config.json"
+    own = {"lora_type": "lycoris", "validation_lycoris_strength": 0.5, "device": "cpu"}
+    places = {"output_dir": "o", "pretrained_model_name_or_path": "./base"}
+    config.write_text(json.dumps({**places, "validation_prompt": "a hut", "clipwatch": own}))
+    monkeypatch.setattr("clipwatch.score.EvaluatorProcess", ScriptedEvaluator)
+    ended = call("score", checkpoint(tmp_path, 7), "--config", config, "--json")
+    assert ended.exit_code == 0
+    assert ended.stderr.count("it acts at validation_lycoris_strength 0.5, not at") == 1
+    assert json.loads(ended.stdout)["step"] == 7

@@ -156,7 +156,7 @@ def one_more(state: forms.State) -> forms.State:
     [
         (editing, "it takes an image beside the prompt"),
         (distilled, "distilled to take its guidance as an input"),
-        (unlike, "another kind of model than base_model"),
+        (unlike, "...); 0 of the base model's 208 tensors are in it"),
         (one_more, "UNet2DConditionModel: 1 unexpected (stranger)"),
     ],
 )

@@ -91,6 +91,22 @@ def test_what_cannot_be_evaluated_is_named(tmp_path: Path, files: list[str], wor
     assert word in verdict.reason
 
 
+def test_an_adapter_s_stranger_is_told_with_file_and_tensor(tmp_path: Path) -> None:
+    """Of the live weights and of the averaged ones."""
+    pair = {"unet.a.lora_A.weight": 1, "unet.a.lora_B.weight": 1}
+    path = tmp_path / "checkpoint-5" / LORA
+    weights(path, **pair)
+    weights(path.parent / "ema" / LORA, **pair, **{"unet.junk": 1})
+    told = look_once(path.parent, "ema").verdict
+    assert isinstance(told, Unusable)
+    assert told.reason.startswith(f"ema/{LORA}: it holds 1 tensor of no form that is known, as un")
+    path.unlink()
+    (path.parent / "ema" / LORA).rename(path)
+    told = look_once(path.parent, "live").verdict
+    assert isinstance(told, Unusable)
+    assert told.reason.startswith(f"{LORA}: it holds 1 tensor of no form that is known, as unet.j")
+
+
 def test_a_lycoris_file_in_disguise_is_told_by_its_metadata(tmp_path: Path) -> None:
     """LyCORIS and ControlNet adapters carry a LoRA's file name."""
     folder = simpletuner(tmp_path / "checkpoint-5")

@@ -12,6 +12,7 @@ from clipwatch.errors import SettingsError
 from clipwatch.protocol import Part, SkipLayers
 from clipwatch.settings import Settings, load
 from clipwatch.settings.simpletuner import reading
+from clipwatch.settings.simpletuner.rules import mistaken
 from simpletuner_kit import install, read
 
 VAE = Part("vae", "madebyollin/sdxl-vae-fp16-fix")
@@ -356,6 +357,24 @@ def test_a_pipeline_that_is_named_for_clipwatch_is_taken_at_its_word(tmp_path: P
         read(tmp_path, {"model_family": "anima", "pretrained_model_name_or_path": "me/anima"})
     settings = read(tmp_path, {"model_family": "anima"}, pretrained_model_name_or_path="me/anima")
     assert settings.protocol.base_model == "me/anima"
+
+
+def test_an_adapter_of_the_other_kind_is_told_with_both_strengths(tmp_path: Path) -> None:
+    """Only where the file's own strength is another one; whole weights have none."""
+    keys = {"model_type": "lora", "validation_adapter_strength": 0.5}
+    standard = read(tmp_path, {**keys, "lora_type": "standard"})
+    assert mistaken(standard, "lycoris") == (
+        "it is a LyCORIS network, and lora_type is 'standard' (config.json:7): it acts at"
+        " validation_adapter_strength 0.5, not at validation_lycoris_strength 1; set lora_type to"
+        " 'lycoris'"
+    )
+    assert [mistaken(standard, it) for it in ("lora", "full", "pipeline", "base")] == [""] * 4
+    lycoris = read(tmp_path, {**keys, "lora_type": "lycoris"})
+    assert mistaken(lycoris, "lycoris") == ""
+    assert "acts at validation_lycoris_strength 1, not at" in mistaken(lycoris, "lora")
+    same = read(tmp_path, {"model_type": "lora", "lora_type": "lycoris"})
+    assert mistaken(same, "lora") == ""
+    assert mistaken(read(tmp_path, {**keys, "model_type": "full"}), "lycoris") == ""
 
 
 def test_other_configurations_keep_diffusers_rules(tmp_path: Path) -> None:

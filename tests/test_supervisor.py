@@ -357,3 +357,16 @@ def test_everything_said_is_one_line_for_each_matter(tmp_path: Path) -> None:
     assert any(line.startswith("checkpoint-1: clip/mean 0.") for line in lines)
     done = world.run.checkpoints["checkpoint-1"]
     assert evaluation_id(done, world.run.protocol).startswith("checkpoint-1/")
+
+
+def test_an_adapter_of_another_kind_than_was_said_is_told_before_it_is_loaded(
+    tmp_path: Path,
+) -> None:
+    """It is evaluated nevertheless, at the strength that the settings name."""
+    world = World(tmp_path, lora_type="lycoris", validation_lycoris_strength=0.5)
+    checkpoint(world.output, 10)
+    assert world.once() == 0
+    (said,) = [line for line in world.said if "lora_type" in line]
+    assert said.startswith("checkpoint-10: it is a LoRA, and lora_type is 'lycoris'")
+    assert [it.protocol.adapter_strength for it in world.requests] == [0.5]
+    assert world.said.index(said) < world.said.index("checkpoint-10: loading")

@@ -24,6 +24,7 @@ from clipwatch.models.memory import needed, outlook
 from clipwatch.protocol import EvaluationProtocol
 from clipwatch.publish import images_of, scores_of
 from clipwatch.settings import Settings
+from clipwatch.settings.simpletuner.rules import mistaken
 from clipwatch.staging import Held, Stage, Staged
 from clipwatch.statistics.scores import Scores, prompt_means
 from clipwatch.statistics.sequential import Running, enough
@@ -234,6 +235,8 @@ class Evaluating:
                 cache_dir=str(settings.state_dir / "embeddings"),
             )
         )
+        if remark := mistaken(settings, checkpoint.kind):
+            self._diary.say(f"{checkpoint.name}: {remark}")
         self._diary.say(f"{checkpoint.name}: loading{f' on {self._gpu}' if self._gpu else ''}")
 
     def _tell_memory(self, protocol: EvaluationProtocol) -> None:

@@ -16,6 +16,7 @@ from clipwatch.gpus import Refusal, choose_gpu
 from clipwatch.layouts import look_once
 from clipwatch.layouts.sighting import Whole
 from clipwatch.settings import Settings
+from clipwatch.settings.simpletuner.rules import mistaken
 from clipwatch.state import LARGEST_BATCH
 from clipwatch.statistics.intervals import QUANTILES, describe, quantiles
 from clipwatch.tables import other_tables, score_table
@@ -55,7 +56,7 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         memory_gib=settings.gpu_memory_gib,
         share=settings.share_gpu,
     )
-    scores = _evaluate(checkpoint, request)
+    scores = _evaluate(checkpoint, request, mistaken(settings, weights.kind))
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}
     found = quantiles(score_table(scores))
     others = {name: asdict(describe(it)) for name, it in other_tables(scores).items()}
@@ -81,13 +82,15 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     }
 
 
-def _evaluate(checkpoint: Path, request: Evaluate) -> list[ImageScore]:
+def _evaluate(checkpoint: Path, request: Evaluate, remark: str) -> list[ImageScore]:
     replies: SimpleQueue[Reply] = SimpleQueue()
     child = EvaluatorProcess(replies.put)
     console = Console()
     total = len(request.protocol.prompts) * request.protocol.images_per_prompt
     scores: list[ImageScore] = []
     try:
+        if remark:
+            console.say(f"{checkpoint.name}: {remark}")
         child.evaluate(request)
         while True:
             match replies.get():

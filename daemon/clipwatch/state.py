@@ -289,7 +289,7 @@ def _may(known: TrackerState, now: datetime) -> bool:
     return not known.parked and _is_due(known.retry_at, now)
 
 
-LASTING = frozenset({"weights", "scores", "vanished"})
+LASTING = frozenset({"weights", "misfit", "scores", "vanished"})
 """Kinds of failure that another attempt at the same files cannot mend."""
 
 CRAMPED = frozenset({"memory", "killed", "hung"})

@@ -14,7 +14,9 @@ from clipwatch.evaluator.messages import Failed
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Kind = Literal["memory", "vanished", "changed", "weights", "model", "scores", "disk", "internal"]
+Kind = Literal[
+    "memory", "vanished", "changed", "weights", "model", "misfit", "scores", "disk", "internal"
+]
 
 _MEMORY_WORDS: Final = (
     "out of memory",
@@ -25,6 +27,18 @@ _MEMORY_WORDS: Final = (
 )
 # the device refuses all work from here on, in this process
 _DEVICE_WORDS: Final = ("cuda error", "cuda driver error", "hip error", "cudnn error", "cublas_")
+_SHAPE_WORDS: Final = (
+    "given groups=",
+    "given normalized_shape=",
+    "shapes cannot be multiplied",
+    "must match the size of tensor",
+    "sizes of tensors must match",
+    "is invalid for input of size",
+    "for first two dimensions of batch2",
+    "expected input",
+    "index out of range in self",  # a token that the text encoder does not know
+)
+"""Of which torch says one where tensors do not fit each other."""
 _LONGEST: Final = 500
 
 
@@ -61,6 +75,14 @@ def cause(error: BaseException) -> Kind | None:
             return "internal"
         link = link.__cause__ or link.__context__
     return None
+
+
+def misshapen(error: BaseException) -> bool:
+    """Whether tensors did not fit each other: it will be the same at every attempt."""
+    text = str(error).lower()
+    return isinstance(error, (RuntimeError, IndexError)) and any(
+        words in text for words in _SHAPE_WORDS
+    )
 
 
 @contextmanager

@@ -91,9 +91,10 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
     `kind` is "memory" (host or device: try a smaller batch), "vanished" or "changed" (the
     checkpoint did), "weights" (they do not fit, are not finite or were not all applied), "model"
-    (base model or scorer cannot be loaded), "scores" (not finite), "disk" (full, or a quota is),
-    or "internal". The daemon itself says "killed" (the process ended), "hung" (it had to be) and
-    "device" (no GPU may be used just now).
+    (base model or scorer cannot be loaded), "misfit" (parts of the base model do not fit each
+    other), "scores" (not finite), "disk" (full, or a quota is), or "internal". The daemon itself
+    says "killed" (the process ended), "hung" (it had to be) and "device" (no GPU may be used just
+    now).
     """
 
     kind: str

@@ -15,6 +15,7 @@ from clipwatch.evaluator import scorer_files
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.foreign import check_classes, check_shards
 from clipwatch.evaluator.hub import from_hub
+from clipwatch.evaluator.latents import channels
 from clipwatch.evaluator.weights import (
     check_finite,
     check_fit,
@@ -108,6 +109,7 @@ def open_folder(
         if parts and name in DENOISERS:
             check_fit(model, parts)
     check_whole(models_of(pipeline))
+    _check_latents(pipeline, [part for part in protocol.parts if part.name in instead])
     if vae != dtype:
         _take_any_dtype(getattr(pipeline, "vae", None))
     pipeline.set_progress_bar_config(disable=True)
@@ -232,6 +234,25 @@ def left_out(index: Mapping[str, Any]) -> dict[str, Any]:
     if "safety_checker" in index:
         absent["requires_safety_checker"] = False
     return absent
+
+
+def _check_latents(pipeline: Any, parts: Sequence[Part]) -> None:
+    """Make sure that the VAE has the denoiser's channels.
+
+    Raises:
+        EvaluationError: It has not ("misfit").
+    """
+    known = channels(pipeline)
+    if known is None or known[1] == known[2]:
+        return
+    name, made, decoded = known
+    theirs = next((f" from {part.model!r}" for part in parts if part.name == "vae"), "")
+    key = " (pretrained_vae_model_name_or_path)" if theirs else ""
+    raise EvaluationError(
+        "misfit",
+        f"vae{theirs} decodes {decoded} channels, and the {name} of {type(pipeline).__name__}"
+        f" makes {made}{key}",
+    )
 
 
 def _take_any_dtype(vae: Any) -> None:

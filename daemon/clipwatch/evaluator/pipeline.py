@@ -15,7 +15,12 @@ from clipwatch.evaluator.calling import pictures
 from clipwatch.evaluator.calls import text_length
 from clipwatch.evaluator.embeddings import PromptEncoder, is_text_part
 from clipwatch.evaluator.embeddings_store import Store, made_by
-from clipwatch.evaluator.failures import EvaluationError, failing_as
+from clipwatch.evaluator.failures import (
+    EvaluationError,
+    failing_as,
+    misshapen,
+    one_line,
+)
 from clipwatch.evaluator.opening import DENOISERS, dtypes_of, open_base, open_folder
 from clipwatch.evaluator.quantise import quantise
 from clipwatch.evaluator.schedulers import sampler
@@ -140,8 +145,9 @@ class Generator:
             (prompts, height, width, 3) uint8 on the pipeline's device.
 
         Raises:
-            EvaluationError: The pipeline refuses the settings ("model"), pixels are not finite
-                ("scores"), or memory is short ("memory").
+            EvaluationError: The pipeline refuses the settings ("model"), its parts do not fit
+                each other ("misfit"), pixels are not finite ("scores"), or memory is short
+                ("memory").
         """
         if self._adapter is not None:
             self._adapter.set_strength(strength)
@@ -151,6 +157,16 @@ class Generator:
                 pixels = pictures(self._pipeline, protocol, prompts, list(noise))
         except ValueError as error:
             raise EvaluationError("model", f"{name} refuses to generate: {error}") from error
+        except (RuntimeError, IndexError) as error:
+            if not misshapen(error):
+                raise
+            parts = () if self._holds == "pipeline" else protocol.parts
+            others = "".join(f", {it.name} from {it.model!r}" for it in parts)
+            raise EvaluationError(
+                "misfit",
+                f"{name} cannot generate, as parts of it do not fit each other (base_model"
+                f" {protocol.base_model!r}{others}): {one_line(error)}",
+            ) from error
         if pixels is None or pixels.shape[:2] != (len(prompts), _CHANNELS):
             raise EvaluationError("model", f"{name} makes no images from text alone")
         return to_bytes(pixels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
 from typing import Final
 
 _TALKERS: Final = ("bitsandbytes", "torch.utils._pytree", "torchao")
@@ -28,3 +29,5 @@ def quiet() -> None:
         library.set_verbosity_error()
         library.disable_progress_bar()
     disable_progress_bars()
+    # of merging a LoRA into its base, which is never done here; what it leaves out, we look for
+    warnings.filterwarnings("ignore", category=UserWarning, module=r"peft\.")

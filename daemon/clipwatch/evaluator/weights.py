@@ -117,7 +117,7 @@ def _hint(wanted: Mapping[str, Shape], found: Mapping[str, Shape]) -> str:
     """Say what a misfit means where it is plain."""
     alike = [name for name in wanted.keys() & found.keys() if wanted[name] == found[name]]
     if 2 * len(alike) < len(wanted):
-        return "; it is another kind of model than base_model"
+        return f"; {len(alike)} of the base model's {len(wanted)} tensors are in it"
     odd = {name for name in wanted.keys() & found.keys() if wanted[name] != found[name]}
     if odd == {_FIRST} and found[_FIRST][1] > wanted[_FIRST][1]:
         return "; it takes an image beside the prompt, as models that edit or inpaint do"

@@ -37,6 +37,13 @@ _LYCORIS: Final = re.compile(
     r"|hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t[12])|diff(?:_b)?|[wb]_norm"
     r"|oft_blocks|rescale|[ab][12]\.weight|bm\.weight|on_input)"
 )
+_WHOLE: Final = (
+    ("lora_up.weight", "lora_down.weight", "alpha"),
+    ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "alpha"),
+    ("a1.weight", "a2.weight", "b1.weight", "b2.weight", "alpha"),
+    ("oft_blocks", "alpha"),
+)
+"""Without which LyCORIS rebuilds no module (make_module_from_state_dict of each)."""
 _IA3: Final = re.compile(r"(?P<module>lycoris_\w+)\.(?P<leaf>weight)")
 _PLAIN: Final = frozenset({"lora_up.weight", "lora_down.weight", "alpha"})  # LoRA has these too
 _PREFIX: Final = "lycoris_"
@@ -85,6 +92,22 @@ def lycoris_part(name: str) -> tuple[str, str] | None:
     return (match["module"], match["leaf"]) if match else None
 
 
+def lycoris_lacks(leaves: Collection[str]) -> list[str]:
+    """Return what a LyCORIS module must hold, too, by what it holds; the names of `lycoris_part`.
+
+    Nothing for those that need nothing else, and where no form can be told.
+    """
+    if any(leaf.startswith("lokr_") for leaf in leaves):
+        wanted = ["alpha"]
+        for side in ("lokr_w1", "lokr_w2"):
+            halves = [f"{side}_a", f"{side}_b"]
+            wanted += halves if any(half in leaves for half in halves) else [side]
+    else:
+        forms = (it for it in _WHOLE if any(leaf in leaves for leaf in it if leaf != "alpha"))
+        wanted = list(next(forms, ()))
+    return [leaf for leaf in wanted if leaf not in leaves]
+
+
 def acting(names: Iterable[str]) -> list[str]:
     """Leave out the tensors that no picture is made with."""
     return [name for name in names if not _IDLE.search(name)]
@@ -95,21 +118,31 @@ def adapter_config(metadata: Mapping[str, str]) -> dict[str, Any]:
 
     diffusers puts the component before each key ("unet.lora_alpha"), SimpleTuner's ComfyUI form
     does not.
+
+    Raises:
+        Unsupported: It is no JSON object.
     """
-    return _object_in(metadata, METADATA_KEY)
+    return _object_in(metadata, METADATA_KEY, "its alphas are unknown")
 
 
 def lycoris_config(metadata: Mapping[str, str]) -> dict[str, Any]:
-    """Return the config of a LyCORIS network in a file's metadata; {} if none is."""
-    return _object_in(metadata, _LYCORIS_KEY)
+    """Return the config of a LyCORIS network in a file's metadata; {} if none is.
+
+    Raises:
+        Unsupported: It is no JSON object.
+    """
+    return _object_in(metadata, _LYCORIS_KEY, "how it acts (bypass_mode) is unknown")
 
 
-def _object_in(metadata: Mapping[str, str], key: str) -> dict[str, Any]:
+def _object_in(metadata: Mapping[str, str], key: str, so: str) -> dict[str, Any]:
     try:
         found = json.loads(metadata.get(key, "{}"))
     except (ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+        found = None
+    if not isinstance(found, dict):
+        told = ascii(metadata[key][:_LONGEST])
+        raise Unsupported(f"{key} in its metadata is no JSON object but {told}: {so}")
+    return found
 
 
 def kind_of(tensors: Collection[str], metadata: Mapping[str, str]) -> str:
@@ -129,6 +162,7 @@ def kind_of(tensors: Collection[str], metadata: Mapping[str, str]) -> str:
     parts = {name: lycoris_part(name) for name in names}
     if _LYCORIS_KEY in metadata or any(map(_lycoris_alone, parts.items())):
         _all_known(parts)
+        lycoris_config(metadata)
         if find_spec("lycoris") is None:
             raise Unsupported(LYCORIS_MISSING)
         return "lycoris"
@@ -155,8 +189,9 @@ def _all_known(parts: Mapping[str, tuple[str, str] | None]) -> None:
     strange = sorted(name for name, part in parts.items() if part is None)
     if strange:
         raise Unsupported(
-            f"it holds {len(strange)} tensors of no form that is known, as"
-            f" {ascii(strange[0])[1:-1][:_LONGEST]}; LoRA, DoRA and LyCORIS are read"
+            f"it holds {len(strange)} {'tensor' if len(strange) == 1 else 'tensors'} of no form"
+            f" that is known, as {ascii(strange[0])[1:-1][:_LONGEST]}; LoRA, DoRA and LyCORIS are"
+            " read"
         )
 
 

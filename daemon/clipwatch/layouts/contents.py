@@ -8,7 +8,7 @@ from pathlib import Path
 from clipwatch.layouts import adapter_file, pipeline_parts
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, refusal, shards, stat
 from clipwatch.layouts.files import variants as variants_of
-from clipwatch.layouts.header import read_header
+from clipwatch.layouts.header import Header, read_header
 from clipwatch.layouts.pipeline_folder import INDEX
 from clipwatch.layouts.pipeline_parts import DENOISERS, MODEL
 from clipwatch.layouts.sighting import Weights
@@ -87,19 +87,27 @@ def _trained(checkpoint: Path, components: list[str], weights: str) -> list[Path
 def _adapter(checkpoint: Path, weights: str) -> Weights:
     path = checkpoint / LORA
     header = read_header(path)
-    kind = adapter_file.kind_of(header.tensors, header.metadata)
+    kind = _kind_of(path.name, header)
     if weights == "ema":
         path = checkpoint / "ema" / EMA[kind]
         if not path.exists():
             raise Unsupported(_NO_EMA)
         average = read_header(path)
-        adapter_file.kind_of(average.tensors, average.metadata)
+        _kind_of(f"ema/{path.name}", average)
         if _of_texts(header.tensors) and not _of_texts(average.tensors):
             raise Unsupported(
                 "its EMA weights are those of the denoiser alone, without the trained LoRA of the"
                 ' text encoder: set "weights": "live"'
             )
     return Weights(kind, "", stat(checkpoint, [path]))
+
+
+def _kind_of(name: str, header: Header) -> str:
+    """Return what an adapter's file holds; what is told against it begins with its name."""
+    try:
+        return adapter_file.kind_of(header.tensors, header.metadata)
+    except Unsupported as reason:
+        raise Unsupported(f"{name}: {reason}") from reason
 
 
 def _of_texts(tensors: frozenset[str]) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import torch
 
-from clipwatch.evaluator.adapters.names import Names, Place, some
+from clipwatch.evaluator.adapters.names import Names, Place, naming, some
 from clipwatch.evaluator.adapters.translation import translate
 from clipwatch.evaluator.embeddings import is_text_part
 from clipwatch.layouts.adapter_file import adapter_config, lora_part
@@ -69,7 +69,8 @@ class Lora:
                 layers = {it.path: own for it, own in placed.items() if it.component == component}
                 theirs = _of(component, config)
                 self._models[component] = names.models[component]
-                _put_in(names.models[component], with_alphas(layers, theirs, alpha), theirs)
+                with naming(component):
+                    _put_in(names.models[component], with_alphas(layers, theirs, alpha), theirs)
         except BaseException:
             self.remove()
             raise
@@ -109,9 +110,8 @@ def place(names: Names, pipeline: Any, state: Mapping[str, torch.Tensor]) -> dic
         more, strange = layers_of(names, translate(pipeline, theirs))
         if strange:
             raise ValueError(
-                f"of {len(placed) + len(lost)} modules the base model has not {some(strange)}: it"
-                " was trained on another model than base_model, or names them in a way that is not"
-                " known"
+                f"of {len(placed) + len(lost)} modules the base model has not {some(strange)} under"
+                " any name that is known"
             )
         if twice := placed.keys() & more.keys():
             raise ValueError(f"it holds twice {some({it.path for it in twice})}")
@@ -140,7 +140,7 @@ def layers_of(
             raise ValueError(f"{ascii(name)[1:-1]} is no part of a LoRA, or there twice")
         parts[part] = tensor
     if halves := {key for key, parts in found.items() if not {"down", "up"} <= parts.keys()}:
-        told = {key if isinstance(key, str) else key.path for key in halves}
+        told = {key if isinstance(key, str) else ".".join(key) for key in halves}
         raise ValueError(f"it holds only half of {some(told)}")
     layers = {
         key: Layer(
@@ -224,15 +224,20 @@ def _put_in(model: torch.nn.Module, layers: Layers, config: Mapping[str, Any]) -
 
 def _fill(path: str, into: Any, layer: Layer, dtype: torch.dtype) -> None:
     """Give a layer of PEFT the tensors of a file."""
-    pairs = [(into.lora_A[ADAPTER], layer.down), (into.lora_B[ADAPTER], layer.up)]
+    pairs = [
+        ("lora_A", into.lora_A[ADAPTER], layer.down),
+        ("lora_B", into.lora_B[ADAPTER], layer.up),
+    ]
     if layer.magnitude is not None:
-        pairs.append((into.lora_magnitude_vector[ADAPTER], layer.magnitude))
-    for part, tensor in pairs:
+        pairs.append(("magnitude", into.lora_magnitude_vector[ADAPTER], layer.magnitude))
+    for name, part, tensor in pairs:
         if type(part) is type(into.base_layer) not in _PLAIN:
             # PEFT makes its convolutions of the layer's own class, and quanto's need a weight
             raise ValueError(f"PEFT cannot adapt {path}, which is a {type(part).__name__}")
         if _size(part.weight) != _size(tensor):
-            raise ValueError(f"{path} has {list(tensor.shape)} for {list(part.weight.shape)}")
+            raise ValueError(
+                f"{path}.{name} has {list(tensor.shape)} for {list(part.weight.shape)}"
+            )
         if not into.base_layer.weight.is_floating_point():  # quantised: PEFT leaves it in float32
             part.to(dtype)
         part.weight.copy_(tensor.reshape(part.weight.shape))

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 
 from clipwatch.evaluator.adapters.lora import ADAPTER
-from clipwatch.evaluator.adapters.names import Names, Place, flat, some
+from clipwatch.evaluator.adapters.names import Names, Place, flat, naming, some
 from clipwatch.evaluator.embeddings import is_text_part
 from clipwatch.evaluator.failures import one_line
-from clipwatch.layouts.adapter_file import lycoris_config, lycoris_part
+from clipwatch.layouts.adapter_file import lycoris_config, lycoris_lacks, lycoris_part
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,7 +71,9 @@ class Lycoris:
         try:
             for component in sorted({it.component for it in placed}):
                 layers = {it.path: own for it, own in placed.items() if it.component == component}
-                self._networks[component] = _put_in(names.models[component], layers, bypass=bypass)
+                with naming(component):
+                    model = names.models[component]
+                    self._networks[component] = _put_in(model, layers, bypass=bypass)
         except BaseException:
             self.remove()
             raise
@@ -98,7 +100,8 @@ def _place(names: Names, state: Mapping[str, torch.Tensor]) -> dict[Place, Tenso
     """Return the tensors of a file by the modules that they are for, none left out.
 
     Raises:
-        ValueError: Some are for no module of the pipeline, or two for the same.
+        ValueError: Some are for no module of the pipeline, or two for the same; or a module lacks
+            some of its own.
     """
     modules: dict[str, Tensors] = {}
     for name, tensor in state.items():
@@ -106,11 +109,15 @@ def _place(names: Names, state: Mapping[str, torch.Tensor]) -> dict[Place, Tenso
         # OneTrainer's pairs of 1 x 1 convolutions have all four dimensions
         plain = leaf.startswith(_HADA) and tensor.dim() > _PAIR and tensor.shape[2:].numel() == 1
         modules.setdefault(module, {})[leaf] = tensor.flatten(1) if plain else tensor
+    parts = {name: lacks for name, leaves in modules.items() if (lacks := lycoris_lacks(leaves))}
+    if parts:
+        missing = " and ".join(sorted({leaf for lacks in parts.values() for leaf in lacks}))
+        raise ValueError(f"it holds only a part of {some(parts)}: {missing} is missing")
     found = {name: names.find(name) for name in modules}
     if lost := {name for name, it in found.items() if it is None}:
         raise ValueError(
-            f"of {len(modules)} modules the base model has not {some(lost)}: it was trained on"
-            " another model than base_model, or names them in a way that is not known"
+            f"of {len(modules)} modules the base model has not {some(lost)} under any name that is"
+            " known"
         )
     placed = {it: modules[name] for name, it in found.items() if it is not None}
     if not placed or len(placed) < len(modules) or not all(map(names.alone, placed)):

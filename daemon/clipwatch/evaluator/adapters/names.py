@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from torch.nn import Module
@@ -9,7 +10,7 @@ from torch.nn import Module
 from clipwatch.layouts.pipeline_parts import DENOISERS
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Collection, Iterable, Iterator
 
 _PEFT: Final = "base_model.model."
 _DENOISER: Final = ("model.diffusion_model.", "diffusion_model.")
@@ -95,6 +96,15 @@ def some(names: Collection[str]) -> str:
     listed = [ascii(name)[1:-1] for name in sorted(names)[:_NAMED]]
     more = ", ..." if len(names) > _NAMED else ""
     return f"{len(names)} {'module' if len(names) == 1 else 'modules'} ({', '.join(listed)}{more})"
+
+
+@contextmanager
+def naming(component: str) -> Iterator[None]:
+    """Begin what is told against an adapter with the component that it was for."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{component}: {error}") from error
 
 
 def _flattened(paths: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from clipwatch.protocol import SkipLayers
 from clipwatch.settings.simpletuner.families import Model
-from clipwatch.settings.values import Given, Size
+from clipwatch.settings.values import Given, Settings, Size
 
 Values = Mapping[str, Given]
 
@@ -35,6 +35,13 @@ _KLEIN = ("klein-4b", "klein-9b")
 _BOORU = ("libreflux", "fluxbooru")
 _UNTIL = ("flux", "flux2", "zlab_i1")
 _LORA = "lora"
+_LYCORIS = "lycoris"
+_TYPES = {_LORA: "standard", _LYCORIS: _LYCORIS}
+_STRENGTHS = {
+    _LORA: "validation_adapter_strength",
+    _LYCORIS: "validation_lycoris_strength",
+}
+"""By kind of adapter: what lora_type calls it, and its strength."""
 
 
 @dataclass(slots=True)
@@ -254,8 +261,33 @@ def strength(given: Values) -> float:
     """Return by how much an adapter counts; 1.0 for what is none."""
     if given["model_type"].value not in ("", _LORA):
         return 1.0
-    kind = "lycoris" if given["lora_type"].value == "lycoris" else "adapter"
-    return float(given[f"validation_{kind}_strength"].value)
+    return float(given[_STRENGTHS[_kind(given["lora_type"].value)]].value)
+
+
+def _kind(lora_type: object) -> str:
+    return _LYCORIS if lora_type == _LYCORIS else _LORA
+
+
+def mistaken(settings: Settings, kind: str) -> str:
+    """Say that an adapter acts at a strength that is meant for the other kind; else "".
+
+    Args:
+        settings: Their lora_type decided which strength is the protocol's.
+        kind: "lora" or "lycoris", as the file itself is; all else has no strength.
+    """
+    of = {setting.key: setting for setting in settings.origins}
+    said = of["lora_type"]
+    taken = _kind(said.value)
+    if kind not in _STRENGTHS or kind == taken or of["model_type"].value not in ("", _LORA):
+        return ""
+    mine, others = of[_STRENGTHS[taken]], of[_STRENGTHS[kind]]
+    if mine.value == others.value:
+        return ""
+    return (
+        f"it is {'a LyCORIS network' if kind == _LYCORIS else 'a LoRA'}, and lora_type is"
+        f" {_TYPES[taken]!r} ({said.source}): it acts at {mine.key} {mine.value:g}, not at"
+        f" {others.key} {others.value:g}; set lora_type to {_TYPES[kind]!r}"
+    )
 
 
 def _alpha(given: Values, found: Followed) -> None:
