@@ -286,8 +286,7 @@ class Supervisor:
             return
         if news:
             self._training_end.news()
-        newest = s.newest_written(self._run)
-        reason = self._training_end.look(newest, self.settings.settle_seconds)
+        reason = self._training_end.look(s.newest_written(self._run), self.settings.settle_seconds)
         if reason and not self._ended:
             self._diary.say(f"the training has ended: {reason}; ending when all is published")
         self._ended = reason
