@@ -103,9 +103,6 @@ def prepare(directory: Path, *, lora: bool) -> tuple[Path, Path]:
         "model_family": "sd1x",
         "model_type": "lora" if lora else "full",
         "pretrained_model_name_or_path": str(directory.absolute() / "base"),
-        "evaluation_type": "clip",
-        "pretrained_evaluation_model_name_or_path": str(models.CLIP),
-        "report_to": "all",
         "tracker_project_name": PROJECT,
         "tracker_run_name": "shapes",
         "user_prompt_library": str(prompts.absolute()),
@@ -114,7 +111,14 @@ def prepare(directory: Path, *, lora: bool) -> tuple[Path, Path]:
         "validation_resolution": "32x32",
         "validation_negative_prompt": "",
         "validation_seed": 0,
-        "clipwatch": {"device": "cpu", "batch_size": 16, "wandb": {"mode": "offline"}},
+        "clipwatch": {
+            "evaluation_type": "clip",
+            "pretrained_evaluation_model_name_or_path": str(models.CLIP),
+            "report_to": "all",
+            "device": "cpu",
+            "batch_size": 16,
+            "wandb": {"mode": "offline"},
+        },
     }
     config.write_text(json.dumps(settings, indent=2), encoding="utf-8")
     return config, directory / "state"
