@@ -184,6 +184,16 @@ def test_the_whole_name_of_a_run_is_never_ambiguous(log: Log) -> None:
     )
 
 
+def test_bare_steps_are_steps(log: Log) -> None:
+    """Unless a run's name begins so."""
+    assert answer(log.folder, "compare", "100", "best") == answer(
+        log.folder, "compare", "@100", "@best"
+    )
+    log.start("100-steps")
+    log.score("100-steps", 50, noisy(80, [0])["0"])
+    assert answer(log.folder, "compare", "100", "100-steps@50")["a"] == "100-steps@50"
+
+
 @pytest.mark.parametrize(
     ("written", "code", "told"),
     [

@@ -91,6 +91,8 @@ class Answers:
     def named(self, text: str, scorer: str | None = None) -> Named:
         """Return what RUN@STEP, @STEP or RUN stands for; RUN alone is its newest scored step.
 
+        A bare STEP is @STEP, unless a run's name begins so.
+
         Args:
             text: As a person wrote it.
             scorer: By whose numbers a STEP "best" is the best; None for CLIP.
@@ -99,6 +101,8 @@ class Answers:
             SettingsError: It is none of these.
             ClipwatchError: There is no such run, or nothing of it is scored there.
         """
+        if _STEP.fullmatch(text) and not any(name.startswith(text) for name in self.state):
+            text = f"@{text}"
         name, at, step = text.rpartition("@") if "@" in text else (text, "", "")
         if not text or (at and not _STEP.fullmatch(step)):
             raise SettingsError(

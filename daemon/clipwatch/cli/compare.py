@@ -47,9 +47,9 @@ def compare(
 ) -> None:
     """Say whether checkpoint B is better than checkpoint A.
 
-    A and B are each RUN@STEP, @STEP where one run is known, or RUN alone for its newest scored
-    checkpoint. The beginning of a run's name is enough. RUN@best is what clipwatch best names; the
-    interval of the difference to it is corrected for its having been picked.
+    A and B are each RUN@STEP, a STEP where one run is known (400 or @400), or RUN alone for its
+    newest scored checkpoint. The beginning of a run's name is enough. RUN@best is what clipwatch
+    best names; the interval of the difference to it is corrected for its having been picked.
 
     Both must have been scored under the same protocol. The prompts that both have are compared one
     by one.
