@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import threading
 import time
@@ -355,6 +356,15 @@ def test_everything_said_is_one_line_for_each_matter(tmp_path: Path) -> None:
     lines = [line for recorded in world.logged for line in narrate(recorded.event)]
     assert all(line and "\n" not in line for line in lines)
     assert any(line.startswith("checkpoint-1: clip/mean 0.") for line in lines)
+    checkpoint(world.output, 2)
+    world.once()
+    (told,) = (it for it in world.said if it.startswith("checkpoint-2: clip/mean"))
+    number = "[0-9.]+"
+    assert re.fullmatch(
+        f"checkpoint-2: clip/mean {number} ± {number}, [+-]{number} over the best before "
+        rf"\(checkpoint-1\); min {number}, max {number}, std {number}; [0-9]+ images in [0-9]+ s",
+        told,
+    )
     done = world.run.checkpoints["checkpoint-1"]
     assert evaluation_id(done, world.run.protocol).startswith("checkpoint-1/")
 

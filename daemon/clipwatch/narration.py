@@ -56,9 +56,14 @@ def _next_try(time: datetime, *, once: bool) -> str:
 
 def _completed(event: e.EvaluationCompleted) -> list[str]:
     name, clip = _checkpoint(event.evaluation), event.clip
-    spread = f"min {clip.min:.4f}  max {clip.max:.4f}  std {clip.std:.4f}"
-    cost = f"({clip.n} images, {event.seconds:.0f} s)"
-    lines = [f"{name}: clip/mean {clip.mean:.4f}  {spread}  {cost}"]
+    half = ""
+    if clip.low is not None and clip.high is not None:
+        half = f" ± {(clip.high - clip.low) / 2:.4f}"
+    best = event.against_best
+    over = f", {best.delta:+.4f} over the best before ({_checkpoint(best.a)})" if best else ""
+    spread = f"min {clip.min:.4f}, max {clip.max:.4f}, std {clip.std:.4f}"
+    cost = f"{clip.n} images in {event.seconds:.0f} s"
+    lines = [f"{name}: clip/mean {clip.mean:.4f}{half}{over}; {spread}; {cost}"]
     if event.truncated:
         count = f"{event.truncated} prompt{'s' * (event.truncated > 1)}"
         lines.append(f"{name}: {count} longer than the scorer reads: only the beginning counted")
