@@ -103,6 +103,23 @@ def test_a_curve_leaves_another_trainers_run_for_the_one_of_the_projects_name(
     assert [path.name for path in old.iterdir()] == ["events.out.tfevents.1.host"]
 
 
+def test_a_run_that_appears_amid_a_publication_is_moved_to_by_the_next(tmp_path: Path) -> None:
+    """What was read in our own room is told to be there, so that it is not left behind."""
+    target = make_target(tmp_path)
+    series = make_series(tmp_path, [100], images=False)
+    tracker = TensorBoardTracker(target)
+    tracker.publish(series, [0])
+    assert tracker.published(series) == {0}
+    home = target.logging_dir / target.project
+    home.mkdir(parents=True)
+    told = tracker.where(series)
+    assert told.startswith(str(target.state_dir))
+    again = TensorBoardTracker(replace(target, where=told))
+    assert again.where(series) == str(home / "clipwatch")
+    assert again.published(series) == {0}
+    assert event_file(home / "clipwatch")
+
+
 @pytest.mark.parametrize("copied", [False, True])
 def test_a_move_that_was_cut_off_goes_on(tmp_path: Path, *, copied: bool) -> None:
     """Killed before or after the copy was whole, the next call has each point once."""

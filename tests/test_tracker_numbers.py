@@ -19,7 +19,7 @@ from clipwatch.trackers import Result, Series
 from clipwatch_adapters import _events
 from clipwatch_adapters._scalars import RESERVED, Names, scalars, unique
 from clipwatch_adapters.tensorboard import TensorBoardTracker
-from tracker_world import make_protocol, make_series, make_target, with_everything
+from tracker_world import event_file, make_protocol, make_series, make_target, with_everything
 
 LAYOUT = "custom_scalars__config__"
 
@@ -268,35 +268,29 @@ def as_before(file: Path) -> None:
     file.write_bytes(b"".join(frames))
 
 
-def our_file(run: Path) -> Path:
-    """Return the only file of a run."""
-    (file,) = run.iterdir()
-    return file
-
-
 def test_a_file_of_the_previous_format_is_read_and_goes_on(tmp_path: Path) -> None:
     """Its results count as published; the next makes one new file, later ones grow that."""
     bare = make_series(tmp_path, [100, 200, 300, 400], images=False)
     series = with_everything(bare)
     before = replace(bare, results=bare.results[:2])
     run = publish(tmp_path, before)
-    old = our_file(run)
+    old = event_file(run)
     as_before(old)
     tracker = TensorBoardTracker(make_target(tmp_path))
     assert tracker.published(before) == {0, 1}
     tracker.publish(before, [0, 1])
-    assert our_file(run) == old
+    assert event_file(run) == old
     assert list(drawn(run)) == ["clip: mean, min to max", "clip: std"]
     mixed = replace(series, results=(*before.results, *series.results[2:]))
     tracker.publish(replace(mixed, results=mixed.results[:3]), [2])
-    fresh = our_file(run)
+    fresh = event_file(run)
     assert fresh != old
     assert "clip: difference to the base model, with 95 % interval" in drawn(run)
     assert "clip: mean, with 95 % interval" not in drawn(run)
     assert tracker.published(mixed) == {0, 1, 2}
     whole = fresh.read_bytes()
     tracker.publish(mixed, [3])
-    assert our_file(run) == fresh
+    assert event_file(run) == fresh
     assert fresh.read_bytes().startswith(whole)
     points = EventAccumulator(str(run)).Reload()
     assert [point.step for point in points.Scalars("clip/mean")] == [100, 200, 300, 400]
@@ -317,7 +311,7 @@ def test_a_new_scorer_is_laid_out_once(tmp_path: Path) -> None:
     files = []
     for count in range(1, 5):
         run = publish(tmp_path, replace(full, results=results[:count]))
-        files.append(our_file(run).name)
+        files.append(event_file(run).name)
         assert ("odd_name: mean, min to max" in drawn(run)) == (count > 2)
     assert len(set(files[:2])) == len(set(files[2:])) == 1
     assert files[1] != files[2]

@@ -39,6 +39,7 @@ class TensorBoardTracker:
     def __init__(self, target: Target) -> None:
         self._target = target
         self._earlier = target.where
+        self._read: dict[str, Path] = {}  # by series, where its file was read last
 
     def published(self, series: Series) -> frozenset[int]:
         """Read our file back and remove what a killed publication left beside it.
@@ -49,6 +50,7 @@ class TensorBoardTracker:
             self._move(folder.parent)
             _events.tidy(folder)
             held, _ = _read(_events.newest(folder), series, folder)
+        self._read[series.name] = folder
         shown = _standing(series, held)
         return frozenset(
             result.seq
@@ -83,8 +85,11 @@ class TensorBoardTracker:
                 _events.replace(folder, _history(begun, path, kept, fresh, write))
 
     def where(self, series: Series) -> str:
-        """Return the run's folder, which may not exist yet."""
-        return str(self._folder(series))
+        """Return the run's folder, which may not exist yet; once it was read, where that was.
+
+        The trainer's run may have appeared since.
+        """
+        return str(self._read.get(series.name) or self._folder(series))
 
     def hint(self, series: Series) -> str:
         """Return the command that shows the trainer's curves and ours in the same charts."""

@@ -68,7 +68,7 @@ def trouble(error: BaseException) -> Trouble | None:
         ),
         (
             any_is(errors.OfflineModeIsEnabled),
-            f"it is no folder here, it is not in the cache {cache}, and HF_HUB_OFFLINE is set",
+            f"it is not in the cache {cache}, and HF_HUB_OFFLINE forbids to fetch it",
             _ELSEWHERE,
         ),
         (
@@ -78,7 +78,7 @@ def trouble(error: BaseException) -> Trouble | None:
         ),
         (
             any(type(each).__name__ in _UNREACHABLE for each in chain),
-            f"it is no folder here, it is not in the cache {cache}, and {hub} does not answer",
+            f"it is not in the cache {cache}, and {hub} does not answer",
             _ELSEWHERE,
         ),
         (
