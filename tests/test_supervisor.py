@@ -380,3 +380,29 @@ def test_an_adapter_of_another_kind_than_was_said_is_told_before_it_is_loaded(
     assert said.startswith("checkpoint-10: it is a LoRA, and lora_type is 'lycoris'")
     assert [it.protocol.adapter_strength for it in world.requests] == [0.5]
     assert world.said.index(said) < world.said.index("checkpoint-10: loading")
+
+
+def test_a_tracker_without_a_command_is_not_asked_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At each look only a folder is asked for: a server may be slow, and the loop would wait."""
+    world = World(tmp_path)
+    kept = world.trackers["memory"]
+    asked: list[str] = []
+    hints = [""]
+
+    def where(series: Series) -> str:
+        asked.append(series.name)
+        return str(tmp_path / "shown")
+
+    monkeypatch.setattr(kept, "where", where)
+    monkeypatch.setattr(kept, "hint", lambda _: hints[0])
+    checkpoint(world.output, 1)
+    assert world.once() == 0
+    published = len(asked)
+    assert published
+    assert world.once() == 0
+    assert len(asked) == published
+    hints[0] = "show it"
+    assert world.once() == 0
+    assert len(asked) > published

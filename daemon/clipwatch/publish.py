@@ -201,7 +201,7 @@ class Outbox:
     def _elsewhere(self, name: str) -> bool:
         """Whether all of a series is shown, but not where it belongs.
 
-        Only a place that is a folder is asked for, which costs nothing.
+        Only who shows its place by a command is asked, which costs nothing: others ask a server.
         """
         run = self._diary.run
         where = run.trackers.get(name, s.TrackerState()).where
@@ -209,7 +209,8 @@ class Outbox:
         if not shown or not Path(where).is_absolute():
             return False
         with suppress(TrackerRefused, TrackerUnavailable):  # told when it is to publish
-            return self._make(name, self._target(run, name)).where(self._series(run)) != where
+            tracker, series = self._make(name, self._target(run, name)), self._series(run)
+            return bool(tracker.hint(series)) and tracker.where(series) != where
         return False
 
     def _tell(self, name: str, hint: str) -> None:

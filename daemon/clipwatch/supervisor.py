@@ -276,7 +276,7 @@ class Supervisor:
             seen = s.observe(self._run, sightings, self._evaluating.held)
             self._diary.record_run(*seen)
             self._look_for_end(bool(seen))
-        self._outbox.look()
+            self._outbox.look()  # not while a mount is gone, and with it the trainer's run
         self._watcher.rearm(self._pending_paths())
         self._look_at = time.monotonic() + self._rescan_seconds()
 
