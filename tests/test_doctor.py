@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from clipwatch.doctor.examine import Check, examine
-from clipwatch.doctor.findings import Finding, ok, told
+from clipwatch.doctor.findings import Finding, ok
 from clipwatch.lock import exclusive
 from clipwatch.names import run_name
 from fake_wandb import KEY, FakeWandb
@@ -326,11 +326,3 @@ def test_one_that_hangs_and_one_that_breaks_hide_no_other() -> None:
     assert found[0].found == "did not answer within 0.2 s"
     assert "Input/output error" in found[1].found
     assert time.monotonic() - started < 60
-
-
-def test_a_line_is_taken_apart() -> None:
-    """What stands behind the last colon of an error is the fix, or there is a general one."""
-    assert told("it", "fail", "a: b is wrong: mend it", "-") == Finding(
-        "it", "fail", "a: b is wrong", "mend it"
-    )
-    assert told("it", "warn", "wrong", "see to it") == Finding("it", "warn", "wrong", "see to it")

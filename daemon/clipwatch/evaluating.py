@@ -205,7 +205,7 @@ class Evaluating:
             if self._child is None:
                 chosen = choose_gpu(settings)
                 if isinstance(chosen, Refusal):
-                    self._failed(job.id, checkpoint, "device", chosen.text)
+                    self._failed(job.id, checkpoint, "device", str(chosen))
                     return
                 self._child, self._gpu = self._new_child(), chosen.gpu
                 self._tell_memory(job.protocol)
@@ -266,7 +266,7 @@ class Evaluating:
                 again = e.EvaluationReopened(evaluation.id, now)
                 self._diary.record_evaluation(evaluation.id, again)
         elif first:
-            self._diary.say(f"evaluations wait: {chosen.text}")
+            self._diary.say(f"evaluations wait: {chosen}")
 
     def _started(
         self, id_: str, checkpoint: s.Checkpoint, environment: dict[str, str]

@@ -31,8 +31,8 @@ def check_online(protocol: EvaluationProtocol) -> None:
     remote = [name for name in named if not Path(name).is_dir()]
     if remote and constants.HF_HUB_OFFLINE:
         raise SettingsError(
-            f"HF_HUB_OFFLINE is set, so {' and '.join(remote)} cannot be fetched: unset it for "
-            "this command, and call it where there is a network"
+            f"HF_HUB_OFFLINE is set, so {' and '.join(remote)} cannot be fetched",
+            fix="unset it for this command, and call it where there is a network",
         )
 
 
@@ -68,4 +68,5 @@ def fetch(protocol: EvaluationProtocol) -> Iterator[Reply]:
             child.kill()
             raise
     if told < 1 + len(protocol.parts) + len(protocol.all_scorers):
-        raise ClipwatchError(f"the download ended early, with code {child.returncode}")
+        message = f"the download ended early, with code {child.returncode}"
+        raise ClipwatchError(message, fix="call it again to go on")

@@ -73,7 +73,7 @@ def post(address: str, content: Mapping[str, Any]) -> None:
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise TrackerRefused("advice.webhook must be an http or https address")
+        raise TrackerRefused("advice.webhook must be an http or https address", fix="correct it")
     body = json.dumps(content).encode()
     kind = {"Content-Type": "application/json", "User-Agent": "clipwatch"}
     request = Request(address, data=body, headers=kind, method="POST")  # noqa: S310 - checked above
@@ -85,7 +85,7 @@ def post(address: str, content: Mapping[str, Any]) -> None:
         problem = f"{parts.hostname} answered {error.code}"
         if error.code in _PASSING or error.code >= _SERVER:
             raise TrackerUnavailable(problem) from None
-        raise TrackerRefused(f"{problem}: correct advice.webhook") from None
+        raise TrackerRefused(problem, fix="correct advice.webhook") from None
     except URLError as error:
         raise TrackerUnavailable(f"{parts.hostname}: {error.reason}") from None
     except (OSError, ValueError) as error:
@@ -102,11 +102,13 @@ def notify(addresses: tuple[str, ...], run: str, advice: AdviceGiven) -> None:
     try:
         import apprise
     except ImportError:
-        raise TrackerRefused('advice.apprise needs pip install "clipwatch[apprise]"') from None
+        fix = "pip install 'clipwatch[apprise]'"
+        raise TrackerRefused("advice.apprise needs a package", fix=fix) from None
     everyone = apprise.Apprise()
     for number, address in enumerate(addresses, 1):
         if not everyone.add(address):
-            raise TrackerRefused(f"Apprise does not know address {number} of advice.apprise")
+            message = f"Apprise does not know address {number} of advice.apprise"
+            raise TrackerRefused(message, fix="correct it, by Apprise's own documentation")
     title = f"clipwatch: {run}, step {advice.step}: {advice.kind}"
     if not everyone.notify(title=title, body=advice.text):
         raise TrackerUnavailable("Apprise could not reach everyone")

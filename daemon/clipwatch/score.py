@@ -39,7 +39,7 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     weights = sighting.verdict.weights
     chosen = choose_gpu(settings)
     if isinstance(chosen, Refusal):
-        raise CheckpointError(chosen.text)
+        raise CheckpointError(chosen.problem, fix=chosen.fix)
     request = Evaluate(
         path=str(sighting.path),
         kind=weights.kind,

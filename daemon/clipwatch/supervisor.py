@@ -212,7 +212,7 @@ class Supervisor:
             for key in ("output_dir", "state_dir"):
                 if getattr(new, key) != getattr(self.settings, key):
                     raise SettingsError(
-                        "cannot change while clipwatch runs: stop it first", key=key
+                        "cannot change while clipwatch runs", fix="stop it first", key=key
                     )
         except SettingsError as error:
             self._diary.say(f"settings not reloaded, the old ones stay: {error}")

@@ -46,7 +46,7 @@ def fetch(config: Path | None) -> None:
             else:
                 click.echo(f"{reply.part:<12}{_where(reply)}")
     except KeyboardInterrupt:
-        raise ClipwatchError("stopped; call it again to go on") from None
+        raise ClipwatchError("stopped", fix="call it again to go on") from None
     if missed:
         sys.exit(1)
     click.echo(f"{'prompts':<12}{len(protocol.prompts)}, all local")

@@ -33,7 +33,7 @@ def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
     path = log_file(chosen_state_dir(state_dir))
     if not present(path):
         if check:
-            raise ClipwatchError(f"there is no log in {path.parent}: name its --state-dir")
+            raise ClipwatchError(f"there is no log in {path.parent}", fix="name its --state-dir")
         return
     events = faults = 0
     for found in verify(path) if check else readable(path):

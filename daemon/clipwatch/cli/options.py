@@ -105,4 +105,4 @@ def chosen_config(given: Path | None) -> Path:
         if Path(name).exists():
             return Path(name)
     looked = ", ".join(CONFIGS)
-    raise SettingsError(f"none of {looked} is here: name the trainer's file with --config")
+    raise SettingsError(f"none of {looked} is here", fix="name the trainer's file with --config")

@@ -84,7 +84,9 @@ def _files(
     run = None if name is None else _run(name, chosen_config(config), trainer_user)
     executable = Path(sys.executable).with_name("clipwatch")
     if not executable.exists():
-        raise SettingsError(f"there is no {executable}: install clipwatch with this Python's pip")
+        raise SettingsError(
+            f"there is no {executable}", fix="install clipwatch with this Python's pip"
+        )
     if own:
         return user_files(executable, run, Path("~/.config").expanduser())
     return system_files(executable, run)

@@ -84,7 +84,9 @@ def prepare(directory: Path, *, lora: bool) -> tuple[Path, Path]:
     """
     if directory.exists() and any(directory.iterdir()):
         if not (directory / MARK).exists():
-            raise ClipwatchError(f"{directory} is not a demo's: name another with --directory")
+            raise ClipwatchError(
+                f"{directory} is not a demo's", fix="name another with --directory"
+            )
         shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MARK).touch()

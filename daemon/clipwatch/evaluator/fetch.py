@@ -125,7 +125,7 @@ def _fetched(
             before = 0 if local else _size(cache_of(name) / "blobs")
             # asked once: the libraries would try for half a minute before they say why they cannot
             if not local and not before and (missing := unreachable(name, *first)):
-                raise EvaluationError("model", f"{what}: {missing}")
+                raise EvaluationError("model", f"{what}: {missing.what}", fix=missing.advice)
             folder, commit = locate()
     except EvaluationError as error:
         return Missed(part, name, str(error))

@@ -116,7 +116,8 @@ def from_hub(what: str) -> Iterator[None]:
             raise
         from clipwatch.evaluator.failures import EvaluationError, cause
 
-        raise EvaluationError(cause(error) or "model", f"{what}: {known}") from error
+        kind = cause(error) or "model"
+        raise EvaluationError(kind, f"{what}: {known.what}", fix=known.advice) from error
 
 
 def unreachable(name: str, file: str, revision: str) -> Trouble | None:

@@ -29,14 +29,15 @@ def check_evaluation(given: Values) -> None:
     """
     wanted, mechanism = given["evaluation_type"], given["attention_mechanism"]
     if wanted.value == "none":
-        advice = 'set "evaluation_type": "clip", in the object "clipwatch" for clipwatch alone'
-        raise wanted.error(f"is 'none', so there is nothing to score: {advice}")
+        fix = 'set "evaluation_type": "clip", in the object "clipwatch" for clipwatch alone'
+        raise wanted.error("is 'none', so there is nothing to score", fix=fix)
     if mechanism.value.startswith("sageattention") and given["attention"].value != "native":
         raise mechanism.error(
             f"{mechanism.value!r} and evaluation_type 'clip' exclude each other: SageAttention "
-            "changes attention for CLIP too; remove one of the two, or set "
+            "changes attention for CLIP too",
+            fix="remove one of the two, or set "
             '"clipwatch": {"attention": "native"} to score with ordinary attention while the '
-            "training keeps SageAttention"
+            "training keeps SageAttention",
         )
 
 
@@ -143,11 +144,11 @@ def trackers(given: Values, installed: Sequence[str]) -> tuple[Given, tuple[str,
         elif name in _WITHOUT_ADAPTER and named.trainers:
             skipped.append(name)
         elif name in _WITHOUT_ADAPTER:
-            advice = 'name another for clipwatch alone: "clipwatch": {"report_to": "tensorboard"}'
-            raise named.error(f"clipwatch has no adapter for {name!r}; {advice}")
+            fix = 'name another for clipwatch alone: "clipwatch": {"report_to": "tensorboard"}'
+            raise named.error(f"clipwatch has no adapter for {name!r}", fix=fix)
         elif name != "none":
             known = ", ".join((*installed, "all", "none"))
-            raise named.error(f"unknown tracker {name!r}: known are {known}")
+            raise named.error(f"unknown tracker {name!r}", fix=f"choose among {known}")
     remarks = tuple(
         named.told(f"clipwatch has no adapter for {name!r}, and publishes to the others")
         if chosen

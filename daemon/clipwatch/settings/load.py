@@ -133,9 +133,9 @@ def _config_file(config: Path) -> Path:
                 return config / name
         first, *others = forms.NAMES
         names = f"{first}, nor {' or '.join(others)}"
-        raise refused(f"holds no {names}: name the trainer's config file", file=config)
+        raise refused(f"holds no {names}", fix="name the trainer's config file", file=config)
     if config.suffix in (".yaml", ".yml"):
-        raise refused(f"{config.suffix} is not supported: use JSON or TOML", file=config)
+        raise refused(f"{config.suffix} is not supported", fix="use JSON or TOML", file=config)
     return config
 
 
@@ -164,7 +164,9 @@ def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[
     """Return the keys that name files, folders and models, with what they mean here."""
     output, scorer = given["output_dir"], given["pretrained_evaluation_model_name_or_path"]
     if not output.value:
-        raise output.error("is missing: name the folder in which the trainer leaves checkpoints")
+        raise output.error(
+            "is missing", fix="name the folder in which the trainer leaves checkpoints"
+        )
     output = output.but(places.path(output))
     if (found := mode(output.value, output)) and not stat.S_ISDIR(found):
         raise output.error(f"{str(output.value)!r} is not a folder")
@@ -172,7 +174,7 @@ def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[
     state = state.but(places.path(state) if state.value else default_state_dir())
     if Path(os.path.realpath(state.value)).is_relative_to(os.path.realpath(output.value)):
         raise state.error(
-            f"{str(state.value)!r} lies in output_dir, which clipwatch only reads: move it"
+            f"{str(state.value)!r} lies in output_dir, which clipwatch only reads", fix="move it"
         )
     logging = given["logging_dir"]
     return {
@@ -309,7 +311,7 @@ def _check_texts(given: Mapping[str, Given]) -> None:
     """
     for entry in given.values():
         if wrong := problem(text(entry.value)):
-            raise entry.error(f"{entry.shown!r} {wrong}")
+            raise entry.error(f"{entry.shown!r} {wrong[0]}", fix=wrong[1])
 
 
 def _origins(given: Mapping[str, Given]) -> tuple[Setting, ...]:

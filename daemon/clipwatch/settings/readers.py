@@ -43,7 +43,7 @@ def text(value: Any) -> str:
         raise _wrong("must be a text", value)
     written = str(value).strip()
     if wrong := problem(written):
-        raise ValueError(wrong)
+        raise ValueError(": ".join(wrong))
     return written
 
 

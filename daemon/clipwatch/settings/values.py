@@ -97,10 +97,10 @@ class Given:
         source = f"{self.source} ({remark})" if remark else self.source
         return replace(self, value=value, source=source)
 
-    def error(self, message: str) -> SettingsError:
+    def error(self, message: str, *, fix: str = "") -> SettingsError:
         """Return the error to raise: it names file, line and key, and tells no secret."""
-        told = secrets.UNFIT if self.secret else secrets.masked(message)
-        return refused(told, file=self.file, line=self.line, key=self.key)
+        told, fix = (secrets.UNFIT, "") if self.secret else map(secrets.masked, (message, fix))
+        return refused(told, fix=fix, file=self.file, line=self.line, key=self.key)
 
     def told(self, message: str) -> str:
         """Return a remark: one line that names file, line and key, and tells no secret."""

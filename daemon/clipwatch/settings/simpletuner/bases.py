@@ -43,10 +43,10 @@ def remark(model: Model, family: Given, base: Given) -> tuple[str, ...]:
     message = f"{family.value!r} has {expected}, and the base model {base.value!r} {pipeline}"
     if not owners:
         return (family.told(f"{message}, by its {_INDEX}: its rules may not fit"),)
-    wrong = f"{message}, which is of {' and '.join(owners)}: correct one of the two"
+    wrong, fix = f"{message}, which is of {' and '.join(owners)}", "correct one of the two"
     if family.trainers and base.trainers:
-        raise family.error(wrong)
-    return (family.told(wrong),)
+        raise family.error(wrong, fix=fix)
+    return (family.told(f"{wrong}: {fix}"),)
 
 
 def _pipelines(family: str) -> set[str]:
