@@ -297,6 +297,7 @@ class Evaluating:
             self._failed(job.id, job.checkpoint, "internal", reason)
             return
         self._job = None
+        self._diary.say(f"{job.checkpoint.name}: {done} images scored, its result follows")
         self._judging.ask(job, said)
 
     def _failed(self, id_: str, checkpoint: s.Checkpoint, kind: str, reason: str) -> None:

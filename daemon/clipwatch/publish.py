@@ -216,7 +216,7 @@ class Outbox:
     def _tell(self, name: str, hint: str) -> None:
         if hint and self._hints.get(name) != hint:
             self._hints[name] = hint
-            self._diary.say(f"{name}: {hint}")
+            self._diary.say(f"{name}: to look at it: {hint}")
 
     def _target(self, run: s.Run, name: str) -> Target:
         known = run.trackers.get(name, s.TrackerState())

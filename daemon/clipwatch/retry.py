@@ -10,7 +10,7 @@ from clipwatch.errors import ClipwatchError
 from clipwatch.events import EvaluationReopened
 from clipwatch.journal import Journal
 from clipwatch.ledger import Ledger
-from clipwatch.view import rows
+from clipwatch.view import WORDS, rows
 
 
 def reopen(log: Path, step: int, name: str | None) -> list[str]:
@@ -56,5 +56,8 @@ def _nothing(run: s.Run, step: int) -> ClipwatchError:
     if not found:
         fix = "clipwatch status lists those that are"
         return ClipwatchError(f"no checkpoint of step {step} is known", fix=fix)
-    told = [f"{row.name} is {row.state}" + f" ({row.reason})" * bool(row.reason) for row in found]
+    told = [
+        f"{row.name} is {WORDS.get(row.state, row.state)}" + f" ({row.reason})" * bool(row.reason)
+        for row in found
+    ]
     return ClipwatchError(f"nothing to try again: {', '.join(told)}")

@@ -28,6 +28,9 @@ RULE = 100
 
 STATES = ("waiting", "evaluating", "scored", "published", "failed", "discarded")
 
+WORDS = {"discarded": "left out"}
+"""How a state is called to a person where its name could be misread: nobody deletes anything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -165,7 +168,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         cosines = (clip.mean, half, clip.min, clip.max, clip.std)
         numbers = (*("" if it is None else f"{it:.4f}" for it in cosines), str(clip.n))
     reason = "" if row.state == "scored" else row.reason or ""
-    return (str(row.step), *numbers, row.state, row.name, reason)
+    return (str(row.step), *numbers, WORDS.get(row.state, row.state), row.name, reason)
 
 
 def problems(run: Run) -> list[str]:
@@ -182,7 +185,8 @@ def problems(run: Run) -> list[str]:
 def summary(run: Run) -> str:
     """Return how many checkpoints are in which state."""
     states = [row.state for row in rows(run) if row.name != BASE_NAME]
-    counts = [f"{states.count(state)} {state}" for state in STATES if state in states]
+    known = [state for state in STATES if state in states]
+    counts = [f"{states.count(state)} {WORDS.get(state, state)}" for state in known]
     return f"{len(states)} checkpoints: {', '.join(counts)}" if states else problems(run)[0]
 
 

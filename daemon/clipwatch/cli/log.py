@@ -15,6 +15,9 @@ from clipwatch.errors import ClipwatchError
 if TYPE_CHECKING:
     from clipwatch.journal import Recorded
 
+LONGEST = 2000
+"""Characters of a line, more than any event of ours has."""
+
 
 @click.command()
 @state_dir_option
@@ -58,9 +61,8 @@ def _as_json(recorded: Recorded) -> str:
 
 
 def _as_line(recorded: Recorded) -> str:
-    from clipwatch.events import encode
+    from clipwatch.narration import story
+    from clipwatch.prompts.textfiles import plain
 
-    type_name, data = encode(recorded.event)
-    short = data if len(data) <= 160 else data[:157] + "..."  # noqa: PLR2004 - a line
-    when = f"{recorded.time:%Y-%m-%d %H:%M:%S}"
-    return f"{recorded.seq:>6}  {when}  {recorded.run}  {type_name}  {short}"
+    when = f"{recorded.time.astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{recorded.seq:>6}  {when}  {recorded.run}  {plain(story(recorded.event), LONGEST)}"
