@@ -54,7 +54,7 @@ def test_both_parts_make_one_line() -> None:
     assert (str(error), error.fix) == ("a.json:3: device: is odd: mend it", "mend it")
     assert error.problem == "a.json:3: device: is odd"
     assert str(TrackerRefused("no")) == TrackerRefused("no").problem == "no"
-    with pytest.raises(ClipwatchError, match="^no: do$"):
+    with pytest.raises(ClipwatchError, match=r"^no: do$"):
         raise TrackerRefused("no", fix="do")
 
 

@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clipwatch.cli.options import chosen_config, config_option, here, only_given, run_options
+from clipwatch.cli.options import (
+    chosen_config,
+    config_option,
+    examples,
+    here,
+    only_given,
+    run_options,
+)
 
 if TYPE_CHECKING:
     from clipwatch.doctor import Finding
@@ -20,7 +27,13 @@ if TYPE_CHECKING:
 _NAME = 19
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "clipwatch doctor",
+        "clipwatch doctor --config config.json --device cuda:1",
+        "clipwatch doctor --json",
+    )
+)
 @config_option
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")

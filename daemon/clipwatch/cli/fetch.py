@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipwatch.cli.options import chosen_config, config_option, here
+from clipwatch.cli.options import chosen_config, config_option, examples, here
 from clipwatch.errors import ClipwatchError
 
 if TYPE_CHECKING:
     from clipwatch.evaluator.fetch import Fetched
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "clipwatch fetch --config config.json",
+        "HF_HOME=/shared/hub clipwatch fetch",
+    )
+)
 @config_option
 def fetch(config: Path | None) -> None:
     """Download the models of a run ahead.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipwatch.cli.options import chosen_state_dir, state_dir_option
+from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 from clipwatch.errors import ClipwatchError
 
 if TYPE_CHECKING:
@@ -19,12 +19,22 @@ LONGEST = 2000
 """Characters of a line, more than any event of ours has."""
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "clipwatch log",
+        "clipwatch log --json > log.jsonl",
+        "clipwatch log --verify",
+    )
+)
 @state_dir_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print every event whole, one JSON object a line."
+)
 @click.option("--verify", "check", is_flag=True, help="Check the log: one line for each fault.")
 def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
-    """Print the log: everything that happened, in order.
+    """Print what happened, in order.
+
+    A line for each event, in plain words, with its number, its time here and its run.
 
     Of a damaged log everything that is whole is printed, each fault goes to the error output, and
     it ends with 1.

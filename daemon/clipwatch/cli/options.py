@@ -25,6 +25,11 @@ STATE_DIR_HELP = (
 )
 
 
+def examples(*lines: str) -> str:
+    """Return what ends a command's help: lines to type, left as they are."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
 def state_dir_option(command: Command) -> Command:
     """Add --state-dir."""
     return click.option(
@@ -46,24 +51,48 @@ def config_option(command: Command) -> Command:
     )(command)
 
 
+def device_option(command: Command) -> Command:
+    """Add --device."""
+    return click.option(
+        "--device",
+        help="auto, cpu, cuda:N, cuda, the UUID of a GPU, or mps.  [default: auto]",
+    )(command)
+
+
+def max_prompts_option(command: Command) -> Command:
+    """Add --max-prompts."""
+    return click.option(
+        "--max-prompts",
+        type=click.IntRange(min=1),
+        metavar="PROMPTS",
+        help="Use at most so many, spread over their categories.  [default: all]",
+    )(command)
+
+
 def run_options(command: Command) -> Command:
     """Add what is laid over a run's configuration."""
     for decorate in (
-        click.option("--report-to", help="Trackers, separated by commas; or all, or none."),
         click.option(
-            "--max-prompts",
-            type=click.IntRange(min=1),
-            help="Use at most so many prompts, spread over their categories.",
+            "--report-to",
+            metavar="NAMES",
+            help="Trackers, separated by commas; or all, or none.  [default: the config's]",
         ),
-        click.option("--batch-size", help="Images generated at once, or auto."),
+        max_prompts_option,
+        click.option(
+            "--batch-size",
+            metavar="IMAGES",
+            help="So many images are generated at once, or auto.  [default: auto]",
+        ),
         click.option(
             "--share-gpu", is_flag=True, default=None, help="Use a GPU that others compute on."
         ),
-        click.option("--device", help="auto, cpu, cuda:N, cuda, the UUID of a GPU, or mps."),
+        device_option,
         click.option(
-            "--output-dir", help="The trainer's output directory, instead of the config's."
+            "--output-dir",
+            metavar="DIRECTORY",
+            help="Where the trainer leaves checkpoints.  [default: the config's]",
         ),
-        click.option("--state-dir", help=STATE_DIR_HELP),
+        click.option("--state-dir", metavar="DIRECTORY", help=STATE_DIR_HELP),
     ):
         command = decorate(command)
     return command
