@@ -207,6 +207,6 @@ def _check_extra(lora_type: Given) -> None:
     """
     if lora_type.value == "lycoris" and find_spec("lycoris") is None:
         raise lora_type.error(
-            "lycoris needs a package, or all checkpoints would be left out",
-            fix="pip install 'clipwatch[lycoris]'",
+            "lycoris needs a package",
+            fix="pip install 'clipwatch[lycoris]', or all checkpoints would be left out",
         )
