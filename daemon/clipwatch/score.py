@@ -14,6 +14,7 @@ from clipwatch.evaluator.process import EvaluatorProcess
 from clipwatch.events import ImageScore
 from clipwatch.gpus import Refusal, choose_gpu
 from clipwatch.layouts import look_once
+from clipwatch.layouts.folders import candidates
 from clipwatch.layouts.sighting import Whole
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
@@ -35,7 +36,9 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     """
     sighting = look_once(checkpoint.absolute(), settings.protocol.weights)
     if not isinstance(sighting.verdict, Whole):
-        raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}")
+        inside = max(candidates(checkpoint), default=None)
+        fix = f"name one of the checkpoints in it, as {checkpoint / inside[1]}" if inside else ""
+        raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}", fix=fix)
     weights = sighting.verdict.weights
     chosen = choose_gpu(settings)
     if isinstance(chosen, Refusal):

@@ -46,7 +46,9 @@ def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
     path = log_file(chosen_state_dir(state_dir))
     if not present(path):
         if check:
-            raise ClipwatchError(f"there is no log in {path.parent}", fix="name its --state-dir")
+            fix = "name the folder with --state-dir"
+            raise ClipwatchError(f"there is no log in {path.parent}", fix=fix)
+        click.echo(f"nothing yet in {path.parent}", err=True)
         return
     events = faults = 0
     for found in verify(path) if check else readable(path):
