@@ -13,6 +13,7 @@ import pytest
 from clipwatch.events import TYPES, Event, ImagesScored
 from clipwatch.narration import narrate, story
 from real_world import clipwatch
+from world import World, checkpoint
 
 HERE = Path(__file__).parent
 SCRIPT = HERE.parent / "scripts" / "make_log_fixture.py"
@@ -53,3 +54,23 @@ def test_the_log_is_read_as_a_story(tmp_path: Path) -> None:
     whole = clipwatch("log", "--json", "--state-dir", tmp_path, cwd=tmp_path)
     types = [json.loads(line)["type"] for line in whole.stdout.splitlines()]
     assert types == [type(event).__name__ for event in EVENTS]
+
+
+def test_the_story_is_told_in_the_order_of_events(tmp_path: Path) -> None:
+    """Each checkpoint in its order; that a result is still to come is said before the next one."""
+    world = World(tmp_path)
+    for step in (1, 2):
+        checkpoint(world.output, step, step)
+    world.once()
+    course = (": saved by the trainer (LoRA), now in the queue", ": loading", ": loaded on")
+    end = (": 4 images scored, its result follows", ": clip/mean", " published to memory")
+
+    def place(name: str, words: str) -> int:
+        (found,) = (n for n, line in enumerate(world.said) if f"{name}{words}" in line)
+        return found
+
+    for name in ("checkpoint-2", "checkpoint-1"):
+        places = [place(name, words) for words in (*course, *end)]
+        assert places == sorted(places)
+    assert place("checkpoint-2", end[0]) < place("checkpoint-1", ": loading")
+    assert len(set(world.said)) == len(world.said)

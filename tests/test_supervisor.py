@@ -369,26 +369,6 @@ def test_everything_said_is_one_line_for_each_matter(tmp_path: Path) -> None:
     assert evaluation_id(done, world.run.protocol).startswith("checkpoint-1/")
 
 
-def test_the_story_is_told_in_the_order_of_events(tmp_path: Path) -> None:
-    """Each checkpoint in its order; that a result is still to come is said before the next one."""
-    world = World(tmp_path)
-    for step in (1, 2):
-        checkpoint(world.output, step, step)
-    world.once()
-    course = (": saved by the trainer (LoRA), now in the queue", ": loading", ": loaded on")
-    end = (": 4 images scored, its result follows", ": clip/mean", " published to memory")
-
-    def place(name: str, words: str) -> int:
-        (found,) = (n for n, line in enumerate(world.said) if f"{name}{words}" in line)
-        return found
-
-    for name in ("checkpoint-2", "checkpoint-1"):
-        places = [place(name, words) for words in (*course, *end)]
-        assert places == sorted(places)
-    assert place("checkpoint-2", end[0]) < place("checkpoint-1", ": loading")
-    assert len(set(world.said)) == len(world.said)
-
-
 def test_an_adapter_of_another_kind_than_was_said_is_told_before_it_is_loaded(
     tmp_path: Path,
 ) -> None:
