@@ -43,7 +43,7 @@ class TestOnline(TrackerContract):
         connect().publish(series, [0, 1])
         self.server.requests.clear()
         connect().publish(series, [0, 1])
-        assert self.server.run.points == [(0, 100), (1, 200)]
+        assert self.server.run.points == [(100, 100), (200, 200)]
         assert not {"UpsertBucket", "history", "file_stream"} & set(self.server.requests)
 
     def test_series_do_not_mix(self, connect: Connect, tmp_path: Path) -> None:
@@ -66,7 +66,7 @@ def test_a_row_says_it_all(server: FakeWandb, tmp_path: Path) -> None:
     tracker = WandbTracker(make_target(tmp_path))
     tracker.publish(series, [0, 1, 2])
     run = server.run
-    assert run.points == [(0, 100), (1, 300), (2, 200)]
+    assert run.points == [(100, 100), (300, 300), (301, 200)]
     assert (run.name, run.group, run.job_type) == ("run / clipwatch", "run", "eval")
     assert run.id.startswith("cw-")
     assert tracker.where(series) == f"{server.url}/team/project/runs/{run.id}"
@@ -111,7 +111,7 @@ def test_the_trainer_is_found_and_left_alone(server: FakeWandb, tmp_path: Path) 
     assert server.run.group == "trainer-project"
     train(tmp_path, "other")
     WandbTracker(target).publish(series, [1])
-    assert server.run.points == [(0, 100), (1, 200)]
+    assert server.run.points == [(100, 100), (200, 200)]
     assert server.requests.count("RunResumeStatus") == 2
 
 
@@ -164,5 +164,5 @@ def test_a_hostile_environment_changes_nothing(
     assert WandbTracker(make_target(tmp_path)).hint(series) == ""
     WandbTracker(replace(make_target(tmp_path), options={"mode": "online"})).publish(series, [0])
     run = server.run
-    assert (run.project, run.group, run.points) == ("project", "run", [(0, 100)])
+    assert (run.project, run.group, run.points) == ("project", "run", [(100, 100)])
     assert not (tmp_path / "trainer").exists()

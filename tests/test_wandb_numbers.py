@@ -120,13 +120,13 @@ def test_a_kill_does_not_lose_an_alert(
     with pytest.raises(TrackerUnavailable, match="no answer"):
         tracker.publish(series, [1])
     assert reached.is_set()
-    assert server.run.points == [(0, 100)]
+    assert server.run.points == [(100, 100)]
     sent = titles(server.run)
     assert sent == ([] if stage == "NotifyScriptableRunAlert" else ALERTS)
     server.faults.clear()
     WandbTracker(make_target(tmp_path)).publish(series, [1])
     assert titles(server.run) == sent + ALERTS
-    assert server.run.points == [(0, 100), (1, 200)]
+    assert server.run.points == [(100, 100), (200, 200)]
 
 
 @pytest.mark.parametrize("status", [404, 500])
@@ -137,7 +137,7 @@ def test_an_alert_that_is_not_taken_does_not_stop_the_numbers(
     server.faults.append(Fault("NotifyScriptableRunAlert", status))
     target = make_target(tmp_path)
     WandbTracker(target).publish(series, [0, 1])
-    assert server.run.points == [(0, 100), (1, 200)]
+    assert server.run.points == [(100, 100), (200, 200)]
     assert titles(server.run) == []
     assert server.run.summary["clipwatch/advice"] == ADVICE
     log = (target.state_dir / "session.log").read_text()
@@ -169,5 +169,5 @@ def test_offline_alerts_come_with_the_sync(
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
     assert titles(server.run) == ALERTS
-    assert server.run.points == [(0, 100), (1, 200)]
+    assert server.run.points == [(100, 100), (200, 200)]
     assert len(axes(server.run)) == 7 + 1 + 6 + 2 + 2 * 7
