@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +22,15 @@ from typing import IO, Any
 PROGRAMS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 PATIENCE = 60
 """Seconds until a page must show what it is asked for."""
+
+START = """
+import fcntl, os, sys
+high = [fcntl.fcntl(int(number), fcntl.F_DUPFD, 10) for number in sys.argv[1:3]]
+for number, wanted in zip(high, (3, 4)):
+    os.dup2(number, wanted)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
+"""Puts the pipes where the browser expects them."""
 
 EVERYWHERE = """
 const everywhere = (selector, root = document) => [
@@ -106,7 +116,7 @@ def browse(binary: str) -> Iterator[Page]:
         options += ["--disable-dev-shm-usage", "--no-first-run", f"--user-data-dir={home}"]
         options += ["--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"]
         process = subprocess.Popen(
-            ["/bin/sh", "-c", f'exec "$0" "$@" 3<&{inward} 4>&{outward}', binary, *options],
+            [sys.executable, "-c", START, str(inward), str(outward), binary, *options],
             pass_fds=(inward, outward),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

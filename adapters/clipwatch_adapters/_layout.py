@@ -87,8 +87,11 @@ def _deltas() -> list[Chart]:
     return [
         _band(title, tag, f"{tag}_low", f"{tag}_high")
         for title, tag in (
-            ("to the best earlier step, interval corrected for picking it", "clip_delta/best"),
-            ("to the base model, with 95 % interval", "clip_delta/base"),
+            (
+                "difference to the best earlier step, interval corrected for picking it",
+                "clip_delta/best",
+            ),
+            ("difference to the base model, with 95 % interval", "clip_delta/base"),
         )
     ]
 
