@@ -172,7 +172,7 @@ def test_a_full_disk_may_pass(tmp_path: Path, left: int) -> None:
         assert bring(tracker, series) == {0, 1}
         runs = sorted(Path(tracker.where(series)).glob("offline-run-*"))
         rows = [row for run in runs for row in finished_rows(run) or ()]
-        assert [row["_step"] for row in rows] == [0, 1]
+        assert [row["_step"] for row in rows] == [100, 300]
 
 
 @pytest.mark.usefixtures("offline")
