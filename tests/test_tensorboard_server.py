@@ -265,13 +265,14 @@ def test_the_trainers_curve_goes_on(server: Server, tmp_path: Path) -> None:
 
 
 def test_images_are_shown_with_their_prompts(server: Server, tmp_path: Path) -> None:
-    """Each chosen prompt is a tag, described by its text, with a JPEG a step."""
+    """Each chosen prompt is a tag, headed and described by its text, with a JPEG a step."""
     target = target_below(server.logdir, tmp_path, "images")
     hostile = Prompt("odd|id", "<b>no\0</b>\n# [x](y) *z* _é_ `|`", "odd")
-    series = make_series(tmp_path, [100, 200], protocol=make_protocol((*PROMPTS, hostile)))
+    prompts = (*PROMPTS, hostile, Prompt("long", "word " * 99))
+    series = make_series(tmp_path, [100, 200], protocol=make_protocol(prompts))
     publish_each(target, series)
     run = "images/clipwatch"
-    tags = {f"clipwatch/image/{prompt.id}" for prompt in (*PROMPTS, hostile)}
+    tags = {f"clipwatch/image/{prompt.id}" for prompt in prompts}
     until(lambda: set(server.get("plugin/images/tags").get(run, {})), tags)
     tag = "clipwatch/image/odd|id"
 
@@ -279,14 +280,17 @@ def test_images_are_shown_with_their_prompts(server: Server, tmp_path: Path) -> 
         return server.get("plugin/images/images", run=run, tag=tag, sample="0")
 
     until(lambda: [image["step"] for image in images()], [100, 200])
-    described = server.get("plugin/images/tags")[run][tag]["description"]
+    shown = server.get("plugin/images/tags")[run]
+    assert shown[tag]["displayName"] == "<b>no </b> # [x](y) *z* _é_ `|`"
+    assert shown["clipwatch/image/long"]["displayName"] == "word " * 24 + "…"
+    described = shown[tag]["description"]
     assert unescape(described) == "<p><b>no </b> # [x](y) *z* _é_ `|`</p>"
     assert "<b>" not in described
     query = dict(parse_qsl(images()[0]["query"]))
     kind, body = server.fetch("plugin/images/individualImage", **query)
     assert kind == "image/jpeg"
     with Image.open(io.BytesIO(body)) as image:
-        assert image.size == (64, 48)
+        assert image.size == (64, 48 + 15)
 
 
 def test_each_prompts_score_is_tabled(server: Server, tmp_path: Path) -> None:

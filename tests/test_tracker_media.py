@@ -70,7 +70,7 @@ def test_an_image_becomes_a_small_jpeg(
     Image.new(mode, size).save(tmp_path / "image.png")
     encoded, width, height = jpeg(tmp_path / "image.png")
     assert (width, height) == expected
-    with Image.open(io.io.BytesIO(encoded)) as image:
+    with Image.open(io.BytesIO(encoded)) as image:
         assert (image.format, image.mode, image.size) == ("JPEG", "RGB", expected)
     assert jpeg(tmp_path / "image.png")[0] == encoded
 
