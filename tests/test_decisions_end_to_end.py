@@ -43,12 +43,13 @@ def test_the_numbers_that_decide_are_published(project: Path, base: Path) -> Non
     assert all(image.others == {"second": image.score} for image in images)
 
     run = project / "output/logs/shapes/clipwatch"
-    for tag in ("mean", "ci_low", "ci_high", "n", "prompts"):
-        assert [step for step, _ in points(run, f"clip/{tag}")] == [0, 100, 200]
-    means, low, high = (dict(points(run, f"clip/{it}")) for it in ("mean", "ci_low", "ci_high"))
+    ends = ("clip_interval/low", "clip_interval/high")
+    for tag in ("clip/mean", *ends, "clip_count/images", "clip_count/prompts"):
+        assert [step for step, _ in points(run, tag)] == [0, 100, 200]
+    means, low, high = (dict(points(run, tag)) for tag in ("clip/mean", *ends))
     assert all(low[step] < means[step] < high[step] for step in means)
-    assert points(run, "second/mean") == points(run, "clip/mean")
-    delta = dict(points(run, "clip/delta_base"))
+    assert points(run, "scorer_second/mean") == points(run, "clip/mean")
+    delta = dict(points(run, "clip_delta/base"))
     assert delta.keys() == {100, 200}
     assert delta[200] == pytest.approx(means[200] - means[0], abs=1e-6)
 
