@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import shlex
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -39,6 +41,12 @@ def blocks(document: Path) -> list[Block]:
     """Return a document's code blocks."""
     found = _BLOCK.finditer(document.read_text(encoding="utf-8"))
     return [Block(it[2], re.sub(f"^{it[1]}", "", it[3], flags=re.MULTILINE)) for it in found]
+
+
+def objects(document: Path) -> list[dict[str, Any]]:
+    """Return the objects of a document's JSON, whole or as lines out of one."""
+    texts = [block.text for block in blocks(document) if block.language == "json"]
+    return [json.loads(text if text.startswith("{") else f"{{{text}}}") for text in texts]
 
 
 def scripts(document: Path) -> list[str]:

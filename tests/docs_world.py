@@ -83,7 +83,8 @@ _STAND_IN = """\
 #!/bin/bash
 while (($#)); do
     case "$1" in
-        clipwatch | */clipwatch) [[ " {commands} " == *" ${{2:--}} "* ]] && exec clipwatch "${{@:2}}";;
+        clipwatch | */clipwatch)
+            [[ " {commands} " == *" ${{2:--}} "* ]] && exec clipwatch "${{@:2}}";;
         "clipwatch "*) exec bash -c "$1";;
     esac
     shift
@@ -139,7 +140,7 @@ class DocsWorld:
             "prompts": "prompts.txt",
             "device": "cpu",
             "batch_size": 12,
-            "advice": {"low": 1.0, "after": 3},  # so that there is some
+            "advice": {"low": 1.0, "after": 1},  # so that there is some
         }
         config = {
             "output_dir": "output",

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from docs_kit import DOCUMENTS, ROOT, blocks, prose, scripts
+from docs_kit import DOCUMENTS, ROOT, objects, prose, scripts
 from docs_world import DocsWorld
 
 TYPED = sorted({script for document in DOCUMENTS for script in scripts(document)})
@@ -38,26 +38,16 @@ def test_commands_work(script: str, scratch: DocsWorld) -> None:
     assert ended.returncode == 0, f"{script}\n{ended.stdout[-300:]}{ended.stderr[-300:]}"
 
 
-@pytest.mark.parametrize(("document", "key", "command"), ANSWERS, ids=lambda it: str(it))
+@pytest.mark.parametrize(("document", "key", "command"), ANSWERS, ids=str)
 def test_answers_have_the_form_that_is_shown(
     document: str, key: str, command: str, scratch: DocsWorld
 ) -> None:
     """The JSON of a document has the keys that the program's has, at every depth."""
-    [shown] = [it for it in _objects(ROOT / document) if key in it]
+    [shown] = [it for it in objects(ROOT / document) if key in it]
     ended = scratch.type(command)
     assert ended.returncode == 0, ended.stderr
     told = json.loads(ended.stdout) if key != "seq" else _event(ended.stdout, shown["type"])
     assert list(_differences(shown, told, "")) == []
-
-
-def _objects(document: Path) -> list[dict[str, Any]]:
-    """Return the objects that a document shows, whole or as lines of another one."""
-    found = []
-    for block in blocks(document):
-        if block.language == "json":
-            text = block.text if block.text.startswith("{") else f"{{{block.text}}}"
-            found.append(json.loads(text))
-    return found
 
 
 def _event(log: str, kind: str) -> Any:
