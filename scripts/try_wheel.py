@@ -18,7 +18,7 @@ import tempfile
 import time
 import venv
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,9 +55,9 @@ def main() -> int:
         say(f"installing {wheel.name} into a fresh environment; this takes some minutes")
         venv.create(work / "venv", with_pip=True)
         programs = work / "venv" / "bin"
-        pip = [programs / "python", "-m", "pip", "--quiet"]
-        run([*pip, "install", "--constraint", ROOT / "constraints.txt", wheel], work)
-        run([*pip, "check"], work)
+        alone = [str(programs / "python"), "-m", "pip", "--quiet"]
+        run([*alone, "install", "--constraint", ROOT / "constraints.txt", wheel], work)
+        run([*alone, "check"], work)
         say("running the demo")
         found_step = first_checkpoint(programs / "clipwatch", work)
         say(f"the scores of step {found_step} are published: the wheel works")
@@ -108,14 +108,14 @@ def first_checkpoint(program: Path, work: Path) -> int:
 
 def published(program: Path, work: Path) -> int:
     """Return the newest step that every tracker shows, 0 for none."""
-    command = [program, "status", "--json", "--state-dir", work / "demo" / "state"]
+    command: list[str | Path] = [program, "status", "--json", "--state-dir", work / "demo" / "state"]
     told = run(command, work, check=False)
     runs: list[dict[str, Any]] = json.loads(told)["runs"] if told.startswith("{") else []
     listed = [it for found in runs for it in found["checkpoints"] if it["state"] == "published"]
     return max((it["step"] for it in listed), default=0)
 
 
-def run(command: list[str | Path], work: Path, *, check: bool = True) -> str:
+def run(command: Sequence[str | Path], work: Path, *, check: bool = True) -> str:
     """Run a program outside of this tree; return what it prints."""
     return subprocess.run(
         command, cwd=work, env=environment(), check=check, stdout=subprocess.PIPE, text=True

@@ -49,7 +49,8 @@ STAND_INS = {
     "pip": "needs a network; `make wheel` installs the wheel with it",
     "pipx": "needs a network",
     "python": "runs a trainer in an environment of its own",
-    "python3.12": "makes that environment",
+    "python3": "makes an environment",
+    "python3.12": "makes an environment",
     "srun": "starts what is its argument",
     "sudo": "changes the machine",
     "systemctl": "needs systemd as root; test_systemd.py boots one",
@@ -60,7 +61,7 @@ STAND_INS = {
     "wandb": "needs a server; test_wandb_offline.py syncs",
 }
 
-_TOOLS = ("bash", "cat", "env", "id", "rm", "stat", "touch")
+_TOOLS = ("bash", "cat", "env", "id", "mkdir", "rm", "stat", "touch")
 
 _CLIPWATCH = """\
 #!/bin/bash
@@ -170,9 +171,9 @@ class DocsWorld:
         for name, text in {"clipwatch": ours, **dict.fromkeys(STAND_INS, other)}.items():
             (self._bin / name).write_text(text)
             (self._bin / name).chmod(0o755)
-        for environment_ in ("ENV", ".venv"):
-            (self.folder / environment_).mkdir()
-            (self.folder / environment_ / "bin").symlink_to(self._bin)
+        for made in ("ENV", ".venv", "home/clipwatch"):
+            (self.folder / made).mkdir(parents=True)
+            (self.folder / made / "bin").symlink_to(self._bin)
         (self.folder / "clipwatch").mkdir()  # as git leaves it
 
     def _fail(self) -> None:

@@ -36,7 +36,7 @@ def test_the_example_is_complete() -> None:
 
 def defaults(document: Path) -> list[tuple[str, str]]:
     """Return (key, what its row has under "default") of a document's tables of keys."""
-    found = []
+    found: list[tuple[str, str]] = []
     for heading, *rows in tables(document):
         if heading[0] == "key" and heading[-1] == "default":
             for row in rows:
