@@ -13,6 +13,8 @@ import pytest
 from docs_kit import DOCUMENTS, ROOT, objects, prose, scripts
 from docs_world import DocsWorld
 
+pytestmark = pytest.mark.timeout(600)  # the first command waits for its world
+
 TYPED = sorted({script for document in DOCUMENTS for script in scripts(document)})
 
 ANSWERS = [
