@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check fmt clean
+.PHONY: demo test check wheel fmt clean
 
 demo: $(INSTALLED)  ## the main job on an embedded default: a tiny training, watched live
 	$(BIN)/clipwatch demo
@@ -16,6 +16,9 @@ check: $(INSTALLED)  ## what CI runs: style, types, tests
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(MAKE) test
+
+wheel: $(INSTALLED)  ## what CI does, too: build it, install it alone, run the demo from it
+	$(BIN)/python scripts/try_wheel.py
 
 fmt: $(INSTALLED)
 	$(BIN)/ruff format .
