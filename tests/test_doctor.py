@@ -24,8 +24,8 @@ from offline_kit import clipwatch, configure, environment, findings, snapshot
 from real_world import guarded
 
 NAMES = [
-    *("config", "prompts", "output directory", "state directory", "run", "base model", "scorer"),
-    *("device", "tracker tensorboard", "tracker wandb", "clock", "inotify", "versions"),
+    *("config", "prompts", "output directory", "state directory", "run", "cost", "base model"),
+    *("scorer", "device", "tracker tensorboard", "tracker wandb", "clock", "inotify", "versions"),
 ]
 
 

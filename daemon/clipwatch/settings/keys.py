@@ -35,6 +35,8 @@ STAGES = ("auto", "reflink", "pin", "copy", "off")
 _TRAINER = (
     # what is watched, and how the trainer names it
     Key("output_dir", read.text, None, "folder of the checkpoints; required"),
+    Key("checkpoint_step_interval", read.whole(0), None, "steps between two checkpoints"),
+    Key("checkpoints_total_limit", read.whole(-1), None, "checkpoints that it keeps; 0 for all"),
     Key("logging_dir", read.text, "logs", "TensorBoard folder, below output_dir unless absolute"),
     Key("report_to", read.tracker_names, (), "trackers: names, a comma list, all or none"),
     Key("tracker_project_name", read.text, "simpletuner", "the tracker's project", blank=True),

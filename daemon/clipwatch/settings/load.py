@@ -145,6 +145,9 @@ def _of_trainer(given: Mapping[str, Given], about: Reading) -> dict[str, Given]:
     if not about.simpletuner:
         return values
     output, attention = given["output_dir"], given["attention_mechanism"]
+    for name, usual in (("checkpoint_step_interval", 500), ("checkpoints_total_limit", 5)):
+        if given[name].value is None:
+            values[name] = given[name].but(usual, "SimpleTuner's")
     values["simpletuner_version"] = about.version
     if not output.value:
         values["output_dir"] = output.but(_OUTPUT, "SimpleTuner's")
