@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from clipwatch.cli.options import chosen_config, config_option, here, only_given
+from clipwatch.cli.options import chosen_config, config_option, here, only_given, tell
 
 
 @click.command()
@@ -33,6 +33,7 @@ def score(
 
     flags = {"evaluation_type": "clip", **only_given(flags)}
     settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())
+    tell(settings.notes)
     result = score_checkpoint(settings, checkpoint, images)
     if as_json:
         click.echo(json.dumps(result, indent=2))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clipwatch.cli.options import chosen_config, config_option, here, only_given, run_options
+from clipwatch.cli.options import chosen_config, config_option, here, only_given, run_options, tell
 
 if TYPE_CHECKING:
     from clipwatch.supervisor import Supervisor
@@ -42,8 +42,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     path = chosen_config(config)
     reread = partial(load, path, flags=only_given(flags), environ=dict(os.environ), cwd=here())
     settings = reread()
-    for remark in settings.remarks:
-        click.echo(f"Note: {remark}", err=True)
+    tell(settings.notes)
     if print_settings:
         for origin in settings.origins:
             click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")

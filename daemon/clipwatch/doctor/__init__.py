@@ -37,6 +37,7 @@ def checks(settings: Settings | None) -> list[Check]:
         Check("prompts", lambda: [judge_prompts(len(protocol.prompts))]),
         Check(output.CHECK, partial(output.look, settings)),
         Check(state_dir.CHECK, partial(state_dir.look, settings)),
+        Check(costs.PICTURES, lambda: [costs.pictures(settings)]),
         Check(costs.CHECK, partial(costs.look, settings)),
         Check("base model", lambda: [models.base(protocol), *models.parts(protocol)]),
         Check("scorer", lambda: models.scorers(protocol)),

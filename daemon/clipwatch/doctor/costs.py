@@ -18,6 +18,7 @@ from clipwatch.pace.measure import RECENT
 from clipwatch.settings import Settings
 
 CHECK = "cost"
+PICTURES = "pictures"
 
 
 def look(settings: Settings) -> list[Finding]:
@@ -33,6 +34,15 @@ def look(settings: Settings) -> list[Finding]:
     size = f"{protocol.width}x{protocol.height}, {protocol.inference_steps} steps"
     text = f"{found.images} images of {size}; {pace.told(found)}"
     return [judge(found, text)]
+
+
+def pictures(settings: Settings) -> Finding:
+    """Say how the pictures are made, and what of it can hardly be meant."""
+    protocol = settings.protocol
+    if settings.doubts:
+        return warn(PICTURES, "; ".join(settings.doubts), "correct it, or leave it if it is meant")
+    size = f"{protocol.width}x{protocol.height}, {protocol.inference_steps} steps"
+    return ok(PICTURES, f"{size}, guidance {protocol.guidance:g}")
 
 
 def judge(found: pace.Pace, text: str) -> Finding:

@@ -159,6 +159,7 @@ class Settings:
         options: The object of each tracker, {"wandb": {"entity": "..."}}, with its secrets.
         origins: Every value with its source, sorted by key, secrets hidden.
         remarks: What looks like a slip, and what is said of the prompts, a line each.
+        doubts: Size, steps or guidance that hold, and can hardly be meant, a line each.
     """
 
     config: Path
@@ -192,6 +193,12 @@ class Settings:
     options: dict[str, dict[str, str]] = field(repr=False)
     origins: tuple[Setting, ...]
     remarks: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that a person should know before anything is done by them."""
+        return (*self.remarks, *self.doubts)
 
     def as_text(self) -> dict[str, str]:
         """Return key → value for the log; without the sources, which move with every edit."""
