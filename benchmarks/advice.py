@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwatch.advice import plateau, regressed
-from clipwatch.judgement import Question
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.picked import against_winner, winners_mean
 
@@ -27,7 +26,7 @@ SPREADS: Final = (0.025, 0.05)
 
 PROMPTS: Final = (48, 144, 512, 1632)
 ALIKE: Final = (0.6, 0.8, 0.95)
-QUESTION: Final = Question("", "", "", None, None, 3, WORTH, 1000)
+STRETCH: Final = 1000
 
 
 HEAD: Final = (
@@ -58,7 +57,7 @@ class Course:
     @property
     def rising(self) -> bool:
         """Whether it gains `WORTH` or more over the steps of a plateau."""
-        gain = self.rise / (self.checkpoints - 1) * QUESTION.stretch / EVERY
+        gain = self.rise / (self.checkpoints - 1) * STRETCH / EVERY
         return gain > WORTH * 0.99
 
     def truth(self, generator: np.random.Generator) -> tuple[NDArray[np.float64], int]:
@@ -129,7 +128,9 @@ def watch(tally: Tally, means: Means, fallen: int) -> None:
     later = [place for place in falls if place > fallen]
     tally.told += bool(later)
     tally.in_time += bool(later) and later[0] <= fallen + 2
-    calm = next((n for n in range(1, len(means) + 1) if plateau(steps[:n], means[:n], QUESTION)), 0)
+    calm = next(
+        (n for n in range(1, len(means) + 1) if plateau(steps[:n], means[:n], WORTH, STRETCH)), 0
+    )
     if calm:
         tally.plateaus.append(calm)
         tally.late_plateaus += calm > fallen

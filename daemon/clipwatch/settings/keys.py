@@ -175,7 +175,7 @@ _OWN = (
     Key("advice.low", read.real(0), None, "mean below which a model is called poor"),
     Key("advice.saturated", read.real(0), None, "mean above which differences say little"),
     Key("advice.after", read.whole(1), 3, "checkpoints before a low mean is told"),
-    Key("advice.worth", read.real(0, above=True), 0.005, "a difference of means that matters"),
+    Key("advice.worth", read.worth, None, "a difference of means that matters, by scorer"),
     Key("advice.stretch", read.whole(1), 1000, "steps without a gain of worth: a plateau"),
     Key("advice.webhook", read.text, None, "address that gets advice as JSON", secret=True),
     Key("advice.apprise", read.addresses, (), "Apprise addresses that get advice", secret=True),

@@ -108,7 +108,7 @@ def load(
             low=value["advice.low"],
             saturated=value["advice.saturated"],
             after=value["advice.after"],
-            worth=value["advice.worth"],
+            worth=choices.worth(given),
             stretch=value["advice.stretch"],
             webhook=value["advice.webhook"] or "",
             apprise=value["advice.apprise"],

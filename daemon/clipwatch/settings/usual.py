@@ -139,7 +139,7 @@ def _side(base: Path, pipeline: str) -> int:
     blocks = _config(base / "vae").get("block_out_channels")
     if not isinstance(sample, int) or not isinstance(blocks, list):
         return 0
-    return sample * 2 ** (len(blocks) - 1)
+    return int(sample * 2 ** (len(blocks) - 1))
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
