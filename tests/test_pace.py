@@ -135,8 +135,8 @@ PROTOCOL = EvaluationProtocol(
 LIMITED = {"checkpoints_total_limit": "3", "checkpoint_step_interval": "500"}
 
 
-def measured(*seconds: float, images: int = 144, device: str = "cuda") -> Run:
-    """Return a run of which so many checkpoints were scored, in so many seconds each."""
+def measured(*seconds: float, images: int = 144, loads: tuple[float, ...] = ()) -> Run:
+    """Return a run whose checkpoints took so many seconds each, 12 or `loads` of them to load."""
     digest = PROTOCOL.digest
     happened: list[e.Event] = [
         e.RunStarted("/out", digest, (), dict(LIMITED), "0.1.0"),
@@ -149,12 +149,12 @@ def measured(*seconds: float, images: int = 144, device: str = "cuda") -> Run:
         file = e.WeightFile("w", 1, stamp, number)
         happened += [
             e.CheckpointCompleted(step, name, f"/out/{name}", "lora", "", (file,), "d" * 16),
-            e.EvaluationStarted(name, name, step, "d", digest, {"device": device}),
+            e.EvaluationStarted(name, name, step, "d", digest, {"device": "cuda"}),
             e.EvaluationCompleted(
                 name,
                 summarize([0.25] * 144),
                 seconds=took,
-                phases={"load": 12.0, "generate": took - 12},
+                phases={"load": loads[number - 1] if loads else 12.0},
                 images=images,
             ),
         ]
@@ -181,7 +181,7 @@ def test_before_the_first_the_log_has_no_time() -> None:
 
 def test_a_slow_evaluation_is_told_with_what_is_lost_and_what_would_help() -> None:
     """The sentence names times, share, the trainer's limit and the prompts that keep up."""
-    assert line(pace(measured(240.0))) == (
+    assert line(pace(measured(240.0, 240.0))) == (
         "a checkpoint takes about 4 min (144 images, measured), one is saved every 500 steps, "
         "about every 2 min: about 1 of 2 checkpoints will be scored, the others are deleted by "
         "the trainer (checkpoints_total_limit 3) before their turn; fewer prompts (--max-prompts "
@@ -207,6 +207,32 @@ def test_words_follow_the_numbers(changes: dict[str, float], words: str) -> None
     assert words in line(replace(SLOW, **changes))  # type: ignore[arg-type]
 
 
+@settings(deadline=None)
+@given(
+    seconds=st.just(0.0) | st.floats(1e-3, 1e7),
+    loading=st.floats(0, 1),
+    between=st.just(0.0) | st.floats(1e-3, 1e7),
+    steps=st.integers(0, 10**6),
+    limit=st.none() | st.integers(0, 100),
+    waiting=st.integers(0, 100),
+)
+def test_there_is_a_line_for_every_pace(
+    seconds: float, loading: float, between: float, steps: int, limit: int | None, waiting: int
+) -> None:
+    """One line, which promises to keep up only where an evaluation fits between two saves."""
+    found = Pace(144, 144, seconds, loading * seconds, steps, between, limit, waiting)
+    assert "\n" not in line(found)
+    assert ("keeps up" in line(found)) is (0 < seconds <= between)
+
+
+@pytest.mark.parametrize(
+    ("written", "limit"), [("3", 3), ("0", 0), ("-1", 0), ("(hidden)", None), ("", None)]
+)
+def test_the_trainers_limit_is_a_number_or_unknown(written: str, limit: int | None) -> None:
+    """What is hidden in the log is not known."""
+    assert pace(None, checkpoints_total_limit=written).limit == limit
+
+
 def test_a_training_that_saves_no_more_loses_nothing() -> None:
     """After three intervals without a save what waits is only counted."""
     saves: list[Save] = [(500, 0.0), (1000, 120.0)]
@@ -218,7 +244,7 @@ def test_a_training_that_saves_no_more_loses_nothing() -> None:
 
 def test_other_prompts_cost_in_proportion_and_another_size_is_not_known() -> None:
     """Half the images take half the time beside loading; of another size nothing was measured."""
-    run = measured(240.0)
+    run = measured(240.0, 240.0)
     half = replace(PROTOCOL, prompts=PROTOCOL.prompts[:72])
     assert pace(run, half).seconds == pytest.approx(12 + 228 / 2)
     assert pace(run, replace(PROTOCOL, width=512)).seconds == 0.0
@@ -227,7 +253,15 @@ def test_other_prompts_cost_in_proportion_and_another_size_is_not_known() -> Non
 def test_the_middle_of_three_counts_and_a_resumed_one_counts_in_full() -> None:
     """One slow evaluation is bad luck; of a resumed one the images that it made took the time."""
     assert pace(measured(240.0, 900.0, 250.0)).seconds == pytest.approx(250.0)
-    assert pace(measured(126.0, images=72)).seconds == pytest.approx(12 + 2 * 114.0)
+    assert pace(measured(126.0, 126.0, images=72)).seconds == pytest.approx(12 + 2 * 114.0)
+
+
+def test_what_is_loaded_once_is_not_counted_for_each() -> None:
+    """The first evaluation has loaded the base model, and the next one shows what is left."""
+    assert pace(measured(240.0, loads=(140.0,))).seconds == pytest.approx(100.0)
+    later = pace(measured(240.0, 105.0, loads=(140.0, 5.0)))
+    assert later.seconds == pytest.approx(105.0)
+    assert later.loading == 5.0
 
 
 def test_it_is_said_again_only_when_much_changes() -> None:

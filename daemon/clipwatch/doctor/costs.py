@@ -32,7 +32,8 @@ def look(settings: Settings) -> list[Finding]:
     protocol = settings.protocol
     found = pace.pace_of(protocol, settings.as_text(), run, saves, time.time())
     size = f"{protocol.width}x{protocol.height}, {protocol.inference_steps} steps"
-    text = f"{found.images} images of {size}; {pace.told(found)}"
+    images = f"{found.images} image{'s' * (found.images != 1)} of {size}"
+    text = f"{images}; {pace.told(found)}"
     return [judge(found, text)]
 
 

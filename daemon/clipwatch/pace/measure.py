@@ -18,7 +18,8 @@ RECENT = 6
 """Saves whose spacing counts: a training that was interrupted has one long pause among them."""
 
 LATEST = 3
-"""Evaluations of which the middle one counts: the first may have had models to fetch."""
+"""Evaluations that count: the middle one of their times for an image, and the least for loading, as
+the first one after a start loads the base model, too, which the others find loaded."""
 
 IDLE = 3.0
 """A training that saved nothing for so many times its interval saves no more."""
@@ -49,24 +50,30 @@ def pace_of(
     stamps = [time for _, time in saves if time is not None]
     if stamps and now - max(stamps) > IDLE * between:
         between = 0.0
-    limit = int(told[LIMIT]) if LIMIT in told else None
+    limit = _number(told.get(LIMIT, ""))
     known = Pace(
         prompts=prompts,
         images=images,
-        steps=steps or int(told.get(INTERVAL, 0)),
+        steps=steps or _number(told.get(INTERVAL, "")) or 0,
         between=between,
-        limit=None if limit is None else max(0, limit),
+        limit=limit,
     )
     if run is None:
         return known
     known = replace(known, waiting=len(s.queue(run)))
-    measured = _measured(run, protocol)
-    if measured is None or measured.clip is None:
+    latest = _latest(run, protocol)
+    if not latest:
         return known
-    loading = min(measured.seconds, _loading(measured))
-    each = (measured.seconds - loading) / (measured.images or measured.clip.n)
-    if measured.protocol == run.protocol:  # an evaluation may end early, see `precision`
-        images = min(images, measured.clip.n)
+    loads = [_loading(it) for it in latest]
+    loading = min(loads) if len(loads) > 1 else 0.0
+    each = median(
+        (it.seconds - load) / (it.images or it.clip.n)
+        for it, load in zip(latest, loads, strict=True)
+        if it.clip
+    )
+    newest = latest[-1]
+    if newest.protocol == run.protocol and newest.clip:  # which may end early, see `precision`
+        images = min(images, newest.clip.n)
     return replace(known, images=images, seconds=loading + each * images, loading=loading)
 
 
@@ -96,8 +103,13 @@ def rhythm(saves: Sequence[Save]) -> tuple[int, float]:
     return between, between * median(rates) if rates else 0.0
 
 
-def _measured(run: s.Run, protocol: EvaluationProtocol) -> s.Evaluation | None:
-    """Return the middle one, by time, of the latest evaluations that took as long per image."""
+def _number(text: str) -> int | None:
+    """Return a setting's number, 0 for one below; None for what is not there, or hidden."""
+    return int(text) if text.isdecimal() else 0 if text.startswith("-") else None
+
+
+def _latest(run: s.Run, protocol: EvaluationProtocol) -> list[s.Evaluation]:
+    """Return the latest evaluations that took as long per image, on one device, the newest last."""
     wanted = _costs(protocol)
     alike = [
         it
@@ -108,9 +120,7 @@ def _measured(run: s.Run, protocol: EvaluationProtocol) -> s.Evaluation | None:
         and _costs(run.protocols[it.protocol]) == wanted
     ]
     alike.sort(key=lambda it: it.finished.timestamp() if it.finished else 0.0)
-    latest = [it for it in alike if _device(it) == _device(alike[-1])][-LATEST:]
-    latest.sort(key=lambda it: it.seconds)
-    return latest[(len(latest) - 1) // 2] if latest else None
+    return [it for it in alike if _device(it) == _device(alike[-1])][-LATEST:]
 
 
 def _costs(protocol: EvaluationProtocol) -> tuple[object, ...]:
@@ -126,4 +136,5 @@ def _device(evaluation: s.Evaluation) -> str:
 
 
 def _loading(evaluation: s.Evaluation) -> float:
-    return evaluation.completed.phases.get("load", 0.0) if evaluation.completed else 0.0
+    phases = evaluation.completed.phases if evaluation.completed else {}
+    return min(evaluation.seconds, phases.get("load", 0.0))
