@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from clipwatch.pace import Pace, Save, is_news, line, pace_of, remedy, told
 from clipwatch.pace.measure import IDLE, rhythm
 from clipwatch.pace.words import duration
 from clipwatch.protocol import EvaluationProtocol, Prompt
+from clipwatch.settings import load
 from clipwatch.state import Run
 from clipwatch.statistics import summarize
 from world import World, checkpoint
@@ -222,7 +224,7 @@ def test_there_is_a_line_for_every_pace(
     """One line, which promises to keep up only where an evaluation fits between two saves."""
     found = Pace(144, 144, seconds, loading * seconds, steps, between, limit, waiting)
     assert "\n" not in line(found)
-    assert ("keeps up" in line(found)) is (0 < seconds <= between)
+    assert ("keeps up" in line(found)) is (0 < found.load <= 1)
 
 
 @pytest.mark.parametrize(
@@ -289,6 +291,27 @@ def written(folder: Path, ago: float) -> None:
     """Set the time of a checkpoint's weights, in seconds before now."""
     at = time.time() - ago
     os.utime(folder / "pytorch_lora_weights.safetensors", (at, at))
+
+
+@pytest.mark.parametrize(
+    ("keys", "limit", "interval"),
+    [
+        ({"model_family": "sdxl"}, "5", "500"),
+        ({"model_family": "sdxl", "save_total_limit": 2}, "2", "500"),
+        ({"model_family": "sdxl", "checkpointing_steps": 250}, "5", "250"),
+        ({}, None, None),
+    ],
+)
+def test_the_trainers_own_defaults_hold_for_its_configurations(
+    tmp_path: Path, keys: dict[str, object], limit: str | None, interval: str | None
+) -> None:
+    """By any of its names; of another trainer's nothing is assumed."""
+    base = {"output_dir": "out", "pretrained_model_name_or_path": "me/model"}
+    (tmp_path / "config.json").write_text(json.dumps({**base, **keys}))
+    flags = {"evaluation_type": "clip"}
+    told_so = load(tmp_path, flags=flags, environ={}, cwd=tmp_path).as_text()
+    assert told_so.get("checkpoints_total_limit") == limit
+    assert told_so.get("checkpoint_step_interval") == interval
 
 
 def timed(seconds: float) -> Callable[[Evaluate], list[Reply]]:

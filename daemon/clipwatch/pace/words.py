@@ -22,7 +22,8 @@ def told(pace: Pace) -> str:
     saved = f"one is saved {', '.join(filter(None, (every, often)))}" if every or often else ""
     if not pace.seconds:
         return "; ".join(filter(None, ("the first one tells how long a checkpoint takes", saved)))
-    takes = f"a checkpoint takes about {duration(pace.seconds)} ({pace.images} images, measured)"
+    images = f"{pace.images} image{'s' * (pace.images != 1)}"
+    takes = f"a checkpoint takes about {duration(pace.seconds)} ({images}, measured)"
     if not pace.between:
         if pace.waiting:
             all_ = duration(pace.waiting * pace.seconds)
