@@ -269,8 +269,13 @@ def test_the_present_protocol_is_preferred_else_the_newest_shared(tmp_path: Path
     assert answer(tmp_path, "compare", "@1", "@2")["verdict"] == "better"
     log.change("r", old)
     assert answer(tmp_path, "compare", "@1", "@2")["verdict"] == "inconclusive"
+    assert "These are scores" not in call(tmp_path, "compare", "@1", "@2").stdout
     log.change("r", last)
     assert answer(tmp_path, "compare", "@1", "@2")["verdict"] == "better"
+    assert (
+        "These are scores from before the settings or model files changed (seed 2 and 3): "
+        "not yet scored anew are @1 and @2, or one of them.\n"
+    ) in call(tmp_path, "compare", "@1", "@2").stdout
 
 
 def test_of_a_step_scored_again_the_latest_counts(log: Log) -> None:

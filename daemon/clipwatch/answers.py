@@ -143,6 +143,14 @@ class Answers:
             f"{'; '.join(differences)}"
         )
 
+    def superseded(self, run: s.Run, protocol: str) -> list[str]:
+        """Return in which fields a protocol differs from the run's present one, with both values.
+
+        Nothing for the present one itself, and for a run whose present one is not known so far.
+        """
+        present = self.protocols.get(run.protocol)
+        return unlike(self.protocols[protocol], present) if present else []
+
     def _newest(self, protocols: Iterable[str], *runs: s.Run) -> str:
         order = list(self.protocols)
         present = [run.protocol for run in runs]

@@ -74,6 +74,8 @@ def compare(
         click.echo(f"\n{_sentence(pair.found, *short)}{_beside(pair.had)}{_many(pair)}")
         for line in not_alike(unlike):
             click.echo(line)
+        if changed := known.superseded(names[0].run, evaluations[0].protocol):
+            click.echo(f"\n{_superseded(short, changed)}")
         texts = {prompt.id: prompt.text for prompt in protocol.prompts}
         for line in _prompts(pair.shared, texts):
             click.echo(line)
@@ -158,6 +160,14 @@ def _many(pair: Pair) -> str:
     return (
         f" If you found these two by looking at all {looked.checkpoints}, it is not shown: for all "
         f"pairs at once the interval is {interval(low, high, digits(low, high))}."
+    )
+
+
+def _superseded(short: Sequence[str], changed: Sequence[str]) -> str:
+    both = " and ".join(dict.fromkeys(short))
+    return (
+        f"These are scores from before the settings or model files changed ({'; '.join(changed)}): "
+        f"not yet scored anew are {both}, or one of them."
     )
 
 
