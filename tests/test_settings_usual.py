@@ -10,6 +10,8 @@ from typing import Any
 import diffusers
 import pytest
 
+from clipwatch.doctor.costs import pictures
+from clipwatch.doctor.findings import Finding
 from clipwatch.settings import load
 from clipwatch.settings.simpletuner.tables import table as family_table
 from clipwatch.settings.simpletuner.tables import versions
@@ -141,6 +143,21 @@ def test_guidance_that_a_local_flux_has_no_place_for_is_not_remarked(
     )
     lines = told(tmp_path, pretrained_model_name_or_path=local, validation_resolution=1024)
     assert any("7.5 is strong" in line for line in lines) is embeds
+
+
+def test_doctor_warns_of_them(tmp_path: Path) -> None:
+    """In one finding, which tells how the pictures are made when all is well."""
+    config = {"output_dir": "out", "model_family": "sdxl"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+
+    def finding(**flags: Any) -> Finding:
+        told = {"evaluation_type": "clip", **flags}
+        return pictures(load(tmp_path, flags=told, environ={}, cwd=tmp_path))
+
+    doubtful = finding()
+    assert (doubtful.verdict, "256x256 is small" in doubtful.found) == ("warn", True)
+    well = finding(validation_resolution=1024, validation_guidance=5)
+    assert (well.verdict, well.found) == ("ok", "1024x1024, 30 steps, guidance 5")
 
 
 def test_the_table_is_that_of_diffusers() -> None:
