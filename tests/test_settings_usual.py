@@ -133,6 +133,32 @@ def test_a_local_pipeline_says_itself_what_it_is_made_for(tmp_path: Path) -> Non
     assert "usually 512x512" in line
 
 
+@pytest.mark.parametrize(
+    ("sample", "blocks"),
+    [
+        (0, [1]),
+        (-64, [1, 2]),
+        (10**300, [1]),
+        (64, [1] * 20_000),
+        ("64", [1]),
+        (64, {}),
+        (None, []),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_left_to_the_loading(
+    tmp_path: Path, sample: object, blocks: object
+) -> None:
+    """Then the class's usual side counts."""
+    odd = pipeline(
+        tmp_path / "odd",
+        "StableDiffusionXLPipeline",
+        unet={"sample_size": sample},
+        vae={"block_out_channels": blocks},
+    )
+    lines = told(tmp_path, pretrained_model_name_or_path=odd, validation_resolution="64x64")
+    assert "usually 1024x1024" in lines[0]
+
+
 @pytest.mark.parametrize("embeds", [True, False])
 def test_guidance_that_a_local_flux_has_no_place_for_is_not_remarked(
     tmp_path: Path, embeds: bool

@@ -38,6 +38,7 @@ _SIZE, _GUIDANCE = "validation_resolution", "validation_guidance"
 _STEPS = "validation_num_inference_steps"
 _SAMPLED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline")
 _LARGEST = 2**20
+_BLOCKS, _WIDEST = 8, 8192  # what lies beyond is no VAE, and no picture
 _WORD = re.compile(r"[a-z]+|\d+")
 
 Usual = Mapping[str, Any]
@@ -137,9 +138,10 @@ def _side(base: Path, pipeline: str) -> int:
     denoiser = "transformer" if pipeline == "StableDiffusion3Pipeline" else "unet"
     sample = _config(base / denoiser).get("sample_size")
     blocks = _config(base / "vae").get("block_out_channels")
-    if not isinstance(sample, int) or not isinstance(blocks, list):
+    if not isinstance(sample, int) or not isinstance(blocks, list) or len(blocks) > _BLOCKS:
         return 0
-    return int(sample * 2 ** (len(blocks) - 1))
+    side = int(sample * 2 ** (len(blocks) - 1))
+    return side if 0 < side <= _WIDEST else 0
 
 
 def _config(folder: Path) -> Mapping[str, Any]:
