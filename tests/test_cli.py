@@ -208,6 +208,25 @@ def test_an_unevaluable_checkpoint_is_refused_by_score_with_its_reason(tmp_path:
     assert above.output.endswith(f": name one of the checkpoints in it, as {folder}\n")
 
 
+def test_score_prints_the_notes_that_start_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is not read, and a size that cannot be meant; on stderr, beside the JSON."""
+    config = tmp_path / "config.json"
+    keys = {"output_dir": "o", "model_family": "sdxl", "validation_g": 5, "validation_prompt": "x"}
+    own = {"evaluation_type": "clip", "device": "cpu"}
+    config.write_text(json.dumps({**keys, "clipwatch": own}))
+    monkeypatch.setattr("clipwatch.score.EvaluatorProcess", ScriptedEvaluator)
+    scored = call("score", checkpoint(tmp_path, 7), "--config", config, "--json")
+    assert scored.exit_code == 0
+    assert json.loads(scored.stdout)["step"] == 7
+    notes = [line for line in scored.stderr.splitlines() if line.startswith("Note: ")]
+    started = call("start", "--config", config, "--print-settings")
+    assert notes == started.stderr.splitlines()
+    assert notes[0].endswith("not read: validation_g")
+    assert "validation_resolution: 256x256 is small for sdxl" in notes[1]
+
+
 def test_score_tells_that_a_lora_is_no_lycoris(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,3 +166,5 @@ def test_the_text_stands_alone() -> None:
     """Chat programs show `text` and nothing else."""
     assert as_json("run", ADVICE)["text"] == "run, step 100: low: look at the images"
     assert SimpleNamespace(**as_json("run", ADVICE)).id == f"run/{ADVICE.evaluation}/low"
+    other = as_json("run", replace(ADVICE, scorer="siglip"))
+    assert (other["scorer"], other["id"]) == ("siglip", f"run/{ADVICE.evaluation}/low/siglip")

@@ -56,10 +56,11 @@ def as_json(run: str, advice: AdviceGiven) -> dict[str, Any]:
     `text` stands alone, as chat programs show it; `id` is the same when it is sent again.
     """
     return {
-        "id": f"{run}/{advice.evaluation}/{advice.kind}",
+        "id": f"{run}/{s.advice_id(advice)}",
         "run": run,
         "step": advice.step,
         "kind": advice.kind,
+        "scorer": advice.scorer,
         "text": f"{run}, step {advice.step}: {advice.kind}: {advice.text}",
     }
 

@@ -99,7 +99,7 @@ class Supervisor:
         self.settings = settings
         self.name = run_name(settings.output_dir)
         self._vitals = Vitals(settings, self.name, service or ServiceManager({}), console.say)
-        self._diary = Diary(journal, self.name, console, self._beat, once=once)
+        self._diary = Diary(journal, self.name, console, self._beat, clock, once=once)
         self._console = console
         self._once = once
         self._reread = reread or (lambda: settings)

@@ -106,7 +106,8 @@ def as_json(state: State) -> dict[str, Any]:
                 "problem": run.problem or run.lacking or None,
                 "checkpoints": msgspec.to_builtins(rows(run)),
                 "advice": [
-                    {"step": it.step, "kind": it.kind, "text": it.text} for it in advice(run)
+                    {"step": it.step, "kind": it.kind, "scorer": it.scorer, "text": it.text}
+                    for it in advice(run)
                 ],
             }
             for run in state.values()

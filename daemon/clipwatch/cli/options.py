@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -113,6 +113,12 @@ def here() -> Path:
 def only_given(flags: dict[str, Any]) -> dict[str, Any]:
     """Leave out the flags that the call does not name."""
     return {key: value for key, value in flags.items() if value is not None}
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Print what is to be known of the settings to stderr, a line each."""
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
 
 
 def chosen_state_dir(given: Path | None) -> Path:

@@ -16,6 +16,7 @@ from clipwatch.cli.options import (
     examples,
     here,
     only_given,
+    tell,
 )
 
 
@@ -55,6 +56,7 @@ def score(
 
     flags = {"evaluation_type": "clip", **only_given(flags)}
     settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())
+    tell(settings.notes)
     result = score_checkpoint(settings, checkpoint, images)
     if as_json:
         click.echo(json.dumps(result, indent=2))

@@ -19,6 +19,7 @@ from clipwatch.cli.options import (
     here,
     only_given,
     run_options,
+    tell,
 )
 
 if TYPE_CHECKING:
@@ -70,8 +71,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     path = chosen_config(config)
     reread = partial(load, path, flags=only_given(flags), environ=dict(os.environ), cwd=here())
     settings = reread()
-    for remark in settings.remarks:
-        click.echo(f"Note: {remark}", err=True)
+    tell(settings.notes)
     if print_settings:
         for origin in settings.origins:
             click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")

@@ -102,6 +102,8 @@ def prepare(directory: Path, *, lora: bool) -> tuple[Path, Path]:
     config = directory / "config.json"
     settings = {
         "output_dir": str(directory.absolute() / "output"),
+        "checkpoint_step_interval": 50,
+        "checkpoints_total_limit": 0,
         "model_family": "sd1x",
         "model_type": "lora" if lora else "full",
         "pretrained_model_name_or_path": str(directory.absolute() / "base"),

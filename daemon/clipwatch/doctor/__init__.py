@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from clipwatch import prompts
-from clipwatch.doctor import device, models, output, publishing, state_dir, surroundings
+from clipwatch.doctor import costs, device, models, output, publishing, state_dir, surroundings
 from clipwatch.doctor.examine import PATIENCE_SECONDS, Check, Late, asked, examine
 from clipwatch.doctor.findings import Finding, fail, ok, warn
 from clipwatch.errors import SettingsError
@@ -40,6 +40,8 @@ def checks(settings: Settings | None) -> list[Check]:
         Check("prompts", lambda: [judge_prompts(len(protocol.prompts))]),
         Check(output.CHECK, partial(output.look, settings)),
         Check(state_dir.CHECK, partial(state_dir.look, settings)),
+        Check(costs.PICTURES, lambda: [costs.pictures(settings)]),
+        Check(costs.CHECK, partial(costs.look, settings)),
         Check("base model", lambda: [models.base(protocol), *models.parts(protocol)]),
         Check("scorer", lambda: models.scorers(protocol)),
         Check(device.CHECK, partial(device.look, settings), device.TORCH_SECONDS + 10),

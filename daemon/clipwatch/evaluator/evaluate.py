@@ -17,6 +17,7 @@ import torch
 
 from clipwatch.evaluator.batching import Gauge, Search
 from clipwatch.evaluator.device import bound_memory, find_device
+from clipwatch.evaluator.dual_encoders import scale_key
 from clipwatch.evaluator.embeddings_store import Store
 from clipwatch.evaluator.failures import EvaluationError, cause, failure_of
 from clipwatch.evaluator.messages import (
@@ -301,6 +302,7 @@ class Evaluator:
             "base_commit": generator.commit,
             "scorer_commit": scorers[""].commit,
             **{f"scorer.{name}": scorer.commit for name, scorer in scorers.items() if name},
+            **{scale_key(name): scorer.scale for name, scorer in scorers.items()},
         }
         return {key: text for key, text in found.items() if text}
 

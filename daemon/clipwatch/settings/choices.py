@@ -18,6 +18,9 @@ _AUTO_ON_CPU = "auto on a CPU"
 _DTYPES = {"no": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "bf16"}
 _RANDOM = "random for the trainer, and images that are compared need a fixed seed"
 
+FIRST = "clip"
+"""The scorer that decides, by the name under which its numbers are published."""
+
 Values = Mapping[str, Given]
 
 
@@ -176,3 +179,21 @@ def bound(given: Values, key: str, usual: float) -> Given:
     known = scorer.rstrip("/").rpartition("/")[2] in _ADVISED
     named = given[key]
     return named.but(usual, "ViT-L/14") if named.value is None and known else named
+
+
+def worth(given: Values) -> dict[str, float | None]:
+    """Return scorer → the difference that matters, "" for the first; one number is the first's.
+
+    Raises:
+        SettingsError: A scorer is named that there is not.
+    """
+    named = given["advice.worth"]
+    if named.value is None:
+        return {}
+    if not isinstance(named.value, dict):
+        return {"": named.value}
+    scorers = [FIRST, *(it.partition(".")[2] for it in given if it.startswith("scorers."))]
+    for name in named.value:
+        if name not in scorers:
+            raise named.error(f"there is no scorer {name!r}: known are {', '.join(scorers)}")
+    return {"" if name == FIRST else name: it for name, it in named.value.items()}

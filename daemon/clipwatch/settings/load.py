@@ -15,7 +15,7 @@ from typing import Any
 from clipwatch import trackers
 from clipwatch.prompts.textfiles import problem, refused
 from clipwatch.protocol import EvaluationProtocol, NamedScorer, Prompt
-from clipwatch.settings import choices, device, prompts, sources
+from clipwatch.settings import choices, device, prompts, sources, usual
 from clipwatch.settings.places import Places, below, mode
 from clipwatch.settings.simpletuner import bases, code, datasets, families, forms, parts, reading
 from clipwatch.settings.simpletuner.reading import Reading
@@ -108,7 +108,7 @@ def load(
             low=value["advice.low"],
             saturated=value["advice.saturated"],
             after=value["advice.after"],
-            worth=value["advice.worth"],
+            worth=choices.worth(given),
             stretch=value["advice.stretch"],
             webhook=value["advice.webhook"] or "",
             apprise=value["advice.apprise"],
@@ -116,6 +116,7 @@ def load(
         options=_options(value, installed),
         origins=_origins(given),
         remarks=(*about.remarks, *unlikely, *mismatch, *followed.remarks, *remarks, *chosen.notes),
+        doubts=usual.doubts(given, about.model, elsewhere),
     )
 
 
@@ -145,6 +146,9 @@ def _of_trainer(given: Mapping[str, Given], about: Reading) -> dict[str, Given]:
     if not about.simpletuner:
         return values
     output, attention = given["output_dir"], given["attention_mechanism"]
+    for name, number in (("checkpoint_step_interval", 500), ("checkpoints_total_limit", 5)):
+        if given[name].value is None:
+            values[name] = given[name].but(number, "SimpleTuner's")
     values["simpletuner_version"] = about.version
     if not output.value:
         values["output_dir"] = output.but(_OUTPUT, "SimpleTuner's")

@@ -98,6 +98,14 @@ def real(minimum: float = 0.0, *, above: bool = False) -> Reader:
     return read
 
 
+def worth(value: Any) -> float | dict[str, float | None]:
+    """Read a number above 0, or an object of such by scorer; null for none."""
+    read = real(0, above=True)
+    if not isinstance(value, dict):
+        return float(read(value))
+    return {text(name): None if it is None else read(it) for name, it in value.items()}
+
+
 def number(value: Any) -> float:
     """Read any number, below 0 too."""
     try:

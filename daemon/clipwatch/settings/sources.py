@@ -27,6 +27,7 @@ _PREFIX = "CLIPWATCH_"
 _OBJECT, _LIKE = "must be an object of options", 'write it like {"name": "value"}'
 _VARIABLE = re.compile(r"\{env:([^{}]*)\}")
 _SERVICE = re.compile(r"CLIPWATCH_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+_RENAMED = {"save_total_limit": "checkpoints_total_limit"}  # configuration/cli_utils.py
 _OPTION = re.compile(r"[\w.-]{1,100}")
 
 Named = tuple[str, Given]
@@ -80,7 +81,7 @@ def written(document: jsonc.Document, environ: Mapping[str, str]) -> dict[str, l
 
 
 def _option_of(name: str) -> str:
-    known = option_of()
+    known, name = option_of(), _RENAMED.get(name, name)
     if name in known:
         return known[name]
     begun = {option for spelling, option in known.items() if name and spelling.startswith(name)}

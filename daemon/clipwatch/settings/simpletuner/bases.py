@@ -30,7 +30,7 @@ def remark(model: Model, family: Given, base: Given) -> tuple[str, ...]:
     Raises:
         SettingsError: The trainer's file names both, and the pipeline is another family's.
     """
-    pipeline = _pipeline(Path(base.value))
+    pipeline = pipeline_of(Path(base.value))
     if not pipeline or model.family is None:
         return ()
     own = _pipelines(model.name)
@@ -56,7 +56,7 @@ def _pipelines(family: str) -> set[str]:
     return {it["pipeline"] for it in flavours if "pipeline" in it}
 
 
-def _pipeline(folder: Path) -> str:
+def pipeline_of(folder: Path) -> str:
     """Return the class that a pipeline's index names, "" for none that can be read."""
     if not folder.is_absolute():
         return ""
