@@ -21,7 +21,6 @@ from clipwatch.evaluator.messages import (
     Finished,
     Kept,
     Loaded,
-    Message,
     Reply,
     Scored,
     Working,
@@ -65,7 +64,7 @@ def run(command: list[str], requests: bytes, **more: Any) -> tuple[int, list[Rep
     done = subprocess.run(
         command, input=requests, capture_output=True, check=False, env=environment, **more
     )
-    messages = [msgspec.json.decode(line, type=Message) for line in done.stdout.splitlines()]
+    messages = [msgspec.json.decode(line, type=Reply) for line in done.stdout.splitlines()]
     replies = [message for message in messages if not isinstance(message, Working)]
     return done.returncode, replies, done.stderr.decode()
 

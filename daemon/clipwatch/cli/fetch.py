@@ -28,9 +28,11 @@ def fetch(config: Path | None) -> None:
 
     Ends with 1 if a model cannot be had; with 2 when the configuration is wrong.
     """
-    from clipwatch.evaluator.fetch import Missed
+    from clipwatch.console import Console
+    from clipwatch.evaluator.fetch import Coming, Missed
     from clipwatch.fetch import check_online
     from clipwatch.fetch import fetch as fetch_models
+    from clipwatch.preparing import MODELS
     from clipwatch.settings import load
 
     path = chosen_config(config)
@@ -38,15 +40,24 @@ def fetch(config: Path | None) -> None:
     protocol = settings.protocol
     check_online(protocol)
     missed = False
+    console = Console()
     try:
+        console.working(MODELS, "looking for them")
         for reply in fetch_models(protocol):
+            if isinstance(reply, Coming):
+                console.working(MODELS, reply.text, reply.done, reply.total)
+                continue
+            console.rested(MODELS)  # nothing moves where a line is printed
             if isinstance(reply, Missed):
                 missed = True
                 click.echo(f"Error: {reply.reason}", err=True)
             else:
                 click.echo(f"{reply.part:<12}{_where(reply)}")
+            console.working(MODELS, "looking for the next one")
     except KeyboardInterrupt:
         raise ClipwatchError("stopped; call it again to go on") from None
+    finally:
+        console.close()
     if missed:
         sys.exit(1)
     click.echo(f"{'prompts':<12}{len(protocol.prompts)}, all local")

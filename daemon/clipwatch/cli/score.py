@@ -28,11 +28,14 @@ def score(
 
     Writes no log and publishes nothing.
     """
+    from clipwatch.priority import give_way
     from clipwatch.score import score_checkpoint
     from clipwatch.settings import load
 
     flags = {"evaluation_type": "clip", **only_given(flags)}
     settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())
+    if settings.give_way:
+        give_way()
     result = score_checkpoint(settings, checkpoint, images)
     if as_json:
         click.echo(json.dumps(result, indent=2))

@@ -57,7 +57,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.service import ServiceManager
     from clipwatch.supervisor import Supervisor
 
-    give_way()
+    if settings.give_way:
+        give_way()
     name = run_name(settings.output_dir)
     with exclusive(settings.state_dir, name), Journal(log_file(settings.state_dir)) as journal:
         console = Console()
