@@ -158,6 +158,7 @@ class Console:
                 description=f"{what}: {work.doing}",
                 completed=work.done,
                 total=work.total or None,
+                refresh=True,
             )
 
     def _stop(self) -> None:

@@ -46,7 +46,6 @@ def fetch(protocol: EvaluationProtocol) -> Iterator[Reply]:
         ClipwatchError: The child ended before it had told of all.
     """
     own = environment(os.environ, os.cpu_count() or 1) | _QUIET
-    own["HF_HUB_DISABLE_PROGRESS_BARS"] = "0"  # it tells us of them instead of drawing
     told = 0
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "clipwatch.evaluator.fetch"],

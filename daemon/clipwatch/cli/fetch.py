@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipwatch.cli.options import chosen_config, config_option, here
+from clipwatch.cli.options import chosen_config, config_option, here, in_hand
 from clipwatch.errors import ClipwatchError
 
 if TYPE_CHECKING:
@@ -36,7 +36,8 @@ def fetch(config: Path | None) -> None:
     from clipwatch.settings import load
 
     path = chosen_config(config)
-    settings = load(path, flags={"evaluation_type": "clip"}, environ=os.environ, cwd=here())
+    with in_hand("settings", "reading them"):
+        settings = load(path, flags={"evaluation_type": "clip"}, environ=os.environ, cwd=here())
     protocol = settings.protocol
     check_online(protocol)
     missed = False

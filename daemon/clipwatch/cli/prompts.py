@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipwatch.cli.options import here
+from clipwatch.cli.options import here, in_hand
 
 if TYPE_CHECKING:
     from clipwatch.prompts import Listed
@@ -40,7 +40,8 @@ def prompts(
     """
     from clipwatch.prompts.textfiles import plain
 
-    found, notes = _found(config, library, max_prompts)
+    with in_hand("prompts", "reading them"):
+        found, notes = _found(config, library, max_prompts)
     if as_json:
         listed = [
             {"id": it.id, "prompt": it.text, "category": it.category}

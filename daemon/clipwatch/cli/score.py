@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from clipwatch.cli.options import chosen_config, config_option, here, only_given
+from clipwatch.cli.options import chosen_config, config_option, here, in_hand, only_given
 
 
 @click.command()
@@ -33,7 +33,8 @@ def score(
     from clipwatch.settings import load
 
     flags = {"evaluation_type": "clip", **only_given(flags)}
-    settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())
+    with in_hand("settings", "reading them"):
+        settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())
     if settings.give_way:
         give_way()
     result = score_checkpoint(settings, checkpoint, images)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clipwatch.cli.options import chosen_config, config_option, here, only_given, run_options
+from clipwatch.cli.options import (
+    chosen_config,
+    config_option,
+    here,
+    in_hand,
+    only_given,
+    run_options,
+)
 
 if TYPE_CHECKING:
     from clipwatch.supervisor import Supervisor
@@ -41,7 +48,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
 
     path = chosen_config(config)
     reread = partial(load, path, flags=only_given(flags), environ=dict(os.environ), cwd=here())
-    settings = reread()
+    with in_hand("settings", "reading them"):
+        settings = reread()
     for remark in settings.remarks:
         click.echo(f"Note: {remark}", err=True)
     if print_settings:

@@ -19,6 +19,9 @@ from clipwatch.console import Console
 from clipwatch.narration import narrate
 from clipwatch.state import Run
 
+DRAWING = "drawing and encoding pictures"
+"""What the training says before its first step."""
+
 _STEP = re.compile(r"step (?P<done>\d+)/(?P<whole>\d+) loss (?P<loss>\S+) (?P<spent>\d+) s")
 
 
@@ -48,7 +51,7 @@ class Scene:
         if self.over:
             return "the training has ended; clipwatch scores and publishes what is left"
         if self.step is None:
-            return self.training[-1] if self.training else "loading torch, making the model"
+            return DRAWING if DRAWING in self.training else "loading torch, making the model"
         done, whole = int(self.step["done"]), int(self.step["whole"])
         left = float(self.step["spent"]) / done * (whole - done)
         return (

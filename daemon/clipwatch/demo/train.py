@@ -108,12 +108,12 @@ def train(options: Options) -> None:
         write_base_pipeline(part)
         part.rename(options.base)  # so that it is there as a whole or not at all
     pipeline = pipeline_type.from_pretrained(options.base)
-    print("drawing and encoding pictures", flush=True)
-    examples = encode(pipeline, rng, count=min(options.steps * BATCH, 32 * len(captions())))
+    pace = Pace(options.steps, options.checkpoint_every, options.seconds)
+    print("drawing and encoding pictures", flush=True)  # which the demo looks for
+    examples = encode(pipeline, rng, count=min(options.steps * BATCH, 16 * len(captions())))
     unet = prepare(pipeline.unet, lora=options.lora)
     weights = [weight for weight in unet.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=options.rate, weight_decay=0.01)
-    pace = Pace(options.steps, options.checkpoint_every, options.seconds)
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda done: rate_factor(pace.position(done), options.steps)
     )

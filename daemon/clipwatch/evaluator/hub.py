@@ -140,7 +140,9 @@ def bytes_told(tell: Callable[[int, int], None]) -> Iterator[None]:
     told, most = 0.0, 0
 
     def begin(bar: Any, *given: Any, **named: Any) -> None:
-        first(bar, *given, **(named | {"disable": False, "file": nowhere, "leave": False}))
+        named.pop("name", None)  # by which the Hub's own looks whether it is disabled
+        named |= {"disable": False, "file": nowhere, "leave": False}
+        super(bar_class, bar).__init__(*given, **named)
 
     def report(bar: Any, *_: Any, **__: Any) -> None:
         nonlocal told, most
