@@ -29,33 +29,36 @@ def test_the_first_word_needs_no_torch(tmp_path: Path) -> None:
     assert "five at most" in done.stdout
 
 
-def steps(pace: Pace, whole: int, each: float, clock: list[float]) -> tuple[list[int], list[int]]:
-    """Train so that each step takes as long; return positions, and steps with a checkpoint."""
+def trained(seconds: float, each: float) -> tuple[list[int], list[int], float]:
+    """Make up to 500 steps of so many seconds each in a limited time, and save each 50th.
+
+    Returns:
+        The positions, the steps after which a checkpoint was saved, and the time that it took.
+    """
+    now = 0.0
+    pace = Pace(500, 50, seconds, lambda: now)
     positions, saved, done = [0], [], 0
-    while positions[-1] < whole:
+    while positions[-1] < 500:
         done += 1
-        clock[0] += each
+        now += each
         positions.append(pace.position(done))
         if pace.saves(done, positions[-1]):
             saved.append(done)
-    return positions, saved
+    return positions, saved, now
 
 
 def test_a_fast_machine_makes_all_steps() -> None:
     """Where the time is enough, or is no limit, position and checkpoints follow the steps alone."""
     for seconds in (0.0, 100.0):
-        clock = [0.0]
-        pace = Pace(500, 50, seconds, lambda clock=clock: clock[0])
-        positions, saved = steps(pace, 500, 0.1, clock)
+        positions, saved, _ = trained(seconds, 0.1)
         assert positions == list(range(501))
         assert saved == list(range(50, 501, 50))
 
 
 def test_a_slow_machine_is_through_in_time() -> None:
     """The clock runs ahead: fewer steps, all of the way, and checkpoints no closer than FEWEST."""
-    clock = [0.0]
-    positions, saved = steps(Pace(500, 50, 100.0, lambda: clock[0]), 500, 1.0, clock)
-    assert clock[0] == 100
+    positions, saved, now = trained(100.0, 1.0)
+    assert now == 100
     assert positions[-1] == 500
     assert sorted(positions) == positions
     assert saved == [20, 40, 60, 80, 100]
@@ -64,8 +67,7 @@ def test_a_slow_machine_is_through_in_time() -> None:
 
 def test_the_last_step_is_always_saved() -> None:
     """However few there were: a training without a checkpoint would show nothing."""
-    clock = [0.0]
-    _, saved = steps(Pace(500, 50, 10.0, lambda: clock[0]), 500, 4.0, clock)
+    _, saved, _ = trained(10.0, 4.0)
     assert saved == [3]
 
 

@@ -33,5 +33,6 @@ def rest(run: Run, lacking: Sequence[str], settings: Settings) -> str:
         return f"{summary(run)}; {where}"
     named = ", ".join(name for name in run.tracker_names if name not in lacking)
     done = f"scored, and published to {named}" if named else "scored"
-    refused = f", but not to {', '.join(lacking)}, which waits for a restart" if lacking else ""
+    refused = f", but not published to {', '.join(lacking)}, which waits for a restart"
+    refused = refused if lacking else ""
     return f"all {len(listed)} checkpoints are {done}{refused}; {where}"
