@@ -57,8 +57,10 @@ class Coming(msgspec.Struct, frozen=True, tag=True):
     @property
     def text(self) -> str:
         """What is going on, for a person."""
-        known = f", {self.done / 1e6:.0f} of {self.total / 1e6:.0f} MB" if self.total else ""
-        return f"downloading {self.part} {self.name}{known}"
+        if not self.total:
+            return f"looking for {self.part} {self.name} on the Hub"
+        known = f"{self.done / 1e6:.1f} of {self.total / 1e6:.1f} MB"
+        return f"downloading {self.part} {self.name}, {known}"
 
 
 class Missed(msgspec.Struct, frozen=True, tag=True):
