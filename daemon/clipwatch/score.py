@@ -91,6 +91,11 @@ def _evaluate(checkpoint: Path, request: Evaluate, remark: str) -> list[ImageSco
     try:
         if remark:
             console.say(f"{checkpoint.name}: {remark}")
+        how = request.protocol
+        console.say(
+            f"{checkpoint.name}: {total} images, {how.width}x{how.height}, {how.inference_steps} "
+            f"steps, on {request.device}; scorer {how.scorer}"
+        )
         console.working(checkpoint.name, "starting")
         child.evaluate(request)
         while True:

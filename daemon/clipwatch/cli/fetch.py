@@ -43,6 +43,7 @@ def fetch(config: Path | None) -> None:
     missed = False
     console = Console()
     try:
+        console.say(f"{MODELS}: looking for what lacks")
         console.working(MODELS, "looking for them")
         for reply in fetch_models(protocol):
             if isinstance(reply, Coming):
