@@ -44,11 +44,14 @@ class Diary:
         self.name = name
         self.path = journal.path
         self.say = console.say
-        self.progress = console.progress
+        self.working = console.working
+        self.rested = console.rested
+        self.during = console.during
         self._ledger = Ledger(journal)
         self._alive = alive
         self._clock = clock
         self._once = once
+        self._rest = ""
         self._hurried = threading.Event()
         self._pace: pace.Pace | None = None  # as it was last told
         self._counted = (0, 0)
@@ -109,6 +112,12 @@ class Diary:
     def record_evaluation(self, evaluation: str, *new: e.Event) -> None:
         """Record what happened to an evaluation."""
         self.record(s.evaluation_stream(self.name, evaluation), *new)
+
+    def rest(self, line: str) -> None:
+        """Say what is waited for, "" for nothing, unless that was said last."""
+        if line not in ("", self._rest):
+            self.say(line)
+            self._rest = line
 
     def _write(self, stream: str, *new: e.Event) -> None:
         waiting = False

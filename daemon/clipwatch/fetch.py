@@ -12,7 +12,7 @@ import msgspec
 
 from clipwatch.errors import ClipwatchError, SettingsError
 from clipwatch.evaluator.environment import environment
-from clipwatch.evaluator.fetch import Reply
+from clipwatch.evaluator.fetch import Coming, Reply
 from clipwatch.protocol import EvaluationProtocol
 
 _QUIET = {f"{name}_VERBOSITY": "error" for name in ("HF_HUB", "DIFFUSERS", "TRANSFORMERS")}
@@ -39,15 +39,13 @@ def check_online(protocol: EvaluationProtocol) -> None:
 def fetch(protocol: EvaluationProtocol) -> Iterator[Reply]:
     """Yield what became of the base model, then of each part from elsewhere, then of each scorer.
 
-    What a call before had begun is gone on with. Progress is shown where standard error is a
-    terminal.
+    What a call before had begun is gone on with. In between it yields what is on its way, about
+    once a second while it moves.
 
     Raises:
         ClipwatchError: The child ended before it had told of all.
     """
     own = environment(os.environ, os.cpu_count() or 1) | _QUIET
-    if not os.isatty(2):
-        own["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     told = 0
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "clipwatch.evaluator.fetch"],
@@ -62,8 +60,9 @@ def fetch(protocol: EvaluationProtocol) -> Iterator[Reply]:
             child.stdin.write(msgspec.json.encode(protocol))
             child.stdin.close()
             for line in child.stdout:
-                told += 1
-                yield msgspec.json.decode(line, type=Reply)
+                reply = msgspec.json.decode(line, type=Reply)
+                told += not isinstance(reply, Coming)
+                yield reply
         except BaseException:
             child.kill()
             raise

@@ -182,9 +182,10 @@ class Herald:
             sent: list[AdviceGiven] = []
             problem, refused = "", False
             try:
-                for it in advice:
-                    send(self._diary.name, it)
-                    sent.append(it)
+                with self._diary.during(channel, "sending advice"):
+                    for it in advice:
+                        send(self._diary.name, it)
+                        sent.append(it)
             except (TrackerUnavailable, TrackerRefused) as error:
                 problem, refused = str(error), isinstance(error, TrackerRefused)
             except Exception as error:  # noqa: BLE001 - a library's, whose text may hold an address

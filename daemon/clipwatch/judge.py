@@ -16,7 +16,6 @@ from clipwatch.fold import evolve
 from clipwatch.journal import Journal
 from clipwatch.judgement import Judgement, Question
 from clipwatch.parent import end_with_parent
-from clipwatch.priority import give_way
 from clipwatch.statistics import Comparison
 from clipwatch.statistics.intervals import by_category, describe
 from clipwatch.statistics.paired import compare
@@ -129,7 +128,6 @@ def _compare_with_best(before: list[Point], point: Point) -> Comparison | None:
 def main() -> int:
     """Answer one question; what is wrong goes to stderr, as one line at its end."""
     end_with_parent()
-    give_way()
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
         judgement = judge(question)

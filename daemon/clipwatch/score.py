@@ -9,7 +9,7 @@ from typing import Any
 
 from clipwatch.console import Console
 from clipwatch.errors import CheckpointError
-from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Reply, Scored
+from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
 from clipwatch.evaluator.process import EvaluatorProcess
 from clipwatch.events import ImageScore
 from clipwatch.gpus import Refusal, choose_gpu
@@ -94,13 +94,24 @@ def _evaluate(checkpoint: Path, request: Evaluate, remark: str) -> list[ImageSco
     try:
         if remark:
             console.say(f"{checkpoint.name}: {remark}")
+        how = request.protocol
+        console.say(
+            f"{checkpoint.name}: {total} images, {how.width}x{how.height}, {how.inference_steps} "
+            f"steps, on {request.device}; scorer {how.scorer}"
+        )
+        console.working(checkpoint.name, "starting")
         child.evaluate(request)
         while True:
             match replies.get():
+                case Working(doing):
+                    console.working(checkpoint.name, doing)
+                case Loaded():
+                    console.working(checkpoint.name, f"0 of {total} images", 0, total)
                 case Scored(images):
                     scores += images
                     child.kept()
-                    console.progress(checkpoint.name, len(scores), total)
+                    done = len(scores)
+                    console.working(checkpoint.name, f"{done} of {total} images", done, total)
                 case Failed(_, reason):
                     raise CheckpointError(f"{checkpoint}: {reason}")
                 case Finished():

@@ -21,13 +21,12 @@ from clipwatch.cli.options import examples
 @click.option(
     "--steps",
     type=click.IntRange(min=50),
-    default=500,
-    show_default=True,
     metavar="STEPS",
-    help="So many steps of the training, 50 or more.",
+    help="So many steps of the training, 50 or more.  [default: 500, fewer where they would take"
+    " more than three minutes]",
 )
 @click.option("--lora", is_flag=True, help="Train a LoRA instead of the whole model.")
-def demo(directory: Path, steps: int, lora: bool) -> None:
+def demo(directory: Path, steps: int | None, lora: bool) -> None:
     """Train a tiny model on the CPU and watch it with the real daemon."""
     from clipwatch.demo.show import show
 

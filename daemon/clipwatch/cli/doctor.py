@@ -16,6 +16,7 @@ from clipwatch.cli.options import (
     config_option,
     examples,
     here,
+    in_hand,
     only_given,
     run_options,
 )
@@ -52,11 +53,17 @@ def doctor(config: Path | None, as_json: bool, **flags: Any) -> None:
         path = chosen_config(config)
         return load(path, flags=only_given(flags), environ=os.environ, cwd=here())
 
-    first, loaded = configuration(settings)
+    with in_hand("settings", "reading them"):
+        first, loaded = configuration(settings)
     findings = [first]
     if not as_json:
         click.echo(_lines(first))
-    for finding in examine(checks(loaded)):
+    examined = examine(checks(loaded))
+    while True:
+        with in_hand("doctor", "looking"):
+            finding = next(examined, None)
+        if finding is None:
+            break
         findings.append(finding)
         if not as_json:
             click.echo(_lines(finding))

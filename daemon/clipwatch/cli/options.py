@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -108,6 +109,19 @@ def here() -> Path:
         return Path.cwd()
     except OSError as error:
         raise SettingsError(f"the current folder is gone: {error.strerror}") from error
+
+
+@contextmanager
+def in_hand(what: str, doing: str) -> Iterator[None]:
+    """Tell at least every ten seconds what is done inside; nothing of what is soon over."""
+    from clipwatch.console import Console
+
+    console = Console()
+    try:
+        with console.during(what, doing):
+            yield
+    finally:
+        console.close()
 
 
 def only_given(flags: dict[str, Any]) -> dict[str, Any]:

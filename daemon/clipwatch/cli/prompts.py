@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipwatch.cli.options import examples, here, max_prompts_option
+from clipwatch.cli.options import examples, here, in_hand, max_prompts_option
 
 if TYPE_CHECKING:
     from clipwatch.prompts import Listed
@@ -44,7 +44,8 @@ def prompts(
     """
     from clipwatch.prompts.textfiles import plain
 
-    found, notes = _found(config, library, max_prompts)
+    with in_hand("prompts", "reading them"):
+        found, notes = _found(config, library, max_prompts)
     if as_json:
         listed = [
             {"id": it.id, "prompt": it.text, "category": it.category}

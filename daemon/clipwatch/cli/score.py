@@ -15,6 +15,7 @@ from clipwatch.cli.options import (
     device_option,
     examples,
     here,
+    in_hand,
     only_given,
     tell,
 )
@@ -51,12 +52,16 @@ def score(
 
     Ends with 1 if the checkpoint cannot be scored; with 2 when the configuration is wrong.
     """
+    from clipwatch.priority import give_way
     from clipwatch.score import score_checkpoint
     from clipwatch.settings import load
 
     flags = {"evaluation_type": "clip", **only_given(flags)}
-    settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())
+    with in_hand("settings", "reading them"):
+        settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())
     tell(settings.notes)
+    if settings.give_way:
+        give_way()
     result = score_checkpoint(settings, checkpoint, images)
     if as_json:
         click.echo(json.dumps(result, indent=2))

@@ -17,6 +17,7 @@ from clipwatch.cli.options import (
     config_option,
     examples,
     here,
+    in_hand,
     only_given,
     run_options,
     tell,
@@ -70,7 +71,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
 
     path = chosen_config(config)
     reread = partial(load, path, flags=only_given(flags), environ=dict(os.environ), cwd=here())
-    settings = reread()
+    with in_hand("settings", "reading them"):
+        settings = reread()
     tell(settings.notes)
     if print_settings:
         for origin in settings.origins:
@@ -85,7 +87,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.service import ServiceManager
     from clipwatch.supervisor import Supervisor
 
-    give_way()
+    if settings.give_way:
+        give_way()
     name = run_name(settings.output_dir)
     with exclusive(settings.state_dir, name), Journal(log_file(settings.state_dir)) as journal:
         console = Console()

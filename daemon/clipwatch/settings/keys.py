@@ -152,6 +152,7 @@ _OWN = (
     Key("offload", read.one_of("none", "model", "group"), "none", "what waits in host memory"),
     Key("scorer_revision", read.text, "", "the CLIP model's revision on the Hub", blank=True),
     Key("device", read.device, "auto", "auto, cpu, cuda, cuda:N, a UUID or mps"),
+    Key("give_way", read.flag, True, "let the training have processor and disk first"),
     Key("share_gpu", read.flag, False, "use a GPU that others compute on"),
     Key("gpu_memory_gib", read.real(0, above=True), None, "most GPU memory to take"),
     Key("batch_size", read.batch_size, "auto", "images generated at once; auto finds out"),

@@ -87,6 +87,7 @@ def load(
             rules="simpletuner" if about.simpletuner else "",
         ),
         device=value["device"],
+        give_way=value["give_way"],
         share_gpu=value["share_gpu"],
         gpu_memory_gib=value["gpu_memory_gib"],
         batch_size=None if value["batch_size"] == "auto" else value["batch_size"],

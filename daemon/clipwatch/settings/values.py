@@ -140,6 +140,7 @@ class Settings:
         project, run_name: The trainer's names for its tracker.
         logging_dir: Absolute; below output_dir unless the trainer names an absolute one.
         device: "cpu", "cuda", "cuda:N", "mps", or the UUID of a GPU or a part of one.
+        give_way: Processor and disk are the training's first.
         share_gpu: A GPU that others compute on may be used.
         gpu_memory_gib: What may be taken of a GPU's memory; None for what fits `share_gpu`.
         batch_size: Images generated at once, at least 1; None to find out.
@@ -174,6 +175,7 @@ class Settings:
     logging_dir: Path
     protocol: EvaluationProtocol
     device: str
+    give_way: bool
     share_gpu: bool
     gpu_memory_gib: float | None
     batch_size: int | None
