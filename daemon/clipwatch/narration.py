@@ -101,8 +101,10 @@ def _completed(event: e.EvaluationCompleted) -> list[str]:
     half = ""
     if clip.low is not None and clip.high is not None:
         half = f" ± {(clip.high - clip.low) / 2:.4f}"
-    best = event.against_best
-    over = f", {best.delta:+.4f} over the best before ({_checkpoint(best.a)})" if best else ""
+    over = ""
+    if best := event.against_best:
+        side = "under" if best.delta < 0 else "over"
+        over = f", {abs(best.delta):.4f} {side} the best before ({_checkpoint(best.a)})"
     spread = f"min {clip.min:.4f}, max {clip.max:.4f}, std {clip.std:.4f}"
     cost = f"{clip.n} images in {event.seconds:.0f} s"
     lines = [f"{name}: clip/mean {clip.mean:.4f}{half}{over}; {spread}; {cost}"]
