@@ -361,7 +361,7 @@ def test_everything_said_is_one_line_for_each_matter(tmp_path: Path) -> None:
     (told,) = (it for it in world.said if it.startswith("checkpoint-2: clip/mean"))
     number = "[0-9.]+"
     assert re.fullmatch(
-        f"checkpoint-2: clip/mean {number} ± {number}, [+-]{number} over the best before "
+        f"checkpoint-2: clip/mean {number} ± {number}, {number} (over|under) the best before "
         rf"\(checkpoint-1\); min {number}, max {number}, std {number}; [0-9]+ images in [0-9]+ s",
         told,
     )
