@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: demo test check fmt clean
+.PHONY: demo test check wheel fmt clean
 
 demo: $(INSTALLED)  ## the main job on an embedded default: a tiny training, watched live
 	$(BIN)/clipwatch demo
@@ -17,6 +17,9 @@ check: $(INSTALLED)  ## what CI runs: style, types, tests
 	$(BIN)/mypy
 	$(MAKE) test
 
+wheel: $(INSTALLED)  ## what CI does, too: build it, install it alone, run the demo from it
+	$(BIN)/python scripts/try_wheel.py
+
 fmt: $(INSTALLED)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
@@ -25,6 +28,12 @@ clean:
 	rm -rf .venv demo-run .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing clipwatch and what it needs into .venv: torch, diffusers, the tests' tools."
+	@echo "That is some gigabytes and takes minutes, once."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@while sleep 9 >/dev/null 2>&1; do echo "... still installing, $$(du -sh .venv | cut -f1) so far"; done & \
+	beat=$$!; trap "kill $$beat" EXIT; \
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+	@echo "Installed."
+

@@ -6,7 +6,7 @@ import argparse
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import chain, product
 from statistics import median
 from typing import Final
 
@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwatch.advice import plateau, regressed
-from clipwatch.judgement import Question
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.picked import against_winner, winners_mean
 
@@ -27,7 +26,7 @@ SPREADS: Final = (0.025, 0.05)
 
 PROMPTS: Final = (48, 144, 512, 1632)
 ALIKE: Final = (0.6, 0.8, 0.95)
-QUESTION: Final = Question("", "", "", None, None, 3, WORTH, 1000)
+STRETCH: Final = 1000
 
 
 HEAD: Final = (
@@ -58,7 +57,7 @@ class Course:
     @property
     def rising(self) -> bool:
         """Whether it gains `WORTH` or more over the steps of a plateau."""
-        gain = self.rise / (self.checkpoints - 1) * QUESTION.stretch / EVERY
+        gain = self.rise / (self.checkpoints - 1) * STRETCH / EVERY
         return gain > WORTH * 0.99
 
     def truth(self, generator: np.random.Generator) -> tuple[NDArray[np.float64], int]:
@@ -101,35 +100,45 @@ class Tally:
 
 
 def scores(
-    generator: np.random.Generator, truth: NDArray[np.float64], prompts: int, alike: float
+    generator: np.random.Generator,
+    truth: NDArray[np.float64],
+    prompts: int,
+    alike: float,
+    *,
+    hardest: bool,
 ) -> NDArray[np.float64]:
     """Draw a table of scores, a row for each prompt.
 
     What scores of neighbouring checkpoints have in common, a share `alike` of their variance, stays
     for the whole training in one half of all trainings, and fades from checkpoint to checkpoint in
-    the other (an autoregression of first order).
+    the other (an autoregression of first order). The hardest trainings scatter most, and fade.
     """
     size = prompts, len(truth)
     table = generator.normal(size=size)
-    if generator.random() < 1 / 2:
+    if not hardest and generator.random() < 1 / 2:
         table *= math.sqrt(1 - alike)
         table += math.sqrt(alike) * generator.normal(size=(prompts, 1))
     else:
         for place in range(1, len(truth)):
             table[:, place] *= math.sqrt(1 - alike**2)
             table[:, place] += alike * table[:, place - 1]
-    return truth + generator.uniform(*SPREADS) * table
+    return truth + (SPREADS[1] if hardest else generator.uniform(*SPREADS)) * table
 
 
-def watch(tally: Tally, means: Means, fallen: int) -> None:
-    """Ask clipwatch for advice at each checkpoint of a training, and count what it says."""
-    steps = [EVERY * place for place in range(1, len(means) + 1)]
-    falls = list(_falls(steps, means))
+def watch_falls(tally: Tally, means: Means, fallen: int) -> None:
+    """Ask clipwatch at each checkpoint of a training whether it fell, and count what it says."""
+    falls = list(_falls(_steps(means), means))
     tally.alarms += any(place <= fallen for place in falls)
     later = [place for place in falls if place > fallen]
     tally.told += bool(later)
     tally.in_time += bool(later) and later[0] <= fallen + 2
-    calm = next((n for n in range(1, len(means) + 1) if plateau(steps[:n], means[:n], QUESTION)), 0)
+
+
+def watch_plateaus(tally: Tally, means: Means, fallen: int) -> None:
+    """Ask clipwatch at each checkpoint whether the training rises no more, and count that."""
+    steps = _steps(means)
+    ends = range(1, len(means) + 1)
+    calm = next((n for n in ends if plateau(steps[:n], means[:n], WORTH, STRETCH)), 0)
     if calm:
         tally.plateaus.append(calm)
         tally.late_plateaus += calm > fallen
@@ -140,6 +149,10 @@ def cover(tally: Tally, means: Means, true: NDArray[np.float64]) -> None:
     own, against = winners_mean(means), against_winner(means)
     tally.winner += own.low <= true[own.winner] <= own.high
     tally.before += against.low <= true[-1] - true[against.winner] <= against.high
+
+
+def _steps(means: Means) -> list[int]:
+    return [EVERY * place for place in range(1, len(means) + 1)]
 
 
 def _falls(steps: list[int], means: Means) -> Iterator[int]:
@@ -155,8 +168,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--prompts", type=int, nargs="*", default=PROMPTS)
     parser.add_argument("--alike", type=float, nargs="*", default=ALIKE)
+    parser.add_argument("--hardest", action="store_true", help="scattering by 0.05, and fading")
     parser.add_argument("--trainings", type=int, default=100, help="of each kind (100)")
-    parser.add_argument("--coverage", action="store_true", help="the last two columns only")
+    parser.add_argument("--only", choices=("falls", "plateaus", "coverage"), help="its columns")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     print(f"| {' | '.join(HEAD)} |")
@@ -167,28 +181,39 @@ def main() -> None:
         tally = Tally()
         for _ in range(options.trainings):
             true, fallen = course.truth(generator)
-            means = Means.of(scores(generator, true, prompts, alike))
+            table = scores(generator, true, prompts, alike, hardest=options.hardest)
+            means = Means.of(table)
             tally.trainings += 1
-            if not options.coverage:
-                watch(tally, means, fallen)
-            cover(tally, means, true)
-        print(f"| {prompts} | {alike:g} | {course.name} | {_told(course, tally)} |", flush=True)
+            if options.only in {None, "falls"}:
+                watch_falls(tally, means, fallen)
+            if options.only in {None, "plateaus"}:
+                watch_plateaus(tally, means, fallen)
+            if options.only in {None, "coverage"}:
+                cover(tally, means, true)
+        print(
+            f"| {prompts} | {alike:g} | {course.name} | {_told(course, tally, options.only)} |",
+            flush=True,
+        )
 
 
-def _told(course: Course, tally: Tally) -> str:
+def _told(course: Course, tally: Tally, only: str | None) -> str:
+    """Return the cells of a row; empty ones for what was not asked."""
     count = tally.trainings
     wrong = len(tally.plateaus) if course.rising else tally.late_plateaus
-    cells = (
+    falls = (
         f"{tally.alarms / count:.2f}",
         f"{tally.in_time / count:.2f}" if course.drop else "",
         f"{tally.told / count:.2f}" if course.drop else "",
+    )
+    plateaus = (
         f"{len(tally.plateaus) / count:.2f}",
         f"{median(tally.plateaus):g}" if tally.plateaus else "",
         f"{wrong / count:.2f}" if course.rising or course.drop else "",
-        f"{tally.winner / count:.2f}",
-        f"{tally.before / count:.2f}",
     )
-    return " | ".join(cells)
+    coverage = f"{tally.winner / count:.2f}", f"{tally.before / count:.2f}"
+    groups = {"falls": falls, "plateaus": plateaus, "coverage": coverage}
+    shown = (cells if only in {None, name} else [""] * len(cells) for name, cells in groups.items())
+    return " | ".join(chain.from_iterable(shown))
 
 
 if __name__ == "__main__":

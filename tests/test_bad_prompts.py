@@ -73,7 +73,7 @@ def check(prompts: tuple[Prompt, ...]) -> None:
     series = make_series(Path(), [100], protocol=protocol, images=False)
     names = Names.of(series)
     assert record(series, names, series.results[0])
-    assert msgspec.json.encode(row(series, names, series.results[0]))
+    assert msgspec.json.encode(row(series, names, series.results[0], 0))
 
 
 @pytest.mark.parametrize("name", sorted(name for name in EXPECTED if name.startswith("prompts/")))

@@ -180,7 +180,7 @@ def test_the_whole_name_of_a_run_is_never_ambiguous(log: Log) -> None:
     said = call(log.folder, "compare", "sdxl", "sdxl-12")
     assert (said.exit_code, said.stderr) == (
         1,
-        "Error: which run? name one of these: sdxl-1, sdxl-12\n",
+        "Error: more than one run can be meant: name one of sdxl-1, sdxl-12\n",
     )
 
 
@@ -269,8 +269,13 @@ def test_the_present_protocol_is_preferred_else_the_newest_shared(tmp_path: Path
     assert answer(tmp_path, "compare", "@1", "@2")["verdict"] == "better"
     log.change("r", old)
     assert answer(tmp_path, "compare", "@1", "@2")["verdict"] == "inconclusive"
+    assert "These are scores" not in call(tmp_path, "compare", "@1", "@2").stdout
     log.change("r", last)
     assert answer(tmp_path, "compare", "@1", "@2")["verdict"] == "better"
+    assert (
+        "These are scores from before the settings or model files changed (seed 2 and 3): "
+        "not yet scored anew are @1 and @2, or one of them.\n"
+    ) in call(tmp_path, "compare", "@1", "@2").stdout
 
 
 def test_of_a_step_scored_again_the_latest_counts(log: Log) -> None:

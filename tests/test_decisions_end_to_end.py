@@ -10,6 +10,8 @@ import pytest
 
 from clipwatch.demo import models
 from clipwatch.demo.world import captions
+from clipwatch.journal import log_file
+from clipwatch.ledger import read_state
 from real_world import clipwatch, guarded, points, scored_images, status
 
 
@@ -41,6 +43,13 @@ def test_the_numbers_that_decide_are_published(project: Path, base: Path) -> Non
     assert len(images) == 3 * 16
     assert Counter(len(image.look) for image in images) == {16: 48}
     assert all(image.others == {"second": image.score} for image in images)
+    (watched,) = read_state(log_file(project / "state")).values()
+    scales = [
+        float(it.environment[key])
+        for it in watched.evaluations.values()
+        for key in ("scorer_scale", "scorer_scale.second")
+    ]
+    assert scales == pytest.approx([30] * 6, rel=0.01)  # that of the demo's CLIP
 
     run = project / "output/logs/shapes/clipwatch"
     ends = ("clip_interval/low", "clip_interval/high")

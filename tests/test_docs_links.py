@@ -7,22 +7,9 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-PLACES = ("*.md", "docs/*.md", "benchmarks/*.md", "tests/data/**/README.md")
-DOCUMENTS = sorted(path for place in PLACES for path in ROOT.glob(place))
+from docs_kit import DOCUMENTS, ROOT, anchors, prose
+
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
-
-
-def prose(document: Path) -> str:
-    """Return a document without its code blocks."""
-    return re.sub(r"```.*?```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL)
-
-
-def anchors(document: Path) -> set[str]:
-    """Return what GitHub makes of the headings: lower case, no punctuation, "-" for spaces."""
-    headings = re.findall(r"^#+ (.*)$", prose(document), flags=re.MULTILINE)
-    texts = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings)
-    return {re.sub(r"[^\w\- ]", "", text.strip().lower()).replace(" ", "-") for text in texts}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda it: str(it.relative_to(ROOT)))

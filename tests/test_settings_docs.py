@@ -10,9 +10,9 @@ import pytest
 
 from clipwatch.settings import KEYS, load
 from clipwatch.settings.keys import TRAINER_KEYS
-from clipwatch.settings.values import text
+from clipwatch.settings.simpletuner.tables import every_option
+from docs_kit import DOCUMENTS, ROOT, objects, tables
 
-ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "config.example.json"
 MANUAL = (ROOT / "docs" / "settings.md").read_text()
 
@@ -34,18 +34,47 @@ def test_the_example_is_complete() -> None:
     assert own.keys() | inside >= KEYS.keys() - TRAINER_KEYS
 
 
-def test_the_manual_has_every_key_with_its_default() -> None:
-    """Each key has one row in the tables; a default that is a value stands in it."""
-    rows = {
-        cells[0]: cells[2]
-        for line in MANUAL.splitlines()
-        if len(cells := [cell.strip(" `") for cell in line.strip("|").split(" | ")]) == 3
-    }
-    for name, key in KEYS.items():
-        assert name in rows, name
-        default = text(key.default)
-        if default and name != "validation_resolution":
-            assert re.sub(r"\.0$", "", default) == rows[name], name
+def defaults(document: Path) -> list[tuple[str, str]]:
+    """Return (key, what its row has under "default") of a document's tables of keys."""
+    found: list[tuple[str, str]] = []
+    for heading, *rows in tables(document):
+        if heading[0] == "key" and heading[-1] == "default":
+            for row in rows:
+                keys = re.findall(r"`([\w.]+)`", row[0])
+                cells = [row[-1]] if len(keys) == 1 else row[-1].split(", ")
+                found += zip(keys, cells, strict=True)
+    return found
+
+
+def test_the_manual_has_every_key() -> None:
+    """Each key has one row in the tables, and no other has."""
+    assert sorted(key for key, _ in defaults(ROOT / "docs/settings.md")) == sorted(KEYS)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda it: str(it.relative_to(ROOT)))
+def test_defaults_are_those_of_the_program(document: Path) -> None:
+    """A default that is a value is the key's; one in words, or another key's, has no such value."""
+    for name, told in defaults(document):
+        key, value = KEYS[name], re.fullmatch(r"`([^`]*)`|([\d.]+)", told)
+        if value is None or (value[1] in KEYS and key.default is None):
+            assert key.default in (None, "", ()), f"{name}: {told}"
+        else:
+            assert key.read(value[1] or value[2]) == key.default, f"{name}: {told}"
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda it: str(it.relative_to(ROOT)))
+def test_settings_in_documents_load(document: Path, tmp_path: Path) -> None:
+    """Each block of settings is taken as it stands, and nothing in it looks like a slip."""
+    (tmp_path / "base").mkdir()
+    for block in (it for it in objects(document) if it.keys() <= {"clipwatch", *every_option()}):
+        trainers = {"model_family": "sd1x", "pretrained_model_name_or_path": "./base"}
+        config = {"output_dir": "output", **({} if "output_dir" in block else trainers), **block}
+        own = {"evaluation_type": "clip", **block.get("clipwatch", {})}
+        if own.get("prompts", "").startswith("hf:"):  # needs a network; see test_prompt_hub.py
+            own["prompts"] = "core"
+        file = tmp_path / "config.json"
+        file.write_text(json.dumps({**config, "clipwatch": own}))
+        assert load(file, environ={}, cwd=tmp_path).remarks == ()
 
 
 def test_the_manuals_example_loads(tmp_path: Path) -> None:

@@ -42,6 +42,21 @@ def test_a_fall_is_seen_at_its_second_checkpoint() -> None:
     assert fall(curve(true)[:13], WORTH).seen == pytest.approx(0.015, abs=0.004)
 
 
+def test_few_prompts_suffice_where_what_is_alike_fades() -> None:
+    """48 prompts, neighbours alike by 0.6, tell a fall of .03 at its second checkpoint."""
+    told = {0.27: 0, 0.3: 0}
+    for end in told:
+        for seed in range(100):
+            generator = np.random.default_rng(seed)
+            table = generator.normal(size=(48, 32))
+            for place in range(1, 32):
+                table[:, place] = 0.6 * table[:, place - 1] + 0.8 * table[:, place]
+            means = Means.of([0.3] * 30 + [end] * 2 + 0.0375 * table)
+            told[end] += fall(means, WORTH).surely > WORTH
+    assert told[0.27] >= 97
+    assert told[0.3] <= 1
+
+
 def test_a_slow_decline_is_seen_from_its_top() -> None:
     """No two neighbours differ by what matters, but the end and the highest level do."""
     true = [0.3] * 10 + [0.3 - 0.001 * n for n in range(30)]

@@ -200,8 +200,8 @@ def _read(path: Path | None, series: Series, folder: Path) -> tuple[list[_Held],
     others = {each.receipt.run for each in held} - {series.run}
     if others:
         raise TrackerRefused(
-            f"TensorBoard: {folder} holds the scores of another run, {min(others)}: remove that "
-            "folder, or give each training its own tracker_project_name"
+            f"TensorBoard: {folder} holds the scores of another run, {min(others)}",
+            fix="remove that folder, or give each training its own tracker_project_name",
         )
     return held, end == path.stat().st_size
 

@@ -162,7 +162,7 @@ class WandbTracker:
     def _mode(self) -> Literal["online", "offline"]:
         word = self._option("mode")
         if word not in MODES:
-            raise TrackerRefused(f"WANDB_MODE is {word!r}: clipwatch can do online and offline")
+            raise TrackerRefused(f"WANDB_MODE is {word!r}", fix="set it to online or offline")
         return MODES[word]
 
     def _option(self, name: str) -> str:
@@ -296,7 +296,7 @@ class WandbTracker:
                 f" it had {job.seconds + GRACE:.0f} s"
             ) from error
         if verdict.kind == "refused":
-            raise TrackerRefused(verdict.reason)
+            raise TrackerRefused(verdict.reason, fix=verdict.fix)
         if verdict.kind == "unavailable":
             raise TrackerUnavailable(verdict.reason)
         self._urls[series.name] = verdict.url
@@ -342,5 +342,6 @@ def api_key(options: Mapping[str, str], environ: Mapping[str, str]) -> str:
     try:
         found = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise TrackerRefused(f"{file}: the W&B API key cannot be read ({error})") from error
+        message = f"{file}: the W&B API key cannot be read ({error})"
+        raise TrackerRefused(message, fix="correct WANDB_API_KEY_FILE or the file") from error
     return "" if found == "-" else found

@@ -34,7 +34,7 @@ def filled(job: Job, series: Series, results: Sequence[Result]) -> Job:
         after=place[results[0].seq - 1] if results[0].seq else -1,
         metrics=tuple(dict.fromkeys(tags)),
         summary=_summary(names, series.results[: last + 1]),
-        rows=tuple(_row(series, names, result, place[result.seq]) for result in results),
+        rows=tuple(row(series, names, result, place[result.seq]) for result in results),
     )
 
 
@@ -78,7 +78,7 @@ def _values(names: Names, result: Result) -> dict[str, float | int | str]:
     }
 
 
-def _row(series: Series, names: Names, result: Result, place: int) -> Row:
+def row(series: Series, names: Names, result: Result, place: int) -> Row:
     """Return a result as W&B gets it at a place of its own."""
     scores = series.scores(result.evaluation)
     prompts = {prompt.id: prompt for prompt in series.protocol.prompts}

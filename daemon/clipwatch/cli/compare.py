@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clipwatch.cli import completing
 from clipwatch.cli.figures import (
     FEW,
     aligned,
@@ -20,7 +21,7 @@ from clipwatch.cli.figures import (
     not_alike,
     plural,
 )
-from clipwatch.cli.options import chosen_state_dir, state_dir_option
+from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 
 if TYPE_CHECKING:
     from clipwatch.pairs import Pair
@@ -35,11 +36,20 @@ TEXT = 60
 """Characters of a prompt that are shown."""
 
 
-@click.command()
-@click.argument("a")
-@click.argument("b")
-@click.option("--scorer", metavar="NAME", help="Compare by this further scorer, not by CLIP.")
-@click.option("--fail-if-worse", is_flag=True, help="End with 1 when B is worse than A.")
+@click.command(
+    epilog=examples(
+        "clipwatch compare 400 500",
+        "clipwatch compare my-lora@400 my-lora@best",
+        "clipwatch compare first-run second-run --json",
+        "clipwatch compare 0 500 --fail-if-worse",
+    )
+)
+@click.argument("a", shell_complete=completing.scored)
+@click.argument("b", shell_complete=completing.scored)
+@click.option(
+    "--scorer", metavar="NAME", help="Compare by this further scorer of the settings, not by CLIP."
+)
+@click.option("--fail-if-worse", is_flag=True, help="End with 1 when B is surely worse than A.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @state_dir_option
 def compare(
@@ -52,7 +62,9 @@ def compare(
     best names; the interval of the difference to it is corrected for its having been picked.
 
     Both must have been scored under the same protocol. The prompts that both have are compared one
-    by one.
+    by one. Step 0 is the base model.
+
+    Ends with 1 when the two cannot be compared.
     """
     from clipwatch.answers import answers, circumstances
     from clipwatch.journal import log_file
@@ -74,6 +86,8 @@ def compare(
         click.echo(f"\n{_sentence(pair.found, *short)}{_beside(pair.had)}{_many(pair)}")
         for line in not_alike(unlike):
             click.echo(line)
+        if changed := known.superseded(names[0].run, evaluations[0].protocol):
+            click.echo(f"\n{_superseded(short, changed)}")
         texts = {prompt.id: prompt.text for prompt in protocol.prompts}
         for line in _prompts(pair.shared, texts):
             click.echo(line)
@@ -158,6 +172,14 @@ def _many(pair: Pair) -> str:
     return (
         f" If you found these two by looking at all {looked.checkpoints}, it is not shown: for all "
         f"pairs at once the interval is {interval(low, high, digits(low, high))}."
+    )
+
+
+def _superseded(short: Sequence[str], changed: Sequence[str]) -> str:
+    both = " and ".join(dict.fromkeys(short))
+    return (
+        f"These are scores from before the settings or model files changed ({'; '.join(changed)}): "
+        f"not yet scored anew are {both}, or one of them."
     )
 
 

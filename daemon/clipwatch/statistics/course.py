@@ -33,6 +33,21 @@ LEAST: Final = 15
 KNOWN: Final = 20
 """Checkpoints from which on the wiggle is measured."""
 
+SURE: Final = 0.9995
+"""How sure it must be that a training rises no more: that is asked at every checkpoint."""
+
+FELL_JUST_NOW: Final = 0.994
+FELL_BEFORE: Final = 0.9999
+"""How sure a fall must be: from where the training just was, which is one question at each
+checkpoint, and from any earlier level, which is many. So a training of 100 checkpoints that
+wiggles raises a false alarm in no more than 5 % (benchmarks/RESULTS.md)."""
+
+SHARES: Final = (0.0, 0.25, 0.5, 0.75, 1.0)
+SPANS: Final = (5, 10, 20)
+"""Where a training just was: this share of the latest checkpoint, the rest of the mean of as many
+last ones. The latest says most where scores of neighbours are alike, the mean where they are not.
+"""
+
 KEPT: Final = 0.8
 NORMAL: Final = 0.5586
 """The share of bends that is used, the smallest, and their mean in standard deviations."""
@@ -44,7 +59,7 @@ class Fall:
 
     Attributes:
         seen: Below the level that shows it most.
-        surely: By at least so much (see `means.SURE`).
+        surely: By at least so much (see `FELL_JUST_NOW`).
     """
 
     seen: float
@@ -60,11 +75,11 @@ class Gain:
 
 
 def fall(means: Means, worth: float) -> Fall:
-    """Say how far the last two checkpoints are below the levels that the training had.
+    """Say how far the mean of the last two checkpoints is below what was before them.
 
-    Their mean is compared with the mean of each five checkpoints in a row before them, with the
-    last one of those, and with half that and half the mean of the last ten, which is nearer the
-    truth where scores of neighbours are alike.
+    Below where the training just was: of the ways to blend the checkpoints before (`SHARES`,
+    `SPANS`) the one with the smallest standard error counts, whatever it shows. And below each
+    level that it ever had, of which a slow fall leaves one behind.
 
     Args:
         means: In the order of the steps.
@@ -76,11 +91,16 @@ def fall(means: Means, worth: float) -> Fall:
     before = len(means) - RECENT
     if before < 1:
         return Fall(-math.inf, -math.inf)
-    weights = np.pad(_levels(before), ((0, 0), (0, RECENT)))
+    blends = _blends(before)
+    weights = np.pad(np.vstack([_levels(before), blends]), ((0, 0), (0, RECENT)))
     weights[:, -RECENT:] = -1 / RECENT
     seen, variances = means.combined(weights)
     variances += wiggle(means[:before], worth) ** 2 * (weights**2).sum(axis=1)
-    surely = seen - means.sure * np.sqrt(variances)
+    surely = seen - means.errors(FELL_BEFORE) * np.sqrt(variances)
+    levels = len(seen) - len(blends)
+    sharpest = levels + int(np.argmin(variances[levels:]))
+    error = math.sqrt(variances[sharpest])
+    surely[sharpest] = seen[sharpest] - means.errors(FELL_JUST_NOW) * error
     most = int(np.argmax(surely))
     return Fall(float(seen[most]), float(surely[most]))
 
@@ -111,6 +131,16 @@ def _levels(count: int) -> NDArray[np.float64]:
     return np.vstack([latest, mixed, runs])
 
 
+@cache
+def _blends(count: int) -> NDArray[np.float64]:
+    """Return the ways to blend the last of so many checkpoints, as weights of their means."""
+    places = np.arange(count)
+    means = {span: (places >= count - span) / span for span in {min(it, count) for it in SPANS}}
+    latest = places == count - 1
+    blended = [(1 - part) * mean + part * latest for mean in means.values() for part in SHARES]
+    return np.array(blended)
+
+
 def gain(steps: Sequence[int], means: Means, stretch: int, worth: float) -> Gain:
     """Return what the training surely gains less than, over `stretch` steps or more to its end.
 
@@ -134,7 +164,7 @@ def gain(steps: Sequence[int], means: Means, stretch: int, worth: float) -> Gain
     weights *= (periods / (weights**2).sum(axis=1))[:, None]
     gains, variances = means.combined(weights)
     variances += wiggle(means, worth) ** 2 * (weights**2).sum(axis=1)
-    below = gains + means.sure * np.sqrt(variances)
+    below = gains + means.errors(SURE) * np.sqrt(variances)
     least = int(np.argmin(below))
     return Gain(int(periods[least]), float(below[least]))
 

@@ -15,9 +15,6 @@ from clipwatch.statistics.scores import Scores, shared_means
 FEWEST: Final = 6
 """With fewer prompts nothing is said to be sure (see `flips.rank`)."""
 
-SURE: Final = 0.9995
-"""How sure advice is, on one side: it is looked for at every checkpoint, in many places."""
-
 
 @dataclass(frozen=True, slots=True)
 class Means:
@@ -66,7 +63,9 @@ class Means:
         variances = np.einsum("ij,ij->i", rows @ self.covariance, rows)
         return rows @ self.values, np.maximum(variances, 0.0)
 
-    @property
-    def sure(self) -> float:
-        """Standard errors by which a difference must pass a bound to be sure."""
-        return float(stdtrit(self.prompts - 1, SURE)) if self.prompts >= FEWEST else np.inf
+    def errors(self, sure: float) -> float:
+        """Return the standard errors by which a difference must pass a bound to be so sure, 0..1.
+
+        On one side, by Student's law; infinite for too few prompts.
+        """
+        return float(stdtrit(self.prompts - 1, sure)) if self.prompts >= FEWEST else np.inf
