@@ -150,7 +150,7 @@ def test_wandb_tells_every_error(
     monkeypatch.setenv("WANDB_MODE", mode)
 
     def session(_self: WandbTracker, _series: Series, job: Job, _log: object) -> Verdict:
-        return Verdict("ok", held=2, url=f"url/{job.id}")
+        return Verdict("ok", held=201, url=f"url/{job.id}")
 
     monkeypatch.setattr(WandbTracker, "_session", session)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
