@@ -28,6 +28,12 @@ clean:
 	rm -rf .venv demo-run .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(INSTALLED): pyproject.toml constraints.txt
+	@echo "Installing clipwatch and what it needs into .venv: torch, diffusers, the tests' tools."
+	@echo "That is some gigabytes and takes minutes, once."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
-	touch $@
+	@while sleep 9 >/dev/null 2>&1; do echo "... still installing, $$(du -sh .venv | cut -f1) so far"; done & \
+	beat=$$!; trap "kill $$beat" EXIT; \
+	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+	@echo "Installed."
+

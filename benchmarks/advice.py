@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwatch.advice import plateau, regressed
-from clipwatch.judgement import Question
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.picked import against_winner, winners_mean
 
@@ -27,7 +26,7 @@ SPREADS: Final = (0.025, 0.05)
 
 PROMPTS: Final = (48, 144, 512, 1632)
 ALIKE: Final = (0.6, 0.8, 0.95)
-QUESTION: Final = Question("", "", "", None, None, 3, WORTH, 1000)
+STRETCH: Final = 1000
 
 
 HEAD: Final = (
@@ -58,7 +57,7 @@ class Course:
     @property
     def rising(self) -> bool:
         """Whether it gains `WORTH` or more over the steps of a plateau."""
-        gain = self.rise / (self.checkpoints - 1) * QUESTION.stretch / EVERY
+        gain = self.rise / (self.checkpoints - 1) * STRETCH / EVERY
         return gain > WORTH * 0.99
 
     def truth(self, generator: np.random.Generator) -> tuple[NDArray[np.float64], int]:
@@ -138,7 +137,8 @@ def watch_falls(tally: Tally, means: Means, fallen: int) -> None:
 def watch_plateaus(tally: Tally, means: Means, fallen: int) -> None:
     """Ask clipwatch at each checkpoint whether the training rises no more, and count that."""
     steps = _steps(means)
-    calm = next((n for n in range(1, len(means) + 1) if plateau(steps[:n], means[:n], QUESTION)), 0)
+    ends = range(1, len(means) + 1)
+    calm = next((n for n in ends if plateau(steps[:n], means[:n], WORTH, STRETCH)), 0)
     if calm:
         tally.plateaus.append(calm)
         tally.late_plateaus += calm > fallen

@@ -30,7 +30,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from clipwatch.demo.world import captions
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Message, Scored
+from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Reply, Scored
 from clipwatch.evaluator.opening import DTYPES
 from clipwatch.events import WeightFile
 from clipwatch.protocol import EvaluationProtocol, Prompt
@@ -308,7 +308,7 @@ def evaluate(
         device=world.device,
         batch_size=batch,
     )
-    messages: list[Message] = []
+    messages: list[Reply] = []
     evaluator.evaluate(request, messages.append)
     last = messages[-1]
     if isinstance(last, Failed):

@@ -108,13 +108,8 @@ def first_checkpoint(program: Path, work: Path) -> int:
 
 def published(program: Path, work: Path) -> int:
     """Return the newest step that every tracker shows, 0 for none."""
-    command: list[str | Path] = [
-        program,
-        "status",
-        "--json",
-        "--state-dir",
-        work / "demo" / "state",
-    ]
+    state = work / "demo" / "state"
+    command: list[str | Path] = [program, "status", "--json", "--state-dir", state]
     told = run(command, work, check=False)
     runs: list[dict[str, Any]] = json.loads(told)["runs"] if told.startswith("{") else []
     listed = [it for found in runs for it in found["checkpoints"] if it["state"] == "published"]

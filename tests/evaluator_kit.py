@@ -25,7 +25,6 @@ from clipwatch.evaluator.messages import (
     Failed,
     Finished,
     Loaded,
-    Message,
     Reply,
     Scored,
     Working,
@@ -178,7 +177,7 @@ def write_world(folder: Path) -> Path:
 
 def replies_of(evaluator: Evaluator, request: Evaluate) -> list[Reply]:
     """Evaluate and return all replies."""
-    messages: list[Message] = []
+    messages: list[Reply] = []
     evaluator.evaluate(request, messages.append)
     return [message for message in messages if not isinstance(message, Working)]
 

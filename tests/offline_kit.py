@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipwatch.demo.models import CLIP
+from corpus.check import check_whole
 from hub_kit import Hub
 
 
@@ -74,8 +75,13 @@ def clipwatch(
 def findings(*arguments: str | Path, cwd: Path, env: dict[str, str]) -> dict[str, dict[str, str]]:
     """Return what `clipwatch doctor --json` finds, by check."""
     done = clipwatch("doctor", "--json", *arguments, cwd=cwd, env=env)
-    assert not done.stderr, done.stderr
-    return {finding["check"]: finding for finding in json.loads(done.stdout)}
+    errors = [line for line in done.stderr.splitlines() if " doctor: looking (" not in line]
+    assert not errors, errors
+    found = {finding["check"]: finding for finding in json.loads(done.stdout)}
+    for it in found.values():
+        check_whole(it["fix"])
+        assert bool(it["fix"]) == (it["verdict"] != "ok"), it
+    return found
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, ...]]:

@@ -173,7 +173,7 @@ def test_a_further_scorer_has_its_own_best(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ([], "which run? name one of these: sdxl-1, flux-2"),
+        ([], "more than one run can be meant: name one of sdxl-1, flux-2"),
         (["sd3"], "no run has a name that begins with 'sd3'; known: sdxl-1, flux-2"),
         (["flux"], "flux-2 has no scores yet under its present settings"),
     ],

@@ -96,7 +96,8 @@ def test_status_and_log_of_nothing_are_no_error(tmp_path: Path) -> None:
     """Before the first start there is nothing to show."""
     assert "nothing yet" in call("status", "--state-dir", tmp_path).output
     assert json.loads(call("status", "--json", "--state-dir", tmp_path).output) == {"runs": []}
-    assert call("log", "--state-dir", tmp_path).output == ""
+    log = call("log", "--state-dir", tmp_path)
+    assert (log.exit_code, log.stdout, log.stderr) == (0, "", f"nothing yet in {tmp_path}\n")
     assert not log_file(tmp_path).exists()
 
 
@@ -202,6 +203,28 @@ def test_an_unevaluable_checkpoint_is_refused_by_score_with_its_reason(tmp_path:
     assert ended.exit_code == 1
     assert "ControlNet" in ended.output
     assert ended.output.count("\n") == 1
+    above = call("score", tmp_path, "--config", tmp_path / "config.json")
+    assert above.exit_code == 1
+    assert above.output.endswith(f": name one of the checkpoints in it, as {folder}\n")
+
+
+def test_score_prints_the_notes_that_start_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key that is not read, and a size that cannot be meant; on stderr, beside the JSON."""
+    config = tmp_path / "config.json"
+    keys = {"output_dir": "o", "model_family": "sdxl", "validation_g": 5, "validation_prompt": "x"}
+    own = {"evaluation_type": "clip", "device": "cpu"}
+    config.write_text(json.dumps({**keys, "clipwatch": own}))
+    monkeypatch.setattr("clipwatch.score.EvaluatorProcess", ScriptedEvaluator)
+    scored = call("score", checkpoint(tmp_path, 7), "--config", config, "--json")
+    assert scored.exit_code == 0
+    assert json.loads(scored.stdout)["step"] == 7
+    notes = [line for line in scored.stderr.splitlines() if line.startswith("Note: ")]
+    started = call("start", "--config", config, "--print-settings")
+    assert notes == started.stderr.splitlines()
+    assert notes[0].endswith("not read: validation_g")
+    assert "validation_resolution: 256x256 is small for sdxl" in notes[1]
 
 
 def test_score_tells_that_a_lora_is_no_lycoris(

@@ -180,7 +180,7 @@ def test_the_whole_name_of_a_run_is_never_ambiguous(log: Log) -> None:
     said = call(log.folder, "compare", "sdxl", "sdxl-12")
     assert (said.exit_code, said.stderr) == (
         1,
-        "Error: which run? name one of these: sdxl-1, sdxl-12\n",
+        "Error: more than one run can be meant: name one of sdxl-1, sdxl-12\n",
     )
 
 

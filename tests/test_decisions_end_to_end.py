@@ -10,6 +10,8 @@ import pytest
 
 from clipwatch.demo import models
 from clipwatch.demo.world import captions
+from clipwatch.journal import log_file
+from clipwatch.ledger import read_state
 from real_world import clipwatch, guarded, points, scored_images, status
 
 
@@ -41,14 +43,22 @@ def test_the_numbers_that_decide_are_published(project: Path, base: Path) -> Non
     assert len(images) == 3 * 16
     assert Counter(len(image.look) for image in images) == {16: 48}
     assert all(image.others == {"second": image.score} for image in images)
+    (watched,) = read_state(log_file(project / "state")).values()
+    scales = [
+        float(it.environment[key])
+        for it in watched.evaluations.values()
+        for key in ("scorer_scale", "scorer_scale.second")
+    ]
+    assert scales == pytest.approx([30] * 6, rel=0.01)  # that of the demo's CLIP
 
     run = project / "output/logs/shapes/clipwatch"
-    for tag in ("mean", "ci_low", "ci_high", "n", "prompts"):
-        assert [step for step, _ in points(run, f"clip/{tag}")] == [0, 100, 200]
-    means, low, high = (dict(points(run, f"clip/{it}")) for it in ("mean", "ci_low", "ci_high"))
+    ends = ("clip_interval/low", "clip_interval/high")
+    for tag in ("clip/mean", *ends, "clip_count/images", "clip_count/prompts"):
+        assert [step for step, _ in points(run, tag)] == [0, 100, 200]
+    means, low, high = (dict(points(run, tag)) for tag in ("clip/mean", *ends))
     assert all(low[step] < means[step] < high[step] for step in means)
-    assert points(run, "second/mean") == points(run, "clip/mean")
-    delta = dict(points(run, "clip/delta_base"))
+    assert points(run, "scorer_second/mean") == points(run, "clip/mean")
+    delta = dict(points(run, "clip_delta/base"))
     assert delta.keys() == {100, 200}
     assert delta[200] == pytest.approx(means[200] - means[0], abs=1e-6)
 

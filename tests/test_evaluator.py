@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.messages import Loaded, Message
+from clipwatch.evaluator.messages import Loaded, Reply
 from clipwatch.evaluator.scorer import Scorer
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def test_no_file_is_held(world: Path, evaluator: Evaluator, name: str, kind: str
     """Once loaded, no file of a checkpoint is open or mapped, so the trainer may delete it."""
     held: list[str] = []
 
-    def look(reply: Message) -> None:
+    def look(reply: Reply) -> None:
         if isinstance(reply, Loaded):
             held.extend(Path("/proc/self/maps").read_text().splitlines())
             descriptors = Path("/proc/self/fd")

@@ -341,11 +341,11 @@ def test_what_looks_like_the_training(
             two(monkeypatch, other)
             refused = choose_gpu(world.settings)
         assert isinstance(refused, Refusal)
-        assert ("it seems the training" in refused.text) == training
+        assert ("it seems the training" in refused.problem) == training
     two(monkeypatch, trainer)
     refused = choose_gpu(world.settings)
     assert isinstance(refused, Refusal)
-    assert "it seems the training" in refused.text
+    assert "it seems the training" in refused.problem
 
 
 def test_children_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

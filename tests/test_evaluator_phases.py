@@ -14,7 +14,7 @@ import evaluator_kit as kit
 from clipwatch import events as e
 from clipwatch.evaluator import evaluate, phases, scoring
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.messages import Finished, Message, Scored
+from clipwatch.evaluator.messages import Finished, Reply, Scored
 from clipwatch.evaluator.phases import Phases
 from world import World, checkpoint, usual
 
@@ -81,9 +81,9 @@ def test_each_second_is_told_where_it_was_spent(
     asked = kit.request(
         *(tmp_path, "lora", how), images=tmp_path, batch_size=2, done=tuple(tasks[:done])
     )
-    replies: list[Message] = []
+    replies: list[Reply] = []
 
-    def send(reply: Message) -> None:
+    def send(reply: Reply) -> None:
         clock.now += 1000 * isinstance(reply, Scored)
         replies.append(reply)
 

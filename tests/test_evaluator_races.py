@@ -15,7 +15,7 @@ import torch
 import evaluator_kit as kit
 from clipwatch.evaluator import adapters, opening, pipeline, weights
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.messages import Failed, Finished, Loaded, Message, Reply, Scored
+from clipwatch.evaluator.messages import Failed, Finished, Loaded, Reply, Scored
 from clipwatch.events import ImageScore
 from evaluator_child import Children
 
@@ -187,9 +187,9 @@ def test_weights_that_go_while_images_are_made(
     expected: str,
 ) -> None:
     """A checkpoint deleted after it was read keeps its score; one written again gets none."""
-    messages: list[Message] = []
+    messages: list[Reply] = []
 
-    def send(message: Message) -> None:
+    def send(message: Reply) -> None:
         messages.append(message)
         if isinstance(message, Loaded):
             act(checkpoint / kit.FILES[kind], world / f"other-{kind}" / kit.FILES[kind])

@@ -27,7 +27,7 @@ from clipwatch.evaluator.batching import Search
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError, cause, failing_as, failure_of
 from clipwatch.evaluator.images import save_image
-from clipwatch.evaluator.messages import Failed, Finished, Loaded, Message, Scored, Working
+from clipwatch.evaluator.messages import Failed, Finished, Loaded, Reply, Scored, Working
 from clipwatch.evaluator.scorer import Scorer
 from evaluator_child import Children
 
@@ -328,7 +328,7 @@ def test_models_at_work_give_signs_of_life(
 ) -> None:
     """Text encoder, each step of the denoiser, and VAE: there is no long silence in between."""
     monkeypatch.setattr(evaluate, "_WORKING_SECONDS", 0.0)
-    messages: list[Message] = []
+    messages: list[Reply] = []
     how = kit.protocol(world / "base", inference_steps=7)
     evaluator.evaluate(kit.request(world / name, name, how), messages.append)
     kinds = [type(message) for message in messages]
@@ -344,7 +344,7 @@ def test_signs_of_life_come_at_most_once_a_second(
     ticks = count()
     clock = SimpleNamespace(monotonic=lambda: next(ticks) * 0.3)
     monkeypatch.setattr(evaluate, "time", clock)
-    messages: list[Message] = []
+    messages: list[Reply] = []
     how = kit.protocol(world / "base", inference_steps=7)
     evaluator.evaluate(kit.request(world / "full", "full", how), messages.append)
     said = sum(isinstance(message, Working) for message in messages)

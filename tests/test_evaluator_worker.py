@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 import pytest
@@ -21,7 +21,6 @@ from clipwatch.evaluator.messages import (
     Finished,
     Kept,
     Loaded,
-    Message,
     Reply,
     Scored,
     Working,
@@ -65,9 +64,14 @@ def run(command: list[str], requests: bytes, **more: Any) -> tuple[int, list[Rep
     done = subprocess.run(
         command, input=requests, capture_output=True, check=False, env=environment, **more
     )
-    messages = [msgspec.json.decode(line, type=Message) for line in done.stdout.splitlines()]
+    messages = [msgspec.json.decode(line, type=Reply) for line in done.stdout.splitlines()]
     replies = [message for message in messages if not isinstance(message, Working)]
     return done.returncode, replies, done.stderr.decode()
+
+
+def answer(pipe: IO[bytes]) -> bytes:
+    """Read the next line that is more than a word on what begins."""
+    return next(line for line in pipe if b"Working" not in line)
 
 
 def lines(*requests: Evaluate | Kept) -> bytes:
@@ -141,7 +145,7 @@ def test_interrupt_is_left_to_the_daemon() -> None:
         for _ in range(2):
             stdin.write(REQUEST)
             stdin.flush()
-            assert b"Finished" in stdout.readline()
+            assert b"Finished" in answer(stdout)
             child.send_signal(signal.SIGINT)
         stdin.close()
         assert child.wait() == 0
@@ -159,6 +163,6 @@ def test_death_of_the_daemon_ends_the_process() -> None:
         assert stdout is not None
         stdin.write(REQUEST)
         stdin.flush()
-        assert b"Finished" in stdout.readline()
+        assert b"Finished" in answer(stdout)
         daemon.kill()
         assert stdout.read() == b""  # ends only when the worker, too, is gone

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from clipwatch.evaluator.device import bound_memory
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.messages import Failed, Message
+from clipwatch.evaluator.messages import Failed, Reply
 from evaluator_child import REQUEST
 from fake_nvml import GIB
 
@@ -67,7 +67,7 @@ def test_memory_is_bound_before_a_model_is_loaded(
 
     monkeypatch.setattr(f"{module}.Scorer", load)
     evaluator = Evaluator()
-    replies: list[Message] = []
+    replies: list[Reply] = []
     for _ in range(2):
         request = replace(REQUEST, device="cuda", gpu="GPU-a", share=True)
         evaluator.evaluate(request, replies.append)

@@ -135,7 +135,7 @@ def test_only_web_addresses_are_webhooks(address: str) -> None:
     """Nothing else is opened, and the address is not repeated."""
     with pytest.raises(TrackerRefused) as found:
         post(address, {})
-    assert str(found.value) == "advice.webhook must be an http or https address"
+    assert str(found.value) == "advice.webhook must be an http or https address: correct it"
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of what Apprise imports
@@ -158,7 +158,7 @@ def test_apprise_sends_by_its_own_addresses() -> None:
 def test_without_apprise_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """One line with what to type."""
     monkeypatch.setitem(sys.modules, "apprise", None)
-    with pytest.raises(TrackerRefused, match=r'pip install "clipwatch\[apprise\]"'):
+    with pytest.raises(TrackerRefused, match=r"pip install 'clipwatch\[apprise\]'"):
         notify(("json://127.0.0.1",), "run", ADVICE)
 
 
@@ -166,3 +166,5 @@ def test_the_text_stands_alone() -> None:
     """Chat programs show `text` and nothing else."""
     assert as_json("run", ADVICE)["text"] == "run, step 100: low: look at the images"
     assert SimpleNamespace(**as_json("run", ADVICE)).id == f"run/{ADVICE.evaluation}/low"
+    other = as_json("run", replace(ADVICE, scorer="siglip"))
+    assert (other["scorer"], other["id"]) == ("siglip", f"run/{ADVICE.evaluation}/low/siglip")

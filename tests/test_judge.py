@@ -6,17 +6,22 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clipwatch import events as e
+from clipwatch.advice import worths
 from clipwatch.errors import ClipwatchError
 from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.events import ImageScore
 from clipwatch.judge import judge
 from clipwatch.judgement import Judgement, Question, ask
+from clipwatch.state import advice_id
 from clipwatch.statistics.sequential import MINIMUM
 from world import PROMPTS, World, checkpoint
 
@@ -24,9 +29,15 @@ SHAPES = [f"prompt {number}" for number in range(40)]
 
 
 def scoring(
-    value: Callable[[str, int], float], look: Callable[[str], str] = lambda _: ""
+    value: Callable[[str, int], float],
+    look: Callable[[str], str] = lambda _: "",
+    others: Mapping[str, Callable[[str, int], float]] = MappingProxyType({}),
+    environment: Mapping[str, str] = MappingProxyType({}),
 ) -> Callable[[Evaluate], list[Reply]]:
-    """Return a script by which each image scores `value(prompt id, step)`."""
+    """Return a script by which each image scores `value(prompt id, step)`, and by further scorers.
+
+    `environment` is what the evaluator tells of itself.
+    """
 
     def script(request: Evaluate) -> list[Reply]:
         step = 0 if request.kind == "base" else int(Path(request.path).name.rpartition("-")[2])
@@ -38,11 +49,12 @@ def scoring(
                 seed,
                 value(prompt.id, step),
                 look=look(prompt.id),
+                others={name: other(prompt.id, step) for name, other in others.items()},
             )
             for prompt, index, seed in request.protocol.images()
             if (prompt.id, index) not in done
         )
-        return [Loaded({"device": "script"}), Scored(images), Finished(0, 1.0)]
+        return [Loaded({"device": "script", **environment}), Scored(images), Finished(0, 1.0)]
 
     return script
 
@@ -171,6 +183,82 @@ def test_another_scorer_has_no_bounds_of_its_mean(world: World) -> None:
     assert (world.settings.advice.low, world.settings.advice.saturated) == (None, None)
 
 
+SIGLIP = {"scorers": {"siglip": "google/siglip"}}
+FALL = {100: 0.29, 200: 0.29, 300: 0.26, 400: 0.26, 500: 0.26}
+
+
+def test_a_further_scorer_advises_in_its_own_scale(world: World) -> None:
+    """It sees a fall that the first one does not see; its advice has its name, text and id."""
+    prompts(world, **SIGLIP)
+    world.script = scoring(
+        lambda id_, step: 0.27 + noise(id_, step),
+        others={"siglip": lambda id_, step: FALL[step] - 0.2 + noise(id_, step)},
+        environment={"scorer_scale": "100", "scorer_scale.siglip": "117.33"},
+    )
+    train(world, list(FALL))
+    (told,) = world.run.advice
+    assert (told.step, told.kind, told.scorer) == (400, "regressed", "siglip")
+    assert told.text.startswith("by siglip, the last two checkpoints are 0.0")
+    assert "where 0.0043 matters: people go back to step" in told.text
+    assert advice_id(told).endswith("/regressed/siglip")
+
+
+def test_the_first_and_a_further_scorer_both_advise_once(world: World) -> None:
+    """One kind by each, told apart, though both are about one evaluation."""
+    prompts(world, **SIGLIP)
+    world.script = scoring(
+        lambda id_, step: FALL[step] + noise(id_, step),
+        others={"siglip": lambda id_, step: FALL[step] - 0.2 + noise(id_, step)},
+        environment={"scorer_scale.siglip": "117.33"},
+    )
+    train(world, list(FALL))
+    assert [(it.step, it.scorer) for it in world.run.advice] == [(400, ""), (400, "siglip")]
+    assert len({advice_id(it) for it in world.run.advice}) == 2
+
+
+@pytest.mark.parametrize(
+    ("worth", "told"),
+    [
+        ({"siglip": 0.05}, [""]),
+        ({"siglip": None}, [""]),
+        ({"clip": 0.05}, ["siglip"]),
+        ({"clip": None, "siglip": 0.004}, ["siglip"]),
+        (0.05, ["siglip"]),
+    ],
+)
+def test_worth_is_set_for_each_scorer(world: World, worth: object, told: list[str]) -> None:
+    """A number of its own, or null for no advice by it; a number alone is the first one's."""
+    prompts(world, **SIGLIP, **{"advice.worth": worth})
+    world.script = scoring(
+        lambda id_, step: FALL[step] + noise(id_, step),
+        others={"siglip": lambda id_, step: FALL[step] - 0.2 + noise(id_, step)},
+        environment={"scorer_scale.siglip": "117.33"},
+    )
+    train(world, list(FALL))
+    assert [it.scorer for it in world.run.advice] == told
+
+
+def test_a_further_scorer_of_unknown_scale_gives_no_advice(world: World) -> None:
+    """Nobody knows what would matter in it; an older evaluator tells no scale."""
+    prompts(world, **SIGLIP)
+    world.script = scoring(
+        lambda id_, step: 0.27 + noise(id_, step),
+        others={"siglip": lambda id_, step: FALL[step] + noise(id_, step)},
+    )
+    train(world, list(FALL))
+    assert world.run.advice == ()
+
+
+@given(scale=st.floats(1e-3, 1e6), own=st.none() | st.floats(1e-6, 1))
+def test_what_matters_is_half_a_logit_unless_it_is_set(scale: float, own: float | None) -> None:
+    """0.005 for CLIP's scale of 100, and for a first scorer that tells none."""
+    found = worths({}, ["", "other"], {"scorer_scale.other": f"{scale:.6g}"})
+    assert found[""] == 0.005
+    assert found["other"] * scale == pytest.approx(0.5, rel=0.06)
+    named = worths({"other": own, "gone": 1.0}, ["", "other"], {"scorer_scale": "100"})
+    assert named == ({"": 0.005} if own is None else {"": 0.005, "other": own})
+
+
 def test_a_collapse_is_told_when_pictures_were_different_before(world: World) -> None:
     """Black for every prompt: told, unless the first pictures were like that already."""
     prompts(world, baseline=True)
@@ -270,9 +358,7 @@ def _images(event: e.Event) -> bool:
 def question(world: World) -> Question:
     """Ask for the run's first evaluation."""
     run = world.run
-    return Question(
-        str(world.log), run.name, next(iter(run.evaluations)), None, None, 3, 0.005, 1000
-    )
+    return Question(str(world.log), run.name, next(iter(run.evaluations)), None, None, 3, {}, 1000)
 
 
 def test_a_process_judges_as_the_function_does(world: World) -> None:
@@ -316,7 +402,7 @@ def test_a_judge_that_cannot_tell_says_why_in_a_line(world: World) -> None:
     """No traceback, and the daemon goes on with the plain mean."""
     checkpoint(world.output, 100)
     assert world.once() == 0
-    unknown = Question(str(world.log), world.run.name, "nobody", None, None, 3, 0.005, 1000)
+    unknown = Question(str(world.log), world.run.name, "nobody", None, None, 3, {}, 1000)
     with pytest.raises(ClipwatchError, match=r"^it could not be judged: .*no evaluation nobody$"):
         ask(unknown)
 

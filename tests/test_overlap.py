@@ -19,7 +19,7 @@ import evaluator_kit as kit
 from clipwatch.demo.models import CLIP
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.images import save_image
-from clipwatch.evaluator.messages import Failed, Finished, Kept, Loaded, Message, Scored, Working
+from clipwatch.evaluator.messages import Failed, Finished, Kept, Loaded, Reply, Scored, Working
 from clipwatch.evaluator.scorer import Scorer
 from clipwatch.prompts import stratified
 from clipwatch.protocol import NamedScorer, Prompt
@@ -81,7 +81,7 @@ def test_the_next_batch_is_made_before_the_last_is_kept(
     made_when_sent: list[int] = []
     threads = set()
 
-    def send(message: Message) -> Kept | None:
+    def send(message: Reply) -> Kept | None:
         if not isinstance(message, Scored):
             return None
         threads.add(threading.current_thread())
@@ -104,9 +104,9 @@ def test_enough(world: Path, evaluator: Evaluator, steps: Steps, when: int) -> N
     """After so many batches no further one is reported, and none is generated to its end."""
     whole = kit.scores_of(Evaluator(), asked(world))
     begun = steps.done
-    found: list[Message] = []
+    found: list[Reply] = []
 
-    def send(message: Message) -> Kept | None:
+    def send(message: Reply) -> Kept | None:
         found.append(message)
         scored = sum(isinstance(it, Scored) for it in found)
         return Kept(scored >= when) if isinstance(message, Scored) else None
@@ -129,7 +129,7 @@ def test_a_batch_that_is_not_needed_is_dropped_at_once(
         world / "full", "full", replace(request.protocol, inference_steps=200), batch_size=2
     )
 
-    def send(message: Message) -> Kept | None:
+    def send(message: Reply) -> Kept | None:
         if not isinstance(message, Scored):
             return None
         steps.until(201)  # the next one is in the making
@@ -186,7 +186,7 @@ def test_what_goes_wrong_beside_the_generation_is_told(
 def test_nobody_listens_to_scores(world: Path, evaluator: Evaluator) -> None:
     """A pipe that broke under the second thread ends the evaluation as it does under the first."""
 
-    def send(message: Message) -> Kept | None:
+    def send(message: Reply) -> Kept | None:
         if isinstance(message, Scored):
             raise BrokenPipeError
         assert isinstance(message, Loaded | Working)

@@ -101,11 +101,11 @@ def test_what_lacks_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     world = World(tmp_path)
     world.identities = broken = Broken(remote=True)
 
-    def refuse(it: EvaluationProtocol, _: object) -> None:
+    def refuse(it: EvaluationProtocol, *_: object) -> None:
         asked.append(it.base_model)
         raise ClipwatchError("base model 'b': the Hub does not answer")
 
-    def bring(it: EvaluationProtocol, _: object) -> None:
+    def bring(it: EvaluationProtocol, *_: object) -> None:
         asked.append(it.base_model)
         broken.mended.set()
 

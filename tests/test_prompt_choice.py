@@ -131,7 +131,7 @@ def test_articles(words: str, written: str) -> None:
 )
 def test_a_wrong_number_is_refused(rest: str) -> None:
     """The line says how it is written."""
-    with pytest.raises(SettingsError, match=r"must be like compositional:500, at most 5000"):
+    with pytest.raises(SettingsError, match=r"write it like compositional:500, at most 5000"):
         library(f"compositional{rest}")
 
 
@@ -148,7 +148,7 @@ def test_settings_name_libraries(tmp_path: Path) -> None:
     assert configured(tmp_path, prompts="compositional:7").protocol.prompts == compositional(7)
     (tmp_path / "core").write_text('["a cat"]')
     assert [it.text for it in configured(tmp_path, prompts="./core").protocol.prompts] == ["a cat"]
-    with pytest.raises(SettingsError, match=r"config\.json:1: prompts: 'compositional:0' must be"):
+    with pytest.raises(SettingsError, match=r"config\.json:1: prompts: 'compositional:0' names no"):
         configured(tmp_path, prompts="compositional:0")
 
 

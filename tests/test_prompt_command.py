@@ -76,8 +76,8 @@ def test_max_prompts_chooses_as_a_run_would(file: Path, tmp_path: Path) -> None:
     ("arguments", "says"),
     [
         (["--library", "none.json"], "none.json: cannot be read: No such file or directory"),
-        (["--library", "compositional:0"], "'compositional:0' must be like compositional:500"),
-        (["--library", "hf:a"], "'hf:a' must be like hf:owner/name"),
+        (["--library", "compositional:0"], "'compositional:0' names no library: write it like"),
+        (["--library", "hf:a"], "'hf:a' names no dataset: write hf:owner/name"),
         (["--max-prompts", "0"], "0 is not in the range"),
     ],
 )

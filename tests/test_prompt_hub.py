@@ -108,7 +108,7 @@ def test_a_split_and_a_column_are_chosen(
     ("name", "says"),
     [
         ("hf:org/none", "has no such dataset, or a private one: correct its name"),
-        ("hf:org/one@v2", "it has no such revision: correct it"),
+        ("hf:org/one@v2", "it has no such revision: correct the revision"),
         ("hf:org/gated", "it is gated: accept its terms"),
         ("hf:org/many/dev", "has no file for 'dev': name one behind a slash; there is data/test"),
         ("hf:org/one:title", "has no column title; the first line names Prompt, Category"),

@@ -164,9 +164,15 @@ def picture(size: tuple[int, int], seed: int) -> torch.Tensor:
     return torch.from_numpy(np.array(Image.blend(coarse, noise, 0.3)))[None]
 
 
-@torch.inference_mode()
 def cosines(folder: Path, images: list[torch.Tensor], texts: list[str]) -> list[list[float]]:
     """Return those of each image with each text by transformers' own means."""
+    outputs = said(folder, images, texts)
+    return [torch.cosine_similarity(it.image_embeds, it.text_embeds).tolist() for it in outputs]
+
+
+@torch.inference_mode()
+def said(folder: Path, images: list[torch.Tensor], texts: list[str]) -> list[Any]:
+    """Return what transformers' model says of each image and all texts."""
     model_type = type_of(folder)
     model = AutoModel.from_pretrained(folder).eval()
     processor = type(PROCESSORS[model_type]).from_pretrained(folder)
@@ -180,8 +186,7 @@ def cosines(folder: Path, images: list[torch.Tensor], texts: list[str]) -> list[
     found = []
     for image in images:
         pixels = processor(images=Image.fromarray(image[0].numpy()), return_tensors="pt")
-        output = model(**tokens, **pixels)
-        found.append(torch.cosine_similarity(output.image_embeds, output.text_embeds).tolist())
+        found.append(model(**tokens, **pixels))
     return found
 
 
@@ -203,6 +208,17 @@ def test_cosines_are_those_of_transformers(folder: Path) -> None:
         assert found == pytest.approx(row, abs=1e-5)
     assert np.std(expected, axis=0).mean() > 0.01  # images are told apart
     assert np.std(expected, axis=1).mean() > 0.01  # and texts
+
+
+def test_the_scale_is_that_of_the_models_own_logits(folder: Path) -> None:
+    """Its logits differ from text to text by the cosines' difference times the scale."""
+    (output,) = said(folder, [picture(SIZES[0], 0)], TEXTS)
+    logits = output.logits_per_image[0].double()
+    found = torch.cosine_similarity(output.image_embeds, output.text_embeds).double()
+    scale = float(Scorer(str(folder), "", "cpu").scale)
+    assert (logits - logits[0]).tolist() == pytest.approx(
+        (scale * (found - found[0])).tolist(), abs=1e-3
+    )
 
 
 def test_scores_do_not_depend_on_company(folder: Path) -> None:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
+from clipwatch.errors import SettingsError
 from clipwatch.protocol import EvaluationProtocol
-from clipwatch.settings import load
+from clipwatch.settings import Settings, load
 from clipwatch.settings.device import found
 
 LEAST = {"output_dir": "out", "evaluation_type": "clip", "model_family": "sdxl", "seed": 7}
@@ -115,3 +116,50 @@ def test_the_device_is_found_without_torch(
 ) -> None:
     """Device files, the platform and what the environment hides decide."""
     assert found(environ, nodes.__contains__, *system) == expected
+
+
+def loaded(folder: Path, **own: Any) -> Settings:
+    """Load a config whose object has a further scorer, "second", and other keys."""
+    config = {"output_dir": "out", "pretrained_model_name_or_path": "me/model"}
+    ours = {"evaluation_type": "clip", "scorers": {"second": "me/clip"}, **own}
+    (folder / "config.json").write_text(json.dumps({**config, "clipwatch": ours}, indent=0))
+    return load(folder / "config.json", environ={}, cwd=folder)
+
+
+@pytest.mark.parametrize(
+    ("written", "worth", "text"),
+    [
+        (None, {}, None),
+        (0.01, {"": 0.01}, "0.01"),
+        ("0.01", {"": 0.01}, "0.01"),
+        (
+            {"clip": 0.01, "second": "0.2"},
+            {"": 0.01, "second": 0.2},
+            '{"clip": 0.01, "second": 0.2}',
+        ),
+        ({"second": None}, {"second": None}, '{"second": null}'),
+    ],
+)
+def test_what_matters_is_a_number_or_one_for_each_scorer(
+    tmp_path: Path, written: object, worth: dict[str, float | None], text: str | None
+) -> None:
+    """One number is the first scorer's, which is called clip; the log has it as it was written."""
+    settings = loaded(tmp_path, advice={"worth": written})
+    assert settings.advice.worth == worth
+    assert settings.as_text().get("advice.worth") == text
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ({"third": 0.1}, "there is no scorer 'third': known are clip, second"),
+        ({"second": 0}, "must be a number above 0, not 0"),
+        ([0.1], "must be a number above 0"),
+        (0, "must be a number above 0, not 0"),
+    ],
+)
+def test_what_matters_to_nobody_is_refused(tmp_path: Path, written: object, told: str) -> None:
+    """The line names the key."""
+    with pytest.raises(SettingsError, match=r"config\.json:\d+: advice\.worth: ") as refused:
+        loaded(tmp_path, advice={"worth": written})
+    assert told in str(refused.value)

@@ -287,7 +287,7 @@ def test_the_dtype_follows_a_quantised_base(tmp_path: Path, monkeypatch: Any) ->
     ("keys", "text"),
     [
         ({"model_family": "sd3", "validation_noise_scheduler": "ddim"}, "does not suit a flow-mat"),
-        ({"model_type": "lora", "validation_adapter_strength": 0}, "must not be 0: SimpleTuner"),
+        ({"model_type": "lora", "validation_adapter_strength": 0}, "must not be 0, as SimpleTuner"),
         ({"validation_guidance_skip_layers": "[7]"}, "does not start with it for sdxl"),
     ],
 )

@@ -87,7 +87,7 @@ def test_a_person_can_have_a_failed_checkpoint_tried_again(tmp_path: Path) -> No
     [
         (7, None, "nothing to try again: checkpoint-7 is published"),
         (8, None, "no checkpoint of step 8 is known"),
-        (7, "other", "which run\\? name one of these with --run: output-"),
+        (7, "other", "no run is called 'other': name one of these with --run: output-"),
     ],
 )
 def test_a_retry_of_what_did_not_fail_is_told_why(

@@ -41,7 +41,7 @@ def event_files(target: Target) -> list[Path]:
     return sorted(file for file in files if file.stat().st_size)
 
 
-def shown(folder: Path, tag: str = "clip/n") -> list[tuple[int, float]]:
+def shown(folder: Path, tag: str = "clip_count/images") -> list[tuple[int, float]]:
     """Return (step, value) as TensorBoard's own Python reader finds them, in the file's order."""
     accumulator = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()
     if tag not in accumulator.Tags()["scalars"]:

@@ -97,7 +97,7 @@ def test_a_read_only_disk_is_refused(tmp_path: Path, disk: Path) -> None:
     series = make_series(tmp_path, [100, 200])
     target = begin(target_in(tmp_path), series)
     run("mount", "-o", "remount,ro", disk)
-    with pytest.raises(TrackerRefused, match=r"Read-only file system.*able to write"):
+    with pytest.raises(TrackerRefused, match=r"Read-only file system.*let clipwatch write there"):
         bring(TensorBoardTracker(target), series)
     run("mount", "-o", "remount,rw", disk)
     shows_all(target, series)

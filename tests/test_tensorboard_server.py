@@ -149,11 +149,11 @@ def test_points_are_shown_in_order(server: Server, tmp_path: Path) -> None:
             (result.step, round(getattr(result.clip, name), 4)) for result in series.results
         ]
         until(lambda name=name: server.points(run, f"clip/{name}"), expected)  # type: ignore[misc]
-    assert server.points(run, "clip/n") == [(100, 4), (200, 4), (300, 4)]
+    assert server.points(run, "clip_count/images") == [(100, 4), (200, 4), (300, 4)]
     walls = [wall for wall, _, _ in server.get("plugin/scalars/scalars", run=run, tag="clip/mean")]
     assert walls == [result.finished.timestamp() for result in series.results]
     tags = set(server.get("plugin/scalars/tags")[run])
-    assert tags == {"clip/mean", "clip/min", "clip/max", "clip/std", "clip/n"}
+    assert tags == {"clip/mean", "clip/min", "clip/max", "clip/std", "clip_count/images"}
 
 
 def test_late_and_repeated_steps_are_put_in_place(server: Server, tmp_path: Path) -> None:
@@ -265,13 +265,14 @@ def test_the_trainers_curve_goes_on(server: Server, tmp_path: Path) -> None:
 
 
 def test_images_are_shown_with_their_prompts(server: Server, tmp_path: Path) -> None:
-    """Each chosen prompt is a tag, described by its text, with a JPEG a step."""
+    """Each chosen prompt is a tag, headed and described by its text, with a JPEG a step."""
     target = target_below(server.logdir, tmp_path, "images")
     hostile = Prompt("odd|id", "<b>no\0</b>\n# [x](y) *z* _é_ `|`", "odd")
-    series = make_series(tmp_path, [100, 200], protocol=make_protocol((*PROMPTS, hostile)))
+    prompts = (*PROMPTS, hostile, Prompt("long", "word " * 99))
+    series = make_series(tmp_path, [100, 200], protocol=make_protocol(prompts))
     publish_each(target, series)
     run = "images/clipwatch"
-    tags = {f"clipwatch/image/{prompt.id}" for prompt in (*PROMPTS, hostile)}
+    tags = {f"clipwatch/image/{prompt.id}" for prompt in prompts}
     until(lambda: set(server.get("plugin/images/tags").get(run, {})), tags)
     tag = "clipwatch/image/odd|id"
 
@@ -279,14 +280,17 @@ def test_images_are_shown_with_their_prompts(server: Server, tmp_path: Path) -> 
         return server.get("plugin/images/images", run=run, tag=tag, sample="0")
 
     until(lambda: [image["step"] for image in images()], [100, 200])
-    described = server.get("plugin/images/tags")[run][tag]["description"]
+    shown = server.get("plugin/images/tags")[run]
+    assert shown[tag]["displayName"] == "<b>no </b> # [x](y) *z* _é_ `|`"
+    assert shown["clipwatch/image/long"]["displayName"] == "word " * 24 + "…"
+    described = shown[tag]["description"]
     assert unescape(described) == "<p><b>no </b> # [x](y) *z* _é_ `|`</p>"
     assert "<b>" not in described
     query = dict(parse_qsl(images()[0]["query"]))
     kind, body = server.fetch("plugin/images/individualImage", **query)
     assert kind == "image/jpeg"
     with Image.open(io.BytesIO(body)) as image:
-        assert image.size == (64, 48)
+        assert image.size == (64, 48 + 15)
 
 
 def test_each_prompts_score_is_tabled(server: Server, tmp_path: Path) -> None:
@@ -320,11 +324,14 @@ def test_the_charts_are_laid_out(server: Server, tmp_path: Path) -> None:
         layout = server.get("plugin/custom_scalars/layout") or {"category": []}
         return list(layout["category"])
 
+    titles = ["clip", "clip_delta", "clip_category", "scorer_odd_name", "scorer_siglip"]
     # the layouts of all runs are joined: other tests have runs without further scorers
-    until(lambda: [group["title"] for group in groups()], ["clip", "odd_name", "siglip"])
+    until(lambda: [group["title"] for group in groups()], titles)
     charts = {(g["title"], c["title"]): c for g in groups() for c in g["chart"]}
     band = charts["clip", "mean, with 95 % interval"]["margin"]["series"]
-    assert band == [{"value": "clip/mean", "lower": "clip/ci_low", "upper": "clip/ci_high"}]
+    assert band == [
+        {"value": "clip/mean", "lower": "clip_interval/low", "upper": "clip_interval/high"}
+    ]
     for (group, _), chart in charts.items():
         margin = chart.get("margin") or {"series": []}
         tags = [tag for line in margin["series"] for tag in line.values()]
@@ -332,12 +339,12 @@ def test_the_charts_are_laid_out(server: Server, tmp_path: Path) -> None:
             query = {"run": "charts/clipwatch", "tag": tag}
             found = server.get("plugin/custom_scalars/scalars", **query)
             assert found["regex_valid"]
-            assert any(name.startswith(f"{group}/") for name in found["tag_to_events"])
-    query = {"run": "charts/clipwatch", "tag": "clip/category/"}
+            assert any(name.startswith(group) for name in found["tag_to_events"])
+    query = {"run": "charts/clipwatch", "tag": "clip_category/"}
     found = server.get("plugin/custom_scalars/scalars", **query)["tag_to_events"]
     assert {tag: [step for _, step, _ in points] for tag, points in found.items()} == {
-        "clip/category/objects": [100, 200],
-        "clip/category/places": [100, 200],
+        "clip_category/objects": [100, 200],
+        "clip_category/places": [100, 200],
     }
 
 

@@ -75,6 +75,20 @@ def test_an_image_becomes_a_small_jpeg(
     assert jpeg(tmp_path / "image.png")[0] == encoded
 
 
+def test_a_label_stands_below_the_picture(tmp_path: Path) -> None:
+    """The picture stays as it is; the strip below it differs with the label alone."""
+    Image.new("RGB", (320, 192), (0, 128, 255)).save(tmp_path / "image.png")
+    found = [jpeg(tmp_path / "image.png", label=label) for label in ("0.1", "0.2", "0.1")]
+    assert found[0] == found[2] != found[1]
+    for encoded, width, height in found:
+        image = Image.open(io.BytesIO(encoded))
+        assert image.size == (width, height) == (320, 192 + 24)
+        picture, strip = image.crop((0, 0, 320, 184)), image.crop((0, 200, 320, 216)).convert("L")
+        (blue,) = {picture.getpixel(spot) for spot in ((0, 0), (319, 0), (160, 100), (319, 183))}
+        assert blue == pytest.approx((0, 128, 255), abs=3)
+        assert strip.getextrema() == pytest.approx((0, 255), abs=60)
+
+
 def test_what_is_no_image_is_an_os_error(tmp_path: Path) -> None:
     """A missing, empty, foreign, cut or boasting file is told as one kind of error."""
     Image.effect_noise((64, 64), 50).save(tmp_path / "cut.png")

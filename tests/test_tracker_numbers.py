@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from dataclasses import replace
@@ -17,7 +18,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from clipwatch.protocol import Prompt
 from clipwatch.trackers import Result, Series
 from clipwatch_adapters import _events
-from clipwatch_adapters._scalars import RESERVED, Names, scalars, unique
+from clipwatch_adapters._scalars import FORM, Names, scalars, unique
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from tracker_world import event_file, make_protocol, make_series, make_target, with_everything
 
@@ -29,9 +30,9 @@ ODD_NAMES = st.text(st.sampled_from("aAäß/\\. _-~*|\0\n\u0301日😀2"), max_s
 @given(names=st.lists(ODD_NAMES, max_size=12))
 def test_odd_names_become_safe_tags_that_differ(names: list[str]) -> None:
     """Whatever the names hold, each has a word of its own that means nothing else in a tag."""
-    words = unique(names, RESERVED)
+    words = unique(names)
     assert words.keys() == set(names)
-    told = [*RESERVED, *(word.casefold() for word in words.values())]
+    told = [word.casefold() for word in words.values()]
     assert len(set(told)) == len(told)
     for word in words.values():
         assert word
@@ -62,10 +63,19 @@ def test_names_stay_readable(names: list[str], words: list[str]) -> None:
     assert list(unique(names).values()) == words
 
 
-def test_a_scorer_cannot_take_our_place() -> None:
-    """Scorers called like our own groups show beside them."""
-    words = unique(["clip", "CLIP", "clipwatch", "system", "clip/mean"], RESERVED)
-    assert list(words.values()) == ["clip-2", "CLIP-3", "clipwatch-2", "system-2", "clip_mean"]
+@given(names=st.lists(ODD_NAMES, max_size=5))
+def test_what_matters_is_sorted_first(
+    names: list[str], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Whatever a scorer is called, the group `clip` stands before all others and holds four."""
+    series = with_everything(make_series(tmp_path_factory.getbasetemp(), [100, 200], images=False))
+    result = replace(series.results[1], others=dict.fromkeys(names, series.results[1].clip))
+    tags = sorted(scalars(Names.of(replace(series, results=(result,))), result))
+    assert tags[:4] == ["clip/max", "clip/mean", "clip/min", "clip/std"]
+    groups = [tag.partition("/")[0] for tag in tags[4:]]
+    assert all(group > "clip" for group in groups)
+    assert not {"clipwatch", "system"} & set(groups)
+    assert len(tags) == 4 + 2 + 2 + 6 + 2 + 8 * len(set(names))
 
 
 def told(series: Series, seq: int) -> dict[str, float]:
@@ -82,7 +92,7 @@ def test_a_result_of_an_earlier_log_has_the_old_numbers(tmp_path: Path) -> None:
         "clip/min": clip.min,
         "clip/max": clip.max,
         "clip/std": clip.std,
-        "clip/n": 4,
+        "clip_count/images": 4,
     }
 
 
@@ -91,23 +101,26 @@ def test_all_that_is_known_has_a_tag(tmp_path: Path) -> None:
     series = with_everything(make_series(tmp_path, [100, 200], images=False))
     result = series.results[1]
     found = told(series, 1)
-    own = ["mean", "min", "max", "std", "ci_low", "ci_high", "n"]
-    deltas = [f"clip/delta_{of}{end}" for of in ("base", "best") for end in ("", "_low", "_high")]
+    own = ["/mean", "/min", "/max", "/std", "_interval/low", "_interval/high"]
+    own += ["_count/images", "_count/prompts"]
+    deltas = [f"clip_delta/{of}{end}" for of in ("base", "best") for end in ("", "_low", "_high")]
     assert list(found) == [
-        *(f"clip/{name}" for name in own),
-        "clip/prompts",
+        *(f"clip{name}" for name in own),
         *deltas,
-        "clip/category/objects",
-        "clip/category/places",
-        *(f"odd_name/{name}" for name in own),
-        *(f"siglip/{name}" for name in own),
+        "clip_category/objects",
+        "clip_category/places",
+        *(f"scorer_odd_name{name}" for name in own),
+        *(f"scorer_siglip{name}" for name in own),
     ]
     assert result.against_base
-    assert (found["clip/ci_low"], found["clip/ci_high"]) == (result.clip.low, result.clip.high)
-    assert (found["clip/n"], found["clip/prompts"]) == (4, 2)
-    assert found["clip/delta_base_high"] == result.against_base.high
-    assert found["clip/category/places"] == result.categories["places"].mean
-    assert found["siglip/ci_low"] == result.others["siglip"].low
+    assert (found["clip_interval/low"], found["clip_interval/high"]) == (
+        result.clip.low,
+        result.clip.high,
+    )
+    assert (found["clip_count/images"], found["clip_count/prompts"]) == (4, 2)
+    assert found["clip_delta/base_high"] == result.against_base.high
+    assert found["clip_category/places"] == result.categories["places"].mean
+    assert found["scorer_siglip_interval/low"] == result.others["siglip"].low
     assert not any("delta" in tag for tag in told(series, 0))
 
 
@@ -116,7 +129,7 @@ def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
     series = with_everything(make_series(tmp_path, [100], images=False))
     clip = replace(series.results[0].clip, low=math.nan, high=math.inf, prompts=4)
     found = told(replace(series, results=(replace(series.results[0], clip=clip),)), 0)
-    assert not {"clip/ci_low", "clip/ci_high", "clip/prompts"} & found.keys()
+    assert not {"clip_interval/low", "clip_interval/high", "clip_count/prompts"} & found.keys()
     assert all(map(math.isfinite, found.values()))
 
 
@@ -168,41 +181,38 @@ def test_tensorboard_reads_every_number(tmp_path: Path) -> None:
         tag: {point.step: point.value for point in run.Scalars(tag)}
         for tag in run.Tags()["scalars"]
     } == expected
-    assert len(expected) == 7 + 1 + 6 + 2 + 2 * 7
+    assert len(expected) == 8 + 6 + 2 + 2 * 8
 
 
 def test_the_layout_draws_only_what_is_written(tmp_path: Path) -> None:
-    """Each tag of each chart begins a scalar of the file, bands are whole, scorers have a group."""
+    """Each chart draws its own group's scalars; the mean in its band is what is shown first.
+
+    TensorBoard shows the bands of a group last first (see test_tensorboard_browser.py).
+    """
     series = with_everything(make_series(tmp_path, [100, 200], images=False))
     charts = drawn(publish(tmp_path, series))
+    best = "clip_delta: difference to the best earlier step, interval corrected for picking it"
     assert list(charts) == [
-        "clip: mean, with 95 % interval",
         "clip: mean, min to max",
-        "clip: difference to the base model, with 95 % interval",
-        "clip: difference to the best earlier step, interval corrected for picking it",
-        "clip: categories",
-        "clip: std",
-        "odd_name: mean, with 95 % interval",
-        "odd_name: mean, min to max",
-        "siglip: mean, with 95 % interval",
-        "siglip: mean, min to max",
+        "clip: mean, with 95 % interval",
+        best,
+        "clip_delta: difference to the base model, with 95 % interval",
+        "clip_category: mean of each category",
+        "scorer_odd_name: mean, min to max",
+        "scorer_odd_name: mean, with 95 % interval",
+        "scorer_siglip: mean, min to max",
+        "scorer_siglip: mean, with 95 % interval",
     ]
-    assert charts["clip: mean, with 95 % interval"] == ["clip/mean", "clip/ci_low", "clip/ci_high"]
-    best = ["clip/delta_best", "clip/delta_best_low", "clip/delta_best_high"]
-    assert (
-        charts["clip: difference to the best earlier step, interval corrected for picking it"]
-        == best
-    )
+    interval = ["clip/mean", "clip_interval/low", "clip_interval/high"]
+    assert charts["clip: mean, with 95 % interval"] == interval
+    assert charts[best] == ["clip_delta/best", "clip_delta/best_low", "clip_delta/best_high"]
     tags = told(series, 1)
     for title, wanted in charts.items():
         assert len(wanted) in {1, 3}
         for tag in wanted:
             matched = [found for found in tags if re.match(tag, found)]
-            if len(wanted) == 3:
-                assert tag in tags
-            else:
-                assert matched
-                assert all(title.startswith(found.split("/")[0]) for found in matched)
+            assert tag in tags if len(wanted) == 3 else matched
+            assert all(found.startswith(title.partition(":")[0]) for found in matched)
 
 
 def test_a_band_is_laid_out_only_where_tensorboard_draws_it(tmp_path: Path) -> None:
@@ -223,7 +233,7 @@ def test_without_categories_there_is_no_chart_of_them(tmp_path: Path) -> None:
     """Prompts that have no category leave no empty chart."""
     protocol = make_protocol([Prompt("1", "a"), Prompt("2", "b")])
     series = make_series(tmp_path, [100], protocol=protocol, images=False)
-    assert "clip: categories" not in drawn(publish(tmp_path, series))
+    assert "clip_category: mean of each category" not in drawn(publish(tmp_path, series))
 
 
 def test_advice_stands_in_the_record_of_its_result(tmp_path: Path) -> None:
@@ -250,52 +260,37 @@ def test_further_scorers_have_a_column(tmp_path: Path) -> None:
 
 
 def as_before(file: Path) -> None:
-    """Give a file the form of the version that knew no intervals: its layout, and clip/images."""
+    """Give a file the form of an earlier version: a receipt without one, and clip/n."""
     frames = []
     for _, payload in _events.records(file):
         event = Event.FromString(payload)
         for value in event.summary.value:
-            if value.tag == LAYOUT:
-                layout = Layout.FromString(value.tensor.string_val[0])
-                charts = [
-                    c for c in layout.category[0].chart if c.title in {"mean, min to max", "std"}
-                ]
-                del layout.category[0].chart[:]
-                layout.category[0].chart.extend(charts)
-                value.tensor.string_val[0] = layout.SerializeToString()
-            value.tag = value.tag.replace("clip/n", "clip/images")
+            value.tag = value.tag.replace("clip_count/images", "clip/n")
+            if value.tag == "clipwatch/receipt":
+                receipt = json.loads(value.tensor.string_val[0])
+                assert receipt.pop("form") == FORM
+                value.tensor.string_val[0] = json.dumps(receipt).encode()
         frames.append(_events.frame(event.SerializeToString()))
     file.write_bytes(b"".join(frames))
 
 
-def test_a_file_of_the_previous_format_is_read_and_goes_on(tmp_path: Path) -> None:
-    """Its results count as published; the next makes one new file, later ones grow that."""
-    bare = make_series(tmp_path, [100, 200, 300, 400], images=False)
-    series = with_everything(bare)
-    before = replace(bare, results=bare.results[:2])
-    run = publish(tmp_path, before)
+def test_a_file_with_earlier_names_is_written_anew(tmp_path: Path) -> None:
+    """Its results count as missing and come under today's names; what the log lost stays."""
+    series = make_series(tmp_path, [50, 100, 200, 300], images=False)
+    run = publish(tmp_path, replace(series, results=series.results[:3]))
     old = event_file(run)
     as_before(old)
+    results = tuple(replace(it, seq=it.seq - 1) for it in series.results[1:])
+    rest = replace(series, results=results)
     tracker = TensorBoardTracker(make_target(tmp_path))
-    assert tracker.published(before) == {0, 1}
-    tracker.publish(before, [0, 1])
-    assert event_file(run) == old
-    assert list(drawn(run)) == ["clip: mean, min to max", "clip: std"]
-    mixed = replace(series, results=(*before.results, *series.results[2:]))
-    tracker.publish(replace(mixed, results=mixed.results[:3]), [2])
-    fresh = event_file(run)
-    assert fresh != old
-    assert "clip: difference to the base model, with 95 % interval" in drawn(run)
-    assert "clip: mean, with 95 % interval" not in drawn(run)
-    assert tracker.published(mixed) == {0, 1, 2}
-    whole = fresh.read_bytes()
-    tracker.publish(mixed, [3])
-    assert event_file(run) == fresh
-    assert fresh.read_bytes().startswith(whole)
+    assert tracker.published(replace(rest, results=results[:2])) == frozenset()
+    tracker.publish(rest, [0, 1, 2])
+    assert event_file(run) != old
+    assert tracker.published(rest) == {0, 1, 2}
     points = EventAccumulator(str(run)).Reload()
-    assert [point.step for point in points.Scalars("clip/mean")] == [100, 200, 300, 400]
-    assert [point.step for point in points.Scalars("clip/images")] == [100, 200]
-    assert [point.step for point in points.Scalars("clip/ci_low")] == [300, 400]
+    assert [point.step for point in points.Scalars("clip/mean")] == [50, 100, 200, 300]
+    assert [point.step for point in points.Scalars("clip/n")] == [50]
+    assert [point.step for point in points.Scalars("clip_count/images")] == [100, 200, 300]
 
 
 def test_a_new_scorer_is_laid_out_once(tmp_path: Path) -> None:
@@ -312,6 +307,6 @@ def test_a_new_scorer_is_laid_out_once(tmp_path: Path) -> None:
     for count in range(1, 5):
         run = publish(tmp_path, replace(full, results=results[:count]))
         files.append(event_file(run).name)
-        assert ("odd_name: mean, min to max" in drawn(run)) == (count > 2)
+        assert ("scorer_odd_name: mean, min to max" in drawn(run)) == (count > 2)
     assert len(set(files[:2])) == len(set(files[2:])) == 1
     assert files[1] != files[2]

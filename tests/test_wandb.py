@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -43,7 +45,7 @@ class TestOnline(TrackerContract):
         connect().publish(series, [0, 1])
         self.server.requests.clear()
         connect().publish(series, [0, 1])
-        assert self.server.run.points == [(0, 100), (1, 200)]
+        assert self.server.run.points == [(100, 100), (200, 200)]
         assert not {"UpsertBucket", "history", "file_stream"} & set(self.server.requests)
 
     def test_series_do_not_mix(self, connect: Connect, tmp_path: Path) -> None:
@@ -66,18 +68,23 @@ def test_a_row_says_it_all(server: FakeWandb, tmp_path: Path) -> None:
     tracker = WandbTracker(make_target(tmp_path))
     tracker.publish(series, [0, 1, 2])
     run = server.run
-    assert run.points == [(0, 100), (1, 300), (2, 200)]
+    assert run.points == [(100, 100), (300, 300), (301, 200)]
     assert (run.name, run.group, run.job_type) == ("run / clipwatch", "run", "eval")
     assert run.id.startswith("cw-")
     assert tracker.where(series) == f"{server.url}/team/project/runs/{run.id}"
     assert tracker.hint(series) == ""
     row, result = run.rows[1], series.results[1]
-    shown = [row[f"clip/{name}"] for name in ("mean", "min", "max", "std", "n")]
+    shown = [row[f"clip/{name}"] for name in ("mean", "min", "max", "std")]
     clip = result.clip
-    assert shown == [clip.mean, clip.min, clip.max, clip.std, 4]
+    assert shown == [clip.mean, clip.min, clip.max, clip.std]
+    assert row["clip_count/images"] == 4
     assert row["clipwatch/checkpoint"] == "checkpoint-300"
     assert row["clipwatch/evaluation"] == result.evaluation
-    assert row["clipwatch/samples"]["captions"][0] == "0.2100 a red cube on a table"
+    assert row["clipwatch/samples"]["captions"][0] == (
+        "step 300, score 0.2100: a red cube on a table"
+    )
+    assert sum(row["clipwatch/histogram"]["values"]) == 4
+    assert row["clipwatch/histogram"]["bins"][0] == 0.21
     assert run.files.keys() >= set(row["clipwatch/samples"]["filenames"])
     table = json.loads(run.files[row["clipwatch/scores"]["path"]])
     assert table["columns"] == ["prompt id", "category", "prompt", "score 0"]
@@ -86,8 +93,9 @@ def test_a_row_says_it_all(server: FakeWandb, tmp_path: Path) -> None:
     assert run.config["prompts"]["value"] == 4
     metrics = run.config["_wandb"]["value"]["m"]  # "1" is a name, "5" the place of its x axis
     axes = {metric["1"]: metrics[metric["5"] - 1]["1"] for metric in metrics if "5" in metric}
-    assert axes == dict.fromkeys((key for key in row if key.startswith("clip/")), "clipwatch/step")
-    assert len(axes) == 5
+    ours = {key for key in row if key.startswith("clip")} - {"clipwatch/step"}
+    assert axes == dict.fromkeys(ours, "clipwatch/step")
+    assert len(axes) == 5 + 5
 
 
 def test_a_new_log_is_a_new_run(server: FakeWandb, tmp_path: Path) -> None:
@@ -109,10 +117,23 @@ def test_the_trainer_is_found_and_left_alone(server: FakeWandb, tmp_path: Path) 
     WandbTracker(target).publish(series, [0])
     assert snapshot(tmp_path / "wandb") == before
     assert server.run.group == "trainer-project"
+    assert server.run.config["trainer_run"]["value"] == "trainer-project"
     train(tmp_path, "other")
     WandbTracker(target).publish(series, [1])
-    assert server.run.points == [(0, 100), (1, 200)]
+    assert server.run.points == [(100, 100), (200, 200)]
     assert server.requests.count("RunResumeStatus") == 2
+
+
+def test_the_trainers_run_is_linked(server: FakeWandb, tmp_path: Path) -> None:
+    """Once the server has the trainer's run, its address is in our run's config."""
+    train(tmp_path, "project")
+    (offline,) = (tmp_path / "wandb").glob("offline-run-*")
+    command = [sys.executable, "-m", "wandb", "sync", str(offline)]
+    subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    WandbTracker(make_target(tmp_path)).publish(make_series(tmp_path, [100]), [0])
+    (run,) = (run for run in server.runs.values() if run.id.startswith("cw-"))
+    address = f"{server.url}/team/project/runs/trainer-project"
+    assert run.config["trainer_run"]["value"] == address
 
 
 def test_without_a_key_it_says_what_to_do(
@@ -164,5 +185,5 @@ def test_a_hostile_environment_changes_nothing(
     assert WandbTracker(make_target(tmp_path)).hint(series) == ""
     WandbTracker(replace(make_target(tmp_path), options={"mode": "online"})).publish(series, [0])
     run = server.run
-    assert (run.project, run.group, run.points) == ("project", "run", [(0, 100)])
+    assert (run.project, run.group, run.points) == ("project", "run", [(100, 100)])
     assert not (tmp_path / "trainer").exists()

@@ -23,7 +23,7 @@ from fake_wandb import CLOSE, HANG, FakeWandb, Fault
 from tracker_world import PROMPTS, make_protocol, make_series, make_target
 from wandb_world import collect_children, cores
 
-ROWS = [(0, 100), (1, 300), (2, 200)]
+ROWS = [(100, 100), (300, 300), (301, 200)]
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_row_is_never_too_long(server: FakeWandb, tmp_path: Path) -> None:
     series = make_series(tmp_path, [100, 200], protocol=make_protocol(prompts))
     tracker = WandbTracker(make_target(tmp_path))
     tracker.publish(series, [0, 1])
-    assert server.run.points == [(0, 100), (1, 200)]
+    assert server.run.points == [(100, 100), (200, 200)]
     assert len(server.run.rows[0]["clipwatch/samples"]["captions"]) == 4
 
 

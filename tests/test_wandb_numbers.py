@@ -12,12 +12,15 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from clipwatch.errors import TrackerUnavailable
 from clipwatch.trackers import Series
 from clipwatch_adapters._scalars import Names, scalars
 from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb_files import HISTORY, fields, finished_rows, records
+from clipwatch_adapters.wandb_rows import places
 from fake_wandb import HANG, KEY, FakeWandb, Fault, StoredRun
 from tracker_world import make_series, make_target, with_everything
 from wandb_world import collect_children, isolate
@@ -36,9 +39,10 @@ def series(tmp_path: Path) -> Series:
 
 
 def axes(run: StoredRun) -> dict[str, str]:
-    """Return metric → x-axis; "1" is a name there, "5" the place of its x-axis."""
+    """Return number → x-axis; "1" is a name there, "5" the place of its x-axis."""
     metrics = run.config["_wandb"]["value"]["m"]
-    return {metric["1"]: metrics[metric["5"] - 1]["1"] for metric in metrics if "5" in metric}
+    found = {metric["1"]: metrics[metric["5"] - 1]["1"] for metric in metrics if "5" in metric}
+    return {name: axis for name, axis in found.items() if not name.startswith("clipwatch/")}
 
 
 def titles(run: StoredRun) -> list[str]:
@@ -53,7 +57,7 @@ def test_a_row_has_every_number(server: FakeWandb, tmp_path: Path, series: Serie
         expected = scalars(Names.of(series), result)
         assert {tag: row[tag] for tag in row if re.match("(?!clipwatch/).+/", tag)} == expected
     assert axes(server.run) == dict.fromkeys(expected, "clipwatch/step")
-    assert len(expected) == 7 + 1 + 6 + 2 + 2 * 7
+    assert len(expected) == 8 + 6 + 2 + 2 * 8
 
 
 def test_a_later_session_keeps_the_axes(server: FakeWandb, tmp_path: Path, series: Series) -> None:
@@ -65,6 +69,76 @@ def test_a_later_session_keeps_the_axes(server: FakeWandb, tmp_path: Path, serie
     WandbTracker(make_target(tmp_path)).publish(longer, [2])
     assert [step for _, step in server.run.points] == [100, 200, 300]
     assert axes(server.run) == before
+
+
+SHOWN = {
+    "clip_best/mean": 0.2315,
+    "clip_best/step": 100,
+    "clip_last/mean": 0.2115,
+    "clip_last/step": 300,
+    "clip/mean": 0.2115,
+    "clip/max": 0.213,
+    "clipwatch/step": 300,
+    "clipwatch/checkpoint": "checkpoint-300",
+}
+"""What the summary says of `late`: the newest step came second, the best one last."""
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Series:
+    """Return a series in which two older steps come after the newest."""
+    return make_series(tmp_path, [0, 300, 200, 100], images=False)
+
+
+def shown(run: StoredRun) -> dict[str, object]:
+    """Return what a run's summary says of the best and the newest step."""
+    return {
+        key: round(value, 4) if isinstance(value := run.summary[key], float) else value
+        for key in SHOWN
+    }
+
+
+def test_the_summary_has_best_and_last(server: FakeWandb, tmp_path: Path, late: Series) -> None:
+    """Best and last are told with their steps, whatever the order in which rows came."""
+    target = make_target(tmp_path)
+    for seqs in ([0, 1], [2], [3]):
+        WandbTracker(target).publish(replace(late, results=late.results[: seqs[-1] + 1]), seqs)
+    assert shown(server.run) == SHOWN
+    assert server.run.points == [(0, 0), (300, 300), (301, 200), (302, 100)]
+
+
+def test_offline_runs_bring_the_summary(
+    tmp_path: Path, late: Series, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`wandb sync` of several offline runs ends with the same summary and rows."""
+    isolate(monkeypatch, tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    tracker = WandbTracker(make_target(tmp_path))
+    tracker.publish(replace(late, results=late.results[:2]), [0, 1])
+    tracker.publish(late, [2, 3])
+    command = [sys.executable, "-m", *shlex.split(tracker.hint(late))]
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", KEY)
+    with FakeWandb() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
+    assert shown(server.run) == SHOWN
+    assert server.run.points == [(0, 0), (300, 300), (301, 200), (302, 100)]
+
+
+@given(steps=st.lists(st.integers(0, 50), max_size=20), count=st.integers(0, 20))
+def test_a_place_is_kept_for_good(
+    steps: list[int], count: int, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Places grow, begin with the trainer's steps, and none depends on what comes later."""
+    results = make_series(tmp_path_factory.getbasetemp(), steps, images=False).results
+    found = places(results)
+    assert list(found) == sorted(set(found))
+    assert all(place >= step for place, step in zip(found, steps, strict=True))
+    assert found[:count] == places(results[:count])
+    ordered = sorted(set(steps))
+    in_order = make_series(tmp_path_factory.getbasetemp(), ordered, images=False).results
+    assert list(places(in_order)) == ordered
 
 
 def test_further_scorers_are_in_the_table(
@@ -120,13 +194,13 @@ def test_a_kill_does_not_lose_an_alert(
     with pytest.raises(TrackerUnavailable, match="no answer"):
         tracker.publish(series, [1])
     assert reached.is_set()
-    assert server.run.points == [(0, 100)]
+    assert server.run.points == [(100, 100)]
     sent = titles(server.run)
     assert sent == ([] if stage == "NotifyScriptableRunAlert" else ALERTS)
     server.faults.clear()
     WandbTracker(make_target(tmp_path)).publish(series, [1])
     assert titles(server.run) == sent + ALERTS
-    assert server.run.points == [(0, 100), (1, 200)]
+    assert server.run.points == [(100, 100), (200, 200)]
 
 
 @pytest.mark.parametrize("status", [404, 500])
@@ -137,7 +211,7 @@ def test_an_alert_that_is_not_taken_does_not_stop_the_numbers(
     server.faults.append(Fault("NotifyScriptableRunAlert", status))
     target = make_target(tmp_path)
     WandbTracker(target).publish(series, [0, 1])
-    assert server.run.points == [(0, 100), (1, 200)]
+    assert server.run.points == [(100, 100), (200, 200)]
     assert titles(server.run) == []
     assert server.run.summary["clipwatch/advice"] == ADVICE
     log = (target.state_dir / "session.log").read_text()
@@ -169,5 +243,5 @@ def test_offline_alerts_come_with_the_sync(
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         subprocess.run(command, check=True, capture_output=True, cwd=tmp_path)
     assert titles(server.run) == ALERTS
-    assert server.run.points == [(0, 100), (1, 200)]
-    assert len(axes(server.run)) == 7 + 1 + 6 + 2 + 2 * 7
+    assert server.run.points == [(100, 100), (200, 200)]
+    assert len(axes(server.run)) == 8 + 6 + 2 + 2 * 8

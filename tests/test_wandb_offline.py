@@ -59,7 +59,11 @@ def test_a_torn_offline_run_is_replaced(tmp_path: Path) -> None:
     runs = sorted(Path(tracker.where(series)).glob("offline-run-*"))
     assert len(runs) == 2
     rows = [row for run in runs for row in finished_rows(run) or ()]
-    assert [(row["_step"], row["clipwatch/step"]) for row in rows] == [(0, 100), (1, 300), (2, 200)]
+    assert [(row["_step"], row["clipwatch/step"]) for row in rows] == [
+        (100, 100),
+        (300, 300),
+        (301, 200),
+    ]
     assert len({run.name.partition("cw-")[2] for run in runs}) == 1
 
 
@@ -79,7 +83,7 @@ def test_offline_runs_can_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         for _ in range(2):
             subprocess.run(command, check=True, capture_output=True)
     run = server.run
-    assert run.points == [(0, 100), (1, 300), (2, 200)]
+    assert run.points == [(100, 100), (300, 300), (301, 200)]
     assert (run.group, run.job_type) == ("run", "eval")
 
 
@@ -101,7 +105,7 @@ def test_runs_may_be_removed_once_they_are_synced(tmp_path: Path) -> None:
         assert bring(WandbTracker(make_target(tmp_path)), series) == {0, 1, 2}
         assert len(list(Path(folder).glob("wandb/offline-run-*"))) == 1
         subprocess.run(command, check=True, capture_output=True, env=env, cwd=tmp_path)
-    assert server.run.points == [(0, 100), (1, 300), (2, 200)]
+    assert server.run.points == [(100, 100), (300, 300), (301, 200)]
     shutil.rmtree(folder)
     assert tracker.published(series) == frozenset()
 
@@ -144,7 +148,11 @@ def test_after_damage_each_row_is_there_once(
     assert bring(WandbTracker(make_target(tmp_path)), series) == {0, 1, 2}
     runs = sorted(Path(tracker.where(series)).glob("offline-run-*"))
     rows = [row for run in runs for row in finished_rows(run) or ()]
-    assert [(row["_step"], row["clipwatch/step"]) for row in rows] == [(0, 100), (1, 300), (2, 200)]
+    assert [(row["_step"], row["clipwatch/step"]) for row in rows] == [
+        (100, 100),
+        (300, 300),
+        (301, 200),
+    ]
 
 
 @pytest.mark.usefixtures("offline")
@@ -164,7 +172,7 @@ def test_a_full_disk_may_pass(tmp_path: Path, left: int) -> None:
         assert bring(tracker, series) == {0, 1}
         runs = sorted(Path(tracker.where(series)).glob("offline-run-*"))
         rows = [row for run in runs for row in finished_rows(run) or ()]
-        assert [row["_step"] for row in rows] == [0, 1]
+        assert [row["_step"] for row in rows] == [100, 300]
 
 
 @pytest.mark.usefixtures("offline")

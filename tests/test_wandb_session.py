@@ -70,7 +70,7 @@ def test_nothing_outlives_a_killed_daemon(server: FakeWandb, tmp_path: Path, sta
     server.faults.clear()
     with daemon(tmp_path) as again:
         assert again.wait(PATIENCE) == 0
-    assert server.run.points == [(0, 100), (1, 200)]
+    assert server.run.points == [(100, 100), (200, 200)]
 
 
 def test_a_hanging_session_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +167,7 @@ def test_tensorboards_files_are_for_all(server: FakeWandb, tmp_path: Path) -> No
     (target.logging_dir / target.project).mkdir(parents=True)
     series = make_series(tmp_path, [100])
     WandbTracker(target).publish(series, [0])
-    assert server.run.points == [(0, 100)]
+    assert server.run.points == [(100, 100)]
     TensorBoardTracker(target).publish(series, [0])
     where = Path(TensorBoardTracker(target).where(series))
     assert sorted(modes(where).values()) == [0o644, 0o755]

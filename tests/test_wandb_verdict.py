@@ -54,7 +54,7 @@ PASSING = [
 LASTING = [
     (UsageError("No API key configured. Use `wandb login` to log in."), "WANDB_MODE=offline"),
     (ModuleNotFoundError("No module named 'wandb'"), "pip install wandb"),
-    (UsageError("Invalid project name"), "Invalid project name"),
+    (UsageError("Invalid project name"), "of the settings"),
     (AuthenticationError("API key must have 40+ characters"), "wandb login --relogin"),
     (CommError("returned error 401: user is not logged in"), "wandb login --relogin"),
     (answered(401), "wandb login --relogin"),
@@ -82,8 +82,8 @@ def test_what_somebody_must_mend_is_refused(error: Exception, advice: str) -> No
     """What will not pass by itself says in one line what to do."""
     verdict = explain(error, "https://server", KEY)
     assert verdict.kind == "refused"
-    assert advice in verdict.reason
-    assert "\n" not in verdict.reason
+    assert advice in verdict.fix
+    assert "\n" not in verdict.reason + verdict.fix
 
 
 @given(before=st.integers(0, 400), after=st.text(), known=st.booleans())
@@ -91,4 +91,5 @@ def test_no_part_of_the_key_is_told(before: int, after: str, known: bool) -> Non
     """Wherever the key stands in a text, also where the text is cut, nothing of it is left."""
     text = f"{'x' * before} {KEY}{after}"
     error = CommError(text) if known else RuntimeError(text)
-    assert KEY[:8] not in explain(error, "https://server", KEY).reason
+    verdict = explain(error, "https://server", KEY)
+    assert KEY[:8] not in verdict.reason + verdict.fix

@@ -37,7 +37,7 @@ def plain_errors(tracker: str, folder: Path) -> Iterator[None]:
     except OSError as error:
         what = f"{tracker}: {error.filename or folder}: {error.strerror or error}"
         if error.errno in _MENDABLE:
-            raise TrackerRefused(f"{what}; clipwatch must be able to write there") from error
+            raise TrackerRefused(what, fix="let clipwatch write there") from error
         raise TrackerUnavailable(f"{what}; it will be tried again") from error
 
 

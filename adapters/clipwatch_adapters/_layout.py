@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
@@ -18,7 +18,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import (
 from clipwatch.trackers import Series
 from clipwatch_adapters._events import frame
 from clipwatch_adapters._records import strings
-from clipwatch_adapters._scalars import Names, scalars
+from clipwatch_adapters._scalars import Names, scalars, scorer_group
 
 
 def head(series: Series, names: Names) -> bytes:
@@ -44,15 +44,23 @@ def head(series: Series, names: Names) -> bytes:
 
 
 def layout(series: Series, names: Names) -> Layout:
-    """Return the charts: the scores with their intervals, and a group for each further scorer.
+    """Return the charts: the mean in its interval first, and a group for each further scorer.
+
+    TensorBoard shows a group's bands in the opposite order, behind its lines: it puts the nth card
+    before the nth element, and each card is two (index.js, _insertItem). So a group here is bands
+    alone or lines alone, and bands stand last first.
 
     Charts of what no result has so far are there from the start: a layout that changes makes a new
     file, which not every reader follows.
     """
     last = {result.step: result for result in series.results}
     shown = [scalars(names, result) for result in last.values()]
-    groups = {"clip": [*_charts(names)]}
-    groups |= {word: [_interval(word), _extremes(word)] for word in names.scorers.values()}
+    groups = {"clip": _means("clip"), "clip_delta": _deltas()}
+    if names.categories:
+        lines = MultilineChartContent(tag=["clip_category/"])  # a pattern of a tag's beginning
+        groups["clip_category"] = [Chart(title="mean of each category", multiline=lines)]
+    scorers = map(scorer_group, names.scorers.values())
+    groups |= {scorer: _means(scorer) for scorer in scorers}
     return Layout(
         category=[
             Category(title=title, chart=[chart for chart in charts if _drawable(chart, shown)])
@@ -67,35 +75,27 @@ def _drawable(chart: Chart, shown: Sequence[Mapping[str, float]]) -> bool:
     return all(not band & tags.keys() or band <= tags.keys() for band in bands for tags in shown)
 
 
-def _charts(names: Names) -> Iterator[Chart]:
-    yield _interval("clip")
-    yield _extremes("clip")
-    for title, tag in (
-        ("difference to the base model, with 95 % interval", "clip/delta_base"),
-        (
-            "difference to the best earlier step, interval corrected for picking it",
-            "clip/delta_best",
-        ),
-    ):
-        yield _band(title, tag, f"{tag}_low", f"{tag}_high")
-    if names.categories:
-        yield _lines("categories", "clip/category/")
-    yield _lines("std", "clip/std")
+def _means(group: str) -> list[Chart]:
+    mean, ends = f"{group}/mean", f"{group}_interval"
+    return [
+        _band("mean, min to max", mean, f"{group}/min", f"{group}/max"),
+        _band("mean, with 95 % interval", mean, f"{ends}/low", f"{ends}/high"),
+    ]
 
 
-def _interval(group: str) -> Chart:
-    return _band("mean, with 95 % interval", f"{group}/mean", f"{group}/ci_low", f"{group}/ci_high")
-
-
-def _extremes(group: str) -> Chart:
-    return _band("mean, min to max", f"{group}/mean", f"{group}/min", f"{group}/max")
+def _deltas() -> list[Chart]:
+    return [
+        _band(title, tag, f"{tag}_low", f"{tag}_high")
+        for title, tag in (
+            (
+                "difference to the best earlier step, interval corrected for picking it",
+                "clip_delta/best",
+            ),
+            ("difference to the base model, with 95 % interval", "clip_delta/base"),
+        )
+    ]
 
 
 def _band(title: str, value: str, lower: str, upper: str) -> Chart:
     series = MarginChartContent.Series(value=value, lower=lower, upper=upper)
     return Chart(title=title, margin=MarginChartContent(series=[series]))
-
-
-def _lines(title: str, beginning: str) -> Chart:
-    """Draw all tags that begin so: TensorBoard takes it as a pattern for a tag's beginning."""
-    return Chart(title=title, multiline=MultilineChartContent(tag=[beginning]))

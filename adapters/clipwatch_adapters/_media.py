@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
 
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from clipwatch.events import ImageScore
 from clipwatch.protocol import EvaluationProtocol
@@ -35,8 +35,10 @@ def showcase(
     return tuple(first[prompt_id] for prompt_id in chosen if prompt_id in first)
 
 
-def jpeg(path: Path, max_side: int = 512) -> tuple[bytes, int, int]:
+def jpeg(path: Path, max_side: int = 512, label: str = "") -> tuple[bytes, int, int]:
     """Re-encode an image file as a JPEG that fits a square of `max_side` pixels.
+
+    A `label`, a few Latin letters or digits, comes on a strip of its own below the picture.
 
     Returns:
         (bytes, width, height); the same file always gives the same bytes.
@@ -51,6 +53,18 @@ def jpeg(path: Path, max_side: int = 512) -> tuple[bytes, int, int]:
     except (SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise OSError(f"{path} is not an image that can be read: {error}") from error
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
+    if label:
+        image = _labelled(image, label)
     encoded = BytesIO()
     image.save(encoded, "JPEG", quality=QUALITY)
     return encoded.getvalue(), image.width, image.height
+
+
+def _labelled(image: Image.Image, label: str) -> Image.Image:
+    size = max(10, image.width // 20)
+    whole = Image.new("RGB", (image.width, image.height + size * 3 // 2), "white")
+    whole.paste(image)
+    middle = (image.width / 2, image.height + size * 3 / 4)
+    font = ImageFont.load_default(size)
+    ImageDraw.Draw(whole).text(middle, label, "black", font, anchor="mm")
+    return whole

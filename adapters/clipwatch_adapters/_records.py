@@ -20,10 +20,13 @@ from clipwatch.protocol import EvaluationProtocol
 from clipwatch.trackers import Result, Series
 from clipwatch_adapters._events import frame
 from clipwatch_adapters._media import jpeg, showcase
-from clipwatch_adapters._scalars import Names, scalars
+from clipwatch_adapters._scalars import FORM, Names, scalars
 
 ROWS = 500
 """Prompts shown in the table of one result."""
+
+HEADING = 120
+"""Characters of a prompt above its images; a person who wants all of it points at the (i)."""
 
 PLUGIN = "clipwatch"
 """Marks the receipt's tensor; no TensorBoard plugin shows it."""
@@ -39,6 +42,7 @@ class Receipt(msgspec.Struct, frozen=True):
     seq: int
     step: int
     evaluation: str
+    form: int = 1
 
 
 def receipt(payload: bytes) -> Receipt | None:
@@ -60,7 +64,9 @@ def receipt(payload: bytes) -> Receipt | None:
 def record(series: Series, names: Names, result: Result) -> bytes:
     """Return all that is shown of one result, as one record dated by the evaluation."""
     scores = series.scores(result.evaluation)
-    own = Receipt(series.run, series.protocol.digest, result.seq, result.step, result.evaluation)
+    own = Receipt(
+        *(series.run, series.protocol.digest, result.seq, result.step, result.evaluation), FORM
+    )
     values = [
         Summary.Value(
             tag="clipwatch/receipt",
@@ -89,16 +95,23 @@ def _advice(advice: Sequence[AdviceGiven]) -> str:
 
 
 def _images(series: Series, scores: Sequence[ImageScore]) -> Iterator[Summary.Value]:
+    """Yield the images that are shown, headed by their prompts.
+
+    TensorBoard keeps the texts that came with a tag's first image. So a score, which differs from
+    step to step, can be read only from the image.
+    """
     prompts = {prompt.id: prompt.text for prompt in series.protocol.prompts}
     for score in showcase(series.protocol, scores):
+        label = f"score {score.score:.4f}"
         try:
-            encoded, width, height = jpeg(series.images / str(score.image))
+            encoded, width, height = jpeg(series.images / str(score.image), label=label)
         except OSError:
             continue  # removed by the retention rule; the numbers stand without it
-        tag = f"clipwatch/image/{_one_line(score.prompt_id)}"
+        prompt = _one_line(prompts[score.prompt_id])
+        heading = f"{prompt[:HEADING]}…" if len(prompt) > HEADING else prompt
         yield Summary.Value(
-            tag=tag,
-            metadata=images.create_summary_metadata(tag, _literal(prompts[score.prompt_id])),
+            tag=f"clipwatch/image/{_one_line(score.prompt_id)}",
+            metadata=images.create_summary_metadata(heading, _literal(prompt)),
             tensor=strings(str(width).encode(), str(height).encode(), encoded),
         )
 

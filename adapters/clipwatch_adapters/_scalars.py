@@ -1,4 +1,8 @@
-"""The numbers of a result, under the names that every tracker shows them by."""
+"""The numbers of a result, under the names that every tracker shows them by.
+
+Trackers group names by what stands before the first "/", and sort the groups and what is in them.
+So `clip` holds what people look for and nothing else, and each other group sorts behind it.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,8 @@ from dataclasses import dataclass
 from clipwatch.statistics import Comparison, Summary
 from clipwatch.trackers import Result, Series
 
-RESERVED = ("clip", "clipwatch", "system")
-"""Groups that no further scorer may take: ours, and the one of W&B's own metrics."""
+FORM = 2
+"""Counts changes of names: what a tracker shows in an earlier form is published again."""
 
 LENGTH = 80
 """Characters that are kept of a name."""
@@ -36,15 +40,15 @@ class Names:
         for result in series.results:
             categories += sorted(result.categories)
             scorers += sorted(result.others)
-        return cls(unique(categories), unique(scorers, RESERVED))
+        return cls(unique(categories), unique(scorers))
 
 
-def unique(names: Iterable[str], taken: Iterable[str] = ()) -> dict[str, str]:
+def unique(names: Iterable[str]) -> dict[str, str]:
     """Return name → a word for tags, no two of them alike, not even but for upper and lower case.
 
     A word holds letters, digits, "-" and "_"; one that is taken already gets a number.
     """
-    used = set(taken)
+    used: set[str] = set()
     words: dict[str, str] = {}
     for name in dict.fromkeys(names):
         word = plain = _word(name)
@@ -64,26 +68,28 @@ def _word(name: str) -> str:
     return re.sub("_+", "_", kept)[:LENGTH].strip("_") or "unnamed"
 
 
+def scorer_group(word: str) -> str:
+    """Return the group of a further scorer, by its word; it sorts behind `clip`."""
+    return f"scorer_{word}"
+
+
 def scalars(names: Names, result: Result) -> dict[str, float]:
     """Return tag → value of all that is known of a result; the values are finite.
 
-    `clip/prompts` is there only where it differs from `clip/n`, the number of images.
+    The number of prompts is there only where it differs from that of images.
     """
-    clip = result.clip
-    values: dict[str, float | None] = dict(_summary("clip", clip))
-    if clip.prompts not in {0, clip.n}:
-        values["clip/prompts"] = clip.prompts
-    values |= _comparison("clip/delta_base", result.against_base)
+    values: dict[str, float | None] = dict(_summary("clip", result.clip))
+    values |= _comparison("clip_delta/base", result.against_base)
     best = result.against_best
-    values |= _comparison("clip/delta_best", best)
+    values |= _comparison("clip_delta/best", best)
     if best is not None and not best.picked:  # by an earlier version, whose interval is too hopeful
-        del values["clip/delta_best_low"], values["clip/delta_best_high"]
+        del values["clip_delta/best_low"], values["clip_delta/best_high"]
     for name, word in names.categories.items():
         if name in result.categories:
-            values[f"clip/category/{word}"] = result.categories[name].mean
+            values[f"clip_category/{word}"] = result.categories[name].mean
     for name, word in names.scorers.items():
         if name in result.others:
-            values |= _summary(word, result.others[name])
+            values |= _summary(scorer_group(word), result.others[name])
     return {tag: x for tag, x in values.items() if x is not None and math.isfinite(x)}
 
 
@@ -92,9 +98,11 @@ def _summary(group: str, summary: Summary) -> Iterator[tuple[str, float | None]]
     yield f"{group}/min", summary.min
     yield f"{group}/max", summary.max
     yield f"{group}/std", summary.std
-    yield f"{group}/ci_low", summary.low
-    yield f"{group}/ci_high", summary.high
-    yield f"{group}/n", summary.n
+    yield f"{group}_interval/low", summary.low
+    yield f"{group}_interval/high", summary.high
+    yield f"{group}_count/images", summary.n
+    if summary.prompts not in {0, summary.n}:
+        yield f"{group}_count/prompts", summary.prompts
 
 
 def _comparison(tag: str, comparison: Comparison | None) -> Iterator[tuple[str, float | None]]:

@@ -17,7 +17,7 @@ from clipwatch_adapters import _events
 from clipwatch_adapters._disk import plain_errors
 from clipwatch_adapters._layout import head
 from clipwatch_adapters._records import Receipt, receipt, record
-from clipwatch_adapters._scalars import Names
+from clipwatch_adapters._scalars import FORM, Names
 
 
 class _Held(msgspec.Struct, frozen=True):
@@ -200,8 +200,8 @@ def _read(path: Path | None, series: Series, folder: Path) -> tuple[list[_Held],
     others = {each.receipt.run for each in held} - {series.run}
     if others:
         raise TrackerRefused(
-            f"TensorBoard: {folder} holds the scores of another run, {min(others)}: remove that "
-            "folder, or give each training its own tracker_project_name"
+            f"TensorBoard: {folder} holds the scores of another run, {min(others)}",
+            fix="remove that folder, or give each training its own tracker_project_name",
         )
     return held, end == path.stat().st_size
 
@@ -210,13 +210,15 @@ def _standing(series: Series, held: Sequence[_Held]) -> dict[int, tuple[int, _He
     """Return step → (seq, record) of what may stay.
 
     Points of an earlier log stay under the same protocol, with seq -1, until a result takes their
-    step: their checkpoints may be gone. Under another protocol they are not comparable and go.
+    step: their checkpoints may be gone. Under another protocol they are not comparable and go. What
+    an earlier version wrote, under other names, counts as an earlier log's.
     """
     standing: dict[int, tuple[int, _Held]] = {}
     known = {result.evaluation: result.seq for result in series.results}
     for each in held:
         if each.receipt.protocol == series.protocol.digest:
-            step, seq = each.receipt.step, known.get(each.receipt.evaluation, -1)
+            step, evaluation = each.receipt.step, each.receipt.evaluation
+            seq = known.get(evaluation, -1) if each.receipt.form == FORM else -1
             if step not in standing or standing[step][0] <= seq:
                 standing[step] = (seq, each)
     return standing

@@ -1,8 +1,9 @@
 """Weights & Biases: each series becomes a companion run beside the trainer's own.
 
 Writing into the trainer's live run would lose the trainer's rows, so clipwatch never does. A row's
-`_step` is the result's `seq`, which makes repeats harmless; charts use `clipwatch/step` as x. All
-of wandb runs in a child process (see wandb_session.py): nothing here imports it.
+`_step` is the result's place (see wandb_rows.py), which makes repeats harmless; charts use
+`clipwatch/step` as x. All of wandb runs in a child process (see wandb_session.py): nothing here
+imports it.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ import msgspec
 from clipwatch.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.filesystems import make_private
 from clipwatch_adapters._disk import plain_errors, private, write_private
-from clipwatch_adapters._scalars import Names
+from clipwatch_adapters._scalars import FORM
 from clipwatch_adapters.wandb_files import trainer_run
 from clipwatch_adapters.wandb_offline import OfflineRuns
-from clipwatch_adapters.wandb_rows import config, metrics, row
+from clipwatch_adapters.wandb_rows import config, filled, places
 from clipwatch_adapters.wandb_session import GRACE, Job
 from clipwatch_adapters.wandb_verdict import Verdict
 
@@ -82,9 +83,8 @@ class WandbTracker:
         if not series.results:
             return frozenset()
         if self._mode() == "offline":
-            with plain_errors("W&B", self._folder(series)):
-                return self._offline_runs(series).held()
-        return frozenset(range(min(self._read(series).held, len(series.results))))
+            return self._written(series)
+        return frozenset(range(_count(series, self._read(series).held)))
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
         """Bring the missing results in sessions of BATCH, each one confirmed by reading back.
@@ -130,7 +130,7 @@ class WandbTracker:
         while at < end:
             shutil.rmtree(folder, ignore_errors=True)
             job = self._job(series, series.results[at:end][:BATCH], folder, self._left(deadline))
-            at = self._session(series, job, log).held
+            at = _count(series, self._session(series, job, log).held)
         shutil.rmtree(folder, ignore_errors=True)
 
     def _write(
@@ -138,14 +138,20 @@ class WandbTracker:
     ) -> None:
         runs = self._offline_runs(series)
         runs.tidy()
-        todo = sorted(set(missing) - runs.held())
+        todo = sorted(set(missing) - self._written(series))
         for first in range(0, len(todo), BATCH):
             results = [series.results[seq] for seq in todo[first : first + BATCH]]
             job = self._job(series, results, self._folder(series), self._left(deadline))
             self._session(series, job, log)
             runs.note()
-        if not runs.held().issuperset(missing):
+        if not self._written(series).issuperset(missing):
             raise TrackerUnavailable(f"W&B left an unfinished run in {self._folder(series)}")
+
+    def _written(self, series: Series) -> frozenset[int]:
+        """Return the `seq` that our finished offline runs hold."""
+        with plain_errors("W&B", self._folder(series)):
+            held = self._offline_runs(series).held()
+        return frozenset(seq for seq, place in enumerate(places(series.results)) if place in held)
 
     def _left(self, deadline: float) -> float:
         left = deadline - time.monotonic()
@@ -156,7 +162,7 @@ class WandbTracker:
     def _mode(self) -> Literal["online", "offline"]:
         word = self._option("mode")
         if word not in MODES:
-            raise TrackerRefused(f"WANDB_MODE is {word!r}: clipwatch can do online and offline")
+            raise TrackerRefused(f"WANDB_MODE is {word!r}", fix="set it to online or offline")
         return MODES[word]
 
     def _option(self, name: str) -> str:
@@ -195,7 +201,8 @@ class WandbTracker:
         """Return the companion run's id: the same after any restart.
 
         The first evaluation is in it for the day when the log is lost and begun anew, the mode
-        because a later `wandb sync` adds its rows once more to a run that has them from elsewhere.
+        because a later `wandb sync` adds its rows once more to a run that has them from elsewhere,
+        and the form because rows cannot be renamed.
         """
         facts = (
             self._option("base_url").rstrip("/"),
@@ -204,28 +211,29 @@ class WandbTracker:
             self._trainer() or self.target.run_name,
             str(self.target.output_dir),
             series.name,
+            str(FORM),
             *(result.evaluation for result in series.results[:1]),
             *(["offline"] if self._mode() == "offline" else []),
         )
         return "cw-" + hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
 
     def _job(self, series: Series, results: Sequence[Result], folder: Path, seconds: float) -> Job:
-        """Return what brings the results, or only reads if there are none."""
-        names = Names.of(series)
-        return Job(
-            mode=self._mode(),
-            key="" if self._mode() == "offline" else api_key(self.target.options, os.environ),
+        """Return what brings the results; without any it only reads."""
+        mode, trainer = self._mode(), self._trainer()
+        job = Job(
+            mode=mode,
+            key="" if mode == "offline" else api_key(self.target.options, os.environ),
             entity=self._option("entity"),
             project=self.target.project,
             id=self._identity(series),
             name=f"{self.target.run_name} / {series.name}",
-            group=self._trainer() or self.target.run_name,
+            group=trainer or self.target.run_name,
             config=config(series.protocol),
             folder=str(folder),
             seconds=seconds,
-            metrics=metrics(series, names),
-            rows=tuple(row(series, names, result) for result in results),
+            trainer=trainer,
         )
+        return filled(job, series, results) if results else job
 
     @contextmanager
     def _room(self) -> Iterator[IO[bytes]]:
@@ -288,11 +296,16 @@ class WandbTracker:
                 f" it had {job.seconds + GRACE:.0f} s"
             ) from error
         if verdict.kind == "refused":
-            raise TrackerRefused(verdict.reason)
+            raise TrackerRefused(verdict.reason, fix=verdict.fix)
         if verdict.kind == "unavailable":
             raise TrackerUnavailable(verdict.reason)
         self._urls[series.name] = verdict.url
         return verdict
+
+
+def _count(series: Series, held: int) -> int:
+    """Return how many results of a series have a place before `held`."""
+    return sum(place < held for place in places(series.results))
 
 
 def _lock(log: IO[bytes]) -> None:
@@ -329,5 +342,6 @@ def api_key(options: Mapping[str, str], environ: Mapping[str, str]) -> str:
     try:
         found = file.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise TrackerRefused(f"{file}: the W&B API key cannot be read ({error})") from error
+        message = f"{file}: the W&B API key cannot be read ({error})"
+        raise TrackerRefused(message, fix="correct WANDB_API_KEY_FILE or the file") from error
     return "" if found == "-" else found

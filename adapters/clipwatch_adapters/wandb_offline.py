@@ -29,12 +29,12 @@ class OfflineRuns:
         self._pattern = f"offline-run-*-{identity}"
 
     def held(self) -> frozenset[int]:
-        """Return the `seq` in finished runs, present or noted.
+        """Return the places (`_step`) in finished runs, present or noted.
 
         Raises:
             OSError: A folder or file cannot be read.
         """
-        return frozenset(seq for seqs in self._runs().values() for seq in seqs)
+        return frozenset(place for places in self._runs().values() for place in places)
 
     def tidy(self) -> None:
         """Remove the runs that were cut short: a sync would upload what they have."""
@@ -60,4 +60,4 @@ class OfflineRuns:
             runs = {}
         for run in self._present():
             runs[run.name] = [row["_step"] for row in finished_rows(run) or ()]
-        return {name: seqs for name, seqs in runs.items() if fnmatch(name, self._pattern)}
+        return {name: places for name, places in runs.items() if fnmatch(name, self._pattern)}

@@ -1,7 +1,8 @@
 """One session with W&B, in a process of its own: `python -m clipwatch_adapters.wandb_session`.
 
 A job comes as JSON on standard input, one verdict goes as JSON to standard output. The parent may
-kill it at any point: rows are numbered by `seq`, and a session starts where the server's run ends.
+kill it at any point: each row has a place of its own, and a session starts where the server's run
+ends.
 """
 
 from __future__ import annotations
@@ -31,6 +32,10 @@ GRACE = 5.0
 """Seconds that a session may take longer than its job before it is killed."""
 
 STEP = "clipwatch/step"
+TEXTS = CHECKPOINT, EVALUATION = "clipwatch/checkpoint", "clipwatch/evaluation"
+MEDIA = SAMPLES, SCORES, HISTOGRAM = "clipwatch/samples", "clipwatch/scores", "clipwatch/histogram"
+BINS = 32
+"""Of the histogram."""
 
 GAVE_UP = "filestream: fatal error: "
 """In wandb-core's log: it sends no more rows. Neither log() nor finish() tells."""
@@ -47,23 +52,27 @@ CAPTION = 1000
 class Row(msgspec.Struct, frozen=True):
     """One result: scalars, samples as (image file, caption), and the table of scores by prompt.
 
-    `alerts` are (title, text); W&B takes titles of fewer than 64 characters.
+    `place` is W&B's own step. `alerts` are (title, text); W&B takes titles of fewer than 64
+    characters.
     """
 
-    seq: int
+    place: int
     values: dict[str, float | int | str]
     samples: tuple[tuple[str, str], ...]
+    prompt_scores: tuple[float, ...]
     columns: tuple[str, ...]
     table: tuple[tuple[float | str | None, ...], ...]
     alerts: tuple[tuple[str, str], ...] = ()
 
 
 class Job(msgspec.Struct, frozen=True):
-    """Bring `rows` (by `seq`, online without gaps; none: only read) to the run in `seconds`.
+    """Bring `rows` (by `place`, online without gaps; none: only read) to the run in `seconds`.
 
     `folder` is W&B's own: it gets the run's files. `entity` "" is the key's default, `key` "" the
-    one that `wandb login` left. `metrics` are all scalars of the run: each session's definitions
-    take the place of those before it.
+    one that `wandb login` left. `trainer` is the id of the trainer's run, "" if it is not known.
+    `after` is the place of the row before these, -1 if there is none. `metrics` are all scalars of
+    the run: each session's definitions take the place of those before it. `summary` is what the
+    run's shows once the rows are there.
     """
 
     mode: Literal["online", "offline"]
@@ -76,7 +85,10 @@ class Job(msgspec.Struct, frozen=True):
     config: dict[str, Any]
     folder: str
     seconds: float
+    trainer: str = ""
+    after: int = -1
     metrics: tuple[str, ...] = ()
+    summary: dict[str, float | int | str] = {}
     rows: tuple[Row, ...] = ()
 
 
@@ -99,10 +111,10 @@ def perform(job: Job) -> Verdict:
     deadline = time.monotonic() + job.seconds
     if job.mode == "offline":
         _wait_for_a_free_name(Path(job.folder), job.id)
-        _send(job, job.rows[0].seq)
+        _send(job, job.rows[0].place)
         return Verdict("ok")
     held, url = _read(job)
-    if not any(row.seq == held for row in job.rows):  # nothing to send, or it would leave a gap
+    if not job.rows or not job.after < held <= job.rows[-1].place:  # no more, or after a gap
         return Verdict("ok", held=held, url=url)
     sent, problem = _send(job, held)
     while True:
@@ -112,12 +124,12 @@ def perform(job: Job) -> Verdict:
         if problem:
             raise UploadError(problem)
         if time.monotonic() > deadline:
-            return Verdict("unavailable", f"{url} shows {held} of {sent} results so far")
+            return Verdict("unavailable", f"{url} does not show what it was sent so far")
         time.sleep(0.5)
 
 
 def _send(job: Job, held: int) -> tuple[int, str]:
-    """Log the rows from number `held` on; return how many the run should have, and what failed."""
+    """Log the rows from place `held` on; return what `held` should be then, and what failed."""
     import wandb
 
     run = wandb.init(
@@ -127,19 +139,22 @@ def _send(job: Job, held: int) -> tuple[int, str]:
         name=job.name,
         group=job.group,
         job_type="eval",
-        config=job.config,
+        config=job.config | {"trainer_run": _trainer(job)},
         dir=job.folder,
         resume="allow" if job.mode == "online" else None,
         mode=job.mode,
         settings=_settings(job),
     )
-    run.define_metric(STEP, hidden=True)
-    for key in job.metrics:
+    run.define_metric(STEP, hidden=True, summary="none")
+    for key in (*job.metrics, *TEXTS):  # rows come in any order: the summary is ours
+        run.define_metric(key, step_metric=STEP, step_sync=False, summary="none")
+    for key in MEDIA:
         run.define_metric(key, step_metric=STEP, step_sync=False)
+    run.summary.update(job.summary)
     start = max(held, run.starting_step)  # the two are told by different parts of the server
     with TemporaryDirectory() as scratch:
         for row in job.rows:
-            if row.seq >= start:
+            if row.place >= start:
                 for title, text in row.alerts:  # first: a row that is there is not sent again
                     run.alert(title, text, level="WARN")
                 _log(run, row, Path(scratch))
@@ -147,7 +162,7 @@ def _send(job: Job, held: int) -> tuple[int, str]:
     log = Path(run.settings.log_internal)
     if problem := _problem(log, NO_ALERT):
         sys.stderr.write(f"W&B did not take an alert, its text is in the row: {problem}\n")
-    return max(start, job.rows[-1].seq + 1), _problem(log, GAVE_UP)
+    return max(start, job.rows[-1].place + 1), _problem(log, GAVE_UP)
 
 
 def _problem(log: Path, kind: str) -> str:
@@ -197,54 +212,69 @@ def _wait_for_a_free_name(folder: Path, run_id: str) -> None:
 def _log(run: wandb.Run, row: Row, scratch: Path) -> None:
     """Log one row; without its media where these cannot be had."""
     try:
-        run.log({**row.values, **_media(row, scratch)}, step=row.seq, commit=True)
+        run.log({**row.values, **_media(row, scratch)}, step=row.place, commit=True)
     except Exception as error:  # noqa: BLE001 - media are secondary, whatever is wrong with them
-        sys.stderr.write(f"row {row.seq} goes without media: {error}\n")
-        run.log(dict(row.values), step=row.seq, commit=True)
+        sys.stderr.write(f"row {row.place} goes without media: {error}\n")
+        run.log(dict(row.values), step=row.place, commit=True)
 
 
 def _media(row: Row, scratch: Path) -> dict[str, Any]:
-    """Return the table, and the samples of the most frequent size (W&B wants one size)."""
+    """Return table, histogram, and the samples of the most frequent size (W&B wants one size)."""
     import wandb
 
     from clipwatch_adapters._media import jpeg
 
     media: dict[str, Any] = {
-        "clipwatch/scores": wandb.Table(
-            columns=[*row.columns], data=[[*line] for line in row.table]
-        )
+        SCORES: wandb.Table(columns=[*row.columns], data=[[*line] for line in row.table]),
     }
+    if row.prompt_scores:
+        media[HISTOGRAM] = wandb.Histogram([*row.prompt_scores], num_bins=BINS)
     pictures = []
     for number, (source, caption) in enumerate(row.samples):
         try:
             data, width, height = jpeg(Path(source))
         except OSError:
             continue
-        copy = scratch / f"{row.seq}-{number}.jpg"
+        copy = scratch / f"{row.place}-{number}.jpg"
         copy.write_bytes(data)
         pictures.append(((width, height), copy, caption[:CAPTION]))
     if pictures:
         ((size, _),) = Counter(size for size, _, _ in pictures).most_common(1)
-        media["clipwatch/samples"] = [
+        media[SAMPLES] = [
             wandb.Image(str(copy), caption=caption) for s, copy, caption in pictures if s == size
         ]
     return media
 
 
 def _read(job: Job) -> tuple[int, str]:
-    """Return how many rows the server shows, and the run's address (also before it exists)."""
+    """Return the first place that the run lacks, and the run's address (also before it exists)."""
+    import wandb
+
+    run, entity = _found(job, job.id)
+    if run:
+        return run.lastHistoryStep + 1, run.url
+    address = f"{quote(entity)}/{quote(job.project)}/runs/{job.id}"
+    return 0, f"{wandb.setup().settings.app_url.rstrip('/')}/{address}"
+
+
+def _trainer(job: Job) -> str:
+    """Return the address of the trainer's run where the server has it, else its id."""
+    run, _ = _found(job, job.trainer) if job.trainer and job.mode == "online" else (None, "")
+    return str(run.url) if run else job.trainer
+
+
+def _found(job: Job, run_id: str) -> tuple[Any, str]:
+    """Return a run of the project as the server tells it, None if there is none, and the entity."""
     import wandb
 
     api = wandb.Api(timeout=max(2, round(0.2 * job.seconds)), api_key=job.key or None)
     entity = job.entity or api.default_entity or ""
     try:
-        run = api.run(f"{entity}/{job.project}/{job.id}")
+        return api.run(f"{entity}/{job.project}/{run_id}"), entity
     except (ValueError, wandb.errors.CommError) as error:
         if "Could not find run" not in str(error):
             raise
-        address = f"{quote(entity)}/{quote(job.project)}/runs/{job.id}"
-        return 0, f"{wandb.setup().settings.app_url.rstrip('/')}/{address}"
-    return run.lastHistoryStep + 1, run.url
+        return None, entity
 
 
 def _server() -> str:

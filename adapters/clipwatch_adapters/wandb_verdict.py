@@ -31,10 +31,14 @@ LENGTH = 300
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """How it went; online, the server was read and shows the rows 0 .. `held` - 1 at `url`."""
+    """How it went; online, the server was read and shows the rows 0 .. `held` - 1 at `url`.
+
+    `reason` says what is wrong, and `fix` what to do about a refusal.
+    """
 
     kind: Literal["ok", "unavailable", "refused"]
     reason: str = ""
+    fix: str = ""
     held: int = 0
     url: str = ""
 
@@ -55,7 +59,11 @@ def explain(error: Exception, server: str, key: str) -> Verdict:
     rules = (
         ("No API key" in text, f"no API key for W&B at {server}", NO_KEY),
         ("ImportError" in kinds, f"W&B's package cannot be loaded ({text})", "pip install wandb"),
-        ("UsageError" in kinds, "W&B does not take these settings", text),
+        (
+            "UsageError" in kinds,
+            f"W&B does not take these settings ({text})",
+            'correct the object "wandb" of the settings',
+        ),
         (
             status in PASSING_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR,
             f"W&B at {server} cannot take it now ({text})",
@@ -78,8 +86,8 @@ def explain(error: Exception, server: str, key: str) -> Verdict:
         ),
         (True, f"the W&B session failed ({text})", ""),
     )
-    what, advice = next((what, advice) for holds, what, advice in rules if holds)
-    return Verdict("refused", f"{what}: {advice}") if advice else Verdict("unavailable", what)
+    what, fix = next((what, fix) for holds, what, fix in rules if holds)
+    return Verdict("refused", what, fix) if fix else Verdict("unavailable", what)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

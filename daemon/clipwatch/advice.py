@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
+from clipwatch.evaluator.dual_encoders import scale_key
 from clipwatch.events import AdviceGiven
 from clipwatch.judgement import Question
 from clipwatch.statistics import Summary
@@ -18,6 +20,11 @@ ALIKE_BITS = 6
 
 ALIKE_SHARE, VARIED_SHARE = 0.9, 0.5
 """Share of pairs of images that are alike: of a collapsed model, and of one that is not."""
+
+LOGITS = 0.5
+"""A difference that matters by default, in a scorer's own logits, which are its cosines times its
+scale: 0.005 for CLIP, whose scale is 100. To that scorer the odds that a picture and its prompt
+belong together differ by a factor of 1.65 then."""
 
 _FEWEST, _MOST = 8, 200
 """Prompts whose images are compared."""
@@ -32,6 +39,7 @@ class Point:
         step: The trainer's.
         clip: Its scores, summarised.
         scores: By prompt.
+        others: Further scorer → what it scored, by prompt.
         looks: Of the first image of each prompt (see ImageScore.look), in any order.
     """
 
@@ -39,42 +47,79 @@ class Point:
     step: int
     clip: Summary
     scores: Scores
+    others: Mapping[str, Scores]
     looks: tuple[str, ...]
 
 
+def worths(
+    named: Mapping[str, float | None], scorers: Iterable[str], environment: Mapping[str, str]
+) -> dict[str, float]:
+    """Return scorer → the difference of means that matters; none for whom nobody knows it.
+
+    Args:
+        named: By the settings; None for a scorer that gives no advice.
+        scorers: All of them, "" for the one that decides.
+        environment: Of an evaluation, which tells each scorer's scale. Older ones do not: then the
+            one that decides is taken for a CLIP.
+    """
+    found: dict[str, float | None] = {}
+    for name in scorers:
+        scale = environment.get(scale_key(name), "" if name else "100").partition(",")[0]
+        usual = float(f"{LOGITS / float(scale):.2g}") if scale else None
+        found[name] = named.get(name, usual)
+    return {name: it for name, it in found.items() if it is not None}
+
+
 def advise(
-    points: Sequence[Point], base: Point | None, question: Question, given: Sequence[AdviceGiven]
+    points: Sequence[Point],
+    base: Point | None,
+    question: Question,
+    worth: Mapping[str, float],
+    given: Sequence[AdviceGiven],
 ) -> tuple[AdviceGiven, ...]:
     """Return what is to be said of the newest point, and was not said before.
 
-    Each kind is given once, but a fall again when the training fell again since.
+    Each kind is given once by each scorer, but a fall again when the training fell again since.
+    Only the course of the training is told by further scorers: bounds are the first one's.
 
     Args:
         points: Of one protocol in the order of their steps, at least one; without the base model.
         base: The base model alone, where it was scored.
         question: Has the bounds.
+        worth: Scorer → the difference of means that matters.
         given: What was advised under this protocol.
     """
-    newest = points[-1]
-    told = {it.kind for it in given} - {"regressed"}
-    fallen_at = max((it.step for it in given if it.kind == "regressed"), default=0)
-    steps = [it.step for it in points]
-    means = Means.shared([it.scores for it in points])
+    newest, ways = points[-1], dict[tuple[str, str], Callable[[], str]]()
+    ways["low", ""] = lambda: _low(points, question)
+    ways["saturated", ""] = lambda: _saturated(newest, question)
     varied = alike(newest.looks) < ALIKE_SHARE
-    kinds: Mapping[str, Callable[[], str]] = {
-        "low": lambda: _low(points, question),
-        "saturated": lambda: _saturated(newest, question),
-        "plateau": lambda: plateau(steps, means, question) if varied else "",
-        "regressed": lambda: regressed(steps, means, question.worth, fallen_at),
-        "collapsed": lambda: _collapsed(points, base),
-    }
+    for scorer, matters in worth.items():
+        course = _course(points, scorer)
+        fallen = max((it.step for it in given if _of(it) == ("regressed", scorer)), default=0)
+        if varied:
+            ways["plateau", scorer] = partial(plateau, *course, matters, question.stretch)
+        ways["regressed", scorer] = partial(regressed, *course, matters, fallen)
+    ways["collapsed", ""] = lambda: _collapsed(points, base)
+    told = {_of(it) for it in given if it.kind != "regressed"}
 
     def found() -> Iterator[AdviceGiven]:
-        for kind, tell in kinds.items():
-            if kind not in told and (text := tell()):
-                yield AdviceGiven(newest.evaluation, newest.step, kind, text)
+        for (kind, scorer), tell in ways.items():
+            if (kind, scorer) not in told and (text := tell()):
+                by = f"by {scorer}, " if scorer else ""
+                yield AdviceGiven(newest.evaluation, newest.step, kind, f"{by}{text}", scorer)
 
     return tuple(found())
+
+
+def _of(advice: AdviceGiven) -> tuple[str, str]:
+    return advice.kind, advice.scorer
+
+
+def _course(points: Sequence[Point], scorer: str) -> tuple[list[int], Means]:
+    """Return steps and means of the points that a scorer has scored."""
+    tables = {it.step: it.others.get(scorer) if scorer else it.scores for it in points}
+    known = {step: table for step, table in tables.items() if table}
+    return list(known), Means.shared(list(known.values()))
 
 
 def _low(points: Sequence[Point], question: Question) -> str:
@@ -99,10 +144,9 @@ def _saturated(newest: Point, question: Question) -> str:
     )
 
 
-def plateau(steps: Sequence[int], means: Means, question: Question) -> str:
+def plateau(steps: Sequence[int], means: Means, worth: float, stretch: int) -> str:
     """Say that the curve rises no more, "" if it may, or if it fell: then it has a way to go."""
-    worth = question.worth
-    found = gain(steps, means, question.stretch, worth)
+    found = gain(steps, means, stretch, worth)
     if found.below >= worth or lag(means) >= worth:
         return ""
     return (

@@ -84,7 +84,8 @@ class Answers:
         if beginning in found or len(found) == 1:
             return self.state[beginning if beginning in found else found[0]]
         if found:
-            raise ClipwatchError(f"which run? name one of these: {', '.join(found)}")
+            fix = f"name one of {', '.join(found)}"
+            raise ClipwatchError("more than one run can be meant", fix=fix)
         known = ", ".join(self.state) or "none"
         raise ClipwatchError(f"no run has a name that begins with {beginning!r}; known: {known}")
 
@@ -106,8 +107,8 @@ class Answers:
         name, at, step = text.rpartition("@") if "@" in text else (text, "", "")
         if not text or (at and not _STEP.fullmatch(step)):
             raise SettingsError(
-                f"{text!r} names no checkpoint: write RUN@STEP, @STEP or RUN, with a number or "
-                f"{BEST!r} for STEP"
+                f"{text!r} names no checkpoint",
+                fix=f"write RUN@STEP, @STEP or RUN, with a number or {BEST!r} for STEP",
             )
         run = self.run(name)
         if step == BEST:
@@ -117,7 +118,8 @@ class Answers:
             return Named(run, best.step, best.checkpoint, picked=True)
         steps = sorted({it.step for protocol in run.scored for it in scored(run, protocol)})
         if not steps:
-            raise ClipwatchError(f"{run.name} has no scores yet: clipwatch status shows why")
+            fix = "clipwatch status shows why"
+            raise ClipwatchError(f"{run.name} has no scores yet", fix=fix)
         if at and int(step) not in steps:
             known = listed([str(it) for it in steps])
             raise ClipwatchError(
@@ -186,7 +188,9 @@ def answers(log: Path) -> Iterator[Answers]:
         JournalError: It cannot be read.
     """
     if not log.exists():
-        raise ClipwatchError(f"there is no log in {log.parent}: name the folder with --state-dir")
+        raise ClipwatchError(
+            f"there is no log in {log.parent}", fix="name the folder with --state-dir"
+        )
     with Journal(log, read_only=True) as journal:
         yield Answers(journal)
 

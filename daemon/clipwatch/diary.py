@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from datetime import datetime
 
 from clipwatch import events as e
+from clipwatch import pace
 from clipwatch import state as s
 from clipwatch.console import Console
 from clipwatch.errors import DiskFull
@@ -25,6 +27,7 @@ class Diary:
         name: The run's.
         console: Hears of everything that is recorded.
         alive: Called now and then while we wait for a disk.
+        clock: The time, in UTC.
         once: Nobody waits for a next try.
     """
 
@@ -34,17 +37,24 @@ class Diary:
         name: str,
         console: Console,
         alive: Callable[[], None],
+        clock: Callable[[], datetime],
         *,
         once: bool,
     ) -> None:
         self.name = name
         self.path = journal.path
         self.say = console.say
-        self.progress = console.progress
+        self.working = console.working
+        self.rested = console.rested
+        self.during = console.during
         self._ledger = Ledger(journal)
         self._alive = alive
+        self._clock = clock
         self._once = once
+        self._rest = ""
         self._hurried = threading.Event()
+        self._pace: pace.Pace | None = None  # as it was last told
+        self._counted = (0, 0)
 
     @property
     def begun(self) -> bool:
@@ -64,6 +74,21 @@ class Diary:
     def refresh(self) -> None:
         """See what other processes wrote: `clipwatch retry` does."""
         self._ledger.catch_up()
+        if self.begun:
+            self._tell_pace()
+
+    def _tell_pace(self) -> None:
+        """Say what checkpoints cost, when there is news of it."""
+        run = self.run
+        counted = len(run.checkpoints), len(run.scored.get(run.protocol, ()))
+        if counted == self._counted or run.protocol not in run.protocols:
+            return
+        self._counted = counted
+        protocol, now = run.protocols[run.protocol], self._clock().timestamp()
+        found = pace.pace_of(protocol, run.settings, run, pace.saves_of(run), now)
+        if pace.is_news(self._pace, found):
+            self.say(pace.line(found))
+            self._pace = found
 
     def hurry(self) -> None:
         """Wait for no disk any more; may be called from any thread."""
@@ -87,6 +112,12 @@ class Diary:
     def record_evaluation(self, evaluation: str, *new: e.Event) -> None:
         """Record what happened to an evaluation."""
         self.record(s.evaluation_stream(self.name, evaluation), *new)
+
+    def rest(self, line: str) -> None:
+        """Say what is waited for, "" for nothing, unless that was said last."""
+        if line not in ("", self._rest):
+            self.say(line)
+            self._rest = line
 
     def _write(self, stream: str, *new: e.Event) -> None:
         waiting = False

@@ -6,16 +6,29 @@ from pathlib import Path
 
 
 class ClipwatchError(Exception):
-    """The root: the command ends with this one line and `exit_code`, never with a traceback."""
+    """The root: the command ends with this one line and `exit_code`, never with a traceback.
+
+    Its text is both of its parts with ": " between them.
+
+    Args:
+        problem: What is wrong, and where.
+        fix: What to do, "" where that goes without saying.
+    """
 
     exit_code = 1
+
+    def __init__(self, problem: str, *, fix: str = "") -> None:
+        super().__init__(f"{problem}: {fix}" if fix else problem)
+        self.problem = problem
+        self.fix = fix
 
 
 class SettingsError(ClipwatchError):
     """The configuration or the call is wrong: nothing was started.
 
     Args:
-        message: What is wrong and what to do.
+        problem: What is wrong.
+        fix: What to do, "" where that goes without saying.
         file: The file it stands in.
         line: Its line there, counted from 1.
         key: The key as the user wrote it.
@@ -25,14 +38,15 @@ class SettingsError(ClipwatchError):
 
     def __init__(
         self,
-        message: str,
+        problem: str,
         *,
+        fix: str = "",
         file: Path | None = None,
         line: int | None = None,
         key: str | None = None,
     ) -> None:
         where = "" if file is None else f"{file}:{line}: " if line is not None else f"{file}: "
-        super().__init__(f"{where}{key + ': ' if key else ''}{message}")
+        super().__init__(f"{where}{key + ': ' if key else ''}{problem}", fix=fix)
 
 
 class JournalError(ClipwatchError):

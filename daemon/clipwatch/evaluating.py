@@ -14,7 +14,15 @@ import psutil
 from clipwatch import events as e
 from clipwatch import state as s
 from clipwatch.diary import Diary
-from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
+from clipwatch.evaluator.messages import (
+    Evaluate,
+    Failed,
+    Finished,
+    Loaded,
+    Reply,
+    Scored,
+    Working,
+)
 from clipwatch.evaluator.process import EvaluatorHandle
 from clipwatch.filesystems import make_private
 from clipwatch.gpus import Gpu, Refusal, choose_gpu
@@ -80,6 +88,7 @@ class Evaluating:
         self._gpu: Gpu | None = None  # the child's, once one is chosen
         self._looked: float | None = None  # for a GPU, by the clock that nobody sets
         self._job: Job | None = None
+        self._awaited = ""  # the checkpoint that is evaluated as soon as it is kept
         self._images = images_of(settings.state_dir, diary.name)
         self._stage = self._new_stage()
 
@@ -103,7 +112,7 @@ class Evaluating:
         )
         if any(getattr(old, name) != getattr(settings, name) for name in work):
             self._end_child()
-            self._job = None
+            self._drop()
             self._looked = None
         if old.stage != settings.stage:
             self._stage.close()
@@ -138,8 +147,20 @@ class Evaluating:
             wanted += [c for c in kept if c not in wanted]
         wanted = [c for c in wanted if c.kind != s.BASE]
         self._stage.want(wanted[: self._settings.stage_limit])
-        if ready and self._job is None and due and (held := self._held(due[0])) is not None:
-            self._start(due[0], held)
+        first = due[0] if ready and self._job is None and due else None
+        held = self._held(first) if first else None
+        self._wait_for(first.name if first and held is None else "")
+        if first and held:
+            self._start(first, held)
+
+    def _wait_for(self, name: str) -> None:
+        if name == self._awaited:
+            return
+        if self._awaited:
+            self._diary.rested(self._awaited)
+        if name:
+            self._diary.working(name, "keeping it from deletion")
+        self._awaited = name
 
     def _held(self, checkpoint: s.Checkpoint) -> Held | None:
         if checkpoint.kind == s.BASE:  # which no trainer deletes
@@ -160,18 +181,20 @@ class Evaluating:
         if job is None or message.child != self._children:
             return  # the last words of one that was ended
         match message.reply:
+            case Working(doing):
+                self._diary.working(job.checkpoint.name, doing)
             case Loaded(environment):
                 self._diary.record_evaluation(
                     job.id, self._started(job.id, job.checkpoint, environment)
                 )
+                self._show(job)
             case Scored(images):
                 kept = tuple(replace(it, image=_below(job.id, it.image)) for it in images)
                 self._diary.record_evaluation(job.id, e.ImagesScored(job.id, kept))
                 self._job = job = self._counted(job, kept)
                 if self._child is not None:
                     self._child.kept(enough=job.enough)
-                done = len(self._diary.run.evaluations[job.id].done)
-                self._diary.progress(job.checkpoint.name, done, _images(job.protocol))
+                self._show(job)
             case Finished():
                 self._finished(job, message.reply)
             case Failed(kind, reason):
@@ -205,7 +228,7 @@ class Evaluating:
             if self._child is None:
                 chosen = choose_gpu(settings)
                 if isinstance(chosen, Refusal):
-                    self._failed(job.id, checkpoint, "device", chosen.text)
+                    self._failed(job.id, checkpoint, "device", str(chosen))
                     return
                 self._child, self._gpu = self._new_child(), chosen.gpu
                 self._tell_memory(job.protocol)
@@ -237,7 +260,9 @@ class Evaluating:
         )
         if remark := mistaken(settings, checkpoint.kind):
             self._diary.say(f"{checkpoint.name}: {remark}")
-        self._diary.say(f"{checkpoint.name}: loading{f' on {self._gpu}' if self._gpu else ''}")
+        place = f" on {self._gpu}" if self._gpu else ""
+        self._diary.say(f"{checkpoint.name}: loading{place}")
+        self._diary.working(checkpoint.name, f"loading{place}")
 
     def _tell_memory(self, protocol: EvaluationProtocol) -> None:
         """Say what the models will take before the first image is made."""
@@ -266,7 +291,7 @@ class Evaluating:
                 again = e.EvaluationReopened(evaluation.id, now)
                 self._diary.record_evaluation(evaluation.id, again)
         elif first:
-            self._diary.say(f"evaluations wait: {chosen.text}")
+            self._diary.say(f"evaluations wait: {chosen}")
 
     def _started(
         self, id_: str, checkpoint: s.Checkpoint, environment: dict[str, str]
@@ -296,12 +321,13 @@ class Evaluating:
             reason = f"only {done} images were scored"
             self._failed(job.id, job.checkpoint, "internal", reason)
             return
-        self._job = None
+        self._drop()
+        self._diary.say(f"{job.checkpoint.name}: {done} images scored, its result follows")
         self._judging.ask(job, said)
 
     def _failed(self, id_: str, checkpoint: s.Checkpoint, kind: str, reason: str) -> None:
         if self._job is not None and self._job.id == id_:
-            self._job = None
+            self._drop()
         new: list[e.Event] = []
         evaluation = self._diary.run.evaluations.get(id_)
         if evaluation is None:  # it failed before it was loaded
@@ -322,6 +348,15 @@ class Evaluating:
         self._diary.record_evaluation(id_, *new)
         if kind == "vanished" and self._diary.run.checkpoints[checkpoint.name] == checkpoint:
             self._diary.record_run(s.vanished(checkpoint))
+
+    def _show(self, job: Job) -> None:
+        done, total = len(self._diary.run.evaluations[job.id].done), _images(job.protocol)
+        self._diary.working(job.checkpoint.name, f"{done} of {total} images", done, total)
+
+    def _drop(self) -> None:
+        if self._job is not None:
+            self._diary.rested(self._job.checkpoint.name)
+            self._job = None
 
     def _end_child(self) -> None:
         if self._child is not None:

@@ -196,18 +196,20 @@ class AdviceGiven:
 
     Only "regressed" comes again, when the training fell again. `kind` is "low", "saturated",
     "plateau", "regressed" or "collapsed"; `text` says in one sentence
-    what was seen, how sure that is, and what people do.
+    what was seen, how sure that is, and what people do. `scorer` is the further one by whose
+    scores, "" for the one that decides.
     """
 
     evaluation: str
     step: int
     kind: str
     text: str
+    scorer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class AdviceSent:
-    """A channel ("webhook", "apprise") took advice; each is named EVALUATION/KIND."""
+    """A channel took advice ("webhook", "apprise"); each is named EVALUATION/KIND(/SCORER)."""
 
     channel: str
     advice: tuple[str, ...]

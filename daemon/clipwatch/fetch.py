@@ -12,7 +12,7 @@ import msgspec
 
 from clipwatch.errors import ClipwatchError, SettingsError
 from clipwatch.evaluator.environment import environment
-from clipwatch.evaluator.fetch import Reply
+from clipwatch.evaluator.fetch import Coming, Reply
 from clipwatch.protocol import EvaluationProtocol
 
 _QUIET = {f"{name}_VERBOSITY": "error" for name in ("HF_HUB", "DIFFUSERS", "TRANSFORMERS")}
@@ -31,23 +31,21 @@ def check_online(protocol: EvaluationProtocol) -> None:
     remote = [name for name in named if not Path(name).is_dir()]
     if remote and constants.HF_HUB_OFFLINE:
         raise SettingsError(
-            f"HF_HUB_OFFLINE is set, so {' and '.join(remote)} cannot be fetched: unset it for "
-            "this command, and call it where there is a network"
+            f"HF_HUB_OFFLINE is set, so {' and '.join(remote)} cannot be fetched",
+            fix="unset it for this command, and call it where there is a network",
         )
 
 
 def fetch(protocol: EvaluationProtocol) -> Iterator[Reply]:
     """Yield what became of the base model, then of each part from elsewhere, then of each scorer.
 
-    What a call before had begun is gone on with. Progress is shown where standard error is a
-    terminal.
+    What a call before had begun is gone on with. In between it yields what is on its way, about
+    once a second while it moves.
 
     Raises:
         ClipwatchError: The child ended before it had told of all.
     """
     own = environment(os.environ, os.cpu_count() or 1) | _QUIET
-    if not os.isatty(2):
-        own["HF_HUB_DISABLE_PROGRESS_BARS"] = "1"
     told = 0
     with subprocess.Popen(
         [sys.executable, "-P", "-m", "clipwatch.evaluator.fetch"],
@@ -62,10 +60,12 @@ def fetch(protocol: EvaluationProtocol) -> Iterator[Reply]:
             child.stdin.write(msgspec.json.encode(protocol))
             child.stdin.close()
             for line in child.stdout:
-                told += 1
-                yield msgspec.json.decode(line, type=Reply)
+                reply = msgspec.json.decode(line, type=Reply)
+                told += not isinstance(reply, Coming)
+                yield reply
         except BaseException:
             child.kill()
             raise
     if told < 1 + len(protocol.parts) + len(protocol.all_scorers):
-        raise ClipwatchError(f"the download ended early, with code {child.returncode}")
+        message = f"the download ended early, with code {child.returncode}"
+        raise ClipwatchError(message, fix="call it again to go on")

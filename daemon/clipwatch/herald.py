@@ -56,10 +56,11 @@ def as_json(run: str, advice: AdviceGiven) -> dict[str, Any]:
     `text` stands alone, as chat programs show it; `id` is the same when it is sent again.
     """
     return {
-        "id": f"{run}/{advice.evaluation}/{advice.kind}",
+        "id": f"{run}/{s.advice_id(advice)}",
         "run": run,
         "step": advice.step,
         "kind": advice.kind,
+        "scorer": advice.scorer,
         "text": f"{run}, step {advice.step}: {advice.kind}: {advice.text}",
     }
 
@@ -73,7 +74,7 @@ def post(address: str, content: Mapping[str, Any]) -> None:
     """
     parts = urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise TrackerRefused("advice.webhook must be an http or https address")
+        raise TrackerRefused("advice.webhook must be an http or https address", fix="correct it")
     body = json.dumps(content).encode()
     kind = {"Content-Type": "application/json", "User-Agent": "clipwatch"}
     request = Request(address, data=body, headers=kind, method="POST")  # noqa: S310 - checked above
@@ -85,7 +86,7 @@ def post(address: str, content: Mapping[str, Any]) -> None:
         problem = f"{parts.hostname} answered {error.code}"
         if error.code in _PASSING or error.code >= _SERVER:
             raise TrackerUnavailable(problem) from None
-        raise TrackerRefused(f"{problem}: correct advice.webhook") from None
+        raise TrackerRefused(problem, fix="correct advice.webhook") from None
     except URLError as error:
         raise TrackerUnavailable(f"{parts.hostname}: {error.reason}") from None
     except (OSError, ValueError) as error:
@@ -102,11 +103,13 @@ def notify(addresses: tuple[str, ...], run: str, advice: AdviceGiven) -> None:
     try:
         import apprise
     except ImportError:
-        raise TrackerRefused('advice.apprise needs pip install "clipwatch[apprise]"') from None
+        fix = "pip install 'clipwatch[apprise]'"
+        raise TrackerRefused("advice.apprise needs a package", fix=fix) from None
     everyone = apprise.Apprise()
     for number, address in enumerate(addresses, 1):
         if not everyone.add(address):
-            raise TrackerRefused(f"Apprise does not know address {number} of advice.apprise")
+            message = f"Apprise does not know address {number} of advice.apprise"
+            raise TrackerRefused(message, fix="correct it, by Apprise's own documentation")
     title = f"clipwatch: {run}, step {advice.step}: {advice.kind}"
     if not everyone.notify(title=title, body=advice.text):
         raise TrackerUnavailable("Apprise could not reach everyone")
@@ -179,9 +182,10 @@ class Herald:
             sent: list[AdviceGiven] = []
             problem, refused = "", False
             try:
-                for it in advice:
-                    send(self._diary.name, it)
-                    sent.append(it)
+                with self._diary.during(channel, "sending advice"):
+                    for it in advice:
+                        send(self._diary.name, it)
+                        sent.append(it)
             except (TrackerUnavailable, TrackerRefused) as error:
                 problem, refused = str(error), isinstance(error, TrackerRefused)
             except Exception as error:  # noqa: BLE001 - a library's, whose text may hold an address

@@ -9,14 +9,13 @@ from pathlib import Path
 import msgspec
 
 from clipwatch import state as s
-from clipwatch.advice import Point, advise
+from clipwatch.advice import Point, advise, worths
 from clipwatch.errors import ClipwatchError
 from clipwatch.events import ImageScore, ImagesScored, ProtocolDefined
 from clipwatch.fold import evolve
 from clipwatch.journal import Journal
 from clipwatch.judgement import Judgement, Question
 from clipwatch.parent import end_with_parent
-from clipwatch.priority import give_way
 from clipwatch.statistics import Comparison
 from clipwatch.statistics.intervals import by_category, describe
 from clipwatch.statistics.paired import compare
@@ -64,14 +63,16 @@ def judge(question: Question) -> Judgement:
     is_base = run.evaluations[question.evaluation].checkpoint == s.BASE_NAME
     before = [it for it in others if it.step < point.step]
     given = [it for it in run.advice if run.evaluations[it.evaluation].protocol == digest]
+    environment = run.evaluations[question.evaluation].environment
+    worth = worths(question.worth, (it.name for it in protocol.all_scorers), environment)
     newest = not is_base and len(before) == len(others)
     return Judgement(
         clip=point.clip,
         categories=by_category(point.scores, categories),
-        others={name: describe(scores) for name, scores in other_tables(own).items()},
+        others={name: describe(scores) for name, scores in point.others.items()},
         against_base=None if is_base else _compare(base, point),
         against_best=None if is_base else _compare_with_best(before, point),
-        advice=advise([*others, point], base, question, given) if newest else (),
+        advice=advise([*others, point], base, question, worth, given) if newest else (),
     )
 
 
@@ -96,9 +97,11 @@ def _images(journal: Journal, run: s.Run, evaluation: str) -> Iterator[ImageScor
 
 
 def _point(run: s.Run, evaluation: str, images: list[ImageScore]) -> Point:
-    scores = score_table(images)
+    scores, others = score_table(images), other_tables(images)
     looks = tuple(it.look for it in images if it.look and it.index == 0)
-    return Point(evaluation, run.evaluations[evaluation].step, describe(scores), scores, looks)
+    return Point(
+        evaluation, run.evaluations[evaluation].step, describe(scores), scores, others, looks
+    )
 
 
 def _latest(points: list[Point]) -> list[Point]:
@@ -125,7 +128,6 @@ def _compare_with_best(before: list[Point], point: Point) -> Comparison | None:
 def main() -> int:
     """Answer one question; what is wrong goes to stderr, as one line at its end."""
     end_with_parent()
-    give_way()
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
     try:
         judgement = judge(question)

@@ -32,7 +32,7 @@ class Question:
     low: float | None
     saturated: float | None
     after: int
-    worth: float
+    worth: dict[str, float | None]
     stretch: int
 
 

@@ -101,7 +101,8 @@ class Judging:
 
         def ask() -> None:
             try:
-                message = Judged(job, said, self._judge(question))
+                with self._diary.during(job.checkpoint.name, "comparing it with those before it"):
+                    message = Judged(job, said, self._judge(question))
             except Exception as error:  # noqa: BLE001 - the mean is there all the same
                 message = Judged(job, said, None, str(error) or type(error).__name__)
             self._send(message)

@@ -26,15 +26,16 @@ def exclusive(state_dir: Path, run: str) -> Iterator[None]:
         make_private(state_dir)
         number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        reason = f"the state directory cannot be used: {error}; choose another with --state-dir"
-        raise ClipwatchError(reason) from error
+        reason = f"the state directory cannot be used: {error}"
+        raise ClipwatchError(reason, fix="choose another with --state-dir") from error
     with os.fdopen(number, "r+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise ClipwatchError(f"{run} is already watched by {holder}") from error
+            fix = "leave it to that one, or stop it first"
+            raise ClipwatchError(f"{run} is already watched by {holder}", fix=fix) from error
         file.truncate(0)
         file.write(f"clipwatch with pid {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
         file.flush()

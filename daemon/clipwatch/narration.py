@@ -6,9 +6,22 @@ from datetime import datetime
 
 from clipwatch import events as e
 
+KINDS = {
+    "full": "full model",
+    "lora": "LoRA",
+    "lycoris": "LyCORIS",
+    "pipeline": "whole pipeline",
+}
+"""What a trainer saves, by the kind of a checkpoint."""
+
+
+def story(event: e.Event) -> str:
+    """Return one line for an event of any kind, as `clipwatch log` prints it."""
+    return "; ".join(narrate(event)) or _aside(event)
+
 
 def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: C901, PLR0911, PLR0912 - one case an event
-    """Return the lines that tell a person of an event; none for what only matters to the fold.
+    """Return the lines that tell a person who looks on; none for what only matters to the fold.
 
     With `once` nobody waits for the next try: the next start is one.
     """
@@ -20,13 +33,14 @@ def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: C901, 
         case e.ProtocolContinued(digest=digest):
             return [f"the curve of protocol {digest} goes on: nothing that it knew differs"]
         case e.CheckpointFound(name=name, reason=reason):
-            return [f"{name}: waiting: {reason}"]
+            return [f"{name}: not complete yet: {reason}"]
         case e.CheckpointCompleted(name=name, kind="base", path=path):
-            return [f"{name}: {path} is scored, too, as step 0"]
+            return [f"{name}: {path} without a checkpoint, now in the queue as step 0"]
         case e.CheckpointCompleted(name=name, kind=kind):
-            return [f"{name}: complete ({kind})"]
+            saved = KINDS.get(kind, kind)
+            return [f"{name}: saved by the trainer ({saved}), now in the queue"]
         case e.CheckpointDiscarded(name=name, reason=reason):
-            return [f"{name}: discarded: {reason}"]
+            return [f"{name}: left out: {reason}"]
         case e.EvaluationStarted(checkpoint=name, environment={"device": device}):
             return [f"{name}: loaded on {device}"]
         case e.EvaluationCompleted() as done:
@@ -41,6 +55,8 @@ def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: C901, 
         case e.EvaluationFailed(reason=reason, retry_at=again) as failed:
             outlook = "given up" if again is None else _next_try(again, once=once)
             return [f"{_checkpoint(failed.evaluation)}: failed: {reason} ({outlook})"]
+        case e.EvaluationReopened(evaluation=id_):
+            return [f"{_checkpoint(id_)}: to be tried again"]
         case e.Published(tracker=name, evaluations=ids, where=where):
             what = f"{', '.join(map(_checkpoint, ids))} published to" if ids else "all is now in"
             return [f"{name}: {what} {where}"]
@@ -48,6 +64,32 @@ def narrate(event: e.Event, *, once: bool = False) -> list[str]:  # noqa: C901, 
             outlook = "waits for a restart" if again is None else _next_try(again, once=once)
             return [f"{name}: {reason} ({outlook})"]
     return []
+
+
+def _aside(event: e.Event) -> str:
+    """Tell of what only matters to the fold."""
+    match event:
+        case e.RunStarted(output_dir=place, version=version):
+            return f"clipwatch {version} begins to watch {place}; {_asked(event)}"
+        case e.SettingsChanged(version=version):
+            return f"clipwatch {version} goes on with other settings; {_asked(event)}"
+        case e.ProtocolDefined(digest=digest, protocol=it):
+            made = f"{len(it.prompts)} prompts, images of each: {it.images_per_prompt}"
+            how = f"{it.width}x{it.height} pixels, {it.inference_steps} steps"
+            return f"protocol {digest}: {made}, {how}, scored by {it.scorer}"
+        case e.EvaluationStarted(checkpoint=name):
+            return f"{name}: taken up"
+        case e.ImagesScored(evaluation=id_, images=images):
+            scores = sorted(it.score for it in images)
+            ends = " to ".join(f"{it:.4f}" for it in dict.fromkeys(scores[:1] + scores[-1:]))
+            count = f"{len(images)} image{'s' * (len(images) != 1)}"
+            return f"{_checkpoint(id_)}: {count} scored{f', {ends}' if ends else ''}"
+    return type(event).__name__
+
+
+def _asked(event: e.RunStarted | e.SettingsChanged) -> str:
+    protocol = f"protocol {event.protocol}, " if event.protocol else ""
+    return f"{protocol}trackers: {', '.join(event.trackers) or 'none'}"
 
 
 def _next_try(time: datetime, *, once: bool) -> str:

@@ -6,15 +6,19 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from clipwatch import events as e
 from clipwatch import state as s
 from clipwatch.diary import Diary
 from clipwatch.errors import ClipwatchError
-from clipwatch.evaluator.fetch import Fetched, Missed
+from clipwatch.evaluator.fetch import Coming, Fetched, Missed
 from clipwatch.fetch import fetch
 from clipwatch.models.identity import Identities, ModelError
 from clipwatch.protocol import EvaluationProtocol, Input
+
+MODELS = "models"
+"""What is in hand here, for a person."""
 
 AGAIN_SECONDS = 30.0
 """Pause before models that cannot be used are looked at again."""
@@ -114,7 +118,8 @@ class Preparing:
 
     def _work(self, asked: EvaluationProtocol) -> None:
         try:
-            inputs = self._inputs(asked)
+            with self._diary.during(MODELS, "reading their files"):
+                inputs = self._inputs(asked)
             self._send(Prepared(asked, inputs, self._identities.commits(asked)))
         except (ModelError, ClipwatchError) as error:
             self._send(Prepared(asked, problem=str(error)))
@@ -128,7 +133,8 @@ class Preparing:
             if not error.remote:
                 raise
             self._diary.say(f"{error}: fetching it")
-        bring(asked, self._diary.say)
+        bring(asked, self._diary.say, partial(self._diary.working, MODELS))
+        self._diary.working(MODELS, "reading their files")
         return self._identities.inputs(asked)
 
 
@@ -140,8 +146,17 @@ def _other_parts(before: EvaluationProtocol | None, now: EvaluationProtocol) -> 
     return [it.part for it in now.inputs if known.get(it.part) != it.digest]
 
 
-def bring(protocol: EvaluationProtocol, say: Callable[[str], None]) -> None:
+def bring(
+    protocol: EvaluationProtocol,
+    say: Callable[[str], None],
+    working: Callable[[str, float, float], None],
+) -> None:
     """Fetch what lacks of a protocol's models, and tell of each.
+
+    Args:
+        protocol: Names the models.
+        say: Takes a line for each model that came.
+        working: Takes what is done just now, how much of it, and of how much.
 
     Raises:
         ClipwatchError: One cannot be had.
@@ -149,6 +164,8 @@ def bring(protocol: EvaluationProtocol, say: Callable[[str], None]) -> None:
     problems = []
     for reply in fetch(protocol):
         match reply:
+            case Coming():
+                working(reply.text, reply.done, reply.total)
             case Missed(reason=reason):
                 problems.append(reason)
             case Fetched(part=part, name=name, new=new) if new:

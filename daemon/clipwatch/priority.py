@@ -17,8 +17,7 @@ IO_PRIORITY: Final = 7
 def give_way() -> None:
     """Lower our CPU and I/O priority, for this thread and all that it starts from here on.
 
-    To be called from the main thread, before others start. What is lower already stays, so a
-    daemon and its child that both call it end up alike.
+    To be called from the main thread, before others start. What is lower already stays.
     """
     os.setpriority(os.PRIO_PROCESS, 0, max(NICENESS, os.getpriority(os.PRIO_PROCESS, 0)))
     if sys.platform == "linux":

@@ -164,6 +164,7 @@ class Outbox:
             fresh = name not in self._tried  # a restart is a new chance
             if not publisher.busy and (fresh or s.may_publish(run, name, now)):
                 self._tried.add(name)
+                self._diary.working(name, "publishing")
                 publisher.publish(
                     partial(self._make, name, self._target(run, name)), self._series(run)
                 )
@@ -172,6 +173,7 @@ class Outbox:
         """Write down what came of an attempt, and let the tracker work again."""
         name = outcome.tracker
         self._publishers[name].busy = False
+        self._diary.rested(name)
         self._moved = [it for it in self._moved if it != name]
         stream = f"tracker/{self._diary.run.name}/{name}"
         known = self._diary.run.trackers.get(name, s.TrackerState())
@@ -216,7 +218,7 @@ class Outbox:
     def _tell(self, name: str, hint: str) -> None:
         if hint and self._hints.get(name) != hint:
             self._hints[name] = hint
-            self._diary.say(f"{name}: {hint}")
+            self._diary.say(f"{name}: to look at it: {hint}")
 
     def _target(self, run: s.Run, name: str) -> Target:
         known = run.trackers.get(name, s.TrackerState())

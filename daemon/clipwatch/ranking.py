@@ -55,7 +55,8 @@ def rank(answers: Answers, run: s.Run, scorer: str | None = None) -> Ranking:
     known = {it.id: it for it in looked_at(run, run.protocol)}
     if not known:
         raise ClipwatchError(
-            f"{run.name} has no scores yet under its present settings: clipwatch status shows why"
+            f"{run.name} has no scores yet under its present settings",
+            fix="clipwatch status shows why",
         )
     tables = common([answers.scores(run, it, scorer) for it in known.values()])
     if not tables[0]:

@@ -10,7 +10,7 @@ from clipwatch.errors import ClipwatchError
 from clipwatch.events import EvaluationReopened
 from clipwatch.journal import Journal
 from clipwatch.ledger import Ledger
-from clipwatch.view import rows
+from clipwatch.view import WORDS, rows
 
 
 def reopen(log: Path, step: int, name: str | None) -> list[str]:
@@ -25,13 +25,15 @@ def reopen(log: Path, step: int, name: str | None) -> list[str]:
         ClipwatchError: There is nothing to try again; the text says why.
     """
     if not log.exists():
-        raise ClipwatchError(f"there is no log in {log.parent}: name the folder with --state-dir")
+        raise ClipwatchError(
+            f"there is no log in {log.parent}", fix="name the folder with --state-dir"
+        )
     with Journal(log) as journal:
         ledger = Ledger(journal)
         run = _run(ledger.state, name)
         failed = s.retryable(run, step)
         if not failed:
-            raise ClipwatchError(_nothing(run, step))
+            raise _nothing(run, step)
         for evaluation in failed:
             reopened = EvaluationReopened(evaluation.id, datetime.now(UTC))
             ledger.record(run.name, s.evaluation_stream(run.name, evaluation.id), reopened)
@@ -44,13 +46,18 @@ def _run(state: s.State, name: str | None) -> s.Run:
     if name is not None and name in state:
         return state[name]
     known = ", ".join(state) or "none"
-    raise ClipwatchError(f"which run? name one of these with --run: {known}")
+    wrong = "more than one run can be meant" if name is None else f"no run is called {name!r}"
+    raise ClipwatchError(wrong, fix=f"name one of these with --run: {known}")
 
 
-def _nothing(run: s.Run, step: int) -> str:
+def _nothing(run: s.Run, step: int) -> ClipwatchError:
     """Say of a step why it is not to be tried again."""
     found = [row for row in rows(run) if row.step == step]
     if not found:
-        return f"no checkpoint of step {step} is known; clipwatch status lists those that are"
-    told = [f"{row.name} is {row.state}" + f" ({row.reason})" * bool(row.reason) for row in found]
-    return f"nothing to try again: {', '.join(told)}"
+        fix = "clipwatch status lists those that are"
+        return ClipwatchError(f"no checkpoint of step {step} is known", fix=fix)
+    told = [
+        f"{row.name} is {WORDS.get(row.state, row.state)}" + f" ({row.reason})" * bool(row.reason)
+        for row in found
+    ]
+    return ClipwatchError(f"nothing to try again: {', '.join(told)}")

@@ -9,11 +9,12 @@ from typing import Any
 
 from clipwatch.console import Console
 from clipwatch.errors import CheckpointError
-from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Reply, Scored
+from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
 from clipwatch.evaluator.process import EvaluatorProcess
 from clipwatch.events import ImageScore
 from clipwatch.gpus import Refusal, choose_gpu
 from clipwatch.layouts import look_once
+from clipwatch.layouts.folders import candidates
 from clipwatch.layouts.sighting import Whole
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
@@ -35,11 +36,13 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     """
     sighting = look_once(checkpoint.absolute(), settings.protocol.weights)
     if not isinstance(sighting.verdict, Whole):
-        raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}")
+        inside = max(candidates(checkpoint), default=None)
+        fix = f"name one of the checkpoints in it, as {checkpoint / inside[1]}" if inside else ""
+        raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}", fix=fix)
     weights = sighting.verdict.weights
     chosen = choose_gpu(settings)
     if isinstance(chosen, Refusal):
-        raise CheckpointError(chosen.text)
+        raise CheckpointError(chosen.problem, fix=chosen.fix)
     request = Evaluate(
         path=str(sighting.path),
         kind=weights.kind,
@@ -91,13 +94,24 @@ def _evaluate(checkpoint: Path, request: Evaluate, remark: str) -> list[ImageSco
     try:
         if remark:
             console.say(f"{checkpoint.name}: {remark}")
+        how = request.protocol
+        console.say(
+            f"{checkpoint.name}: {total} images, {how.width}x{how.height}, {how.inference_steps} "
+            f"steps, on {request.device}; scorer {how.scorer}"
+        )
+        console.working(checkpoint.name, "starting")
         child.evaluate(request)
         while True:
             match replies.get():
+                case Working(doing):
+                    console.working(checkpoint.name, doing)
+                case Loaded():
+                    console.working(checkpoint.name, f"0 of {total} images", 0, total)
                 case Scored(images):
                     scores += images
                     child.kept()
-                    console.progress(checkpoint.name, len(scores), total)
+                    done = len(scores)
+                    console.working(checkpoint.name, f"{done} of {total} images", done, total)
                 case Failed(_, reason):
                     raise CheckpointError(f"{checkpoint}: {reason}")
                 case Finished():

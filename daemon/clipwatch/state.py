@@ -282,7 +282,7 @@ def unsent(run: Run, channel: str, now: datetime | None) -> tuple[e.AdviceGiven,
 
 def advice_id(advice: e.AdviceGiven) -> str:
     """Name an advice: it is given once."""
-    return f"{advice.evaluation}/{advice.kind}"
+    return "/".join(filter(None, (advice.evaluation, advice.kind, advice.scorer)))
 
 
 def _may(known: TrackerState, now: datetime) -> bool:

@@ -32,6 +32,7 @@ from clipwatch.models.identity import Identities
 from clipwatch.names import run_name
 from clipwatch.preparing import Prepared, Preparing
 from clipwatch.publish import Outbox, Outcome
+from clipwatch.rest import rest
 from clipwatch.service import ServiceManager
 from clipwatch.settings import Settings
 from clipwatch.staging import Staged
@@ -99,7 +100,7 @@ class Supervisor:
         self.settings = settings
         self.name = run_name(settings.output_dir)
         self._vitals = Vitals(settings, self.name, service or ServiceManager({}), console.say)
-        self._diary = Diary(journal, self.name, console, self._beat, once=once)
+        self._diary = Diary(journal, self.name, console, self._beat, clock, once=once)
         self._console = console
         self._once = once
         self._reread = reread or (lambda: settings)
@@ -108,7 +109,6 @@ class Supervisor:
         self._deadlines = Deadlines()
         self._training_end = self._new_training_end()
         self._ended = ""
-        self._looked = False
         self._look_at = 0.0  # by the clock that nobody sets
         self._scanner = self._new_scanner()
         self._watcher = self._new_watcher()
@@ -161,6 +161,8 @@ class Supervisor:
                 self._herald.offer()
                 if self._done():
                     return self._exit_code()
+                if not self._busy() and not self._deadlines.asked:
+                    self._diary.rest(rest(self._run, self._outbox.lacking, self.settings))
                 for message in self._receive():
                     self._take(message)
         finally:
@@ -212,7 +214,7 @@ class Supervisor:
             for key in ("output_dir", "state_dir"):
                 if getattr(new, key) != getattr(self.settings, key):
                     raise SettingsError(
-                        "cannot change while clipwatch runs: stop it first", key=key
+                        "cannot change while clipwatch runs", fix="stop it first", key=key
                     )
         except SettingsError as error:
             self._diary.say(f"settings not reloaded, the old ones stay: {error}")
@@ -266,12 +268,6 @@ class Supervisor:
             problem = str(error)
         if problem != self._run.problem:
             self._diary.record_run(e.OutputDirChecked(problem))
-        if sightings == [] and not self._looked and not self._once:
-            self._diary.say(
-                "no checkpoint there yet: folders named checkpoint-N are looked for, and pipelines "
-                "with a number in their name"
-            )
-        self._looked = True
         if sightings is not None:
             seen = s.observe(self._run, sightings, self._evaluating.held)
             self._diary.record_run(*seen)

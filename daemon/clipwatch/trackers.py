@@ -133,6 +133,6 @@ def load(name: str) -> Callable[[Target], Tracker]:
         adapter: Callable[[Target], Tracker] = next(iter(found)).load()
     except ImportError as error:
         raise SettingsError(
-            f"tracker {name!r} needs a package: pip install {error.name}"
+            f"tracker {name!r} needs a package", fix=f"pip install {error.name}"
         ) from error
     return adapter

@@ -45,7 +45,9 @@ class Run:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            raise SettingsError(f"{self.name!r} names no service: use letters, digits, _ . and -")
+            raise SettingsError(
+                f"{self.name!r} names no service", fix="use letters, digits, _ . and -"
+            )
         for path in (self.config, self.working_dir, self.output_dir, self.logging_dir):
             if _UNPRINTABLE.search(str(path)):
                 raise SettingsError(f"{str(path)!r} has a character that no unit can hold")
@@ -103,8 +105,8 @@ def write(texts: dict[Path, str], *, force: bool) -> dict[Path, str]:
         changed = [str(path) for path, text in there.items() if text != texts[path]]
         if changed and not force:
             raise ClipwatchError(
-                f"{' and '.join(changed)} would change, and nothing was written: compare with"
-                " `clipwatch systemd show`, and replace with --force"
+                f"{' and '.join(changed)} would change, and nothing was written",
+                fix="compare with `clipwatch systemd show`, and replace with --force",
             )
         for path, text in texts.items():
             if there.get(path) != text:
@@ -112,8 +114,8 @@ def write(texts: dict[Path, str], *, force: bool) -> dict[Path, str]:
                 path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise ClipwatchError(
-            f"{error.filename}: {error.strerror}; the system's services are root's to write (sudo),"
-            " --user writes yours"
+            f"{error.filename}: {error.strerror}",
+            fix="the system's services are root's to write (sudo), --user writes yours",
         ) from error
     return {
         path: "wrote" if path not in there else "unchanged" if there[path] == text else "replaced"

@@ -28,6 +28,9 @@ RULE = 100
 
 STATES = ("waiting", "evaluating", "scored", "published", "failed", "discarded")
 
+WORDS = {"discarded": "left out"}
+"""How a state is called to a person where its name could be misread: nobody deletes anything."""
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -103,7 +106,8 @@ def as_json(state: State) -> dict[str, Any]:
                 "problem": run.problem or run.lacking or None,
                 "checkpoints": msgspec.to_builtins(rows(run)),
                 "advice": [
-                    {"step": it.step, "kind": it.kind, "text": it.text} for it in advice(run)
+                    {"step": it.step, "kind": it.kind, "scorer": it.scorer, "text": it.text}
+                    for it in advice(run)
                 ],
             }
             for run in state.values()
@@ -165,7 +169,7 @@ def _cells(row: Row) -> tuple[str, ...]:
         cosines = (clip.mean, half, clip.min, clip.max, clip.std)
         numbers = (*("" if it is None else f"{it:.4f}" for it in cosines), str(clip.n))
     reason = "" if row.state == "scored" else row.reason or ""
-    return (str(row.step), *numbers, row.state, row.name, reason)
+    return (str(row.step), *numbers, WORDS.get(row.state, row.state), row.name, reason)
 
 
 def problems(run: Run) -> list[str]:
@@ -182,7 +186,8 @@ def problems(run: Run) -> list[str]:
 def summary(run: Run) -> str:
     """Return how many checkpoints are in which state."""
     states = [row.state for row in rows(run) if row.name != BASE_NAME]
-    counts = [f"{states.count(state)} {state}" for state in STATES if state in states]
+    known = [state for state in STATES if state in states]
+    counts = [f"{states.count(state)} {WORDS.get(state, state)}" for state in known]
     return f"{len(states)} checkpoints: {', '.join(counts)}" if states else problems(run)[0]
 
 

@@ -17,6 +17,15 @@ LONGEST = 6000
 """Characters of a refusal: the longest path that the system takes, a key and a message."""
 
 
+def check_whole(fix: str) -> None:
+    """A fix is "" or a clause of its own: no fragment of one that was cut at a colon."""
+    assert not fix or fix[0].islower() or fix[0] == "`", fix
+    assert not fix.endswith((".", ":", ",", " ")), fix
+    for opened, closed in ("()", "{}", "[]", '""', "``"):
+        pairs = fix.count(opened), fix.count(closed)
+        assert pairs[0] % 2 == 0 if opened == closed else pairs[0] == pairs[1], fix
+
+
 def refusal(call: Callable[[], object], file: Path | None = None) -> str:
     """Return what SettingsError says after the name of the file, "" if nothing is raised.
 
@@ -26,10 +35,11 @@ def refusal(call: Callable[[], object], file: Path | None = None) -> str:
     try:
         call()
     except SettingsError as error:
-        text = str(error)
+        text, fix = str(error), error.fix
     else:
         return ""
     assert text.isprintable(), ascii(text)
+    check_whole(fix)
     assert len(text) <= LONGEST
     if file is not None:
         assert text.startswith(f"{file}:"), text

@@ -17,6 +17,7 @@ from clipwatch.cli.fetch import fetch
 from clipwatch.cli.health import health
 from clipwatch.cli.log import log
 from clipwatch.cli.notify import notify
+from clipwatch.cli.options import examples
 from clipwatch.cli.prompts import prompts
 from clipwatch.cli.retry import retry
 from clipwatch.cli.score import score
@@ -25,9 +26,32 @@ from clipwatch.cli.status import status
 from clipwatch.cli.systemd import systemd
 from clipwatch.errors import ClipwatchError
 
+SECTIONS = {
+    "Begin": (demo, doctor, start),
+    "Look at the scores": (status, best, compare, log),
+    "One thing at a time": (score, retry, prompts, fetch),
+    "As a service": (systemd, health, notify),
+}
+"""The commands in the order in which people need them."""
 
-class OneLineErrors(click.Group):
-    """A group whose commands end with one line and the error's exit code."""
+
+class Commands(click.Group):
+    """A group in sections, whose commands end with one line and the error's exit code."""
+
+    def list_commands(self, _: click.Context) -> list[str]:
+        """Return the names in the order of the sections."""
+        return [str(command.name) for section in SECTIONS.values() for command in section]
+
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write a list for each section."""
+        width = max(len(str(command.name)) for section in SECTIONS.values() for command in section)
+        for title, section in SECTIONS.items():
+            with formatter.section(title):
+                rows = [
+                    (str(it.name).ljust(width), it.get_short_help_str(formatter.width - width))
+                    for it in section
+                ]
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
@@ -40,7 +64,17 @@ class OneLineErrors(click.Group):
             ctx.exit(error.exit_code)
 
 
-@click.group(cls=OneLineErrors, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog=examples(
+        "clipwatch demo",
+        "clipwatch doctor --config config.json",
+        "clipwatch start --config config.json",
+        "clipwatch status",
+        "clipwatch compare 1000 2000",
+    ),
+)
 @click.version_option(__version__, prog_name="clipwatch")
 def main() -> None:
     """Score the checkpoints of a text-to-image training with CLIP, beside the training.
@@ -48,11 +82,11 @@ def main() -> None:
     clipwatch watches the trainer's output directory, generates images from each complete
     checkpoint, scores them with CLIP and publishes clip/mean, clip/min, clip/max and clip/std to
     TensorBoard and W&B. It never touches the training.
+
+    Every command ends with 0 when all is well, with 1 when something failed, and with 2 when the
+    call or a setting is wrong; its own --help has examples.
     """
 
 
-for command in (
-    *(start, status, compare, best, doctor, health, retry, log, score),
-    *(notify, fetch, systemd, prompts, demo),
-):
+for command in (command for section in SECTIONS.values() for command in section):
     main.add_command(command)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clipwatch.cli import completing
 from clipwatch.cli.figures import (
     FEW,
     aligned,
@@ -19,15 +20,23 @@ from clipwatch.cli.figures import (
     not_alike,
     plural,
 )
-from clipwatch.cli.options import chosen_state_dir, state_dir_option
+from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 
 if TYPE_CHECKING:
     from clipwatch.ranking import Ranking
 
 
-@click.command()
-@click.argument("run", default="")
-@click.option("--scorer", metavar="NAME", help="Rank by this further scorer, not by CLIP.")
+@click.command(
+    epilog=examples(
+        "clipwatch best",
+        "clipwatch best my-lora",
+        "clipwatch best --scorer siglip --json",
+    )
+)
+@click.argument("run", default="", shell_complete=completing.runs)
+@click.option(
+    "--scorer", metavar="NAME", help="Rank by this further scorer of the settings, not by CLIP."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @state_dir_option
 def best(run: str, scorer: str | None, as_json: bool, state_dir: Path | None) -> None:
@@ -38,6 +47,8 @@ def best(run: str, scorer: str | None, as_json: bool, state_dir: Path | None) ->
     All scored checkpoints of the run's present settings are looked at, on the prompts that all
     have. The intervals of the best one's mean and of the differences to it are corrected for
     having looked at so many.
+
+    Ends with 1 when nothing is scored yet.
     """
     from clipwatch.answers import answers, circumstances
     from clipwatch.journal import log_file

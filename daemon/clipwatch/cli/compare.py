@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clipwatch.cli import completing
 from clipwatch.cli.figures import (
     FEW,
     aligned,
@@ -20,7 +21,7 @@ from clipwatch.cli.figures import (
     not_alike,
     plural,
 )
-from clipwatch.cli.options import chosen_state_dir, state_dir_option
+from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 
 if TYPE_CHECKING:
     from clipwatch.pairs import Pair
@@ -35,11 +36,20 @@ TEXT = 60
 """Characters of a prompt that are shown."""
 
 
-@click.command()
-@click.argument("a")
-@click.argument("b")
-@click.option("--scorer", metavar="NAME", help="Compare by this further scorer, not by CLIP.")
-@click.option("--fail-if-worse", is_flag=True, help="End with 1 when B is worse than A.")
+@click.command(
+    epilog=examples(
+        "clipwatch compare 400 500",
+        "clipwatch compare my-lora@400 my-lora@best",
+        "clipwatch compare first-run second-run --json",
+        "clipwatch compare 0 500 --fail-if-worse",
+    )
+)
+@click.argument("a", shell_complete=completing.scored)
+@click.argument("b", shell_complete=completing.scored)
+@click.option(
+    "--scorer", metavar="NAME", help="Compare by this further scorer of the settings, not by CLIP."
+)
+@click.option("--fail-if-worse", is_flag=True, help="End with 1 when B is surely worse than A.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @state_dir_option
 def compare(
@@ -52,7 +62,9 @@ def compare(
     best names; the interval of the difference to it is corrected for its having been picked.
 
     Both must have been scored under the same protocol. The prompts that both have are compared one
-    by one.
+    by one. Step 0 is the base model.
+
+    Ends with 1 when the two cannot be compared.
     """
     from clipwatch.answers import answers, circumstances
     from clipwatch.journal import log_file

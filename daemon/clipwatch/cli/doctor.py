@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clipwatch.cli.options import chosen_config, config_option, here, only_given, run_options
+from clipwatch.cli.options import (
+    chosen_config,
+    config_option,
+    examples,
+    here,
+    in_hand,
+    only_given,
+    run_options,
+)
 
 if TYPE_CHECKING:
     from clipwatch.doctor import Finding
@@ -20,7 +28,13 @@ if TYPE_CHECKING:
 _NAME = 19
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "clipwatch doctor",
+        "clipwatch doctor --config config.json --device cuda:1",
+        "clipwatch doctor --json",
+    )
+)
 @config_option
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON list.")
@@ -39,11 +53,17 @@ def doctor(config: Path | None, as_json: bool, **flags: Any) -> None:
         path = chosen_config(config)
         return load(path, flags=only_given(flags), environ=os.environ, cwd=here())
 
-    first, loaded = configuration(settings)
+    with in_hand("settings", "reading them"):
+        first, loaded = configuration(settings)
     findings = [first]
     if not as_json:
         click.echo(_lines(first))
-    for finding in examine(checks(loaded)):
+    examined = examine(checks(loaded))
+    while True:
+        with in_hand("doctor", "looking"):
+            finding = next(examined, None)
+        if finding is None:
+            break
         findings.append(finding)
         if not as_json:
             click.echo(_lines(finding))

@@ -10,14 +10,19 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipwatch.cli.options import chosen_config, config_option, here
+from clipwatch.cli.options import chosen_config, config_option, examples, here, in_hand
 from clipwatch.errors import ClipwatchError
 
 if TYPE_CHECKING:
     from clipwatch.evaluator.fetch import Fetched
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "clipwatch fetch --config config.json",
+        "HF_HOME=/shared/hub clipwatch fetch",
+    )
+)
 @config_option
 def fetch(config: Path | None) -> None:
     """Download the models of a run ahead.
@@ -28,25 +33,38 @@ def fetch(config: Path | None) -> None:
 
     Ends with 1 if a model cannot be had; with 2 when the configuration is wrong.
     """
-    from clipwatch.evaluator.fetch import Missed
+    from clipwatch.console import Console
+    from clipwatch.evaluator.fetch import Coming, Missed
     from clipwatch.fetch import check_online
     from clipwatch.fetch import fetch as fetch_models
+    from clipwatch.preparing import MODELS
     from clipwatch.settings import load
 
     path = chosen_config(config)
-    settings = load(path, flags={"evaluation_type": "clip"}, environ=os.environ, cwd=here())
+    with in_hand("settings", "reading them"):
+        settings = load(path, flags={"evaluation_type": "clip"}, environ=os.environ, cwd=here())
     protocol = settings.protocol
     check_online(protocol)
     missed = False
+    console = Console()
     try:
+        console.say(f"{MODELS}: looking for what lacks")
+        console.working(MODELS, "looking for them")
         for reply in fetch_models(protocol):
+            if isinstance(reply, Coming):
+                console.working(MODELS, reply.text, reply.done, reply.total)
+                continue
+            console.rested(MODELS)  # nothing moves where a line is printed
             if isinstance(reply, Missed):
                 missed = True
                 click.echo(f"Error: {reply.reason}", err=True)
             else:
                 click.echo(f"{reply.part:<12}{_where(reply)}")
+            console.working(MODELS, "looking for the next one")
     except KeyboardInterrupt:
-        raise ClipwatchError("stopped; call it again to go on") from None
+        raise ClipwatchError("stopped", fix="call it again to go on") from None
+    finally:
+        console.close()
     if missed:
         sys.exit(1)
     click.echo(f"{'prompts':<12}{len(protocol.prompts)}, all local")

@@ -7,11 +7,18 @@ from pathlib import Path
 
 import click
 
-from clipwatch.cli.options import chosen_state_dir, state_dir_option
+from clipwatch.cli import completing
+from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 
 
-@click.command()
-@click.option("--run", "name", help="Ask for this run only.")
+@click.command(epilog=examples("clipwatch health", "clipwatch health --run my-lora-1a2b3c"))
+@click.option(
+    "--run",
+    "name",
+    metavar="RUN",
+    shell_complete=completing.runs,
+    help="Ask for this run only.  [default: all]",
+)
 @state_dir_option
 def health(name: str | None, state_dir: Path | None) -> None:
     """Tell whether a daemon is alive.

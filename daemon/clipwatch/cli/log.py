@@ -9,19 +9,32 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipwatch.cli.options import chosen_state_dir, state_dir_option
+from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 from clipwatch.errors import ClipwatchError
 
 if TYPE_CHECKING:
     from clipwatch.journal import Recorded
 
+LONGEST = 2000
+"""Characters of a line, more than any event of ours has."""
 
-@click.command()
+
+@click.command(
+    epilog=examples(
+        "clipwatch log",
+        "clipwatch log --json > log.jsonl",
+        "clipwatch log --verify",
+    )
+)
 @state_dir_option
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print every event whole, one JSON object a line."
+)
 @click.option("--verify", "check", is_flag=True, help="Check the log: one line for each fault.")
 def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
-    """Print the log: everything that happened, in order.
+    """Print what happened, in order.
+
+    A line for each event, in plain words, with its number, its time here and its run.
 
     Of a damaged log everything that is whole is printed, each fault goes to the error output, and
     it ends with 1.
@@ -33,7 +46,9 @@ def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
     path = log_file(chosen_state_dir(state_dir))
     if not present(path):
         if check:
-            raise ClipwatchError(f"there is no log in {path.parent}: name its --state-dir")
+            fix = "name the folder with --state-dir"
+            raise ClipwatchError(f"there is no log in {path.parent}", fix=fix)
+        click.echo(f"nothing yet in {path.parent}", err=True)
         return
     events = faults = 0
     for found in verify(path) if check else readable(path):
@@ -58,9 +73,8 @@ def _as_json(recorded: Recorded) -> str:
 
 
 def _as_line(recorded: Recorded) -> str:
-    from clipwatch.events import encode
+    from clipwatch.narration import story
+    from clipwatch.prompts.textfiles import plain
 
-    type_name, data = encode(recorded.event)
-    short = data if len(data) <= 160 else data[:157] + "..."  # noqa: PLR2004 - a line
-    when = f"{recorded.time:%Y-%m-%d %H:%M:%S}"
-    return f"{recorded.seq:>6}  {when}  {recorded.run}  {type_name}  {short}"
+    when = f"{recorded.time.astimezone():%Y-%m-%d %H:%M:%S}"
+    return f"{recorded.seq:>6}  {when}  {recorded.run}  {plain(story(recorded.event), LONGEST)}"

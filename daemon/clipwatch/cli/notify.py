@@ -7,12 +7,17 @@ from pathlib import Path
 
 import click
 
-from clipwatch.cli.options import chosen_state_dir, state_dir_option
+from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 
 
-@click.command()
+@click.command(epilog=examples("clipwatch notify output/checkpoint-500 --step 500"))
 @click.argument("path", type=click.Path(path_type=Path))
-@click.option("--step", type=click.IntRange(min=0), help="The checkpoint's step.")
+@click.option(
+    "--step",
+    type=click.IntRange(min=0),
+    metavar="STEP",
+    help="The checkpoint's training step, for the line that is printed.",
+)
 @state_dir_option
 def notify(path: Path, step: int | None, state_dir: Path | None) -> None:
     """Have a checkpoint looked at now.

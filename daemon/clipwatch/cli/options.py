@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,11 @@ STATE_DIR_HELP = (
     "Folder of the log and the images, on a local disk.  "
     "[default: $CLIPWATCH_STATE_DIR, else the platform's]"
 )
+
+
+def examples(*lines: str) -> str:
+    """Return what ends a command's help: lines to type, left as they are."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
 def state_dir_option(command: Command) -> Command:
@@ -46,24 +52,48 @@ def config_option(command: Command) -> Command:
     )(command)
 
 
+def device_option(command: Command) -> Command:
+    """Add --device."""
+    return click.option(
+        "--device",
+        help="auto, cpu, cuda:N, cuda, the UUID of a GPU, or mps.  [default: auto]",
+    )(command)
+
+
+def max_prompts_option(command: Command) -> Command:
+    """Add --max-prompts."""
+    return click.option(
+        "--max-prompts",
+        type=click.IntRange(min=1),
+        metavar="PROMPTS",
+        help="Use at most so many, spread over their categories.  [default: all]",
+    )(command)
+
+
 def run_options(command: Command) -> Command:
     """Add what is laid over a run's configuration."""
     for decorate in (
-        click.option("--report-to", help="Trackers, separated by commas; or all, or none."),
         click.option(
-            "--max-prompts",
-            type=click.IntRange(min=1),
-            help="Use at most so many prompts, spread over their categories.",
+            "--report-to",
+            metavar="NAMES",
+            help="Trackers, separated by commas; or all, or none.  [default: the config's]",
         ),
-        click.option("--batch-size", help="Images generated at once, or auto."),
+        max_prompts_option,
+        click.option(
+            "--batch-size",
+            metavar="IMAGES",
+            help="So many images are generated at once, or auto.  [default: auto]",
+        ),
         click.option(
             "--share-gpu", is_flag=True, default=None, help="Use a GPU that others compute on."
         ),
-        click.option("--device", help="auto, cpu, cuda:N, cuda, the UUID of a GPU, or mps."),
+        device_option,
         click.option(
-            "--output-dir", help="The trainer's output directory, instead of the config's."
+            "--output-dir",
+            metavar="DIRECTORY",
+            help="Where the trainer leaves checkpoints.  [default: the config's]",
         ),
-        click.option("--state-dir", help=STATE_DIR_HELP),
+        click.option("--state-dir", metavar="DIRECTORY", help=STATE_DIR_HELP),
     ):
         command = decorate(command)
     return command
@@ -81,9 +111,28 @@ def here() -> Path:
         raise SettingsError(f"the current folder is gone: {error.strerror}") from error
 
 
+@contextmanager
+def in_hand(what: str, doing: str) -> Iterator[None]:
+    """Tell at least every ten seconds what is done inside; nothing of what is soon over."""
+    from clipwatch.console import Console
+
+    console = Console()
+    try:
+        with console.during(what, doing):
+            yield
+    finally:
+        console.close()
+
+
 def only_given(flags: dict[str, Any]) -> dict[str, Any]:
     """Leave out the flags that the call does not name."""
     return {key: value for key, value in flags.items() if value is not None}
+
+
+def tell(notes: Iterable[str]) -> None:
+    """Print what is to be known of the settings to stderr, a line each."""
+    for note in notes:
+        click.echo(f"Note: {note}", err=True)
 
 
 def chosen_state_dir(given: Path | None) -> Path:
@@ -105,4 +154,4 @@ def chosen_config(given: Path | None) -> Path:
         if Path(name).exists():
             return Path(name)
     looked = ", ".join(CONFIGS)
-    raise SettingsError(f"none of {looked} is here: name the trainer's file with --config")
+    raise SettingsError(f"none of {looked} is here", fix="name the trainer's file with --config")

@@ -10,24 +10,28 @@ from typing import TYPE_CHECKING
 
 import click
 
-from clipwatch.cli.options import here
+from clipwatch.cli.options import examples, here, in_hand, max_prompts_option
 
 if TYPE_CHECKING:
     from clipwatch.prompts import Listed
 
 
-@click.command()
-@click.option("-c", "--config", type=click.Path(path_type=Path), help="List this config's prompts.")
+@click.command(
+    epilog=examples(
+        "clipwatch prompts",
+        "clipwatch prompts --config config.json",
+        "clipwatch prompts --library compositional:500 --json > prompts.json",
+        "clipwatch prompts --library my-prompts.txt --max-prompts 100",
+    )
+)
+@click.option("-c", "--config", type=click.Path(path_type=Path), help="List what this one names.")
 @click.option(
     "--library",
     metavar="NAME|FILE",
-    help="core, compositional:N, hf:owner/name[@revision][/split][:column], simpletuner or a file.",
+    help="core, compositional:N, hf:owner/name[@revision][/split][:column], simpletuner, or a file."
+    "  [default: core]",
 )
-@click.option(
-    "--max-prompts",
-    type=click.IntRange(min=1),
-    help="Use at most so many, spread over their categories.",
-)
+@max_prompts_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, which is a library, too.")
 def prompts(
     config: Path | None, library: str | None, max_prompts: int | None, as_json: bool
@@ -40,7 +44,8 @@ def prompts(
     """
     from clipwatch.prompts.textfiles import plain
 
-    found, notes = _found(config, library, max_prompts)
+    with in_hand("prompts", "reading them"):
+        found, notes = _found(config, library, max_prompts)
     if as_json:
         listed = [
             {"id": it.id, "prompt": it.text, "category": it.category}

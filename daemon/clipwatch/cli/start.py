@@ -12,24 +12,54 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from clipwatch.cli.options import chosen_config, config_option, here, only_given, run_options
+from clipwatch.cli.options import (
+    chosen_config,
+    config_option,
+    examples,
+    here,
+    in_hand,
+    only_given,
+    run_options,
+    tell,
+)
 
 if TYPE_CHECKING:
     from clipwatch.supervisor import Supervisor
 
 
-@click.command()
+@click.command(
+    epilog=examples(
+        "clipwatch start --config config.json",
+        "clipwatch start --once --device cpu --max-prompts 16",
+        "clipwatch start --exit-when-done export,idle:3600",
+        "clipwatch start --print-settings",
+    )
+)
 @config_option
 @run_options
-@click.option("--health-address", help="HOST:PORT for health and metrics, or off.")
-@click.option("--drain-seconds", help="When stopped, first evaluate what is left.")
-@click.option("--exit-when-done", help="End with the training: export, file:NAME, idle:SECONDS.")
+@click.option(
+    "--health-address",
+    metavar="HOST:PORT",
+    help="Where health and metrics are served, or off.  [default: off]",
+)
+@click.option(
+    "--drain-seconds",
+    metavar="SECONDS",
+    help="When stopped, first evaluate what is left, for so long at most.  [default: 0]",
+)
+@click.option(
+    "--exit-when-done",
+    metavar="SIGNS",
+    help="End with the training, told by any of export, file:NAME, idle:SECONDS (with commas "
+    "between).  [default: stay]",
+)
 @click.option("--once", is_flag=True, help="Evaluate and publish what is there, then end.")
 @click.option("--print-settings", is_flag=True, help="Show every setting and its source, and end.")
 def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -> None:
     """Watch a run and publish its scores.
 
-    Checkpoints are evaluated newest first.
+    Checkpoints are evaluated newest first. An option goes before the same key of the config; the
+    defaults below hold where neither says anything.
 
     SIGTERM or Ctrl-C stops it, a second one at once; SIGHUP makes it read the settings again, and
     a file with a mistake in it leaves the old ones in force.
@@ -41,9 +71,9 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
 
     path = chosen_config(config)
     reread = partial(load, path, flags=only_given(flags), environ=dict(os.environ), cwd=here())
-    settings = reread()
-    for remark in settings.remarks:
-        click.echo(f"Note: {remark}", err=True)
+    with in_hand("settings", "reading them"):
+        settings = reread()
+    tell(settings.notes)
     if print_settings:
         for origin in settings.origins:
             click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")
@@ -57,7 +87,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.service import ServiceManager
     from clipwatch.supervisor import Supervisor
 
-    give_way()
+    if settings.give_way:
+        give_way()
     name = run_name(settings.output_dir)
     with exclusive(settings.state_dir, name), Journal(log_file(settings.state_dir)) as journal:
         console = Console()

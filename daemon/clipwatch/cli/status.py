@@ -7,14 +7,20 @@ from pathlib import Path
 
 import click
 
-from clipwatch.cli.options import chosen_state_dir, state_dir_option
+from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 
 
-@click.command()
+@click.command(epilog=examples("clipwatch status", "clipwatch status --json"))
 @state_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(state_dir: Path | None, as_json: bool) -> None:
-    """Show every run and the state of its checkpoints."""
+    """Show every run and the state of its checkpoints.
+
+    Scores are cosines of CLIP's embeddings; ± is half the 95 % interval of the mean. A line below
+    the table says where each tracker shows the curve.
+
+    Ends with 0, also when there is nothing yet.
+    """
     from clipwatch import view
     from clipwatch.journal import log_file
     from clipwatch.ledger import read_state

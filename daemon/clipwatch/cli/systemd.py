@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from clipwatch.cli.options import chosen_config, here
+from clipwatch.cli.options import chosen_config, examples, here
 from clipwatch.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -23,7 +23,11 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 def _facts(command: Command) -> Command:
     """Add what `show` and `install` are asked."""
     for decorate in (
-        click.option("--trainer-user", help="Who trains.  [default: the output directory's owner]"),
+        click.option(
+            "--trainer-user",
+            metavar="USER",
+            help="Who trains.  [default: the output directory's owner]",
+        ),
         click.option(
             "-c",
             "--config",
@@ -37,7 +41,12 @@ def _facts(command: Command) -> Command:
     return command
 
 
-@click.group()
+@click.group(
+    epilog=examples(
+        "clipwatch systemd show my-lora --config /runs/my-lora/config.json",
+        "clipwatch systemd install --user my-lora --config config.json",
+    )
+)
 def systemd() -> None:
     """Run clipwatch as a service.
 
@@ -48,7 +57,12 @@ def systemd() -> None:
     """
 
 
-@systemd.command()
+@systemd.command(
+    epilog=examples(
+        "clipwatch systemd show",
+        "clipwatch systemd show my-lora --config /runs/my-lora/config.json",
+    )
+)
 @_facts
 def show(run: str | None, own: bool, config: Path | None, trainer_user: str | None) -> None:
     """Print the files that `install` would write."""
@@ -56,7 +70,13 @@ def show(run: str | None, own: bool, config: Path | None, trainer_user: str | No
         click.echo(f"# {path}\n{text}")
 
 
-@systemd.command()
+@systemd.command(
+    epilog=examples(
+        "clipwatch systemd install my-lora --config /runs/my-lora/config.json",
+        "clipwatch systemd install --user my-lora --config config.json",
+        "clipwatch systemd install --force",
+    )
+)
 @_facts
 @click.option("--force", is_flag=True, help="Replace files that say something else.")
 def install(
@@ -84,7 +104,9 @@ def _files(
     run = None if name is None else _run(name, chosen_config(config), trainer_user)
     executable = Path(sys.executable).with_name("clipwatch")
     if not executable.exists():
-        raise SettingsError(f"there is no {executable}: install clipwatch with this Python's pip")
+        raise SettingsError(
+            f"there is no {executable}", fix="install clipwatch with this Python's pip"
+        )
     if own:
         return user_files(executable, run, Path("~/.config").expanduser())
     return system_files(executable, run)

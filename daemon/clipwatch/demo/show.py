@@ -10,23 +10,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
+from rich.console import Console as RichConsole
 
 from clipwatch import view
+from clipwatch.console import moves
 from clipwatch.demo import models
-from clipwatch.demo.world import captions
+from clipwatch.demo.telling import Drawn, Scene, Told
 from clipwatch.errors import ClipwatchError
-from clipwatch.evaluator.quiet import quiet
 from clipwatch.journal import log_file
 from clipwatch.ledger import read_state
 from clipwatch.state import Run
 
-PROMPTS, CHECKPOINTS, PROJECT = 48, 10, "demo"
+PROMPTS, CHECKPOINTS, PROJECT, STEPS = 48, 10, "demo", 500
+
+TRAINING_SECONDS = 170.0
+"""The most that the training takes; with what comes before and after it makes five minutes."""
+
 MARK = ".clipwatch-demo"
 """Stands in a folder that the demo made and may replace."""
 
@@ -36,60 +38,78 @@ INTRODUCTION = """\
 A tiny text-to-image model (1 million weights, 32x32 pixels) learns on this
 CPU to draw coloured shapes, and writes checkpoints as SimpleTuner does. Beside
 it the real clipwatch daemon finds each checkpoint, generates {prompts} images,
-scores them with a tiny CLIP and publishes the scores. It takes a few minutes.
+scores them with a tiny CLIP and publishes the scores. {duration}
 
 The scale is the tiny CLIP's own: 0 is chance, about 0.95 a perfect picture.
 It is not the scale of OpenAI's CLIP, where good models reach 0.30 to 0.35.
 """
 
 
-def show(directory: Path, *, steps: int, lora: bool) -> int:
-    """Run the demo in a folder and draw what the log says; return the exit code.
+SHORT = "It takes two minutes or\nthree on an idle machine, five at most on a busy one."
+LONG = "It takes as long as its {steps} steps do."
+
+
+def show(directory: Path, *, steps: int | None, lora: bool) -> int:
+    """Run the demo in a folder and tell what the log says; return the exit code.
+
+    Args:
+        directory: Is made, or made anew.
+        steps: Of the training, however long they take; None for as many as TRAINING_SECONDS allow.
+        lora: Train a LoRA instead of the whole model.
 
     Raises:
         ClipwatchError: The folder holds something else, or training or daemon failed.
     """
-    console = Console()
+    console = RichConsole(highlight=False, soft_wrap=True, emoji=False)
+    duration = SHORT if steps is None else LONG.format(steps=steps)
+    console.print(INTRODUCTION.format(prompts=PROMPTS, duration=duration))
     config, state_dir = prepare(directory, lora=lora)
-    console.print(INTRODUCTION.format(prompts=PROMPTS), highlight=False)
-    every = max(1, steps // CHECKPOINTS)
-    train = [sys.executable, "-m", "clipwatch.demo.train", "--base", str(directory / "base")]
-    train += ["--output-dir", str(directory / "output"), "--project", PROJECT]
-    train += ["--steps", str(steps), "--checkpoint-every", str(every), *["--lora"] * lora]
+    output, base = directory / "output", directory / "base"
+    logs = {who: directory / f"{who}.log" for who in ("training", "clipwatch")}
+    whole = steps or STEPS
+    train = [sys.executable, "-m", "clipwatch.demo.train", "--base", str(base)]
+    train += ["--output-dir", str(output), "--project", PROJECT, "--steps", str(whole)]
+    train += ["--checkpoint-every", str(max(1, whole // CHECKPOINTS)), *["--lora"] * lora]
+    train += [] if steps else ["--seconds", str(TRAINING_SECONDS)]
     watch = [sys.executable, "-m", "clipwatch", "start", "--config", str(config)]
     watch += ["--state-dir", str(state_dir)]
-    with (
-        _running(train, directory / "training.log") as training,
-        _running(watch, directory / "clipwatch.log") as daemon,
-        Live(console=console, refresh_per_second=4, transient=True) as live,
-    ):
-        while True:
+    run: Run | None = None
+    with ExitStack() as stack:
+        tell: Drawn | Told = Drawn(console) if moves(console) else Told(console)
+        stack.enter_context(tell)
+        training = stack.enter_context(_running(train, logs["training"]))
+        daemon = None
+        while not (run and training.poll() == 0 and _settled(run, output)):
+            if daemon is None and base.exists():
+                daemon = stack.enter_context(_running(watch, logs["clipwatch"]))
             run = next(iter(read_state(log_file(state_dir)).values()), None)
-            live.update(_drawing(run, directory / "training.log"))
-            _check("the training", training, directory / "training.log")
-            _check("clipwatch", daemon, directory / "clipwatch.log")
-            if run and training.poll() == 0 and _settled(run, steps // every):
-                break
+            tell.show(Scene(run, _lines(logs["training"]), over=training.poll() == 0))
+            _check("the training", training, logs["training"])
+            if daemon is not None:
+                _check("clipwatch", daemon, logs["clipwatch"])
             time.sleep(0.25)
-    console.print(Text(view.table(run)))
-    console.print(_farewell(directory, state_dir, run), highlight=False, soft_wrap=True)
+        tell.ending()
+    console.print(view.table(run), markup=False)
+    console.print(_farewell(directory, state_dir, run), markup=False)
     return 0
 
 
 def prepare(directory: Path, *, lora: bool) -> tuple[Path, Path]:
-    """Make the base model, the prompts and the configuration; return config and state directory.
+    """Make the prompts and the configuration; return config and state directory.
 
     Raises:
         ClipwatchError: The folder exists and was not made by the demo.
     """
     if directory.exists() and any(directory.iterdir()):
         if not (directory / MARK).exists():
-            raise ClipwatchError(f"{directory} is not a demo's: name another with --directory")
+            raise ClipwatchError(
+                f"{directory} is not a demo's", fix="name another with --directory"
+            )
         shutil.rmtree(directory)
     directory.mkdir(parents=True, exist_ok=True)
     (directory / MARK).touch()
-    quiet()
-    models.write_base_pipeline(directory / "base")
+    from clipwatch.demo.world import captions  # numpy takes a moment
+
     chosen = random.Random(0).sample(captions(), PROMPTS)  # noqa: S311 - a fixed choice, no secret
     library = {
         text.replace(" ", "-"): {"prompt": text, "category": f"{text.split()[0]} to count"}
@@ -100,6 +120,8 @@ def prepare(directory: Path, *, lora: bool) -> tuple[Path, Path]:
     config = directory / "config.json"
     settings = {
         "output_dir": str(directory.absolute() / "output"),
+        "checkpoint_step_interval": 50,
+        "checkpoints_total_limit": 0,
         "model_family": "sd1x",
         "model_type": "lora" if lora else "full",
         "pretrained_model_name_or_path": str(directory.absolute() / "base"),
@@ -117,6 +139,7 @@ def prepare(directory: Path, *, lora: bool) -> tuple[Path, Path]:
             "report_to": "all",
             "device": "cpu",
             "batch_size": 16,
+            "give_way": False,
             "wandb": {"mode": "offline"},
         },
     }
@@ -153,17 +176,16 @@ def _check(who: str, process: subprocess.Popen[bytes], log: Path) -> None:
         raise ClipwatchError(f"{who} ended with {process.returncode}, see {log}: {''.join(last)}")
 
 
-def _settled(run: Run, checkpoints: int) -> bool:
+def _settled(run: Run, output: Path) -> bool:
+    """Whether every checkpoint that was written has come to its end."""
     ended = ("published", "failed", "discarded")
-    listed = view.rows(run)
-    return len(listed) >= checkpoints and all(row.state in ended for row in listed)
+    listed = {row.name: row.state for row in view.rows(run)}
+    written = [mark.parent.name for mark in output.glob("checkpoint-*/.guard")]
+    return set(written) <= listed.keys() and all(it in ended for it in listed.values())
 
 
-def _drawing(run: Run | None, training_log: Path) -> Group:
-    lines = training_log.read_text(errors="replace").splitlines() if training_log.exists() else []
-    last = next((line for line in reversed(lines) if line.startswith("step")), "starting ...")
-    table = Text(view.table(run)) if run and run.checkpoints else Text("no checkpoint yet")
-    return Group(Text(f"training: {last}"), table)
+def _lines(log: Path) -> list[str]:
+    return log.read_text(errors="replace").splitlines() if log.exists() else []
 
 
 def _farewell(directory: Path, state_dir: Path, run: Run) -> str:

@@ -3,7 +3,8 @@
     python -m clipwatch.demo.train --base DIR --output-dir DIR [--lora]
 
 It plays a stranger to the daemon: it knows nothing of clipwatch but the shapes world, and leaves
-checkpoints the way SimpleTuner does, file by file, with ``.guard`` as the last.
+checkpoints the way SimpleTuner does, file by file, with ``.guard`` as the last. A base that is not
+there is written first, untrained.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 from transformers.utils import logging as transformers_logging
 
+from clipwatch.demo.models import write_base_pipeline
+from clipwatch.demo.pace import Pace
 from clipwatch.demo.world import captions, draw
 
 if TYPE_CHECKING:
@@ -41,12 +44,16 @@ LORA_LAYERS = (
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; folders are not created yet."""
+    """What the command line says; folders are not created yet.
+
+    With `seconds` above 0 the training is through after that time at the latest, see Pace.
+    """
 
     base: Path
     output_dir: Path
     steps: int = 500
     checkpoint_every: int = 50
+    seconds: float = 0.0
     lora: bool = False
     seed: int = 0
     threads: int = 1
@@ -78,6 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--output-dir", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=Options.steps)
     parser.add_argument("--checkpoint-every", type=int, default=Options.checkpoint_every)
+    parser.add_argument("--seconds", type=float, default=Options.seconds, help="0 for no limit")
     parser.add_argument("--lora", action="store_true", help="train a LoRA of rank 8, not the UNet")
     parser.add_argument("--seed", type=int, default=Options.seed)
     parser.add_argument("--threads", type=int, default=Options.threads)
@@ -86,35 +94,47 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def train(options: Options) -> None:
-    """Run the whole training; equal options on the same machine give equal weights."""
+    """Run the whole training.
+
+    Equal options on the same machine give equal weights, unless the time is limited.
+    """
     torch.set_num_threads(options.threads)
     torch.manual_seed(options.seed)
     random.seed(options.seed)  # it is saved with each checkpoint
     rng = np.random.default_rng(options.seed)
-    started = time.monotonic()
-    pipeline = pipeline_class().from_pretrained(options.base)
-    examples = encode(pipeline, rng, count=min(options.steps * BATCH, 32 * len(captions())))
+    pipeline_type = pipeline_class()
+    if not options.base.exists():
+        part = options.base.with_name(f".{options.base.name}")
+        write_base_pipeline(part)
+        part.rename(options.base)  # so that it is there as a whole or not at all
+    pipeline = pipeline_type.from_pretrained(options.base)
+    pace = Pace(options.steps, options.checkpoint_every, options.seconds)
+    print("drawing and encoding pictures", flush=True)  # which the demo looks for
+    examples = encode(pipeline, rng, count=min(options.steps * BATCH, 16 * len(captions())))
     unet = prepare(pipeline.unet, lora=options.lora)
     weights = [weight for weight in unet.parameters() if weight.requires_grad]
     optimizer = torch.optim.AdamW(weights, lr=options.rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda done: rate_factor(done, options.steps)
+        optimizer, lambda done: rate_factor(pace.position(done), options.steps)
     )
     log = EventFileWriter(str(options.output_dir / "logs" / options.project))
     print(f"{len(examples.latents)} pictures, {sum(w.numel() for w in weights)} weights to train")
-    for step in range(1, options.steps + 1):
+    step = position = 0
+    while position < options.steps:
+        step += 1
         loss = loss_of(unet, pipeline.scheduler, examples, rng)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         schedule.step()
-        if step % 10 == 0 or step == options.steps:
+        position = pace.position(step)
+        if step % 10 == 0 or position == options.steps:
             rate = float(schedule.get_last_lr()[0])
             note(log, step, train_loss=loss.item(), learning_rate=rate)
-            spent = time.monotonic() - started
-            print(f"step {step}/{options.steps} loss {loss.item():.4f} {spent:.0f} s", flush=True)
-        if step % options.checkpoint_every == 0:
+            whole = round(step * options.steps / position)
+            print(f"step {step}/{whole} loss {loss.item():.4f} {pace.spent:.0f} s", flush=True)
+        if pace.saves(step, position):
             parts = {"optimizer.bin": optimizer, "scheduler.bin": schedule}
             save_checkpoint(options, step, unet, parts, rng)
     log.close()

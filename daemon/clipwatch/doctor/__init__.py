@@ -6,9 +6,9 @@ from collections.abc import Callable
 from functools import partial
 
 from clipwatch import prompts
-from clipwatch.doctor import device, models, output, publishing, state_dir, surroundings
+from clipwatch.doctor import costs, device, models, output, publishing, state_dir, surroundings
 from clipwatch.doctor.examine import PATIENCE_SECONDS, Check, Late, asked, examine
-from clipwatch.doctor.findings import Finding, ok, told, warn
+from clipwatch.doctor.findings import Finding, fail, ok, warn
 from clipwatch.errors import SettingsError
 from clipwatch.settings import Settings
 
@@ -19,8 +19,11 @@ def configuration(load: Callable[[], Settings]) -> tuple[Finding, Settings | Non
     """Load the settings; return what there is to say of them, and None when they are wrong."""
     try:
         settings = asked(load, PATIENCE_SECONDS)()
-    except (SettingsError, Late) as reason:
-        return told("config", "fail", str(reason), "correct it, see docs/settings.md"), None
+    except Late as late:
+        return fail("config", str(late), "see whether its file system hangs"), None
+    except SettingsError as error:
+        fix = error.fix or "correct it, see docs/settings.md"
+        return fail("config", error.problem, fix), None
     if settings.remarks:
         found = "; ".join(settings.remarks)
         return warn("config", found, "correct it, or leave it if it is meant"), settings
@@ -37,6 +40,8 @@ def checks(settings: Settings | None) -> list[Check]:
         Check("prompts", lambda: [judge_prompts(len(protocol.prompts))]),
         Check(output.CHECK, partial(output.look, settings)),
         Check(state_dir.CHECK, partial(state_dir.look, settings)),
+        Check(costs.PICTURES, lambda: [costs.pictures(settings)]),
+        Check(costs.CHECK, partial(costs.look, settings)),
         Check("base model", lambda: [models.base(protocol), *models.parts(protocol)]),
         Check("scorer", lambda: models.scorers(protocol)),
         Check(device.CHECK, partial(device.look, settings), device.TORCH_SECONDS + 10),

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import psutil
 
-from clipwatch.doctor.findings import Finding, fail, ok, size, told, warn
+from clipwatch.doctor.findings import Finding, fail, ok, size, warn
 from clipwatch.doctor.state_dir import holder, lock_file
 from clipwatch.evaluator.environment import environment
 from clipwatch.gpus import Gpu, Refusal, choose_gpu
@@ -47,7 +47,7 @@ def look(settings: Settings) -> list[Finding]:
     if isinstance(chosen, Refusal):
         # the user of the GPU may be the evaluator of the daemon that watches this run
         watched = holder(lock_file(settings)) != ""
-        return [told(CHECK, "warn" if watched else "fail", chosen.text, "set device")]
+        return [Finding(CHECK, "warn" if watched else "fail", chosen.problem, chosen.fix)]
     need = needed(settings.protocol, settings.batch_size or 1)
     uuid = chosen.gpu.uuid if chosen.gpu is not None else ""
     most = None if settings.gpu_memory_gib is None else settings.gpu_memory_gib * 2**30

@@ -40,12 +40,6 @@ def fail(check: str, found: str, fix: str) -> Finding:
     return Finding(check, "fail", found, fix)
 
 
-def told(check: str, verdict: Verdict, sentence: str, fix: str) -> Finding:
-    """Take apart a line that says what is wrong and after its last ": " what to do, else `fix`."""
-    found, colon, advice = sentence.rpartition(": ")
-    return Finding(check, verdict, found, advice) if colon else Finding(check, verdict, advice, fix)
-
-
 def size(count: float) -> str:
     """Return bytes for a person."""
     return f"{count / 1e9:.1f} GB" if count >= 1e8 else f"{count / 1e6:.1f} MB"  # noqa: PLR2004

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 from pathlib import Path
 
-from clipwatch.doctor.findings import Finding, fail, ok, size, told
+from clipwatch.doctor.findings import Finding, fail, ok, size
 from clipwatch.evaluator.hub import hub_address, unreachable
 from clipwatch.layouts.files import NotReadable, NotWhole
 from clipwatch.layouts.header import read_header
@@ -93,7 +93,7 @@ def _judge(
         try:
             total = sum(file.stat().st_size for file in files(folder))
         except NotReadable as error:
-            return told(check, "fail", str(error), "run clipwatch as their owner")
+            return fail(check, error.problem, error.fix)
         except (OSError, Unfit, NotWhole, ValueError) as error:
             reason = reason or f"{folder}: {error}"
         else:

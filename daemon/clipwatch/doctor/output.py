@@ -7,7 +7,7 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipwatch.doctor.findings import Finding, ok, told, warn
+from clipwatch.doctor.findings import Finding, fail, ok, warn
 from clipwatch.events import WeightFile
 from clipwatch.filesystems import file_system
 from clipwatch.layouts import contents
@@ -23,12 +23,12 @@ CHECK = "output directory"
 class Newest:
     """The newest checkpoint: its weights, or why there are none for us.
 
-    `unreadable` and `odd` are sentences, "" where they do not hold.
+    `odd` is a sentence, "" where there is nothing odd.
     """
 
     name: str
     files: tuple[WeightFile, ...] = ()
-    unreadable: str = ""
+    unreadable: NotReadable | None = None
     odd: str = ""
 
 
@@ -64,9 +64,9 @@ def look(settings: Settings) -> list[Finding]:
         advice = "clipwatch waits for it; correct output_dir if the training runs already"
         return [warn(CHECK, f"{folder} is not there yet", advice)]
     except NotReadable as reason:
-        return [told(CHECK, "fail", str(reason), "name a folder that may be read")]
+        return [fail(CHECK, reason.problem, reason.fix)]
     if not os.access(folder, os.R_OK | os.X_OK):  # it can be listed, but nothing in it opened
-        return [told(CHECK, "fail", refusal(folder), "")]
+        return [fail(CHECK, refusal(folder).problem, refusal(folder).fix)]
     newest = newest_of(found[-1][2], settings.protocol.weights) if found else None
     output = Output(
         folder=folder,
@@ -94,7 +94,7 @@ def judge(output: Output) -> Finding:
     newest = output.newest
     found = f"{where}, {output.checkpoints} checkpoint{'s' * (output.checkpoints != 1)}"
     if newest.unreadable:
-        return told(CHECK, "fail", f"{found}; {newest.unreadable}", "run clipwatch as its owner")
+        return fail(CHECK, f"{found}; {newest.unreadable.problem}", newest.unreadable.fix)
     if newest.odd:
         advice = "see docs/layouts.md for what can be evaluated, if it stays so"
         return warn(CHECK, f"{found}; newest {newest.name}: {newest.odd}", advice)
@@ -108,7 +108,7 @@ def newest_of(path: Path, weights: str) -> Newest:
         with opened(path / files[-1].path) as file:
             file.read(1)
     except NotReadable as reason:
-        return Newest(path.name, unreadable=str(reason))
+        return Newest(path.name, unreadable=reason)
     except PermissionError:
         return Newest(path.name, unreadable=refusal(path))
     except (NotWhole, Unsupported) as reason:

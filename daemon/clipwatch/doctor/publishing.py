@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from clipwatch import trackers
-from clipwatch.doctor.findings import Finding, ok, told, warn
+from clipwatch.doctor.findings import Finding, fail, ok, warn
 from clipwatch.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
 from clipwatch.journal import log_file
 from clipwatch.ledger import read_state
@@ -40,11 +40,12 @@ def look(settings: Settings, name: str) -> list[Finding]:
         tracker = trackers.load(name)(target(settings, run, name, known))
         where = tracker.where(series)
         hint = tracker.hint(series)
-    except (SettingsError, TrackerRefused) as reason:
-        return [told(check, "fail", str(reason), "correct its settings, see docs/trackers.md")]
-    except TrackerUnavailable as reason:
-        advice = "results wait in the log until it can be reached, so see to it when you can"
-        return [warn(check, str(reason), advice)]
+    except (SettingsError, TrackerRefused) as error:
+        fix = error.fix or "correct its settings, see docs/trackers.md"
+        return [fail(check, error.problem, fix)]
+    except TrackerUnavailable as error:
+        fix = error.fix or "see to it when you can: results wait in the log until it is reached"
+        return [warn(check, error.problem, fix)]
     return [judge(check, where, hint, settings.state_dir)]
 
 
@@ -57,5 +58,5 @@ def judge(check: str, where: str, hint: str, state_dir: Path) -> Finding:
     stands = next(path for path in (folder, *folder.parents) if path.exists())
     # below the state directory, whose own check tells whether it can be written
     if not folder.is_relative_to(state_dir) and not os.access(stands, os.W_OK | os.X_OK):
-        return told(check, "fail", f"{stands} cannot be written", "run clipwatch as its owner")
+        return fail(check, f"{stands} cannot be written", "run clipwatch as its owner")
     return ok(check, f"{where}{how}")

@@ -27,9 +27,8 @@ def find_device(wanted: str) -> str:
         return f"cuda:{max(range(count), key=lambda index: torch.cuda.mem_get_info(index)[0])}"
     raise EvaluationError(
         "model",
-        f"device {wanted!r}: PyTorch {torch.__version__} sees"
-        f" {count or 'no'} such device here; set device to 'cpu', or install a PyTorch build and a"
-        " driver for it",
+        f"device {wanted!r}: PyTorch {torch.__version__} sees {count or 'no'} such device here",
+        fix="set device to 'cpu', or install a PyTorch build and a driver for it",
     )
 
 

@@ -50,3 +50,11 @@ def refusal(model_type: object) -> str | None:
         f"is not a CLIP model or one like it but of the type {model_type!r}; the types that can"
         f" score are {', '.join(KINDS)}"
     )
+
+
+def scale_key(scorer: str) -> str:
+    """Name what an evaluation's environment tells of a scorer's scale; "" is the one that decides.
+
+    The scale is what a dual encoder was trained to multiply its cosine by: 100 for OpenAI's CLIP.
+    """
+    return f"scorer_scale.{scorer}" if scorer else "scorer_scale"

@@ -17,6 +17,7 @@ import torch
 
 from clipwatch.evaluator.batching import Gauge, Search
 from clipwatch.evaluator.device import bound_memory, find_device
+from clipwatch.evaluator.dual_encoders import scale_key
 from clipwatch.evaluator.embeddings_store import Store
 from clipwatch.evaluator.failures import EvaluationError, cause, failure_of
 from clipwatch.evaluator.messages import (
@@ -25,7 +26,7 @@ from clipwatch.evaluator.messages import (
     Finished,
     Kept,
     Loaded,
-    Message,
+    Reply,
     Scored,
     Working,
 )
@@ -75,14 +76,15 @@ class Evaluator:
         self._search = Search(1, 1)
         self._searching = False
         self._behind: Future[bool] | None = None  # what the second thread has in hand
-        self._send: Callable[[Message], Kept | None] = lambda _: None
+        self._send: Callable[[Reply], Kept | None] = lambda _: None
         self._said_working = 0.0
 
-    def evaluate(self, request: Evaluate, send: Callable[[Message], Kept | None]) -> None:
+    def evaluate(self, request: Evaluate, send: Callable[[Reply], Kept | None]) -> None:
         """Evaluate one checkpoint: `send` gets Loaded, Scored..., and Finished or Failed.
 
-        In between it gets Working, as long as the models compute. Nothing is raised but what `send`
-        raises. `send` is called with Scored from another thread; it returns once that is kept.
+        In between it gets Working, as things begin and while the models compute. Nothing is raised
+        but what `send` raises. `send` is called with Scored from another thread; it returns once
+        that is kept.
         """
         started = time.monotonic()
         self._send, self._said_working = send, started
@@ -129,6 +131,7 @@ class Evaluator:
             self._bound_gib = bound_memory(found, request.memory_gib, share=request.share)
             self._device = (request.device, found)
         device = self._device[1]
+        self._tell("reading the models' files")
         inputs = self._inputs(protocol)
         digests = {it.part: it.digest for it in inputs}
         wanted = {
@@ -142,11 +145,15 @@ class Evaluator:
         for identity in wanted.values():
             if identity not in self._scorers:
                 name, revision, place, digest = identity
+                self._tell(f"loading scorer {name}")
                 self._scorers[identity] = Scorer(name, revision, place, self._store, digest)
         if self._generator is None or not self._generator.serves(protocol, inputs, device):
             self._generator = None
             free_memory()
             self._generator = Generator(protocol, inputs, device, self._working, self._store)
+            self._tell(f"loading base model {protocol.base_model}")
+        else:
+            self._tell("loading its weights")
         self._generator.load(request)
         if (
             inputs and self._inputs(protocol) != inputs
@@ -166,6 +173,7 @@ class Evaluator:
             found = self._identities.inputs(protocol)
         except ModelError as error:
             if error.remote:
+                self._tell("downloading models that are gone from the Hub's cache")
                 bring(protocol)
                 with suppress(ModelError):
                     found = self._identities.inputs(protocol)
@@ -272,6 +280,9 @@ class Evaluator:
         bound = f"clipwatch may take {self._bound_gib:.1f} GiB of this GPU (gpu_memory_gib)"
         return Failed(failed.kind, f"{failed.reason}; {bound}")
 
+    def _tell(self, doing: str) -> None:
+        self._send(Working(doing))
+
     def _working(self) -> None:
         behind = self._behind
         if behind is not None and behind.done() and (behind.exception() or behind.result()):
@@ -301,6 +312,7 @@ class Evaluator:
             "base_commit": generator.commit,
             "scorer_commit": scorers[""].commit,
             **{f"scorer.{name}": scorer.commit for name, scorer in scorers.items() if name},
+            **{scale_key(name): scorer.scale for name, scorer in scorers.items()},
         }
         return {key: text for key, text in found.items() if text}
 

@@ -45,8 +45,8 @@ _LONGEST: Final = 500
 class EvaluationError(CheckpointError):
     """This evaluation has no result; `kind` is one of `Failed.kind`, the text one line."""
 
-    def __init__(self, kind: Kind, reason: str) -> None:
-        super().__init__(reason)
+    def __init__(self, kind: Kind, reason: str, *, fix: str = "") -> None:
+        super().__init__(reason, fix=fix)
         self.kind: Kind = kind
 
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from clipwatch.evaluator.hub import from_hub, unreachable
+from clipwatch.evaluator.hub import bytes_told, from_hub, unreachable
 from clipwatch.evaluator.quiet import hush
 from clipwatch.models.places import cache_of
 from clipwatch.parent import end_with_parent
@@ -47,6 +46,23 @@ class Fetched(msgspec.Struct, frozen=True, tag=True):
     new: int
 
 
+class Coming(msgspec.Struct, frozen=True, tag=True):
+    """A model is on its way: `done` of `total` bytes are here; 0 of 0 before that is known."""
+
+    part: str
+    name: str
+    done: int = 0
+    total: int = 0
+
+    @property
+    def text(self) -> str:
+        """What is going on, for a person."""
+        if not self.total:
+            return f"looking for {self.part} {self.name} on the Hub"
+        known = f"{self.done / 1e6:.1f} of {self.total / 1e6:.1f} MB"
+        return f"downloading {self.part} {self.name}, {known}"
+
+
 class Missed(msgspec.Struct, frozen=True, tag=True):
     """A model could not be had; the reason is one line."""
 
@@ -55,7 +71,7 @@ class Missed(msgspec.Struct, frozen=True, tag=True):
     reason: str
 
 
-Reply = Fetched | Missed
+Reply = Coming | Fetched | Missed
 
 
 def main() -> None:
@@ -66,13 +82,19 @@ def main() -> None:
     warnings.simplefilter("ignore")
     hush()
     protocol = msgspec.json.decode(sys.stdin.buffer.read(), type=EvaluationProtocol)
-    scorers = map(_scorer, protocol.all_scorers)
-    for reply in chain([_base(protocol)], map(_part, protocol.parts), scorers):
+
+    def answer(reply: Reply) -> None:
         answers.write(msgspec.json.encode(reply) + b"\n")
         answers.flush()
 
+    answer(_base(protocol, answer))
+    for part in protocol.parts:
+        answer(_part(part, answer))
+    for scorer in protocol.all_scorers:
+        answer(_scorer(scorer, answer))
 
-def _base(protocol: EvaluationProtocol) -> Reply:
+
+def _base(protocol: EvaluationProtocol, tell: Callable[[Coming], None]) -> Reply:
     def locate() -> tuple[Path, str]:
         from clipwatch.evaluator import opening
         from clipwatch.evaluator.foreign import check_classes, check_shards
@@ -83,10 +105,10 @@ def _base(protocol: EvaluationProtocol) -> Reply:
         return folder, commit
 
     first = ("model_index.json", protocol.base_revision)
-    return _fetched(BASE, protocol.base_model, first, locate)
+    return _fetched(BASE, protocol.base_model, first, locate, tell)
 
 
-def _part(part: Part) -> Reply:
+def _part(part: Part, tell: Callable[[Coming], None]) -> Reply:
     def locate() -> tuple[Path, str]:
         from clipwatch.evaluator import opening
         from clipwatch.evaluator.foreign import check_shards
@@ -97,10 +119,10 @@ def _part(part: Part) -> Reply:
         return folder, "" if Path(part.model).is_dir() else root.name
 
     first = (f"{part.subfolder}/config.json".lstrip("/"), part.revision)
-    return _fetched(part.name, part.model, first, locate)
+    return _fetched(part.name, part.model, first, locate, tell)
 
 
-def _scorer(scorer: NamedScorer) -> Reply:
+def _scorer(scorer: NamedScorer, tell: Callable[[Coming], None]) -> Reply:
     def locate() -> tuple[Path, str]:
         from clipwatch.evaluator import scorer_files
         from clipwatch.evaluator.foreign import check_shards
@@ -109,11 +131,15 @@ def _scorer(scorer: NamedScorer) -> Reply:
         check_shards(folder)
         return folder, commit
 
-    return _fetched(SCORER, scorer.model, ("config.json", scorer.revision), locate)
+    return _fetched(SCORER, scorer.model, ("config.json", scorer.revision), locate, tell)
 
 
 def _fetched(
-    part: str, name: str, first: tuple[str, str], locate: Callable[[], tuple[Path, str]]
+    part: str,
+    name: str,
+    first: tuple[str, str],
+    locate: Callable[[], tuple[Path, str]],
+    tell: Callable[[Coming], None],
 ) -> Reply:
     """Bring a model here; `first` is a file that it has, and its revision, "" for the default."""
     from clipwatch.evaluator.failures import EvaluationError, failing_as
@@ -125,8 +151,11 @@ def _fetched(
             before = 0 if local else _size(cache_of(name) / "blobs")
             # asked once: the libraries would try for half a minute before they say why they cannot
             if not local and not before and (missing := unreachable(name, *first)):
-                raise EvaluationError("model", f"{what}: {missing}")
-            folder, commit = locate()
+                raise EvaluationError("model", f"{what}: {missing.what}", fix=missing.advice)
+            if not local:
+                tell(Coming(part, name))
+            with bytes_told(lambda done, total: tell(Coming(part, name, done, total))):
+                folder, commit = locate()
     except EvaluationError as error:
         return Missed(part, name, str(error))
     new = 0 if local else _size(cache_of(name) / "blobs") - before

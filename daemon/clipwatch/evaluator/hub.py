@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator
+import os
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from pathlib import Path
+from typing import Any, Final, NamedTuple
 
 from clipwatch.settings.secrets import masked
 
@@ -15,6 +18,9 @@ _ELSEWHERE: Final = (
     "run `clipwatch fetch` where there is a network, with HF_HOME on a disk that is seen from here"
 )
 
+
+TOLD_SECONDS: Final = 1.0
+"""Pause between two words on a download."""
 
 REACH_SECONDS: Final = 8.0
 """How long the Hub may take to answer when it is asked for one file's head."""
@@ -116,7 +122,43 @@ def from_hub(what: str) -> Iterator[None]:
             raise
         from clipwatch.evaluator.failures import EvaluationError, cause
 
-        raise EvaluationError(cause(error) or "model", f"{what}: {known}") from error
+        kind = cause(error) or "model"
+        raise EvaluationError(kind, f"{what}: {known.what}", fix=known.advice) from error
+
+
+@contextmanager
+def bytes_told(tell: Callable[[int, int], None]) -> Iterator[None]:
+    """Have `tell` hear how many bytes of how many are here, of the largest download inside.
+
+    At most once a second, and from any thread. Nothing is drawn.
+    """
+    from huggingface_hub.utils.tqdm import tqdm
+
+    # diffusers and transformers hand no class of bars on, so it is the Hub's own that has to tell
+    bar_class: Any = tqdm
+    first, draw = bar_class.__init__, bar_class.display
+    nowhere = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - closed below
+    told, most = 0.0, 0
+
+    def begin(bar: Any, *given: Any, **named: Any) -> None:
+        named.pop("name", None)  # by which the Hub's own looks whether it is disabled
+        named |= {"disable": False, "file": nowhere, "leave": False}
+        super(bar_class, bar).__init__(*given, **named)
+
+    def report(bar: Any, *_: Any, **__: Any) -> None:
+        nonlocal told, most
+        now = time.monotonic()
+        total = bar.total or 0
+        if bar.unit == "B" and total >= most and now - told >= TOLD_SECONDS:
+            told, most = now, total
+            tell(int(bar.n), int(total))
+
+    bar_class.__init__, bar_class.display = begin, report
+    try:
+        yield
+    finally:
+        bar_class.__init__, bar_class.display = first, draw
+        nowhere.close()
 
 
 def unreachable(name: str, file: str, revision: str) -> Trouble | None:

@@ -102,9 +102,13 @@ class Failed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Working(msgspec.Struct, frozen=True, tag=True):
-    """From the child: it has not come to a stop; at most one a second, not passed on."""
+    """From the child: it has not come to a stop; at most one a second, not passed on.
+
+    With `doing` it says what begins now, for a person who waits, and is passed on.
+    """
+
+    doing: str = ""
 
 
 Request = Evaluate
-Reply = Loaded | Scored | Finished | Failed
-Message = Reply | Working
+Reply = Loaded | Scored | Finished | Failed | Working

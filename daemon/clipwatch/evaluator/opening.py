@@ -93,7 +93,7 @@ def open_folder(
     check_classes(index)
     check_shards(folder)
     if index.get("_class_name") == "OmniGenPipeline" and find_spec("torchvision") is None:
-        raise EvaluationError("model", "OmniGen needs torchvision: pip install torchvision")
+        raise EvaluationError("model", "OmniGen needs torchvision", fix="pip install torchvision")
     dtype, vae = dtypes_of(protocol)
     pipeline = DiffusionPipeline.from_pretrained(
         str(folder),

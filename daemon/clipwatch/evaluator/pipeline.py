@@ -201,7 +201,8 @@ class Generator:
             raise EvaluationError(
                 "weights",
                 f"{folder} holds whole weights, and base_precision quantises the base that a LoRA"
-                ' is trained on: set "base_precision": "none"',
+                " is trained on",
+                fix='set "base_precision": "none"',
             )
         if request.kind == "pipeline":
             self._drop()
@@ -307,7 +308,8 @@ class Generator:
             raise EvaluationError(
                 "model",
                 f"attention {name!r}: {type(self._pipeline).__name__} has no attention that can be"
-                " switched; set attention to 'native'",
+                " switched",
+                fix="set attention to 'native'",
             )
         if name == Generator._attention:
             return

@@ -22,7 +22,6 @@ from clipwatch.evaluator.messages import (
     Failed,
     Finished,
     Kept,
-    Message,
     Reply,
     Scored,
     Working,
@@ -153,7 +152,7 @@ class EvaluatorProcess:
             self._report_end()
 
     def _read(self) -> None:
-        decoder: msgspec.json.Decoder[Message] = msgspec.json.Decoder(Message)
+        decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
         problem = ""
         with self._stdout as pipe:
             while line := pipe.readline(_LONGEST_LINE):
@@ -167,12 +166,14 @@ class EvaluatorProcess:
                 self._hear(message)
         self._report_end(problem)
 
-    def _hear(self, message: Message) -> None:
+    def _hear(self, message: Reply) -> None:
         with self._lock:
             if not self._busy:
                 return
             self._heard = time.monotonic()
             if isinstance(message, Working):
+                if message.doing:
+                    self._receive(message)
                 return
             self._busy = not isinstance(message, Finished | Failed)
             self._waits = isinstance(message, Scored)

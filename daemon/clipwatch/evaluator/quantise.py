@@ -53,8 +53,8 @@ def quantise(model: torch.nn.Module, precision: str, device: str) -> None:
     if missing := lacking(precision):
         raise EvaluationError(
             "model",
-            f"base_precision {precision!r} needs a package that is not installed: pip install"
-            f" 'clipwatch[{missing}]'",
+            f"base_precision {precision!r} needs a package that is not installed",
+            fix=f"pip install 'clipwatch[{missing}]'",
         )
     how = PRECISIONS[precision]
     with failing_as("model", f"the base model cannot be quantised as {precision!r}"):

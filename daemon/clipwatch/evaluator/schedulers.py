@@ -92,7 +92,9 @@ def plan(
     if name not in names:
         what = "a flow-matching model" if flow else "this model"
         raise EvaluationError(
-            "model", f"sampler {name!r} does not suit {what}; choose one of {', '.join(names)}"
+            "model",
+            f"sampler {name!r} does not suit {what}",
+            fix=f"choose one of {', '.join(names)}",
         )
     changes = asked | {"timestep_spacing": protocol.timestep_spacing or "trailing"}
     if flow:

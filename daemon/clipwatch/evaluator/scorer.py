@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
@@ -73,6 +74,20 @@ class Scorer:
         self._device = device
         self._length = _length(self._kind, self._model.config.text_config, self._tokenizer)
         self._texts: dict[str, torch.Tensor] = {}
+
+    @property
+    def scale(self) -> str:
+        """By what the model was trained to multiply its cosine, as a text; "" where it tells none.
+
+        CLIP and SigLIP keep its logarithm, ALIGN divides by a temperature.
+        """
+        if (logarithm := getattr(self._model, "logit_scale", None)) is not None:
+            found = logarithm.detach().exp().item()
+        elif (temperature := getattr(self._model, "temperature", None)) is not None:
+            found = (1 / temperature.detach()).item()
+        else:
+            return ""
+        return f"{found:.6g}" if 0 < found < math.inf else ""
 
     def truncated(self, prompts: Iterable[str]) -> int:
         """Count the prompts that are longer than the model reads, start and end token included."""

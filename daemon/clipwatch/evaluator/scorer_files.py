@@ -44,8 +44,8 @@ def locate(name: str, revision: str) -> tuple[Path, str]:
             return found, found.name
     raise EvaluationError(
         "model",
-        f"scorer {name!r} has no safetensors weights at {revision or 'main'}; set scorer_revision"
-        " to a revision that has them, or choose another scorer",
+        f"scorer {name!r} has no safetensors weights at {revision or 'main'}",
+        fix="set scorer_revision to a revision that has them, or choose another scorer",
     )
 
 

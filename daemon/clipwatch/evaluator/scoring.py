@@ -106,6 +106,8 @@ def _finite(score: float, scorer: str, prompt: Prompt) -> float:
     if not math.isfinite(score):
         whose = f"scorer {scorer!r}" if scorer else "the scorer"
         raise EvaluationError(
-            "scores", f"the score of prompt {prompt.id!r} is {score}; check the weights of {whose}"
+            "scores",
+            f"the score of prompt {prompt.id!r} is {score}",
+            fix=f"check the weights of {whose}",
         )
     return score

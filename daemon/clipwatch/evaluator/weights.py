@@ -290,7 +290,7 @@ def _opened(path: Path) -> Any:
         return safe_open(path, framework="pt", device="cpu")
     except PermissionError as error:
         raise EvaluationError(
-            "weights", f"{path} may not be read; run clipwatch as the user that trains"
+            "weights", f"{path} may not be read", fix="run clipwatch as the user that trains"
         ) from error
     except FileNotFoundError as error:
         raise EvaluationError("vanished", f"{path} is gone") from error

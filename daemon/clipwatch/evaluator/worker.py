@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
-from clipwatch.evaluator.messages import Evaluate, Failed, Kept, Message, Scored
+from clipwatch.evaluator.messages import Evaluate, Failed, Kept, Reply, Scored, Working
 from clipwatch.parent import end_with_parent
-from clipwatch.priority import give_way
 
 if TYPE_CHECKING:
     from clipwatch.evaluator.evaluate import Evaluator
@@ -31,14 +30,13 @@ def main() -> int:
     """
     requests, replies = _take_pipes()
     end_with_parent()
-    give_way()
     _offer_to_oom_killer()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon to act on
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     logging.captureWarnings(capture=True)
     poisoned = False
 
-    def send(reply: Message) -> Kept | None:
+    def send(reply: Reply) -> Kept | None:
         nonlocal poisoned
         poisoned = isinstance(reply, Failed) and reply.kind == "internal"
         # signs of life come from another thread than scores: one write, as it locks the pipe
@@ -56,7 +54,9 @@ def main() -> int:
             try:
                 request = msgspec.json.decode(line, type=Evaluate)
                 _show_only(request.gpu)
-                evaluator = evaluator or _evaluator()
+                if evaluator is None:
+                    send(Working("importing torch and diffusers"))
+                    evaluator = _evaluator()
             except (msgspec.MsgspecError, ImportError) as error:
                 send(Failed("internal", f"{type(error).__name__}: {error}"))
             else:

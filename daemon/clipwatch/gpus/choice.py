@@ -18,6 +18,7 @@ _TOLD: Final = 3
 _ENTRY: Final = re.compile(r"\s*(?P<number>[0-9]{1,4000})|(?P<kind>GPU-|MIG-).*")
 _GPUS: Final = ("cuda", "GPU-", "MIG-")
 _WAY_OUT: Final = "name another GPU with device, or set share_gpu to true"
+_CPU: Final = "see nvidia-smi, or set device to 'cpu'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +30,13 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Take none now: `text` is one line that says why, and what to do."""
+    """Take none now: why, and what to do; both make one line."""
 
-    text: str
+    problem: str
+    fix: str
+
+    def __str__(self) -> str:
+        return f"{self.problem}: {self.fix}"
 
 
 def choose(
@@ -60,16 +65,16 @@ def choose(
     if gpus is None and wanted.startswith("cuda"):
         return Choice(None)  # unchecked: AMD, or no driver at all, as PyTorch will say
     if obstacle := _obstacle(wanted, gpus, visible, order):
-        return Refusal(obstacle)
+        return obstacle
     gpus = gpus or ()
     shown = gpus if visible is None else visible_gpus(gpus, visible)
     candidates = _named(wanted, shown, in_list=visible is not None)
     if not candidates:
-        return Refusal(_missing(wanted, shown or gpus, None if shown else visible))
+        return _missing(wanted, shown or gpus, None if shown else visible)
     users = {gpu: _users(gpu, own_pids, training) for gpu in candidates}
     idle = [gpu for gpu in candidates if not users[gpu]]
     if not idle and not share:
-        return Refusal(_busy(users))
+        return _busy(users)
     return Choice(max(idle or candidates, key=lambda gpu: (gpu.free_bytes, -gpu.index, gpu.uuid)))
 
 
@@ -103,19 +108,19 @@ def visible_gpus(gpus: Sequence[Gpu], visible: str) -> tuple[Gpu, ...]:
 
 def _obstacle(
     wanted: str, gpus: Sequence[Gpu] | None, visible: str | None, order: str | None
-) -> str:
-    """Say why the names that are used mean nothing here; "" if they may."""
+) -> Refusal | None:
+    """Say why the names that are used mean nothing here; None if they may."""
     if gpus is None:
-        return f"device {wanted!r}: no driver that knows UUIDs can be asked; use cuda:N"
+        return Refusal(f"device {wanted!r}: no driver that knows UUIDs can be asked", "use cuda:N")
     if not gpus:
-        return "the driver shows no GPU that works: see nvidia-smi, or set device to 'cpu'"
+        return Refusal("the driver shows no GPU that works", _CPU)
     numbers = wanted.startswith("cuda:") or (visible or "").strip()[:1].isdecimal()
     if numbers and order not in (None, "PCI_BUS_ID") and len({gpu.name for gpu in gpus}) > 1:
-        return (
-            f"with CUDA_DEVICE_ORDER={order!r} nobody but CUDA knows which GPU a number means: name"
-            " GPUs by UUID (nvidia-smi -L), or set CUDA_DEVICE_ORDER=PCI_BUS_ID"
+        return Refusal(
+            f"with CUDA_DEVICE_ORDER={order!r} nobody but CUDA knows which GPU a number means",
+            "name GPUs by UUID (nvidia-smi -L), or set CUDA_DEVICE_ORDER=PCI_BUS_ID",
         )
-    return ""
+    return None
 
 
 def _named(wanted: str, shown: Sequence[Gpu], *, in_list: bool) -> Sequence[Gpu]:
@@ -151,16 +156,17 @@ def _users(gpu: Gpu, own: AbstractSet[int], training: AbstractSet[int]) -> list[
     return users
 
 
-def _busy(users: dict[Gpu, list[str]]) -> str:
+def _busy(users: dict[Gpu, list[str]]) -> Refusal:
     told = [f"{gpu} is in use by {_some(names, ' and ')}" for gpu, names in users.items()]
     whole = "no GPU is free: " if len(told) > 1 else ""
-    return f"{whole}{_some(told, '; ')}: {_WAY_OUT}"
+    return Refusal(f"{whole}{_some(told, '; ')}", _WAY_OUT)
 
 
-def _missing(wanted: str, there: Sequence[Gpu], visible: str | None) -> str:
+def _missing(wanted: str, there: Sequence[Gpu], visible: str | None) -> Refusal:
+    known = f"there is {_some(there, ', ')}"
     if visible is not None:
-        return f"CUDA_VISIBLE_DEVICES={visible!r} shows no GPU: there is {_some(there, ', ')}"
-    return f"device {wanted!r} is no GPU here, or not just one: there is {_some(there, ', ')}"
+        return Refusal(f"CUDA_VISIBLE_DEVICES={visible!r} shows no GPU", f"correct it: {known}")
+    return Refusal(f"device {wanted!r} is no GPU here, or not just one", f"correct it: {known}")
 
 
 def _some(things: Sequence[object], between: str) -> str:

@@ -63,7 +63,7 @@ def check(path: Path) -> None:
         size = 0
     else:
         if not stat.S_ISREG(found.st_mode):
-            raise JournalError(f"{path}: is no regular file: choose another --state-dir")
+            raise JournalError(f"{path}: is no regular file", fix="choose another --state-dir")
         size = found.st_size
     if size == 0 and pending > 0:  # SQLite would delete it
         raise LogDamaged(path, f"is empty, but {log.name} beside it is not")
@@ -90,11 +90,14 @@ def explain(path: Path, error: Failure) -> JournalError:
             return LogDamaged(path, what)
         case "READONLY" | "CANTOPEN" | "PERM":
             return JournalError(
-                f"{path}: {what}: make the file and its folder writable for the user who runs "
-                "clipwatch, or choose another --state-dir"
+                f"{path}: {what}",
+                fix="make the file and its folder writable for the user who runs "
+                "clipwatch, or choose another --state-dir",
             )
         case "BUSY":
-            return JournalError(f"{path}: another program keeps it locked: close that and go on")
+            return JournalError(
+                f"{path}: another program keeps it locked", fix="close that and go on"
+            )
         case _:
             return JournalError(f"{path}: {what} ({code})")
 

@@ -37,8 +37,9 @@ class LogDamaged(JournalError):  # noqa: N818 - says what happened
 
     def __init__(self, path: Path, what: str) -> None:
         self.what = what
-        hint = "clipwatch log --verify tells what can still be read"
-        super().__init__(f"{path}: {what}: {hint}")
+        super().__init__(
+            f"{path}: {what}", fix="clipwatch log --verify tells what can still be read"
+        )
 
 
 def checksum(content: Content) -> int:
@@ -65,8 +66,8 @@ def identify(db: sqlite3.Connection, path: Path) -> int:
     columns = tuple(name for (name,) in names)
     if mark == APPLICATION_ID and found > FORMAT:
         raise JournalError(
-            f"{path}: written by a newer clipwatch (format {found}, this one reads up to "
-            f"{FORMAT}): upgrade clipwatch or choose another --state-dir"
+            f"{path}: written by a newer clipwatch (format {found}, this one reads up to {FORMAT})",
+            fix="upgrade clipwatch or choose another --state-dir",
         )
     if (found, mark, columns) == (1, 0, COLUMNS[:-1]):
         return 1
@@ -77,7 +78,7 @@ def identify(db: sqlite3.Connection, path: Path) -> int:
     if (found, mark, empty) == (0, 0, True):
         return 0
     raise JournalError(
-        f"{path}: the database of another program, left as it is: choose another --state-dir"
+        f"{path}: the database of another program, left as it is", fix="choose another --state-dir"
     )
 
 

@@ -225,7 +225,7 @@ class Journal:
         except FileNotFoundError:
             same = False
         if not same:
-            raise JournalError(f"{self.path}: was deleted or replaced: start clipwatch again")
+            raise JournalError(f"{self.path}: was deleted or replaced", fix="start clipwatch again")
 
     def version(self, stream: str) -> int:
         """Return how many events the stream has."""
@@ -344,8 +344,8 @@ class Journal:
 
     def _unknown(self, row: Row) -> JournalError:
         return JournalError(
-            f"{self.path}: event {row[0]} is a {row[5]}, which this version does not know: "
-            "upgrade clipwatch"
+            f"{self.path}: event {row[0]} is a {row[5]}, which this version does not know",
+            fix="upgrade clipwatch",
         )
 
     def _format(self) -> int:

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from clipwatch.layouts import adapter_file, pipeline_parts
-from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, refusal, shards, stat
+from clipwatch.layouts.files import NotWhole, Unsupported, refusal, shards, stat
 from clipwatch.layouts.files import variants as variants_of
 from clipwatch.layouts.header import Header, read_header
 from clipwatch.layouts.pipeline_folder import INDEX
@@ -35,7 +35,7 @@ def find(checkpoint: Path, weights: str) -> Weights:
     except FileNotFoundError as error:
         raise NotWhole("the folder is gone") from error
     except PermissionError as error:
-        raise NotReadable(refusal(checkpoint)) from error
+        raise refusal(checkpoint) from error
     if "controlnet" in names:
         raise Unsupported("a ControlNet needs conditioning images and cannot be evaluated")
     if "sdnq" in names:

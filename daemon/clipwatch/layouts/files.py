@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from clipwatch.errors import ClipwatchError
 from clipwatch.events import WeightFile
 
 INDEX_LIMIT = 16_000_000
@@ -30,8 +31,8 @@ class Damaged(NotWhole):
     """What stands there is nonsense that nothing added to it can mend; it may be written anew."""
 
 
-class NotReadable(Exception):  # noqa: N818 - says what is so
-    """The file system refuses us; the text says what to do."""
+class NotReadable(ClipwatchError):  # noqa: N818 - says what is so
+    """The file system refuses us; says whom it would let."""
 
 
 class Unsupported(Exception):  # noqa: N818 - says what is so
@@ -62,7 +63,7 @@ def _refusals(path: Path) -> Iterator[None]:
     except FileNotFoundError as error:
         raise NotWhole(f"{path.name} {_lost(path)}") from error
     except PermissionError as error:
-        raise NotReadable(refusal(path)) from error
+        raise refusal(path) from error
 
 
 def _lost(path: Path) -> str:
@@ -162,7 +163,7 @@ def _files_of(folder: Path, stem: str) -> list[tuple[str, str]]:
     try:
         listed = sorted(os.listdir(folder))
     except PermissionError as error:
-        raise NotReadable(refusal(folder)) from error
+        raise refusal(folder) from error
     except (FileNotFoundError, NotADirectoryError):
         return []
     matches = [match for name in listed if name.isprintable() and (match := _FILE.fullmatch(name))]
@@ -191,7 +192,7 @@ def stat(root: Path, paths: list[Path]) -> tuple[WeightFile, ...]:
         with _refusals(path):
             found = _regular(path)
         if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
-            raise NotReadable(refusal(path))
+            raise refusal(path)
         name = path.relative_to(root).as_posix()
         files.append(WeightFile(name, found.st_size, found.st_mtime_ns, found.st_ino))
     return tuple(files)
@@ -246,8 +247,8 @@ def samples(file: BinaryIO, size: int) -> Iterator[bytes]:
         yield file.read(SAMPLE_BYTES)
 
 
-def refusal(path: Path) -> str:
-    """Say in one line why a path cannot be read and what to do."""
+def refusal(path: Path) -> NotReadable:
+    """Return the error to raise for a path that may not be read: it says whose it is."""
     try:
         found = path.stat()
         try:
@@ -257,4 +258,4 @@ def refusal(path: Path) -> str:
         whose = f"mode {found.st_mode & 0o777:04o}, owner {owner}"
     except OSError:
         owner, whose = "the user who trains", "its folder may not be entered"
-    return f"{path} cannot be read ({whose}): run clipwatch as {owner}"
+    return NotReadable(f"{path} cannot be read ({whose})", fix=f"run clipwatch as {owner}")

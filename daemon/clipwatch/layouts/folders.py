@@ -45,9 +45,10 @@ def candidates(output_dir: Path) -> Iterator[tuple[int, str, Path]]:
         with os.scandir(output_dir) as entries:
             found = list(entries)
     except PermissionError as error:
-        raise NotReadable(refusal(output_dir)) from error
+        raise refusal(output_dir) from error
     except NotADirectoryError as error:
-        raise NotReadable(f"{output_dir} is a file, not an output directory") from error
+        message = f"{output_dir} is a file, not an output directory"
+        raise NotReadable(message, fix="correct output_dir") from error
     for entry in found:
         try:
             if not entry.is_dir():

@@ -99,7 +99,7 @@ class Scanner:
         except NotReadable as reason:
             verdict = Unusable("unreadable", str(reason))
         except PermissionError:
-            verdict = Unusable("unreadable", refusal(path))
+            verdict = Unusable("unreadable", str(refusal(path)))
         except FileNotFoundError:
             verdict = Partial("the folder is being deleted")
         except OSError as error:

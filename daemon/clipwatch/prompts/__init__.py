@@ -44,8 +44,8 @@ def library(name: str) -> Listed | None:
         return Listed(builtin())
     if kind == "compositional":
         if not re.fullmatch("[0-9]{1,9}", rest) or not 0 < int(rest) <= grammar.MOST:
-            most = grammar.MOST
-            raise SettingsError(f"{plain(name)!r} must be like compositional:500, at most {most}")
+            fix = f"write it like compositional:500, at most {grammar.MOST}"
+            raise SettingsError(f"{plain(name)!r} names no library", fix=fix)
         return Listed(grammar.compositional(int(rest)))
     if kind == "hf":
         dataset = hub.fetched(plain(name))

@@ -48,7 +48,9 @@ def fetched(name: str) -> Dataset:
     """
     found = _NAME.fullmatch(name)
     if found is None:
-        raise SettingsError(f"{name!r} must be like hf:owner/name, hf:owner/name/split:column")
+        raise SettingsError(
+            f"{name!r} names no dataset", fix="write hf:owner/name or hf:owner/name/split:column"
+        )
     dataset, split = found["id"], (found["split"] or "").strip("/")
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
@@ -59,7 +61,8 @@ def fetched(name: str) -> Dataset:
         sizes, online = _sizes(dataset, revision)
         chosen = _chosen(name, sizes, split)
         if sum(sizes[file] for file in chosen) > LARGEST:
-            raise SettingsError(f"{name}: {chosen[0]} is larger than {LARGEST >> 20} MiB")
+            message = f"{name}: {chosen[0]} is larger than {LARGEST >> 20} MiB"
+            raise SettingsError(message, fix="name a smaller one behind a slash")
         folder = Path(
             snapshot_download(
                 dataset,
@@ -115,11 +118,12 @@ def _chosen(name: str, files: Iterable[str], split: str) -> list[str]:
     meant = [file for file in meant if form and file.endswith(form)]
     if len({_PART.sub("", file) for file in meant}) == 1:
         if (part := _PART.search(meant[0])) and int(part[1]) != len(meant):
-            raise SettingsError(f"{name}: only {len(meant)} of {int(part[1])} parts are there")
+            message = f"{name}: only {len(meant)} of {int(part[1])} parts are there"
+            raise SettingsError(message, fix="name another split, or fetch all with a network")
         return meant
     offered = ", ".join((meant or readable)[:_OFFERED]) or "none that can be read"
     what = "several files" if meant else f"no file for {split!r}" if split else "no file"
-    raise SettingsError(f"{name}: has {what}: name one behind a slash; there is {offered}")
+    raise SettingsError(f"{name}: has {what}", fix=f"name one behind a slash; there is {offered}")
 
 
 @contextmanager
@@ -135,17 +139,19 @@ def _told(name: str) -> Iterator[None]:
 
     try:
         yield
-    except errors.GatedRepoError as error:
-        raise SettingsError(f"{name}: {trouble(error)}") from None
-    except errors.RepositoryNotFoundError:
-        advice = "correct its name, or set HF_TOKEN to a token that may read it"
-        message = f"{hub_address()} has no such dataset, or a private one: {advice}"
-        raise SettingsError(f"{name}: {message}") from None
+    except errors.RepositoryNotFoundError as error:
+        if isinstance(error, errors.GatedRepoError) and (known := trouble(error)):
+            raise SettingsError(f"{name}: {known.what}", fix=known.advice) from None
+        fix = "correct its name, or set HF_TOKEN to a token that may read it"
+        message = f"{hub_address()} has no such dataset, or a private one"
+        raise SettingsError(f"{name}: {message}", fix=fix) from None
     except errors.RevisionNotFoundError:
-        raise SettingsError(f"{name}: it has no such revision: correct it") from None
+        raise SettingsError(
+            f"{name}: it has no such revision", fix="correct the revision"
+        ) from None
     except SettingsError:
         raise
     except Exception as error:
         if (known := trouble(error)) is None:
             raise
-        raise SettingsError(f"{name}: {known}") from None
+        raise SettingsError(f"{name}: {known.what}", fix=known.advice) from None

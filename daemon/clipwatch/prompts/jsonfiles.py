@@ -49,9 +49,11 @@ class _Text(NamedTuple):
     ends: list[int]
     first: int = 1
 
-    def refused(self, message: str, at: int, key: str | None = None) -> SettingsError:
+    def refused(
+        self, message: str, at: int, key: str | None = None, *, fix: str = ""
+    ) -> SettingsError:
         """Return the error to raise about what stands at `at`."""
-        return refused(message, file=self.file, line=self.line(at), key=key)
+        return refused(message, fix=fix, file=self.file, line=self.line(at), key=key)
 
     def line(self, at: int) -> int:
         """Return the number of the line that holds `at`."""
@@ -83,7 +85,7 @@ def entries(path: Path, text: str, column: str) -> Iterator[Entry]:
     Raises:
         SettingsError: It is no JSON, or of another shape.
     """
-    whole = _decoded(path, text, 1, " (name a file of one prompt a line .txt)")
+    whole = _decoded(path, text, 1, "name a file of one prompt a line .txt")
     document = _Text(path, text, [found.start() for found in re.finditer("\n", text)])
     at = document.skip(0, _BLANKS)
     listing = next((key for key in _LISTS if isinstance(whole, dict) and _is_list(whole, key)), "")
@@ -122,12 +124,12 @@ def _is_list(whole: dict[str, Any], key: str) -> bool:
     return isinstance(whole.get(key), list)
 
 
-def _decoded(path: Path, text: str, first: int, advice: str = "") -> Any:
+def _decoded(path: Path, text: str, first: int, fix: str = "") -> Any:
     try:
         return _JSON.decode(text)
     except json.JSONDecodeError as error:
         line = first + error.lineno - 1
-        raise refused(f"is not JSON: {error.msg}{advice}", file=path, line=line) from None
+        raise refused(f"is not JSON: {error.msg}", fix=fix, file=path, line=line) from None
 
 
 def _entry(document: _Text, member: _Member, column: str) -> Entry:
@@ -210,8 +212,8 @@ def _members(document: _Text, at: int) -> Iterator[_Member]:
         key = key.strip()
         check_name(key, document.file, document.line(at))
         if key in first:
-            message = f"stands twice, first in line {document.line(first[key])}: keep one"
-            raise document.refused(message, at, key)
+            message = f"stands twice, first in line {document.line(first[key])}"
+            raise document.refused(message, at, key, fix="keep one")
         first[key] = at
         yield _Member(key, at, value, value_at)
         at = document.skip(end, _BLANKS + ",")

@@ -25,8 +25,8 @@ def entries(path: Path, text: str) -> Iterator[Entry]:
         if line.startswith("#"):
             continue
         if found := re.search("[\u2028\u2029]", line):
-            mark = f"has the line separator {found[0]!a}: begin a new line instead, or remove it"
-            raise refused(mark, file=path, line=number)
+            mark, fix = f"has the line separator {found[0]!a}", "begin a new line, or remove it"
+            raise refused(mark, fix=fix, file=path, line=number)
         first = _OPTION.search(line)
         ignored = tuple(f"--{name.lower()}" for name in _OPTION.findall(line))
         yield Entry(path, number, line[: first.start()] if first else line, ignored=ignored)

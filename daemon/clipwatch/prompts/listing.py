@@ -77,8 +77,8 @@ def listed(source: Path, entries: Iterable[Entry]) -> Listed:
     empty, off, again = 0, 0, list[Entry]()
     for number, entry in enumerate(map(_checked, entries)):
         if number == MOST:
-            message = f"has more than {MOST} entries: name a smaller file"
-            raise refused(message, file=source)
+            message = f"has more than {MOST} entries"
+            raise refused(message, fix="name a smaller file", file=source)
         said = entry.text, entry.strength
         if entry.off:
             off += 1
@@ -95,7 +95,7 @@ def listed(source: Path, entries: Iterable[Entry]) -> Listed:
             if entry.id:
                 _claim(lines, entry.id, entry)
     if not kept:
-        raise refused("has no prompt: add one, or name another file", file=source, line=1)
+        raise refused("has no prompt", fix="add one, or name another file", file=source, line=1)
     made = _made([said for said, entry in kept.items() if not entry.id])
     for said, name in made.items():
         _claim(lines, name, kept[said])
@@ -129,11 +129,11 @@ def check_name(name: str, file: Path, line: int) -> None:
         SettingsError: It is too long, or has a character that cannot be seen.
     """
     if len(name) > LONGEST_NAME:
-        message = f"has more than {LONGEST_NAME} characters: shorten this name"
-        raise refused(message, file=file, line=line, key=name)
+        message, fix = f"has more than {LONGEST_NAME} characters", "shorten this name"
+        raise refused(message, fix=fix, file=file, line=line, key=name)
     if not name.translate(_JOINERS).isprintable():
-        message = f"the name {name!a} has a character that cannot be shown: remove it"
-        raise refused(message, file=file, line=line)
+        message = f"the name {name!a} has a character that cannot be shown"
+        raise refused(message, fix="remove it", file=file, line=line)
 
 
 def made_id(text: str, digits: int = 8) -> str:
@@ -146,15 +146,16 @@ def _checked(entry: Entry) -> Entry:
     """Return the entry without blanks around its texts, once they are known to be usable."""
     text, category, name = entry.text.strip(), entry.category.strip(), entry.id.strip()
     check_name(name, entry.file, entry.line)
-    if wrong := problem(text) or problem(category):
-        raise refused(wrong, file=entry.file, line=entry.line, key=name or None)
+    if found := problem(text) or problem(category):
+        wrong, fix = found
+        raise refused(wrong, fix=fix, file=entry.file, line=entry.line, key=name or None)
     return entry._replace(text=text, category=category, id=name)
 
 
 def _claim(lines: dict[str, int], name: str, entry: Entry) -> None:
     if name in lines:
-        message = f"stands twice, first in line {lines[name]}: keep one, or rename it"
-        raise refused(message, file=entry.file, line=entry.line, key=name)
+        message, fix = f"stands twice, first in line {lines[name]}", "keep one, or rename it"
+        raise refused(message, fix=fix, file=entry.file, line=entry.line, key=name)
     lines[name] = entry.line
 
 

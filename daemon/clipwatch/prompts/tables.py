@@ -37,8 +37,8 @@ def parquet_entries(path: Path, column: str) -> Iterator[Entry]:
     try:
         pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:
-        message = "is Parquet: run `pip install pyarrow`, or name a CSV, JSON or text file"
-        raise refused(message, file=path) from None
+        fix = "run `pip install pyarrow`, or name a CSV, JSON or text file"
+        raise refused("is Parquet", fix=fix, file=path) from None
 
     def rows() -> Iterator[Row]:
         table = parquet.ParquetFile(path)
@@ -92,8 +92,8 @@ def _rows(path: Path, rows: Iterator[Row], column: str) -> Iterator[Entry]:
         raise refused(message, file=path, line=line)
     for number, cells in rows:
         if len(cells) > len(names):
-            message = f"has {len(cells)} cells, the header {len(names)}: quote cells with commas"
-            raise refused(message, file=path, line=number)
+            message = f"has {len(cells)} cells, the header {len(names)}"
+            raise refused(message, fix="quote cells with commas", file=path, line=number)
         row = dict(enumerate(cells))
         name, category = (row.get(places.get(it, -1), "") for it in ("id", "category"))
         yield Entry(path, number, row.get(prompt, ""), name, category)

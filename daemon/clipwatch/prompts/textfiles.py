@@ -25,36 +25,37 @@ def read(path: Path, largest: int) -> str:
     """
     try:
         if not stat.S_ISREG(path.stat().st_mode):  # a pipe would block, a device never end
-            raise refused("is not a regular file: name one", file=path)
+            raise refused("is not a regular file", fix="name one", file=path)
         with path.open("rb") as file:
             data = file.read(largest + 1)
         if len(data) > largest:
-            message = f"is larger than {largest >> 20} MiB: is it the right file?"
-            raise refused(message, file=path)
+            message = f"is larger than {largest >> 20} MiB"
+            raise refused(message, fix="is it the right file?", file=path)
         text = data.decode("utf-8-sig")
     except OSError as error:
         raise refused(f"cannot be read: {error.strerror}", file=path) from None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        message = "is not UTF-8: save the file in that encoding"
-        raise refused(message, file=path, line=line) from None
+        fix = "save the file in that encoding"
+        raise refused("is not UTF-8", fix=fix, file=path, line=line) from None
     if "\0" in text:
         line = text.count("\n", 0, text.index("\0")) + 1
-        raise refused("has a NUL byte: save the file as UTF-8 text", file=path, line=line)
+        raise refused("has a NUL byte", fix="save the file as UTF-8 text", file=path, line=line)
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def problem(text: str) -> str:
-    """Say why no terminal, tokenizer or tracker takes this text; "" if nothing is wrong."""
+def problem(text: str) -> tuple[str, str] | None:
+    """Say why no terminal, tokenizer or tracker takes this text, and what to do."""
     if len(text) > LONGEST:
-        return f"has {len(text)} characters, more than {LONGEST}: shorten it"
+        return f"has {len(text)} characters, more than {LONGEST}", "shorten it"
     if found := _CONTROL.search(text):
-        return f"has the control character {found[0]!a}: remove it"
+        return f"has the control character {found[0]!a}", "remove it"
     if _SURROGATE.search(text):
-        return "has half of a surrogate pair or a byte that is not UTF-8: write whole characters"
+        message = "has half of a surrogate pair or a byte that is not UTF-8"
+        return message, "write whole characters"
     if text and all(unicodedata.category(character)[0] in "CZ" for character in text):
-        return "has no character that can be seen: write some, or remove it"
-    return ""
+        return "has no character that can be seen", "write some, or remove it"
+    return None
 
 
 def plain(text: str, longest: int = _MESSAGE) -> str:
@@ -70,11 +71,17 @@ def _shortened(text: str, longest: int) -> str:
 
 
 def refused(
-    message: str, *, file: Path | None, line: int | None = None, key: str | None = None
+    message: str,
+    *,
+    fix: str = "",
+    file: Path | None,
+    line: int | None = None,
+    key: str | None = None,
 ) -> SettingsError:
     """Return the error to raise: one line of bounded length, whatever the file has in it."""
     return SettingsError(
         plain(message),
+        fix=plain(fix),
         file=file and Path(plain(str(file), _PATH)),
         line=line,
         key=None if key is None else plain(key, _KEY) or '""',

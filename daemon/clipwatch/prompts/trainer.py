@@ -24,7 +24,9 @@ def entries(path: Path, text: str) -> Iterator[Entry]:
     try:
         module = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise refused("is not Python that can be read: name prompts in a file", file=path) from None
+        raise refused(
+            "is not Python that can be read", fix="name prompts in a file", file=path
+        ) from None
     for statement in module.body:
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=ast.Dict() as found) if (
@@ -32,7 +34,7 @@ def entries(path: Path, text: str) -> Iterator[Entry]:
             ):
                 yield from _members(path, found)
                 return
-    raise refused(f"has no dictionary {_NAME!r}: name prompts in a file", file=path)
+    raise refused(f"has no dictionary {_NAME!r}", fix="name prompts in a file", file=path)
 
 
 def _members(path: Path, found: ast.Dict) -> Iterator[Entry]:
@@ -42,7 +44,8 @@ def _members(path: Path, found: ast.Dict) -> Iterator[Entry]:
                 yield Entry(path, value.lineno, prompt, name)
             case _:
                 raise refused(
-                    f"holds something else than texts in {_NAME!r}: name prompts in a file",
+                    f"holds something else than texts in {_NAME!r}",
+                    fix="name prompts in a file",
                     file=path,
                     line=value.lineno,
                 )

@@ -18,6 +18,9 @@ _AUTO_ON_CPU = "auto on a CPU"
 _DTYPES = {"no": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "bf16"}
 _RANDOM = "random for the trainer, and images that are compared need a fixed seed"
 
+FIRST = "clip"
+"""The scorer that decides, by the name under which its numbers are published."""
+
 Values = Mapping[str, Given]
 
 
@@ -29,14 +32,15 @@ def check_evaluation(given: Values) -> None:
     """
     wanted, mechanism = given["evaluation_type"], given["attention_mechanism"]
     if wanted.value == "none":
-        advice = 'set "evaluation_type": "clip", in the object "clipwatch" for clipwatch alone'
-        raise wanted.error(f"is 'none', so there is nothing to score: {advice}")
+        fix = 'set "evaluation_type": "clip", in the object "clipwatch" for clipwatch alone'
+        raise wanted.error("is 'none', so there is nothing to score", fix=fix)
     if mechanism.value.startswith("sageattention") and given["attention"].value != "native":
         raise mechanism.error(
             f"{mechanism.value!r} and evaluation_type 'clip' exclude each other: SageAttention "
-            "changes attention for CLIP too; remove one of the two, or set "
+            "changes attention for CLIP too",
+            fix="remove one of the two, or set "
             '"clipwatch": {"attention": "native"} to score with ordinary attention while the '
-            "training keeps SageAttention"
+            "training keeps SageAttention",
         )
 
 
@@ -143,11 +147,11 @@ def trackers(given: Values, installed: Sequence[str]) -> tuple[Given, tuple[str,
         elif name in _WITHOUT_ADAPTER and named.trainers:
             skipped.append(name)
         elif name in _WITHOUT_ADAPTER:
-            advice = 'name another for clipwatch alone: "clipwatch": {"report_to": "tensorboard"}'
-            raise named.error(f"clipwatch has no adapter for {name!r}; {advice}")
+            fix = 'name another for clipwatch alone: "clipwatch": {"report_to": "tensorboard"}'
+            raise named.error(f"clipwatch has no adapter for {name!r}", fix=fix)
         elif name != "none":
             known = ", ".join((*installed, "all", "none"))
-            raise named.error(f"unknown tracker {name!r}: known are {known}")
+            raise named.error(f"unknown tracker {name!r}", fix=f"choose among {known}")
     remarks = tuple(
         named.told(f"clipwatch has no adapter for {name!r}, and publishes to the others")
         if chosen
@@ -175,3 +179,21 @@ def bound(given: Values, key: str, usual: float) -> Given:
     known = scorer.rstrip("/").rpartition("/")[2] in _ADVISED
     named = given[key]
     return named.but(usual, "ViT-L/14") if named.value is None and known else named
+
+
+def worth(given: Values) -> dict[str, float | None]:
+    """Return scorer → the difference that matters, "" for the first; one number is the first's.
+
+    Raises:
+        SettingsError: A scorer is named that there is not.
+    """
+    named = given["advice.worth"]
+    if named.value is None:
+        return {}
+    if not isinstance(named.value, dict):
+        return {"": named.value}
+    scorers = [FIRST, *(it.partition(".")[2] for it in given if it.startswith("scorers."))]
+    for name in named.value:
+        if name not in scorers:
+            raise named.error(f"there is no scorer {name!r}: known are {', '.join(scorers)}")
+    return {"" if name == FIRST else name: it for name, it in named.value.items()}

@@ -35,6 +35,8 @@ STAGES = ("auto", "reflink", "pin", "copy", "off")
 _TRAINER = (
     # what is watched, and how the trainer names it
     Key("output_dir", read.text, None, "folder of the checkpoints; required"),
+    Key("checkpoint_step_interval", read.whole(0), None, "steps between two checkpoints"),
+    Key("checkpoints_total_limit", read.whole(-1), None, "checkpoints that it keeps; 0 for all"),
     Key("logging_dir", read.text, "logs", "TensorBoard folder, below output_dir unless absolute"),
     Key("report_to", read.tracker_names, (), "trackers: names, a comma list, all or none"),
     Key("tracker_project_name", read.text, "simpletuner", "the tracker's project", blank=True),
@@ -150,6 +152,7 @@ _OWN = (
     Key("offload", read.one_of("none", "model", "group"), "none", "what waits in host memory"),
     Key("scorer_revision", read.text, "", "the CLIP model's revision on the Hub", blank=True),
     Key("device", read.device, "auto", "auto, cpu, cuda, cuda:N, a UUID or mps"),
+    Key("give_way", read.flag, True, "let the training have processor and disk first"),
     Key("share_gpu", read.flag, False, "use a GPU that others compute on"),
     Key("gpu_memory_gib", read.real(0, above=True), None, "most GPU memory to take"),
     Key("batch_size", read.batch_size, "auto", "images generated at once; auto finds out"),
@@ -173,7 +176,7 @@ _OWN = (
     Key("advice.low", read.real(0), None, "mean below which a model is called poor"),
     Key("advice.saturated", read.real(0), None, "mean above which differences say little"),
     Key("advice.after", read.whole(1), 3, "checkpoints before a low mean is told"),
-    Key("advice.worth", read.real(0, above=True), 0.005, "a difference of means that matters"),
+    Key("advice.worth", read.worth, None, "a difference of means that matters, by scorer"),
     Key("advice.stretch", read.whole(1), 1000, "steps without a gain of worth: a plateau"),
     Key("advice.webhook", read.text, None, "address that gets advice as JSON", secret=True),
     Key("advice.apprise", read.addresses, (), "Apprise addresses that get advice", secret=True),

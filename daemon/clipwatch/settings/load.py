@@ -15,7 +15,7 @@ from typing import Any
 from clipwatch import trackers
 from clipwatch.prompts.textfiles import problem, refused
 from clipwatch.protocol import EvaluationProtocol, NamedScorer, Prompt
-from clipwatch.settings import choices, device, prompts, sources
+from clipwatch.settings import choices, device, prompts, sources, usual
 from clipwatch.settings.places import Places, below, mode
 from clipwatch.settings.simpletuner import bases, code, datasets, families, forms, parts, reading
 from clipwatch.settings.simpletuner.reading import Reading
@@ -87,6 +87,7 @@ def load(
             rules="simpletuner" if about.simpletuner else "",
         ),
         device=value["device"],
+        give_way=value["give_way"],
         share_gpu=value["share_gpu"],
         gpu_memory_gib=value["gpu_memory_gib"],
         batch_size=None if value["batch_size"] == "auto" else value["batch_size"],
@@ -108,7 +109,7 @@ def load(
             low=value["advice.low"],
             saturated=value["advice.saturated"],
             after=value["advice.after"],
-            worth=value["advice.worth"],
+            worth=choices.worth(given),
             stretch=value["advice.stretch"],
             webhook=value["advice.webhook"] or "",
             apprise=value["advice.apprise"],
@@ -116,6 +117,7 @@ def load(
         options=_options(value, installed),
         origins=_origins(given),
         remarks=(*about.remarks, *unlikely, *mismatch, *followed.remarks, *remarks, *chosen.notes),
+        doubts=usual.doubts(given, about.model, elsewhere),
     )
 
 
@@ -133,9 +135,9 @@ def _config_file(config: Path) -> Path:
                 return config / name
         first, *others = forms.NAMES
         names = f"{first}, nor {' or '.join(others)}"
-        raise refused(f"holds no {names}: name the trainer's config file", file=config)
+        raise refused(f"holds no {names}", fix="name the trainer's config file", file=config)
     if config.suffix in (".yaml", ".yml"):
-        raise refused(f"{config.suffix} is not supported: use JSON or TOML", file=config)
+        raise refused(f"{config.suffix} is not supported", fix="use JSON or TOML", file=config)
     return config
 
 
@@ -145,6 +147,9 @@ def _of_trainer(given: Mapping[str, Given], about: Reading) -> dict[str, Given]:
     if not about.simpletuner:
         return values
     output, attention = given["output_dir"], given["attention_mechanism"]
+    for name, number in (("checkpoint_step_interval", 500), ("checkpoints_total_limit", 5)):
+        if given[name].value is None:
+            values[name] = given[name].but(number, "SimpleTuner's")
     values["simpletuner_version"] = about.version
     if not output.value:
         values["output_dir"] = output.but(_OUTPUT, "SimpleTuner's")
@@ -164,7 +169,9 @@ def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[
     """Return the keys that name files, folders and models, with what they mean here."""
     output, scorer = given["output_dir"], given["pretrained_evaluation_model_name_or_path"]
     if not output.value:
-        raise output.error("is missing: name the folder in which the trainer leaves checkpoints")
+        raise output.error(
+            "is missing", fix="name the folder in which the trainer leaves checkpoints"
+        )
     output = output.but(places.path(output))
     if (found := mode(output.value, output)) and not stat.S_ISDIR(found):
         raise output.error(f"{str(output.value)!r} is not a folder")
@@ -172,7 +179,7 @@ def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[
     state = state.but(places.path(state) if state.value else default_state_dir())
     if Path(os.path.realpath(state.value)).is_relative_to(os.path.realpath(output.value)):
         raise state.error(
-            f"{str(state.value)!r} lies in output_dir, which clipwatch only reads: move it"
+            f"{str(state.value)!r} lies in output_dir, which clipwatch only reads", fix="move it"
         )
     logging = given["logging_dir"]
     return {
@@ -309,7 +316,7 @@ def _check_texts(given: Mapping[str, Given]) -> None:
     """
     for entry in given.values():
         if wrong := problem(text(entry.value)):
-            raise entry.error(f"{entry.shown!r} {wrong}")
+            raise entry.error(f"{entry.shown!r} {wrong[0]}", fix=wrong[1])
 
 
 def _origins(given: Mapping[str, Given]) -> tuple[Setting, ...]:

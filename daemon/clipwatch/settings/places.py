@@ -65,7 +65,7 @@ class Places:
             looked = " and ".join(
                 dict.fromkeys(repr(str(path)) for path in self._candidates(given))
             )
-            raise given.error(f"there is no {looked}: {self._advice(given)}")
+            raise given.error(f"there is no {looked}", fix=self._advice(given))
         return path
 
     def file(self, given: Given) -> Path:
@@ -76,7 +76,7 @@ class Places:
         """
         path = self.existing(given)
         if not stat.S_ISREG(mode(path, given)):
-            raise given.error(f"{str(path)!r} is not a regular file: name one")
+            raise given.error(f"{str(path)!r} is not a regular file", fix="name one")
         return path
 
     def model(self, given: Given) -> str:
@@ -93,7 +93,9 @@ class Places:
             return name
         path = self.existing(given)
         if not stat.S_ISDIR(mode(path, given)):
-            raise given.error(f"{str(path)!r} is a single file: name a model folder or a Hub id")
+            raise given.error(
+                f"{str(path)!r} is a single file", fix="name a model folder or a Hub id"
+            )
         return str(path)
 
     def unlikely(self, given: Given) -> tuple[str, ...]:

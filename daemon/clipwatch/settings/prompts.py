@@ -49,8 +49,8 @@ def of_trainer(named: Given, environ: Mapping[str, str], cwd: Path) -> Listed:
 def _of_trainer(asked: Given, installed: Installed | None) -> Listed:
     if installed is None:
         raise asked.error(
-            "no SimpleTuner is installed in this environment or on PATH: name where it is with "
-            '"simpletuner_path", or other prompts'
+            "no SimpleTuner is installed in this environment or on PATH",
+            fix='name where it is with "simpletuner_path", or other prompts',
         )
     return prompts.of_trainer(installed.package)
 
@@ -71,7 +71,8 @@ def _listed(
     if text := given["validation_prompt"].value:
         if "validation" in chosen:
             raise given["validation_prompt"].error(
-                f"has the id 'validation', and so has a prompt in {str(library)!r}: rename that one"
+                f"has the id 'validation', and so has a prompt in {str(library)!r}",
+                fix="rename that one",
             )
         chosen["validation"] = Prompt("validation", text)
     if not chosen and not builtin.value:
@@ -95,7 +96,7 @@ def _named(given: Given, places: Places, installed: Installed | None) -> Listed:
     try:
         named = prompts.library(given.value)
     except SettingsError as error:
-        raise given.error(str(error)) from None
+        raise given.error(error.problem, fix=error.fix) from None
     return prompts.read(places.file(given)) if named is None else named
 
 
@@ -108,4 +109,5 @@ def check_number(chosen: Sized, images: Given) -> None:
     number = len(chosen) * images.value
     if number > prompts.MOST:
         most = prompts.MOST
-        raise images.error(f"makes {number} images of each checkpoint; clipwatch takes {most}")
+        fix = f"clipwatch takes {most}, so use fewer prompts or fewer images of each"
+        raise images.error(f"makes {number} images of each checkpoint", fix=fix)

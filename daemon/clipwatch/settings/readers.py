@@ -43,7 +43,7 @@ def text(value: Any) -> str:
         raise _wrong("must be a text", value)
     written = str(value).strip()
     if wrong := problem(written):
-        raise ValueError(wrong)
+        raise ValueError(": ".join(wrong))
     return written
 
 
@@ -96,6 +96,14 @@ def real(minimum: float = 0.0, *, above: bool = False) -> Reader:
         return number + 0.0  # so that -0.0, an equal number, is no other protocol
 
     return read
+
+
+def worth(value: Any) -> float | dict[str, float | None]:
+    """Read a number above 0, or an object of such by scorer; null for none."""
+    read = real(0, above=True)
+    if not isinstance(value, dict):
+        return float(read(value))
+    return {text(name): None if it is None else read(it) for name, it in value.items()}
 
 
 def number(value: Any) -> float:

@@ -24,9 +24,10 @@ SCORERS = "scorers"
 
 _OBJECTS = {SCORERS, *(name.partition(".")[0] for name in KEYS if "." in name)}
 _PREFIX = "CLIPWATCH_"
-_OBJECT = 'must be an object of options: {"name": "value"}'
+_OBJECT, _LIKE = "must be an object of options", 'write it like {"name": "value"}'
 _VARIABLE = re.compile(r"\{env:([^{}]*)\}")
 _SERVICE = re.compile(r"CLIPWATCH_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+_RENAMED = {"save_total_limit": "checkpoints_total_limit"}  # configuration/cli_utils.py
 _OPTION = re.compile(r"[\w.-]{1,100}")
 
 Named = tuple[str, Given]
@@ -80,7 +81,7 @@ def written(document: jsonc.Document, environ: Mapping[str, str]) -> dict[str, l
 
 
 def _option_of(name: str) -> str:
-    known = option_of()
+    known, name = option_of(), _RENAMED.get(name, name)
     if name in known:
         return known[name]
     begun = {option for spelling, option in known.items() if name and spelling.startswith(name)}
@@ -107,7 +108,8 @@ def _object(
     for name, given in _members(document, (), document.values, environ):
         if name == OWN and given.value is not None:
             if not isinstance(given.value, dict):
-                raise given.error('must be an object: "clipwatch": {"device": "cuda:1"}')
+                like = 'write it like "clipwatch": {"device": "cuda:1"}'
+                raise given.error("must be an object", fix=like)
             yield from _own(document, environ, objects, (given.key,))
 
 
@@ -181,7 +183,7 @@ def _options(name: str, given: Given) -> Iterator[Named]:
         for option, value in options.items():
             yield f"{name}.{option}", given.but(value)
     except (AttributeError, ValueError, RecursionError):
-        raise given.error(_OBJECT) from None
+        raise given.error(_OBJECT, fix=_LIKE) from None
 
 
 def _accepted(
@@ -196,13 +198,11 @@ def _accepted(
         key, (outer, _, option) = KEYS.get(name), name.partition(".")
         if given.value is None or (given.value == "" and not (key and key.blank)):
             continue
-        wrong = ""
+        untold = replace(given, secret=False)  # of which the value is not told
         if name in objects:
-            wrong = _OBJECT
-        elif key is None and not (outer in free and _OPTION.fullmatch(option)):
-            wrong = _unknown(name, [*KEYS, *objects])
-        if wrong:
-            raise replace(given, secret=False).error(wrong)  # which does not tell the value
+            raise untold.error(_OBJECT, fix=_LIKE)
+        if key is None and not (outer in free and _OPTION.fullmatch(option)):
+            raise untold.error("is not a setting of clipwatch", fix=_meant(name, [*KEYS, *objects]))
         secret = given.secret or (key.secret if key else secrets.named(option))
         entry = replace(given, secret=secret)
         try:
@@ -213,6 +213,6 @@ def _accepted(
     return accepted
 
 
-def _unknown(name: str, known: Collection[str]) -> str:
+def _meant(name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    return f"is not a setting of clipwatch{f': did you mean {near[0]!r}?' if near else ''}"
+    return f"did you mean {near[0]!r}?" if near else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +57,8 @@ class Advice:
     Attributes:
         low, saturated: Means, None for never.
         after: Checkpoints before a low mean is told.
-        worth: A difference of means that matters, above 0, in the scorer's own scale.
+        worth: Scorer → a difference of means that matters, above 0; None for no advice by it. Those
+            that are not named go by their own scale. "" is the one that decides.
         stretch: Steps without a gain of `worth` that make a plateau.
         webhook: An address that gets JSON by POST, "" for none.
         apprise: Addresses for the package Apprise.
@@ -65,7 +67,7 @@ class Advice:
     low: float | None
     saturated: float | None
     after: int
-    worth: float
+    worth: dict[str, float | None]
     stretch: int
     webhook: str = field(repr=False)
     apprise: tuple[str, ...] = field(repr=False)
@@ -97,10 +99,10 @@ class Given:
         source = f"{self.source} ({remark})" if remark else self.source
         return replace(self, value=value, source=source)
 
-    def error(self, message: str) -> SettingsError:
+    def error(self, message: str, *, fix: str = "") -> SettingsError:
         """Return the error to raise: it names file, line and key, and tells no secret."""
-        told = secrets.UNFIT if self.secret else secrets.masked(message)
-        return refused(told, file=self.file, line=self.line, key=self.key)
+        told, fix = (secrets.UNFIT, "") if self.secret else map(secrets.masked, (message, fix))
+        return refused(told, fix=fix, file=self.file, line=self.line, key=self.key)
 
     def told(self, message: str) -> str:
         """Return a remark: one line that names file, line and key, and tells no secret."""
@@ -138,6 +140,7 @@ class Settings:
         project, run_name: The trainer's names for its tracker.
         logging_dir: Absolute; below output_dir unless the trainer names an absolute one.
         device: "cpu", "cuda", "cuda:N", "mps", or the UUID of a GPU or a part of one.
+        give_way: Processor and disk are the training's first.
         share_gpu: A GPU that others compute on may be used.
         gpu_memory_gib: What may be taken of a GPU's memory; None for what fits `share_gpu`.
         batch_size: Images generated at once, at least 1; None to find out.
@@ -159,6 +162,7 @@ class Settings:
         options: The object of each tracker, {"wandb": {"entity": "..."}}, with its secrets.
         origins: Every value with its source, sorted by key, secrets hidden.
         remarks: What looks like a slip, and what is said of the prompts, a line each.
+        doubts: Size, steps or guidance that hold, and can hardly be meant, a line each.
     """
 
     config: Path
@@ -171,6 +175,7 @@ class Settings:
     logging_dir: Path
     protocol: EvaluationProtocol
     device: str
+    give_way: bool
     share_gpu: bool
     gpu_memory_gib: float | None
     batch_size: int | None
@@ -192,6 +197,12 @@ class Settings:
     options: dict[str, dict[str, str]] = field(repr=False)
     origins: tuple[Setting, ...]
     remarks: tuple[str, ...]
+    doubts: tuple[str, ...]
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """All that a person should know before anything is done by them."""
+        return (*self.remarks, *self.doubts)
 
     def as_text(self) -> dict[str, str]:
         """Return key → value for the log; without the sources, which move with every edit."""
@@ -204,4 +215,6 @@ def text(value: Any) -> str:
         return str(value).lower()
     if isinstance(value, tuple):
         return ",".join(map(str, value))
+    if isinstance(value, dict):
+        return json.dumps(value)
     return "" if value is None else str(value)

@@ -55,7 +55,7 @@ def theirs(path: Path) -> Iterator[None]:
         if error.errno in _GONE:
             raise NotKept("vanished", f"{path} is gone") from error
         if error.errno in _REFUSED:
-            raise NotKept("unreadable", refusal(path)) from error
+            raise NotKept("unreadable", str(refusal(path))) from error
         raise NotKept("unreadable", f"{path} cannot be read: {error.strerror}") from error
 
 

@@ -30,7 +30,7 @@ def remark(model: Model, family: Given, base: Given) -> tuple[str, ...]:
     Raises:
         SettingsError: The trainer's file names both, and the pipeline is another family's.
     """
-    pipeline = _pipeline(Path(base.value))
+    pipeline = pipeline_of(Path(base.value))
     if not pipeline or model.family is None:
         return ()
     own = _pipelines(model.name)
@@ -43,10 +43,10 @@ def remark(model: Model, family: Given, base: Given) -> tuple[str, ...]:
     message = f"{family.value!r} has {expected}, and the base model {base.value!r} {pipeline}"
     if not owners:
         return (family.told(f"{message}, by its {_INDEX}: its rules may not fit"),)
-    wrong = f"{message}, which is of {' and '.join(owners)}: correct one of the two"
+    wrong, fix = f"{message}, which is of {' and '.join(owners)}", "correct one of the two"
     if family.trainers and base.trainers:
-        raise family.error(wrong)
-    return (family.told(wrong),)
+        raise family.error(wrong, fix=fix)
+    return (family.told(f"{wrong}: {fix}"),)
 
 
 def _pipelines(family: str) -> set[str]:
@@ -56,7 +56,7 @@ def _pipelines(family: str) -> set[str]:
     return {it["pipeline"] for it in flavours if "pipeline" in it}
 
 
-def _pipeline(folder: Path) -> str:
+def pipeline_of(folder: Path) -> str:
     """Return the class that a pipeline's index names, "" for none that can be read."""
     if not folder.is_absolute():
         return ""

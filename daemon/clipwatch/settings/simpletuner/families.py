@@ -75,7 +75,8 @@ def check(known: Table, model: Model, family: Given, flavour: Given, base: Given
     found, variant = model.family, model.flavour
     if found is None:
         if family.value:
-            raise family.error(_unknown(known, family.value))
+            message, fix = _unknown(known, family.value)
+            raise family.error(message, fix=fix)
         return
     if makes := _MAKES.get(found.modality):
         raise family.error(f"{family.value!r} is not a text-to-image family: {makes}")
@@ -93,8 +94,8 @@ def check(known: Table, model: Model, family: Given, flavour: Given, base: Given
     if pipeline and pipeline not in exported and (base.trainers or not base.value):
         raise family.error(
             f"{family.value!r} cannot be scored: SimpleTuner {known.version} brings its own "
-            f"{pipeline}, which diffusers {version} does not have; name a pipeline that diffusers "
-            f"can load, if there is one: {_PIPELINE}"
+            f"{pipeline}, which diffusers {version} does not have",
+            fix=f"name a pipeline that diffusers can load, if there is one: {_PIPELINE}",
         )
 
 
@@ -104,17 +105,17 @@ def repository(known: Table, model: Model, family: Given, flavour: Given, missin
     Raises:
         SettingsError: Nothing is known for this family and flavour; says which key to set.
     """
-    advice = f'set "{missing.key}" to the diffusers pipeline that is trained'
+    fix = f'set "{missing.key}" to the diffusers pipeline that is trained'
     if model.family is None:
-        raise missing.error(f"is missing, and so is model_family: {advice}")
+        raise missing.error("is missing, and so is model_family", fix=fix)
     if model.flavour is None:
         flavours = ", ".join(model.family.flavours)
         if not flavour.value:
-            message = f"{family.value!r} has no default base model: set model_flavour"
-            raise family.error(f"{message} (known: {flavours}), or {advice}")
+            message = f"{family.value!r} has no default base model"
+            raise family.error(message, fix=f"set model_flavour (known: {flavours}), or {fix}")
         message = f"{flavour.value!r} has no known base model"
         since = _elsewhere(known, model.name, flavour.value)
-        raise flavour.error(f"{message} (known: {flavours}{since}): {advice}")
+        raise flavour.error(f"{message} (known: {flavours}{since})", fix=fix)
     source = f"{flavour.source} (model_flavour)" if flavour.value else f"default for {family.value}"
     return Given(model.flavour.model, source, missing.key, missing.file)
 
@@ -129,16 +130,16 @@ def of_no_flavour(known: Table, model: Model, flavour: Given) -> tuple[str, ...]
     return (flavour.told(f"{message}: the rules of the family hold"),)
 
 
-def _unknown(known: Table, name: str) -> str:
+def _unknown(known: Table, name: str) -> tuple[str, str]:
+    """Say that there is no such family, and what to do."""
     unknown = f"SimpleTuner {known.version} has no family {name!r}"
     for version in reversed(versions()):
         if version != known.version and table(version).family(name):
-            return (
-                f'{unknown}, but {version} has: "clipwatch": {{"simpletuner_version": "{version}"}}'
-            )
+            asked = f'"clipwatch": {{"simpletuner_version": "{version}"}}'
+            return f"{unknown}, but {version} has", f"set {asked}"
     near = known.near(name)
-    guess = f": did you mean {near!r}?" if near else "."
-    return f'{unknown}{guess} Or go without: "clipwatch": {{"model_family": "none"}}'
+    guess = f"did you mean {near!r}? Or " if near else ""
+    return unknown, f'{guess}go without one by "clipwatch": {{"model_family": "none"}}'
 
 
 def _elsewhere(known: Table, family: str, flavour: str) -> str:

@@ -71,7 +71,8 @@ def _unwrapped(document: Document) -> Document:
         return document  # a whole configuration, in which it is one more object
     if beside:
         raise refused(
-            f"settings stand in it, and beside it {', '.join(beside)}: move them into it",
+            f"settings stand in it, and beside it {', '.join(beside)}",
+            fix="move them into it",
             file=document.file,
             line=document.lines[_WRAPPER,],
             key=_WRAPPER,
@@ -153,7 +154,7 @@ def _env(file: Path) -> Document:
     for key, value in _arguments(extra):
         values[key], lines[key,] = value, number
     if not values.keys() & _ENOUGH:
-        raise refused("names no model to train: name SimpleTuner's config.json", file=file)
+        raise refused("names no model to train", fix="name SimpleTuner's config.json", file=file)
     return Document(file, values, lines)
 
 

@@ -53,8 +53,9 @@ def find(named: Given, environ: Mapping[str, str], cwd: Path) -> Installed | Non
         if found := _in(folder, named.source):
             return found
         raise named.error(
-            f"there is no SimpleTuner in {str(folder)!r}: name its package folder, the "
-            "site-packages or the virtual environment that has it, or a checkout"
+            f"there is no SimpleTuner in {str(folder)!r}",
+            fix="name its package folder, the "
+            "site-packages or the virtual environment that has it, or a checkout",
         )
     return _here() or _on_path(environ)
 

@@ -138,8 +138,9 @@ def precision(given: Values) -> tuple[Given, tuple[str, ...]]:
         return chosen.but(""), tuple(remarks)
     if library := lacking(chosen.value):
         raise chosen.error(
-            f"{chosen.value} needs a package: pip install 'clipwatch[{library}]', or set "
-            '"clipwatch": {"base_precision": "none"}'
+            f"{chosen.value} needs a package",
+            fix=f"pip install 'clipwatch[{library}]', or set "
+            '"clipwatch": {"base_precision": "none"}',
         )
     return chosen, tuple(remarks)
 
@@ -176,7 +177,8 @@ def _check_owner(document: Document) -> None:
         return
     if len(keys & _KOHYA) >= _CERTAIN:
         raise refused(
-            "is a configuration of kohya_ss's GUI and not SimpleTuner's: write a clipwatch.json "
+            "is a configuration of kohya_ss's GUI and not SimpleTuner's",
+            fix="write a clipwatch.json "
             "with output_dir and pretrained_model_name_or_path, and name that with --config",
             file=document.file,
         )
@@ -193,8 +195,8 @@ def _check_choice(name: str, *written: Given) -> None:
         value = str(given.value or "").strip()
         if value and value not in choices:
             near = difflib.get_close_matches(value, choices, n=1)
-            guess = f": did you mean {near[0]!r}?" if near else ""
-            raise given.error(f"must be {' or '.join(choices)}, not {given.shown!r}{guess}")
+            guess = f"did you mean {near[0]!r}?" if near else ""
+            raise given.error(f"must be {' or '.join(choices)}, not {given.shown!r}", fix=guess)
 
 
 def _check_extra(lora_type: Given) -> None:
@@ -205,6 +207,6 @@ def _check_extra(lora_type: Given) -> None:
     """
     if lora_type.value == "lycoris" and find_spec("lycoris") is None:
         raise lora_type.error(
-            "lycoris needs a package: pip install 'clipwatch[lycoris]', or all checkpoints would "
-            "be discarded"
+            "lycoris needs a package",
+            fix="pip install 'clipwatch[lycoris]', or all checkpoints would be left out",
         )

@@ -98,7 +98,8 @@ def _sampler(given: Values, model: Model, found: Followed) -> None:
         found.values[_SCHEDULER] = named.but("")
     elif flow and named.value in _UNFIT:
         raise named.error(
-            f"{named.value!r} does not suit a flow-matching model: choose euler, unipc or dpm++"
+            f"{named.value!r} does not suit a flow-matching model",
+            fix="choose euler, unipc or dpm++",
         )
     else:
         found.values[_SCHEDULER] = named
@@ -223,7 +224,7 @@ def _skipped(given: Values, model: Model, found: Followed) -> None:
         )
         layers = layers.but((), "no list")
     elif layers.value and layers.trainers and model.name and model.name != "sd3":
-        raise layers.error(f"SimpleTuner does not start with it for {model.name}: remove it")
+        raise layers.error(f"SimpleTuner does not start with it for {model.name}", fix="remove it")
     start, stop = given[f"{_LAYERS}_start"], given[f"{_LAYERS}_stop"]
     if layers.value and stop.value <= start.value:
         end = f"{stop.value:g} is not after {start.key}, {start.value:g}"
@@ -249,8 +250,8 @@ def _strength(given: Values, found: Followed) -> None:
     lora, lycoris = given["validation_adapter_strength"], given["validation_lycoris_strength"]
     if lora.value == 0 and lora.trainers:
         raise lora.error(
-            'must not be 0: SimpleTuner does not start with it; "clipwatch": '
-            '{"validation_adapter_strength": 0} is for clipwatch alone'
+            "must not be 0, as SimpleTuner does not start with it",
+            fix='write "clipwatch": {"validation_adapter_strength": 0} for clipwatch alone',
         )
     if lycoris.value == 0 and lycoris.trainers:
         lycoris = lycoris.but(1.0, "SimpleTuner takes 1 for 0")  # `or 1.0`

@@ -1,0 +1,49 @@
+"""What a shell offers at the tab key: runs, steps, files. It reads the log and imports no torch."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import click
+
+from clipwatch.cli.options import chosen_state_dir
+from clipwatch.errors import ClipwatchError
+
+if TYPE_CHECKING:
+    from clipwatch.state import State
+
+
+def runs(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """Offer the runs of the log."""
+    return [name for name in _state(ctx) if name.startswith(begun)]
+
+
+def scored(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """Offer what `compare` takes: the steps with scores of the only run, else the runs.
+
+    Bare steps, as bash takes "@" for the end of a word.
+    """
+    state = _state(ctx)
+    if len(state) != 1:
+        return [name for name in state if name.startswith(begun)]
+    (run,) = state.values()
+    steps = {run.evaluations[it].step for ids in run.scored.values() for it in ids}
+    return [str(step) for step in sorted(steps) if str(step).startswith(begun)]
+
+
+def failed(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
+    """Offer the steps that `retry` is for."""
+    from clipwatch.view import rows
+
+    found = {row.step for run in _state(ctx).values() for row in rows(run) if row.state == "failed"}
+    return [str(step) for step in sorted(found) if str(step).startswith(begun)]
+
+
+def _state(ctx: click.Context) -> State:
+    from clipwatch.journal import log_file
+    from clipwatch.ledger import read_state
+
+    with suppress(ClipwatchError):  # nobody wants to read of it amid a line that is typed
+        return read_state(log_file(chosen_state_dir(ctx.params.get("state_dir"))))
+    return {}

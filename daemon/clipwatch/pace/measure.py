@@ -1,0 +1,140 @@
+"""How long evaluations take, and how often a trainer saves, by what was seen of both."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from statistics import median, median_low
+
+from clipwatch import state as s
+from clipwatch.pace.values import Pace
+from clipwatch.protocol import EvaluationProtocol
+
+LIMIT = "checkpoints_total_limit"
+INTERVAL = "checkpoint_step_interval"
+
+RECENT = 6
+"""Saves whose spacing counts: a training that was interrupted has one long pause among them."""
+
+LATEST = 3
+"""Evaluations that count: the middle one of their times for an image, and the least for loading, as
+the first one after a start loads the base model, too, which the others find loaded."""
+
+IDLE = 3.0
+"""A training that saved nothing for so many times its interval saves no more."""
+
+Save = tuple[int, float | None]
+"""The step of a checkpoint and the Unix time of its writing; None where that is gone with it."""
+
+
+def pace_of(
+    protocol: EvaluationProtocol,
+    told: Mapping[str, str],
+    run: s.Run | None,
+    saves: Sequence[Save],
+    now: float,
+) -> Pace:
+    """Measure the pace of a run.
+
+    Args:
+        protocol: The one that it is, or would be, scored by.
+        told: The settings as the log has them.
+        run: None for one without a log.
+        saves: Of the trainer, in any order.
+        now: Unix time.
+    """
+    prompts = len(protocol.prompts)
+    images = prompts * protocol.images_per_prompt
+    steps, between = rhythm(saves)
+    stamps = [time for _, time in saves if time is not None]
+    if stamps and now - max(stamps) > IDLE * between:
+        between = 0.0
+    limit = _number(told.get(LIMIT, ""))
+    known = Pace(
+        prompts=prompts,
+        images=images,
+        steps=steps or _number(told.get(INTERVAL, "")) or 0,
+        between=between,
+        limit=limit,
+    )
+    if run is None:
+        return known
+    known = replace(known, waiting=len(s.queue(run)))
+    latest = _latest(run, protocol)
+    if not latest:
+        return known
+    loads = [_loading(it) for it in latest]
+    loading = min(loads) if len(loads) > 1 else 0.0
+    each = median(
+        (it.seconds - load) / (it.images or it.clip.n)
+        for it, load in zip(latest, loads, strict=True)
+        if it.clip
+    )
+    newest = latest[-1]
+    if newest.protocol == run.protocol and newest.clip:  # which may end early, see `precision`
+        images = min(images, newest.clip.n)
+    return replace(known, images=images, seconds=loading + each * images, loading=loading)
+
+
+def saves_of(run: s.Run) -> list[Save]:
+    """Return the saves that the log knows of."""
+    return [
+        (it.step, max((file.mtime_ns for file in it.files), default=0) / 1e9 or None)
+        for it in run.checkpoints.values()
+        if it.kind != s.BASE and it.name != s.BASE_NAME
+    ]
+
+
+def rhythm(saves: Sequence[Save]) -> tuple[int, float]:
+    """Return the steps and the seconds between two saves, by the latest; 0 where unknown.
+
+    Steps are known of checkpoints that are gone, times are not, so that time goes by step.
+    """
+    known = {step: time for step, time in saves if time is not None}
+    steps = sorted({step for step, _ in saves})[-RECENT:]
+    apart = [after - before for before, after in pairwise(steps)]
+    rates = [
+        (known[after] - known[before]) / (after - before)
+        for before, after in pairwise(sorted(known)[-RECENT:])
+        if known[after] > known[before]
+    ]
+    between = median_low(apart) if apart else 0
+    return between, between * median(rates) if rates else 0.0
+
+
+def _number(text: str) -> int | None:
+    """Return a setting's number, 0 for one below; None for what is not there, or hidden."""
+    return int(text) if text.isdecimal() else 0 if text.startswith("-") else None
+
+
+def _latest(run: s.Run, protocol: EvaluationProtocol) -> list[s.Evaluation]:
+    """Return the latest evaluations that took as long per image, on one device, the newest last."""
+    wanted = _costs(protocol)
+    alike = [
+        it
+        for it in run.evaluations.values()
+        if it.finished is not None
+        and it.seconds > 0
+        and it.protocol in run.protocols
+        and _costs(run.protocols[it.protocol]) == wanted
+    ]
+    alike.sort(key=lambda it: it.finished.timestamp() if it.finished else 0.0)
+    return [it for it in alike if _device(it) == _device(alike[-1])][-LATEST:]
+
+
+def _costs(protocol: EvaluationProtocol) -> tuple[object, ...]:
+    """Return what decides how long an image takes."""
+    p = protocol
+    makes = (p.width, p.height, p.inference_steps, p.guidance > 1, p.guidance_real > 1)
+    loads = (p.base_model, p.dtype, p.base_precision, p.offload, p.scorer, p.scorers)
+    return (*makes, *loads)
+
+
+def _device(evaluation: s.Evaluation) -> str:
+    return evaluation.environment.get("device", "")
+
+
+def _loading(evaluation: s.Evaluation) -> float:
+    phases = evaluation.completed.phases if evaluation.completed else {}
+    return min(evaluation.seconds, phases.get("load", 0.0))
