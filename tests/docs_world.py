@@ -97,6 +97,7 @@ _WORDS = {
     "A": "@400",
     "B": "@500",
     "CHECKPOINT": "output/checkpoint-500",
+    "COMMAND": "status",
     "DIR": "images",
     "FILE": "config.json",
     "N": "4",
