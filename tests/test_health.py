@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
@@ -37,12 +37,10 @@ RUN = s.Run("shapes-0a1b2c", "/out", "p", ("wandb",), {})
 
 def get(address: Address, path: str, method: str = "GET") -> tuple[int, str]:
     """Ask for a page; return code and body."""
-    connection = HTTPConnection(address.host, address.port, timeout=30)
-    connection.request(method, path)
-    answer = connection.getresponse()
-    body = answer.read().decode()
-    connection.close()
-    return answer.status, body
+    with closing(HTTPConnection(address.host, address.port, timeout=30)) as connection:
+        connection.request(method, path)
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
 
 
 def parsed(text: str) -> Samples:
