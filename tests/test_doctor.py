@@ -95,7 +95,7 @@ main(prog_name="clipwatch")
         text=True,
         check=True,
     )
-    loaded = set(json.loads(done.stderr))
+    loaded = set(json.loads(done.stderr.splitlines()[-1]))
     assert "clipwatch.doctor.device" in loaded
     assert not loaded & {"torch", "diffusers", "transformers", "wandb"}
 
