@@ -1,17 +1,23 @@
 """What an index page shows: the README with whole addresses, and the project's own.
 
-The repository's address stands in pyproject.toml, `[tool.hatch.metadata.hooks.custom]`. While it
-is empty the page has no links to other files, rather than dead ones, and the metadata no addresses.
+The repository's address stands in pyproject.toml, `[tool.hatch.metadata.hooks.custom]`; while it
+is empty, it is where the clone that is built came from. Without either the page has no links to
+other files, rather than dead ones, and the metadata no addresses.
 """
 
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 
 from hatchling.metadata.plugin.interface import MetadataHookInterface
 
+_REMOTE = re.compile(
+    r"(?:(?:https|ssh|git)://(?:[^/@]*@)?(?P<host>[\w.-]+)(?::\d+)?/|(?:[^/@:]*@)(?P<short>[\w.-]+):)"
+    r"(?P<path>[\w./~-]+?)(?:\.git)?/?"
+)
 _LINK = re.compile(r"\[([^\]\n]+)\]\(([^)\s]+)\)")
 
 
@@ -20,11 +26,30 @@ class IndexPage(MetadataHookInterface):
 
     def update(self, metadata: dict[str, Any]) -> None:
         """Fill them in."""
-        source, version = self.config.get("source", ""), metadata["version"]
+        source = self.config.get("source") or origin(Path(self.root))
+        version = metadata["version"]
         text = (Path(self.root) / "README.md").read_text(encoding="utf-8")
         page = index_page(text, source, version)
         metadata["readme"] = {"content-type": "text/markdown", "text": page}
         metadata["urls"] = addresses(source, version)
+
+
+def origin(clone: Path) -> str:
+    """Return the web address of the repository that a folder was cloned from, "" where none is."""
+    if not (clone / ".git").exists():
+        return ""
+    try:
+        asked = ["git", "-C", str(clone), "remote", "get-url", "origin"]
+        told = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return web(told)
+
+
+def web(remote: str) -> str:
+    """Return the web address of a remote of git, without a login; "" for one that is no host's."""
+    found = _REMOTE.fullmatch(remote)
+    return f"https://{found['host'] or found['short']}/{found['path']}" if found else ""
 
 
 def index_page(readme: str, source: str, version: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import subprocess
 import tomllib
 from pathlib import Path
 from types import ModuleType
@@ -48,13 +49,40 @@ def test_without_an_address_words_remain(build: ModuleType) -> None:
 
 
 @pytest.mark.parametrize(("source", "count"), [("", 0), (SOURCE, 4)])
-def test_the_metadata_is_filled_in(build: ModuleType, source: str, count: int) -> None:
+def test_the_metadata_is_filled_in(
+    build: ModuleType, monkeypatch: pytest.MonkeyPatch, source: str, count: int
+) -> None:
     """The hook gives the page, and the addresses where there are some."""
+    monkeypatch.setattr(build, "origin", lambda _: "")
     metadata: dict[str, Any] = {"version": "1.2.3"}
     build.IndexPage(str(ROOT), {"source": source}).update(metadata)
     assert metadata["readme"]["text"] == build.index_page(README, source, "1.2.3")
     assert len(metadata["urls"]) == count
     assert all(it.startswith(SOURCE) for it in metadata["urls"].values())
+
+
+@pytest.mark.parametrize(
+    ("remote", "address"),
+    [
+        ("https://git.example.org/us/clipwatch.git", SOURCE),
+        ("https://git.example.org/us/clipwatch/", SOURCE),
+        ("https://someone:secret@git.example.org/us/clipwatch", SOURCE),
+        ("git@git.example.org:us/clipwatch.git", SOURCE),
+        ("ssh://git@git.example.org:2222/us/clipwatch.git", SOURCE),
+        ("/srv/git/clipwatch.git", ""),
+        ("../clipwatch", ""),
+        ("file:///srv/git/clipwatch", ""),
+    ],
+)
+def test_a_clone_knows_where_it_came_from(
+    build: ModuleType, tmp_path: Path, remote: str, address: str
+) -> None:
+    """Without a login that may stand in it; a folder that is no clone, or of a path, knows none."""
+    assert build.origin(tmp_path) == ""
+    subprocess.run(["git", "init", "--quiet", tmp_path], check=True)
+    assert build.origin(tmp_path) == ""
+    subprocess.run(["git", "-C", tmp_path, "remote", "add", "origin", remote], check=True)
+    assert build.origin(tmp_path) == address
 
 
 def test_the_pythons_are_told_alike() -> None:
