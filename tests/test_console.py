@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from io import StringIO
 from pathlib import Path
@@ -158,3 +159,30 @@ def test_a_forced_colour_is_no_terminal(monkeypatch: pytest.MonkeyPatch) -> None
     seen.console.working("models", "reading")
     seen.wait(QUIET_SECONDS)
     assert seen.lines == ["models: reading (8 s)"]
+
+
+def test_a_terminal_that_is_gone_stops_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in hand can be told on and rested when the terminal was closed in between."""
+    monkeypatch.setenv("TERM", "xterm")
+    terminal = Terminal()
+    seen = Heard(terminal)
+    seen.console.working("checkpoint-500", "loading")
+    seen.wait(TICK_SECONDS)
+
+    def hung_up(_: str) -> int:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(terminal, "write", hung_up)
+    seen.console.working("checkpoint-500", "96 of 192 images", 96, 192)
+    seen.console.rested("checkpoint-500")
+    seen.console.close()
+
+
+def test_nothing_is_drawn_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread may have looked at the time just before the console was closed."""
+    monkeypatch.setenv("TERM", "xterm")
+    seen = Heard(Terminal())
+    seen.console.working("checkpoint-500", "loading")
+    seen.console.close()
+    seen.wait(TICK_SECONDS)
+    assert seen.text == ""

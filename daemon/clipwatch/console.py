@@ -127,6 +127,8 @@ class Console:
     def tick(self) -> None:
         """Show what is in hand, if it is time for it; a thread calls it again and again."""
         with self._lock:
+            if self._closed.is_set():  # since the thread last looked
+                return
             now = self._clock()
             lasting = any(now - work.since >= TICK_SECONDS for work in self._works.values())
             if self._moves:
@@ -152,14 +154,15 @@ class Console:
         for what, work in self._works.items():
             if work.task is None:
                 work.task = self._bars.add_task("")
-            # of an unknown total rich draws a bar that runs to and fro
-            self._bars.update(
-                work.task,
-                description=f"{what}: {work.doing}",
-                completed=work.done,
-                total=work.total or None,
-                refresh=True,
-            )
+            with suppress(*UNHEARD):
+                # of an unknown total rich draws a bar that runs to and fro
+                self._bars.update(
+                    work.task,
+                    description=f"{what}: {work.doing}",
+                    completed=work.done,
+                    total=work.total or None,
+                    refresh=True,
+                )
 
     def _stop(self) -> None:
         if self._bars.live.is_started:  # else rich adds an empty line
