@@ -201,6 +201,7 @@ def test_a_slow_evaluation_is_told_with_what_is_lost_and_what_would_help() -> No
         ({"between": 220.0}, "most checkpoints will be scored"),
         ({"seconds": 2400.0, "prompts": 20}, "about 1 checkpoint of 20 will be scored"),
         ({"between": 0.0, "waiting": 12}, "measured); 12 wait, about 48 min in all"),
+        ({"between": 0.0, "waiting": 1}, "measured); 1 waits, about 4 min in all"),
         ({"between": 0.0}, "measured); one is saved every 500 steps"),
     ],
 )
@@ -256,6 +257,11 @@ def test_the_middle_of_three_counts_and_a_resumed_one_counts_in_full() -> None:
     """One slow evaluation is bad luck; of a resumed one the images that it made took the time."""
     assert pace(measured(240.0, 900.0, 250.0)).seconds == pytest.approx(250.0)
     assert pace(measured(126.0, 126.0, images=72)).seconds == pytest.approx(12 + 2 * 114.0)
+
+
+def test_an_attempt_that_made_no_image_measures_none() -> None:
+    """Killed after its last image, an evaluation is finished by one that only loads."""
+    assert pace(measured(20.0, images=0)).seconds == 0.0
 
 
 def test_what_is_loaded_once_is_not_counted_for_each() -> None:

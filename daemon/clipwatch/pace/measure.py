@@ -66,11 +66,7 @@ def pace_of(
         return known
     loads = [_loading(it) for it in latest]
     loading = min(loads) if len(loads) > 1 else 0.0
-    each = median(
-        (it.seconds - load) / (it.images or it.clip.n)
-        for it, load in zip(latest, loads, strict=True)
-        if it.clip
-    )
+    each = median((it.seconds - load) / it.images for it, load in zip(latest, loads, strict=True))
     newest = latest[-1]
     if newest.protocol == run.protocol and newest.clip:  # which may end early, see `precision`
         images = min(images, newest.clip.n)
@@ -116,6 +112,7 @@ def _latest(run: s.Run, protocol: EvaluationProtocol) -> list[s.Evaluation]:
         for it in run.evaluations.values()
         if it.finished is not None
         and it.seconds > 0
+        and it.images > 0  # else all were there from the attempt before, or nobody counted
         and it.protocol in run.protocols
         and _costs(run.protocols[it.protocol]) == wanted
     ]

@@ -27,7 +27,7 @@ def told(pace: Pace) -> str:
     if not pace.between:
         if pace.waiting:
             all_ = duration(pace.waiting * pace.seconds)
-            return f"{takes}; {pace.waiting} wait, about {all_} in all"
+            return f"{takes}; {pace.waiting} wait{'s' * (pace.waiting == 1)}, about {all_} in all"
         return f"{takes}; {saved}" if saved else takes
     if pace.load <= 1:
         return f"{takes}, {saved}: clipwatch keeps up"
