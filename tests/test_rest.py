@@ -31,10 +31,10 @@ def test_a_daemon_says_when_it_has_nothing_to_do(tmp_path: Path) -> None:
     world = World(tmp_path)
     with world.live():
         until(lambda: any(line.startswith("no checkpoint there yet") for line in world.said))
-        for number in (1, 2):
+        for number, them in enumerate(("the only checkpoint is", "all 2 checkpoints are"), 1):
             checkpoint(world.output, 100 * number)
             line = (
-                f"all {number} checkpoints are scored, and published to memory; waiting for the "
+                f"{them} scored, and published to memory; waiting for the "
                 f"next one in {world.output}, looked for every 0.2 s"
             )
             until(lambda line=line: line in world.said)  # type: ignore[misc]
@@ -46,7 +46,7 @@ def test_what_is_still_to_come_is_told_elsewhere(tmp_path: Path) -> None:
     world = World(tmp_path)
     checkpoint(world.output, 100)
     assert world.once() == 0
-    assert told(world).startswith("all 1 checkpoints are scored, and published to memory")
+    assert told(world).startswith("the only checkpoint is scored, and published to memory")
     assert told(world, "memory") == ""
     checkpoint(world.output, 200)
     (world.output / "checkpoint-200/.guard").unlink()
@@ -62,7 +62,7 @@ def test_a_refusing_tracker_is_named(tmp_path: Path) -> None:
     checkpoint(world.output, 100)
     assert world.once() == 1
     assert told(world, "memory").startswith(
-        "all 1 checkpoints are scored, but not published to memory, which waits for a restart; "
+        "the only checkpoint is scored, but not published to memory, which waits for a restart; "
     )
 
 

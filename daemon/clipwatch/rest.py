@@ -35,4 +35,5 @@ def rest(run: Run, lacking: Sequence[str], settings: Settings) -> str:
     done = f"scored, and published to {named}" if named else "scored"
     refused = f", but not published to {', '.join(lacking)}, which waits for a restart"
     refused = refused if lacking else ""
-    return f"all {len(listed)} checkpoints are {done}{refused}; {where}"
+    them = "the only checkpoint is" if len(listed) == 1 else f"all {len(listed)} checkpoints are"
+    return f"{them} {done}{refused}; {where}"
