@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.evaluator.hub import unreachable
 from hub_kit import TOKEN, Hub, serve
 from offline_kit import clipwatch, configure, environment, findings, snapshot, use_hub, write_hub
 
@@ -84,3 +85,21 @@ def test_a_hub_that_never_answers(project: Path, home: Path) -> None:
     assert "answer" in found["base model"]["found"]
     assert found["versions"]["verdict"] == "ok"
     assert "s3cret" not in str(found)
+
+
+def test_a_hub_that_cannot_be_asked_keeps_its_login(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody foresaw, as an address that is none, is told without who logs in."""
+    from huggingface_hub import constants
+
+    address = "http://me:s3cret@hub.example:x"
+
+    def unforeseen(*_: object, **__: object) -> None:
+        raise ValueError(f"{address}/org/base is no address")
+
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.get_hf_file_metadata", unforeseen)
+    told = unreachable("org/base", "config.json", "")
+    assert told is not None
+    assert "cannot be asked" in told.what
+    assert "s3cret" not in told.what

@@ -175,7 +175,7 @@ def unreachable(name: str, file: str, revision: str) -> Trouble | None:
     except Exception as error:  # noqa: BLE001 - the client lets its HTTP library's errors through
         known = trouble(error)
         return known or Trouble(
-            f"{constants.ENDPOINT} cannot be asked ({error})", "try again later"
+            f"{hub_address()} cannot be asked ({masked(str(error))})", "try again later"
         )
     return None
 
