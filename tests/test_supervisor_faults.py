@@ -103,6 +103,15 @@ def test_a_retry_of_what_did_not_fail_is_told_why(
     assert world.logged == before
 
 
+def test_a_retry_in_an_empty_log_names_no_run(tmp_path: Path) -> None:
+    """A daemon that has not seen its output directory has written nothing so far."""
+    log = tmp_path / "clipwatch.db"
+    with Journal(log):
+        pass
+    with pytest.raises(ClipwatchError, match="the log has no run so far"):
+        reopen(log, 1, None)
+
+
 def test_a_retry_without_a_log_makes_none(tmp_path: Path) -> None:
     """A misspelt state directory stays as it is."""
     with pytest.raises(ClipwatchError, match="--state-dir"):

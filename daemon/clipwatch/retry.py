@@ -45,7 +45,11 @@ def _run(state: s.State, name: str | None) -> s.Run:
         return next(iter(state.values()))
     if name is not None and name in state:
         return state[name]
-    known = ", ".join(state) or "none"
+    if not state:
+        raise ClipwatchError(
+            "the log has no run so far", fix="try again once clipwatch watches one"
+        )
+    known = ", ".join(state)
     wrong = "more than one run can be meant" if name is None else f"no run is called {name!r}"
     raise ClipwatchError(wrong, fix=f"name one of these with --run: {known}")
 
