@@ -32,7 +32,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@echo "That is some gigabytes and takes minutes, once."
 	$(PYTHON) -m venv .venv
 	@while sleep 9 >/dev/null 2>&1; do echo "... still installing, $$(du -sh .venv | cut -f1) so far"; done & \
-	beat=$$!; trap "kill $$beat" EXIT; \
+	beat=$$!; trap "kill $$beat" EXIT; trap "exit 130" INT TERM HUP; \
 	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 	@echo "Installed."
