@@ -47,13 +47,15 @@ class Row:
 def rows(run: Run) -> list[Row]:
     """Return a run's checkpoints in the order of their steps, under its latest protocol."""
     ordered = sorted(run.checkpoints.values(), key=lambda item: (item.step, item.name))
-    return [_row(run, checkpoint) for checkpoint in ordered]
+    done = (run.evaluations[id_] for id_ in run.scored.get(run.protocol, ()))
+    latest = {it.checkpoint: it for it in done}  # a score outlives its folder
+    return [_row(run, checkpoint, latest.get(checkpoint.name)) for checkpoint in ordered]
 
 
-def _row(run: Run, checkpoint: Checkpoint) -> Row:
+def _row(run: Run, checkpoint: Checkpoint, latest: Evaluation | None) -> Row:
     evaluation = evaluation_of(run, checkpoint) if checkpoint.digest else None
     if evaluation is None and checkpoint.state == "discarded":
-        evaluation = _latest(run, checkpoint)
+        evaluation = latest
     published = {
         name: evaluation is not None
         and evaluation.id in run.trackers.get(name, TrackerState()).published
@@ -62,14 +64,6 @@ def _row(run: Run, checkpoint: Checkpoint) -> Row:
     state, reason = _state(run, checkpoint, evaluation, published)
     clip = evaluation.clip if evaluation else None
     return Row(checkpoint.step, checkpoint.name, state, clip, published, reason or None)
-
-
-def _latest(run: Run, checkpoint: Checkpoint) -> Evaluation | None:
-    """A score outlives its folder."""
-    for id_ in reversed(run.scored.get(run.protocol, ())):
-        if run.evaluations[id_].checkpoint == checkpoint.name:
-            return run.evaluations[id_]
-    return None
 
 
 def _state(
