@@ -11,7 +11,7 @@ from typing import Self
 import psutil
 import pytest
 
-from clipwatch.evaluator.messages import Evaluate, Reply
+from clipwatch.evaluator.messages import Evaluate, Reply, Working
 from clipwatch.evaluator.process import EvaluatorProcess
 from test_numbers import PROTOCOL
 
@@ -35,8 +35,10 @@ class Started:
         self.pid = self.handle._child.pid
 
     def reply(self) -> Reply:
-        """Wait for the next reply."""
-        return self.replies.get(timeout=60)
+        """Wait for the next reply, but for what is only told to who waits."""
+        while isinstance(found := self.replies.get(timeout=60), Working):
+            pass
+        return found
 
     def gone(self) -> bool:
         """Whether the program has ended, seen from outside."""

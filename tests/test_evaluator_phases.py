@@ -70,6 +70,7 @@ def test_each_second_is_told_where_it_was_spent(
     )
     scorer = SimpleNamespace(
         commit="",
+        scale=100.0,
         score=clock.taking(3, lambda images, _: [0.3] * len(images)),
         truncated=clock.taking(1, 0),
     )

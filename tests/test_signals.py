@@ -129,4 +129,4 @@ def test_a_tracker_that_hangs_holds_up_the_end_only_for_a_while(tmp_path: Path) 
         assert b"Traceback" not in (training.folder / "said").read_bytes()
         server.faults.clear()
         training.finish()
-        assert server.run.points == [(0, 10)]
+        assert server.run.points == [(10, 10)]

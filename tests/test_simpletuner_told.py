@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from importlib.machinery import ModuleSpec
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +180,10 @@ def test_a_key_of_clipwatchs_own_among_the_trainers_is_pointed_out(tmp_path: Pat
     where = 'not read here: move it into the object "clipwatch"'
     assert settings.remarks == tuple(
         f"config.json:{line}: {name}: a key of clipwatch's own, and {where}"
-        for line, name in [*enumerate(own, 5), *zip((34, 37, 40), objects, strict=True)]
+        for line, name in [
+            *enumerate(own, 5),
+            *zip(range(5 + len(own), 99, 3), objects, strict=False),
+        ]
     )
     (line,) = read(tmp_path, {"attention": "native"}).remarks
     assert line.startswith(
