@@ -181,6 +181,8 @@ def test_a_further_scorer_has_its_own_best(tmp_path: Path) -> None:
 def test_what_is_missing_is_told_in_one_line(log: Log, arguments: list[str], told: str) -> None:
     """With what is known, and exit code 1."""
     log.start("flux-2")
+    if not arguments:
+        log.score("flux-2", 1, noisy(80, [0])["0"])
     said = call(log.folder, "best", *arguments)
     assert (said.exit_code, said.stdout, said.stderr.count("\n")) == (1, "", 1)
     assert told in said.stderr

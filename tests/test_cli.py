@@ -154,6 +154,19 @@ def test_a_mistake_in_the_configuration_is_one_line_and_two(
     assert not (tmp_path / "state").exists()
 
 
+def test_a_mistyped_output_directory_leaves_no_run_behind(tmp_path: Path) -> None:
+    """With --once there is nothing to wait for: one line, and no log."""
+    config = tmp_path / "config.json"
+    keys = {"output_dir": str(tmp_path / "nothere"), "pretrained_model_name_or_path": "some/model"}
+    config.write_text(json.dumps({**keys, "clipwatch": {"evaluation_type": "clip"}}))
+    ended = call("start", "--config", config, "--state-dir", tmp_path / "state", "--once")
+    assert ended.exit_code == 2
+    (line,) = (it for it in ended.stderr.splitlines() if not it.startswith("Note: "))
+    told = f"output_dir: does not exist: correct the path {tmp_path / 'nothere'}"
+    assert line == f"Error: {told}"
+    assert not (tmp_path / "state").exists()
+
+
 def test_print_settings_shows_each_value_and_its_source(tmp_path: Path) -> None:
     """Values from the file carry its line, those of the call their flag; nothing is started."""
     (tmp_path / "base").mkdir()

@@ -172,6 +172,14 @@ def test_the_best_is_known_to_be_picked(log: Log) -> None:
     assert "The best was picked from 3: interval and p are corrected for that." in said
 
 
+def test_a_run_without_a_score_is_not_meant(log: Log) -> None:
+    """Of a folder that was mistyped once; by its name it is still asked for."""
+    log.start("mistyped")
+    assert answer(log.folder, "compare", "100", "200")["a"] == "sdxl-1@100"
+    assert answer(log.folder, "best")["run"] == "sdxl-1"
+    assert "mistyped has no scores yet" in call(log.folder, "compare", "mistyped@1", "@1").stderr
+
+
 def test_the_whole_name_of_a_run_is_never_ambiguous(log: Log) -> None:
     """Though another begins with it; a beginning of both is refused."""
     log.start("sdxl-12")

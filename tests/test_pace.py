@@ -93,7 +93,7 @@ def test_as_many_prompts_as_fit_keep_up(
 @given(
     first=st.integers(0, 1000),
     steps=st.integers(1, 1000),
-    rate=st.floats(0.01, 100),
+    rate=st.floats(1.01, 100),
     gone=st.sets(st.integers(0, 9), max_size=8),
 )
 def test_the_rhythm_of_even_saves_is_found(
@@ -106,6 +106,11 @@ def test_the_rhythm_of_even_saves_is_found(
     apart, between = rhythm(saves)
     assert apart == steps
     assert between == pytest.approx(steps * rate, rel=1e-6)
+
+
+def test_files_that_were_copied_tell_no_rhythm() -> None:
+    """Written within moments of one another; their steps still do."""
+    assert rhythm([(10, 100.0), (20, 100.012), (30, 100.024)]) == (10, 0.0)
 
 
 def test_a_pause_of_the_training_is_not_its_rhythm() -> None:

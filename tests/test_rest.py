@@ -35,7 +35,7 @@ def test_a_daemon_says_when_it_has_nothing_to_do(tmp_path: Path) -> None:
             checkpoint(world.output, 100 * number)
             line = (
                 f"{them} scored, and published to memory; waiting for the "
-                f"next one in {world.output}, looked for every 0.2 s"
+                f"next one in {world.output}, looked for every 0.2 s at least"
             )
             until(lambda line=line: line in world.said)  # type: ignore[misc]
     assert len([line for line in world.said if "looked for every" in line]) == 3

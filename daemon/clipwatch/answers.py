@@ -80,9 +80,14 @@ class Answers:
         Raises:
             ClipwatchError: There is none, or several; the text names those that are known.
         """
+        if beginning in self.state:
+            return self.state[beginning]
         found = [name for name in self.state if name.startswith(beginning)]
-        if beginning in found or len(found) == 1:
-            return self.state[beginning if beginning in found else found[0]]
+        with_scores = [name for name in found if any(self.state[name].scored.values())]
+        if len(with_scores) == 1:  # the others may be of mistyped folders
+            found = with_scores
+        if len(found) == 1:
+            return self.state[found[0]]
         if found:
             fix = f"name one of {', '.join(found)}"
             raise ClipwatchError("more than one run can be meant", fix=fix)

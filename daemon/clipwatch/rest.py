@@ -17,7 +17,7 @@ def rest(run: Run, lacking: Sequence[str], settings: Settings) -> str:
         lacking: The trackers that do not show everything.
         settings: Of the run.
     """
-    again = f"looked for every {settings.rescan_seconds:g} s"
+    again = f"looked for every {settings.rescan_seconds:g} s at least"
     listed = [row for row in rows(run) if row.name != BASE_NAME]
     if not (listed or run.problem):
         return (

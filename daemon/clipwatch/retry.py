@@ -19,7 +19,7 @@ def reopen(log: Path, step: int, name: str | None) -> list[str]:
     Args:
         log: The log's file.
         step: The checkpoint's.
-        name: The run, or None where the log holds only one.
+        name: The run, or the beginning of its name; None where only one can be meant.
 
     Raises:
         ClipwatchError: There is nothing to try again; the text says why.
@@ -41,16 +41,20 @@ def reopen(log: Path, step: int, name: str | None) -> list[str]:
 
 
 def _run(state: s.State, name: str | None) -> s.Run:
-    if name is None and len(state) == 1:
-        return next(iter(state.values()))
     if name is not None and name in state:
         return state[name]
+    found = [it for it in state if it.startswith(name or "")]
+    if name is None:  # a run that never had a checkpoint, of a mistyped folder, is not meant
+        found = [it for it in found if state[it].checkpoints] or found
+    if len(found) == 1:
+        return state[found[0]]
     if not state:
         raise ClipwatchError(
             "the log has no run so far", fix="try again once clipwatch watches one"
         )
     known = ", ".join(state)
-    wrong = "more than one run can be meant" if name is None else f"no run is called {name!r}"
+    several = name is None or found
+    wrong = "more than one run can be meant" if several else f"no run is called {name!r}"
     raise ClipwatchError(wrong, fix=f"name one of these with --run: {known}")
 
 

@@ -22,6 +22,7 @@ from clipwatch.cli.options import (
     run_options,
     tell,
 )
+from clipwatch.errors import SettingsError
 
 if TYPE_CHECKING:
     from clipwatch.supervisor import Supervisor
@@ -89,6 +90,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
 
     if settings.give_way:
         give_way()
+    if once:
+        _expect(settings.output_dir)
     name = run_name(settings.output_dir)
     with exclusive(settings.state_dir, name), Journal(log_file(settings.state_dir)) as journal:
         console = Console()
@@ -115,6 +118,18 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
         )
         code = supervisor.run()
     sys.exit(code)
+
+
+def _expect(output_dir: Path) -> None:
+    """Refuse a folder that is not there, before anything is written down of it."""
+    try:
+        output_dir.stat()
+    except FileNotFoundError:
+        raise SettingsError(
+            "does not exist", fix=f"correct the path {output_dir}", key="output_dir"
+        ) from None
+    except OSError:
+        return  # the look tells
 
 
 def obey_signals(supervisor: Supervisor) -> None:

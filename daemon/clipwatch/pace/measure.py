@@ -24,6 +24,9 @@ the first one after a start loads the base model, too, which the others find loa
 IDLE = 3.0
 """A training that saved nothing for so many times its interval saves no more."""
 
+COPIED = 1.0
+"""Seconds: no training saves more often, and files that were copied may lie closer."""
+
 Save = tuple[int, float | None]
 """The step of a checkpoint and the Unix time of its writing; None where that is gone with it."""
 
@@ -96,7 +99,8 @@ def rhythm(saves: Sequence[Save]) -> tuple[int, float]:
         if known[after] > known[before]
     ]
     between = median_low(apart) if apart else 0
-    return between, between * median(rates) if rates else 0.0
+    seconds = between * median(rates) if rates else 0.0
+    return between, seconds if seconds >= COPIED else 0.0
 
 
 def _number(text: str) -> int | None:
