@@ -90,3 +90,19 @@ def test_a_failed_checkpoint_is_tried_again_on_request(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (0, "checkpoint-7: will be tried again\n")
     world.script = lambda _: None
     assert world.once() == 0
+
+
+def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    """Exit code 2 and one line that names the folder and what to do."""
+    (tmp_path / "base").mkdir()
+    (tmp_path / "prompts.txt").write_text("a cat")
+    (tmp_path / "config.json").write_text(
+        '{"output_dir": "o", "pretrained_model_name_or_path": "./base", '
+        '"clipwatch": {"evaluation_type": "clip", "prompts": "prompts.txt"}}'
+    )
+    state = tmp_path / "prompts.txt" / "state"
+    ended = clipwatch("start", "--once", "--state-dir", state, cwd=tmp_path)
+    assert ended.returncode == 2
+    told = ended.stderr.splitlines()[-1]
+    assert f"the state directory {state} cannot be made or written" in told
+    assert "choose another with --state-dir" in told

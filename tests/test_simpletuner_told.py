@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from importlib.machinery import ModuleSpec
-from itertools import count
 from pathlib import Path
 from typing import Any
 
