@@ -46,6 +46,18 @@ def test_few_prompts() -> None:
     assert judge_prompts(prompts.FEW - 1).verdict == "warn"
 
 
+def test_no_trackers(tmp_path: Path) -> None:
+    """A warning with the key where report_to is left out, none where it is "none"."""
+    found = publishing.none(settings(tmp_path))
+    assert (found.verdict, "stay in the log" in found.found) == ("warn", True)
+    assert '"clipwatch": {"report_to": "tensorboard"}' in found.fix
+    found = publishing.none(settings(tmp_path, report_to="none"))
+    assert (found.verdict, found.found) == (
+        "ok",
+        "none, by --report-to: scores stay in the log",
+    )
+
+
 # Output directory --------------------------------------------------------------------------------
 
 FOUND = Output(Path("/out"), "ext4", "auto", 5.0, "", 3, Newest("checkpoint-30"))
