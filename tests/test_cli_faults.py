@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from clipwatch.evaluator.messages import Failed
-from real_world import clipwatch
+from real_world import clipwatch, command, environment
 from world import World, checkpoint, settings
 
 OLD_LOG = Path(__file__).with_name("logs") / "format-2.db"
@@ -105,6 +106,13 @@ def test_start_tells_what_was_left_out(tmp_path: Path) -> None:
     assert 'set report_to, as "clipwatch"' in told.stdout + told.stderr
     told = clipwatch("start", *flags, "--report-to", "none", cwd=tmp_path)
     assert "trackers: none\n" in told.stdout + told.stderr
+    assert "no GPU is seen" not in told.stdout + told.stderr
+    environ = {**environment(), "CUDA_VISIBLE_DEVICES": ""}
+    auto = command("start", *flags, "--device", "auto")
+    told = subprocess.run(
+        auto, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert "no GPU is seen, so the CPU makes the images" in told.stdout + told.stderr
 
 
 def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:

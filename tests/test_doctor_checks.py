@@ -30,6 +30,7 @@ from clipwatch.doctor.surroundings import Inotify
 from clipwatch.gpus import Gpu
 from clipwatch.models import memory
 from clipwatch.protocol import NamedScorer
+from clipwatch.settings import load
 from evaluator_kit import QUIET, protocol
 from world import checkpoint, settings
 
@@ -238,6 +239,23 @@ def test_devices(
     found = device.judge(name, gpu, torch, need, most, 8 * GIB)
     assert (found.verdict, told in found.found) == (verdict, True), found
     assert bool(found.fix) == (verdict != "ok")
+
+
+def test_a_cpu_that_nobody_chose(tmp_path: Path) -> None:
+    """A warning where "auto" came to the CPU, none where it was chosen; it tells what it found."""
+    folder = str(tmp_path / "no-gpu")
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    settings(tmp_path)
+    flags = {"evaluation_type": "clip", "prompts": "prompts.txt", "state_dir": folder}
+    auto, chosen = (
+        load(tmp_path / "config.json", flags={**flags, **more}, environ=hidden, cwd=tmp_path)
+        for more in ({}, {"device": "cpu"})
+    )
+    (found,) = device.look(auto)
+    assert (found.verdict, "no GPU is seen" in found.found) == ("warn", True)
+    assert "cpu, torch" in found.found
+    assert "set it to 'cpu' if it is meant" in found.fix
+    assert device.look(chosen)[0].verdict == "ok"
 
 
 def test_torch_is_asked_in_another_process() -> None:

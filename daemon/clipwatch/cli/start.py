@@ -106,6 +106,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
             f"{protocol.inference_steps} steps, {protocol.weights} weights, on {settings.device}; "
             f"scorer {protocol.scorer}"
         )
+        if left := left_out.device(settings):
+            console.say(str(left))
         if len(protocol.prompts) < FEW:
             console.say(
                 f"a mean over so few prompts ({len(protocol.prompts)}) says little about a model: "

@@ -25,3 +25,14 @@ def trackers(settings: Settings) -> LeftOut | None:
         "none, so the scores stay in the log (clipwatch status)",
         'set report_to, as "clipwatch": {"report_to": "tensorboard"}, or "none" if it is meant',
     )
+
+
+def device(settings: Settings) -> LeftOut | None:
+    """Tell that "auto" came to the CPU; None for a GPU, and for a CPU that was chosen."""
+    if settings.device != "cpu" or not settings.source("device").endswith("(auto)"):
+        return None
+    return LeftOut(
+        "no GPU is seen, so the CPU makes the images, which takes many times as long",
+        "where nvidia-smi shows one, look at CUDA_VISIBLE_DEVICES or set device to 'cuda' (with a "
+        "CUDA build of torch); set it to 'cpu' if it is meant",
+    )
