@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from clipwatch.evaluator.messages import Failed
-from real_world import clipwatch
-from world import World, checkpoint
+from real_world import clipwatch, command, environment
+from world import World, checkpoint, settings
 
 OLD_LOG = Path(__file__).with_name("logs") / "format-2.db"
 
@@ -90,3 +91,41 @@ def test_a_failed_checkpoint_is_tried_again_on_request(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (0, "checkpoint-7: will be tried again\n")
     world.script = lambda _: None
     assert world.once() == 0
+
+
+def test_start_tells_what_was_left_out(tmp_path: Path) -> None:
+    """Without report_to its head says where scores stay, and the key; not where it is "none"."""
+    settings(tmp_path)
+    (tmp_path / "config.json").write_text(
+        '{"output_dir": "o", "pretrained_model_name_or_path": "./base", "clipwatch": '
+        '{"evaluation_type": "clip", "prompts": "prompts.txt", "device": "cpu", "baseline": false}}'
+    )
+    flags = ("--once", "--state-dir", tmp_path / "state")
+    told = clipwatch("start", *flags, cwd=tmp_path)
+    assert "trackers: none, so the scores stay in the log" in told.stdout + told.stderr
+    assert 'set report_to, as "clipwatch"' in told.stdout + told.stderr
+    told = clipwatch("start", *flags, "--report-to", "none", cwd=tmp_path)
+    assert "trackers: none\n" in told.stdout + told.stderr
+    assert "no GPU is seen" not in told.stdout + told.stderr
+    environ = {**environment(), "CUDA_VISIBLE_DEVICES": ""}
+    auto = command("start", *flags, "--device", "auto")
+    told = subprocess.run(
+        auto, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False
+    )
+    assert "no GPU is seen, so the CPU makes the images" in told.stdout + told.stderr
+
+
+def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    """Exit code 2 and one line that names the folder and what to do."""
+    (tmp_path / "base").mkdir()
+    (tmp_path / "prompts.txt").write_text("a cat")
+    (tmp_path / "config.json").write_text(
+        '{"output_dir": "o", "pretrained_model_name_or_path": "./base", '
+        '"clipwatch": {"evaluation_type": "clip", "prompts": "prompts.txt"}}'
+    )
+    state = tmp_path / "prompts.txt" / "state"
+    ended = clipwatch("start", "--once", "--state-dir", state, cwd=tmp_path)
+    assert ended.returncode == 2
+    told = ended.stderr.splitlines()[-1]
+    assert f"the state directory {state} cannot be made or written" in told
+    assert "choose another with --state-dir" in told

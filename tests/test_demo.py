@@ -29,6 +29,17 @@ def test_the_first_word_needs_no_torch(tmp_path: Path) -> None:
     assert "five at most" in done.stdout
 
 
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """One line that names the folder and what to do, and 2."""
+    (tmp_path / "file").touch()
+    directory = tmp_path / "file" / "demo"
+    line = [sys.executable, "-m", "clipwatch", "demo", "--directory", str(directory)]
+    done = subprocess.run(line, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert f"the folder {directory} cannot be made or written" in done.stderr
+    assert "name another with --directory" in done.stderr
+
+
 def trained(seconds: float, each: float) -> tuple[list[int], list[int], float]:
     """Make up to 500 steps of so many seconds each in a limited time, and save each 50th.
 

@@ -138,7 +138,8 @@ def test_flags_count(project: Path, home: Path, tmp_path: Path) -> None:
     assert "is not there yet" in found["output directory"]["found"]
     assert found["device"]["verdict"] == "fail"
     assert "set device to 'cpu'" in found["device"]["fix"]
-    assert not any(name.startswith("tracker") for name in found)
+    assert [name for name in found if name.startswith("tracker")] == ["trackers"]
+    assert found["trackers"]["verdict"] == "ok"
 
 
 # Somebody else holds the run ---------------------------------------------------------------------

@@ -30,6 +30,7 @@ from clipwatch.doctor.surroundings import Inotify
 from clipwatch.gpus import Gpu
 from clipwatch.models import memory
 from clipwatch.protocol import NamedScorer
+from clipwatch.settings import load
 from evaluator_kit import QUIET, protocol
 from world import checkpoint, settings
 
@@ -44,6 +45,18 @@ def test_few_prompts() -> None:
     """One prompt fewer than FEW is a remark, FEW is none."""
     assert judge_prompts(prompts.FEW).verdict == "ok"
     assert judge_prompts(prompts.FEW - 1).verdict == "warn"
+
+
+def test_no_trackers(tmp_path: Path) -> None:
+    """A warning with the key where report_to is left out, none where it is "none"."""
+    found = publishing.none(settings(tmp_path))
+    assert (found.verdict, "stay in the log" in found.found) == ("warn", True)
+    assert '"clipwatch": {"report_to": "tensorboard"}' in found.fix
+    found = publishing.none(settings(tmp_path, report_to="none"))
+    assert (found.verdict, found.found) == (
+        "ok",
+        "none, by --report-to: scores stay in the log",
+    )
 
 
 # Output directory --------------------------------------------------------------------------------
@@ -226,6 +239,23 @@ def test_devices(
     found = device.judge(name, gpu, torch, need, most, 8 * GIB)
     assert (found.verdict, told in found.found) == (verdict, True), found
     assert bool(found.fix) == (verdict != "ok")
+
+
+def test_a_cpu_that_nobody_chose(tmp_path: Path) -> None:
+    """A warning where "auto" came to the CPU, none where it was chosen; it tells what it found."""
+    folder = str(tmp_path / "no-gpu")
+    hidden = {"CUDA_VISIBLE_DEVICES": ""}
+    settings(tmp_path)
+    flags = {"evaluation_type": "clip", "prompts": "prompts.txt", "state_dir": folder}
+    auto, chosen = (
+        load(tmp_path / "config.json", flags={**flags, **more}, environ=hidden, cwd=tmp_path)
+        for more in ({}, {"device": "cpu"})
+    )
+    (found,) = device.look(auto)
+    assert (found.verdict, "no GPU is seen" in found.found) == ("warn", True)
+    assert "cpu, torch" in found.found
+    assert "set it to 'cpu' if it is meant" in found.fix
+    assert device.look(chosen)[0].verdict == "ok"
 
 
 def test_torch_is_asked_in_another_process() -> None:

@@ -203,6 +203,10 @@ def test_gated_model(project: Path, hub: Hub, home: Path) -> None:
     [
         ({"pretrained_model_name_or_path": "org/none"}, "has no such model, or a private one"),
         (
+            {"pretrained_model_name_or_path": "bass"},
+            "cannot be fetched (no folder of that name is here or beside the config): it is no",
+        ),
+        (
             {"pretrained_model_name_or_path": "org/base", "revision": "v9"},
             "it has no such revision: correct revision",
         ),

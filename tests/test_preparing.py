@@ -95,6 +95,17 @@ def test_once_ends_without_the_models(tmp_path: Path) -> None:
     assert states(world) == {5: "published"}
 
 
+def test_once_ends_with_1_without_the_models_over_older_scores(tmp_path: Path) -> None:
+    """What is published hides nothing: the exit code and the last line tell of the models."""
+    world = World(tmp_path)
+    checkpoint(world.output, 5)
+    assert world.once() == 0
+    world.identities = Broken()
+    assert world.once() == 1
+    assert states(world) == {5: "published"}
+    assert "nothing can be scored: clipwatch status says why" in world.said
+
+
 def test_what_lacks_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Models of the Hub are brought here first; what cannot be had is told with the reason."""
     asked: list[str] = []

@@ -297,7 +297,7 @@ def test_local_models_are_found(read: Load, folder: Path) -> None:
 
 
 def test_a_hub_id_that_may_be_a_path_is_told(read: Load, folder: Path) -> None:
-    """Its owner is a folder here, in which there is nothing of the name; not for other ids."""
+    """Its owner is a folder here without that name in it, or it has no owner; not other ids."""
     (folder / "bases" / "good").mkdir(parents=True)
     base = {"pretrained_model_name_or_path": "bases/god"}
     scorer = {"pretrained_evaluation_model_name_or_path": "bases/clip"}
@@ -305,6 +305,11 @@ def test_a_hub_id_that_may_be_a_path_is_told(read: Load, folder: Path) -> None:
     assert "pretrained_model_name_or_path: there is no folder" in wrong
     assert f"{str(folder / 'bases' / 'god')!r}: 'bases/god' is taken for a Hub id" in wrong
     assert "pretrained_evaluation_model_name_or_path: there is no folder" in other
+    (bare,) = (
+        line for line in read({"pretrained_model_name_or_path": "bass"}).remarks if "Hub id" in line
+    )
+    looked = " or ".join(repr(str(it / "bass")) for it in (folder, folder / "config"))
+    assert f"there is no folder {looked}: 'bass' is taken for a Hub id" in bare
     for name in ("bases/good", "me/god", "bases"):
         remarks = read({"pretrained_model_name_or_path": name}).remarks
         assert not any("Hub id" in line for line in remarks)

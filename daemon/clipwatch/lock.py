@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clipwatch.errors import ClipwatchError
+from clipwatch.errors import ClipwatchError, SettingsError
 from clipwatch.filesystems import make_private
 
 
@@ -18,16 +19,19 @@ def exclusive(state_dir: Path, run: str) -> Iterator[None]:
     """Hold a run in a state directory; the kernel lets go of it however the process ends.
 
     Raises:
-        ClipwatchError: Another daemon holds it (the text says which, since when), or the state
-            directory cannot be made or written.
+        ClipwatchError: Another daemon holds it (the text says which, since when), or the disk of
+            the state directory is full.
+        SettingsError: The state directory cannot be made or written.
     """
     path = state_dir / f"{run}.lock"
     try:
         make_private(state_dir)
         number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     except OSError as error:
-        reason = f"the state directory cannot be used: {error}"
-        raise ClipwatchError(reason, fix="choose another with --state-dir") from error
+        reason = f"the state directory {state_dir} cannot be made or written ({error.strerror})"
+        # a full disk gets free again, so that one is worth another start
+        kind = ClipwatchError if error.errno in (errno.ENOSPC, errno.EDQUOT) else SettingsError
+        raise kind(reason, fix="choose another with --state-dir") from error
     with os.fdopen(number, "r+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

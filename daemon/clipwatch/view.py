@@ -200,9 +200,11 @@ def closing(run: Run, lacking: Sequence[str]) -> tuple[int, list[str]]:
     lines = [summary(run)]
     if failed:
         lines.append(f"no score for {', '.join(failed)}: clipwatch status says why")
+    elif run.lacking:  # all that is there has its score, but under earlier settings
+        lines.append("nothing can be scored: clipwatch status says why")
     if lacking:
         lines.append(f"not everything is published to {', '.join(lacking)}")
-    return int(bool(failed or lacking)), lines
+    return int(bool(failed or lacking or run.lacking)), lines
 
 
 def listing(state: State) -> str:

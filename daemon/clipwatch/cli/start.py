@@ -86,6 +86,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.priority import give_way
     from clipwatch.prompts import FEW
     from clipwatch.service import ServiceManager
+    from clipwatch.settings import left_out
     from clipwatch.supervisor import Supervisor
 
     if settings.give_way:
@@ -108,14 +109,16 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
             f"{protocol.inference_steps} steps, {protocol.weights} weights, on {settings.device}; "
             f"scorer {protocol.scorer}"
         )
+        if left := left_out.device(settings):
+            console.say(str(left))
         if len(protocol.prompts) < FEW:
             console.say(
                 f"a mean over so few prompts ({len(protocol.prompts)}) says little about a model: "
                 "better hundreds; see README.md, What the numbers mean"
             )
-        console.say(
-            f"trackers: {', '.join(settings.trackers) or 'none'}; state in {settings.state_dir}"
-        )
+        named = ", ".join(settings.trackers) or "none"
+        console.say(f"trackers: {left_out.trackers(settings) or named}")
+        console.say(f"state in {settings.state_dir}")
         code = supervisor.run()
     sys.exit(code)
 

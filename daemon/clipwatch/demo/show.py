@@ -19,7 +19,7 @@ from clipwatch import view
 from clipwatch.console import moves
 from clipwatch.demo import models
 from clipwatch.demo.telling import Drawn, Scene, Told
-from clipwatch.errors import ClipwatchError
+from clipwatch.errors import ClipwatchError, SettingsError
 from clipwatch.journal import log_file
 from clipwatch.ledger import read_state
 from clipwatch.state import Run
@@ -99,15 +99,19 @@ def prepare(directory: Path, *, lora: bool) -> tuple[Path, Path]:
 
     Raises:
         ClipwatchError: The folder exists and was not made by the demo.
+        SettingsError: The folder cannot be made, read or written.
     """
-    if directory.exists() and any(directory.iterdir()):
-        if not (directory / MARK).exists():
-            raise ClipwatchError(
-                f"{directory} is not a demo's", fix="name another with --directory"
-            )
-        shutil.rmtree(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / MARK).touch()
+    another = "name another with --directory"
+    try:
+        if directory.exists() and any(directory.iterdir()):
+            if not (directory / MARK).exists():
+                raise ClipwatchError(f"{directory} is not a demo's", fix=another)
+            shutil.rmtree(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        (directory / MARK).touch()
+    except OSError as error:
+        problem = f"the folder {directory} cannot be made or written ({error.strerror})"
+        raise SettingsError(problem, fix=another) from error
     from clipwatch.demo.world import captions  # numpy takes a moment
 
     chosen = random.Random(0).sample(captions(), PROMPTS)  # noqa: S311 - a fixed choice, no secret

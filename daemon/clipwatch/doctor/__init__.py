@@ -45,6 +45,7 @@ def checks(settings: Settings | None) -> list[Check]:
         Check("base model", lambda: [models.base(protocol), *models.parts(protocol)]),
         Check("scorer", lambda: models.scorers(protocol)),
         Check(device.CHECK, partial(device.look, settings), device.TORCH_SECONDS + 10),
+        *([] if settings.trackers else [Check("trackers", lambda: [publishing.none(settings)])]),
         *(
             Check(f"tracker {name}", partial(publishing.look, settings, name), publishing.SECONDS)
             for name in settings.trackers

@@ -15,7 +15,7 @@ from clipwatch.doctor.state_dir import holder, lock_file
 from clipwatch.evaluator.environment import environment
 from clipwatch.gpus import Gpu, Refusal, choose_gpu
 from clipwatch.models.memory import needed
-from clipwatch.settings import Settings
+from clipwatch.settings import Settings, left_out
 
 CHECK = "device"
 
@@ -52,9 +52,12 @@ def look(settings: Settings) -> list[Finding]:
     uuid = chosen.gpu.uuid if chosen.gpu is not None else ""
     most = None if settings.gpu_memory_gib is None else settings.gpu_memory_gib * 2**30
     torch = ask_torch(uuid)
-    return [
-        judge(settings.device, chosen.gpu, torch, need, most, psutil.virtual_memory().available)
-    ]
+    memory = psutil.virtual_memory().available
+    found = judge(settings.device, chosen.gpu, torch, need, most, memory)
+    left = left_out.device(settings)
+    if left and found.verdict == "ok":
+        return [warn(CHECK, f"{left.found}: {found.found}", left.fix)]
+    return [found]
 
 
 def judge(

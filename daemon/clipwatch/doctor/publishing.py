@@ -12,12 +12,19 @@ from clipwatch.journal import log_file
 from clipwatch.ledger import read_state
 from clipwatch.names import run_name
 from clipwatch.publish import images_of, target
-from clipwatch.settings import Settings
+from clipwatch.settings import Settings, left_out
 from clipwatch.state import TrackerState, series_name
 from clipwatch.trackers import Series
 
 SECONDS = 40.0
 """Longer than any adapter may take to say where it publishes."""
+
+
+def none(settings: Settings) -> Finding:
+    """Say of a run without trackers whether that is meant."""
+    if left := left_out.trackers(settings):
+        return warn("trackers", left.found, left.fix)
+    return ok("trackers", f"none, by {settings.source('report_to')}: scores stay in the log")
 
 
 def look(settings: Settings, name: str) -> list[Finding]:

@@ -146,6 +146,8 @@ def _fetched(
 
     local = Path(name).is_dir()
     what = f"{part} {name!r} cannot be fetched"
+    if not local and "/" not in name:  # the Hub has few of those: a folder may be meant
+        what += " (no folder of that name is here or beside the config)"
     try:
         with failing_as("model", what), from_hub(what):
             before = 0 if local else _size(cache_of(name) / "blobs")

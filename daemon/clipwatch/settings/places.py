@@ -99,13 +99,20 @@ class Places:
         return str(path)
 
     def unlikely(self, given: Given) -> tuple[str, ...]:
-        """Tell of a Hub id whose owner is the name of a folder here: maybe a path was meant."""
+        """Tell of a Hub id that may be meant as a path.
+
+        Its owner is the name of a folder here, or it has none, as on the Hub only a few old ones.
+        """
         name = str(given.value or "")
-        if name.count("/") != 1 or not _HUB_ID.fullmatch(name):
+        if not _HUB_ID.fullmatch(name):
             return ()
         paths = self._candidates(given)
         if any(mode(path, given) for path in paths):
             return ()
+        if "/" not in name:
+            looked = " or ".join(dict.fromkeys(repr(str(path)) for path in paths))
+            taken = f"{name!r} is taken for a Hub id, though most are owner/name"
+            return (given.told(f"there is no folder {looked}: {taken}"),)
         near = next((path for path in paths if stat.S_ISDIR(mode(path.parent, given))), None)
         if near is None:
             return ()

@@ -204,6 +204,10 @@ class Settings:
         """All that a person should know before anything is done by them."""
         return (*self.remarks, *self.doubts)
 
+    def source(self, key: str) -> str:
+        """Return where a key's value came from, "default" for nowhere, "" if it has none."""
+        return next((it.source for it in self.origins if it.key == key), "")
+
     def as_text(self) -> dict[str, str]:
         """Return key → value for the log; without the sources, which move with every edit."""
         return {setting.key: text(setting.value) for setting in self.origins}
