@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from clipwatch.cli import main
 from clipwatch.evaluator.messages import Failed
 from real_world import clipwatch, command, environment
 from world import World, checkpoint, settings
@@ -96,6 +100,7 @@ def test_a_failed_checkpoint_is_tried_again_on_request(tmp_path: Path) -> None:
 def test_start_tells_what_was_left_out(tmp_path: Path) -> None:
     """Without report_to its head says where scores stay, and the key; not where it is "none"."""
     settings(tmp_path)
+    (tmp_path / "o").mkdir()
     (tmp_path / "config.json").write_text(
         '{"output_dir": "o", "pretrained_model_name_or_path": "./base", "clipwatch": '
         '{"evaluation_type": "clip", "prompts": "prompts.txt", "device": "cpu", "baseline": false}}'
@@ -115,9 +120,32 @@ def test_start_tells_what_was_left_out(tmp_path: Path) -> None:
     assert "no GPU is seen, so the CPU makes the images" in told.stdout + told.stderr
 
 
+def test_a_gpu_for_a_torch_without_any_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At once, before anything is written down, and not over and over at each checkpoint."""
+    settings(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"pretrained_model_name_or_path": "./base", "output_dir": "o"}
+    config["clipwatch"] = {"evaluation_type": "clip", "prompts": "prompts.txt", "baseline": False}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    flags = ("--device", "cuda:1", "--state-dir", str(tmp_path / "state"))
+    module = sys.modules["clipwatch.cli.start"]  # whose name in the package is the command
+    monkeypatch.setattr(module, "version", lambda _: "2.13.0+cpu")
+    monkeypatch.chdir(tmp_path)
+    ended = CliRunner().invoke(main, ["start", *flags])
+    assert ended.exit_code == 2
+    assert (
+        "Error: device: 'cuda:1' needs a GPU, and the installed torch 2.13.0+cpu is built without: "
+        "install another build, see docs/install.md, or set device to 'cpu'\n"
+    ) in ended.stderr
+    assert not (tmp_path / "state").exists()
+
+
 def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
     """Exit code 2 and one line that names the folder and what to do."""
     (tmp_path / "base").mkdir()
+    (tmp_path / "o").mkdir()
     (tmp_path / "prompts.txt").write_text("a cat")
     (tmp_path / "config.json").write_text(
         '{"output_dir": "o", "pretrained_model_name_or_path": "./base", '

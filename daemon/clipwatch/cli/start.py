@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -91,6 +92,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
 
     if settings.give_way:
         give_way()
+    _runs_on(settings.device)
     if once:
         _expect(settings.output_dir)
     name = run_name(settings.output_dir)
@@ -121,6 +123,17 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
         console.say(f"state in {settings.state_dir}")
         code = supervisor.run()
     sys.exit(code)
+
+
+def _runs_on(device: str) -> None:
+    """Refuse a GPU where torch is a build without any, by its version, as importing it is slow."""
+    build = version("torch")
+    if device.startswith("cuda") and build.endswith("+cpu"):
+        raise SettingsError(
+            f"{device!r} needs a GPU, and the installed torch {build} is built without",
+            fix="install another build, see docs/install.md, or set device to 'cpu'",
+            key="device",
+        )
 
 
 def _expect(output_dir: Path) -> None:
