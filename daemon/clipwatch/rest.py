@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipwatch.settings import Settings
-from clipwatch.state import BASE_NAME, Run, queue
+from clipwatch.state import BASE_NAME, Run, TrackerState, queue
 from clipwatch.view import rows, summary
 
 
@@ -25,7 +25,7 @@ def rest(run: Run, lacking: Sequence[str], settings: Settings) -> str:
             f"with a number in their name; {again}"
         )
     partial = any(it.state == "partial" for it in run.checkpoints.values())
-    tried_again = [name for name in lacking if not run.trackers[name].parked]
+    tried_again = [name for name in lacking if not run.trackers.get(name, TrackerState()).parked]
     if run.problem or run.lacking or partial or queue(run) or tried_again:
         return ""
     where = f"waiting for the next one in {run.output_dir}, {again}"

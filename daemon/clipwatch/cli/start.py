@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 from functools import partial
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,7 +127,10 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
 
 def _runs_on(device: str) -> None:
     """Refuse a GPU where torch is a build without any, by its version, as importing it is slow."""
-    build = version("torch")
+    try:
+        build = version("torch")
+    except PackageNotFoundError:  # it came by another way than a package of Python's
+        return
     if device.startswith("cuda") and build.endswith("+cpu"):
         raise SettingsError(
             f"{device!r} needs a GPU, and the installed torch {build} is built without",
