@@ -11,10 +11,11 @@ demo: $(INSTALLED)  ## the main job on an embedded default: a tiny training, wat
 test: $(INSTALLED)  ## all tests
 	$(BIN)/pytest
 
-check: $(INSTALLED)  ## what CI runs: style, types, tests
+check: $(INSTALLED)  ## what CI runs: style, types, walls, tests
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
 	$(MAKE) test
 
 wheel: $(INSTALLED)  ## what CI does, too: build it, install it alone, run the demo from it

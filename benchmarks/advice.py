@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from clipwatch.advice import plateau, regressed
+from clipwatch.judging.advice import plateau, regressed
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.picked import against_winner, winners_mean
 

@@ -30,7 +30,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from clipwatch.demo.world import captions
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.opening import DTYPES
+from clipwatch.evaluator.generation.opening import DTYPES
 from common import Goal, Row, begin, check_agreement, options, settle, show, take_turns, workplace
 from evaluation import World, evaluate, load, naive, protocol_of
 from shapes import PIPELINES, clip_folder, full_checkpoint, lora_checkpoint, pipeline_folder

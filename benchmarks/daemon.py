@@ -22,18 +22,28 @@ import numpy as np
 import psutil
 from safetensors.numpy import save_file
 
-from clipwatch import events as e
-from clipwatch.console import Console
 from clipwatch.demo.models import CLIP
-from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
+from clipwatch.domain.events import (
+    CheckpointCompleted,
+    CheckpointFound,
+    EvaluationCompleted,
+    EvaluationStarted,
+    Event,
+    ImageScore,
+    ImagesScored,
+    ProtocolDefined,
+    RunStarted,
+    WeightFile,
+)
+from clipwatch.domain.names import evaluation_stream, run_name
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, log_file
-from clipwatch.judgement import Judgement, Question
-from clipwatch.names import run_name
-from clipwatch.protocol import EvaluationProtocol, Prompt
+from clipwatch.judging.ask import Judgement, Question
+from clipwatch.loop.console import Console
+from clipwatch.loop.supervisor import Supervisor
 from clipwatch.settings import Settings, load
-from clipwatch.state import evaluation_stream
 from clipwatch.statistics import Summary
-from clipwatch.supervisor import Supervisor
 
 OUTPUT = Path("/run/output")
 RUN = run_name(OUTPUT)
@@ -74,7 +84,7 @@ class Instant:
     def _work(self) -> None:
         while True:
             request = self._asked.get()
-            images = [e.ImageScore(p.id, i, seed, 0.3) for p, i, seed in request.protocol.images()]
+            images = [ImageScore(p.id, i, seed, 0.3) for p, i, seed in request.protocol.images()]
             for reply in (Loaded({}), Scored(tuple(images)), Finished(0, 0.1)):
                 self._receive(reply)
 
@@ -138,9 +148,9 @@ def write_log(folder: Path, count: int) -> None:
     )
     digest = protocol.digest
     with Journal(log_file(folder)) as journal:
-        begun: list[e.Event] = [
-            e.RunStarted(str(OUTPUT), digest, (), {}, "0"),
-            e.ProtocolDefined(digest, protocol),
+        begun: list[Event] = [
+            RunStarted(str(OUTPUT), digest, (), {}, "0"),
+            ProtocolDefined(digest, protocol),
         ]
         version = journal.append(RUN, f"run/{RUN}", 0, begun)
         number, written = 0, version
@@ -148,20 +158,18 @@ def write_log(folder: Path, count: int) -> None:
             number += 1
             name, weights = f"checkpoint-{number * 100}", f"{number:08x}"
             place = (number * 100, name, f"{OUTPUT}/{name}")
-            file = e.WeightFile("pytorch_lora_weights.safetensors", 1000, 1, number)
-            found: list[e.Event] = [
-                e.CheckpointFound(*place, "no .guard in it"),
-                e.CheckpointCompleted(*place, "lora", "", (file,), weights),
+            file = WeightFile("pytorch_lora_weights.safetensors", 1000, 1, number)
+            found: list[Event] = [
+                CheckpointFound(*place, "no .guard in it"),
+                CheckpointCompleted(*place, "lora", "", (file,), weights),
             ]
             version = journal.append(RUN, f"run/{RUN}", version, found)
             id_ = f"{name}/{weights}/{digest[:8]}"
-            story: list[e.Event] = [
-                e.EvaluationStarted(id_, name, number * 100, weights, digest, {})
-            ]
+            story: list[Event] = [EvaluationStarted(id_, name, number * 100, weights, digest, {})]
             for batch in range(BATCHES):
-                images = (e.ImageScore(f"p{batch}-{n}", 0, n, 0.3, "x.png") for n in range(4))
-                story.append(e.ImagesScored(id_, tuple(images)))
-            story.append(e.EvaluationCompleted(id_, Summary(0.3, 0.2, 0.4, 0.03, 4 * BATCHES)))
+                images = (ImageScore(f"p{batch}-{n}", 0, n, 0.3, "x.png") for n in range(4))
+                story.append(ImagesScored(id_, tuple(images)))
+            story.append(EvaluationCompleted(id_, Summary(0.3, 0.2, 0.4, 0.03, 4 * BATCHES)))
             journal.append(RUN, evaluation_stream(RUN, id_), 0, story)
             written += len(found) + len(story)
 
@@ -219,12 +227,12 @@ class Timed(Journal):
         super().__init__(path)
         self.committed: dict[str, float] = {}
 
-    def append(self, run: str, stream: str, expected: int, events: Sequence[e.Event]) -> int:
+    def append(self, run: str, stream: str, expected: int, events: Sequence[Event]) -> int:
         """Append, then look at the clock."""
         version = super().append(run, stream, expected, events)
         now = time.perf_counter()
         for event in events:
-            if isinstance(event, e.CheckpointCompleted):
+            if isinstance(event, CheckpointCompleted):
                 self.committed[event.name] = now
         return version
 

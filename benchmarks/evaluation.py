@@ -29,11 +29,11 @@ from diffusers import DiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPModel, CLIPProcessor
 
 from clipwatch.demo.world import captions
+from clipwatch.domain.events import WeightFile
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Reply, Scored
-from clipwatch.evaluator.opening import DTYPES
-from clipwatch.events import WeightFile
-from clipwatch.protocol import EvaluationProtocol, Prompt
+from clipwatch.evaluator.generation.opening import DTYPES
+from clipwatch.executors.messages import Evaluate, Failed, Finished, Reply, Scored
 from common import (
     Goal,
     Row,

@@ -25,7 +25,7 @@ from tempfile import TemporaryDirectory
 import psutil
 
 from clipwatch.demo.models import CLIP, write_base_pipeline
-from clipwatch.events import ImagesScored
+from clipwatch.domain.events import ImagesScored
 from clipwatch.journal import Journal, log_file
 
 MIB = 1 << 20

@@ -20,7 +20,7 @@ import torch
 import torch._inductor.config as inductor
 from diffusers import AutoencoderKL, UNet2DConditionModel
 
-from clipwatch.evaluator.opening import DTYPES
+from clipwatch.evaluator.generation.opening import DTYPES
 from common import Row, begin, options, settle, show, take_turns, workplace
 from shapes import PIPELINES, pipeline_folder
 

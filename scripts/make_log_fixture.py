@@ -13,10 +13,33 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from clipwatch import events as e
+from clipwatch.domain.events import (
+    AdviceGiven,
+    AdviceNotSent,
+    AdviceSent,
+    CheckpointCompleted,
+    CheckpointDiscarded,
+    CheckpointFound,
+    EvaluationCompleted,
+    EvaluationFailed,
+    EvaluationReopened,
+    EvaluationStarted,
+    Event,
+    ImageScore,
+    ImagesScored,
+    ModelsChecked,
+    OutputDirChecked,
+    ProtocolContinued,
+    ProtocolDefined,
+    Published,
+    PublishFailed,
+    RunStarted,
+    SettingsChanged,
+    WeightFile,
+)
+from clipwatch.domain.protocol import EvaluationProtocol, Input, Prompt
 from clipwatch.journal import Journal
 from clipwatch.journal.logformat import FORMAT
-from clipwatch.protocol import EvaluationProtocol, Input, Prompt
 from clipwatch.statistics import Comparison, Summary
 
 LOGS = Path(__file__).parents[1] / "tests" / "logs"
@@ -26,7 +49,7 @@ RUN = "shapes-0a1b2c"
 PROTOCOL = "039702a8449a2842"
 FIRST = f"checkpoint-100/aaaaaaaa/{PROTOCOL[:8]}"
 SECOND = f"checkpoint-200/bbbbbbbb/{PROTOCOL[:8]}"
-FILES = (e.WeightFile("pytorch_lora_weights.safetensors", 1000, 1764000000000000000, 42),)
+FILES = (WeightFile("pytorch_lora_weights.safetensors", 1000, 1764000000000000000, 42),)
 TRACKERS = ("tensorboard", "wandb")
 DIARY = f"run/{RUN}"
 
@@ -62,7 +85,7 @@ class Told:
 
     seconds: int
     stream: str
-    event: e.Event
+    event: Event
 
 
 def _at(seconds: int) -> datetime:
@@ -70,40 +93,40 @@ def _at(seconds: int) -> datetime:
 
 
 STORY = (
-    Told(1, DIARY, e.RunStarted("/out", PROTOCOL, TRACKERS, {"seed": "0"}, "0.1.0")),
+    Told(1, DIARY, RunStarted("/out", PROTOCOL, TRACKERS, {"seed": "0"}, "0.1.0")),
     Told(
         2,
         DIARY,
-        e.ProtocolDefined(
+        ProtocolDefined(
             PROTOCOL,
             FIRST_PROTOCOL,
         ),
     ),
-    Told(3, DIARY, e.OutputDirChecked("/out does not exist yet")),
-    Told(4, DIARY, e.OutputDirChecked("")),
+    Told(3, DIARY, OutputDirChecked("/out does not exist yet")),
+    Told(4, DIARY, OutputDirChecked("")),
     Told(
         5,
         DIARY,
-        e.CheckpointFound(100, "checkpoint-100", "/out/checkpoint-100", "no weights in it yet"),
+        CheckpointFound(100, "checkpoint-100", "/out/checkpoint-100", "no weights in it yet"),
     ),
     Told(
         6,
         DIARY,
-        e.CheckpointCompleted(
+        CheckpointCompleted(
             100, "checkpoint-100", "/out/checkpoint-100", "lora", "", FILES, "a" * 16
         ),
     ),
     Told(
         6,
         DIARY,
-        e.CheckpointCompleted(
+        CheckpointCompleted(
             200, "checkpoint-200", "/out/checkpoint-200", "lora", "", FILES, "b" * 16
         ),
     ),
     Told(
         7,
         DIARY,
-        e.CheckpointDiscarded(
+        CheckpointDiscarded(
             50,
             "checkpoint-50",
             "/out/checkpoint-50",
@@ -114,71 +137,69 @@ STORY = (
     Told(
         8,
         f"evaluation/{RUN}/{FIRST}",
-        e.EvaluationStarted(
+        EvaluationStarted(
             FIRST, "checkpoint-100", 100, "a" * 16, PROTOCOL, {"device": "cpu", "torch": "2.13.0"}
         ),
     ),
     Told(
         9,
         f"evaluation/{RUN}/{FIRST}",
-        e.ImagesScored(FIRST, (e.ImageScore("circle", 0, 11, 0.25, f"{FIRST}/circle-0.png"),)),
+        ImagesScored(FIRST, (ImageScore("circle", 0, 11, 0.25, f"{FIRST}/circle-0.png"),)),
     ),
     Told(
         10,
         f"evaluation/{RUN}/{FIRST}",
-        e.ImagesScored(FIRST, (e.ImageScore("naïve", 0, 12, 0.35),)),
+        ImagesScored(FIRST, (ImageScore("naïve", 0, 12, 0.35),)),
     ),
     Told(
         11,
         f"evaluation/{RUN}/{FIRST}",
-        e.EvaluationCompleted(FIRST, Summary(0.3, 0.25, 0.35, 0.04999999999999999, 2), 1, 2.5),
+        EvaluationCompleted(FIRST, Summary(0.3, 0.25, 0.35, 0.04999999999999999, 2), 1, 2.5),
     ),
     Told(
         12,
         f"evaluation/{RUN}/{SECOND}",
-        e.EvaluationStarted(SECOND, "checkpoint-200", 200, "b" * 16, PROTOCOL, {}),
+        EvaluationStarted(SECOND, "checkpoint-200", 200, "b" * 16, PROTOCOL, {}),
     ),
     Told(
         13,
         f"evaluation/{RUN}/{SECOND}",
-        e.EvaluationFailed(SECOND, "model", "no such folder", 1, _at(42)),
+        EvaluationFailed(SECOND, "model", "no such folder", 1, _at(42)),
     ),
-    Told(
-        14, f"evaluation/{RUN}/{SECOND}", e.EvaluationFailed(SECOND, "model", "no such folder", 2)
-    ),
-    Told(15, f"evaluation/{RUN}/{SECOND}", e.EvaluationReopened(SECOND, _at(14))),
+    Told(14, f"evaluation/{RUN}/{SECOND}", EvaluationFailed(SECOND, "model", "no such folder", 2)),
+    Told(15, f"evaluation/{RUN}/{SECOND}", EvaluationReopened(SECOND, _at(14))),
     Told(
         16,
         f"tracker/{RUN}/tensorboard",
-        e.Published("tensorboard", (FIRST,), "/out/logs/shapes/clipwatch"),
+        Published("tensorboard", (FIRST,), "/out/logs/shapes/clipwatch"),
     ),
-    Told(17, f"tracker/{RUN}/wandb", e.PublishFailed("wandb", "error 503", 1, _at(46))),
-    Told(17, f"tracker/{RUN}/wandb", e.PublishFailed("wandb", "error 401", 2)),
+    Told(17, f"tracker/{RUN}/wandb", PublishFailed("wandb", "error 503", 1, _at(46))),
+    Told(17, f"tracker/{RUN}/wandb", PublishFailed("wandb", "error 401", 2)),
     Told(
         18,
         DIARY,
-        e.SettingsChanged(PROTOCOL, TRACKERS, {"seed": "0", "keep_images": "3"}, "0.1.0"),
+        SettingsChanged(PROTOCOL, TRACKERS, {"seed": "0", "keep_images": "3"}, "0.1.0"),
     ),
     Told(
         19,
         DIARY,
-        e.CheckpointCompleted(0, "base-model", "/base", "base", "", (), "c" * 16),
+        CheckpointCompleted(0, "base-model", "/base", "base", "", (), "c" * 16),
     ),
     Told(
         20,
         f"evaluation/{RUN}/{SECOND}",
-        e.ImagesScored(
+        ImagesScored(
             SECOND,
             (
-                e.ImageScore("circle", 0, 11, 0.5, None, {"siglip": 0.125}, "00ff00ff00ff00ff"),
-                e.ImageScore("naïve", 0, 12, 0.25, None, {"siglip": 0.25}, "0" * 16),
+                ImageScore("circle", 0, 11, 0.5, None, {"siglip": 0.125}, "00ff00ff00ff00ff"),
+                ImageScore("naïve", 0, 12, 0.25, None, {"siglip": 0.25}, "0" * 16),
             ),
         ),
     ),
     Told(
         21,
         f"evaluation/{RUN}/{SECOND}",
-        e.EvaluationCompleted(
+        EvaluationCompleted(
             evaluation=SECOND,
             clip=Summary(0.375, 0.25, 0.5, 0.125, 2, 2, 0.125, -1.0, 1.0),
             truncated=1,
@@ -205,12 +226,12 @@ STORY = (
             ),
         ),
     ),
-    Told(21, f"evaluation/{RUN}/{SECOND}", e.AdviceGiven(SECOND, 200, "low", "look at it")),
-    Told(22, f"advice/{RUN}/webhook", e.AdviceNotSent("webhook", "error 503", 1, _at(52))),
-    Told(23, f"advice/{RUN}/webhook", e.AdviceSent("webhook", (f"{SECOND}/low",))),
-    Told(24, DIARY, e.ModelsChecked("base model '/base' vae/ is missing")),
-    Told(25, DIARY, e.ModelsChecked("")),
-    Told(26, DIARY, e.ProtocolContinued(PROTOCOL, "fedcba9876543210", KNOWN)),
+    Told(21, f"evaluation/{RUN}/{SECOND}", AdviceGiven(SECOND, 200, "low", "look at it")),
+    Told(22, f"advice/{RUN}/webhook", AdviceNotSent("webhook", "error 503", 1, _at(52))),
+    Told(23, f"advice/{RUN}/webhook", AdviceSent("webhook", (f"{SECOND}/low",))),
+    Told(24, DIARY, ModelsChecked("base model '/base' vae/ is missing")),
+    Told(25, DIARY, ModelsChecked("")),
+    Told(26, DIARY, ProtocolContinued(PROTOCOL, "fedcba9876543210", KNOWN)),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

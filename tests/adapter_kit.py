@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
+from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.sighting import Whole
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.messages import Evaluate
+from clipwatch.executors.messages import Evaluate
 from clipwatch.layouts import look_once
-from clipwatch.layouts.sighting import Whole
-from clipwatch.protocol import EvaluationProtocol
 
 LORA: Final = "pytorch_lora_weights.safetensors"
 LINEAR: Final = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -18,7 +18,7 @@ from pathlib import Path
 from clipwatch.cli import main
 from clipwatch.demo import models
 from clipwatch.demo.world import COLOURS
-from clipwatch.evaluator.messages import Failed
+from clipwatch.executors.messages import Failed
 from docs_kit import ROOT
 from real_world import environment, guarded
 from world import World, checkpoint

@@ -8,8 +8,8 @@ import torch
 
 import tiny_families as tiny
 import tiny_new_families as new
-from clipwatch.evaluator import embeddings
-from clipwatch.protocol import Prompt
+from clipwatch.domain.protocol import Prompt
+from clipwatch.evaluator.generation import embeddings
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -11,8 +11,8 @@ from typing import Self
 import psutil
 import pytest
 
-from clipwatch.evaluator.messages import Evaluate, Reply, Working
-from clipwatch.evaluator.process import EvaluatorProcess
+from clipwatch.executors.child import EvaluatorProcess
+from clipwatch.executors.messages import Evaluate, Reply, Working
 from test_numbers import PROTOCOL
 
 REQUEST = Evaluate("/c", "lora", "", (), PROTOCOL, (), None, "cpu", 1)

@@ -18,25 +18,17 @@ from transformers import CLIPTextModel
 from transformers.utils import logging as transformers_logging
 
 from clipwatch.demo.models import CLIP, write_base_pipeline
+from clipwatch.domain.events import WeightFile
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt
 from clipwatch.evaluator.batching import Search
 from clipwatch.evaluator.images import image_name
-from clipwatch.evaluator.messages import (
-    Evaluate,
-    Failed,
-    Finished,
-    Loaded,
-    Reply,
-    Scored,
-    Working,
-)
-from clipwatch.events import WeightFile
-from clipwatch.protocol import EvaluationProtocol, Prompt
+from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from clipwatch.domain.events import ImageScore
     from clipwatch.evaluator.evaluate import Evaluator
-    from clipwatch.events import ImageScore
 
 LAYERS = ["to_q", "to_k", "to_v", "to_out.0", "conv1", "time_emb_proj"]
 PROMPTS = (

@@ -7,17 +7,17 @@ import sys
 from pathlib import Path
 
 from clipwatch.cli.start import obey_signals
-from clipwatch.console import Console
-from clipwatch.evaluator.process import EvaluatorProcess
-from clipwatch.events import ImagesScored
+from clipwatch.domain.events import ImagesScored
+from clipwatch.domain.names import run_name
+from clipwatch.executors.child import EvaluatorProcess
 from clipwatch.journal import Journal, log_file
-from clipwatch.judgement import Judgement, Question
-from clipwatch.lock import exclusive
-from clipwatch.names import run_name
+from clipwatch.judging.ask import Judgement, Question
+from clipwatch.loop.console import Console
+from clipwatch.loop.supervisor import Supervisor
+from clipwatch.results.tables import score_table
+from clipwatch.service.lock import exclusive
 from clipwatch.settings import load
 from clipwatch.statistics import summarize
-from clipwatch.supervisor import Supervisor
-from clipwatch.tables import score_table
 from world import Known
 
 

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
+from clipwatch.domain.events import ImageScore
 from clipwatch.evaluator import worker
-from clipwatch.evaluator.messages import Evaluate, Finished, Kept, Loaded, Reply, Scored
-from clipwatch.events import ImageScore
+from clipwatch.executors.messages import Evaluate, Finished, Kept, Loaded, Reply, Scored
 
 
 def score_of(weights: bytes, prompt: str, seed: int) -> float:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clipwatch import view
-from clipwatch.events import ImagesScored
+from clipwatch.domain.events import ImagesScored
+from clipwatch.domain.state import Run
 from clipwatch.journal import Journal, Recorded, log_file
-from clipwatch.ledger import read_state
-from clipwatch.state import Run
+from clipwatch.journal.ledger import read_state
+from clipwatch.results import view
 from world import PROMPTS, checkpoint
 
 BATCH = 2

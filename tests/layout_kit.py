@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
 from clipwatch.layouts import Scanner
-from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Whole
 
 LORA = "pytorch_lora_weights.safetensors"
 MODEL = "diffusion_pytorch_model.safetensors"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clipwatch.errors import JournalError
-from clipwatch.events import EvaluationStarted, ImageScore, ImagesScored, RunStarted
+from clipwatch.domain.events import EvaluationStarted, ImageScore, ImagesScored, RunStarted
 from clipwatch.journal import Journal, Recorded
-from clipwatch.journal.inspection import Fault, verify
+from clipwatch.journal.repair.inspection import Fault, verify
+from clipwatch.kit.errors import JournalError
 
 LONG = 150
 """The image whose event spills into further pages; it is the third after its number."""

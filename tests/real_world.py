@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import load_file, save_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from clipwatch.events import ImageScore, ImagesScored
+from clipwatch.domain.events import ImageScore, ImagesScored
 from clipwatch.journal import Journal, log_file
 
 PROMPTS = [

@@ -9,11 +9,21 @@ from typing import Any
 
 from click.testing import CliRunner, Result
 
-from clipwatch import events as e
 from clipwatch.cli import main
+from clipwatch.domain.events import (
+    EvaluationCompleted,
+    EvaluationStarted,
+    Event,
+    ImageScore,
+    ImagesScored,
+    ProtocolDefined,
+    RunStarted,
+    SettingsChanged,
+)
+from clipwatch.domain.names import evaluation_stream
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.state import Checkpoint, evaluation_id
 from clipwatch.journal import Journal, log_file
-from clipwatch.protocol import EvaluationProtocol, Prompt
-from clipwatch.state import Checkpoint, evaluation_id, evaluation_stream
 from clipwatch.statistics import summarize
 from clipwatch.statistics.scores import Scores
 
@@ -52,7 +62,7 @@ class Log:
         self.folder = folder
         self._versions: dict[str, int] = {}
 
-    def add(self, run: str, stream: str, *events: e.Event) -> None:
+    def add(self, run: str, stream: str, *events: Event) -> None:
         """Append events."""
         with Journal(log_file(self.folder)) as journal:
             version = self._versions.get(stream, 0)
@@ -60,13 +70,13 @@ class Log:
 
     def start(self, run: str, made: EvaluationProtocol = USUAL) -> None:
         """Watch a run."""
-        started = e.RunStarted("/out", made.digest, (), {}, "1")
-        self.add(run, run, started, e.ProtocolDefined(made.digest, made))
+        started = RunStarted("/out", made.digest, (), {}, "1")
+        self.add(run, run, started, ProtocolDefined(made.digest, made))
 
     def change(self, run: str, made: EvaluationProtocol) -> None:
         """Watch it with another protocol from here on."""
-        changed = e.SettingsChanged(made.digest, (), {}, "1")
-        self.add(run, run, changed, e.ProtocolDefined(made.digest, made))
+        changed = SettingsChanged(made.digest, (), {}, "1")
+        self.add(run, run, changed, ProtocolDefined(made.digest, made))
 
     def score(
         self,
@@ -84,7 +94,7 @@ class Log:
         found = Checkpoint(step, name or f"checkpoint-{step}", "/c", "whole", digest=weights * 8)
         id_ = evaluation_id(found, made.digest)
         images = [
-            e.ImageScore(prompt, index, 0, score, None, _cell(others or {}, prompt, index))
+            ImageScore(prompt, index, 0, score, None, _cell(others or {}, prompt, index))
             for prompt, row in scores.items()
             for index, score in enumerate(row)
         ]
@@ -93,9 +103,9 @@ class Log:
         self.add(
             run,
             evaluation_stream(run, id_),
-            e.EvaluationStarted(id_, found.name, step, found.digest, made.digest, around),
-            *(e.ImagesScored(id_, batch) for batch in batches),
-            e.EvaluationCompleted(id_, summarize([image.score for image in images])),
+            EvaluationStarted(id_, found.name, step, found.digest, made.digest, around),
+            *(ImagesScored(id_, batch) for batch in batches),
+            EvaluationCompleted(id_, summarize([image.score for image in images])),
         )
 
 

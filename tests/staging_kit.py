@@ -13,11 +13,11 @@ from queue import SimpleQueue
 import numpy as np
 from safetensors.numpy import save_file
 
+from clipwatch.domain.sighting import Whole
+from clipwatch.domain.state import Checkpoint
 from clipwatch.layouts import look_once
 from clipwatch.layouts.files import content_digest
-from clipwatch.layouts.sighting import Whole
 from clipwatch.staging import Held, Stage, Staged
-from clipwatch.state import Checkpoint
 
 MODEL = "diffusion_pytorch_model"
 

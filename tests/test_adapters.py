@@ -18,12 +18,12 @@ import adapter_kit as forms
 import evaluator_kit as kit
 from adapter_kit import ALPHA, LORA, RANK
 from clipwatch.demo.models import write_base_pipeline
-from clipwatch.evaluator import adapters
+from clipwatch.domain.protocol import Prompt
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError
-from clipwatch.evaluator.messages import Finished, Loaded, Scored
-from clipwatch.evaluator.weights import check_eval, models_of
-from clipwatch.protocol import Prompt
+from clipwatch.evaluator.generation import adapters
+from clipwatch.evaluator.generation.weights import check_eval, models_of
+from clipwatch.executors.messages import Finished, Loaded, Scored
 
 pytestmark = kit.QUIET
 

@@ -18,12 +18,12 @@ import adapter_kit as forms
 import evaluator_kit as kit
 from adapter_kit import ALPHA, LORA, RANK
 from clipwatch.demo.models import write_base_pipeline
-from clipwatch.evaluator import adapters
-from clipwatch.evaluator.adapters.lora import ADAPTER
+from clipwatch.domain.sighting import Unusable
 from clipwatch.evaluator.failures import EvaluationError
-from clipwatch.evaluator.weights import check_eval, models_of
+from clipwatch.evaluator.generation import adapters
+from clipwatch.evaluator.generation.adapters.lora import ADAPTER
+from clipwatch.evaluator.generation.weights import check_eval, models_of
 from clipwatch.layouts import look_once
-from clipwatch.layouts.sighting import Unusable
 
 pytestmark = kit.QUIET
 

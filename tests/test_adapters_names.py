@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import evaluator_kit as kit
 import tiny_families
-from clipwatch.evaluator.adapters.lora import Layer, place
-from clipwatch.evaluator.adapters.names import Names, Place
-from clipwatch.evaluator.adapters.translation import translate
+from clipwatch.evaluator.generation.adapters.lora import Layer, place
+from clipwatch.evaluator.generation.adapters.names import Names, Place
+from clipwatch.evaluator.generation.adapters.translation import translate
 
 pytestmark = kit.QUIET
 

@@ -14,10 +14,10 @@ import adapter_kit as forms
 import evaluator_kit as kit
 from adapter_kit import LORA
 from clipwatch.demo.models import write_base_pipeline
-from clipwatch.evaluator import adapters
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError
-from clipwatch.evaluator.quantise import quantise
+from clipwatch.evaluator.generation import adapters
+from clipwatch.evaluator.generation.quantise import quantise
 from clipwatch.evaluator.quiet import quiet
 
 pytestmark = kit.QUIET

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.events import CheckpointDiscarded, decode, encode
+from clipwatch.domain.events import CheckpointDiscarded, decode, encode
+from clipwatch.domain.sighting import Partial, Unusable, Whole
 from clipwatch.layouts import step_of
 from clipwatch.layouts.files import INDEX_LIMIT
-from clipwatch.layouts.sighting import Partial, Unusable, Whole
-from clipwatch.narration import narrate
+from clipwatch.loop.narration import narrate
 from layout_kit import (
     INDEX,
     LORA,

@@ -19,7 +19,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from clipwatch.cli import main
-from clipwatch.prompts.textfiles import plain
+from clipwatch.kit.textfiles import plain
 from clipwatch.settings import KEYS, load
 from clipwatch.settings.jsonc import DEEPEST
 from corpus.check import CORPUS, EXPECTED, refusal

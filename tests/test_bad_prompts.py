@@ -15,16 +15,16 @@ from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clipwatch import events
 from clipwatch.cli import main
+from clipwatch.domain import events
+from clipwatch.domain.protocol import Prompt
 from clipwatch.evaluator.images import image_name
+from clipwatch.kit.textfiles import LONGEST
 from clipwatch.prompts import LARGEST, LONGEST_NAME, MOST, read
-from clipwatch.prompts.textfiles import LONGEST
-from clipwatch.protocol import Prompt
 from clipwatch.settings import load
-from clipwatch_adapters._records import record
-from clipwatch_adapters._scalars import Names
-from clipwatch_adapters.wandb_rows import row
+from clipwatch_adapters.shared.numbers import Names
+from clipwatch_adapters.tensorboard.records import record
+from clipwatch_adapters.wandb.rows import row
 from corpus.check import CORPUS, EXPECTED, refusal
 from tracker_world import make_protocol, make_series
 

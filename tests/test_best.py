@@ -11,8 +11,8 @@ from statistics import fmean
 import pytest
 from scipy import stats
 
+from clipwatch.domain.state import BASE_NAME
 from clipwatch.journal import Journal
-from clipwatch.state import BASE_NAME
 from clipwatch.statistics.best import best_of
 from results_kit import Log, answer, call, first, protocol, shifted
 from score_tables import noisy

@@ -13,11 +13,11 @@ import torch
 
 import embedding_kit
 import evaluator_kit as kit
-from clipwatch.evaluator import calling, embeddings
-from clipwatch.evaluator.calling import pictures
-from clipwatch.evaluator.embeddings_store import Store
+from clipwatch.domain.protocol import SkipLayers
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.protocol import SkipLayers
+from clipwatch.evaluator.generation import calling, embeddings
+from clipwatch.evaluator.generation.calling import pictures
+from clipwatch.evaluator.store import Store
 
 pytestmark = kit.QUIET
 

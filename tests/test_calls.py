@@ -11,16 +11,16 @@ import pytest
 
 import embedding_kit
 import evaluator_kit as kit
-from clipwatch.evaluator.calls import (
+from clipwatch.domain.protocol import EvaluationProtocol, SkipLayers
+from clipwatch.evaluator.generation.calls import (
     Guidance,
     call_arguments,
     differences,
     guidance_of,
     negative_of,
 )
-from clipwatch.evaluator.calls_rules import ORDERS, SIMPLETUNER
-from clipwatch.evaluator.embeddings_joins import JOINS, apart
-from clipwatch.protocol import EvaluationProtocol, SkipLayers
+from clipwatch.evaluator.generation.calls_rules import ORDERS, SIMPLETUNER
+from clipwatch.evaluator.generation.joins import JOINS, apart
 
 COMMON = {"prompt": ["a", "b"], "num_inference_steps": 2, "width": 32, "height": 32}
 BAD = {"negative_prompt": ["bad", "bad"]}

@@ -68,7 +68,7 @@ def test_what_must_answer_at_once_imports_nothing_heavy(scored: Path, command: l
 
 def test_the_daemon_itself_is_small() -> None:
     """Supervisor, scoring command and adapters import no torch, diffusers or transformers."""
-    rooms = "clipwatch.supervisor, clipwatch.score, clipwatch_adapters.wandb"
+    rooms = "clipwatch.loop.supervisor, clipwatch.tasks.score, clipwatch_adapters.wandb"
     code = f"import sys, {rooms}, clipwatch_adapters.tensorboard; print(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert {"torch", "diffusers", "transformers", "wandb"}.isdisjoint(ended.stdout.split())
@@ -229,7 +229,7 @@ def test_score_prints_the_notes_that_start_prints(
     keys = {"output_dir": "o", "model_family": "sdxl", "validation_g": 5, "validation_prompt": "x"}
     own = {"evaluation_type": "clip", "device": "cpu"}
     config.write_text(json.dumps({**keys, "clipwatch": own}))
-    monkeypatch.setattr("clipwatch.score.EvaluatorProcess", ScriptedEvaluator)
+    monkeypatch.setattr("clipwatch.tasks.score.EvaluatorProcess", ScriptedEvaluator)
     scored = call("score", checkpoint(tmp_path, 7), "--config", config, "--json")
     assert scored.exit_code == 0
     assert json.loads(scored.stdout)["step"] == 7
@@ -249,7 +249,7 @@ def test_score_tells_that_a_lora_is_no_lycoris(
     own = {"lora_type": "lycoris", "validation_lycoris_strength": 0.5, "device": "cpu"}
     places = {"output_dir": "o", "pretrained_model_name_or_path": "./base"}
     config.write_text(json.dumps({**places, "validation_prompt": "a hut", "clipwatch": own}))
-    monkeypatch.setattr("clipwatch.score.EvaluatorProcess", ScriptedEvaluator)
+    monkeypatch.setattr("clipwatch.tasks.score.EvaluatorProcess", ScriptedEvaluator)
     ended = call("score", checkpoint(tmp_path, 7), "--config", config, "--json")
     assert ended.exit_code == 0
     assert ended.stderr.count("it acts at validation_lycoris_strength 0.5, not at") == 1

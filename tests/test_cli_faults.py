@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from clipwatch.cli import main
-from clipwatch.evaluator.messages import Failed
+from clipwatch.executors.messages import Failed
 from real_world import clipwatch, command, environment
 from world import World, checkpoint, settings
 

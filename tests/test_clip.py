@@ -26,14 +26,14 @@ from transformers.utils import logging as transformers_logging
 from clipwatch.demo.models import CLIP
 from clipwatch.demo.world import captions, draw
 from clipwatch.evaluator.failures import EvaluationError
-from clipwatch.evaluator.preprocessing import (
+from clipwatch.evaluator.scorers.dual_encoder import Scorer, features
+from clipwatch.evaluator.scorers.preprocessing import (
     Levels,
     Preprocessing,
     centre,
     read_preprocessing,
     shortest_side,
 )
-from clipwatch.evaluator.scorer import Scorer, features
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -368,7 +368,7 @@ def test_weights_from_the_conversion_bot(tmp_path: Path, hub: tuple[str, list[st
     """The bot's safetensors are found when main has a pickle only, and again without a network."""
     address, asked = hub
     code = (
-        "from clipwatch.evaluator.scorer_files import locate\n"
+        "from clipwatch.evaluator.scorers.files import locate\n"
         "import sys\n"
         "folder, commit = locate('org/clip', sys.argv[1])\n"
         "print(commit, *sorted(path.name for path in folder.iterdir()))\n"

@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from clipwatch.events import ImageScore
+from clipwatch.domain.events import ImageScore
+from clipwatch.domain.protocol import Prompt
+from clipwatch.domain.state import BASE_NAME
 from clipwatch.journal import Journal
-from clipwatch.protocol import Prompt
-from clipwatch.state import BASE_NAME
+from clipwatch.results.tables import other_tables, score_table
 from clipwatch.statistics.scores import Scores, common
-from clipwatch.tables import other_tables, score_table
 from results_kit import Log, answer, call, first, protocol, shifted
 from score_tables import noisy
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console as RichConsole
 
-from clipwatch.console import JOURNAL_SECONDS, QUIET_SECONDS, TICK_SECONDS, Console
+from clipwatch.loop.console import JOURNAL_SECONDS, QUIET_SECONDS, TICK_SECONDS, Console
 
 
 class Terminal(StringIO):

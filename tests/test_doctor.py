@@ -17,8 +17,8 @@ import pytest
 
 from clipwatch.doctor.examine import Check, examine
 from clipwatch.doctor.findings import Finding, ok
-from clipwatch.lock import exclusive
-from clipwatch.names import run_name
+from clipwatch.domain.names import run_name
+from clipwatch.service.lock import exclusive
 from fake_wandb import KEY, FakeWandb
 from offline_kit import clipwatch, configure, environment, findings, snapshot
 from real_world import guarded
@@ -148,7 +148,7 @@ def test_flags_count(project: Path, home: Path, tmp_path: Path) -> None:
 def test_a_watched_run(project: Path, home: Path) -> None:
     """The holder of the run's lock is named; the lock stays his, and is free when he ends."""
     hold = (
-        "import sys\nfrom pathlib import Path\nfrom clipwatch.lock import exclusive\n"
+        "import sys\nfrom pathlib import Path\nfrom clipwatch.service.lock import exclusive\n"
         "with exclusive(Path(sys.argv[1]), sys.argv[2]):\n"
         "    print(1, flush=True)\n    sys.stdin.read()\n"
     )

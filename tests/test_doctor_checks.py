@@ -27,9 +27,9 @@ from clipwatch.doctor.device import Torch
 from clipwatch.doctor.output import Newest, Output
 from clipwatch.doctor.state_dir import State
 from clipwatch.doctor.surroundings import Inotify
+from clipwatch.domain.protocol import NamedScorer
 from clipwatch.gpus import Gpu
 from clipwatch.models import memory
-from clipwatch.protocol import NamedScorer
 from clipwatch.settings import load
 from evaluator_kit import QUIET, protocol
 from world import checkpoint, settings

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.evaluator.hub import unreachable
+from clipwatch.kit.hub import unreachable
 from hub_kit import TOKEN, Hub, serve
 from offline_kit import clipwatch, configure, environment, findings, snapshot, use_hub, write_hub
 

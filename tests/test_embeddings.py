@@ -16,13 +16,13 @@ from diffusers import DiffusionPipeline, PixArtAlphaPipeline
 
 import embedding_kit
 import evaluator_kit as kit
-from clipwatch.evaluator import embeddings
-from clipwatch.evaluator.calling import pictures
-from clipwatch.evaluator.embeddings_store import Store
+from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.opening import left_out, read_index
-from clipwatch.evaluator.pipeline import to_bytes
-from clipwatch.protocol import EvaluationProtocol
+from clipwatch.evaluator.generation import embeddings
+from clipwatch.evaluator.generation.calling import pictures
+from clipwatch.evaluator.generation.opening import left_out, read_index
+from clipwatch.evaluator.generation.pipeline import to_bytes
+from clipwatch.evaluator.store import Store
 
 PROMPTS = embedding_kit.PROMPTS
 

@@ -20,14 +20,15 @@ import embedding_kit
 import evaluator_kit as kit
 import real_world
 from clipwatch.demo.models import CLIP
-from clipwatch.evaluator import embeddings, embeddings_store
-from clipwatch.evaluator.embeddings_joins import JOINS
-from clipwatch.evaluator.embeddings_store import Store
+from clipwatch.evaluator import store as embeddings_store
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.scorer import Scorer
+from clipwatch.evaluator.generation import embeddings
+from clipwatch.evaluator.generation.joins import JOINS
+from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.evaluator.store import Store
 
 if TYPE_CHECKING:
-    from clipwatch.evaluator.messages import Evaluate
+    from clipwatch.executors.messages import Evaluate
 
 pytestmark = kit.QUIET
 

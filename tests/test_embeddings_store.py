@@ -16,9 +16,9 @@ import torch
 
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
-from clipwatch.evaluator import embeddings_store
-from clipwatch.evaluator.embeddings_store import Part, Store, pack, tensors_of, unpack
+from clipwatch.evaluator import store as embeddings_store
 from clipwatch.evaluator.evaluate import Evaluator
+from clipwatch.evaluator.store import Part, Store, pack, tensors_of, unpack
 from tracker_disks import fill, mounted
 
 pytestmark = kit.QUIET

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.ending import LAST_SECONDS, RESUME_SECONDS, STOP_SECONDS, Deadlines, TrainingEnd
 from clipwatch.layouts.exports import EXPORTS
+from clipwatch.loop.ending import LAST_SECONDS, RESUME_SECONDS, STOP_SECONDS, Deadlines, TrainingEnd
 from clipwatch.settings.values import Ends
 
 STARTED = 1_000_000.0

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.errors import ClipwatchError, SettingsError, TrackerRefused
+from clipwatch.kit.errors import ClipwatchError, SettingsError, TrackerRefused
 
 ROOT = Path(__file__).parents[1]
 

@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.messages import Loaded, Reply
-from clipwatch.evaluator.scorer import Scorer
+from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.executors.messages import Loaded, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 
 import evaluator_kit as kit
 from clipwatch.demo.models import CLIP
+from clipwatch.domain.events import ImageScore
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.events import ImageScore
 
 KINDS = pytest.mark.parametrize("kind", kit.FILES)
 

@@ -17,14 +17,14 @@ import psutil
 import pytest
 from msgspec.structs import replace
 
-from clipwatch import evaluating
-from clipwatch import events as e
-from clipwatch.evaluator.messages import Evaluate, Failed, Loaded, Reply
-from clipwatch.evaluator.process import EvaluatorProcess
+from clipwatch.domain.events import EvaluationFailed, EvaluationReopened, EvaluationStarted
+from clipwatch.executors.child import EvaluatorProcess
+from clipwatch.executors.messages import Evaluate, Failed, Loaded, Reply
 from clipwatch.gpus import Choice, Refusal, choose_gpu
 from clipwatch.journal import Journal
-from clipwatch.judge import judge
-from clipwatch.supervisor import Supervisor
+from clipwatch.judging.answer import judge
+from clipwatch.loop import evaluations as evaluating
+from clipwatch.loop.supervisor import Supervisor
 from evaluator_child import REQUEST, Children, until
 from fake_nvml import GIB, Card, FakeNvml
 from world import Ear, ScriptedEvaluator, World, checkpoint, usual
@@ -156,7 +156,7 @@ def test_from_the_choice_to_a_real_child(
     (told,) = [
         record.event.environment
         for record in world.logged
-        if isinstance(record.event, e.EvaluationStarted)
+        if isinstance(record.event, EvaluationStarted)
     ]
     assert (told["CUDA_VISIBLE_DEVICES"], told["device"]) == ("GPU-small", "cuda")
     assert "checkpoint-100: loading on GPU 1 (NVIDIA A10, GPU-small)" in world.said
@@ -276,8 +276,8 @@ def test_what_waits_for_a_gpu_goes_on_when_there_is_one(
         fake.cards[0].used = 0
         until(lambda: sum("clip/mean" in line for line in world.said) == 2)
     events = [it.event for it in world.logged]
-    assert sum(isinstance(event, e.EvaluationFailed) for event in events) == 2
-    assert sum(isinstance(event, e.EvaluationReopened) for event in events) == 2
+    assert sum(isinstance(event, EvaluationFailed) for event in events) == 2
+    assert sum(isinstance(event, EvaluationReopened) for event in events) == 2
     assert asked(world) == [("cuda", "GPU-big")] * 2
 
 
@@ -324,7 +324,7 @@ def test_waiting_for_a_gpu_costs_no_attempt(
     finally:
         made[0].stop()
         thread.join()
-    failed = [it.event for it in world.logged if isinstance(it.event, e.EvaluationFailed)]
+    failed = [it.event for it in world.logged if isinstance(it.event, EvaluationFailed)]
     assert [(it.kind, it.attempt) for it in failed] == [
         *(("device", number) for number in range(1, 10)),
         *(("model", number) for number in (1, 2, 3)),

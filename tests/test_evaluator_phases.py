@@ -11,11 +11,11 @@ import pytest
 import torch
 
 import evaluator_kit as kit
-from clipwatch import events as e
+from clipwatch.domain.events import EvaluationCompleted
 from clipwatch.evaluator import evaluate, phases, scoring
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.messages import Finished, Reply, Scored
 from clipwatch.evaluator.phases import Phases
+from clipwatch.executors.messages import Finished, Reply, Scored
 from world import World, checkpoint, usual
 
 NAMES = {"load", "generate", "score", "save"}
@@ -115,6 +115,6 @@ def test_the_log_keeps_them(tmp_path: Path) -> None:
     for step in (100, 200):
         checkpoint(world.output, step)
     assert world.once() == 0
-    completed = [it.event for it in world.logged if isinstance(it.event, e.EvaluationCompleted)]
+    completed = [it.event for it in world.logged if isinstance(it.event, EvaluationCompleted)]
     assert [(event.seconds, event.phases) for event in completed] == [(8.0, told)] * 2
     assert world.run.spent == {name: 2 * seconds for name, seconds in told.items()}

@@ -13,10 +13,10 @@ import msgspec
 import psutil
 import pytest
 
-from clipwatch.evaluator import process
-from clipwatch.evaluator.endings import ending
-from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Scored
-from clipwatch.protocol import Prompt
+from clipwatch.domain.protocol import Prompt
+from clipwatch.executors import child as process
+from clipwatch.executors.endings import ending
+from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Scored
 from evaluator_child import BEGIN, REQUEST, Children, until
 from test_numbers import PROTOCOL
 

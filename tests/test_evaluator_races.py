@@ -13,10 +13,10 @@ import pytest
 import torch
 
 import evaluator_kit as kit
-from clipwatch.evaluator import adapters, opening, pipeline, weights
+from clipwatch.domain.events import ImageScore
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.messages import Failed, Finished, Loaded, Reply, Scored
-from clipwatch.events import ImageScore
+from clipwatch.evaluator.generation import adapters, opening, pipeline, weights
+from clipwatch.executors.messages import Failed, Finished, Loaded, Reply, Scored
 from evaluator_child import Children
 
 KINDS = pytest.mark.parametrize("kind", kit.FILES)

@@ -27,8 +27,8 @@ from clipwatch.evaluator.batching import Search
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError, cause, failing_as, failure_of
 from clipwatch.evaluator.images import save_image
-from clipwatch.evaluator.messages import Failed, Finished, Loaded, Reply, Scored, Working
-from clipwatch.evaluator.scorer import Scorer
+from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.executors.messages import Failed, Finished, Loaded, Reply, Scored, Working
 from evaluator_child import Children
 
 PIXELS = torch.tensor([255, 0, 0], dtype=torch.uint8).expand(32, 32, 3)

@@ -14,8 +14,8 @@ import pytest
 
 import clipwatch
 import clipwatch_adapters
-from clipwatch.evaluator.environment import environment
-from clipwatch.evaluator.messages import Finished, Loaded
+from clipwatch.executors.messages import Finished, Loaded
+from clipwatch.kit.environment import environment
 from evaluator_child import REQUEST, Children, Started
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -143,7 +143,7 @@ def test_giving_way_never_raises_a_priority(
     look = "import psutil; me = psutil.Process(); print(me.nice(), *map(int, me.ionice()))"
     code = (
         "import os, psutil, subprocess, sys\n"
-        "from clipwatch.priority import give_way\n"
+        "from clipwatch.kit.processes import give_way\n"
         f"{before}\n"
         "give_way()\n"
         f"subprocess.run([sys.executable, '-c', {look!r}])\n"

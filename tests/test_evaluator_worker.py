@@ -15,7 +15,7 @@ import pytest
 
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
-from clipwatch.evaluator.messages import (
+from clipwatch.executors.messages import (
     Evaluate,
     Failed,
     Finished,

@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 import embedding_kit
-from clipwatch.evaluator.calls_rules import SIMPLETUNER, Rule
-from clipwatch.evaluator.embeddings_joins import JOINS
+from clipwatch.evaluator.generation.calls_rules import SIMPLETUNER, Rule
+from clipwatch.evaluator.generation.joins import JOINS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "families.md").read_text()
 

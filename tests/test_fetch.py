@@ -14,7 +14,7 @@ from socketserver import BaseRequestHandler, TCPServer
 import pytest
 
 from clipwatch.demo.models import CLIP
-from clipwatch.evaluator.hub import bytes_told
+from clipwatch.kit.hub import bytes_told
 from hub_kit import TOKEN, Hub, serve
 from offline_kit import clipwatch, configure, environment, snapshot, use_hub, write_hub
 from real_world import guarded
@@ -67,7 +67,7 @@ def test_bytes_are_told(
     from huggingface_hub import snapshot_download
     from huggingface_hub.utils.tqdm import tqdm
 
-    monkeypatch.setattr("clipwatch.evaluator.hub.TOLD_SECONDS", 0.0)
+    monkeypatch.setattr("clipwatch.kit.hub.TOLD_SECONDS", 0.0)
     before = tqdm.__init__, tqdm.display
     told: list[tuple[int, int]] = []
     with bytes_told(lambda done, total: told.append((done, total))):

@@ -11,8 +11,8 @@ import torch
 
 import embedding_kit
 import evaluator_kit as kit
-from clipwatch.evaluator.calling import pictures
-from clipwatch.protocol import SkipLayers
+from clipwatch.domain.protocol import SkipLayers
+from clipwatch.evaluator.generation.calling import pictures
 
 pytestmark = kit.QUIET
 

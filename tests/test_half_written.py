@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from clipwatch.domain.sighting import Partial, Unusable, Whole
 from clipwatch.layouts.files import content_digest, stat
-from clipwatch.layouts.sighting import Partial, Unusable, Whole
 from layout_kit import (
     INDEX,
     LORA,

@@ -19,20 +19,20 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from clipwatch import state as s
-from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Reply
+from clipwatch.domain.state import Run
+from clipwatch.executors.messages import Evaluate, Failed, Finished, Reply
 from clipwatch.gpus import Gpu
-from clipwatch.health.metrics import exposition, of_daemon, of_gpus, of_run
-from clipwatch.health.pulse import Pulse, ill, unready
-from clipwatch.health.server import HealthServer
-from clipwatch.heartbeat import STALE_SECONDS
+from clipwatch.service.alive import STALE_SECONDS
+from clipwatch.service.health.metrics import exposition, of_daemon, of_gpus, of_run
+from clipwatch.service.health.pulse import Pulse, ill, unready
+from clipwatch.service.health.server import HealthServer
 from clipwatch.settings.values import Address
 from real_world import daemon, until, write_config
 from world import World, checkpoint, usual
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
-RUN = s.Run("shapes-0a1b2c", "/out", "p", ("wandb",), {})
+RUN = Run("shapes-0a1b2c", "/out", "p", ("wandb",), {})
 
 
 def get(address: Address, path: str, method: str = "GET") -> tuple[int, str]:
@@ -287,7 +287,7 @@ def test_in_a_terminal_nothing_is_served(folder: Path) -> None:
 DOCS = Path(__file__).parent.parent / "docs"
 
 
-def names(run: s.Run) -> set[str]:
+def names(run: Run) -> set[str]:
     """Return the names of all samples that a daemon with a result and a GPU serves."""
     pulse = Pulse(run, 1, "watching")
     served = [*of_daemon(pulse, pulse.at), *of_gpus([Gpu(0, "GPU-ab", "H100", 2, 1, ())])]

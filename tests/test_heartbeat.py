@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.filesystems import make_private
-from clipwatch.heartbeat import STALE_SECONDS, Heart, signs
-from clipwatch.wake import wake_folder
+from clipwatch.kit.filesystems import make_private
+from clipwatch.service.alive import STALE_SECONDS, Heart, signs
+from clipwatch.service.wake import wake_folder
 from real_world import clipwatch, daemon, open_to_others, until, write_config
 from world import checkpoint
 

@@ -16,14 +16,14 @@ from typing import Any
 
 import pytest
 
-from clipwatch import events as e
-from clipwatch.errors import TrackerRefused, TrackerUnavailable
-from clipwatch.herald import as_json, notify, post
+from clipwatch.delivery.channels import as_json, notify, post
+from clipwatch.domain.events import AdviceGiven, AdviceNotSent, AdviceSent, Event
+from clipwatch.domain.names import evaluation_stream
 from clipwatch.journal import Journal
-from clipwatch.state import evaluation_stream
+from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from world import World, checkpoint
 
-ADVICE = e.AdviceGiven("checkpoint-100/aaaaaaaa/bbbbbbbb", 100, "low", "look at the images")
+ADVICE = AdviceGiven("checkpoint-100/aaaaaaaa/bbbbbbbb", 100, "low", "look at the images")
 
 
 @dataclass
@@ -69,9 +69,9 @@ def advised(world: World) -> None:
         journal.append(run.name, stream, journal.version(stream), [given])
 
 
-def channel_events(world: World) -> list[e.Event]:
+def channel_events(world: World) -> list[Event]:
     """Return what was written down of channels."""
-    kinds = (e.AdviceSent, e.AdviceNotSent)
+    kinds = (AdviceSent, AdviceNotSent)
     return [it.event for it in world.logged if isinstance(it.event, kinds)]
 
 
@@ -98,12 +98,12 @@ def test_a_webhook_that_is_down_is_tried_again(tmp_path: Path) -> None:
         advised(world)
         assert world.once() == 0
         (failed,) = channel_events(world)
-        assert isinstance(failed, e.AdviceNotSent)
+        assert isinstance(failed, AdviceNotSent)
         assert (failed.reason, failed.attempt) == ("127.0.0.1 answered 503", 1)
         assert failed.retry_at is not None
         assert failed.retry_at > datetime.now(UTC)
         assert world.once() == 0
-    assert [type(it) for it in channel_events(world)] == [e.AdviceNotSent, e.AdviceSent]
+    assert [type(it) for it in channel_events(world)] == [AdviceNotSent, AdviceSent]
     assert len(kept.got) == 2
     assert kept.got[0] == kept.got[1]
     everything = world.log.read_bytes() + str(world.said).encode() + repr(world.settings).encode()
@@ -118,7 +118,7 @@ def test_a_webhook_that_refuses_waits_for_somebody(tmp_path: Path) -> None:
         advised(world)
         assert world.once() == 0
     (failed,) = channel_events(world)
-    assert isinstance(failed, e.AdviceNotSent)
+    assert isinstance(failed, AdviceNotSent)
     assert failed.retry_at is None
     assert failed.reason == "127.0.0.1 answered 404: correct advice.webhook"
 

@@ -12,10 +12,10 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from clipwatch.demo.models import CLIP
+from clipwatch.domain.protocol import EvaluationProtocol, NamedScorer, Part
 from clipwatch.layouts import files
 from clipwatch.models import identity
 from clipwatch.models.identity import Identities, ModelError, files_of
-from clipwatch.protocol import EvaluationProtocol, NamedScorer, Part
 from evaluator_kit import QUIET, protocol
 
 pytestmark = QUIET

@@ -16,17 +16,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clipwatch.errors import JournalError
-from clipwatch.events import (
-    Event,
-    ImagesScored,
-    OutputDirChecked,
-    RunStarted,
-    encode,
-)
-from clipwatch.journal import Journal, Recorded, pages, wal
-from clipwatch.journal.inspection import readable, verify
+from clipwatch.domain.events import Event, ImagesScored, OutputDirChecked, RunStarted, encode
+from clipwatch.journal import Journal, Recorded, wal
 from clipwatch.journal.logformat import LogDamaged, checksum
+from clipwatch.journal.repair import pages
+from clipwatch.journal.repair.inspection import readable, verify
+from clipwatch.kit.errors import JournalError
 from log_kit import LONG, flipped, outcome, verified, write
 
 

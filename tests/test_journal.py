@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.errors import Conflict, JournalError
-from clipwatch.events import (
+from clipwatch.domain.events import (
     TYPES,
     CheckpointFound,
     EvaluationCompleted,
@@ -29,6 +28,7 @@ from clipwatch.events import (
     encode,
 )
 from clipwatch.journal import Journal, log_file
+from clipwatch.kit.errors import Conflict, JournalError
 from clipwatch.statistics import Summary
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

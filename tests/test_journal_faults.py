@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.errors import DiskFull, JournalError
-from clipwatch.events import Event, OutputDirChecked, RunStarted
+from clipwatch.domain.events import Event, OutputDirChecked, RunStarted
 from clipwatch.journal import Journal
-from clipwatch.journal.inspection import Fault, verify
+from clipwatch.journal.repair.inspection import Fault, verify
+from clipwatch.kit.errors import DiskFull, JournalError
 
 FIRST = RunStarted("/out", "p", (), {}, "1")
 

@@ -14,14 +14,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch import events as e
-from clipwatch.advice import worths
-from clipwatch.errors import ClipwatchError
-from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
-from clipwatch.events import ImageScore
-from clipwatch.judge import judge
-from clipwatch.judgement import Judgement, Question, ask
-from clipwatch.state import advice_id
+from clipwatch.domain.delivered import advice_id
+from clipwatch.domain.events import EvaluationCompleted, Event, ImageScore, ImagesScored
+from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
+from clipwatch.judging.advice import worths
+from clipwatch.judging.answer import judge
+from clipwatch.judging.ask import Judgement, Question, ask
+from clipwatch.kit.errors import ClipwatchError
 from clipwatch.statistics.sequential import MINIMUM
 from world import PROMPTS, World, checkpoint
 
@@ -76,7 +75,7 @@ def prompts(world: World, **changes: object) -> None:
     world.settings = told.settings
 
 
-def completed(world: World) -> dict[int, e.EvaluationCompleted]:
+def completed(world: World) -> dict[int, EvaluationCompleted]:
     """Return step -> what was written down of its evaluation."""
     run = world.run
     return {it.step: it.completed for it in run.evaluations.values() if it.completed}
@@ -351,8 +350,8 @@ def test_results_are_judged_in_their_order(world: World, monkeypatch: pytest.Mon
     assert completed(world)[100].against_base is not None
 
 
-def _images(event: e.Event) -> bool:
-    return isinstance(event, e.ImagesScored)
+def _images(event: Event) -> bool:
+    return isinstance(event, ImagesScored)
 
 
 def question(world: World) -> Question:
@@ -375,7 +374,7 @@ def test_the_base_and_the_best_are_never_too_old(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Of very many checkpoints only the newest are looked back on, and these two."""
-    monkeypatch.setattr("clipwatch.judge.MOST_POINTS", 1)
+    monkeypatch.setattr("clipwatch.judging.answer.MOST_POINTS", 1)
     prompts(world, baseline=True)
     means = {0: 0.2, 100: 0.28, 200: 0.25, 300: 0.24, 400: 0.26}
     world.script = scoring(lambda id_, step: means[step] + noise(id_, step))
@@ -426,7 +425,7 @@ def test_without_a_judgement_the_mean_is_written_down(
 def test_the_daemon_imports_neither_numpy_nor_scipy() -> None:
     """They would double its memory; the judge has them in a process of its own."""
     code = (
-        "import sys, clipwatch.supervisor\n"
+        "import sys, clipwatch.loop.supervisor\n"
         "loaded = {name.partition('.')[0] for name in sys.modules}\n"
         "print(sorted({'numpy', 'scipy', 'torch'} & loaded))"
     )

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.errors import JournalError
-from clipwatch.events import OutputDirChecked
+from clipwatch.domain.events import OutputDirChecked
 from clipwatch.journal import Journal, logfile
-from clipwatch.journal.inspection import Fault, readable, verify
 from clipwatch.journal.logformat import LogDamaged
+from clipwatch.journal.repair.inspection import Fault, readable, verify
+from clipwatch.kit.errors import JournalError
 
 NOBODY = 65534
 EVENT = OutputDirChecked("x")

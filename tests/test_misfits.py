@@ -15,10 +15,10 @@ import embedding_kit as families
 import embedding_parts as parts
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
+from clipwatch.domain.protocol import Part
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import misshapen
-from clipwatch.evaluator.latents import channels
-from clipwatch.protocol import Part
+from clipwatch.evaluator.generation.latents import channels
 
 pytestmark = kit.QUIET
 

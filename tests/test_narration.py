@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.events import TYPES, Event, ImagesScored
-from clipwatch.narration import narrate, story
+from clipwatch.domain.events import TYPES, Event, ImagesScored
+from clipwatch.loop.narration import narrate, story
 from real_world import clipwatch
 from world import World, checkpoint
 

@@ -12,10 +12,10 @@ from msgspec import structs
 from PIL import Image
 
 import evaluator_kit as kit
+from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.evaluator.evaluate import Evaluator
+from clipwatch.evaluator.generation.noise import Noise, full_size, tasks_of
 from clipwatch.evaluator.images import image_name
-from clipwatch.evaluator.noise import Noise, full_size, tasks_of
-from clipwatch.protocol import EvaluationProtocol
 from evaluator_kit import QUIET
 
 pytestmark = QUIET

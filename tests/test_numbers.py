@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.protocol import EvaluationProtocol, Prompt, image_seed
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, image_seed
+from clipwatch.results.view import sparkline
 from clipwatch.statistics import summarize
-from clipwatch.view import sparkline
 
 PROTOCOL = EvaluationProtocol(
     prompts=(Prompt("a", "one"), Prompt("b", "two", "colours")),

@@ -19,13 +19,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from clipwatch import state as s
-from clipwatch.errors import JournalError
-from clipwatch.events import TYPES, Event, OutputDirChecked, decode, encode
-from clipwatch.fold import evolve
-from clipwatch.journal import Journal, Recorded, pages
-from clipwatch.journal.inspection import verify
+from clipwatch.domain.delivered import unpublished
+from clipwatch.domain.events import TYPES, Event, OutputDirChecked, decode, encode
+from clipwatch.domain.fold import evolve
+from clipwatch.domain.queue import queue
+from clipwatch.domain.state import Run, State
+from clipwatch.journal import Journal, Recorded
 from clipwatch.journal.logformat import APPLICATION_ID, FORMAT, LogDamaged, identify
+from clipwatch.journal.repair import pages
+from clipwatch.journal.repair.inspection import verify
+from clipwatch.kit.errors import JournalError
 from clipwatch.statistics import Summary
 
 LOGS = Path(__file__).parent / "logs"
@@ -51,8 +54,8 @@ def read(path: Path) -> list[Recorded]:
         return list(journal.read())
 
 
-def folded(events: list[Recorded]) -> s.Run:
-    state: s.State = {}
+def folded(events: list[Recorded]) -> Run:
+    state: State = {}
     for recorded in events:
         state = evolve(state, [(recorded.run, recorded.event, recorded.time)])
     return state[RUN]
@@ -107,10 +110,10 @@ def test_a_log_of_any_format_means_what_it_meant(number: int, tmp_path: Path) ->
     reopened = datetime(2026, 11, 23, 12, 0, 14, tzinfo=UTC)
     assert (second.checkpoint, second.state) == ("checkpoint-200", "failed")
     assert (second.attempt, second.retry_at) == (0, reopened)
-    assert [c.step for c in s.queue(run)] == [200]
-    assert s.unpublished(run, "tensorboard") == ()
+    assert [c.step for c in queue(run)] == [200]
+    assert unpublished(run, "tensorboard") == ()
     assert run.trackers["tensorboard"].where == "/out/logs/shapes/clipwatch"
-    assert s.unpublished(run, "wandb") == (first.id,)
+    assert unpublished(run, "wandb") == (first.id,)
     assert not run.trackers["wandb"].parked  # the settings were changed last
     assert run.settings == {"seed": "0", "keep_images": "3"}
 

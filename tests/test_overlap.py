@@ -17,12 +17,12 @@ from safetensors.torch import load_file, save_file
 
 import evaluator_kit as kit
 from clipwatch.demo.models import CLIP
+from clipwatch.domain.protocol import NamedScorer, Prompt
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.images import save_image
-from clipwatch.evaluator.messages import Failed, Finished, Kept, Loaded, Reply, Scored, Working
-from clipwatch.evaluator.scorer import Scorer
+from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.executors.messages import Failed, Finished, Kept, Loaded, Reply, Scored, Working
 from clipwatch.prompts import stratified
-from clipwatch.protocol import NamedScorer, Prompt
 from evaluator_child import Children
 
 pytestmark = kit.QUIET

@@ -14,17 +14,25 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from clipwatch import events as e
 from clipwatch.doctor import costs
-from clipwatch.evaluator.messages import Evaluate, Finished, Loaded, Reply, Scored
-from clipwatch.events import ImageScore
-from clipwatch.fold import evolve
+from clipwatch.domain.events import (
+    CheckpointCompleted,
+    EvaluationCompleted,
+    EvaluationStarted,
+    Event,
+    ImageScore,
+    ProtocolDefined,
+    RunStarted,
+    WeightFile,
+)
+from clipwatch.domain.fold import evolve
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.state import Run
+from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.pace import Pace, Save, is_news, line, pace_of, remedy, told
 from clipwatch.pace.measure import IDLE, rhythm
 from clipwatch.pace.words import duration
-from clipwatch.protocol import EvaluationProtocol, Prompt
 from clipwatch.settings import load
-from clipwatch.state import Run
 from clipwatch.statistics import summarize
 from world import World, checkpoint
 from world import settings as world_settings
@@ -145,19 +153,19 @@ LIMITED = {"checkpoints_total_limit": "3", "checkpoint_step_interval": "500"}
 def measured(*seconds: float, images: int = 144, loads: tuple[float, ...] = ()) -> Run:
     """Return a run whose checkpoints took so many seconds each, 12 or `loads` of them to load."""
     digest = PROTOCOL.digest
-    happened: list[e.Event] = [
-        e.RunStarted("/out", digest, (), dict(LIMITED), "0.1.0"),
-        e.ProtocolDefined(digest, PROTOCOL),
+    happened: list[Event] = [
+        RunStarted("/out", digest, (), dict(LIMITED), "0.1.0"),
+        ProtocolDefined(digest, PROTOCOL),
     ]
     for number, took in enumerate(seconds, 1):
         step = 500 * number
         name = f"checkpoint-{step}"
         stamp = int((NOW - timedelta(seconds=120 * (len(seconds) - number))).timestamp() * 1e9)
-        file = e.WeightFile("w", 1, stamp, number)
+        file = WeightFile("w", 1, stamp, number)
         happened += [
-            e.CheckpointCompleted(step, name, f"/out/{name}", "lora", "", (file,), "d" * 16),
-            e.EvaluationStarted(name, name, step, "d", digest, {"device": "cuda"}),
-            e.EvaluationCompleted(
+            CheckpointCompleted(step, name, f"/out/{name}", "lora", "", (file,), "d" * 16),
+            EvaluationStarted(name, name, step, "d", digest, {"device": "cuda"}),
+            EvaluationCompleted(
                 name,
                 summarize([0.25] * 144),
                 seconds=took,

@@ -20,9 +20,9 @@ import torch
 import clipwatch.evaluator
 import evaluator_kit as kit
 from clipwatch.demo.models import CLIP, write_base_pipeline
-from clipwatch.evaluator.environment import environment
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.messages import Evaluate
+from clipwatch.executors.messages import Evaluate
+from clipwatch.kit.environment import environment
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".pickle")
 NAMES = (

@@ -8,12 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch import events as e
-from clipwatch import state as s
-from clipwatch.errors import ClipwatchError
-from clipwatch.fold import evolve
+from clipwatch.domain.curves import with_protocol
+from clipwatch.domain.events import (
+    CheckpointCompleted,
+    EvaluationStarted,
+    Event,
+    ProtocolContinued,
+    ProtocolDefined,
+    RunStarted,
+)
+from clipwatch.domain.fold import evolve
+from clipwatch.domain.protocol import EvaluationProtocol, Input
+from clipwatch.domain.state import Run
+from clipwatch.kit.errors import ClipwatchError
 from clipwatch.models.identity import ModelError
-from clipwatch.protocol import EvaluationProtocol, Input
 from evaluator_kit import protocol
 from test_supervisor import states, until
 from world import Known, World, checkpoint
@@ -67,7 +75,7 @@ def test_nothing_is_scored_without_the_models(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The reason is told once, stands in the state, and evaluations go on when it is over."""
-    monkeypatch.setattr("clipwatch.preparing.AGAIN_SECONDS", 0.05)
+    monkeypatch.setattr("clipwatch.loop.preparing.AGAIN_SECONDS", 0.05)
     world = World(tmp_path)
     world.identities = broken = Broken()
     with world.live():
@@ -121,10 +129,10 @@ def test_what_lacks_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         broken.mended.set()
 
     checkpoint(world.output, 5)
-    monkeypatch.setattr("clipwatch.preparing.bring", refuse)
+    monkeypatch.setattr("clipwatch.loop.preparing.bring", refuse)
     assert world.once() == 1
     assert "nothing can be scored: base model 'b': the Hub does not answer" in world.said
-    monkeypatch.setattr("clipwatch.preparing.bring", bring)
+    monkeypatch.setattr("clipwatch.loop.preparing.bring", bring)
     assert world.once() == 0
     assert asked == [world.settings.protocol.base_model] * 2
     assert "base model 'b' vae/ is missing: fetching it" in world.said
@@ -133,14 +141,14 @@ def test_what_lacks_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 # Logs of a clipwatch that did not know the files' identity ---------------------------------------
 
 
-def old_run(kind: str = "full", **environment: str) -> s.Run:
+def old_run(kind: str = "full", **environment: str) -> Run:
     """Return a run as version 0.1.0 wrote it, with one result."""
     how = protocol(Path("/base"))
-    whole = e.CheckpointCompleted(5, "checkpoint-5", "/out/checkpoint-5", kind, "unet", (), "d")
-    began = e.EvaluationStarted("id", "checkpoint-5", 5, "d", how.digest, environment)
-    told: list[e.Event] = [
-        e.RunStarted("/out", how.digest, (), {}, "0.1.0"),
-        e.ProtocolDefined(how.digest, how),
+    whole = CheckpointCompleted(5, "checkpoint-5", "/out/checkpoint-5", kind, "unet", (), "d")
+    began = EvaluationStarted("id", "checkpoint-5", 5, "d", how.digest, environment)
+    told: list[Event] = [
+        RunStarted("/out", how.digest, (), {}, "0.1.0"),
+        ProtocolDefined(how.digest, how),
         whole,
         began,
     ]
@@ -150,16 +158,16 @@ def old_run(kind: str = "full", **environment: str) -> s.Run:
 def test_an_old_curve_goes_on() -> None:
     """If nothing that it knew differs, once; then its files are known as well."""
     run, how = old_run(), protocol(Path("/base"), inputs=(ONE,))
-    digest, (event,) = s.with_protocol(run, how, {})
-    assert isinstance(event, e.ProtocolContinued)
+    digest, (event,) = with_protocol(run, how, {})
+    assert isinstance(event, ProtocolContinued)
     assert digest == run.protocol == event.digest
     run = evolve({"r": run}, [("r", event, NOW)])["r"]
-    assert s.with_protocol(run, how, {}) == (digest, [])
+    assert with_protocol(run, how, {}) == (digest, [])
     assert run.protocols[digest] == how
     other = protocol(Path("/base"), inputs=(OTHER,))
-    assert s.with_protocol(run, other, {}) == (
+    assert with_protocol(run, other, {}) == (
         other.digest,
-        [e.ProtocolDefined(other.digest, other)],
+        [ProtocolDefined(other.digest, other)],
     )
 
 
@@ -173,20 +181,20 @@ def test_an_old_curve_goes_on() -> None:
     ],
     ids=["lora", "commit", "followed now", "setting"],
 )
-def test_an_old_curve_ends(run: s.Run, changes: dict[str, object]) -> None:
+def test_an_old_curve_ends(run: Run, changes: dict[str, object]) -> None:
     """If something that it knew differs, or it scored LoRAs, which it did with dropout on."""
     how = protocol(Path("/base"), inputs=(ONE,), **changes)
-    digest, (event,) = s.with_protocol(run, how, {"base_commit": "b"})
+    digest, (event,) = with_protocol(run, how, {"base_commit": "b"})
     assert digest == how.digest != run.protocol
-    assert isinstance(event, e.ProtocolDefined)
+    assert isinstance(event, ProtocolDefined)
 
 
 def test_what_attempts_told_is_kept() -> None:
     """An evaluation that was gone on with elsewhere tells of both places, and of its end."""
     told = [
-        e.EvaluationStarted("id", "c", 5, "d", "p", {"device": "cuda (A10)", "torch": "2.13"}),
-        e.EvaluationStarted("id", "c", 5, "d", "p", {"device": "cpu (x86)", "torch": "2.13"}),
-        e.EvaluationStarted("id", "c", 5, "d", "p", {"device": "cuda (A10)", "torch": "2.13"}),
+        EvaluationStarted("id", "c", 5, "d", "p", {"device": "cuda (A10)", "torch": "2.13"}),
+        EvaluationStarted("id", "c", 5, "d", "p", {"device": "cpu (x86)", "torch": "2.13"}),
+        EvaluationStarted("id", "c", 5, "d", "p", {"device": "cuda (A10)", "torch": "2.13"}),
     ]
     run = evolve({"r": old_run()}, [("r", event, NOW) for event in told])["r"]
     assert run.evaluations["id"].environment == {

@@ -13,12 +13,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.errors import SettingsError
+from clipwatch.domain.protocol import Prompt
+from clipwatch.kit.errors import SettingsError
 from clipwatch.prompts import builtin, library, stratified
 from clipwatch.prompts.choice import subset
 from clipwatch.prompts.grammar import _WORDS as WORDS
 from clipwatch.prompts.grammar import MOST, a, compositional, many, one
-from clipwatch.protocol import Prompt
 from clipwatch.settings import Settings, load
 
 PROMPTS = st.lists(

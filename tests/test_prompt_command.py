@@ -9,9 +9,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from clipwatch.cli import main
+from clipwatch.domain.protocol import Prompt
 from clipwatch.prompts import builtin, read
 from clipwatch.prompts.choice import subset
-from clipwatch.protocol import Prompt
 
 
 def call(*arguments: str | Path) -> Result:

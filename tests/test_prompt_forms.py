@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from clipwatch.cli import main
-from clipwatch.errors import SettingsError
+from clipwatch.domain.protocol import Prompt
+from clipwatch.kit.errors import SettingsError
 from clipwatch.prompts import read
-from clipwatch.protocol import Prompt
 from simpletuner_kit import install
 from simpletuner_kit import read as settings_of
 

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from clipwatch.errors import SettingsError
+from clipwatch.domain.protocol import Prompt
+from clipwatch.kit.errors import SettingsError
+from clipwatch.kit.textfiles import problem
 from clipwatch.prompts import Listed, read
 from clipwatch.prompts.listing import long_note, made_id
-from clipwatch.prompts.textfiles import problem
-from clipwatch.protocol import Prompt
 
 PARTI = (
     "Prompt\tCategory\tChallenge\tNote\n"

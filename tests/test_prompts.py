@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.errors import SettingsError
+from clipwatch.domain.protocol import Prompt
+from clipwatch.kit.errors import SettingsError
+from clipwatch.kit.textfiles import problem
 from clipwatch.prompts import builtin
 from clipwatch.prompts import read as listed
-from clipwatch.prompts.textfiles import problem
-from clipwatch.protocol import Prompt
 
 if TYPE_CHECKING:
     from pathlib import Path

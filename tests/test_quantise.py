@@ -11,7 +11,7 @@ import torch
 from diffusers import UNet2DConditionModel
 
 from clipwatch.evaluator.failures import EvaluationError
-from clipwatch.evaluator.quantise import quantise
+from clipwatch.evaluator.generation.quantise import quantise
 from clipwatch.models import memory, precisions
 from clipwatch.models.precisions import PRECISIONS
 from evaluator_kit import QUIET, protocol

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipwatch.evaluator import resample
-from clipwatch.evaluator.resample import FILTERS, resize, resize_by_matrices
+from clipwatch.evaluator.scorers import resample
+from clipwatch.evaluator.scorers.resample import FILTERS, resize, resize_by_matrices
 
 LENGTHS = st.integers(1, 700) | st.integers(1, 40) | st.sampled_from([2**n for n in range(10)])
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from clipwatch import state as s
-from clipwatch.errors import TrackerRefused
-from clipwatch.evaluator.messages import Failed
-from clipwatch.rest import rest
+from clipwatch.domain.queue import given_up
+from clipwatch.executors.messages import Failed
+from clipwatch.kit.errors import TrackerRefused
+from clipwatch.loop.rest import rest
 from clipwatch_adapters.memory import MemoryTracker
 from test_supervisor import until
 from world import World, checkpoint
@@ -72,5 +72,5 @@ def test_what_failed_for_good_is_counted(tmp_path: Path) -> None:
     world.script = lambda _: [Failed("weights", "they are not finite")]
     checkpoint(world.output, 100)
     assert world.once() == 1
-    assert s.given_up(next(iter(world.run.evaluations.values())))
+    assert given_up(next(iter(world.run.evaluations.values())))
     assert told(world).startswith("1 checkpoints: 1 failed; waiting for the next one in")

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch import view
-from clipwatch.evaluator.messages import Evaluate, Failed, Reply
+from clipwatch.executors.messages import Evaluate, Failed, Reply
+from clipwatch.results import view
 from test_supervisor import states, until
 from world import World, checkpoint, usual
 

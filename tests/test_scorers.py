@@ -28,13 +28,13 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
-from clipwatch.evaluator import preprocessing
-from clipwatch.evaluator.dual_encoders import KINDS
-from clipwatch.evaluator.embeddings_store import Store
 from clipwatch.evaluator.failures import EvaluationError
-from clipwatch.evaluator.preprocessing import patch_grid
-from clipwatch.evaluator.resample import resize_by_matrices
-from clipwatch.evaluator.scorer import Scorer
+from clipwatch.evaluator.scorers import preprocessing
+from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.evaluator.scorers.preprocessing import patch_grid
+from clipwatch.evaluator.scorers.resample import resize_by_matrices
+from clipwatch.evaluator.store import Store
+from clipwatch.models.dual_encoders import KINDS
 
 SIDE, PLACES = 32, 12
 WORDS = ["one", "two", "three", "red", "blue", "green", "circle", "square", "cross", "on", "a"]

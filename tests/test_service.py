@@ -13,7 +13,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
-from clipwatch.service import ServiceManager
+from clipwatch.service.sd_notify import ServiceManager
 from real_world import command, environment, write_config
 from real_world import until as wait_until
 

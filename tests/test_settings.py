@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from clipwatch import prompts
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings import KEYS, Settings, load
 
 LEAST = {"output_dir": "out", "evaluation_type": "clip", "model_family": "sdxl", "seed": 7}

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from clipwatch.errors import SettingsError
-from clipwatch.protocol import EvaluationProtocol
+from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings import Settings, load
 from clipwatch.settings.device import found
 

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings import KEYS, load
 
 LEAST = {"output_dir": "out", "evaluation_type": "clip", "model_family": "sdxl", "seed": 7}

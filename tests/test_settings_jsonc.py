@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings import jsonc
 
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text()

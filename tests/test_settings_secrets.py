@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipwatch.cli import main
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
+from clipwatch.kit.secrets import masked
 from clipwatch.settings import KEYS, load
-from clipwatch.settings.secrets import masked
 
 LEAST = {"output_dir": "out", "evaluation_type": "clip", "model_family": "sdxl", "seed": 7}
 SECRET = "s3cr3t"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.layouts.sighting import Partial, Unusable, Whole
+from clipwatch.domain.sighting import Partial, Unusable, Whole
 from layout_kit import (
     LORA,
     Clock,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings.simpletuner import tables
 from simpletuner_kit import read
 

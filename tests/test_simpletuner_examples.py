@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings import jsonc, load
 from clipwatch.settings.simpletuner import tables
 from clipwatch.settings.simpletuner.tables import Family, Table

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings import Settings, load
 from clipwatch.settings.simpletuner import tables
 from simpletuner_kit import install
@@ -85,7 +85,7 @@ report_to = ["tensorboard"]
 batch_size = 3
 wandb = { entity = "me" }
 
-[clipwatch.advice]
+[clipwatch.judging.advice]
 after = 5
 """
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.errors import SettingsError
+from clipwatch.domain.protocol import Prompt
+from clipwatch.kit.errors import SettingsError
 from clipwatch.prompts import of_trainer
-from clipwatch.protocol import Prompt
 from clipwatch.settings.prompts import of_trainer as prompts_of_trainer
 from clipwatch.settings.simpletuner import code
 from clipwatch.settings.simpletuner.installed import Installed, find

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from clipwatch.errors import SettingsError
-from clipwatch.protocol import Part, SkipLayers
+from clipwatch.domain.protocol import Part, SkipLayers
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings import Settings, load
 from clipwatch.settings.simpletuner import reading
 from clipwatch.settings.simpletuner.rules import mistaken

@@ -9,7 +9,7 @@ from pathlib import Path
 import diffusers
 import pytest
 
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings.keys import KEYS, TRAINER_KEYS
 from clipwatch.settings.simpletuner import answers, tables
 from clipwatch.settings.simpletuner.answers import FOLLOWED, KINDS

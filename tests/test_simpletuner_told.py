@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings import load
 from clipwatch.settings.keys import KEYS, TRAINER_KEYS
 from clipwatch.settings.simpletuner import answers, reading, tables

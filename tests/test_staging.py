@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.domain.state import Checkpoint
 from clipwatch.layouts.files import content_digest, stat
 from clipwatch.staging import Held, copying, keep, kept, originals
-from clipwatch.state import Checkpoint
 from staging_kit import descriptors, desk, full, intact, seen
 from world import checkpoint as write_lora
 

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.filesystems import LOCAL, file_system
+from clipwatch.domain.state import Checkpoint
+from clipwatch.kit.filesystems import LOCAL, file_system
 from clipwatch.staging import copying, visitors
-from clipwatch.state import Checkpoint
 from staging_kit import before_chunks, descriptors, desk, full, intact, seen, trainer
 
 Mount = Callable[..., Path]

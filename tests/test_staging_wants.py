@@ -15,8 +15,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clipwatch.domain.state import Checkpoint
 from clipwatch.staging import Held, Staged, copying, keep, kept
-from clipwatch.state import Checkpoint
 from staging_kit import Desk, before_chunks, descriptors, desk, full, intact, seen
 from world import checkpoint as write_lora
 

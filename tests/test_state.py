@@ -13,12 +13,49 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch import events as e
-from clipwatch import state as s
-from clipwatch import view
-from clipwatch.fold import evolve
-from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Weights, Whole
-from clipwatch.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.curves import series_name
+from clipwatch.domain.delivered import may_publish, unpublished
+from clipwatch.domain.events import (
+    CheckpointCompleted,
+    CheckpointDiscarded,
+    CheckpointFound,
+    EvaluationCompleted,
+    EvaluationFailed,
+    EvaluationReopened,
+    EvaluationStarted,
+    Event,
+    ImageScore,
+    ImagesScored,
+    Published,
+    PublishFailed,
+    RunStarted,
+    SettingsChanged,
+    WeightFile,
+)
+from clipwatch.domain.fold import evolve
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.queue import (
+    due,
+    observe,
+    queue,
+    reopenable,
+    retryable,
+    vanished,
+    wholes,
+    with_base,
+)
+from clipwatch.domain.retries import (
+    CRAMPED,
+    LASTING,
+    RETRY_SECONDS,
+    SPREAD,
+    batch_sizes,
+    pause,
+    retry_at,
+)
+from clipwatch.domain.sighting import Partial, Sighting, Unusable, Weights, Whole
+from clipwatch.domain.state import Checkpoint, Run, State, evaluation_id
+from clipwatch.results import view
 from clipwatch.statistics import Summary
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -41,42 +78,40 @@ HOW = EvaluationProtocol(
     scorer="/clip",
     scorer_revision="",
 )
-STARTED = e.RunStarted("/out", PROTOCOL, ("tensorboard", "wandb"), {}, "0")
+STARTED = RunStarted("/out", PROTOCOL, ("tensorboard", "wandb"), {}, "0")
 CLIP = Summary(0.3, 0.1, 0.4, 0.05, 4)
-FILE = e.WeightFile("unet/w.safetensors", 1, 2, 3)
+FILE = WeightFile("unet/w.safetensors", 1, 2, 3)
 
 
-def completed(step: int, digest: str = "d1") -> e.CheckpointCompleted:
+def completed(step: int, digest: str = "d1") -> CheckpointCompleted:
     name = f"checkpoint-{step}"
-    return e.CheckpointCompleted(step, name, f"/out/{name}", "full", "unet", (FILE,), digest)
+    return CheckpointCompleted(step, name, f"/out/{name}", "full", "unet", (FILE,), digest)
 
 
 def id_of(step: int, digest: str = "d1") -> str:
     return f"checkpoint-{step}/{digest}/aaaaaaaa"
 
 
-def started(step: int, digest: str = "d1") -> e.EvaluationStarted:
-    return e.EvaluationStarted(
-        id_of(step, digest), f"checkpoint-{step}", step, digest, PROTOCOL, {}
-    )
+def started(step: int, digest: str = "d1") -> EvaluationStarted:
+    return EvaluationStarted(id_of(step, digest), f"checkpoint-{step}", step, digest, PROTOCOL, {})
 
 
-def scored(step: int, digest: str = "d1") -> list[e.Event]:
-    images = (e.ImageScore("a", 0, 1, 0.3, "x.png"),)
+def scored(step: int, digest: str = "d1") -> list[Event]:
+    images = (ImageScore("a", 0, 1, 0.3, "x.png"),)
     return [
         completed(step, digest),
         started(step, digest),
-        e.ImagesScored(id_of(step, digest), images),
-        e.EvaluationCompleted(id_of(step, digest), CLIP),
+        ImagesScored(id_of(step, digest), images),
+        EvaluationCompleted(id_of(step, digest), CLIP),
     ]
 
 
-def replay(events: Sequence[e.Event], state: s.State | None = None) -> s.State:
+def replay(events: Sequence[Event], state: State | None = None) -> State:
     """Fold events from the beginning, or on from a state."""
     return reduce(lambda so_far, event: evolve(so_far, [(RUN, event, NOW)]), events, state or {})
 
 
-def fold(*events: e.Event) -> s.Run:
+def fold(*events: Event) -> Run:
     """Return the run after these events."""
     return replay((STARTED, *events))[RUN]
 
@@ -87,23 +122,23 @@ def whole(step: int, digest: str = "d1") -> Sighting:
     return Sighting(step, name, Path("/out") / name, verdict)
 
 
-def states(run: s.Run) -> dict[int, str]:
+def states(run: Run) -> dict[int, str]:
     return {row.step: row.state for row in view.rows(run)}
 
 
 def test_the_newest_checkpoint_goes_first_and_none_is_forgotten() -> None:
     """The queue is all whole, unscored checkpoints, newest step first."""
     run = fold(completed(100), completed(300), completed(200))
-    assert [checkpoint.step for checkpoint in s.queue(run)] == [300, 200, 100]
+    assert [checkpoint.step for checkpoint in queue(run)] == [300, 200, 100]
     run = fold(completed(100), completed(200), *scored(300))
-    assert [checkpoint.step for checkpoint in s.queue(run)] == [200, 100]
+    assert [checkpoint.step for checkpoint in queue(run)] == [200, 100]
 
 
 def test_a_running_evaluation_is_resumed_after_a_crash() -> None:
     """What was scored stays done; the checkpoint stays in the queue."""
-    images = (e.ImageScore("a", 0, 1, 0.3), e.ImageScore("a", 1, 2, 0.2))
-    run = fold(completed(1), started(1), e.ImagesScored(id_of(1), images), started(1))
-    assert s.queue(run)[0].step == 1
+    images = (ImageScore("a", 0, 1, 0.3), ImageScore("a", 1, 2, 0.2))
+    run = fold(completed(1), started(1), ImagesScored(id_of(1), images), started(1))
+    assert queue(run)[0].step == 1
     assert run.evaluations[id_of(1)].done == {("a", 0), ("a", 1)}
     assert states(run) == {1: "evaluating"}
 
@@ -111,16 +146,16 @@ def test_a_running_evaluation_is_resumed_after_a_crash() -> None:
 def test_the_same_step_with_other_weights_is_a_new_evaluation() -> None:
     """A saved-again checkpoint is evaluated again; the earlier result keeps its place."""
     run = fold(*scored(100), completed(100, "d2"))
-    assert [checkpoint.digest for checkpoint in s.queue(run)] == ["d2"]
+    assert [checkpoint.digest for checkpoint in queue(run)] == ["d2"]
     run = fold(*scored(100), *scored(100, "d2"))
     assert run.scored[PROTOCOL] == (id_of(100), id_of(100, "d2"))
-    assert s.queue(run) == []
+    assert queue(run) == []
 
 
 def test_nothing_new_on_disk_adds_nothing_to_the_log() -> None:
     """Looking again at the same checkpoints observes nothing."""
     run = fold(*scored(100), completed(200))
-    assert s.observe(run, [whole(200), whole(100)]) == []
+    assert observe(run, [whole(200), whole(100)]) == []
 
 
 def test_observations_tell_what_became_of_each_checkpoint() -> None:
@@ -128,44 +163,44 @@ def test_observations_tell_what_became_of_each_checkpoint() -> None:
     place = (7, "checkpoint-7", "/out/checkpoint-7")
     partial = Sighting(7, "checkpoint-7", Path(place[2]), Partial("3 of 9 bytes"))
     run = fold()
-    assert s.observe(run, [partial]) == [e.CheckpointFound(*place, "3 of 9 bytes")]
-    run = fold(e.CheckpointFound(*place, "2 of 9 bytes"))
-    assert s.observe(run, [partial]) == []
-    assert s.observe(run, [whole(7)]) == [completed(7)]
+    assert observe(run, [partial]) == [CheckpointFound(*place, "3 of 9 bytes")]
+    run = fold(CheckpointFound(*place, "2 of 9 bytes"))
+    assert observe(run, [partial]) == []
+    assert observe(run, [whole(7)]) == [completed(7)]
     bad = Sighting(7, "checkpoint-7", Path(place[2]), Unusable("unsupported", "LyCORIS"))
-    discarded = e.CheckpointDiscarded(*place, "unsupported", "LyCORIS")
-    assert s.observe(run, [bad]) == [discarded]
-    assert s.observe(fold(discarded), [bad]) == []
-    assert s.observe(fold(discarded), [whole(7)]) == [completed(7)]
+    discarded = CheckpointDiscarded(*place, "unsupported", "LyCORIS")
+    assert observe(run, [bad]) == [discarded]
+    assert observe(fold(discarded), [bad]) == []
+    assert observe(fold(discarded), [whole(7)]) == [completed(7)]
 
 
 def test_what_rotation_took_is_told_unless_it_was_scored_or_is_held() -> None:
     """Only a checkpoint that nobody can evaluate any more is reported as vanished."""
-    assert [type(event) for event in s.observe(fold(completed(1)), [])] == [e.CheckpointDiscarded]
-    assert s.observe(fold(*scored(1)), []) == []
+    assert [type(event) for event in observe(fold(completed(1)), [])] == [CheckpointDiscarded]
+    assert observe(fold(*scored(1)), []) == []
     begun = fold(completed(1), started(1))
-    assert s.observe(begun, [], {("checkpoint-1", "d1")}) == []
-    assert len(s.observe(begun, [], {("checkpoint-1", "d2")})) == 1
-    gone = fold(completed(1), s.observe(fold(completed(1)), [])[0])
+    assert observe(begun, [], {("checkpoint-1", "d1")}) == []
+    assert len(observe(begun, [], {("checkpoint-1", "d2")})) == 1
+    gone = fold(completed(1), observe(fold(completed(1)), [])[0])
     assert states(gone) == {1: "discarded"}
     assert "deleted before it was evaluated" in (view.rows(gone)[0].reason or "")
 
 
 def test_a_scored_checkpoint_seen_half_deleted_is_no_loss() -> None:
     """Its files go one by one; only what was never scored was deleted too early."""
-    half = e.CheckpointFound(1, "checkpoint-1", "/out/checkpoint-1", "the folder is being deleted")
-    (gone,) = s.observe(fold(*scored(1), half), [])
-    assert isinstance(gone, e.CheckpointDiscarded)
+    half = CheckpointFound(1, "checkpoint-1", "/out/checkpoint-1", "the folder is being deleted")
+    (gone,) = observe(fold(*scored(1), half), [])
+    assert isinstance(gone, CheckpointDiscarded)
     assert gone.reason == "it was deleted, after it was scored"
     assert view.rows(fold(*scored(1), half, gone))[0].state == "scored"
-    (lost,) = s.observe(fold(*scored(2), half), [])
-    assert isinstance(lost, e.CheckpointDiscarded)
+    (lost,) = observe(fold(*scored(2), half), [])
+    assert isinstance(lost, CheckpointDiscarded)
     assert "deleted before it was evaluated" in lost.reason
 
 
 def test_a_score_outlives_its_folder() -> None:
     """A scored checkpoint that is discarded later still shows its score."""
-    lost = e.CheckpointDiscarded(1, "checkpoint-1", "/out/checkpoint-1", "vanished", "gone")
+    lost = CheckpointDiscarded(1, "checkpoint-1", "/out/checkpoint-1", "vanished", "gone")
     row = view.rows(fold(*scored(1), lost))[0]
     assert (row.state, row.clip) == ("scored", CLIP)
 
@@ -173,40 +208,40 @@ def test_a_score_outlives_its_folder() -> None:
 def test_a_failed_attempt_waits_and_lets_others_pass() -> None:
     """Until its time comes the next checkpoint is taken; at last it is given up."""
     later = NOW + timedelta(seconds=30)
-    fail = e.EvaluationFailed(id_of(2), "internal", "boom", 1, later)
+    fail = EvaluationFailed(id_of(2), "internal", "boom", 1, later)
     run = fold(completed(1), completed(2), started(2), fail)
-    assert _steps(s.due(run, NOW)) == [1]
-    assert _steps(s.due(run, later)) == [2, 1]
+    assert _steps(due(run, NOW)) == [1]
+    assert _steps(due(run, later)) == [2, 1]
     assert states(run)[2] == "waiting"
-    assert s.reopenable(run, NOW) == [run.evaluations[id_of(2)]]
-    assert s.reopenable(run, later) == []
-    run = fold(completed(2), started(2), e.EvaluationFailed(id_of(2), "internal", "boom", 3))
-    assert s.due(run, later) == []
+    assert reopenable(run, NOW) == [run.evaluations[id_of(2)]]
+    assert reopenable(run, later) == []
+    run = fold(completed(2), started(2), EvaluationFailed(id_of(2), "internal", "boom", 3))
+    assert due(run, later) == []
     assert view.rows(run)[0].reason == "boom"
     assert states(run) == {2: "failed"}
-    assert s.reopenable(run, NOW) == [run.evaluations[id_of(2)]]
+    assert reopenable(run, NOW) == [run.evaluations[id_of(2)]]
 
 
-def _steps(checkpoints: Sequence[s.Checkpoint]) -> list[int]:
+def _steps(checkpoints: Sequence[Checkpoint]) -> list[int]:
     return [checkpoint.step for checkpoint in checkpoints]
 
 
-def _failures(run: s.Run, kind: str, batch_size: int) -> list[tuple[int, float | None]]:
+def _failures(run: Run, kind: str, batch_size: int) -> list[tuple[int, float | None]]:
     """Fail until it is given up; return for each attempt its batch and the pause after it."""
     told: list[tuple[int, float | None]] = []
     while not told or told[-1][1] is not None:
         known = run.evaluations[id_of(1)]
-        size, limit = s.batch_sizes(run, known, batch_size)
+        size, limit = batch_sizes(run, known, batch_size)
         assert limit == 0
         attempt = known.attempt + 1
-        again = s.retry_at(kind, attempt, NOW, attempts=3, batch_size=size, luck=0)
+        again = retry_at(kind, attempt, NOW, attempts=3, batch_size=size, luck=0)
         told.append((size, None if again is None else (again - NOW).total_seconds()))
-        fail = e.EvaluationFailed(id_of(1), kind, "it failed", attempt, again)
+        fail = EvaluationFailed(id_of(1), kind, "it failed", attempt, again)
         run = evolve({RUN: run}, [(RUN, fail, NOW)])[RUN]
     return told
 
 
-@pytest.mark.parametrize("kind", sorted(s.CRAMPED))
+@pytest.mark.parametrize("kind", sorted(CRAMPED))
 def test_lack_of_memory_halves_the_batch_down_to_one(kind: str) -> None:
     """Each such failure halves the batch at once; at one image the bound on attempts holds."""
     run = fold(completed(1), started(1))
@@ -219,39 +254,39 @@ def test_a_batch_that_is_looked_for_may_grow_to_what_memory_had() -> None:
     """Without a configured size it is looked for, or is what was found best before."""
     run = fold(completed(1), started(1))
     known = run.evaluations[id_of(1)]
-    sizes = [s.batch_sizes(run, replace(known, cramped=n), None) for n in range(5)]
+    sizes = [batch_sizes(run, replace(known, cramped=n), None) for n in range(5)]
     assert sizes == [(0, 64), (0, 16), (0, 4), (0, 1), (0, 1)]
     clip = Summary(0.3, 0.1, 0.4, 0.05, 4)
-    run = fold(completed(1), started(1), e.EvaluationCompleted(id_of(1), clip, batch_size=12))
-    sizes = [s.batch_sizes(run, replace(known, cramped=n), None) for n in range(3)]
+    run = fold(completed(1), started(1), EvaluationCompleted(id_of(1), clip, batch_size=12))
+    sizes = [batch_sizes(run, replace(known, cramped=n), None) for n in range(3)]
     assert sizes == [(12, 64), (12, 16), (4, 4)]
-    assert s.batch_sizes(run, known, 4) == (4, 0)
+    assert batch_sizes(run, known, 4) == (4, 0)
 
 
 def test_the_base_model_is_the_first_checkpoint_to_be_evaluated() -> None:
     """It is there once, under its own name, until it is another one, or not wanted any more."""
     run = fold(completed(1), completed(2))
-    (base,) = s.with_base(run, HOW, wanted=True)
-    assert isinstance(base, e.CheckpointCompleted)
+    (base,) = with_base(run, HOW, wanted=True)
+    assert isinstance(base, CheckpointCompleted)
     assert (base.step, base.name, base.kind) == (0, "base-model", "base")
-    assert s.with_base(run, HOW, wanted=False) == []
+    assert with_base(run, HOW, wanted=False) == []
     run = fold(completed(1), completed(2), base)
-    assert [c.name for c in s.queue(run)] == ["base-model", "checkpoint-2", "checkpoint-1"]
-    assert s.with_base(run, HOW, wanted=True) == []
-    assert len(s.with_base(run, replace(HOW, base_revision="other"), wanted=True)) == 1
-    assert s.observe(run, []) == [s.vanished(c) for c in run.checkpoints.values() if c.step]
-    assert s.wholes(run).keys() == {"checkpoint-1", "checkpoint-2"}
-    (off,) = s.with_base(run, HOW, wanted=False)
+    assert [c.name for c in queue(run)] == ["base-model", "checkpoint-2", "checkpoint-1"]
+    assert with_base(run, HOW, wanted=True) == []
+    assert len(with_base(run, replace(HOW, base_revision="other"), wanted=True)) == 1
+    assert observe(run, []) == [vanished(c) for c in run.checkpoints.values() if c.step]
+    assert wholes(run).keys() == {"checkpoint-1", "checkpoint-2"}
+    (off,) = with_base(run, HOW, wanted=False)
     run = fold(completed(1), completed(2), base, off)
-    assert [c.name for c in s.queue(run)] == ["checkpoint-2", "checkpoint-1"]
-    (again,) = s.with_base(run, HOW, wanted=True)
+    assert [c.name for c in queue(run)] == ["checkpoint-2", "checkpoint-1"]
+    (again,) = with_base(run, HOW, wanted=True)
     assert again == base
 
 
 def test_an_image_scored_starts_the_count_of_failures_anew() -> None:
     """What makes progress is not given up for a failure now and then."""
-    fail = e.EvaluationFailed(id_of(1), "killed", "kill -9", 2, NOW)
-    image = e.ImagesScored(id_of(1), (e.ImageScore("a", 0, 1, 0.3),))
+    fail = EvaluationFailed(id_of(1), "killed", "kill -9", 2, NOW)
+    image = ImagesScored(id_of(1), (ImageScore("a", 0, 1, 0.3),))
     run = fold(completed(1), started(1), fail, started(1), image)
     assert run.evaluations[id_of(1)].attempt == 0
 
@@ -259,91 +294,91 @@ def test_an_image_scored_starts_the_count_of_failures_anew() -> None:
 @given(st.integers(1, 9), st.floats(0, 1))
 def test_pauses_grow_to_a_bound_and_are_spread(attempt: int, luck: float) -> None:
     """A pause is never shorter than its base nor longer than it by more than the spread."""
-    base = s.RETRY_SECONDS[min(attempt, 4) - 1]
-    assert base <= s.pause(attempt, luck).total_seconds() <= base * (1 + s.SPREAD)
-    assert s.pause(attempt, luck) <= s.pause(attempt + 1, luck)
+    base = RETRY_SECONDS[min(attempt, 4) - 1]
+    assert base <= pause(attempt, luck).total_seconds() <= base * (1 + SPREAD)
+    assert pause(attempt, luck) <= pause(attempt + 1, luck)
 
 
 @given(st.timedeltas(timedelta(days=-9), timedelta(days=9)))
 def test_a_clock_that_is_set_makes_nothing_wait_longer_than_a_pause(jump: timedelta) -> None:
     """Whatever the clock says now, a next try is due at its time or within the longest pause."""
-    later = NOW + s.pause(9, 1.0)
-    fail = e.EvaluationFailed(id_of(1), "internal", "boom", 1, later)
-    run = fold(completed(1), started(1), fail, e.PublishFailed("wandb", "busy", 1, later))
+    later = NOW + pause(9, 1.0)
+    fail = EvaluationFailed(id_of(1), "internal", "boom", 1, later)
+    run = fold(completed(1), started(1), fail, PublishFailed("wandb", "busy", 1, later))
     now = NOW + jump
     waits = timedelta(0) <= now - NOW < later - NOW
-    assert (_steps(s.due(run, now)) == []) is waits
-    assert s.may_publish(run, "wandb", now) is not waits
+    assert (_steps(due(run, now)) == []) is waits
+    assert may_publish(run, "wandb", now) is not waits
 
 
 def test_a_full_disk_is_waited_for_without_end() -> None:
     """It is no fault of the checkpoint, so no number of attempts gives it up."""
-    at = [s.retry_at("disk", n, NOW, attempts=3, batch_size=1, luck=0) for n in (1, 3, 99)]
+    at = [retry_at("disk", n, NOW, attempts=3, batch_size=1, luck=0) for n in (1, 3, 99)]
     assert at == [NOW + timedelta(seconds=seconds) for seconds in (30, 600, 1800)]
 
 
 def test_only_what_failed_and_is_there_can_be_tried_again() -> None:
     """A person's retry concerns the failed evaluations of a step, given up or waiting."""
-    fail = e.EvaluationFailed(id_of(2), "weights", "3 of 9", 1)
+    fail = EvaluationFailed(id_of(2), "weights", "3 of 9", 1)
     run = fold(completed(2), started(2), fail, *scored(1))
-    assert [evaluation.id for evaluation in s.retryable(run, 2)] == [id_of(2)]
-    assert s.retryable(run, 1) == s.retryable(run, 3) == []
-    again = evolve({RUN: run}, [(RUN, e.EvaluationReopened(id_of(2), NOW), NOW)])[RUN]
-    assert _steps(s.due(again, NOW)) == [2]
-    gone = e.CheckpointDiscarded(2, "checkpoint-2", "/out/checkpoint-2", "vanished", "gone")
-    assert s.retryable(fold(completed(2), started(2), fail, gone), 2) == []
+    assert [evaluation.id for evaluation in retryable(run, 2)] == [id_of(2)]
+    assert retryable(run, 1) == retryable(run, 3) == []
+    again = evolve({RUN: run}, [(RUN, EvaluationReopened(id_of(2), NOW), NOW)])[RUN]
+    assert _steps(due(again, NOW)) == [2]
+    gone = CheckpointDiscarded(2, "checkpoint-2", "/out/checkpoint-2", "vanished", "gone")
+    assert retryable(fold(completed(2), started(2), fail, gone), 2) == []
 
 
 def test_bad_weights_are_not_tried_twice_and_other_failures_a_few_times() -> None:
     """A misfit is final at once; anything else after the configured number of attempts."""
-    for kind in s.LASTING:
-        assert s.retry_at(kind, 1, NOW, attempts=3, batch_size=4, luck=0) is None
-    times = [s.retry_at("internal", n, NOW, attempts=3, batch_size=4, luck=0) for n in (1, 2, 3)]
+    for kind in LASTING:
+        assert retry_at(kind, 1, NOW, attempts=3, batch_size=4, luck=0) is None
+    times = [retry_at("internal", n, NOW, attempts=3, batch_size=4, luck=0) for n in (1, 2, 3)]
     assert times == [NOW + timedelta(seconds=30), NOW + timedelta(seconds=120), None]
 
 
 def test_each_tracker_has_its_own_backlog() -> None:
     """What one tracker lacks depends on nothing but its own confirmations."""
-    shown = e.Published("tensorboard", (id_of(1),), "/tb")
+    shown = Published("tensorboard", (id_of(1),), "/tb")
     run = fold(*scored(1), *scored(2), shown)
-    assert s.unpublished(run, "tensorboard") == (id_of(2),)
-    assert s.unpublished(run, "wandb") == (id_of(1), id_of(2))
+    assert unpublished(run, "tensorboard") == (id_of(2),)
+    assert unpublished(run, "wandb") == (id_of(1), id_of(2))
     assert run.trackers["tensorboard"].where == "/tb"
     assert states(run) == {1: "scored", 2: "scored"}
-    both = e.Published("wandb", (id_of(1),), "url")
+    both = Published("wandb", (id_of(1),), "url")
     assert states(fold(*scored(1), shown, both)) == {1: "published"}
 
 
 def test_a_parked_tracker_waits_for_changed_settings() -> None:
     """A refusal parks; a passing failure waits; success and new settings clear both."""
-    refused = e.PublishFailed("wandb", "no key", 1)
+    refused = PublishFailed("wandb", "no key", 1)
     run = fold(*scored(1), refused)
-    assert not s.may_publish(run, "wandb", NOW + timedelta(days=9))
-    assert s.may_publish(run, "tensorboard", NOW)
+    assert not may_publish(run, "wandb", NOW + timedelta(days=9))
+    assert may_publish(run, "tensorboard", NOW)
     assert view.rows(run)[0].reason == "wandb: no key"
     assert view.problems(run) == ["wandb: no key"]
-    waiting = fold(*scored(1), e.PublishFailed("wandb", "busy", 1, NOW + timedelta(seconds=30)))
-    assert not s.may_publish(waiting, "wandb", NOW)
-    assert s.may_publish(waiting, "wandb", NOW + timedelta(seconds=30))
-    changed = e.SettingsChanged(PROTOCOL, ("tensorboard", "wandb"), {"x": "y"}, "0")
-    assert s.may_publish(fold(*scored(1), refused, changed), "wandb", NOW)
+    waiting = fold(*scored(1), PublishFailed("wandb", "busy", 1, NOW + timedelta(seconds=30)))
+    assert not may_publish(waiting, "wandb", NOW)
+    assert may_publish(waiting, "wandb", NOW + timedelta(seconds=30))
+    changed = SettingsChanged(PROTOCOL, ("tensorboard", "wandb"), {"x": "y"}, "0")
+    assert may_publish(fold(*scored(1), refused, changed), "wandb", NOW)
 
 
 def test_another_protocol_starts_another_curve_and_evaluates_again() -> None:
     """Numbers of different protocols never mix: neither in the queue nor in a tracker."""
     other = "ccccccccdddddddd"
-    changed = e.SettingsChanged(other, ("tensorboard",), {}, "0")
-    run = fold(*scored(1), e.Published("tensorboard", (id_of(1),), "/tb"), changed)
-    assert [checkpoint.step for checkpoint in s.queue(run)] == [1]
-    assert s.unpublished(run, "tensorboard") == ()
+    changed = SettingsChanged(other, ("tensorboard",), {}, "0")
+    run = fold(*scored(1), Published("tensorboard", (id_of(1),), "/tb"), changed)
+    assert [checkpoint.step for checkpoint in queue(run)] == [1]
+    assert unpublished(run, "tensorboard") == ()
     assert states(run) == {1: "waiting"}
 
 
 def test_the_first_protocol_has_the_plain_name() -> None:
     """Its curve is called clipwatch, any later one carries its digest."""
     known = dict.fromkeys(("one", "two"), HOW)
-    assert s.series_name(s.Run("r", "/out", "two", (), {}, protocols=known)) == "clipwatch-two"
-    assert s.series_name(s.Run("r", "/out", "one", (), {}, protocols=known)) == "clipwatch"
+    assert series_name(Run("r", "/out", "two", (), {}, protocols=known)) == "clipwatch-two"
+    assert series_name(Run("r", "/out", "one", (), {}, protocols=known)) == "clipwatch"
 
 
 def test_status_json_has_the_documented_shape() -> None:
@@ -386,33 +421,33 @@ digests = st.sampled_from(["d1", "d2"])
 
 
 @st.composite
-def histories(draw: st.DrawFn) -> list[e.Event]:
+def histories(draw: st.DrawFn) -> list[Event]:
     """Draw a history as a supervisor could write it, with crashes anywhere."""
-    events: list[e.Event] = []
+    events: list[Event] = []
     for _ in range(draw(st.integers(0, 12))):
         step, digest = draw(steps), draw(digests)
         one = scored(step, digest)
-        one.insert(3, e.EvaluationFailed(id_of(step, digest), "killed", "kill -9", 1, NOW))
+        one.insert(3, EvaluationFailed(id_of(step, digest), "killed", "kill -9", 1, NOW))
         known = fold(*events)
         done = id_of(step, digest) in known.scored.get(PROTOCOL, ())
         events += one[: 1 if done else draw(st.integers(1, 5))]
         if draw(st.booleans()) and known.scored:
-            events.append(e.Published("tensorboard", tuple(known.scored[PROTOCOL]), "/tb"))
+            events.append(Published("tensorboard", tuple(known.scored[PROTOCOL]), "/tb"))
     return events
 
 
 @given(histories())
-def test_images_of_finished_evaluations_may_be_left_out(events: list[e.Event]) -> None:
+def test_images_of_finished_evaluations_may_be_left_out(events: list[Event]) -> None:
     """Who only wants the state need not read them; and all at once is one after the other."""
-    done = {event.evaluation for event in events if isinstance(event, e.EvaluationCompleted)}
-    kept = [x for x in events if not (isinstance(x, e.ImagesScored) and x.evaluation in done)]
+    done = {event.evaluation for event in events if isinstance(event, EvaluationCompleted)}
+    kept = [x for x in events if not (isinstance(x, ImagesScored) and x.evaluation in done)]
     one_by_one = fold(*events)
     assert evolve({}, [(RUN, event, NOW) for event in (STARTED, *events)]) == {RUN: one_by_one}
     assert evolve({}, [(RUN, event, NOW) for event in (STARTED, *kept)]) == {RUN: one_by_one}
 
 
 @given(histories(), histories())
-def test_a_fold_leaves_what_it_began_with(first: list[e.Event], then: list[e.Event]) -> None:
+def test_a_fold_leaves_what_it_began_with(first: list[Event], then: list[Event]) -> None:
     """The state before is the same after, so that whoever holds it sees no change."""
     before, same = replay((STARTED, *first)), replay((STARTED, *first))
     evolve(before, [(RUN, event, NOW) for event in then])
@@ -420,9 +455,7 @@ def test_a_fold_leaves_what_it_began_with(first: list[e.Event], then: list[e.Eve
 
 
 @given(histories(), st.data())
-def test_folding_in_two_parts_is_folding_at_once(
-    events: list[e.Event], data: st.DataObject
-) -> None:
+def test_folding_in_two_parts_is_folding_at_once(events: list[Event], data: st.DataObject) -> None:
     """State is a fold: where the log was cut and read on makes no difference."""
     log = [STARTED, *events]
     cut = data.draw(st.integers(0, len(log)))
@@ -430,12 +463,12 @@ def test_folding_in_two_parts_is_folding_at_once(
 
 
 @given(histories())
-def test_nothing_is_scored_twice_or_published_unscored(events: list[e.Event]) -> None:
+def test_nothing_is_scored_twice_or_published_unscored(events: list[Event]) -> None:
     """Each evaluation has one place, queue and scored are disjoint, trackers show scored ones."""
     run = fold(*events)
     order = run.scored.get(PROTOCOL, ())
     assert len(set(order)) == len(order)
-    waiting = {s.evaluation_id(checkpoint, PROTOCOL) for checkpoint in s.queue(run)}
+    waiting = {evaluation_id(checkpoint, PROTOCOL) for checkpoint in queue(run)}
     assert waiting.isdisjoint(order)
     for tracker in run.trackers.values():
         assert tracker.published <= set(order)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch import state as s
-from clipwatch import view
-from clipwatch.errors import TrackerRefused
-from clipwatch.evaluator.messages import Evaluate, Failed, Reply
+from clipwatch.domain import retries
+from clipwatch.executors.messages import Evaluate, Failed, Reply
 from clipwatch.journal import Journal
-from clipwatch.supervisor import Look, Reload, Supervisor
-from clipwatch.trackers import Series
+from clipwatch.kit.errors import TrackerRefused
+from clipwatch.loop.supervisor import Look, Reload, Supervisor
+from clipwatch.results import view
+from clipwatch.results.series import Series
 from world import MemoryTracker, World, checkpoint, usual
 
 
@@ -71,7 +71,7 @@ def test_a_drain_sees_a_checkpoint_that_came_with_the_order_to_stop(tmp_path: Pa
 
 def test_a_drain_waits_for_another_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU that the training used is free once that has ended."""
-    monkeypatch.setattr(s, "RETRY_SECONDS", (0.3,))
+    monkeypatch.setattr(retries, "RETRY_SECONDS", (0.3,))
     world = filled(tmp_path, 1, drain_seconds=100)
     world.script = lambda _: [Failed("device", "busy")] if len(world.requests) < 3 else None
     assert to_the_end(world, lambda supervisor: supervisor.stop()) == 0
@@ -147,7 +147,7 @@ def test_failed_work_is_tried_again_before_it_ends_with_the_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A GPU that was busy with the training may be free now."""
-    monkeypatch.setattr(s, "RETRY_SECONDS", (0.5,))
+    monkeypatch.setattr(retries, "RETRY_SECONDS", (0.5,))
     world = filled(tmp_path, 1, exit_when_done="idle:0.1")
     world.script = lambda _: [Failed("model", "busy")] if len(world.requests) < 3 else None
     assert to_the_end(world) == 0

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch import view
-from clipwatch.errors import ClipwatchError, SettingsError, TrackerRefused, TrackerUnavailable
-from clipwatch.evaluator.messages import Evaluate, Failed, Reply
-from clipwatch.ledger import read_state
-from clipwatch.lock import exclusive
-from clipwatch.narration import narrate
-from clipwatch.state import evaluation_id
-from clipwatch.trackers import Series
+from clipwatch.domain.state import evaluation_id
+from clipwatch.executors.messages import Evaluate, Failed, Reply
+from clipwatch.journal.ledger import read_state
+from clipwatch.kit.errors import ClipwatchError, SettingsError, TrackerRefused, TrackerUnavailable
+from clipwatch.loop.narration import narrate
+from clipwatch.results import view
+from clipwatch.results.series import Series
+from clipwatch.service.lock import exclusive
 from world import MemoryTracker, World, checkpoint, usual
 
 

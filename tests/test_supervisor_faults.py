@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch import view
-from clipwatch.errors import ClipwatchError, JournalError, SettingsError, TrackerRefused
-from clipwatch.evaluator.messages import Evaluate, Failed, Reply
-from clipwatch.events import EvaluationFailed, SettingsChanged
+from clipwatch.domain.events import EvaluationFailed, SettingsChanged
+from clipwatch.executors.messages import Evaluate, Failed, Reply
 from clipwatch.journal import Journal
-from clipwatch.retry import reopen
+from clipwatch.kit.errors import ClipwatchError, JournalError, SettingsError, TrackerRefused
+from clipwatch.results import view
 from clipwatch.settings import Settings
+from clipwatch.tasks.reopen import reopen
 from test_supervisor import Faulty, states, until
 from world import World, checkpoint, settings, usual
 
@@ -239,7 +239,7 @@ def test_a_full_state_disk_is_waited_for_and_nothing_is_lost(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon says that it waits, and goes on where it was when there is space."""
-    monkeypatch.setattr("clipwatch.diary.FULL_DISK_SECONDS", 0.05)
+    monkeypatch.setattr("clipwatch.loop.diary.FULL_DISK_SECONDS", 0.05)
     world = World(tmp_path, state_dir=str(small / "state"))
     with world.live():
         checkpoint(world.output, 1, 1)

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.compat.tensorflow_stub.pywrap_tensorflow import crc32c as reference_crc32c
 
-from clipwatch.errors import TrackerUnavailable
-from clipwatch.publish import bring
-from clipwatch.trackers import Series, Target
-from clipwatch_adapters import _events
+from clipwatch.delivery.outbox import bring
+from clipwatch.delivery.trackers import Target
+from clipwatch.kit.errors import TrackerUnavailable
+from clipwatch.results.series import Series
 from clipwatch_adapters.tensorboard import TensorBoardTracker
+from clipwatch_adapters.tensorboard import event_files as _events
 from tracker_world import PROMPTS, event_file, make_protocol, make_series, make_target
 
 

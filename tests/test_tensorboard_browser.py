@@ -15,7 +15,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from browser import Page, browse, program
-from clipwatch.protocol import Prompt
+from clipwatch.domain.protocol import Prompt
 from test_tensorboard_server import Server, publish_each, target_below, tensorboard, until
 from tracker_world import make_protocol, make_series, with_everything
 

@@ -15,13 +15,14 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 
-from clipwatch.errors import TrackerRefused, TrackerUnavailable
-from clipwatch.events import ImageScore
-from clipwatch.publish import bring
-from clipwatch.trackers import Series, Target
-from clipwatch_adapters import _events
-from clipwatch_adapters._records import PLUGIN
+from clipwatch.delivery.outbox import bring
+from clipwatch.delivery.trackers import Target
+from clipwatch.domain.events import ImageScore
+from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.results.series import Series
 from clipwatch_adapters.tensorboard import TensorBoardTracker
+from clipwatch_adapters.tensorboard import event_files as _events
+from clipwatch_adapters.tensorboard.records import PLUGIN
 from tracker_disks import fill, mounted, mounted_by_a_server, run
 from tracker_world import PROMPTS, event_file, make_protocol, make_series, make_target
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.errors import TrackerRefused
-from clipwatch.trackers import Target
-from clipwatch_adapters import _events
+from clipwatch.delivery.trackers import Target
+from clipwatch.kit.errors import TrackerRefused
 from clipwatch_adapters.tensorboard import TensorBoardTracker
+from clipwatch_adapters.tensorboard import event_files as _events
 from tracker_world import event_file, make_series, make_target
 
 

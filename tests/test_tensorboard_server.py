@@ -27,9 +27,10 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from clipwatch.protocol import Prompt
-from clipwatch.publish import bring
-from clipwatch.trackers import Series, Target
+from clipwatch.delivery.outbox import bring
+from clipwatch.delivery.trackers import Target
+from clipwatch.domain.protocol import Prompt
+from clipwatch.results.series import Series
 from clipwatch_adapters.tensorboard import TensorBoardTracker, logdir_hint
 from tracker_world import PROMPTS, make_protocol, make_series, make_target, with_everything
 

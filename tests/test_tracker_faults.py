@@ -18,13 +18,14 @@ from typing import Any
 
 import pytest
 
-from clipwatch.errors import TrackerRefused, TrackerUnavailable
-from clipwatch.publish import bring
-from clipwatch.trackers import Series, Target, Tracker
+from clipwatch.delivery.outbox import bring
+from clipwatch.delivery.trackers import Target, Tracker
+from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.results.series import Series
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.wandb import WandbTracker
-from clipwatch_adapters.wandb_session import Job
-from clipwatch_adapters.wandb_verdict import Verdict
+from clipwatch_adapters.wandb.session import Job
+from clipwatch_adapters.wandb.verdict import Verdict
 from tracker_world import event_file, make_series, make_target
 from wandb_world import isolate
 

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from clipwatch.events import ImageScore
-from clipwatch.protocol import EvaluationProtocol, Prompt
-from clipwatch_adapters._media import jpeg, showcase
+from clipwatch.domain.events import ImageScore
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch_adapters.shared.media import jpeg, showcase
 from tracker_world import make_protocol
 
 

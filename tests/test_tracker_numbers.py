@@ -15,11 +15,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
-from clipwatch.protocol import Prompt
-from clipwatch.trackers import Result, Series
-from clipwatch_adapters import _events
-from clipwatch_adapters._scalars import FORM, Names, scalars, unique
+from clipwatch.domain.protocol import Prompt
+from clipwatch.results.series import Result, Series
+from clipwatch_adapters.shared.numbers import FORM, Names, scalars, unique
 from clipwatch_adapters.tensorboard import TensorBoardTracker
+from clipwatch_adapters.tensorboard import event_files as _events
 from tracker_world import event_file, make_protocol, make_series, make_target, with_everything
 
 LAYOUT = "custom_scalars__config__"

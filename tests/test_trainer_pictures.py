@@ -13,10 +13,10 @@ from PIL import Image
 
 import evaluator_kit as kit
 from clipwatch.demo.models import CLIP
+from clipwatch.domain.sighting import Whole
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.images import image_name
 from clipwatch.layouts import look_once
-from clipwatch.layouts.sighting import Whole
 from clipwatch.settings import load
 
 KEPT = Path(__file__).parent / "data" / "simpletuner"

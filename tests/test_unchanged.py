@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from clipwatch.domain.sighting import Sighting, Whole
 from clipwatch.layouts import Scanner, contents
-from clipwatch.layouts.sighting import Sighting, Whole
 from clipwatch.layouts.unchanged import RACY_SECONDS
 from world import checkpoint
 

@@ -17,8 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipwatch.cli.systemd import systemd
-from clipwatch.errors import ClipwatchError, SettingsError
-from clipwatch.units import EXECUTABLE, UNIT, Run, system_files, template, user_files, write
+from clipwatch.kit.errors import ClipwatchError, SettingsError
+from clipwatch.service.units import EXECUTABLE, UNIT, Run, system_files, template, user_files, write
 
 UNITS = Path("/etc/systemd/system")
 COMMAND = Path("/opt/a venv/100%/bin/clipwatch")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.errors import TrackerRefused
+from clipwatch.kit.errors import TrackerRefused
 from clipwatch_adapters.wandb import WandbTracker
 from fake_wandb import KEY, FakeWandb
 from tracker_contract import Connect, TrackerContract

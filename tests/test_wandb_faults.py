@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.errors import TrackerRefused, TrackerUnavailable
-from clipwatch.trackers import Series
+from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.results.series import Series
 from clipwatch_adapters.wandb import WandbTracker
 from fake_wandb import CLOSE, HANG, FakeWandb, Fault
 from tracker_world import PROMPTS, make_protocol, make_series, make_target

@@ -15,12 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.errors import TrackerUnavailable
-from clipwatch.trackers import Series
-from clipwatch_adapters._scalars import Names, scalars
+from clipwatch.kit.errors import TrackerUnavailable
+from clipwatch.results.series import Series
+from clipwatch_adapters.shared.numbers import Names, scalars
 from clipwatch_adapters.wandb import WandbTracker
-from clipwatch_adapters.wandb_files import HISTORY, fields, finished_rows, records
-from clipwatch_adapters.wandb_rows import places
+from clipwatch_adapters.wandb.files import HISTORY, fields, finished_rows, records
+from clipwatch_adapters.wandb.rows import places
 from fake_wandb import HANG, KEY, FakeWandb, Fault, StoredRun
 from tracker_world import make_series, make_target, with_everything
 from wandb_world import collect_children, isolate

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from clipwatch.errors import TrackerRefused, TrackerUnavailable
-from clipwatch.publish import bring
+from clipwatch.delivery.outbox import bring
+from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch_adapters.wandb import WandbTracker, api_key, environment
-from clipwatch_adapters.wandb_files import finished_rows, trainer_run
+from clipwatch_adapters.wandb.files import finished_rows, trainer_run
 from fake_wandb import KEY, FakeWandb
 from tracker_contract import Connect, TrackerContract
 from tracker_disks import fill, mounted, run

@@ -18,10 +18,10 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.wandb import WandbTracker
-from clipwatch_adapters.wandb_session import GRACE
+from clipwatch_adapters.wandb.session import GRACE
 from fake_wandb import HANG, KEY, FakeWandb, Fault
 from tracker_world import make_series, make_target
 from wandb_world import collect_children, isolate, processes

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.filesystems import file_system, make_private
-from clipwatch.wake import ring, wake_folder
-from clipwatch.watch import Watcher
+from clipwatch.kit.filesystems import file_system, make_private
+from clipwatch.layouts.watch import Watcher
+from clipwatch.service.wake import ring, wake_folder
 
 
 @pytest.mark.parametrize(("path", "kind"), [("/proc/self", "proc"), ("/sys/kernel", "sysfs")])

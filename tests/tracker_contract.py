@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.trackers import Tracker
+from clipwatch.delivery.trackers import Tracker
 from tracker_world import make_protocol, make_series, with_everything
 
 Connect = Callable[[], Tracker]
 
 
 class TrackerContract:
-    """The contract of clipwatch.trackers.Tracker."""
+    """The contract of clipwatch.delivery.trackers.Tracker."""
 
     @pytest.fixture
     def connect(self) -> Connect:

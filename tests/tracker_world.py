@@ -9,10 +9,11 @@ from pathlib import Path
 
 from PIL import Image
 
-from clipwatch.events import AdviceGiven, ImageScore
-from clipwatch.protocol import EvaluationProtocol, Prompt
+from clipwatch.delivery.trackers import Target
+from clipwatch.domain.events import AdviceGiven, ImageScore
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.results.series import Result, Series
 from clipwatch.statistics import Comparison, Summary, summarize
-from clipwatch.trackers import Result, Series, Target
 
 PROMPTS = (
     Prompt("red-cube", "a red cube on a table", "objects"),

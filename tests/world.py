@@ -13,18 +13,19 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from clipwatch.console import Console
-from clipwatch.evaluator.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
-from clipwatch.events import ImageScore
+from clipwatch.delivery.trackers import Target, Tracker
+from clipwatch.domain.events import ImageScore
+from clipwatch.domain.protocol import EvaluationProtocol, Input
+from clipwatch.domain.state import Run
+from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, Recorded, log_file
-from clipwatch.judge import judge
-from clipwatch.ledger import read_state
+from clipwatch.journal.ledger import read_state
+from clipwatch.judging.answer import judge
+from clipwatch.loop.console import Console
+from clipwatch.loop.supervisor import Supervisor
 from clipwatch.models.identity import Identities
-from clipwatch.protocol import EvaluationProtocol, Input
+from clipwatch.results.series import Series
 from clipwatch.settings import Settings, load
-from clipwatch.state import Run
-from clipwatch.supervisor import Supervisor
-from clipwatch.trackers import Series, Target, Tracker
 from clipwatch_adapters.memory import MemoryTracker
 
 PROMPTS = "a red circle\na blue square\nthree green stars\nnothing but white\n"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from clipwatch.statistics import Summary
-from clipwatch.trackers import Series, Target
+from clipwatch.delivery.trackers import Target
+from clipwatch.results.series import Series, Summary
 
 
 class MemoryTracker:

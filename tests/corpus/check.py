@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 
 CORPUS = Path(__file__).parent
 EXPECTED: dict[str, Any] = json.loads((CORPUS / "expected.json").read_text())

@@ -24,7 +24,7 @@ from clipwatch.cli.score import score
 from clipwatch.cli.start import start
 from clipwatch.cli.status import status
 from clipwatch.cli.systemd import systemd
-from clipwatch.errors import ClipwatchError
+from clipwatch.kit.errors import ClipwatchError
 
 SECTIONS = {
     "Begin": (demo, doctor, start),

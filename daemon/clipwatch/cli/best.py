@@ -23,7 +23,7 @@ from clipwatch.cli.figures import (
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 
 if TYPE_CHECKING:
-    from clipwatch.ranking import Ranking
+    from clipwatch.results.ranking import Ranking
 
 
 @click.command(
@@ -50,9 +50,9 @@ def best(run: str, scorer: str | None, as_json: bool, state_dir: Path | None) ->
 
     Ends with 1 when nothing is scored yet.
     """
-    from clipwatch.answers import answers, circumstances
     from clipwatch.journal import log_file
-    from clipwatch.ranking import rank
+    from clipwatch.results.ranking import rank
+    from clipwatch.results.results import answers, circumstances
 
     with answers(log_file(chosen_state_dir(state_dir))) as known:
         ranking = rank(known, known.run(run), scorer)
@@ -110,7 +110,7 @@ def _table(ranking: Ranking) -> Iterator[str]:
 
 def _sentences(ranking: Ranking) -> Iterator[str]:
     """Return what the table says in plain words."""
-    from clipwatch.answers import listed
+    from clipwatch.results.results import listed
 
     ends = _ends(ranking)
     count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")

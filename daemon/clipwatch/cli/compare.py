@@ -24,8 +24,8 @@ from clipwatch.cli.figures import (
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 
 if TYPE_CHECKING:
-    from clipwatch.pairs import Pair
-    from clipwatch.state import Evaluation
+    from clipwatch.domain.state import Evaluation
+    from clipwatch.results.pairs import Pair
     from clipwatch.statistics import Comparison
     from clipwatch.statistics.scores import Scores
 
@@ -66,9 +66,9 @@ def compare(
 
     Ends with 1 when the two cannot be compared.
     """
-    from clipwatch.answers import answers, circumstances
     from clipwatch.journal import log_file
-    from clipwatch.pairs import pair_of
+    from clipwatch.results.pairs import pair_of
+    from clipwatch.results.results import answers, circumstances
 
     with answers(log_file(chosen_state_dir(state_dir))) as known:
         names = known.named(a, scorer), known.named(b, scorer)
@@ -192,7 +192,7 @@ def _beside(counts: Sequence[int]) -> str:
 
 def _prompts(shared: Sequence[Scores], texts: Mapping[str, str]) -> Iterator[str]:
     """Return the prompts that gained and lost most."""
-    from clipwatch.prompts.textfiles import plain
+    from clipwatch.kit.textfiles import plain
     from clipwatch.statistics.paired import TIE
     from clipwatch.statistics.scores import prompt_means
 

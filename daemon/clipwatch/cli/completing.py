@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 import click
 
 from clipwatch.cli.options import chosen_state_dir
-from clipwatch.errors import ClipwatchError
+from clipwatch.kit.errors import ClipwatchError
 
 if TYPE_CHECKING:
-    from clipwatch.state import State
+    from clipwatch.domain.state import State
 
 
 def runs(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
@@ -34,7 +34,7 @@ def scored(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
 
 def failed(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
     """Offer the steps that `retry` is for."""
-    from clipwatch.view import rows
+    from clipwatch.results.view import rows
 
     found = {row.step for run in _state(ctx).values() for row in rows(run) if row.state == "failed"}
     return [str(step) for step in sorted(found) if str(step).startswith(begun)]
@@ -42,7 +42,7 @@ def failed(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
 
 def _state(ctx: click.Context) -> State:
     from clipwatch.journal import log_file
-    from clipwatch.ledger import read_state
+    from clipwatch.journal.ledger import read_state
 
     with suppress(ClipwatchError):  # nobody wants to read of it amid a line that is typed
         return read_state(log_file(chosen_state_dir(ctx.params.get("state_dir"))))

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 import click
 
 from clipwatch.cli.options import chosen_config, config_option, examples, here, in_hand
-from clipwatch.errors import ClipwatchError
+from clipwatch.kit.errors import ClipwatchError
 
 if TYPE_CHECKING:
-    from clipwatch.evaluator.fetch import Fetched
+    from clipwatch.executors.messages import Fetched
 
 
 @click.command(
@@ -33,11 +33,11 @@ def fetch(config: Path | None) -> None:
 
     Ends with 1 if a model cannot be had; with 2 when the configuration is wrong.
     """
-    from clipwatch.console import Console
-    from clipwatch.evaluator.fetch import Coming, Missed
-    from clipwatch.fetch import check_online
-    from clipwatch.fetch import fetch as fetch_models
-    from clipwatch.preparing import MODELS
+    from clipwatch.executors.fetching import check_online
+    from clipwatch.executors.fetching import fetch as fetch_models
+    from clipwatch.executors.messages import Coming, Missed
+    from clipwatch.loop.console import Console
+    from clipwatch.loop.preparing import MODELS
     from clipwatch.settings import load
 
     path = chosen_config(config)

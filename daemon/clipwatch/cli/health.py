@@ -25,7 +25,7 @@ def health(name: str | None, state_dir: Path | None) -> None:
 
     Ends with 0 when one runs with this state directory and each shows signs of life, else with 1.
     """
-    from clipwatch.heartbeat import signs
+    from clipwatch.service.alive import signs
 
     folder = chosen_state_dir(state_dir)
     found = [sign for sign in signs(folder) if name in (None, sign.heartbeat.run)]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
-from clipwatch.errors import ClipwatchError
+from clipwatch.kit.errors import ClipwatchError
 
 if TYPE_CHECKING:
     from clipwatch.journal import Recorded
@@ -40,8 +40,8 @@ def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
     it ends with 1.
     """
     from clipwatch.journal import log_file
-    from clipwatch.journal.inspection import Fault, readable, verify
     from clipwatch.journal.logfile import present
+    from clipwatch.journal.repair.inspection import Fault, readable, verify
 
     path = log_file(chosen_state_dir(state_dir))
     if not present(path):
@@ -65,7 +65,7 @@ def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
 
 
 def _as_json(recorded: Recorded) -> str:
-    from clipwatch.events import encode
+    from clipwatch.domain.events import encode
 
     type_name, data = encode(recorded.event)
     head = {"seq": recorded.seq, "time": recorded.time.isoformat(), "run": recorded.run}
@@ -73,8 +73,8 @@ def _as_json(recorded: Recorded) -> str:
 
 
 def _as_line(recorded: Recorded) -> str:
-    from clipwatch.narration import story
-    from clipwatch.prompts.textfiles import plain
+    from clipwatch.kit.textfiles import plain
+    from clipwatch.loop.narration import story
 
     when = f"{recorded.time.astimezone():%Y-%m-%d %H:%M:%S}"
     return f"{recorded.seq:>6}  {when}  {recorded.run}  {plain(story(recorded.event), LONGEST)}"

@@ -27,8 +27,8 @@ def notify(path: Path, step: int | None, state_dir: Path | None) -> None:
     For a trainer's hook; clipwatch finds every checkpoint without it too. It never waits, and ends
     with 0 also when nobody is there to be woken: that is no matter of the training's.
     """
-    from clipwatch.heartbeat import signs
-    from clipwatch.wake import ring
+    from clipwatch.service.alive import signs
+    from clipwatch.service.wake import ring
 
     folder = chosen_state_dir(state_dir)
     what = path.name if step is None else f"step {step}"

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -114,7 +114,7 @@ def here() -> Path:
 @contextmanager
 def in_hand(what: str, doing: str) -> Iterator[None]:
     """Tell at least every ten seconds what is done inside; nothing of what is soon over."""
-    from clipwatch.console import Console
+    from clipwatch.loop.console import Console
 
     console = Console()
     try:
@@ -137,7 +137,7 @@ def tell(notes: Iterable[str]) -> None:
 
 def chosen_state_dir(given: Path | None) -> Path:
     """Return --state-dir, or the platform's."""
-    from clipwatch.statedir import default_state_dir
+    from clipwatch.kit.statedir import default_state_dir
 
     return given or default_state_dir()
 

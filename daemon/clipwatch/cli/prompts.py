@@ -42,7 +42,7 @@ def prompts(
 
     Ends with 2 when there are none, or something in them is wrong.
     """
-    from clipwatch.prompts.textfiles import plain
+    from clipwatch.kit.textfiles import plain
 
     with in_hand("prompts", "reading them"):
         found, notes = _found(config, library, max_prompts)

@@ -28,7 +28,7 @@ def retry(step: int, name: str | None, state_dir: Path | None) -> None:
     Ends with 1 when nothing of that step had failed.
     """
     from clipwatch.journal import log_file
-    from clipwatch.retry import reopen
+    from clipwatch.tasks.reopen import reopen
 
     for checkpoint in reopen(log_file(chosen_state_dir(state_dir)), step, name):
         click.echo(f"{checkpoint}: will be tried again")

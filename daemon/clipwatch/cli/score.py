@@ -52,9 +52,9 @@ def score(
 
     Ends with 1 if the checkpoint cannot be scored; with 2 when the configuration is wrong.
     """
-    from clipwatch.priority import give_way
-    from clipwatch.score import score_checkpoint
+    from clipwatch.kit.processes import give_way
     from clipwatch.settings import load
+    from clipwatch.tasks.score import score_checkpoint
 
     flags = {"evaluation_type": "clip", **only_given(flags)}
     with in_hand("settings", "reading them"):

@@ -23,10 +23,10 @@ from clipwatch.cli.options import (
     run_options,
     tell,
 )
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 
 if TYPE_CHECKING:
-    from clipwatch.supervisor import Supervisor
+    from clipwatch.loop.supervisor import Supervisor
 
 
 @click.command(
@@ -80,15 +80,15 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
         for origin in settings.origins:
             click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")
         return
-    from clipwatch.console import Console
+    from clipwatch.domain.names import run_name
     from clipwatch.journal import Journal, log_file
-    from clipwatch.lock import exclusive
-    from clipwatch.names import run_name
-    from clipwatch.priority import give_way
+    from clipwatch.kit.processes import give_way
+    from clipwatch.loop.console import Console
+    from clipwatch.loop.supervisor import Supervisor
     from clipwatch.prompts import FEW
-    from clipwatch.service import ServiceManager
+    from clipwatch.service.lock import exclusive
+    from clipwatch.service.sd_notify import ServiceManager
     from clipwatch.settings import left_out
-    from clipwatch.supervisor import Supervisor
 
     if settings.give_way:
         give_way()

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from clipwatch.cli.options import chosen_config, examples, here
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 
 if TYPE_CHECKING:
-    from clipwatch.units import Run
+    from clipwatch.service.units import Run
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -83,7 +83,7 @@ def install(
     run: str | None, own: bool, config: Path | None, trainer_user: str | None, force: bool
 ) -> None:
     """Write the service's files, and say what to type next."""
-    from clipwatch.units import write
+    from clipwatch.service.units import write
 
     for path, done in write(_files(run, own, config, trainer_user), force=force).items():
         click.echo(f"{done:<9}  {path}")
@@ -95,7 +95,7 @@ def install(
 def _files(
     name: str | None, own: bool, config: Path | None, trainer_user: str | None
 ) -> dict[Path, str]:
-    from clipwatch.units import system_files, user_files
+    from clipwatch.service.units import system_files, user_files
 
     if own and trainer_user:
         raise click.UsageError("--trainer-user goes without --user: your services run as you")
@@ -118,8 +118,8 @@ def _run(name: str, config: Path, trainer_user: str | None) -> Run:
     Raises:
         SettingsError: It is wrong, or nobody has the user's name.
     """
+    from clipwatch.service.units import Run
     from clipwatch.settings import load
-    from clipwatch.units import Run
 
     environ = {key: value for key, value in os.environ.items() if not key.startswith("CLIPWATCH_")}
     settings = load(config, environ=environ, cwd=here())

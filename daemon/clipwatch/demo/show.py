@@ -15,14 +15,14 @@ from pathlib import Path
 
 from rich.console import Console as RichConsole
 
-from clipwatch import view
-from clipwatch.console import moves
 from clipwatch.demo import models
 from clipwatch.demo.telling import Drawn, Scene, Told
-from clipwatch.errors import ClipwatchError, SettingsError
+from clipwatch.domain.state import Run
 from clipwatch.journal import log_file
-from clipwatch.ledger import read_state
-from clipwatch.state import Run
+from clipwatch.journal.ledger import read_state
+from clipwatch.kit.errors import ClipwatchError, SettingsError
+from clipwatch.loop.console import moves
+from clipwatch.results import view
 
 PROMPTS, CHECKPOINTS, PROJECT, STEPS = 48, 10, "demo", 500
 

@@ -14,10 +14,10 @@ from rich.live import Live
 from rich.spinner import Spinner
 from rich.text import Text
 
-from clipwatch import view
-from clipwatch.console import Console
-from clipwatch.narration import narrate
-from clipwatch.state import Run
+from clipwatch.domain.state import Run
+from clipwatch.loop.console import Console
+from clipwatch.loop.narration import narrate
+from clipwatch.results import view
 
 DRAWING = "drawing and encoding pictures"
 """What the training says before its first step."""

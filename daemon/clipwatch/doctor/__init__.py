@@ -9,7 +9,7 @@ from clipwatch import prompts
 from clipwatch.doctor import costs, device, models, output, publishing, state_dir, surroundings
 from clipwatch.doctor.examine import PATIENCE_SECONDS, Check, Late, asked, examine
 from clipwatch.doctor.findings import Finding, fail, ok, warn
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings import Settings
 
 __all__ = ["Finding", "checks", "configuration", "examine"]

@@ -7,13 +7,13 @@ from contextlib import suppress
 
 from clipwatch import pace
 from clipwatch.doctor.findings import Finding, ok, warn
-from clipwatch.errors import JournalError
+from clipwatch.domain.names import run_name
 from clipwatch.journal import log_file
+from clipwatch.journal.ledger import read_state
+from clipwatch.kit.errors import JournalError
 from clipwatch.layouts import contents
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported
 from clipwatch.layouts.folders import candidates
-from clipwatch.ledger import read_state
-from clipwatch.names import run_name
 from clipwatch.pace.measure import RECENT
 from clipwatch.settings import Settings
 

@@ -12,8 +12,8 @@ import psutil
 
 from clipwatch.doctor.findings import Finding, fail, ok, size, warn
 from clipwatch.doctor.state_dir import holder, lock_file
-from clipwatch.evaluator.environment import environment
 from clipwatch.gpus import Gpu, Refusal, choose_gpu
+from clipwatch.kit.environment import environment
 from clipwatch.models.memory import needed
 from clipwatch.settings import Settings, left_out
 

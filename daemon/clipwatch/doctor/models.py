@@ -7,7 +7,8 @@ from itertools import chain
 from pathlib import Path
 
 from clipwatch.doctor.findings import Finding, fail, ok, size
-from clipwatch.evaluator.hub import hub_address, unreachable
+from clipwatch.domain.protocol import EvaluationProtocol, Part
+from clipwatch.kit.hub import hub_address, unreachable
 from clipwatch.layouts.files import NotReadable, NotWhole
 from clipwatch.layouts.header import read_header
 from clipwatch.models.files import (
@@ -19,7 +20,6 @@ from clipwatch.models.files import (
     weights_of,
 )
 from clipwatch.models.places import places, scorer_places
-from clipwatch.protocol import EvaluationProtocol, Part
 
 FETCH = "run `clipwatch fetch` where there is a network"
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipwatch.doctor.findings import Finding, fail, ok, warn
-from clipwatch.events import WeightFile
-from clipwatch.filesystems import file_system
+from clipwatch.domain.events import WeightFile
+from clipwatch.kit.filesystems import file_system
 from clipwatch.layouts import contents
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, refusal
 from clipwatch.layouts.folders import candidates
+from clipwatch.layouts.watch import events_tell
 from clipwatch.settings import Settings
-from clipwatch.watch import events_tell
 
 CHECK = "output directory"
 

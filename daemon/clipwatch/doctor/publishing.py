@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from clipwatch import trackers
+from clipwatch.delivery import trackers
+from clipwatch.delivery.outbox import target
 from clipwatch.doctor.findings import Finding, fail, ok, warn
-from clipwatch.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
+from clipwatch.domain.curves import series_name
+from clipwatch.domain.names import run_name
+from clipwatch.domain.state import TrackerState
 from clipwatch.journal import log_file
-from clipwatch.ledger import read_state
-from clipwatch.names import run_name
-from clipwatch.publish import images_of, target
+from clipwatch.journal.ledger import read_state
+from clipwatch.kit.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
+from clipwatch.results.series import Series, images_of
 from clipwatch.settings import Settings, left_out
-from clipwatch.state import TrackerState, series_name
-from clipwatch.trackers import Series
 
 SECONDS = 40.0
 """Longer than any adapter may take to say where it publishes."""

@@ -11,11 +11,11 @@ from pathlib import Path
 
 from clipwatch.doctor.findings import Finding, fail, ok, size, warn
 from clipwatch.doctor.output import newest_of
-from clipwatch.filesystems import LOCAL, file_system
+from clipwatch.domain.names import run_name
 from clipwatch.journal import log_file
+from clipwatch.kit.filesystems import LOCAL, file_system
 from clipwatch.layouts.files import NotReadable
 from clipwatch.layouts.folders import candidates
-from clipwatch.names import run_name
 from clipwatch.settings import Settings
 
 CHECK = "state directory"

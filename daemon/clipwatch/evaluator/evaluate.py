@@ -15,12 +15,20 @@ from typing import TYPE_CHECKING, Final
 
 import torch
 
+from clipwatch.domain.events import ImageScore
 from clipwatch.evaluator.batching import Gauge, Search
 from clipwatch.evaluator.device import bound_memory, find_device
-from clipwatch.evaluator.dual_encoders import scale_key
-from clipwatch.evaluator.embeddings_store import Store
 from clipwatch.evaluator.failures import EvaluationError, cause, failure_of
-from clipwatch.evaluator.messages import (
+from clipwatch.evaluator.generation.noise import Noise, full_size, tasks_of
+from clipwatch.evaluator.generation.opening import bring
+from clipwatch.evaluator.generation.pipeline import Generator, free_memory
+from clipwatch.evaluator.generation.weights import verify
+from clipwatch.evaluator.phases import Phases
+from clipwatch.evaluator.quiet import quiet
+from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.evaluator.scoring import Scorers, Scoring, Task
+from clipwatch.evaluator.store import Store
+from clipwatch.executors.messages import (
     Evaluate,
     Failed,
     Finished,
@@ -30,15 +38,7 @@ from clipwatch.evaluator.messages import (
     Scored,
     Working,
 )
-from clipwatch.evaluator.noise import Noise, full_size, tasks_of
-from clipwatch.evaluator.opening import bring
-from clipwatch.evaluator.phases import Phases
-from clipwatch.evaluator.pipeline import Generator, free_memory
-from clipwatch.evaluator.quiet import quiet
-from clipwatch.evaluator.scorer import Scorer
-from clipwatch.evaluator.scoring import Scorers, Scoring, Task
-from clipwatch.evaluator.weights import verify
-from clipwatch.events import ImageScore
+from clipwatch.models.dual_encoders import scale_key
 from clipwatch.models.identity import Identities, ModelError, scorer_part
 from clipwatch.prompts import stratified
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from concurrent.futures import Future
 
-    from clipwatch.protocol import EvaluationProtocol, Input
+    from clipwatch.domain.protocol import EvaluationProtocol, Input
 
 _log = logging.getLogger(__name__)
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import torch
 
-from clipwatch.errors import CheckpointError
-from clipwatch.evaluator.messages import Failed
+from clipwatch.executors.messages import Failed
+from clipwatch.kit.errors import CheckpointError
+from clipwatch.kit.hub import trouble
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -104,3 +105,21 @@ def failure_of(error: Exception) -> Failed:
     if isinstance(error, EvaluationError):
         return Failed(error.kind, one_line(error))
     return Failed(cause(error) or "internal", f"{type(error).__name__}: {one_line(error)}")
+
+
+@contextmanager
+def from_hub(what: str) -> Iterator[None]:
+    """Have a model's files looked for inside: what the Hub's client says is told in a line.
+
+    Raises:
+        EvaluationError: "model", or what the machine is at fault for; its text begins with `what`.
+    """
+    try:
+        yield
+    except Exception as error:
+        if (known := trouble(error)) is None:
+            raise
+        from clipwatch.evaluator.failures import EvaluationError, cause
+
+        kind = cause(error) or "model"
+        raise EvaluationError(kind, f"{what}: {known.what}", fix=known.advice) from error

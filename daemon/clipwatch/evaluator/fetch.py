@@ -14,64 +14,16 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from clipwatch.evaluator.hub import bytes_told, from_hub, unreachable
+from clipwatch.domain.protocol import EvaluationProtocol, NamedScorer, Part
+from clipwatch.evaluator.failures import from_hub
 from clipwatch.evaluator.quiet import hush
+from clipwatch.executors.messages import BASE, SCORER, Coming, Fetched, FetchReply, Missed
+from clipwatch.kit.hub import bytes_told, unreachable
+from clipwatch.kit.processes import end_with_parent
 from clipwatch.models.places import cache_of
-from clipwatch.parent import end_with_parent
-from clipwatch.protocol import EvaluationProtocol, NamedScorer, Part
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-BASE, SCORER = "base model", "scorer"
-
-
-class Fetched(msgspec.Struct, frozen=True, tag=True):
-    """A model is here.
-
-    Attributes:
-        part: BASE, SCORER, or a component of the pipeline.
-        name: As the settings name it.
-        folder: Where its files are.
-        commit: On the Hub, "" for a local folder.
-        size: Bytes of its files.
-        new: Bytes of them that were downloaded just now.
-    """
-
-    part: str
-    name: str
-    folder: str
-    commit: str
-    size: int
-    new: int
-
-
-class Coming(msgspec.Struct, frozen=True, tag=True):
-    """A model is on its way: `done` of `total` bytes are here; 0 of 0 before that is known."""
-
-    part: str
-    name: str
-    done: int = 0
-    total: int = 0
-
-    @property
-    def text(self) -> str:
-        """What is going on, for a person."""
-        if not self.total:
-            return f"looking for {self.part} {self.name} on the Hub"
-        known = f"{self.done / 1e6:.1f} of {self.total / 1e6:.1f} MB"
-        return f"downloading {self.part} {self.name}, {known}"
-
-
-class Missed(msgspec.Struct, frozen=True, tag=True):
-    """A model could not be had; the reason is one line."""
-
-    part: str
-    name: str
-    reason: str
-
-
-Reply = Coming | Fetched | Missed
 
 
 def main() -> None:
@@ -83,7 +35,7 @@ def main() -> None:
     hush()
     protocol = msgspec.json.decode(sys.stdin.buffer.read(), type=EvaluationProtocol)
 
-    def answer(reply: Reply) -> None:
+    def answer(reply: FetchReply) -> None:
         answers.write(msgspec.json.encode(reply) + b"\n")
         answers.flush()
 
@@ -94,10 +46,10 @@ def main() -> None:
         answer(_scorer(scorer, answer))
 
 
-def _base(protocol: EvaluationProtocol, tell: Callable[[Coming], None]) -> Reply:
+def _base(protocol: EvaluationProtocol, tell: Callable[[Coming], None]) -> FetchReply:
     def locate() -> tuple[Path, str]:
-        from clipwatch.evaluator import opening
         from clipwatch.evaluator.foreign import check_classes, check_shards
+        from clipwatch.evaluator.generation import opening
 
         folder, commit = opening.locate(protocol)
         check_classes(opening.read_index(folder))
@@ -108,10 +60,10 @@ def _base(protocol: EvaluationProtocol, tell: Callable[[Coming], None]) -> Reply
     return _fetched(BASE, protocol.base_model, first, locate, tell)
 
 
-def _part(part: Part, tell: Callable[[Coming], None]) -> Reply:
+def _part(part: Part, tell: Callable[[Coming], None]) -> FetchReply:
     def locate() -> tuple[Path, str]:
-        from clipwatch.evaluator import opening
         from clipwatch.evaluator.foreign import check_shards
+        from clipwatch.evaluator.generation import opening
 
         folder = opening.locate_part(part)
         check_shards(folder)
@@ -122,10 +74,10 @@ def _part(part: Part, tell: Callable[[Coming], None]) -> Reply:
     return _fetched(part.name, part.model, first, locate, tell)
 
 
-def _scorer(scorer: NamedScorer, tell: Callable[[Coming], None]) -> Reply:
+def _scorer(scorer: NamedScorer, tell: Callable[[Coming], None]) -> FetchReply:
     def locate() -> tuple[Path, str]:
-        from clipwatch.evaluator import scorer_files
         from clipwatch.evaluator.foreign import check_shards
+        from clipwatch.evaluator.scorers import files as scorer_files
 
         folder, commit = scorer_files.locate(scorer.model, scorer.revision)
         check_shards(folder)
@@ -140,7 +92,7 @@ def _fetched(
     first: tuple[str, str],
     locate: Callable[[], tuple[Path, str]],
     tell: Callable[[Coming], None],
-) -> Reply:
+) -> FetchReply:
     """Bring a model here; `first` is a file that it has, and its revision, "" for the default."""
     from clipwatch.evaluator.failures import EvaluationError, failing_as
 

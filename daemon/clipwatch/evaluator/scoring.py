@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from clipwatch.domain.events import ImageScore
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.images import image_name, save_image
 from clipwatch.evaluator.looks import looks
-from clipwatch.evaluator.scorer import Scorer
-from clipwatch.events import ImageScore
+from clipwatch.evaluator.scorers.dual_encoder import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from clipwatch.evaluator.messages import Evaluate
+    from clipwatch.domain.protocol import Prompt
     from clipwatch.evaluator.phases import Phases
-    from clipwatch.protocol import Prompt
+    from clipwatch.executors.messages import Evaluate
 
 Task = tuple["Prompt", int, int]
 Scorers = dict[str, Scorer]

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
-from clipwatch.evaluator.messages import Evaluate, Failed, Kept, Reply, Scored, Working
-from clipwatch.parent import end_with_parent
+from clipwatch.executors.messages import Evaluate, Failed, Kept, Reply, Scored, Working
+from clipwatch.kit.processes import end_with_parent
 
 if TYPE_CHECKING:
     from clipwatch.evaluator.evaluate import Evaluator

@@ -9,10 +9,10 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from clipwatch.errors import DiskFull, JournalError
-from clipwatch.filesystems import make_private
 from clipwatch.journal import wal
 from clipwatch.journal.logformat import LogDamaged
+from clipwatch.kit.errors import DiskFull, JournalError
+from clipwatch.kit.filesystems import make_private
 
 Failure = sqlite3.Error | UnicodeError | OSError
 FAILURES = (sqlite3.Error, UnicodeError, OSError)

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from clipwatch.errors import JournalError
+from clipwatch.kit.errors import JournalError
 
 FORMAT = 2
 """The log's `user_version`: raised when an older clipwatch could no longer read the file.

@@ -18,8 +18,7 @@ from typing import Self
 
 import msgspec
 
-from clipwatch.errors import Conflict, JournalError
-from clipwatch.events import Event, decode, encode
+from clipwatch.domain.events import Event, decode, encode
 from clipwatch.journal import logfile, wal
 from clipwatch.journal.logformat import (
     FORMAT,
@@ -30,6 +29,7 @@ from clipwatch.journal.logformat import (
     identify,
     stored_format,
 )
+from clipwatch.kit.errors import Conflict, JournalError
 
 PAGE = 1000
 _BEGUN_AND_OVER = ("EvaluationStarted", "EvaluationCompleted")

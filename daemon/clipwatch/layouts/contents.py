@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from clipwatch.domain.sighting import Weights
 from clipwatch.layouts import adapter_file, pipeline_parts
 from clipwatch.layouts.files import NotWhole, Unsupported, refusal, shards, stat
 from clipwatch.layouts.files import variants as variants_of
 from clipwatch.layouts.header import Header, read_header
 from clipwatch.layouts.pipeline_folder import INDEX
 from clipwatch.layouts.pipeline_parts import DENOISERS, MODEL
-from clipwatch.layouts.sighting import Weights
 
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 """Folders in which scripts of diffusers save the text encoders that they train as well."""

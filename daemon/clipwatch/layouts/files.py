@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from clipwatch.errors import ClipwatchError
-from clipwatch.events import WeightFile
+from clipwatch.domain.events import WeightFile
+from clipwatch.kit.errors import ClipwatchError
 
 INDEX_LIMIT = 16_000_000
 """Bytes of an index; a model of 10,000 tensors has one of 1 MB."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from clipwatch.domain.sighting import Partial, Sighting, Unusable, Weights, Whole
 from clipwatch.layouts import contents, settling
 from clipwatch.layouts.files import (
     Damaged,
@@ -21,7 +22,6 @@ from clipwatch.layouts.files import (
 )
 from clipwatch.layouts.folders import LAYOUTS, candidates, exists, step_of
 from clipwatch.layouts.settling import Settling, Stillness
-from clipwatch.layouts.sighting import Partial, Sighting, Unusable, Weights, Whole
 from clipwatch.layouts.simpletuner import GUARD
 from clipwatch.layouts.unchanged import Unchanged
 

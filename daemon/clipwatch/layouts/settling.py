@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from clipwatch.events import WeightFile
+from clipwatch.domain.events import WeightFile
 from clipwatch.layouts.files import NotWhole
 
 OLD_SECONDS = 60.0

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from clipwatch.events import WeightFile
+from clipwatch.domain.events import WeightFile
 
 RACY_SECONDS = 3.0
 """A file changed again within a tick of its clock looks the same; FAT's tick is 2 s."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from pathlib import Path
 
-from clipwatch.evaluator.dual_encoders import refusal
 from clipwatch.layouts.files import NotWhole, read_json, shards
 from clipwatch.layouts.pipeline_parts import MODEL
+from clipwatch.models.dual_encoders import refusal
 
 INDEX = "model_index.json"
 

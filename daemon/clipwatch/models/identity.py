@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from clipwatch.domain.protocol import EvaluationProtocol, Input, NamedScorer, Part
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, samples
 from clipwatch.layouts.unchanged import RACY_SECONDS
 from clipwatch.models.files import Unfit, part_files, pipeline_files, scorer_files
 from clipwatch.models.places import places, scorer_places
-from clipwatch.protocol import EvaluationProtocol, Input, NamedScorer, Part
 
 Signature = tuple[int, int, int, int]
 Files = dict[str, tuple[Path, list[Path]]]

@@ -6,12 +6,12 @@ import json
 import math
 from pathlib import Path
 
+from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.layouts.files import NotReadable, NotWhole
 from clipwatch.layouts.header import read_header
 from clipwatch.models.files import weights_of
 from clipwatch.models.identity import ModelError, files_of
 from clipwatch.models.precisions import PRECISIONS
-from clipwatch.protocol import EvaluationProtocol
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 """Of a weight, by the protocol's dtype; the scorer is always float32."""

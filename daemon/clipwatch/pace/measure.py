@@ -7,9 +7,10 @@ from dataclasses import replace
 from itertools import pairwise
 from statistics import median, median_low
 
-from clipwatch import state as s
+from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.queue import queue
+from clipwatch.domain.state import BASE, BASE_NAME, Evaluation, Run
 from clipwatch.pace.values import Pace
-from clipwatch.protocol import EvaluationProtocol
 
 LIMIT = "checkpoints_total_limit"
 INTERVAL = "checkpoint_step_interval"
@@ -34,7 +35,7 @@ Save = tuple[int, float | None]
 def pace_of(
     protocol: EvaluationProtocol,
     told: Mapping[str, str],
-    run: s.Run | None,
+    run: Run | None,
     saves: Sequence[Save],
     now: float,
 ) -> Pace:
@@ -63,7 +64,7 @@ def pace_of(
     )
     if run is None:
         return known
-    known = replace(known, waiting=len(s.queue(run)))
+    known = replace(known, waiting=len(queue(run)))
     latest = _latest(run, protocol)
     if not latest:
         return known
@@ -76,12 +77,12 @@ def pace_of(
     return replace(known, images=images, seconds=loading + each * images, loading=loading)
 
 
-def saves_of(run: s.Run) -> list[Save]:
+def saves_of(run: Run) -> list[Save]:
     """Return the saves that the log knows of."""
     return [
         (it.step, max((file.mtime_ns for file in it.files), default=0) / 1e9 or None)
         for it in run.checkpoints.values()
-        if it.kind != s.BASE and it.name != s.BASE_NAME
+        if it.kind != BASE and it.name != BASE_NAME
     ]
 
 
@@ -108,7 +109,7 @@ def _number(text: str) -> int | None:
     return int(text) if text.isdecimal() else 0 if text.startswith("-") else None
 
 
-def _latest(run: s.Run, protocol: EvaluationProtocol) -> list[s.Evaluation]:
+def _latest(run: Run, protocol: EvaluationProtocol) -> list[Evaluation]:
     """Return the latest evaluations that took as long per image, on one device, the newest last."""
     wanted = _costs(protocol)
     alike = [
@@ -132,10 +133,10 @@ def _costs(protocol: EvaluationProtocol) -> tuple[object, ...]:
     return (*makes, *loads)
 
 
-def _device(evaluation: s.Evaluation) -> str:
+def _device(evaluation: Evaluation) -> str:
     return evaluation.environment.get("device", "")
 
 
-def _loading(evaluation: s.Evaluation) -> float:
+def _loading(evaluation: Evaluation) -> float:
     phases = evaluation.completed.phases if evaluation.completed else {}
     return min(evaluation.seconds, phases.get("load", 0.0))

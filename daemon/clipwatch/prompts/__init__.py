@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from clipwatch.errors import SettingsError
-from clipwatch.prompts import grammar, hub, jsonfiles, lines, tables, textfiles, tomlfiles, trainer
+from clipwatch.domain.protocol import Prompt
+from clipwatch.kit import textfiles
+from clipwatch.kit.errors import SettingsError
+from clipwatch.kit.textfiles import plain, refused
+from clipwatch.prompts import grammar, hub, jsonfiles, lines, tables, tomlfiles, trainer
 from clipwatch.prompts.choice import stratified, subset
 from clipwatch.prompts.listing import LONGEST_NAME, MOST, Entry, Listed, listed, long_note
-from clipwatch.prompts.textfiles import plain, refused
-from clipwatch.protocol import Prompt
 
 __all__ = ["FEW", "LARGEST", "LONGEST_NAME", "MOST", "Listed", "builtin", "chosen", "library",
            "of_trainer", "read", "stratified"]  # fmt: skip

@@ -6,7 +6,7 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
-from clipwatch.protocol import Prompt
+from clipwatch.domain.protocol import Prompt
 
 _SEED = "clipwatch prompts 1"
 

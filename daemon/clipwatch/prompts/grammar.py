@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from clipwatch.domain.protocol import Prompt
 from clipwatch.prompts.listing import made_id
-from clipwatch.protocol import Prompt
 
 MOST = 5000
 """Prompts that the rules are asked for at most."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
 
 LARGEST = 256 * 2**20
 """Bytes of files that are downloaded."""
@@ -135,7 +135,7 @@ def _told(name: str) -> Iterator[None]:
     """
     from huggingface_hub import errors
 
-    from clipwatch.evaluator.hub import hub_address, trouble
+    from clipwatch.kit.hub import hub_address, trouble
 
     try:
         yield

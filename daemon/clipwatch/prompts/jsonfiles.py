@@ -12,9 +12,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipwatch.errors import SettingsError
+from clipwatch.kit.errors import SettingsError
+from clipwatch.kit.textfiles import refused
 from clipwatch.prompts.listing import Entry, check_name
-from clipwatch.prompts.textfiles import refused
 
 _TEXTS = ("prompt", "caption", "tags", "text")  # the first three by SimpleTuner's rule
 _LISTS = ("prompts", "annotations")

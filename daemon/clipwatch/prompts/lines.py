@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from clipwatch.kit.textfiles import refused
 from clipwatch.prompts.listing import Entry
-from clipwatch.prompts.textfiles import refused
 
 # those that sd-scripts, musubi-tuner and their front ends write behind a prompt
 _NAMES = "n w h d s l g f i t am ar ci cn ctr cfs ei fs of ov sn ss te rcfg"

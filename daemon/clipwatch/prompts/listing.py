@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from clipwatch.prompts.textfiles import plain, problem, refused
-from clipwatch.protocol import Prompt
+from clipwatch.domain.protocol import Prompt
+from clipwatch.kit.textfiles import plain, problem, refused
 
 MOST = 100_000
 """Images of a checkpoint, and so entries of a source; more would never be finished."""

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from clipwatch.kit.textfiles import refused
 from clipwatch.prompts.listing import Entry
-from clipwatch.prompts.textfiles import refused
 
 TEXTS = ("prompt", "prompts", "caption", "text")
 """Columns that hold a prompt, the most telling first; big and small letters are the same."""

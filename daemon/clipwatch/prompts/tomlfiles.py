@@ -7,8 +7,8 @@ import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
+from clipwatch.kit.textfiles import refused
 from clipwatch.prompts.listing import Entry
-from clipwatch.prompts.textfiles import refused
 
 _PROMPT = re.compile(r"\s*prompt\s*=")
 _SHAPE = 'must hold [prompt] with [[prompt.subset]], each with prompt = "..."'

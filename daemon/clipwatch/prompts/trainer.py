@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+from clipwatch.kit.textfiles import refused
 from clipwatch.prompts.listing import Entry
-from clipwatch.prompts.textfiles import refused
 
 FILE = Path("helpers", "prompts.py")
 """Where the package has them."""

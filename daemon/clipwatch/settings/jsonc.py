@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from clipwatch.prompts import textfiles
-from clipwatch.prompts.textfiles import refused
+from clipwatch.kit import textfiles
+from clipwatch.kit.textfiles import refused
 
 LARGEST = 2**20
 """Bytes of a file; far above any configuration."""

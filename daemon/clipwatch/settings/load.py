@@ -12,16 +12,16 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from clipwatch import trackers
-from clipwatch.prompts.textfiles import problem, refused
-from clipwatch.protocol import EvaluationProtocol, NamedScorer, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, NamedScorer, Prompt
+from clipwatch.kit import plugins
+from clipwatch.kit.statedir import default_state_dir
+from clipwatch.kit.textfiles import problem, refused
 from clipwatch.settings import choices, device, prompts, sources, usual
 from clipwatch.settings.places import Places, below, mode
 from clipwatch.settings.simpletuner import bases, code, datasets, families, forms, parts, reading
 from clipwatch.settings.simpletuner.reading import Reading
 from clipwatch.settings.simpletuner.rules import follow, skip_layers, strength
 from clipwatch.settings.values import Advice, Given, Setting, Settings, text
-from clipwatch.statedir import default_state_dir
 
 
 def load(
@@ -44,7 +44,7 @@ def load(
         SettingsError: Something is wrong or missing; names the file, the line and the key.
     """
     config = _config_file(below(cwd, str(config)))
-    installed = trackers.names()
+    installed = plugins.names(plugins.TRACKERS)
     document = forms.read(config)
     given = sources.collect(document, flags, environ, installed)
     about = reading.judged(document, given, environ, cwd, installed)

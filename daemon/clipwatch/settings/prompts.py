@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sized
 from pathlib import Path
 
 from clipwatch import prompts
-from clipwatch.errors import SettingsError
+from clipwatch.domain.protocol import Prompt
+from clipwatch.kit.errors import SettingsError
 from clipwatch.prompts import Listed
-from clipwatch.protocol import Prompt
 from clipwatch.settings.places import Places
 from clipwatch.settings.simpletuner.installed import Installed, find
 from clipwatch.settings.values import Given

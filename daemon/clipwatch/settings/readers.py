@@ -13,8 +13,8 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
+from clipwatch.kit.textfiles import problem
 from clipwatch.models.precisions import PRECISIONS
-from clipwatch.prompts.textfiles import problem
 from clipwatch.settings.values import Address, Ends, Size
 
 Reader = Callable[[Any], Any]

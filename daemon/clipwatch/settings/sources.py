@@ -11,8 +11,9 @@ from dataclasses import replace
 from functools import reduce
 from typing import Any
 
-from clipwatch.prompts.textfiles import plain
-from clipwatch.settings import jsonc, readers, secrets
+from clipwatch.kit import secrets
+from clipwatch.kit.textfiles import plain
+from clipwatch.settings import jsonc, readers
 from clipwatch.settings.keys import KEYS, TRAINER_KEYS
 from clipwatch.settings.simpletuner.tables import option_of
 from clipwatch.settings.values import Given

@@ -13,9 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clipwatch.errors import SettingsError
-from clipwatch.prompts import textfiles
-from clipwatch.protocol import Part
+from clipwatch.domain.protocol import Part
+from clipwatch.kit import textfiles
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings.simpletuner.bases import pipeline_of
 from clipwatch.settings.simpletuner.families import Model
 from clipwatch.settings.simpletuner.tables import table as table_of

@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from clipwatch.errors import SettingsError
-from clipwatch.prompts.textfiles import plain, refused
-from clipwatch.protocol import EvaluationProtocol
-from clipwatch.settings import secrets
+from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.kit import secrets
+from clipwatch.kit.errors import SettingsError
+from clipwatch.kit.textfiles import plain, refused
 
 
 class Size(NamedTuple):

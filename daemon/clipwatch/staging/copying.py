@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from clipwatch.events import WeightFile
+from clipwatch.domain.events import WeightFile
 from clipwatch.staging.originals import NotKept, opened, theirs
 from clipwatch.staging.visitors import Visitors
 

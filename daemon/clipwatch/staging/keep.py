@@ -9,12 +9,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from clipwatch.filesystems import LOCAL, file_system, make_private
+from clipwatch.domain.state import Checkpoint
+from clipwatch.kit.filesystems import LOCAL, file_system, make_private
 from clipwatch.staging import originals
 from clipwatch.staging.copying import Unable, copy, make_folders, ours, reflink
 from clipwatch.staging.kept import Held, Kept, as_held, holds, place_of
 from clipwatch.staging.originals import NotKept, theirs
-from clipwatch.state import Checkpoint
 
 MARGIN: Final = 2**30
 """Bytes that a copy leaves free on the disk it is made on; of a small disk, a twentieth."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from clipwatch.events import WeightFile
+from clipwatch.domain.events import WeightFile
+from clipwatch.domain.state import Checkpoint
 from clipwatch.layouts.files import NotReadable, NotWhole, content_digest
-from clipwatch.state import Checkpoint
 
 Key = tuple[str, str]
 """Name and digest of a checkpoint."""

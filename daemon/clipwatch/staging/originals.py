@@ -14,10 +14,10 @@ from typing import Final
 
 import msgspec
 
-from clipwatch.events import WeightFile
+from clipwatch.domain.events import WeightFile
+from clipwatch.domain.state import Checkpoint
 from clipwatch.layouts.files import refusal
 from clipwatch.layouts.pipeline_folder import INDEX
-from clipwatch.state import Checkpoint
 
 SMALL: Final = 64 * 2**20
 """Bytes; the largest tokenizer files have about half of it."""

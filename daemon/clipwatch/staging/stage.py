@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from clipwatch.domain.state import Checkpoint
 from clipwatch.staging.copying import Unwanted
 from clipwatch.staging.keep import keep
 from clipwatch.staging.kept import Held, Kept, Key, key, left_behind, looked_at
 from clipwatch.staging.originals import NotKept
-from clipwatch.state import Checkpoint
 
 CLOSE_SECONDS: Final = 5.0
 """How long closing waits; a network file system that hangs must not hang us."""

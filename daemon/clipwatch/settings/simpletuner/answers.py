@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from clipwatch.prompts.textfiles import plain
+from clipwatch.kit.textfiles import plain
 from clipwatch.settings.keys import TRAINER_KEYS
 from clipwatch.settings.simpletuner.tables import every_option, option_of
 from clipwatch.settings.values import Given

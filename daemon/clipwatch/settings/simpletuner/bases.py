@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from clipwatch.errors import SettingsError
-from clipwatch.prompts import textfiles
+from clipwatch.kit import textfiles
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings.simpletuner.families import Model
 from clipwatch.settings.simpletuner.tables import table, versions
 from clipwatch.settings.values import Given

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from clipwatch.errors import SettingsError
-from clipwatch.prompts import textfiles
+from clipwatch.kit import textfiles
+from clipwatch.kit.errors import SettingsError
 
 _FILES = ("helpers/models/field_registry/sana.py",
           "simpletuner_sdk/server/services/field_registry/sections/model.py")  # fmt: skip

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from clipwatch.errors import SettingsError
-from clipwatch.prompts import textfiles
+from clipwatch.kit import textfiles
+from clipwatch.kit.errors import SettingsError
 from clipwatch.settings.places import Places
 from clipwatch.settings.values import Given
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from clipwatch.prompts import textfiles
-from clipwatch.prompts.textfiles import refused
+from clipwatch.kit import textfiles
+from clipwatch.kit.textfiles import refused
 from clipwatch.settings import jsonc
 from clipwatch.settings.jsonc import Document
 from clipwatch.settings.simpletuner import tables

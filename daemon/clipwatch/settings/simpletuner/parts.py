@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from clipwatch.protocol import Part
+from clipwatch.domain.protocol import Part
 from clipwatch.settings.places import Places, mode
 from clipwatch.settings.simpletuner.families import Model
 from clipwatch.settings.simpletuner.rules import Followed

@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 
+from clipwatch.kit.textfiles import plain, refused
 from clipwatch.models.precisions import PRECISIONS, lacking
-from clipwatch.prompts.textfiles import plain, refused
 from clipwatch.settings.jsonc import Document
 from clipwatch.settings.simpletuner import answers, families, installed
 from clipwatch.settings.simpletuner.families import Model

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from clipwatch.protocol import SkipLayers
+from clipwatch.domain.protocol import SkipLayers
 from clipwatch.settings.simpletuner.families import Model
 from clipwatch.settings.values import Given, Settings, Size
 

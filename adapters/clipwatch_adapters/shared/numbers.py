@@ -1,0 +1,111 @@
+"""The numbers of a result, under the names that every tracker shows them by.
+
+Trackers group names by what stands before the first "/", and sort the groups and what is in them.
+So `clip` holds what people look for and nothing else, and each other group sorts behind it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from clipwatch.results.series import Comparison, Result, Series, Summary
+
+FORM = 2
+"""Counts changes of names: what a tracker shows in an earlier form is published again."""
+
+LENGTH = 80
+"""Characters that are kept of a name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """What the categories and the further scorers of a series are called in tags, in their order.
+
+    A name is given for good: results that come later change none of them.
+    """
+
+    categories: Mapping[str, str]
+    scorers: Mapping[str, str]
+
+    @classmethod
+    def of(cls, series: Series) -> Names:
+        """Name what the protocol and the results of a series hold."""
+        categories = [prompt.category for prompt in series.protocol.prompts if prompt.category]
+        scorers: list[str] = []
+        for result in series.results:
+            categories += sorted(result.categories)
+            scorers += sorted(result.others)
+        return cls(unique(categories), unique(scorers))
+
+
+def unique(names: Iterable[str]) -> dict[str, str]:
+    """Return name → a word for tags, no two of them alike, not even but for upper and lower case.
+
+    A word holds letters, digits, "-" and "_"; one that is taken already gets a number.
+    """
+    used: set[str] = set()
+    words: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        word = plain = _word(name)
+        number = 1
+        while word.casefold() in used:
+            number += 1
+            word = f"{plain}-{number}"
+        used.add(word.casefold())
+        words[name] = word
+    return words
+
+
+def _word(name: str) -> str:
+    """Replace whatever means something in tags, patterns or addresses; never return ""."""
+    normal = unicodedata.normalize("NFC", name)
+    kept = "".join(c if unicodedata.category(c)[0] in "LMN" or c == "-" else "_" for c in normal)
+    return re.sub("_+", "_", kept)[:LENGTH].strip("_") or "unnamed"
+
+
+def scorer_group(word: str) -> str:
+    """Return the group of a further scorer, by its word; it sorts behind `clip`."""
+    return f"scorer_{word}"
+
+
+def scalars(names: Names, result: Result) -> dict[str, float]:
+    """Return tag → value of all that is known of a result; the values are finite.
+
+    The number of prompts is there only where it differs from that of images.
+    """
+    values: dict[str, float | None] = dict(_summary("clip", result.clip))
+    values |= _comparison("clip_delta/base", result.against_base)
+    best = result.against_best
+    values |= _comparison("clip_delta/best", best)
+    if best is not None and not best.picked:  # by an earlier version, whose interval is too hopeful
+        del values["clip_delta/best_low"], values["clip_delta/best_high"]
+    for name, word in names.categories.items():
+        if name in result.categories:
+            values[f"clip_category/{word}"] = result.categories[name].mean
+    for name, word in names.scorers.items():
+        if name in result.others:
+            values |= _summary(scorer_group(word), result.others[name])
+    return {tag: x for tag, x in values.items() if x is not None and math.isfinite(x)}
+
+
+def _summary(group: str, summary: Summary) -> Iterator[tuple[str, float | None]]:
+    yield f"{group}/mean", summary.mean
+    yield f"{group}/min", summary.min
+    yield f"{group}/max", summary.max
+    yield f"{group}/std", summary.std
+    yield f"{group}_interval/low", summary.low
+    yield f"{group}_interval/high", summary.high
+    yield f"{group}_count/images", summary.n
+    if summary.prompts not in {0, summary.n}:
+        yield f"{group}_count/prompts", summary.prompts
+
+
+def _comparison(tag: str, comparison: Comparison | None) -> Iterator[tuple[str, float | None]]:
+    if comparison is not None:
+        yield tag, comparison.delta
+        yield f"{tag}_low", comparison.low
+        yield f"{tag}_high", comparison.high

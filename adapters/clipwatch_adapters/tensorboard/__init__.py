@@ -1,0 +1,247 @@
+"""TensorBoard: a child run beside the trainer's own, so that both curves share one chart."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import msgspec
+
+from clipwatch.delivery.trackers import Target
+from clipwatch.kit.errors import TrackerRefused
+from clipwatch.results.series import Result, Series
+from clipwatch_adapters.shared.disk import plain_errors
+from clipwatch_adapters.shared.numbers import FORM, Names
+from clipwatch_adapters.tensorboard import event_files as _events
+from clipwatch_adapters.tensorboard.charts import head
+from clipwatch_adapters.tensorboard.records import Receipt, receipt, record
+
+
+class _Held(msgspec.Struct, frozen=True):
+    """A result found in our file: where its record lies, in bytes."""
+
+    receipt: Receipt
+    offset: int
+    size: int
+
+
+class TensorBoardTracker:
+    """Write each series as a run of its own; one result is one record, hence shown whole or not.
+
+    A file holds one record a step in the order of steps. A result that comes late, again for a
+    step, or with what the file's head does not lay out, becomes a new file with the whole history,
+    which then takes the old one's place.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+        self._earlier = target.where
+        self._read: dict[str, Path] = {}  # by series, where its file was read last
+
+    def published(self, series: Series) -> frozenset[int]:
+        """Read our file back and remove what a killed publication left beside it.
+
+        A result counts as published when its step shows it or a later one.
+        """
+        with plain_errors("TensorBoard", folder := self._folder(series)):
+            self._move(folder.parent)
+            _events.tidy(folder)
+            held, _ = _read(_events.newest(folder), series, folder)
+        self._read[series.name] = folder
+        shown = _standing(series, held)
+        return frozenset(
+            result.seq
+            for result in series.results
+            if result.step in shown and shown[result.step][0] >= result.seq
+        )
+
+    def publish(self, series: Series, missing: Sequence[int]) -> None:
+        """Append the missing results when they come last, else write the whole history anew."""
+        with plain_errors("TensorBoard", folder := self._folder(series)):
+            self._move(folder.parent)
+            folder.mkdir(parents=folder.is_relative_to(self._target.state_dir), exist_ok=True)
+            self._earlier = str(folder)
+            _events.tidy(folder)
+            path = _events.newest(folder)
+            held, whole = _read(path, series, folder)
+            shown = _standing(series, held)
+            fresh: dict[int, Result] = {}
+            for result in (series.results[seq] for seq in sorted(missing)):
+                if result.step not in shown or shown[result.step][0] < result.seq:
+                    fresh[result.step] = result
+            if not fresh:
+                return
+            names = Names.of(series)
+            begun, write = head(series, names), partial(record, series, names)
+            steps = [each.receipt.step for each in held]
+            last = steps == sorted(shown) and min(fresh) > max(steps, default=math.inf)
+            if path and whole and last and _bytes(path, 0, len(begun)) == begun:
+                _events.append(path, (write(fresh[step]) for step in sorted(fresh)))
+            else:
+                kept = {step: each for step, (_, each) in shown.items()}
+                _events.replace(folder, _history(begun, path, kept, fresh, write))
+
+    def where(self, series: Series) -> str:
+        """Return the run's folder, which may not exist yet; once it was read, where that was.
+
+        The trainer's run may have appeared since.
+        """
+        return str(self._read.get(series.name) or self._folder(series))
+
+    def hint(self, series: Series) -> str:
+        """Return the command that shows the trainer's curves and ours in the same charts."""
+        where = self.where(series)
+        if Path(where).is_relative_to(self._target.state_dir) and not Path(where).is_dir():
+            return ""  # the trainer's run may still come, and the first result goes there then
+        return logdir_hint(self._target, where)
+
+    def _folder(self, series: Series) -> Path:
+        """Return where the series belongs: in the trainer's run, where it was, or our own room.
+
+        A curve that has begun in a trainer's run leaves it only for one with the project's name,
+        though it may not be written now: two would tell two stories.
+        """
+        target, earlier = self._target, Path(self._earlier).parent if self._earlier else None
+        ours = earlier is None or earlier.is_relative_to(target.state_dir)
+        with plain_errors("TensorBoard", target.logging_dir):
+            better = _trainer_run(target) if ours else _named_run(target)
+            if better and better != earlier and _writable(better, better / series.name):
+                return better / series.name
+            if earlier and (earlier / series.name).is_dir():
+                return earlier / series.name
+            for home in filter(None, (earlier, _trainer_run(target))):
+                if _writable(home, home / series.name):
+                    return home / series.name
+        return target.state_dir / target.project / series.name
+
+    def _move(self, home: Path) -> None:
+        """Bring the curves that stand elsewhere to their new home, images and all.
+
+        A kill leaves them there, here, or in both, where the next call goes on.
+        """
+        earlier = Path(self._earlier).parent if self._earlier else home
+        if earlier == home or not earlier.is_dir():
+            return
+        for folder in sorted(path for path in earlier.iterdir() if path.is_dir()):
+            if _events.newest(folder):
+                _events.move(folder, home / folder.name)
+
+
+def logdir_hint(target: Target, where: str) -> str:
+    """Return the command that shows the trainer's curves and ours in the same charts."""
+    if Path(where).is_relative_to(target.logging_dir):
+        return f"tensorboard --logdir {shlex.quote(str(target.logging_dir))}"
+    both = f"trainer:{target.logging_dir},clipwatch:{Path(where).parent}"
+    return f"tensorboard --logdir_spec {shlex.quote(both)}"
+
+
+def _trainer_run(target: Target) -> Path | None:
+    """Find the trainer's run: the project's folder, else the only one with the trainer's events.
+
+    accelerate writes to logging_dir/project, other trainers into logging_dir or a folder of their
+    own below it. Several such folders tell nothing, so none is taken.
+    """
+    logs = target.logging_dir
+    if named := _named_run(target):
+        return named
+    try:
+        if _has_events(logs):
+            return logs
+        found = [path for path in logs.iterdir() if path.is_dir() and _has_events(path)]
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return None
+    return found[0] if len(found) == 1 else None
+
+
+def _named_run(target: Target) -> Path | None:
+    """Find the trainer's run by the project's name."""
+    named = target.logging_dir / target.project
+    try:
+        return named if named.is_dir() else None
+    except PermissionError:
+        return None
+
+
+def _has_events(folder: Path) -> bool:
+    """Tell whether a stock writer's event file is in the folder."""
+    return any(
+        "tfevents" in name and not name.startswith(_events.PREFIX) for name in os.listdir(folder)
+    )
+
+
+def _writable(home: Path, folder: Path) -> bool:
+    """Tell whether `folder` can be written, or made below `home`.
+
+    What may pass, like a stale handle, is raised: it must not move a curve elsewhere.
+    """
+    try:
+        return home.is_dir() and os.access(folder if folder.is_dir() else home, os.W_OK | os.X_OK)
+    except PermissionError:
+        return False
+
+
+def _read(path: Path | None, series: Series, folder: Path) -> tuple[list[_Held], bool]:
+    """Return the results in our file in its order, and whether the file is whole."""
+    held: list[_Held] = []
+    end = 0
+    if path is None:
+        return held, False
+    for offset, payload in _events.records(path):
+        try:
+            found = receipt(payload)
+        except ValueError:
+            break  # whole, but not as we write it: mended like damage
+        end = offset + len(payload) + _events.OVERHEAD
+        if found:
+            held.append(_Held(found, offset, end - offset))
+    others = {each.receipt.run for each in held} - {series.run}
+    if others:
+        raise TrackerRefused(
+            f"TensorBoard: {folder} holds the scores of another run, {min(others)}",
+            fix="remove that folder, or give each training its own tracker_project_name",
+        )
+    return held, end == path.stat().st_size
+
+
+def _standing(series: Series, held: Sequence[_Held]) -> dict[int, tuple[int, _Held]]:
+    """Return step → (seq, record) of what may stay.
+
+    Points of an earlier log stay under the same protocol, with seq -1, until a result takes their
+    step: their checkpoints may be gone. Under another protocol they are not comparable and go. What
+    an earlier version wrote, under other names, counts as an earlier log's.
+    """
+    standing: dict[int, tuple[int, _Held]] = {}
+    known = {result.evaluation: result.seq for result in series.results}
+    for each in held:
+        if each.receipt.protocol == series.protocol.digest:
+            step, evaluation = each.receipt.step, each.receipt.evaluation
+            seq = known.get(evaluation, -1) if each.receipt.form == FORM else -1
+            if step not in standing or standing[step][0] <= seq:
+                standing[step] = (seq, each)
+    return standing
+
+
+def _history(
+    begun: bytes,
+    path: Path | None,
+    kept: dict[int, _Held],
+    fresh: dict[int, Result],
+    write: Callable[[Result], bytes],
+) -> Iterator[bytes]:
+    """Yield the parts of a whole file; kept records byte by byte, as their images may be gone."""
+    yield begun
+    for step in sorted(kept | fresh):
+        if step in fresh:
+            yield write(fresh[step])
+        elif path is not None:
+            yield _bytes(path, kept[step].offset, kept[step].size)
+
+
+def _bytes(path: Path, offset: int, size: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(offset)
+        return file.read(size)

@@ -1,0 +1,63 @@
+"""Offline runs of one series: what they hold, also those that somebody has taken away since."""
+
+from __future__ import annotations
+
+import shutil
+from fnmatch import fnmatch
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from clipwatch_adapters.shared.disk import write_private
+from clipwatch_adapters.wandb.files import finished_rows, matching
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+NOTE = "written.json"
+
+
+class OfflineRuns:
+    """The runs in W&B's `folder` that carry an identity, each in a folder of its own.
+
+    A run that was synced may be removed or moved (`wandb clean`). Written once more, its rows would
+    come twice at the next sync: so a note beside the runs says what they held.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._folder = folder
+        self._pattern = f"offline-run-*-{identity}"
+
+    def held(self) -> frozenset[int]:
+        """Return the places (`_step`) in finished runs, present or noted.
+
+        Raises:
+            OSError: A folder or file cannot be read.
+        """
+        return frozenset(place for places in self._runs().values() for place in places)
+
+    def tidy(self) -> None:
+        """Remove the runs that were cut short: a sync would upload what they have."""
+        torn = [run for run in self._present() if finished_rows(run) is None]
+        if torn:
+            self.note()  # or a damaged run would count as taken away
+        for run in torn:
+            shutil.rmtree(run)
+
+    def note(self) -> None:
+        """Write down what the runs hold."""
+        write_private(self._folder / NOTE, msgspec.json.encode(self._runs()))
+
+    def _present(self) -> list[Path]:
+        return matching(self._folder / "wandb", self._pattern)
+
+    def _runs(self) -> dict[str, list[int]]:
+        try:
+            runs = msgspec.json.decode(
+                (self._folder / NOTE).read_bytes(), type=dict[str, list[int]]
+            )
+        except (FileNotFoundError, ValueError):  # damaged: the runs themselves still tell
+            runs = {}
+        for run in self._present():
+            runs[run.name] = [row["_step"] for row in finished_rows(run) or ()]
+        return {name: places for name, places in runs.items() if fnmatch(name, self._pattern)}

@@ -1,0 +1,131 @@
+"""What W&B is told of a series: the run's config, metrics and summary, a row for each result."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec.structs import replace
+
+from clipwatch_adapters.shared.media import showcase
+from clipwatch_adapters.shared.numbers import Names, scalars
+from clipwatch_adapters.wandb.session import CHECKPOINT, EVALUATION, STEP, Job, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from clipwatch.results.series import EvaluationProtocol, ImageScore, Result, Series
+
+
+def config(protocol: EvaluationProtocol) -> dict[str, Any]:
+    """Return the protocol as flat values: prompts as their number, and the digest of all."""
+    values: dict[str, Any] = msgspec.to_builtins(protocol)
+    return values | {"prompts": len(protocol.prompts), "protocol": protocol.digest}
+
+
+def filled(job: Job, series: Series, results: Sequence[Result]) -> Job:
+    """Return the job with rows of these results, and what the run shows after the last of them."""
+    names, place, last = Names.of(series), places(series.results), results[-1].seq
+    tags = (tag for result in series.results for tag in scalars(names, result))
+    return replace(
+        job,
+        after=place[results[0].seq - 1] if results[0].seq else -1,
+        metrics=tuple(dict.fromkeys(tags)),
+        summary=_summary(names, series.results[: last + 1]),
+        rows=tuple(row(series, names, result, place[result.seq]) for result in results),
+    )
+
+
+def places(results: Sequence[Result]) -> tuple[int, ...]:
+    """Return each result's own step at W&B (`_step`), which grows from row to row.
+
+    It is the trainer's step, or the next free number for a result that comes late. So the sliders
+    of images, which know no other step, count the trainer's; and the highest one tells which rows
+    are there, as a result keeps its place whatever comes later.
+    """
+    found: list[int] = []
+    for result in results:
+        found.append(max(result.step, found[-1] + 1 if found else 0))
+    return tuple(found)
+
+
+def _summary(names: Names, results: Sequence[Result]) -> dict[str, float | int | str]:
+    """Return what the run's summary says after these results, in whatever order they came.
+
+    Plain names have the values of the newest step; the best is the highest mean of any step, the
+    earlier one of equals.
+    """
+    last = max(results, key=lambda result: (result.step, result.seq))
+    standing = {result.step: result for result in results}
+    best = max(standing.values(), key=lambda result: (result.clip.mean, -result.step))
+    return {
+        **_values(names, last),
+        "clip_best/mean": best.clip.mean,
+        "clip_best/step": best.step,
+        "clip_last/mean": last.clip.mean,
+        "clip_last/step": last.step,
+    }
+
+
+def _values(names: Names, result: Result) -> dict[str, float | int | str]:
+    return {
+        **scalars(names, result),
+        STEP: result.step,
+        CHECKPOINT: result.checkpoint,
+        EVALUATION: result.evaluation,
+    }
+
+
+def row(series: Series, names: Names, result: Result, place: int) -> Row:
+    """Return a result as W&B gets it at a place of its own."""
+    scores = series.scores(result.evaluation)
+    prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
+    by_image = {(score.prompt_id, score.index): score for score in scores}
+    indices = range(series.protocol.images_per_prompt)
+    advice = "\n".join(f"{each.kind}: {each.text}" for each in result.advice)
+    return Row(
+        place=place,
+        values=_values(names, result) | ({"clipwatch/advice": advice} if advice else {}),
+        samples=tuple(
+            (
+                str(series.images / (score.image or "")),
+                f"step {result.step}, score {score.score:.4f}: {prompts[score.prompt_id].text}",
+            )
+            for score in showcase(series.protocol, scores)
+        ),
+        prompt_scores=_means(scores),
+        columns=(
+            *("prompt id", "category", "prompt", *(f"score {index}" for index in indices)),
+            *(f"{word} score {index}" for word in names.scorers.values() for index in indices),
+        ),
+        table=tuple(
+            (
+                *(prompt.id, prompt.category, prompt.text),
+                *(_score(by_image.get((prompt.id, index))) for index in indices),
+                *(
+                    _score(by_image.get((prompt.id, index)), name)
+                    for name in names.scorers
+                    for index in indices
+                ),
+            )
+            for prompt in prompts.values()
+        ),
+        alerts=tuple(
+            (f"clipwatch: {each.kind} at step {each.step}", each.text) for each in result.advice
+        ),
+    )
+
+
+def _means(scores: Iterable[ImageScore]) -> tuple[float, ...]:
+    """Return the mean of each prompt's images."""
+    by_prompt: dict[str, list[float]] = {}
+    for score in scores:
+        by_prompt.setdefault(score.prompt_id, []).append(score.score)
+    return tuple(sum(own) / len(own) for own in by_prompt.values())
+
+
+def _score(score: ImageScore | None, scorer: str | None = None) -> float | None:
+    """Return an image's score, or what a further scorer gave it; None where there is none."""
+    if score is None:
+        return None
+    return score.score if scorer is None else score.others.get(scorer)

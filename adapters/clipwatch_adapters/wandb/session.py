@@ -1,0 +1,306 @@
+"""One session with W&B, in a process of its own: `python -m clipwatch_adapters.wandb.session`.
+
+A job comes as JSON on standard input, one verdict goes as JSON to standard output. The parent may
+kill it at any point: each row has a place of its own, and a session starts where the server's run
+ends.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
+from urllib.parse import quote
+
+import msgspec
+
+from clipwatch.kit.processes import end_with_parent
+from clipwatch_adapters.wandb.verdict import Verdict, explain
+
+if TYPE_CHECKING:
+    import wandb
+
+GRACE = 5.0
+"""Seconds that a session may take longer than its job before it is killed."""
+
+STEP = "clipwatch/step"
+TEXTS = CHECKPOINT, EVALUATION = "clipwatch/checkpoint", "clipwatch/evaluation"
+MEDIA = SAMPLES, SCORES, HISTOGRAM = "clipwatch/samples", "clipwatch/scores", "clipwatch/histogram"
+BINS = 32
+"""Of the histogram."""
+
+GAVE_UP = "filestream: fatal error: "
+"""In wandb-core's log: it sends no more rows. Neither log() nor finish() tells."""
+NO_ALERT = "sender: sendAlert: failed to notify scriptable run alert: "
+"""In wandb-core's log: an alert was not taken, and will not be sent again."""
+
+LOGIN = re.compile(rb"://[^/\s\"@]*@")
+"""Name and password in an address, which may be one that the log or a person is told."""
+
+CAPTION = 1000
+"""Characters of a caption. W&B leaves out a row of more than 10 MB, and says so nowhere."""
+
+
+class Row(msgspec.Struct, frozen=True):
+    """One result: scalars, samples as (image file, caption), and the table of scores by prompt.
+
+    `place` is W&B's own step. `alerts` are (title, text); W&B takes titles of fewer than 64
+    characters.
+    """
+
+    place: int
+    values: dict[str, float | int | str]
+    samples: tuple[tuple[str, str], ...]
+    prompt_scores: tuple[float, ...]
+    columns: tuple[str, ...]
+    table: tuple[tuple[float | str | None, ...], ...]
+    alerts: tuple[tuple[str, str], ...] = ()
+
+
+class Job(msgspec.Struct, frozen=True):
+    """Bring `rows` (by `place`, online without gaps; none: only read) to the run in `seconds`.
+
+    `folder` is W&B's own: it gets the run's files. `entity` "" is the key's default, `key` "" the
+    one that `wandb login` left. `trainer` is the id of the trainer's run, "" if it is not known.
+    `after` is the place of the row before these, -1 if there is none. `metrics` are all scalars of
+    the run: each session's definitions take the place of those before it. `summary` is what the
+    run's shows once the rows are there.
+    """
+
+    mode: Literal["online", "offline"]
+    key: str
+    entity: str
+    project: str
+    id: str
+    name: str
+    group: str
+    config: dict[str, Any]
+    folder: str
+    seconds: float
+    trainer: str = ""
+    after: int = -1
+    metrics: tuple[str, ...] = ()
+    summary: dict[str, float | int | str] = {}
+    rows: tuple[Row, ...] = ()
+
+
+class LogLine(msgspec.Struct):
+    """A line of wandb-core's log."""
+
+    msg: str
+
+
+class UploadError(Exception):
+    """wandb-core gave up sending rows."""
+
+
+def perform(job: Job) -> Verdict:
+    """Send what the run lacks, then read it back.
+
+    Raises:
+        Exception: Whatever wandb raises; `judge` knows what it means.
+    """
+    deadline = time.monotonic() + job.seconds
+    if job.mode == "offline":
+        _wait_for_a_free_name(Path(job.folder), job.id)
+        _send(job, job.rows[0].place)
+        return Verdict("ok")
+    held, url = _read(job)
+    if not job.rows or not job.after < held <= job.rows[-1].place:  # no more, or after a gap
+        return Verdict("ok", held=held, url=url)
+    sent, problem = _send(job, held)
+    while True:
+        held, url = _read(job)
+        if held >= sent:
+            return Verdict("ok", held=held, url=url)
+        if problem:
+            raise UploadError(problem)
+        if time.monotonic() > deadline:
+            return Verdict("unavailable", f"{url} does not show what it was sent so far")
+        time.sleep(0.5)
+
+
+def _send(job: Job, held: int) -> tuple[int, str]:
+    """Log the rows from place `held` on; return what `held` should be then, and what failed."""
+    import wandb
+
+    run = wandb.init(
+        entity=job.entity or None,
+        project=job.project,
+        id=job.id,
+        name=job.name,
+        group=job.group,
+        job_type="eval",
+        config=job.config | {"trainer_run": _trainer(job)},
+        dir=job.folder,
+        resume="allow" if job.mode == "online" else None,
+        mode=job.mode,
+        settings=_settings(job),
+    )
+    run.define_metric(STEP, hidden=True, summary="none")
+    for key in (*job.metrics, *TEXTS):  # rows come in any order: the summary is ours
+        run.define_metric(key, step_metric=STEP, step_sync=False, summary="none")
+    for key in MEDIA:
+        run.define_metric(key, step_metric=STEP, step_sync=False)
+    run.summary.update(job.summary)
+    start = max(held, run.starting_step)  # the two are told by different parts of the server
+    with TemporaryDirectory() as scratch:
+        for row in job.rows:
+            if row.place >= start:
+                for title, text in row.alerts:  # first: a row that is there is not sent again
+                    run.alert(title, text, level="WARN")
+                _log(run, row, Path(scratch))
+    run.finish()
+    log = Path(run.settings.log_internal)
+    if problem := _problem(log, NO_ALERT):
+        sys.stderr.write(f"W&B did not take an alert, its text is in the row: {problem}\n")
+    return max(start, job.rows[-1].place + 1), _problem(log, GAVE_UP)
+
+
+def _problem(log: Path, kind: str) -> str:
+    """Return what wandb-core says of a kind of failure, "" without one: only its log tells."""
+    with suppress(OSError, msgspec.DecodeError):
+        for line in log.read_bytes().splitlines():
+            if kind.encode() in line:
+                return msgspec.json.decode(line, type=LogLine).msg.removeprefix(kind)
+    return ""
+
+
+def _settings(job: Job) -> wandb.Settings:
+    """Nothing about the machine, nothing on the terminal, and bounds on every wait.
+
+    The row of an alert waits for it: an alert that is not taken soon is given up for the row.
+    """
+    import wandb
+
+    hurried = any(row.alerts for row in job.rows)
+    return wandb.Settings(
+        api_key=job.key or None,
+        silent=True,
+        console="off",
+        disable_git=True,
+        disable_job_creation=True,
+        finish_timeout=0.3 * job.seconds,
+        init_timeout=0.4 * job.seconds,
+        save_code=False,
+        x_disable_machine_info=True,
+        x_disable_meta=True,
+        x_disable_stats=True,
+        x_file_stream_transmit_interval=1,
+        x_graphql_retry_max=2 if hurried else None,
+        x_graphql_retry_wait_max_seconds=2 if hurried else None,
+        x_graphql_retry_wait_min_seconds=1 if hurried else None,
+        x_graphql_timeout_seconds=0.15 * job.seconds if hurried else None,
+        x_save_requirements=False,
+    )
+
+
+def _wait_for_a_free_name(folder: Path, run_id: str) -> None:
+    """W&B names a run's folder by the second; two sessions of one second would share it."""
+    while (folder / "wandb" / f"offline-run-{datetime.now():%Y%m%d_%H%M%S}-{run_id}").exists():  # noqa: DTZ005 - local time, as W&B does
+        time.sleep(0.1)
+
+
+def _log(run: wandb.Run, row: Row, scratch: Path) -> None:
+    """Log one row; without its media where these cannot be had."""
+    try:
+        run.log({**row.values, **_media(row, scratch)}, step=row.place, commit=True)
+    except Exception as error:  # noqa: BLE001 - media are secondary, whatever is wrong with them
+        sys.stderr.write(f"row {row.place} goes without media: {error}\n")
+        run.log(dict(row.values), step=row.place, commit=True)
+
+
+def _media(row: Row, scratch: Path) -> dict[str, Any]:
+    """Return table, histogram, and the samples of the most frequent size (W&B wants one size)."""
+    import wandb
+
+    from clipwatch_adapters.shared.media import jpeg
+
+    media: dict[str, Any] = {
+        SCORES: wandb.Table(columns=[*row.columns], data=[[*line] for line in row.table]),
+    }
+    if row.prompt_scores:
+        media[HISTOGRAM] = wandb.Histogram([*row.prompt_scores], num_bins=BINS)
+    pictures = []
+    for number, (source, caption) in enumerate(row.samples):
+        try:
+            data, width, height = jpeg(Path(source))
+        except OSError:
+            continue
+        copy = scratch / f"{row.place}-{number}.jpg"
+        copy.write_bytes(data)
+        pictures.append(((width, height), copy, caption[:CAPTION]))
+    if pictures:
+        ((size, _),) = Counter(size for size, _, _ in pictures).most_common(1)
+        media[SAMPLES] = [
+            wandb.Image(str(copy), caption=caption) for s, copy, caption in pictures if s == size
+        ]
+    return media
+
+
+def _read(job: Job) -> tuple[int, str]:
+    """Return the first place that the run lacks, and the run's address (also before it exists)."""
+    import wandb
+
+    run, entity = _found(job, job.id)
+    if run:
+        return run.lastHistoryStep + 1, run.url
+    address = f"{quote(entity)}/{quote(job.project)}/runs/{job.id}"
+    return 0, f"{wandb.setup().settings.app_url.rstrip('/')}/{address}"
+
+
+def _trainer(job: Job) -> str:
+    """Return the address of the trainer's run where the server has it, else its id."""
+    run, _ = _found(job, job.trainer) if job.trainer and job.mode == "online" else (None, "")
+    return str(run.url) if run else job.trainer
+
+
+def _found(job: Job, run_id: str) -> tuple[Any, str]:
+    """Return a run of the project as the server tells it, None if there is none, and the entity."""
+    import wandb
+
+    api = wandb.Api(timeout=max(2, round(0.2 * job.seconds)), api_key=job.key or None)
+    entity = job.entity or api.default_entity or ""
+    try:
+        return api.run(f"{entity}/{job.project}/{run_id}"), entity
+    except (ValueError, wandb.errors.CommError) as error:
+        if "Could not find run" not in str(error):
+            raise
+        return None, entity
+
+
+def _server() -> str:
+    try:
+        import wandb
+
+        return str(wandb.setup().settings.base_url)
+    except Exception:  # noqa: BLE001 - only wanted for a text
+        return "its server"
+
+
+def main() -> None:
+    """Perform the job on standard input; whatever wandb prints goes to standard error."""
+    end_with_parent()
+    answer = os.dup(1)
+    os.dup2(2, 1)
+    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
+    # Kills us even if wandb hangs in C and nobody is left to do it; wandb-core follows at once.
+    signal.setitimer(signal.ITIMER_REAL, job.seconds + GRACE)
+    try:
+        verdict = perform(job)
+    except Exception as error:  # noqa: BLE001 - every error becomes a verdict
+        verdict = explain(error, _server(), job.key)
+    with os.fdopen(answer, "wb") as out:
+        out.write(LOGIN.sub(rb"://", msgspec.json.encode(verdict)))
+
+
+if __name__ == "__main__":
+    main()

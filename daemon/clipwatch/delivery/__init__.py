@@ -1,0 +1,1 @@
+"""What is owed to trackers and people, and how it is brought."""

@@ -1,0 +1,100 @@
+"""Advice on its way to people: a webhook, and what Apprise reaches."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
+
+from clipwatch.domain.delivered import advice_id
+from clipwatch.domain.events import AdviceGiven
+from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.settings.values import Advice
+
+SECONDS: Final = 15.0
+"""A receiver that takes longer is asked again later."""
+
+_PASSING: Final = (408, 425, 429)
+_SERVER: Final = 500
+
+
+Send = Callable[[str, AdviceGiven], None]
+"""Takes a run's name and an advice; raises TrackerUnavailable or TrackerRefused."""
+
+
+def channels(advice: Advice) -> dict[str, Send]:
+    """Return by name how advice is sent, for each way that the settings name."""
+    found: dict[str, Send] = {}
+    if advice.webhook:
+        found["webhook"] = lambda run, it: post(advice.webhook, as_json(run, it))
+    if advice.apprise:
+        found["apprise"] = lambda run, it: notify(advice.apprise, run, it)
+    return found
+
+
+def as_json(run: str, advice: AdviceGiven) -> dict[str, Any]:
+    """Return the object that a webhook gets.
+
+    `text` stands alone, as chat programs show it; `id` is the same when it is sent again.
+    """
+    return {
+        "id": f"{run}/{advice_id(advice)}",
+        "run": run,
+        "step": advice.step,
+        "kind": advice.kind,
+        "scorer": advice.scorer,
+        "text": f"{run}, step {advice.step}: {advice.kind}: {advice.text}",
+    }
+
+
+def post(address: str, content: Mapping[str, Any]) -> None:
+    """Send JSON by POST; no error tells more of the address than its host.
+
+    Raises:
+        TrackerUnavailable: It was not taken, and may be another time.
+        TrackerRefused: It will not be taken.
+    """
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise TrackerRefused("advice.webhook must be an http or https address", fix="correct it")
+    body = json.dumps(content).encode()
+    kind = {"Content-Type": "application/json", "User-Agent": "clipwatch"}
+    request = Request(address, data=body, headers=kind, method="POST")  # noqa: S310 - checked above
+    try:
+        with urlopen(request, timeout=SECONDS):  # noqa: S310
+            return
+    except HTTPError as error:
+        error.close()
+        problem = f"{parts.hostname} answered {error.code}"
+        if error.code in _PASSING or error.code >= _SERVER:
+            raise TrackerUnavailable(problem) from None
+        raise TrackerRefused(problem, fix="correct advice.webhook") from None
+    except URLError as error:
+        raise TrackerUnavailable(f"{parts.hostname}: {error.reason}") from None
+    except (OSError, ValueError) as error:
+        raise TrackerUnavailable(f"{parts.hostname}: {type(error).__name__}") from None
+
+
+def notify(addresses: tuple[str, ...], run: str, advice: AdviceGiven) -> None:
+    """Send through Apprise; it says of failures only that there was one.
+
+    Raises:
+        TrackerUnavailable: Not all addresses were reached.
+        TrackerRefused: Apprise is not installed, or does not know an address.
+    """
+    try:
+        import apprise
+    except ImportError:
+        fix = "pip install 'clipwatch[apprise]'"
+        raise TrackerRefused("advice.apprise needs a package", fix=fix) from None
+    everyone = apprise.Apprise()
+    for number, address in enumerate(addresses, 1):
+        if not everyone.add(address):
+            message = f"Apprise does not know address {number} of advice.apprise"
+            raise TrackerRefused(message, fix="correct it, by Apprise's own documentation")
+    title = f"clipwatch: {run}, step {advice.step}: {advice.kind}"
+    if not everyone.notify(title=title, body=advice.text):
+        raise TrackerUnavailable("Apprise could not reach everyone")

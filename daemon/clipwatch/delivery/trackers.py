@@ -1,0 +1,66 @@
+"""What a tracker adapter fulfils."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from clipwatch.kit import plugins
+from clipwatch.results.series import Series
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a tracker is to publish: the trainer's own words and our own room.
+
+    Attributes:
+        output_dir: The trainer's output directory (read-only but for a TensorBoard child run).
+        logging_dir: The trainer's TensorBoard folder, absolute.
+        working_dir: The trainer's working directory, where W&B keeps its files.
+        project: tracker_project_name.
+        run_name: tracker_run_name.
+        state_dir: A folder of ours for this run and tracker, may not exist yet.
+        where: The place of earlier publications, "" before the first.
+        options: The tracker's own object in the settings ("wandb": {"entity": ...}).
+    """
+
+    output_dir: Path
+    logging_dir: Path
+    working_dir: Path
+    project: str
+    run_name: str
+    state_dir: Path
+    where: str
+    options: dict[str, str] = field(repr=False)  # an api_key may be among them
+
+
+class Tracker(Protocol):
+    """One tracker; made as `Adapter(target)`, used from one thread, never at the same time twice.
+
+    All methods may block up to a bound of the adapter's own (a minute at most). They raise
+    TrackerUnavailable for what may pass and TrackerRefused for what somebody must mend.
+    """
+
+    def published(self, series: Series) -> frozenset[int]:
+        """Read from the tracker itself which `seq` of the series it holds now."""
+
+    def publish(self, series: Series, missing: Sequence[int]) -> None:
+        """Bring the missing results to the tracker. May be killed at any point and repeated."""
+
+    def where(self, series: Series) -> str:
+        """Return the address or folder where a person finds the series; no side effect."""
+
+    def hint(self, series: Series) -> str:
+        """Return the command that shows or uploads the series, "" for none; no side effect."""
+
+
+def load(name: str) -> Callable[[Target], Tracker]:
+    """Return the adapter registered as `name`.
+
+    Raises:
+        SettingsError: There is none, or its package is missing.
+    """
+    adapter: Callable[[Target], Tracker] = plugins.load(plugins.TRACKERS, name)
+    return adapter

@@ -1,0 +1,44 @@
+"""Which results are one curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from clipwatch.domain.events import Event, ProtocolContinued, ProtocolDefined
+from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.state import Run
+
+
+def with_protocol(
+    run: Run, protocol: EvaluationProtocol, commits: Mapping[str, str]
+) -> tuple[str, list[Event]]:
+    """Return the digest under which a protocol's results stand in a run, and what defines it.
+
+    The curve of a clipwatch that did not know the files' identity goes on if nothing differs that
+    it knew, once, unless it scored a LoRA: it did that with dropout on.
+
+    Args:
+        run: As it is.
+        protocol: With the identity of its files.
+        commits: Of the models from the Hub, as in an evaluation's environment.
+    """
+    digest = protocol.digest
+    if digest in run.protocols:
+        return digest, []
+    if digest in run.continued:
+        return run.continued[digest], []
+    unknown = replace(protocol, inputs=()).digest
+    known = unknown in run.protocols and unknown not in run.continued.values()
+    adapters = any(it.kind == "lora" for it in run.checkpoints.values())
+    before = (it.environment for it in run.evaluations.values() if it.protocol == unknown)
+    moved = any(it.get(key, commit) != commit for it in before for key, commit in commits.items())
+    if known and not adapters and not moved:
+        return unknown, [ProtocolContinued(unknown, digest, protocol)]
+    return digest, [ProtocolDefined(digest, protocol)]
+
+
+def series_name(run: Run) -> str:
+    """Name the curve: "clipwatch" for a run's first protocol, so that others never mix into it."""
+    first = run.protocol == next(iter(run.protocols), run.protocol)
+    return "clipwatch" if first else f"clipwatch-{run.protocol[:8]}"

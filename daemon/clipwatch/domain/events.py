@@ -1,0 +1,304 @@
+"""The vocabulary of the log: what happened, in the past tense.
+
+Rules for change: a new field gets a default; a type is never renamed or given another meaning.
+Every later version of clipwatch reads every earlier log.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import msgspec
+
+from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.statistics import Comparison, Summary
+
+
+@dataclass(frozen=True, slots=True)
+class WeightFile:
+    """A file of a checkpoint's weights, `path` relative to the checkpoint."""
+
+    path: str
+    size: int
+    mtime_ns: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageScore:
+    """One image: `score` is its cosine with its prompt, `image` its file below the image folder.
+
+    `others` are the scores of further scorers, by name; `look` is what the image has in
+    common with others like it: 64 bits in hex, all 0 for an even one, "" where nobody looked.
+    """
+
+    prompt_id: str
+    index: int
+    seed: int
+    score: float
+    image: str | None = None
+    others: dict[str, float] = field(default_factory=dict)
+    look: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunStarted:
+    """clipwatch began to watch an output directory.
+
+    `settings` are told as text, secrets left out; `protocol` is the digest of the protocol in use,
+    "" until the models are here.
+    """
+
+    output_dir: str
+    protocol: str
+    trackers: tuple[str, ...]
+    settings: dict[str, str]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsChanged:
+    """The run is watched with other settings from here on; fields as in RunStarted."""
+
+    protocol: str
+    trackers: tuple[str, ...]
+    settings: dict[str, str]
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolDefined:
+    """A protocol was used for the first time in this run; the first of all is the run's."""
+
+    digest: str
+    protocol: EvaluationProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class ProtocolContinued:
+    """A protocol of an earlier clipwatch goes on, as nothing that is known differs.
+
+    `digest` stays the curve's name; `by` is that of `protocol`, which knows the files' identity.
+    """
+
+    digest: str
+    by: str
+    protocol: EvaluationProtocol
+
+
+@dataclass(frozen=True, slots=True)
+class ModelsChecked:
+    """The models that make the numbers are here (`problem` is ""), or why they cannot be used."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class OutputDirChecked:
+    """The output directory became readable (`problem` is "") or stopped being so."""
+
+    problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointFound:
+    """A checkpoint is there but cannot be evaluated yet; `reason` says what it waits for."""
+
+    step: int
+    name: str
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointCompleted:
+    """A checkpoint is whole.
+
+    `kind` is "full", "lora", "lycoris" or "pipeline"; `component` the trained folder ("unet",
+    "transformer", ...) of a full one, else ""; `digest` identifies the weights by content. The base
+    model without a checkpoint is one, too: `kind` "base", step 0, no files, named by its digest.
+    """
+
+    step: int
+    name: str
+    path: str
+    kind: str
+    component: str
+    files: tuple[WeightFile, ...]
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointDiscarded:
+    """A checkpoint will not be evaluated; `reason` is what a user can act on.
+
+    `kind` is "vanished", "unsupported", "unreadable" or "abandoned".
+    """
+
+    step: int
+    name: str
+    path: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationStarted:
+    """The evaluator took a checkpoint up; `environment`: versions, device, resolved models."""
+
+    evaluation: str
+    checkpoint: str
+    step: int
+    digest: str
+    protocol: str
+    environment: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ImagesScored:
+    """A batch is done and need not be done again."""
+
+    evaluation: str
+    images: tuple[ImageScore, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationCompleted:
+    """All images are scored; `truncated` prompts were longer than the scorer can read.
+
+    Of the last attempt: how many `images` it made, where its `seconds` went, and which `batch_size`
+    it found best (see Finished).
+    `categories` summarise the prompts of each, `others` the scores of each further scorer;
+    `against_base` compares with the base model alone, `against_best` with the highest mean of an
+    earlier step, corrected for having picked that where its `picked` says so.
+    `made` adds to the environment what was known only in the end.
+    """
+
+    evaluation: str
+    clip: Summary
+    truncated: int = 0
+    seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    images: int = 0
+    batch_size: int = 0
+    categories: dict[str, Summary] = field(default_factory=dict)
+    others: dict[str, Summary] = field(default_factory=dict)
+    against_base: Comparison | None = None
+    against_best: Comparison | None = None
+    made: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceGiven:
+    """What the scores up to this evaluation suggest; in a protocol each `kind` is given once.
+
+    Only "regressed" comes again, when the training fell again. `kind` is "low", "saturated",
+    "plateau", "regressed" or "collapsed"; `text` says in one sentence
+    what was seen, how sure that is, and what people do. `scorer` is the further one by whose
+    scores, "" for the one that decides.
+    """
+
+    evaluation: str
+    step: int
+    kind: str
+    text: str
+    scorer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceSent:
+    """A channel took advice ("webhook", "apprise"); each is named EVALUATION/KIND(/SCORER)."""
+
+    channel: str
+    advice: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AdviceNotSent:
+    """A channel took nothing; no `retry_at` means that it waits for a changed setting."""
+
+    channel: str
+    reason: str
+    attempt: int
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationFailed:
+    """An attempt ended without a result; no `retry_at` means that it is given up."""
+
+    evaluation: str
+    kind: str
+    reason: str
+    attempt: int
+    retry_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReopened:
+    """An evaluation that was given up is to be tried again from `time` on."""
+
+    evaluation: str
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A tracker was read and shows these evaluations; `where` is for a person to open."""
+
+    tracker: str
+    evaluations: tuple[str, ...]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class PublishFailed:
+    """A tracker took nothing; no `retry_at` means that it waits for a changed setting."""
+
+    tracker: str
+    reason: str
+    attempt: int
+    retry_at: datetime | None = None
+
+
+Event = (
+    RunStarted
+    | SettingsChanged
+    | ProtocolDefined
+    | ProtocolContinued
+    | ModelsChecked
+    | OutputDirChecked
+    | CheckpointFound
+    | CheckpointCompleted
+    | CheckpointDiscarded
+    | EvaluationStarted
+    | ImagesScored
+    | EvaluationCompleted
+    | AdviceGiven
+    | AdviceSent
+    | AdviceNotSent
+    | EvaluationFailed
+    | EvaluationReopened
+    | Published
+    | PublishFailed
+)
+
+TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
+
+
+def encode(event: Event) -> tuple[str, str]:
+    """Return (type name, JSON text)."""
+    return type(event).__name__, msgspec.json.encode(event).decode()
+
+
+def decode(type_name: str, data: str) -> Event:
+    """Read an event back.
+
+    Raises:
+        KeyError: A type that this version does not know.
+        msgspec.ValidationError: Data that is not what the type says.
+    """
+    event: Event = msgspec.json.decode(data, type=TYPES[type_name])
+    return event

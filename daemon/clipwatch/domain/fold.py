@@ -1,0 +1,227 @@
+"""From events to the state they mean. Pure: what goes in is never changed.
+
+A log of a million events is folded when a daemon starts, so the work for one event must not grow
+with the log: all events of a call are worked into one copy of what they touch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from datetime import datetime
+
+from clipwatch.domain.events import (
+    AdviceGiven,
+    AdviceNotSent,
+    AdviceSent,
+    CheckpointCompleted,
+    CheckpointDiscarded,
+    CheckpointFound,
+    EvaluationCompleted,
+    EvaluationFailed,
+    EvaluationReopened,
+    EvaluationStarted,
+    Event,
+    ImageScore,
+    ImagesScored,
+    ModelsChecked,
+    OutputDirChecked,
+    ProtocolContinued,
+    ProtocolDefined,
+    Published,
+    PublishFailed,
+    RunStarted,
+    SettingsChanged,
+)
+from clipwatch.domain.retries import CRAMPED
+from clipwatch.domain.state import Checkpoint, Evaluation, Run, State, TrackerState
+
+THEN = ", then "
+
+Happened = tuple[str, Event, datetime]
+"""The run, the event, and when."""
+
+
+def evolve(state: State, happened: Iterable[Happened]) -> State:
+    """Return the state after these events.
+
+    Raises:
+        KeyError: One cannot follow from those before it.
+        TypeError: One is of a type that nobody knows.
+    """
+    drafts: dict[str, _Draft] = {}
+    for run, event, time in _joined(happened):
+        if isinstance(event, RunStarted):
+            told = (event.output_dir, event.protocol, event.trackers, event.settings)
+            drafts[run] = _Draft(Run(run, *told))
+            continue
+        if run not in drafts:
+            drafts[run] = _Draft(state[run])
+        drafts[run].take(event, time)
+    return {**state, **{run: draft.final() for run, draft in drafts.items()}}
+
+
+def _joined(happened: Iterable[Happened]) -> Iterator[Happened]:
+    """Make one event of the batches of images that follow each other."""
+    parts: list[ImageScore] = []
+    open_: tuple[str, str, datetime] | None = None
+    for run, event, time in happened:
+        if isinstance(event, ImagesScored):
+            if open_ is not None and open_[:2] != (run, event.evaluation):
+                yield open_[0], ImagesScored(open_[1], tuple(parts)), open_[2]
+                parts.clear()
+            parts.extend(event.images)
+            open_ = (run, event.evaluation, time)
+            continue
+        if open_ is not None:
+            yield open_[0], ImagesScored(open_[1], tuple(parts)), open_[2]
+            parts.clear()
+            open_ = None
+        yield run, event, time
+    if open_ is not None:
+        yield open_[0], ImagesScored(open_[1], tuple(parts)), open_[2]
+
+
+class _Draft:
+    """A run in the making; its collections are copies of its own."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._checkpoints = dict(run.checkpoints)
+        self._evaluations = dict(run.evaluations)
+        self._scored = {protocol: list(ids) for protocol, ids in run.scored.items()}
+        self._trackers = dict(run.trackers)
+        self._shown = {name: set(tracker.published) for name, tracker in run.trackers.items()}
+        self._spent = dict(run.spent)
+        self._batch_sizes = dict(run.batch_sizes)
+        self._advice = list(run.advice)
+        self._channels = dict(run.channels)
+
+    def final(self) -> Run:
+        """Return the run; nothing may be taken any more."""
+        trackers = {
+            name: replace(tracker, published=self._shown.get(name, frozenset()))
+            for name, tracker in self._trackers.items()
+        }
+        return replace(
+            self._run,
+            checkpoints=self._checkpoints,
+            evaluations=self._evaluations,
+            scored={protocol: tuple(ids) for protocol, ids in self._scored.items()},
+            trackers=trackers,
+            spent=self._spent,
+            batch_sizes=self._batch_sizes,
+            advice=tuple(self._advice),
+            channels=self._channels,
+        )
+
+    def take(self, event: Event, time: datetime) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event
+        """Work an event in."""
+        match event:
+            case ImagesScored(evaluation=id_, images=images):
+                known = self._evaluations[id_]
+                done = known.done | {(image.prompt_id, image.index) for image in images}
+                self._evaluations[id_] = replace(known, done=done, attempt=0)
+            case CheckpointFound(step=step, name=name, path=path, reason=reason):
+                found = Checkpoint(step, name, path, "partial", reason, since=time)
+                self._checkpoints[name] = found
+            case CheckpointCompleted() as c:
+                made = (c.kind, c.component, c.files, c.digest)
+                whole = Checkpoint(c.step, c.name, c.path, "whole", "", *made, time)
+                self._checkpoints[c.name] = whole
+            case CheckpointDiscarded(step=step, name=name, path=path, reason=reason):
+                gone = Checkpoint(step, name, path, "discarded", reason, since=time)
+                self._checkpoints[name] = gone
+            case EvaluationStarted() as s:
+                known_or_not = self._evaluations.get(s.evaluation)
+                fresh = (s.evaluation, s.checkpoint, s.step, s.digest, s.protocol, "running")
+                known = known_or_not or Evaluation(*fresh)
+                around = _joined_texts(known.environment, s.environment)
+                running = replace(known, state="running", environment=around)
+                self._evaluations[s.evaluation] = running
+            case EvaluationCompleted():
+                self._complete(event, time)
+            case AdviceGiven():
+                self._advice.append(event)
+            case AdviceSent(channel=name, advice=ids):
+                told = self._channels.get(name, TrackerState()).published
+                self._channels[name] = TrackerState(frozenset(told).union(ids))
+            case AdviceNotSent(channel=name, reason=reason, attempt=attempt, retry_at=retry_at):
+                channel = self._channels.get(name, TrackerState())
+                failed = replace(channel, reason=reason, attempt=attempt, retry_at=retry_at)
+                self._channels[name] = replace(failed, parked=retry_at is None)
+            case EvaluationFailed() as f:
+                known = self._evaluations[f.evaluation]
+                self._evaluations[f.evaluation] = replace(
+                    known,
+                    state="failed",
+                    kind=f.kind,
+                    reason=f.reason,
+                    attempt=f.attempt,
+                    retry_at=f.retry_at,
+                    cramped=known.cramped + (f.kind in CRAMPED),
+                )
+            case EvaluationReopened(evaluation=id_, time=when):
+                known = self._evaluations[id_]
+                self._evaluations[id_] = replace(known, attempt=0, cramped=0, retry_at=when)
+            case Published(tracker=name, evaluations=ids, where=where):
+                self._shown.setdefault(name, set()).update(ids)
+                self._trackers[name] = TrackerState(where=where)
+            case PublishFailed(tracker=name, reason=reason, attempt=attempt, retry_at=retry_at):
+                tracker = self._trackers.get(name, TrackerState())
+                failed = replace(tracker, reason=reason, attempt=attempt, retry_at=retry_at)
+                self._trackers[name] = replace(failed, parked=retry_at is None)
+            case SettingsChanged(protocol=protocol, trackers=names, settings=settings):
+                self._run = replace(self._run, protocol=protocol, tracker_names=names)
+                self._run = replace(self._run, settings=settings)
+                for name, tracker in self._trackers.items():
+                    self._trackers[name] = TrackerState(where=tracker.where)
+                self._batch_sizes = {}  # the device may be another
+                for name, channel in self._channels.items():
+                    self._channels[name] = TrackerState(channel.published)
+            case ProtocolDefined(digest=digest, protocol=defined):
+                protocols = {**self._run.protocols, digest: defined}
+                self._run = replace(self._run, protocols=protocols)
+                self._run = replace(self._run, protocol=self._run.protocol or digest)
+            case ProtocolContinued(digest=digest, by=by, protocol=defined):
+                protocols = {**self._run.protocols, digest: defined}
+                continued = {**self._run.continued, by: digest}
+                self._run = replace(self._run, protocols=protocols, continued=continued)
+            case ModelsChecked(problem=problem):
+                self._run = replace(self._run, lacking=problem)
+            case OutputDirChecked(problem=problem):
+                self._run = replace(self._run, problem=problem)
+            case _:
+                raise TypeError(f"no case for {event!r}")
+
+    def _complete(self, event: EvaluationCompleted, time: datetime) -> None:
+        known = self._evaluations[event.evaluation]
+        self._scored.setdefault(known.protocol, []).append(event.evaluation)
+        for phase, seconds in event.phases.items():
+            self._spent[phase] = self._spent.get(phase, 0.0) + seconds
+        if event.batch_size:
+            self._batch_sizes[known.protocol] = event.batch_size
+        # what counts failures is over: a reader that leaves the images out sees the same
+        self._evaluations[event.evaluation] = replace(
+            known,
+            state="scored",
+            done=frozenset(),
+            clip=event.clip,
+            finished=time,
+            reason="",
+            attempt=0,
+            retry_at=None,
+            images=event.images,
+            seconds=event.seconds,
+            completed=event,
+            environment={**known.environment, **event.made},
+        )
+
+
+def _joined_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+    """Return all that several attempts told of themselves, where they differ one after another."""
+    found = {**now, **before}
+    for key in before.keys() & now.keys():
+        if now[key] not in before[key].split(THEN):
+            found[key] = f"{before[key]}{THEN}{now[key]}"
+    return found

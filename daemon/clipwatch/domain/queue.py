@@ -1,0 +1,155 @@
+"""Which checkpoints are still to be evaluated, and what a look at the output directory adds."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Container, Sequence
+from datetime import datetime
+
+from clipwatch.domain.events import CheckpointCompleted, CheckpointDiscarded, CheckpointFound, Event
+from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.retries import LASTING, is_due
+from clipwatch.domain.sighting import Partial, Sighting, Unusable, Weights, Whole
+from clipwatch.domain.state import (
+    BASE,
+    BASE_NAME,
+    Checkpoint,
+    Evaluation,
+    Key,
+    Run,
+    evaluation_of,
+)
+
+
+def observe(run: Run, sightings: Sequence[Sighting], held: Container[Key] = ()) -> list[Event]:
+    """Return what a look at the output directory adds to the log; nothing when nothing changed.
+
+    What is `held` can be evaluated though its folder is gone.
+    """
+    new: list[Event] = []
+    for seen in sightings:
+        known = run.checkpoints.get(seen.name)
+        place = (seen.step, seen.name, str(seen.path))
+        match seen.verdict:
+            case Whole(weights, digest):
+                kind, component, files = weights.kind, weights.component, weights.files
+                same = known is not None and known.state == "whole" and known.files == files
+                if known is None or not same or known.digest != digest:
+                    new.append(CheckpointCompleted(*place, kind, component, files, digest))
+            case Partial(reason):
+                told = known is not None and known.state == "partial"
+                if known is None or not told or _stem(known.reason) != _stem(reason):
+                    new.append(CheckpointFound(*place, reason))
+            case Unusable(kind, reason):
+                if known is None or known.state != "discarded" or known.reason != reason:
+                    new.append(CheckpointDiscarded(*place, kind, reason))
+    present = {seen.name for seen in sightings}
+    for known in run.checkpoints.values():
+        gone = known.name not in present and (known.name, known.digest) not in held
+        gone = gone and known.kind != BASE  # which lies elsewhere
+        if gone and _unfinished(run, known):
+            done = (run.evaluations[it] for it in run.scored.get(run.protocol, ()))
+            scored = any(it.checkpoint == known.name for it in done)
+            new.append(vanished(known, scored=scored))
+    return new
+
+
+def newest_written(run: Run) -> float:
+    """Return when the newest weights were written (mtime, in seconds); 0.0 for none."""
+    stamps = (file.mtime_ns for c in run.checkpoints.values() for file in c.files)
+    return max(stamps, default=0) / 1e9
+
+
+def wholes(run: Run) -> dict[str, Whole]:
+    """Return by name the checkpoints that were whole when they were last seen."""
+    return {
+        c.name: Whole(Weights(c.kind, c.component, c.files), c.digest)
+        for c in run.checkpoints.values()
+        if c.state == "whole" and c.kind != BASE
+    }
+
+
+def vanished(checkpoint: Checkpoint, *, scored: bool = False) -> CheckpointDiscarded:
+    """Return the record of a checkpoint that was deleted; a scored one may be seen half deleted."""
+    reason = "it was deleted, after it was scored"
+    if not scored:
+        reason = (
+            "it was deleted before it was evaluated: keep more checkpoints, sample less, or, if it "
+            "never settled, lower settle_seconds"
+        )
+    place = (checkpoint.step, checkpoint.name, checkpoint.path)
+    return CheckpointDiscarded(*place, "vanished", reason)
+
+
+def _stem(reason: str) -> str:
+    """A reason without its numbers, so that a growing file is told once."""
+    return "".join(character for character in reason if not character.isdigit())
+
+
+def _unfinished(run: Run, checkpoint: Checkpoint) -> bool:
+    if checkpoint.state != "whole":
+        return checkpoint.state == "partial"
+    evaluation = evaluation_of(run, checkpoint)
+    return evaluation is None or (evaluation.state != "scored" and not given_up(evaluation))
+
+
+def given_up(evaluation: Evaluation) -> bool:
+    """Whether it failed for good."""
+    return evaluation.state == "failed" and evaluation.retry_at is None
+
+
+def queue(run: Run) -> list[Checkpoint]:
+    """Return the checkpoints still to be evaluated, newest step first.
+
+    The base model comes before all: every checkpoint is compared with it.
+    """
+    open_ = [
+        checkpoint
+        for checkpoint in run.checkpoints.values()
+        if checkpoint.state == "whole" and _unfinished(run, checkpoint)
+    ]
+    return sorted(open_, key=lambda c: (c.kind != BASE, -c.step, c.name))
+
+
+def due(run: Run, now: datetime) -> list[Checkpoint]:
+    """Return the checkpoints to evaluate now; those that wait for another attempt are left out."""
+    if not run.protocol:  # the models are not here yet
+        return []
+    found = []
+    for checkpoint in queue(run):
+        evaluation = evaluation_of(run, checkpoint)
+        if evaluation is None or is_due(evaluation.retry_at, now):
+            found.append(checkpoint)
+    return found
+
+
+def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[Event]:
+    """Return what makes the base model one of the checkpoints, or no more than it was scored."""
+    place = (0, BASE_NAME, protocol.base_model)
+    known = run.checkpoints.get(place[1])
+    there = known is not None and known.state == "whole" and known.kind == BASE
+    if not wanted:
+        off = CheckpointDiscarded(*place, "abandoned", "baseline is off")
+        return [off] if there and known and _unfinished(run, known) else []
+    named = (protocol.base_model, protocol.base_revision, protocol.base_variant)
+    digest = hashlib.sha256("\0".join(named).encode()).hexdigest()[:16]
+    same = there and known is not None and known.digest == digest
+    return [] if same else [CheckpointCompleted(*place, BASE, "", (), digest)]
+
+
+def reopenable(run: Run, now: datetime) -> list[Evaluation]:
+    """Return what failed for reasons outside the checkpoint: a restart tries it again at once."""
+    return [
+        evaluation
+        for evaluation in run.evaluations.values()
+        if evaluation.state == "failed"
+        and evaluation.kind not in LASTING
+        and (evaluation.retry_at is None or evaluation.retry_at > now)
+    ]
+
+
+def retryable(run: Run, step: int) -> list[Evaluation]:
+    """Return the failed evaluations of what lies at a step now, waiting or given up."""
+    there = [c for c in run.checkpoints.values() if c.step == step and c.state == "whole"]
+    evaluations = [evaluation_of(run, checkpoint) for checkpoint in there]
+    return [found for found in evaluations if found is not None and found.state == "failed"]

@@ -1,0 +1,50 @@
+"""What one look at a checkpoint found: plain values, without the looking."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipwatch.domain.events import WeightFile
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """What is to be loaded: `kind` and `component` as in CheckpointCompleted."""
+
+    kind: str
+    component: str
+    files: tuple[WeightFile, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """The checkpoint can be evaluated."""
+
+    weights: Weights
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """Something lacks that may still come."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unusable:
+    """It will not be evaluated; `kind` is "unsupported", "unreadable" or "abandoned"."""
+
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A checkpoint folder as one look found it."""
+
+    step: int
+    name: str
+    path: Path
+    verdict: Whole | Partial | Unusable

@@ -1,0 +1,142 @@
+"""What the log means (see `fold`), and what follows from it.
+
+Pure: no files, no clock, no torch. A test is `assert decide(state, now) == [...]`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from clipwatch.domain.events import (
+    AdviceGiven,
+    EvaluationCompleted,
+    WeightFile,
+)
+from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.statistics import Summary
+
+BASE = "base"
+"""The kind of the checkpoint that is none: the base model alone."""
+
+BASE_NAME = "base-model"
+"""Its name; those of a trainer's checkpoints have a number in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A checkpoint folder as last seen, and since when it is so.
+
+    `state` is "partial", "whole" or "discarded".
+    """
+
+    step: int
+    name: str
+    path: str
+    state: str
+    reason: str = ""
+    kind: str = ""
+    component: str = ""
+    files: tuple[WeightFile, ...] = ()
+    digest: str = ""
+    since: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """One checkpoint's weights under one protocol; `state` is "running", "failed" or "scored".
+
+    `retry_at` None in a failed one means that it is given up. `done` names the images scored so
+    far and is emptied when the evaluation is scored, so that long runs fold into little memory.
+    `attempt` counts the failures in a row without an image in between, `cramped` all those that a
+    smaller batch may mend. `images` and `seconds` tell how many the attempt that finished made, and
+    in which time; `completed` all that was said of a scored one.
+    """
+
+    id: str
+    checkpoint: str
+    step: int
+    digest: str
+    protocol: str
+    state: str
+    done: frozenset[tuple[str, int]] = frozenset()
+    clip: Summary | None = None
+    finished: datetime | None = None
+    kind: str = ""
+    reason: str = ""
+    attempt: int = 0
+    retry_at: datetime | None = None
+    cramped: int = 0
+    images: int = 0
+    seconds: float = 0.0
+    completed: EvaluationCompleted | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """What may matter beside the protocol; where attempts differed, "one, then another"."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrackerState:
+    """What a tracker is known to show; `parked`: it waits for somebody to mend something."""
+
+    published: AbstractSet[str] = frozenset()
+    where: str = ""
+    attempt: int = 0
+    reason: str = ""
+    retry_at: datetime | None = None
+    parked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One output directory: all that happened to its checkpoints."""
+
+    name: str
+    output_dir: str
+    protocol: str
+    tracker_names: tuple[str, ...]
+    settings: Mapping[str, str]
+    problem: str = ""
+    lacking: str = ""
+    """Why the models cannot be used, "" when they can."""
+    protocols: Mapping[str, EvaluationProtocol] = field(default_factory=dict)
+    """By digest, in the order of their first use."""
+    continued: Mapping[str, str] = field(default_factory=dict)
+    """Digest of a protocol → that of the earlier one whose curve it continues."""
+    checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
+    evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
+    scored: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """Protocol → evaluations in the order of their scoring: the place of one is its seq."""
+    trackers: Mapping[str, TrackerState] = field(default_factory=dict)
+    spent: Mapping[str, float] = field(default_factory=dict)
+    """Seconds that finished evaluations took, by phase."""
+    batch_sizes: Mapping[str, int] = field(default_factory=dict)
+    """Protocol → the batch size that was found best."""
+    advice: tuple[AdviceGiven, ...] = ()
+    """In the order in which it was given, under all protocols."""
+    channels: Mapping[str, TrackerState] = field(default_factory=dict)
+    """What advice each channel took, as for trackers; named EVALUATION/KIND."""
+
+
+State = Mapping[str, Run]
+"""Runs by name."""
+
+
+def evaluation_id(checkpoint: Checkpoint, protocol: str) -> str:
+    """Name an evaluation: the same weights under the same protocol are one evaluation."""
+    return f"{checkpoint.name}/{checkpoint.digest[:8]}/{protocol[:8]}"
+
+
+def evaluation_of(run: Run, checkpoint: Checkpoint) -> Evaluation | None:
+    """Return the evaluation of the checkpoint's present weights, if there was an attempt."""
+    return run.evaluations.get(evaluation_id(checkpoint, run.protocol))
+
+
+Key = tuple[str, str]
+"""A checkpoint's name and the digest of its weights."""
+
+
+def images(run: Run) -> int:
+    """Return how many images were scored, under every protocol."""
+    return sum(it.clip.n if it.clip else len(it.done) for it in run.evaluations.values())

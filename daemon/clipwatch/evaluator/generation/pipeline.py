@@ -1,0 +1,352 @@
+"""The resident diffusers pipeline: loaded once, each checkpoint's weights swapped in."""
+
+from __future__ import annotations
+
+import gc
+import logging
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import torch
+
+from clipwatch.evaluator.failures import (
+    EvaluationError,
+    failing_as,
+    misshapen,
+    one_line,
+)
+from clipwatch.evaluator.generation import adapters
+from clipwatch.evaluator.generation.calling import pictures
+from clipwatch.evaluator.generation.calls import text_length
+from clipwatch.evaluator.generation.embeddings import PromptEncoder, is_text_part
+from clipwatch.evaluator.generation.opening import DENOISERS, dtypes_of, open_base, open_folder
+from clipwatch.evaluator.generation.quantise import quantise
+from clipwatch.evaluator.generation.schedulers import sampler
+from clipwatch.evaluator.generation.weights import (
+    check_eval,
+    check_parts,
+    models_of,
+    parts_of,
+    replace_parts,
+    tensor_files,
+    verify,
+)
+from clipwatch.evaluator.store import Store, made_by
+from clipwatch.layouts.files import variant_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from clipwatch.domain.protocol import EvaluationProtocol, Input
+    from clipwatch.executors.messages import Evaluate
+
+_log = logging.getLogger(__name__)
+
+ADAPTERS: Final = frozenset({"lora", "lycoris"})
+_CHANNELS: Final = 3
+_LOADED: Final = (
+    *("base_model", "base_revision", "base_variant", "parts"),
+    *("dtype", "vae_dtype", "base_precision", "offload"),
+)
+"""The fields of a protocol that decide over what is loaded."""
+
+
+class Generator:
+    """A base pipeline on one device, holding the weights of one checkpoint at a time.
+
+    Args:
+        protocol: Names the base model and the dtype.
+        inputs: The identity of all that is loaded.
+        device: A torch device.
+        working: Called again and again while the models compute.
+        store: Where encoded prompts are kept.
+    """
+
+    _attention: ClassVar = "native"  # diffusers keeps one for the whole process
+
+    def __init__(
+        self,
+        protocol: EvaluationProtocol,
+        inputs: Sequence[Input],
+        device: str,
+        working: Callable[[], None],
+        store: Store,
+    ) -> None:
+        dtypes_of(protocol)
+        self._protocol = protocol
+        self._inputs = _of_pipeline(inputs)
+        self._device = device
+        self._working = working
+        self._store = store
+        self._pipeline: Any = None
+        self._encoder: Any = None  # the pipeline's PromptEncoder
+        self._scheduler: Any = None
+        self._holds = ""  # "base", "pipeline", names of components, or "" for unknown
+        self._adapter: adapters.Adapter | None = None  # on top of that
+        self._out = False  # whether parts wait in host memory
+        self.commit = ""
+
+    def serves(self, protocol: EvaluationProtocol, inputs: Sequence[Input], device: str) -> bool:
+        """Whether this generator was made for the same files, dtypes and device."""
+        return (self._device, self._inputs) == (device, _of_pipeline(inputs)) and all(
+            getattr(self._protocol, name) == getattr(protocol, name) for name in _LOADED
+        )
+
+    @property
+    def decoding(self) -> str:
+        """How the VAE decodes a batch now: "whole", "sliced" (one by one) or "tiled"."""
+        vae: Any = getattr(self._pipeline, "vae", None)
+        if getattr(vae, "use_tiling", False):
+            return "tiled"
+        return "sliced" if getattr(vae, "use_slicing", False) else "whole"
+
+    def load(self, request: Evaluate) -> None:
+        """Hold the request's checkpoint (or the base alone), sampler and attention from here on.
+
+        Raises:
+            EvaluationError: The checkpoint went away or changed meanwhile, its weights do not fit,
+                or the base model cannot be loaded.
+        """
+        folder = Path(request.path)
+        verify(folder, request.files)
+        self._bring_in()
+        try:
+            self._load_weights(request, folder)
+        except Exception:
+            verify(folder, request.files)  # what vanished is no fault of the weights
+            raise
+        verify(folder, request.files)
+        self._pipeline.scheduler = sampler(request.protocol, self._scheduler)
+        self._set_attention(request.attention or "native")
+        check_eval(models_of(self._pipeline))
+        trained = [*self._holds.split("+"), *(self._adapter.components if self._adapter else ())]
+        own = request.kind == "pipeline" or any(map(is_text_part, trained))
+        texts = [prompt.text for prompt in request.protocol.prompts]
+        self._encoder.begin(texts, self._store, own=own)
+        self._put_out()
+
+    def generate(
+        self,
+        prompts: Sequence[str],
+        noise: Sequence[torch.Generator],
+        protocol: EvaluationProtocol,
+        strength: float = 1.0,
+    ) -> torch.Tensor:
+        """Return an RGB image for each prompt, started from noise of its own.
+
+        Args:
+            prompts: Their texts.
+            noise: A generator each; those that share one draw from it in turn.
+            protocol: How to sample.
+            strength: Of an adapter, if the checkpoint is one.
+
+        Returns:
+            (prompts, height, width, 3) uint8 on the pipeline's device.
+
+        Raises:
+            EvaluationError: The pipeline refuses the settings ("model"), its parts do not fit
+                each other ("misfit"), pixels are not finite ("scores"), or memory is short
+                ("memory").
+        """
+        if self._adapter is not None:
+            self._adapter.set_strength(strength)
+        name = type(self._pipeline).__name__
+        try:
+            with self._encoder.away(text_length(type(self._pipeline), protocol)):
+                pixels = pictures(self._pipeline, protocol, prompts, list(noise))
+        except ValueError as error:
+            raise EvaluationError("model", f"{name} refuses to generate: {error}") from error
+        except (RuntimeError, IndexError) as error:
+            if not misshapen(error):
+                raise
+            parts = () if self._holds == "pipeline" else protocol.parts
+            others = "".join(f", {it.name} from {it.model!r}" for it in parts)
+            raise EvaluationError(
+                "misfit",
+                f"{name} cannot generate, as parts of it do not fit each other (base_model"
+                f" {protocol.base_model!r}{others}): {one_line(error)}",
+            ) from error
+        if pixels is None or pixels.shape[:2] != (len(prompts), _CHANNELS):
+            raise EvaluationError("model", f"{name} makes no images from text alone")
+        return to_bytes(pixels)
+
+    def relieve(self, images: int) -> bool:
+        """Decode in a way that takes less memory from here on; False if there is none left.
+
+        Several images are decoded one by one. What is too large for that is decoded in tiles.
+
+        Args:
+            images: How many did not fit at once.
+        """
+        vae: Any = getattr(self._pipeline, "vae", None)
+        if images > 1 and getattr(vae, "use_slicing", None) is False:
+            vae.enable_slicing()
+            return True
+        if images == 1 and getattr(vae, "use_tiling", None) is False:
+            vae.enable_tiling()
+            _log.warning(
+                "not even one image fits into memory: images are decoded in tiles, whose seams may"
+                " show; the scores from here on are of such images"
+            )
+            return True
+        return False
+
+    def _load_weights(self, request: Evaluate, folder: Path) -> None:
+        if request.kind == "base":
+            self._restore(but="")
+            return
+        paths = tensor_files(folder, request.files)
+        if request.kind not in ADAPTERS and self._protocol.base_precision:
+            raise EvaluationError(
+                "weights",
+                f"{folder} holds whole weights, and base_precision quantises the base that a LoRA"
+                " is trained on",
+                fix='set "base_precision": "none"',
+            )
+        if request.kind == "pipeline":
+            self._drop()
+            with failing_as("weights", f"{folder} cannot be loaded as a pipeline"):
+                variant = max(variant_of(path.name) for path in paths)
+                self._take(open_folder(folder, self._protocol, variant, {}, paths))
+            self._holds = "pipeline"
+        elif request.kind in ADAPTERS:
+            if len(paths) > 1:
+                raise EvaluationError("weights", f"{folder} has {len(paths)} adapters, not one")
+            self._restore(but="")
+            alpha = request.protocol.lora_alpha
+            self._adapter = adapters.apply(self._pipeline, paths[0], alpha=alpha)
+        else:
+            parts = parts_of(folder, paths, request.component)
+            components = "+".join(sorted(parts))
+            self._restore(but=components)
+            check_parts(self._pipeline, folder, parts)
+            self._holds = ""
+            replace_parts(self._pipeline, folder, parts)
+            self._holds = components
+
+    def _restore(self, *, but: str) -> None:
+        """Have the base pipeline with its own weights, those of the components `but` apart."""
+        if self._adapter is not None:
+            adapter, holds = self._adapter, self._holds
+            self._adapter, self._holds = None, ""
+            adapter.remove()
+            self._holds = holds
+        if self._holds == "base" or (but and self._holds == but):
+            return
+        self._drop()
+        pipeline, self.commit = open_base(self._protocol)
+        if self._protocol.base_precision:
+            for name in DENOISERS:
+                if (model := pipeline.components.get(name)) is not None:
+                    quantise(model, self._protocol.base_precision, self._device)
+        self._take(pipeline)
+        self._holds = "base"
+
+    def _take(self, pipeline: Any) -> None:
+        """Have a pipeline on the device, watched, and its prompts encoded once."""
+        if self._protocol.offload == "none":
+            pipeline.to(self._device)
+        for model in models_of(pipeline):
+            # the parts, too: a VAE decodes without being called itself
+            for part in chain([model], model.children()):
+                part.register_forward_hook(lambda *_: self._working())
+        self._pipeline, self._scheduler = pipeline, pipeline.scheduler
+        texts = [it for it in self._inputs if is_text_part(it.part.removeprefix("base/"))]
+        maker = {
+            **made_by(self._device),
+            "pipeline": type(pipeline).__name__,
+            "dtype": self._protocol.dtype,
+            "files": [[it.part, it.digest] for it in texts],
+        }
+        self._encoder = PromptEncoder(
+            *(pipeline, self._device, maker if texts else None),
+            resident=self._protocol.offload == "none",
+        )
+
+    def _put_out(self) -> None:
+        """Have all parts but those that compute wait in host memory, if they are to.
+
+        The text encoders are the PromptEncoder's, where it has them.
+        """
+        if self._protocol.offload == "none" or self._out:
+            return
+        with self._encoder.away():
+            if self._protocol.offload == "model":
+                self._pipeline.enable_model_cpu_offload(device=self._device)
+            else:
+                self._pipeline.enable_group_offload(
+                    torch.device(self._device),
+                    offload_type="leaf_level",
+                    use_stream=self._device.startswith("cuda"),
+                )
+        self._out = True
+
+    def _bring_in(self) -> None:
+        """Have all parts as they were loaded, so that weights can be changed."""
+        if self._out and self._protocol.offload == "model":
+            with self._encoder.away():
+                self._pipeline.remove_all_hooks()
+                self._pipeline.to("cpu")
+            self._out = False
+        elif self._out:  # diffusers has no way to end it that it promises
+            self._drop()
+
+    def _drop(self) -> None:
+        """Free the pipeline's memory before another takes its place."""
+        self._holds, self.commit, self._adapter, self._out = "", "", None, False
+        self._pipeline = self._scheduler = self._encoder = None
+        free_memory()
+
+    def _set_attention(self, name: str) -> None:
+        parts = self._pipeline.components
+        models = [parts[part] for part in DENOISERS if parts.get(part) is not None]
+        switches = [
+            hasattr(part, "_attention_backend") for model in models for part in _attn(model)
+        ]
+        if name != "native" and not any(switches):
+            raise EvaluationError(
+                "model",
+                f"attention {name!r}: {type(self._pipeline).__name__} has no attention that can be"
+                " switched",
+                fix="set attention to 'native'",
+            )
+        if name == Generator._attention:
+            return
+        with failing_as("model", f"attention {name!r} cannot be used; set attention to 'native'"):
+            for model in models:
+                model.set_attention_backend(name)
+        Generator._attention = name
+
+
+def to_bytes(pixels: torch.Tensor) -> torch.Tensor:
+    """Turn (n, 3, height, width) in 0..1 into (n, height, width, 3) uint8, as diffusers rounds.
+
+    Raises:
+        EvaluationError: A pixel is not finite ("scores").
+    """
+    pixels = pixels.float()
+    if not pixels.isfinite().all():
+        raise EvaluationError(
+            "scores",
+            "the images are not finite: the weights hold NaN or infinity, or fp16 overflows"
+            " (try dtype bf16)",
+        )
+    return (pixels * 255).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def free_memory() -> None:
+    """Hand memory that nothing refers to any more back to the device."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _attn(model: torch.nn.Module) -> list[Any]:
+    """Return the attention processors of a diffusers model."""
+    return [part.processor for part in model.modules() if hasattr(part, "processor")]
+
+
+def _of_pipeline(inputs: Sequence[Input]) -> tuple[Input, ...]:
+    """Leave out the scorers', which are loaded for themselves."""
+    return tuple(it for it in inputs if not it.part.startswith("scorer"))

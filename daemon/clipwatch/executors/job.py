@@ -1,0 +1,38 @@
+"""An evaluation in hand."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from clipwatch.domain.events import ImageScore
+from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.state import Checkpoint, Key
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What is evaluated, and how far it is.
+
+    Attributes:
+        had: How many images earlier attempts made.
+        place: Where the checkpoint is read: its own folder, or where it is kept.
+        scored: The images so far, kept only if they may be `enough` before all are made.
+        enough: The mean is known as closely as was asked for.
+    """
+
+    id: str
+    checkpoint: Checkpoint
+    protocol: EvaluationProtocol
+    had: int
+    place: str
+    scored: tuple[ImageScore, ...] = ()
+    enough: bool = False
+
+    def told(self, reason: str) -> str:
+        """Say it of the checkpoint as the user knows it, not of where it is kept."""
+        return reason.replace(self.place, self.checkpoint.path)
+
+    @property
+    def key(self) -> Key:
+        """Of the checkpoint."""
+        return self.checkpoint.name, self.checkpoint.digest

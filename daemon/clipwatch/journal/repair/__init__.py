@@ -1,0 +1,1 @@
+"""What a damaged log still holds."""

@@ -1,0 +1,1 @@
+"""What the scores of an evaluation mean beside those before it."""

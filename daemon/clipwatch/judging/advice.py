@@ -1,0 +1,204 @@
+"""What the scores of a run suggest to do. Pure; decides over the points of one protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import combinations
+
+from clipwatch.domain.events import AdviceGiven
+from clipwatch.judging.ask import Question
+from clipwatch.models.dual_encoders import scale_key
+from clipwatch.statistics import Summary
+from clipwatch.statistics.course import RECENT, fall, gain, lag
+from clipwatch.statistics.means import Means
+from clipwatch.statistics.scores import Scores
+
+ALIKE_BITS = 6
+"""Images whose looks differ in no more of 64 bits pass for the same."""
+
+ALIKE_SHARE, VARIED_SHARE = 0.9, 0.5
+"""Share of pairs of images that are alike: of a collapsed model, and of one that is not."""
+
+LOGITS = 0.5
+"""A difference that matters by default, in a scorer's own logits, which are its cosines times its
+scale: 0.005 for CLIP, whose scale is 100. To that scorer the odds that a picture and its prompt
+belong together differ by a factor of 1.65 then."""
+
+_FEWEST, _MOST = 8, 200
+"""Prompts whose images are compared."""
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A scored checkpoint.
+
+    Attributes:
+        evaluation: Its id.
+        step: The trainer's.
+        clip: Its scores, summarised.
+        scores: By prompt.
+        others: Further scorer → what it scored, by prompt.
+        looks: Of the first image of each prompt (see ImageScore.look), in any order.
+    """
+
+    evaluation: str
+    step: int
+    clip: Summary
+    scores: Scores
+    others: Mapping[str, Scores]
+    looks: tuple[str, ...]
+
+
+def worths(
+    named: Mapping[str, float | None], scorers: Iterable[str], environment: Mapping[str, str]
+) -> dict[str, float]:
+    """Return scorer → the difference of means that matters; none for whom nobody knows it.
+
+    Args:
+        named: By the settings; None for a scorer that gives no advice.
+        scorers: All of them, "" for the one that decides.
+        environment: Of an evaluation, which tells each scorer's scale. Older ones do not: then the
+            one that decides is taken for a CLIP.
+    """
+    found: dict[str, float | None] = {}
+    for name in scorers:
+        scale = environment.get(scale_key(name), "" if name else "100").partition(",")[0]
+        usual = float(f"{LOGITS / float(scale):.2g}") if scale else None
+        found[name] = named.get(name, usual)
+    return {name: it for name, it in found.items() if it is not None}
+
+
+def advise(
+    points: Sequence[Point],
+    base: Point | None,
+    question: Question,
+    worth: Mapping[str, float],
+    given: Sequence[AdviceGiven],
+) -> tuple[AdviceGiven, ...]:
+    """Return what is to be said of the newest point, and was not said before.
+
+    Each kind is given once by each scorer, but a fall again when the training fell again since.
+    Only the course of the training is told by further scorers: bounds are the first one's.
+
+    Args:
+        points: Of one protocol in the order of their steps, at least one; without the base model.
+        base: The base model alone, where it was scored.
+        question: Has the bounds.
+        worth: Scorer → the difference of means that matters.
+        given: What was advised under this protocol.
+    """
+    newest, ways = points[-1], dict[tuple[str, str], Callable[[], str]]()
+    ways["low", ""] = lambda: _low(points, question)
+    ways["saturated", ""] = lambda: _saturated(newest, question)
+    varied = alike(newest.looks) < ALIKE_SHARE
+    for scorer, matters in worth.items():
+        course = _course(points, scorer)
+        fallen = max((it.step for it in given if _of(it) == ("regressed", scorer)), default=0)
+        if varied:
+            ways["plateau", scorer] = partial(plateau, *course, matters, question.stretch)
+        ways["regressed", scorer] = partial(regressed, *course, matters, fallen)
+    ways["collapsed", ""] = lambda: _collapsed(points, base)
+    told = {_of(it) for it in given if it.kind != "regressed"}
+
+    def found() -> Iterator[AdviceGiven]:
+        for (kind, scorer), tell in ways.items():
+            if (kind, scorer) not in told and (text := tell()):
+                by = f"by {scorer}, " if scorer else ""
+                yield AdviceGiven(newest.evaluation, newest.step, kind, f"{by}{text}", scorer)
+
+    return tuple(found())
+
+
+def _of(advice: AdviceGiven) -> tuple[str, str]:
+    return advice.kind, advice.scorer
+
+
+def _course(points: Sequence[Point], scorer: str) -> tuple[list[int], Means]:
+    """Return steps and means of the points that a scorer has scored."""
+    tables = {it.step: it.others.get(scorer) if scorer else it.scores for it in points}
+    known = {step: table for step, table in tables.items() if table}
+    return list(known), Means.shared(list(known.values()))
+
+
+def _low(points: Sequence[Point], question: Question) -> str:
+    clip = points[-1].clip
+    bound, enough = question.low, len(points) >= question.after
+    if bound is None or clip.high is None or clip.high >= bound or not enough:
+        return ""
+    return (
+        f"after {len(points)} checkpoints the mean is {_mean(clip)}, wholly under {bound:g},"
+        " as of models that do not follow their prompts: people look at the images, and check"
+        " captions, base model and learning rate"
+    )
+
+
+def _saturated(newest: Point, question: Question) -> str:
+    bound, clip = question.saturated, newest.clip
+    if bound is None or clip.low is None or clip.low <= bound:
+        return ""
+    return (
+        f"the mean is {_mean(clip)}, wholly above {bound:g}, from where on a higher one is no"
+        " better model in human eyes: people choose by looking at the images from here"
+    )
+
+
+def plateau(steps: Sequence[int], means: Means, worth: float, stretch: int) -> str:
+    """Say that the curve rises no more, "" if it may, or if it fell: then it has a way to go."""
+    found = gain(steps, means, stretch, worth)
+    if found.below >= worth or lag(means) >= worth:
+        return ""
+    return (
+        f"over the last {found.steps} steps the mean surely rose by less than"
+        f" {max(found.below, 0.0):.4f}, where {worth:g} would matter: people stop here, or lower"
+        " the learning rate once to see whether anything is left"
+    )
+
+
+def regressed(steps: Sequence[int], means: Means, worth: float, fallen_at: int = 0) -> str:
+    """Say that the last two checkpoints are below what was before, "" if it is not sure.
+
+    What was told of, at the step `fallen_at`, is the ground from which the next fall is seen:
+    without a recovery or a further fall there is nothing new to say.
+    """
+    start = next((place for place, step in enumerate(steps) if step >= fallen_at), 0)
+    found = fall(means[start:], worth)
+    if found.surely < worth:
+        return ""
+    best = steps[int(means.values[:-RECENT].argmax())]
+    return (
+        f"the last two checkpoints are {found.seen:.4f} below those before, surely"
+        f" {found.surely:.4f} or more, where {worth:g} matters: people go back to step {best},"
+        " the highest so far, or go on with a lower learning rate"
+    )
+
+
+def _collapsed(points: Sequence[Point], base: Point | None) -> str:
+    """Images were different from prompt to prompt once, and are not any more."""
+    share = alike(points[-1].looks)
+    others = [*points[:-1], *([base] if base else [])]
+    if share < ALIKE_SHARE or all(alike(it.looks) > VARIED_SHARE for it in others):
+        return ""
+    looks = points[-1].looks
+    even = sum(int(look, 16) == 0 for look in looks) > ALIKE_SHARE * len(looks)
+    what = "black or of one colour" if even else "nearly the same picture"
+    return (
+        f"{share:.0%} of the images are {what} whatever the prompt: people stop, go back"
+        " to an earlier checkpoint and look for NaN, a too high learning rate or a broken VAE"
+    )
+
+
+def alike(looks: Sequence[str]) -> float:
+    """Return the share of pairs of images that look the same, 0..1; 0 for few images."""
+    bits = [int(look, 16) for look in looks[:_MOST]]
+    if len(bits) < _FEWEST:
+        return 0.0
+    pairs = list(combinations(bits, 2))
+    return sum((a ^ b).bit_count() <= ALIKE_BITS for a, b in pairs) / len(pairs)
+
+
+def _mean(clip: Summary) -> str:
+    if clip.low is None or clip.high is None:
+        return f"{clip.mean:.4f}"
+    return f"{clip.mean:.4f} (95 % interval {clip.low:.4f} to {clip.high:.4f})"

@@ -1,0 +1,143 @@
+"""The process that judges an evaluation: a question on stdin, a judgement on stdout, as JSON."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+
+from clipwatch.domain.events import ImageScore, ImagesScored, ProtocolDefined
+from clipwatch.domain.fold import evolve
+from clipwatch.domain.names import evaluation_stream
+from clipwatch.domain.state import BASE_NAME, Run
+from clipwatch.journal import Journal
+from clipwatch.judging.advice import Point, advise, worths
+from clipwatch.judging.ask import Judgement, Question
+from clipwatch.kit.errors import ClipwatchError
+from clipwatch.kit.processes import end_with_parent
+from clipwatch.results.tables import other_tables, score_table
+from clipwatch.statistics import Comparison
+from clipwatch.statistics.intervals import by_category, describe
+from clipwatch.statistics.paired import compare
+from clipwatch.statistics.picked import compare_with_best
+
+MOST_POINTS = 200
+"""Checkpoints that advice looks back on, the newest ones; bounds memory."""
+
+
+def judge(question: Question) -> Judgement:
+    """Say what the scores of an evaluation mean, also beside those before it.
+
+    Raises:
+        ClipwatchError: The log does not have the evaluation.
+        JournalError: It cannot be read.
+    """
+    with Journal(Path(question.log), read_only=True) as journal:
+        landmarks = list(journal.landmarks())
+        state = evolve({}, ((it.run, it.event, it.time) for it in landmarks))
+        run = state.get(question.run)
+        if run is None or question.evaluation not in run.evaluations:
+            raise ClipwatchError(f"the log has no evaluation {question.evaluation}")
+        digest = run.evaluations[question.evaluation].protocol
+        protocol = next(
+            it.event.protocol
+            for it in landmarks
+            if it.run == run.name
+            and isinstance(it.event, ProtocolDefined)
+            and it.event.digest == digest
+        )
+        categories = {prompt.id: prompt.category for prompt in protocol.prompts if prompt.category}
+        own = list(_images(journal, run, question.evaluation))
+        if not own:
+            raise ClipwatchError(f"{question.evaluation} has no images")
+        point = _point(run, question.evaluation, own)
+        earlier = [
+            _point(run, id_, list(_images(journal, run, id_)))
+            for id_ in _looked_back_on(run, digest)
+            if id_ != question.evaluation
+        ]
+    of_base = [it for it in earlier if run.evaluations[it.evaluation].checkpoint == BASE_NAME]
+    base = of_base[-1] if of_base else None
+    others = _latest([it for it in earlier if it not in of_base])
+    is_base = run.evaluations[question.evaluation].checkpoint == BASE_NAME
+    before = [it for it in others if it.step < point.step]
+    given = [it for it in run.advice if run.evaluations[it.evaluation].protocol == digest]
+    environment = run.evaluations[question.evaluation].environment
+    worth = worths(question.worth, (it.name for it in protocol.all_scorers), environment)
+    newest = not is_base and len(before) == len(others)
+    return Judgement(
+        clip=point.clip,
+        categories=by_category(point.scores, categories),
+        others={name: describe(scores) for name, scores in point.others.items()},
+        against_base=None if is_base else _compare(base, point),
+        against_best=None if is_base else _compare_with_best(before, point),
+        advice=advise([*others, point], base, question, worth, given) if newest else (),
+    )
+
+
+def _looked_back_on(run: Run, protocol: str) -> list[str]:
+    """Return the newest results, and the base model's and the best one however old they are."""
+    scored = run.scored.get(protocol, ())
+    kept = set(scored[-MOST_POINTS:])
+    base = [id_ for id_ in scored if run.evaluations[id_].checkpoint == BASE_NAME]
+    means = {
+        id_: clip.mean
+        for id_ in scored
+        if id_ not in base and (clip := run.evaluations[id_].clip) is not None
+    }
+    kept.update(base[-1:], [max(means, key=means.__getitem__)] if means else [])
+    return [id_ for id_ in scored if id_ in kept]
+
+
+def _images(journal: Journal, run: Run, evaluation: str) -> Iterator[ImageScore]:
+    for recorded in journal.read(stream=evaluation_stream(run.name, evaluation)):
+        if isinstance(recorded.event, ImagesScored):
+            yield from recorded.event.images
+
+
+def _point(run: Run, evaluation: str, images: list[ImageScore]) -> Point:
+    scores, others = score_table(images), other_tables(images)
+    looks = tuple(it.look for it in images if it.look and it.index == 0)
+    return Point(
+        evaluation, run.evaluations[evaluation].step, describe(scores), scores, others, looks
+    )
+
+
+def _latest(points: list[Point]) -> list[Point]:
+    """Return one point a step, the latest, in the order of the steps."""
+    found = {it.step: it for it in points}
+    return [found[step] for step in sorted(found)]
+
+
+def _compare(other: Point | None, point: Point) -> Comparison | None:
+    if other is None or not other.scores.keys() & point.scores.keys():
+        return None
+    return compare(other.evaluation, other.scores, point.evaluation, point.scores)
+
+
+def _compare_with_best(before: list[Point], point: Point) -> Comparison | None:
+    candidates = {it.evaluation: it.scores for it in before}
+    if not candidates or not set.intersection(
+        set(point.scores), *(set(it.scores) for it in before)
+    ):
+        return None
+    return compare_with_best(candidates, point.evaluation, point.scores)
+
+
+def main() -> int:
+    """Answer one question; what is wrong goes to stderr, as one line at its end."""
+    end_with_parent()
+    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
+    try:
+        judgement = judge(question)
+    except (ClipwatchError, ValueError) as error:
+        sys.stderr.write(f"{error}\n")
+        return 1
+    sys.stdout.buffer.write(msgspec.json.encode(judgement))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

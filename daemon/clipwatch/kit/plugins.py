@@ -1,0 +1,36 @@
+"""What is installed beside clipwatch: entry points by group."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from clipwatch.kit.errors import SettingsError
+
+TRACKERS: Final = "clipwatch.adapters"
+"""Where results are published: see delivery.trackers."""
+
+_WHAT: Final = {TRACKERS: "tracker"}
+
+
+def names(group: str) -> list[str]:
+    """Return the names that are installed in a group, sorted."""
+    return sorted(entry_points(group=group).names)
+
+
+def load(group: str, name: str) -> Any:
+    """Return what is registered as `name` in a group.
+
+    Raises:
+        SettingsError: There is none, or its package is missing.
+    """
+    what = _WHAT[group]
+    found = entry_points(group=group, name=name)
+    if not found:
+        raise SettingsError(f"unknown {what} {name!r}; known: {', '.join(names(group))}")
+    try:
+        return next(iter(found)).load()
+    except ImportError as error:
+        raise SettingsError(
+            f"{what} {name!r} needs a package", fix=f"pip install {error.name}"
+        ) from error

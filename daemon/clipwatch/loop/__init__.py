@@ -1,0 +1,1 @@
+"""The daemon: one thread that receives, decides and has things done."""

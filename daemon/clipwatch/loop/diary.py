@@ -1,0 +1,139 @@
+"""What one run's daemon writes down, and says as it does."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import datetime
+
+from clipwatch import pace
+from clipwatch.domain.events import Event
+from clipwatch.domain.names import evaluation_stream
+from clipwatch.domain.state import Run
+from clipwatch.journal import Journal
+from clipwatch.journal.ledger import Ledger
+from clipwatch.kit.errors import DiskFull
+from clipwatch.loop.console import Console
+from clipwatch.loop.narration import narrate
+
+FULL_DISK_SECONDS = 10.0
+"""Pause before a write is tried again on a full disk."""
+
+
+class Diary:
+    """The log of one run as its daemon sees it: what is recorded is folded and told.
+
+    Args:
+        journal: Open for writing; the caller holds the run's lock.
+        name: The run's.
+        console: Hears of everything that is recorded.
+        alive: Called now and then while we wait for a disk.
+        clock: The time, in UTC.
+        once: Nobody waits for a next try.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        name: str,
+        console: Console,
+        alive: Callable[[], None],
+        clock: Callable[[], datetime],
+        *,
+        once: bool,
+    ) -> None:
+        self.name = name
+        self.path = journal.path
+        self.say = console.say
+        self.working = console.working
+        self.rested = console.rested
+        self.during = console.during
+        self._ledger = Ledger(journal)
+        self._alive = alive
+        self._clock = clock
+        self._once = once
+        self._rest = ""
+        self._hurried = threading.Event()
+        self._pace: pace.Pace | None = None  # as it was last told
+        self._counted = (0, 0)
+
+    @property
+    def begun(self) -> bool:
+        """Whether the log knows of the run."""
+        return self.name in self._ledger.state
+
+    @property
+    def run(self) -> Run:
+        """The run as the log has it; only after it has begun."""
+        return self._ledger.state[self.name]
+
+    @property
+    def seq(self) -> int:
+        """The number of the log's last event, 0 before the first."""
+        return self._ledger.seq
+
+    def refresh(self) -> None:
+        """See what other processes wrote: `clipwatch retry` does."""
+        self._ledger.catch_up()
+        if self.begun:
+            self._tell_pace()
+
+    def _tell_pace(self) -> None:
+        """Say what checkpoints cost, when there is news of it."""
+        run = self.run
+        counted = len(run.checkpoints), len(run.scored.get(run.protocol, ()))
+        if counted == self._counted or run.protocol not in run.protocols:
+            return
+        self._counted = counted
+        protocol, now = run.protocols[run.protocol], self._clock().timestamp()
+        found = pace.pace_of(protocol, run.settings, run, pace.saves_of(run), now)
+        if pace.is_news(self._pace, found):
+            self.say(pace.line(found))
+            self._pace = found
+
+    def hurry(self) -> None:
+        """Wait for no disk any more; may be called from any thread."""
+        self._hurried.set()
+
+    def record(self, stream: str, *new: Event) -> None:
+        """Write events down, then say them. On a full disk wait until there is space.
+
+        Raises:
+            DiskFull: There is none, and nobody would wait.
+            JournalError: The log cannot be written.
+        """
+        self._write(stream, *new)
+        for line in (line for event in new for line in narrate(event, once=self._once)):
+            self.say(line)
+
+    def record_run(self, *new: Event) -> None:
+        """Record what happened to the run and its checkpoints."""
+        self.record(f"run/{self.name}", *new)
+
+    def record_evaluation(self, evaluation: str, *new: Event) -> None:
+        """Record what happened to an evaluation."""
+        self.record(evaluation_stream(self.name, evaluation), *new)
+
+    def rest(self, line: str) -> None:
+        """Say what is waited for, "" for nothing, unless that was said last."""
+        if line not in ("", self._rest):
+            self.say(line)
+            self._rest = line
+
+    def _write(self, stream: str, *new: Event) -> None:
+        waiting = False
+        while True:
+            try:
+                self._ledger.record(self.name, stream, *new)
+            except DiskFull as error:
+                if self._once or self._hurried.is_set():
+                    raise
+                if not waiting:
+                    self.say(f"{error}: waiting for space, nothing is lost")
+                waiting = True
+                self._alive()
+                self._hurried.wait(FULL_DISK_SECONDS)
+            else:
+                if waiting:
+                    self.say("there is space again")
+                return

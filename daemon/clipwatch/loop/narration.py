@@ -1,0 +1,139 @@
+"""The log in plain words: what `clipwatch start` says is what was written down."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from clipwatch.domain.events import (
+    AdviceGiven,
+    AdviceNotSent,
+    AdviceSent,
+    CheckpointCompleted,
+    CheckpointDiscarded,
+    CheckpointFound,
+    EvaluationCompleted,
+    EvaluationFailed,
+    EvaluationReopened,
+    EvaluationStarted,
+    Event,
+    ImagesScored,
+    ModelsChecked,
+    OutputDirChecked,
+    ProtocolContinued,
+    ProtocolDefined,
+    Published,
+    PublishFailed,
+    RunStarted,
+    SettingsChanged,
+)
+
+KINDS = {
+    "full": "full model",
+    "lora": "LoRA",
+    "lycoris": "LyCORIS",
+    "pipeline": "whole pipeline",
+}
+"""What a trainer saves, by the kind of a checkpoint."""
+
+
+def story(event: Event) -> str:
+    """Return one line for an event of any kind, as `clipwatch log` prints it."""
+    return "; ".join(narrate(event)) or _aside(event)
+
+
+def narrate(event: Event, *, once: bool = False) -> list[str]:  # noqa: C901, PLR0911, PLR0912 - one case an event
+    """Return the lines that tell a person who looks on; none for what only matters to the fold.
+
+    With `once` nobody waits for the next try: the next start is one.
+    """
+    match event:
+        case OutputDirChecked(problem=problem):
+            return [problem or "the output directory can be read"]
+        case ModelsChecked(problem=problem):
+            return [f"nothing can be scored: {problem}" if problem else "the models are here"]
+        case ProtocolContinued(digest=digest):
+            return [f"the curve of protocol {digest} goes on: nothing that it knew differs"]
+        case CheckpointFound(name=name, reason=reason):
+            return [f"{name}: not complete yet: {reason}"]
+        case CheckpointCompleted(name=name, kind="base", path=path):
+            return [f"{name}: {path} without a checkpoint, now in the queue as step 0"]
+        case CheckpointCompleted(name=name, kind=kind):
+            saved = KINDS.get(kind, kind)
+            return [f"{name}: saved by the trainer ({saved}), now in the queue"]
+        case CheckpointDiscarded(name=name, reason=reason):
+            return [f"{name}: left out: {reason}"]
+        case EvaluationStarted(checkpoint=name, environment={"device": device}):
+            return [f"{name}: loaded on {device}"]
+        case EvaluationCompleted() as done:
+            return _completed(done)
+        case AdviceGiven(evaluation=id_, kind=kind, text=text):
+            return [f"{_checkpoint(id_)}: {kind}: {text}"]
+        case AdviceSent(channel=name):
+            return [f"{name}: advice sent"]
+        case AdviceNotSent(channel=name, reason=reason, retry_at=again):
+            outlook = "waits for a restart" if again is None else _next_try(again, once=once)
+            return [f"{name}: advice not sent: {reason} ({outlook})"]
+        case EvaluationFailed(reason=reason, retry_at=again) as failed:
+            outlook = "given up" if again is None else _next_try(again, once=once)
+            return [f"{_checkpoint(failed.evaluation)}: failed: {reason} ({outlook})"]
+        case EvaluationReopened(evaluation=id_):
+            return [f"{_checkpoint(id_)}: to be tried again"]
+        case Published(tracker=name, evaluations=ids, where=where):
+            what = f"{', '.join(map(_checkpoint, ids))} published to" if ids else "all is now in"
+            return [f"{name}: {what} {where}"]
+        case PublishFailed(tracker=name, reason=reason, retry_at=again):
+            outlook = "waits for a restart" if again is None else _next_try(again, once=once)
+            return [f"{name}: {reason} ({outlook})"]
+    return []
+
+
+def _aside(event: Event) -> str:
+    """Tell of what only matters to the fold."""
+    match event:
+        case RunStarted(output_dir=place, version=version):
+            return f"clipwatch {version} begins to watch {place}; {_asked(event)}"
+        case SettingsChanged(version=version):
+            return f"clipwatch {version} goes on with other settings; {_asked(event)}"
+        case ProtocolDefined(digest=digest, protocol=it):
+            made = f"{len(it.prompts)} prompts, images of each: {it.images_per_prompt}"
+            how = f"{it.width}x{it.height} pixels, {it.inference_steps} steps"
+            return f"protocol {digest}: {made}, {how}, scored by {it.scorer}"
+        case EvaluationStarted(checkpoint=name):
+            return f"{name}: taken up"
+        case ImagesScored(evaluation=id_, images=images):
+            scores = sorted(it.score for it in images)
+            ends = " to ".join(f"{it:.4f}" for it in dict.fromkeys(scores[:1] + scores[-1:]))
+            count = f"{len(images)} image{'s' * (len(images) != 1)}"
+            return f"{_checkpoint(id_)}: {count} scored{f', {ends}' if ends else ''}"
+    return type(event).__name__
+
+
+def _asked(event: RunStarted | SettingsChanged) -> str:
+    protocol = f"protocol {event.protocol}, " if event.protocol else ""
+    return f"{protocol}trackers: {', '.join(event.trackers) or 'none'}"
+
+
+def _next_try(time: datetime, *, once: bool) -> str:
+    return "the next start tries again" if once else f"next try at {time.astimezone():%H:%M:%S}"
+
+
+def _completed(event: EvaluationCompleted) -> list[str]:
+    name, clip = _checkpoint(event.evaluation), event.clip
+    half = ""
+    if clip.low is not None and clip.high is not None:
+        half = f" ± {(clip.high - clip.low) / 2:.4f}"
+    over = ""
+    if best := event.against_best:
+        side = "under" if best.delta < 0 else "over"
+        over = f", {abs(best.delta):.4f} {side} the best before ({_checkpoint(best.a)})"
+    spread = f"min {clip.min:.4f}, max {clip.max:.4f}, std {clip.std:.4f}"
+    cost = f"{clip.n} images in {event.seconds:.0f} s"
+    lines = [f"{name}: clip/mean {clip.mean:.4f}{half}{over}; {spread}; {cost}"]
+    if event.truncated:
+        count = f"{event.truncated} prompt{'s' * (event.truncated > 1)}"
+        lines.append(f"{name}: {count} longer than the scorer reads: only the beginning counted")
+    return lines
+
+
+def _checkpoint(evaluation: str) -> str:
+    return evaluation.partition("/")[0]

@@ -1,0 +1,174 @@
+"""The models of a run: fetched if they lack, and known by content before anything is scored."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+from clipwatch.domain.curves import with_protocol
+from clipwatch.domain.events import ModelsChecked, SettingsChanged
+from clipwatch.domain.protocol import EvaluationProtocol, Input
+from clipwatch.executors.fetching import fetch
+from clipwatch.executors.messages import Coming, Fetched, Missed
+from clipwatch.kit.errors import ClipwatchError
+from clipwatch.loop.diary import Diary
+from clipwatch.models.identity import Identities, ModelError
+
+MODELS = "models"
+"""What is in hand here, for a person."""
+
+AGAIN_SECONDS = 30.0
+"""Pause before models that cannot be used are looked at again."""
+
+Told = tuple[tuple[str, ...], dict[str, str], str]
+"""Trackers, settings and version, as SettingsChanged has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Message: what identifies the files of the models `asked` for, or why they cannot be used.
+
+    `commits` are those of models from the Hub, as in an evaluation's environment.
+    """
+
+    asked: EvaluationProtocol
+    inputs: tuple[Input, ...] = ()
+    commits: dict[str, str] = field(default_factory=dict)
+    problem: str = ""
+
+
+class Preparing:
+    """Has the models read, and fetched if they lack, in a thread of its own.
+
+    Args:
+        asked: The protocol of the settings, without the identity of its files.
+        diary: Gets what is found.
+        send: Takes the messages that belong to `prepared`, from that thread.
+        identities: What is known of files.
+    """
+
+    def __init__(
+        self,
+        asked: EvaluationProtocol,
+        diary: Diary,
+        send: Callable[[Prepared], None],
+        identities: Identities,
+    ) -> None:
+        self._asked = asked
+        self._diary = diary
+        self._send = send
+        self._identities = identities
+        self._known: EvaluationProtocol | None = None  # what is asked for, as its files are
+        self._again = 0.0  # by the clock that nobody sets
+        self.busy = False
+        self.answered = False
+        """Whether it was found out for what is asked now; what was written down may be older."""
+
+    def adopt(self, asked: EvaluationProtocol) -> EvaluationProtocol:
+        """Ask for this protocol from here on; return it with what is known of its files."""
+        if asked != self._asked:
+            self._known, self.answered = None, False
+        self._asked, self._again = asked, 0.0
+        return self._known or asked
+
+    def ready(self) -> bool:
+        """Whether the files are those that were told last; if not, they are looked at anew.
+
+        Costs a stat for each file.
+        """
+        if self.busy:
+            return False
+        if self._known and self._identities.unchanged(self._asked):
+            return True
+        if time.monotonic() >= self._again:
+            self.busy = True
+            work = threading.Thread(target=self._work, args=(self._asked,), name="models")
+            work.daemon = True
+            work.start()
+        return False
+
+    def prepared(self, message: Prepared, told: Told) -> EvaluationProtocol | None:
+        """Write down which protocol the files make; None while they cannot be used.
+
+        Args:
+            message: What was found.
+            told: The trackers, settings and version that a change of the protocol is told with.
+        """
+        self.busy = False
+        if message.asked != self._asked:  # the settings were read again meanwhile
+            return None
+        run = self._diary.run
+        self._known, self.answered = None, True
+        if message.problem != run.lacking:
+            self._diary.record_run(ModelsChecked(message.problem))
+        if message.problem:
+            self._again = time.monotonic() + AGAIN_SECONDS
+            return None
+        protocol = self._known = replace(self._asked, inputs=message.inputs)
+        digest, new = with_protocol(run, protocol, message.commits)
+        self._diary.record_run(*new)
+        if digest != self._diary.run.protocol:
+            if parts := _other_parts(run.protocols.get(run.protocol), protocol):
+                self._diary.say(f"{', '.join(parts)}: other files than before make another curve")
+            self._diary.record_run(SettingsChanged(digest, *told))
+        return protocol
+
+    def _work(self, asked: EvaluationProtocol) -> None:
+        try:
+            with self._diary.during(MODELS, "reading their files"):
+                inputs = self._inputs(asked)
+            self._send(Prepared(asked, inputs, self._identities.commits(asked)))
+        except (ModelError, ClipwatchError) as error:
+            self._send(Prepared(asked, problem=str(error)))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the loop has to hear of it
+            self._send(Prepared(asked, problem=f"{type(error).__name__}: {error}"))
+
+    def _inputs(self, asked: EvaluationProtocol) -> tuple[Input, ...]:
+        try:
+            return self._identities.inputs(asked)
+        except ModelError as error:
+            if not error.remote:
+                raise
+            self._diary.say(f"{error}: fetching it")
+        bring(asked, self._diary.say, partial(self._diary.working, MODELS))
+        self._diary.working(MODELS, "reading their files")
+        return self._identities.inputs(asked)
+
+
+def _other_parts(before: EvaluationProtocol | None, now: EvaluationProtocol) -> list[str]:
+    """Name what is loaded from other files, where nothing but that differs."""
+    if before is None or replace(before, inputs=()) != replace(now, inputs=()):
+        return []
+    known = {it.part: it.digest for it in before.inputs}
+    return [it.part for it in now.inputs if known.get(it.part) != it.digest]
+
+
+def bring(
+    protocol: EvaluationProtocol,
+    say: Callable[[str], None],
+    working: Callable[[str, float, float], None],
+) -> None:
+    """Fetch what lacks of a protocol's models, and tell of each.
+
+    Args:
+        protocol: Names the models.
+        say: Takes a line for each model that came.
+        working: Takes what is done just now, how much of it, and of how much.
+
+    Raises:
+        ClipwatchError: One cannot be had.
+    """
+    problems = []
+    for reply in fetch(protocol):
+        match reply:
+            case Coming():
+                working(reply.text, reply.done, reply.total)
+            case Missed(reason=reason):
+                problems.append(reason)
+            case Fetched(part=part, name=name, new=new) if new:
+                say(f"{part} {name}: fetched, {new / 1e6:.0f} MB")
+    if problems:
+        raise ClipwatchError("; ".join(problems))

@@ -1,0 +1,40 @@
+"""What is told when nothing is in hand: that all is done, and what is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from clipwatch.domain.queue import queue
+from clipwatch.domain.state import BASE_NAME, Run, TrackerState
+from clipwatch.results.view import rows, summary
+from clipwatch.settings import Settings
+
+
+def rest(run: Run, lacking: Sequence[str], settings: Settings) -> str:
+    """Return a line for who looks on, "" while anything that was told of is still to come.
+
+    Args:
+        run: Nothing of it is in hand.
+        lacking: The trackers that do not show everything.
+        settings: Of the run.
+    """
+    again = f"looked for every {settings.rescan_seconds:g} s at least"
+    listed = [row for row in rows(run) if row.name != BASE_NAME]
+    if not (listed or run.problem):
+        return (
+            "no checkpoint there yet: folders named checkpoint-N are looked for, and pipelines "
+            f"with a number in their name; {again}"
+        )
+    partial = any(it.state == "partial" for it in run.checkpoints.values())
+    tried_again = [name for name in lacking if not run.trackers.get(name, TrackerState()).parked]
+    if run.problem or run.lacking or partial or queue(run) or tried_again:
+        return ""
+    where = f"waiting for the next one in {run.output_dir}, {again}"
+    if any(row.state not in ("scored", "published") for row in listed):
+        return f"{summary(run)}; {where}"
+    named = ", ".join(name for name in run.tracker_names if name not in lacking)
+    done = f"scored, and published to {named}" if named else "scored"
+    refused = f", but not published to {', '.join(lacking)}, which waits for a restart"
+    refused = refused if lacking else ""
+    them = "the only checkpoint is" if len(listed) == 1 else f"all {len(listed)} checkpoints are"
+    return f"{them} {done}{refused}; {where}"

@@ -1,0 +1,1 @@
+"""The one reader of scores and images."""

@@ -1,0 +1,125 @@
+"""Two checkpoints that somebody named: compared as they were found, by name or by looking."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from clipwatch.domain.state import Evaluation, Run
+from clipwatch.kit.errors import ClipwatchError
+from clipwatch.results.ranking import looked_at
+from clipwatch.results.results import Answers, Named
+from clipwatch.statistics import Comparison, Verdict
+from clipwatch.statistics.best import Interval, among
+from clipwatch.statistics.intervals import describe
+from clipwatch.statistics.means import Means
+from clipwatch.statistics.paired import compare, verdict
+from clipwatch.statistics.picked import compare_with_best, winners_mean
+from clipwatch.statistics.scores import Scores, common
+
+Ends = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """What remains of a difference when one may have looked at all to find it.
+
+    Attributes:
+        checkpoints: How many there are.
+        interval: b less a; holds for all pairs of them at once, 95 %.
+        verdict: By that interval.
+    """
+
+    checkpoints: int
+    interval: Interval
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two checkpoints on the prompts that both have; where one is a best, that all have.
+
+    Attributes:
+        found: The comparison; corrected where one of both was named as the best of its run.
+        shared: The scores of each that count.
+        means: Mean of each, with the ends of its interval; corrected likewise.
+        had: Prompts that each has scores of.
+        looked: For two of one run that has more of them.
+    """
+
+    found: Comparison
+    shared: tuple[Scores, Scores]
+    means: tuple[tuple[float, Ends | None], tuple[float, Ends | None]]
+    had: tuple[int, int]
+    looked: Looked | None
+
+
+def pair_of(
+    answers: Answers,
+    names: tuple[Named, Named],
+    evaluations: tuple[Evaluation, Evaluation],
+    scorer: str | None = None,
+) -> Pair:
+    """Compare two checkpoints; differences are b - a.
+
+    Raises:
+        ClipwatchError: They share no scored prompt, or one has no scores by this scorer.
+    """
+    a, b = (
+        answers.scores(named.run, evaluation, scorer)
+        for named, evaluation in zip(names, evaluations, strict=True)
+    )
+    chosen = [
+        _chosen(answers, named, evaluation, scorer)
+        for named, evaluation in zip(names, evaluations, strict=True)
+    ]
+    shared = common([a, b, *chosen[0].values(), *chosen[1].values()])[:2]
+    if not shared[0]:
+        raise ClipwatchError(f"{names[0]} and {names[1]} share no scored prompt")
+    texts = str(names[0]), str(names[1])
+    found = compare(texts[0], shared[0], texts[1], shared[1])
+    if chosen[1] and not chosen[0]:
+        found = _renamed(compare_with_best(chosen[1], texts[0], a).turned(), texts)
+    if chosen[0] and not chosen[1]:
+        found = _renamed(compare_with_best(chosen[0], texts[1], b), texts)
+    means = tuple(map(_mean, shared, chosen))
+    looked = None
+    if names[0].run is names[1].run:
+        looked = _looked(answers, names[0].run, evaluations, scorer)
+    return Pair(found, (shared[0], shared[1]), (means[0], means[1]), (len(a), len(b)), looked)
+
+
+def _chosen(
+    answers: Answers, named: Named, evaluation: Evaluation, scorer: str | None
+) -> dict[str, Scores]:
+    """Return all that a best was picked from, nothing for what was named by its step."""
+    known = looked_at(named.run, evaluation.protocol) if named.picked else []
+    return {it.id: answers.scores(named.run, it, scorer) for it in known}
+
+
+def _mean(own: Scores, chosen: dict[str, Scores]) -> tuple[float, Ends | None]:
+    summary = describe(own)
+    if len(chosen) > 1 and summary.low is not None:
+        found = winners_mean(Means.shared(common([*chosen.values(), own])[:-1]))
+        return found.value, (found.low, found.high)
+    if summary.low is None or summary.high is None:
+        return summary.mean, None
+    return summary.mean, (summary.low, summary.high)
+
+
+def _renamed(found: Comparison, names: Sequence[str]) -> Comparison:
+    return replace(found, a=names[0], b=names[1])
+
+
+def _looked(
+    answers: Answers, run: Run, evaluations: Sequence[Evaluation], scorer: str | None
+) -> Looked | None:
+    known = {it.id: it for it in (*looked_at(run, evaluations[0].protocol), *evaluations)}
+    if len(known) <= len(evaluations) or evaluations[0] is evaluations[1]:
+        return None
+    scores = common([answers.scores(run, it, scorer) for it in known.values()])
+    if not scores[0]:
+        return None
+    a, b = (it.id for it in evaluations)
+    interval = among(dict(zip(known, scores, strict=True)), a, b)
+    return Looked(len(known), interval, verdict(*interval[1:]))

@@ -1,0 +1,74 @@
+"""A run's checkpoints by their scores: the best, and those that cannot be told from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from clipwatch.domain.state import BASE_NAME, Evaluation, Run
+from clipwatch.kit.errors import ClipwatchError
+from clipwatch.results.results import Answers, scored
+from clipwatch.statistics import Summary
+from clipwatch.statistics.best import Interval, best_of
+from clipwatch.statistics.intervals import describe
+from clipwatch.statistics.scores import common
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """All scored checkpoints of a run's present protocol, on the prompts that all have.
+
+    Attributes:
+        run: Their run.
+        best: The one with the highest mean.
+        mean: That mean, with the ends of an interval that knows it was picked; see `best_of`.
+        tied: Those that cannot be told from it, in the order of their steps.
+        all: Each with its summary, in the order of their steps.
+        differences: By evaluation, each of the others less the best; see `best_of`.
+        n_prompts: That all have scores of.
+    """
+
+    run: Run
+    best: Evaluation
+    mean: Interval
+    tied: tuple[Evaluation, ...]
+    all: tuple[tuple[Evaluation, Summary], ...]
+    differences: Mapping[str, Interval]
+    n_prompts: int
+
+
+def looked_at(run: Run, protocol: str) -> list[Evaluation]:
+    """Return what a best is picked from, in the order of the steps.
+
+    Of a checkpoint that was scored again it is the latest weights; the base is none of them.
+    """
+    latest = {it.checkpoint: it for it in scored(run, protocol) if it.checkpoint != BASE_NAME}
+    return sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))
+
+
+def rank(answers: Answers, run: Run, scorer: str | None = None) -> Ranking:
+    """Rank a run's checkpoints under its present protocol.
+
+    Raises:
+        ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
+    """
+    known = {it.id: it for it in looked_at(run, run.protocol)}
+    if not known:
+        raise ClipwatchError(
+            f"{run.name} has no scores yet under its present settings",
+            fix="clipwatch status shows why",
+        )
+    tables = common([answers.scores(run, it, scorer) for it in known.values()])
+    if not tables[0]:
+        raise ClipwatchError(f"the checkpoints of {run.name} share no scored prompt")
+    found = best_of(dict(zip(known, tables, strict=True)))
+    summaries = map(describe, tables)
+    return Ranking(
+        run,
+        known[found.best],
+        found.mean,
+        tuple(known[id_] for id_ in found.tied),
+        tuple(zip(known.values(), summaries, strict=True)),
+        found.differences,
+        found.n_prompts,
+    )

@@ -1,0 +1,220 @@
+"""What a person asks of the state: one line a checkpoint, as `clipwatch status` prints it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from clipwatch.domain.events import AdviceGiven
+from clipwatch.domain.queue import given_up, queue
+from clipwatch.domain.state import (
+    BASE,
+    BASE_NAME,
+    Checkpoint,
+    Evaluation,
+    Run,
+    State,
+    TrackerState,
+    evaluation_of,
+)
+from clipwatch.statistics import Summary
+
+RULE = 100
+"""The longest line under the head."""
+
+STATES = ("waiting", "evaluating", "scored", "published", "failed", "discarded")
+
+WORDS = {"discarded": "left out"}
+"""How a state is called to a person where its name could be misread: nobody deletes anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One checkpoint for a person; `state` is one of STATES."""
+
+    step: int
+    name: str
+    state: str
+    clip: Summary | None
+    published: dict[str, bool]
+    reason: str | None
+
+
+def rows(run: Run) -> list[Row]:
+    """Return a run's checkpoints in the order of their steps, under its latest protocol."""
+    ordered = sorted(run.checkpoints.values(), key=lambda item: (item.step, item.name))
+    done = (run.evaluations[id_] for id_ in run.scored.get(run.protocol, ()))
+    latest = {it.checkpoint: it for it in done}  # a score outlives its folder
+    return [_row(run, checkpoint, latest.get(checkpoint.name)) for checkpoint in ordered]
+
+
+def _row(run: Run, checkpoint: Checkpoint, latest: Evaluation | None) -> Row:
+    evaluation = evaluation_of(run, checkpoint) if checkpoint.digest else None
+    if evaluation is None and checkpoint.state == "discarded":
+        evaluation = latest
+    published = {
+        name: evaluation is not None
+        and evaluation.id in run.trackers.get(name, TrackerState()).published
+        for name in run.tracker_names
+    }
+    state, reason = _state(run, checkpoint, evaluation, published)
+    clip = evaluation.clip if evaluation else None
+    return Row(checkpoint.step, checkpoint.name, state, clip, published, reason or None)
+
+
+def _state(
+    run: Run, checkpoint: Checkpoint, evaluation: Evaluation | None, published: dict[str, bool]
+) -> tuple[str, str]:
+    if evaluation is not None and evaluation.state == "scored":
+        return _published(run, published)
+    if checkpoint.state != "whole":
+        return {"partial": "waiting"}.get(checkpoint.state, checkpoint.state), checkpoint.reason
+    if evaluation is None:
+        return "waiting", "in the queue"
+    if given_up(evaluation):
+        return "failed", evaluation.reason
+    if evaluation.state == "failed":
+        return "waiting", f"to be tried again, failed: {evaluation.reason}"
+    return "evaluating", f"{len(evaluation.done)} images scored"
+
+
+def _published(run: Run, published: dict[str, bool]) -> tuple[str, str]:
+    if published and all(published.values()):
+        return "published", ""
+    lacking = [name for name, shown in published.items() if not shown]
+    reasons = {name: run.trackers.get(name, TrackerState()).reason for name in lacking}
+    return "scored", "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
+
+
+def as_json(state: State) -> dict[str, Any]:
+    """Return the object that `clipwatch status --json` prints."""
+    return {
+        "runs": [
+            {
+                "run": run.name,
+                "output_dir": run.output_dir,
+                "problem": run.problem or run.lacking or None,
+                "checkpoints": msgspec.to_builtins(rows(run)),
+                "advice": [
+                    {"step": it.step, "kind": it.kind, "scorer": it.scorer, "text": it.text}
+                    for it in advice(run)
+                ],
+            }
+            for run in state.values()
+        ]
+    }
+
+
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def sparkline(values: list[float]) -> str:
+    """Draw values as bars between their own minimum and maximum; one value is a middle bar."""
+    if not values:
+        return ""
+    low, high = min(values), max(values)
+    if high == low:
+        return BARS[3] * len(values)
+    return "".join(BARS[round((value - low) / (high - low) * 7)] for value in values)
+
+
+def advice(run: Run) -> list[AdviceGiven]:
+    """Return what was advised under the run's latest protocol, in the order of its giving."""
+    mine = run.scored.get(run.protocol, ())
+    return [it for it in run.advice if it.evaluation in mine]
+
+
+HEAD = ("step", "mean", "±", "min", "max", "std", "n", "state", "checkpoint", "")
+
+
+NUMBERS = 7
+"""Columns from the left that are numbers; "±" is half the 95 % interval of the mean."""
+
+
+def table(run: Run) -> str:
+    """Return a run's checkpoints as lines of aligned columns, and its means as a sparkline."""
+    listed = rows(run)
+    lines = [HEAD, *map(_cells, listed)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    drawn = []
+    for line in lines:
+        numbers = (
+            cell.rjust(width) for cell, width in zip(line[:NUMBERS], widths[:NUMBERS], strict=True)
+        )
+        texts = (
+            cell.ljust(width) for cell, width in zip(line[NUMBERS:], widths[NUMBERS:], strict=True)
+        )
+        drawn.append("  ".join((*numbers, *texts)).rstrip())
+    drawn.insert(1, "─" * min(sum(widths) + 2 * len(widths), RULE))
+    if means := [row.clip.mean for row in listed if row.clip]:
+        drawn.append(f"clip/mean {sparkline(means)}")
+    return "\n".join(drawn)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    clip = row.clip
+    numbers: tuple[str, ...] = ("",) * (NUMBERS - 1)
+    if clip:
+        half = None if clip.low is None or clip.high is None else (clip.high - clip.low) / 2
+        cosines = (clip.mean, half, clip.min, clip.max, clip.std)
+        numbers = (*("" if it is None else f"{it:.4f}" for it in cosines), str(clip.n))
+    reason = "" if row.state == "scored" else row.reason or ""
+    return (str(row.step), *numbers, WORDS.get(row.state, row.state), row.name, reason)
+
+
+def problems(run: Run) -> list[str]:
+    """Return what stands in the way of the whole run, a line each."""
+    lacking = {name for row in rows(run) for name, shown in row.published.items() if not shown}
+    known = {name: run.trackers[name].reason for name in sorted(lacking & run.trackers.keys())}
+    trackers = [f"{name}: {reason}" for name, reason in known.items() if reason]
+    none = f"no checkpoint seen in {run.output_dir} so far"
+    trained = any(checkpoint.kind != BASE for checkpoint in run.checkpoints.values())
+    models = [f"nothing can be scored: {run.lacking}"] if run.lacking else []
+    return [run.problem or none] * bool(run.problem or not trained) + models + trackers
+
+
+def summary(run: Run) -> str:
+    """Return how many checkpoints are in which state."""
+    states = [row.state for row in rows(run) if row.name != BASE_NAME]
+    known = [state for state in STATES if state in states]
+    counts = [f"{states.count(state)} {WORDS.get(state, state)}" for state in known]
+    return f"{len(states)} checkpoints: {', '.join(counts)}" if states else problems(run)[0]
+
+
+def closing(run: Run, lacking: Sequence[str]) -> tuple[int, list[str]]:
+    """Return the exit code of a daemon that has nothing left to do, and what it says.
+
+    Args:
+        run: Its run.
+        lacking: The trackers that do not show everything.
+    """
+    whole = [c for c in run.checkpoints.values() if c.state == "whole"]
+    evaluations = [evaluation_of(run, checkpoint) for checkpoint in whole]
+    failed = [it.checkpoint for it in evaluations if it is not None and it.state == "failed"]
+    if run.lacking:
+        failed += [it.name for it in queue(run) if it.name not in failed]
+    lines = [summary(run)]
+    if failed:
+        lines.append(f"no score for {', '.join(failed)}: clipwatch status says why")
+    elif run.lacking:  # all that is there has its score, but under earlier settings
+        lines.append("nothing can be scored: clipwatch status says why")
+    if lacking:
+        lines.append(f"not everything is published to {', '.join(lacking)}")
+    return int(bool(failed or lacking or run.lacking)), lines
+
+
+def listing(state: State) -> str:
+    """Return every run's table, what stands in its way, and where each tracker shows its curve."""
+    lines = []
+    for run in state.values():
+        made = f"{run.settings.get('weights', '')} weights, protocol {run.protocol}"
+        lines += [f"{run.name}  {run.output_dir}  {made}", table(run), *problems(run)]
+        places = {
+            name: run.trackers[name].where for name in run.tracker_names if name in run.trackers
+        }
+        lines += [f"{name}: {where}" for name, where in places.items() if where]
+        lines += [f"advice at step {it.step}: {it.kind}: {it.text}" for it in advice(run)]
+    return "\n".join(lines)

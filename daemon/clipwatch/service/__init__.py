@@ -1,0 +1,1 @@
+"""The daemon as a service: systemd, the lock, signs of life, health."""

@@ -1,0 +1,41 @@
+"""What the loop last said of itself, and what that means for who asks."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+from clipwatch.domain.state import Run
+from clipwatch.service.alive import STALE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class Pulse:
+    """One turn of the loop.
+
+    Attributes:
+        run: As the log has it, None before it began.
+        seq: The last event's number in the log.
+        phase: "starting", "watching", "draining" or "stopping".
+        at: When, by the clock that nobody sets.
+    """
+
+    run: Run | None = None
+    seq: int = 0
+    phase: str = "starting"
+    at: float = field(default_factory=time.monotonic)
+
+
+def ill(pulse: Pulse, now: float) -> str:
+    """Return why the daemon should be started anew, "" while its loop goes round."""
+    still = now - pulse.at
+    return f"the loop has stood still for {still:.0f} s" if still > STALE_SECONDS else ""
+
+
+def unready(pulse: Pulse, now: float) -> str:
+    """Return why it does not do its work just now, "" when it does."""
+    if problem := ill(pulse, now):
+        return problem
+    if pulse.phase != "watching":
+        return pulse.phase
+    return pulse.run.problem if pulse.run else "starting"

@@ -1,0 +1,123 @@
+"""One checkpoint, scored at once: no log, no tracker, nothing kept but the images asked for."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
+
+from clipwatch.domain.events import ImageScore
+from clipwatch.domain.retries import LARGEST_BATCH
+from clipwatch.domain.sighting import Whole
+from clipwatch.executors.child import EvaluatorProcess
+from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
+from clipwatch.gpus import Refusal, choose_gpu
+from clipwatch.kit.errors import CheckpointError
+from clipwatch.layouts import look_once
+from clipwatch.layouts.folders import candidates
+from clipwatch.loop.console import Console
+from clipwatch.results.tables import other_tables, score_table
+from clipwatch.settings import Settings
+from clipwatch.settings.simpletuner.rules import mistaken
+from clipwatch.statistics.intervals import QUANTILES, describe, quantiles
+
+
+def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) -> dict[str, Any]:
+    """Score a checkpoint folder; return the object that `clipwatch score --json` prints.
+
+    Args:
+        settings: Everything but the output directory and the trackers is used.
+        checkpoint: The folder.
+        images: Where the scored pixels are kept as PNG files, or None.
+
+    Raises:
+        CheckpointError: It cannot be evaluated; the text says why.
+    """
+    sighting = look_once(checkpoint.absolute(), settings.protocol.weights)
+    if not isinstance(sighting.verdict, Whole):
+        inside = max(candidates(checkpoint), default=None)
+        fix = f"name one of the checkpoints in it, as {checkpoint / inside[1]}" if inside else ""
+        raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}", fix=fix)
+    weights = sighting.verdict.weights
+    chosen = choose_gpu(settings)
+    if isinstance(chosen, Refusal):
+        raise CheckpointError(chosen.problem, fix=chosen.fix)
+    request = Evaluate(
+        path=str(sighting.path),
+        kind=weights.kind,
+        component=weights.component,
+        files=weights.files,
+        protocol=settings.protocol,
+        done=(),
+        images_dir=None if images is None else str(images.absolute()),
+        device="cuda" if chosen.gpu else settings.device,
+        batch_size=settings.batch_size or 0,
+        batch_limit=0 if settings.batch_size else LARGEST_BATCH,
+        attention=settings.attention,
+        gpu=chosen.gpu.uuid if chosen.gpu else "",
+        memory_gib=settings.gpu_memory_gib,
+        share=settings.share_gpu,
+    )
+    scores = _evaluate(checkpoint, request, mistaken(settings, weights.kind))
+    prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}
+    found = quantiles(score_table(scores))
+    others = {name: asdict(describe(it)) for name, it in other_tables(scores).items()}
+    return {
+        "step": sighting.step,
+        "clip": asdict(describe(score_table(scores))),
+        "quantiles": {f"{at:g}": value for at, value in zip(QUANTILES, found, strict=True)},
+        **({"others": others} if others else {}),
+        "images": [
+            {
+                "prompt_id": image.prompt_id,
+                "prompt": prompts[image.prompt_id].text,
+                "category": prompts[image.prompt_id].category,
+                "seed": image.seed,
+                "score": image.score,
+                **({"others": image.others} if image.others else {}),
+                "image": None
+                if images is None or image.image is None
+                else str(images / image.image),
+            }
+            for image in scores
+        ],
+    }
+
+
+def _evaluate(checkpoint: Path, request: Evaluate, remark: str) -> list[ImageScore]:
+    replies: SimpleQueue[Reply] = SimpleQueue()
+    child = EvaluatorProcess(replies.put)
+    console = Console()
+    total = len(request.protocol.prompts) * request.protocol.images_per_prompt
+    scores: list[ImageScore] = []
+    try:
+        if remark:
+            console.say(f"{checkpoint.name}: {remark}")
+        how = request.protocol
+        console.say(
+            f"{checkpoint.name}: {total} images, {how.width}x{how.height}, {how.inference_steps} "
+            f"steps, on {request.device}; scorer {how.scorer}"
+        )
+        console.working(checkpoint.name, "starting")
+        child.evaluate(request)
+        while True:
+            match replies.get():
+                case Working(doing):
+                    console.working(checkpoint.name, doing)
+                case Loaded():
+                    console.working(checkpoint.name, f"0 of {total} images", 0, total)
+                case Scored(images):
+                    scores += images
+                    child.kept()
+                    done = len(scores)
+                    console.working(checkpoint.name, f"{done} of {total} images", done, total)
+                case Failed(_, reason):
+                    raise CheckpointError(f"{checkpoint}: {reason}")
+                case Finished():
+                    return scores
+    except KeyboardInterrupt:
+        raise CheckpointError("stopped") from None
+    finally:
+        child.kill()
+        console.close()
