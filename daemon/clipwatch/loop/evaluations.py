@@ -205,13 +205,12 @@ class Evaluating:
                 self._failed(job.id, job.checkpoint, kind, job.told(reason))
 
     def prune(self, wanted: set[str]) -> None:
-        """Delete the images of all but the newest evaluations and those `wanted`."""
+        """Delete the images of all but each protocol's newest evaluations and those `wanted`."""
         keep = self._settings.keep_images
-        run = self._diary.run
-        scored = run.scored.get(run.protocol, ())
-        for id_ in scored[: max(0, len(scored) - keep)] if keep >= 0 else ():
-            if id_ not in wanted:
-                shutil.rmtree(self._images / id_, ignore_errors=True)
+        for scored in self._diary.run.scored.values():
+            for id_ in scored[: max(0, len(scored) - keep)] if keep >= 0 else ():
+                if id_ not in wanted:
+                    shutil.rmtree(self._images / id_, ignore_errors=True)
 
     def _start(self, checkpoint: Checkpoint, held: Held) -> None:
         settings, run = self._settings, self._diary.run

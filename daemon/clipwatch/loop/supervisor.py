@@ -13,8 +13,7 @@ from queue import Empty, SimpleQueue
 
 from clipwatch import __version__
 from clipwatch.delivery import trackers
-from clipwatch.delivery.outbox import Outcome
-from clipwatch.domain.delivered import unpublished
+from clipwatch.domain.delivered import parked
 from clipwatch.domain.events import (
     EvaluationReopened,
     OutputDirChecked,
@@ -35,11 +34,10 @@ from clipwatch.layouts import Scanner
 from clipwatch.layouts.files import NotReadable
 from clipwatch.layouts.watch import Watcher
 from clipwatch.loop.console import Console
-from clipwatch.loop.deliveries import Outbox
+from clipwatch.loop.deliveries import Delivered, Deliveries
 from clipwatch.loop.diary import Diary
 from clipwatch.loop.ending import Deadlines, TrainingEnd
 from clipwatch.loop.evaluations import Evaluating, Heard
-from clipwatch.loop.heralding import Herald, Told
 from clipwatch.loop.judgements import Judged, Judging
 from clipwatch.loop.preparing import Prepared, Preparing
 from clipwatch.loop.rest import rest
@@ -70,7 +68,7 @@ class Reload:
     """Message: read the settings again."""
 
 
-Message = Look | Stop | Reload | Prepared | Outcome | Heard | Staged | Judged | Told
+Message = Look | Stop | Reload | Prepared | Delivered | Heard | Staged | Judged
 
 
 class Supervisor:
@@ -126,14 +124,11 @@ class Supervisor:
         self._preparing = Preparing(
             settings.protocol, self._diary, self._inbox.put, identities or Identities()
         )
-        self._outbox = Outbox(
-            settings, journal.path, self._diary, self._inbox.put, clock, luck, make
-        )
+        self._deliveries = Deliveries(settings, self._diary, self._inbox.put, clock, luck, make)
         self._judging = Judging(settings.advice, self._diary, self._inbox.put, judge)
         self._evaluating = Evaluating(
             settings, self._diary, self._inbox.put, clock, luck, make_evaluator, self._judging
         )
-        self._herald = Herald(settings.advice, self._diary, self._inbox.put, clock, luck)
 
     def stop(self) -> None:
         """Ask `run` to end; may be called from a signal handler or another thread."""
@@ -167,12 +162,11 @@ class Supervisor:
                 self._beat()
                 if self._deadlines.evaluating:
                     self._evaluating.advance(ready=self._ready())
-                self._outbox.offer()
-                self._herald.offer()
+                self._deliveries.offer()
                 if self._done():
                     return self._exit_code()
                 if not self._busy() and not self._deadlines.asked:
-                    self._diary.rest(rest(self._run, self._outbox.lacking, self.settings))
+                    self._diary.rest(rest(self._run, self._deliveries.lacking, self.settings))
                 for message in self._receive():
                     self._take(message)
         finally:
@@ -198,7 +192,7 @@ class Supervisor:
         for evaluation in reopenable(self._run, self._clock()):
             reopened = EvaluationReopened(evaluation.id, self._clock())
             self._diary.record_evaluation(evaluation.id, reopened)
-        self._outbox.hint()
+        self._deliveries.hint()
 
     def _ready(self) -> bool:
         """Whether the next evaluation may begin: the models are here, and those that are known."""
@@ -216,7 +210,7 @@ class Supervisor:
             self._evaluating.adopt(self.settings)
             wanted = self.settings.baseline
             self._diary.record_run(*with_base(self._run, protocol, wanted=wanted))
-            self._outbox.hint()
+            self._deliveries.hint()
 
     def _reload(self) -> None:
         try:
@@ -233,8 +227,7 @@ class Supervisor:
         self.settings = new
         self._evaluating.adopt(new)
         self._judging.advice = new.advice
-        self._outbox.adopt(new)
-        self._herald.adopt(new.advice)
+        self._deliveries.adopt(new)
         self._scanner = self._new_scanner()
         self._watcher.close()
         self._watcher = self._new_watcher()
@@ -282,7 +275,7 @@ class Supervisor:
             seen = observe(self._run, sightings, self._evaluating.held)
             self._diary.record_run(*seen)
             self._look_for_end(bool(seen))
-            self._outbox.look()  # not while a mount is gone, and with it the trainer's run
+            self._deliveries.look()  # not while a mount is gone, and with it the trainer's run
         self._watcher.rearm(self._pending_paths())
         self._look_at = time.monotonic() + self._rescan_seconds()
 
@@ -328,11 +321,9 @@ class Supervisor:
                 self._vitals.ready()
             case Prepared():
                 self._prepared(message)
-            case Outcome():
-                self._outbox.published(message)
+            case Delivered():
+                self._deliveries.delivered(message)
                 self._prune()
-            case Told():
-                self._herald.told(message)
             case Staged():
                 self._evaluating.staged(message)
             case Heard():
@@ -343,8 +334,7 @@ class Supervisor:
 
     def _prune(self) -> None:
         """Delete images that nobody needs any more; their scores stay in the log."""
-        lacking = (unpublished(self._run, name) for name in self._outbox.lacking)
-        self._evaluating.prune({id_ for lacks in lacking for id_ in lacks})
+        self._evaluating.prune(self._deliveries.wanted)
 
     def _asked_to_stop(self) -> None:
         drain = 0.0 if self._deadlines.asked or self._once else self.settings.drain_seconds
@@ -372,13 +362,13 @@ class Supervisor:
     def _at_work(self) -> bool:
         """Whether anything of a checkpoint is in hand, or due."""
         due = not self._run.lacking and bool(due_(self._run, self._clock()))
-        return due or self._evaluating.busy or self._outbox.busy or self._herald.busy
+        return due or self._evaluating.busy or self._deliveries.busy
 
     def _done(self) -> bool:
         if self._deadlines.over:
             return True
         if self._deadlines.asked and not self._deadlines.evaluating:
-            return not (self._outbox.busy or self._herald.busy)
+            return not self._deliveries.busy
         if self._busy():
             return False
         if self._deadlines.asked:
@@ -394,13 +384,13 @@ class Supervisor:
 
     def _waiting(self) -> bool:
         """Whether failed work is to be tried again later."""
-        parked = {name for name, tracker in self._run.trackers.items() if tracker.parked}
-        return bool(queue(self._run) or set(self._outbox.lacking) - parked)
+        tried_again = [it for it in self._deliveries.lacking if not parked(self._run, it)]
+        return bool(queue(self._run) or tried_again)
 
     def _exit_code(self) -> int:
         if self._deadlines.asked:
             return 0
-        code, lines = closing(self._run, self._outbox.lacking)
+        code, lines = closing(self._run, self._deliveries.lacking)
         for line in lines:
             self._diary.say(line)
         return code
