@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from queue import SimpleQueue
 from typing import Final
@@ -15,7 +15,8 @@ from clipwatch.delivery.trackers import Target, Tracker
 from clipwatch.domain.delivered import Destination, Kind, addressed, may_try, owed, received
 from clipwatch.domain.events import Published
 from clipwatch.loop.diary import Diary
-from clipwatch.results.series import Series, images_of, series_of
+from clipwatch.results.reading import series_of
+from clipwatch.results.series import Series
 from clipwatch.settings import Settings
 
 _STREAMS: Final = {"tracker": "tracker", "channel": "advice"}
@@ -181,8 +182,7 @@ class Deliveries:
         return Outbox(self._diary.run, self._settings, *self._tools)
 
     def _series(self, protocol: str) -> Series:
-        run = replace(self._diary.run, protocol=protocol)
-        return series_of(run, self._diary.path, images_of(self._settings.state_dir, run.name))
+        return series_of(self._diary.run, protocol, self._settings.state_dir)
 
     def _stream(self, kind: Kind, name: str) -> str:
         return f"{_STREAMS[kind]}/{self._diary.run.name}/{name}"
