@@ -85,7 +85,7 @@ report_to = ["tensorboard"]
 batch_size = 3
 wandb = { entity = "me" }
 
-[clipwatch.judging.advice]
+[clipwatch.advice]
 after = 5
 """
 
