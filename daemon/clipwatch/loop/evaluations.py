@@ -23,7 +23,7 @@ from clipwatch.loop.diary import Diary
 from clipwatch.loop.judgements import Judging
 from clipwatch.loop.slots import Heard, Pool, Seat
 from clipwatch.models.memory import needed, outlook
-from clipwatch.results.series import images_of, scores_of
+from clipwatch.results.reading import images_of, scores_of
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
 from clipwatch.staging import Held, Stage, Staged

@@ -46,7 +46,7 @@ from clipwatch.loop.pruning import prune
 from clipwatch.loop.rest import rest
 from clipwatch.loop.slots import Heard, Pool
 from clipwatch.models.identity import Identities
-from clipwatch.results.series import images_of
+from clipwatch.results.reading import images_of
 from clipwatch.results.view import closing
 from clipwatch.service.sd_notify import ServiceManager
 from clipwatch.service.vitals import Vitals
@@ -129,9 +129,7 @@ class Supervisor:
         self._preparing = Preparing(
             settings.protocol, self._diary, self._inbox.put, identities or Identities()
         )
-        self._outbox = Outbox(
-            settings, journal.path, self._diary, self._inbox.put, clock, luck, make
-        )
+        self._outbox = Outbox(settings, self._diary, self._inbox.put, clock, luck, make)
         self._judging = Judging(settings.advice, self._diary, self._inbox.put, judge)
         self._evaluations = Evaluations(
             settings,
