@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from clipwatch.domain.delivered import unpublished
+from clipwatch.domain.delivered import owed, parked
 from clipwatch.domain.events import TYPES, Event, OutputDirChecked, decode, encode
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.queue import queue
@@ -96,8 +96,8 @@ def test_a_log_of_any_format_means_what_it_meant(number: int, tmp_path: Path) ->
     """Folded, it gives the checkpoints, results and trackers of its day."""
     events = read(copied(number, tmp_path))[:20]
     before = folded(events[:19])
-    assert before.trackers["wandb"].parked
-    assert before.trackers["wandb"].reason == "error 401"
+    assert parked(before, "wandb")
+    assert before.trackers["wandb"].trial(before.protocol).reason == "error 401"
     run = folded(events)
     assert {c.name: c.state for c in run.checkpoints.values()} == {
         "checkpoint-50": "discarded",
@@ -111,10 +111,10 @@ def test_a_log_of_any_format_means_what_it_meant(number: int, tmp_path: Path) ->
     assert (second.checkpoint, second.state) == ("checkpoint-200", "failed")
     assert (second.attempt, second.retry_at) == (0, reopened)
     assert [c.step for c in queue(run)] == [200]
-    assert unpublished(run, "tensorboard") == ()
+    assert owed(run, "tracker", "tensorboard") == {}
     assert run.trackers["tensorboard"].where == "/out/logs/shapes/clipwatch"
-    assert unpublished(run, "wandb") == (first.id,)
-    assert not run.trackers["wandb"].parked  # the settings were changed last
+    assert owed(run, "tracker", "wandb") == {run.protocol: (first.id,)}
+    assert not parked(run, "wandb")  # the settings were changed last
     assert run.settings == {"seed": "0", "keep_images": "3"}
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from clipwatch.domain.events import ImageScore
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Checkpoint, Key
+from clipwatch.executors.base import Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +17,7 @@ class Job:
     Attributes:
         had: How many images earlier attempts made.
         place: Where the checkpoint is read: its own folder, or where it is kept.
+        slot: Where it is evaluated.
         scored: The images so far, kept only if they may be `enough` before all are made.
         enough: The mean is known as closely as was asked for.
     """
@@ -25,6 +27,7 @@ class Job:
     protocol: EvaluationProtocol
     had: int
     place: str
+    slot: Slot
     scored: tuple[ImageScore, ...] = ()
     enough: bool = False
 
