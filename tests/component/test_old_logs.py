@@ -20,7 +20,14 @@ import msgspec
 import pytest
 
 from clipwatch.domain.delivered import owed, parked
-from clipwatch.domain.events import TYPES, Event, OutputDirChecked, decode, encode
+from clipwatch.domain.events import (
+    TYPES,
+    DestinationChanged,
+    Event,
+    OutputDirChecked,
+    decode,
+    encode,
+)
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.queue import queue
 from clipwatch.domain.state import Run, State
@@ -368,3 +375,19 @@ def test_fields_of_a_later_version_are_passed_over(event: Event) -> None:
     later = json.dumps(more(json.loads(data)))
     assert later.count("of_tomorrow") >= 1
     assert decode(name, later) == event
+
+
+def test_what_came_to_an_untold_destination_came_to_the_first_that_is_told(tmp_path: Path) -> None:
+    """A state directory of the first versions goes on without showing or sending anything twice."""
+    events = read(copied(2, tmp_path))
+    before = folded(events[:26])
+    (second,) = (it for it in before.evaluations if it.startswith("checkpoint-200"))
+    assert owed(before, "tracker", "tensorboard") == {before.protocol: (second,)}
+    assert owed(before, "channel", "webhook") == {}
+    told = [
+        DestinationChanged("tracker", "tensorboard", "/room"),
+        DestinationChanged("channel", "webhook", "https:0123"),
+    ]
+    state = evolve({RUN: before}, [(RUN, event, datetime.now(UTC)) for event in told])
+    assert owed(state[RUN], "tracker", "tensorboard") == {before.protocol: (second,)}
+    assert owed(state[RUN], "channel", "webhook") == {}
