@@ -11,7 +11,7 @@ import msgspec
 from clipwatch.domain.events import ImageScore, ImagesScored, ProtocolDefined
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.names import evaluation_stream
-from clipwatch.domain.state import BASE_NAME, Run
+from clipwatch.domain.state import Run
 from clipwatch.journal import Journal
 from clipwatch.judging.advice import Point, advise, worths
 from clipwatch.judging.ask import Judgement, Question
@@ -58,10 +58,10 @@ def judge(question: Question) -> Judgement:
             for id_ in _looked_back_on(run, digest)
             if id_ != question.evaluation
         ]
-    of_base = [it for it in earlier if run.evaluations[it.evaluation].checkpoint == BASE_NAME]
+    of_base = [it for it in earlier if run.evaluations[it.evaluation].of_base]
     base = of_base[-1] if of_base else None
     others = _latest([it for it in earlier if it not in of_base])
-    is_base = run.evaluations[question.evaluation].checkpoint == BASE_NAME
+    is_base = run.evaluations[question.evaluation].of_base
     before = [it for it in others if it.step < point.step]
     given = [it for it in run.advice if run.evaluations[it.evaluation].protocol == digest]
     environment = run.evaluations[question.evaluation].environment
@@ -81,7 +81,7 @@ def _looked_back_on(run: Run, protocol: str) -> list[str]:
     """Return the newest results, and the base model's and the best one however old they are."""
     scored = run.scored.get(protocol, ())
     kept = set(scored[-MOST_POINTS:])
-    base = [id_ for id_ in scored if run.evaluations[id_].checkpoint == BASE_NAME]
+    base = [id_ for id_ in scored if run.evaluations[id_].of_base]
     means = {
         id_: clip.mean
         for id_ in scored

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Partial, Sighting, Unusable, Weights, Whole
 from clipwatch.layouts import contents, settling
 from clipwatch.layouts.files import (
@@ -35,7 +36,7 @@ class Scanner:
 
     Args:
         output_dir: May be missing, a symlink, or made anew at any time.
-        weights: "live" or "ema".
+        weights: Which are looked for.
         settle_seconds: How long an unmarked checkpoint must be unchanged.
         known: What was whole before, by name: as long as its files are the same it still is.
         clock: Seconds of a clock that nobody sets, to measure how long things stay unchanged.
@@ -46,7 +47,7 @@ class Scanner:
         self,
         output_dir: Path,
         *,
-        weights: str,
+        weights: TrainedWeights,
         settle_seconds: float,
         known: Mapping[str, Whole] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
@@ -204,7 +205,7 @@ def _written_after_guard(checkpoint: Path, weights: Weights) -> bool:
     return any(file.mtime_ns > guard for file in weights.files)
 
 
-def look_once(path: Path, weights: str) -> Sighting:
+def look_once(path: Path, weights: TrainedWeights) -> Sighting:
     """Look at one checkpoint folder without waiting for it to settle.
 
     The step is 0 when its name tells none.

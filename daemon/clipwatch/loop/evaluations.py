@@ -19,11 +19,12 @@ from clipwatch.domain.events import (
     ImageScore,
     ImagesScored,
 )
+from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.queue import due as due_
 from clipwatch.domain.queue import queue, vanished
 from clipwatch.domain.retries import PATIENT, batch_sizes, retry_at
-from clipwatch.domain.state import BASE, Checkpoint, Key, evaluation_id, evaluation_of
+from clipwatch.domain.state import Checkpoint, Key, evaluation_id, evaluation_of
 from clipwatch.executors.child import EvaluatorHandle
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
@@ -40,7 +41,12 @@ from clipwatch.staging import Held, Stage, Staged
 from clipwatch.statistics.scores import Scores, prompt_means
 from clipwatch.statistics.sequential import Running, enough
 
-SHORTAGES = {ENOSPC: "disk", EDQUOT: "disk", ENOMEM: "memory", EAGAIN: "memory"}
+SHORTAGES: dict[int, FailureKind] = {
+    ENOSPC: "disk",
+    EDQUOT: "disk",
+    ENOMEM: "memory",
+    EAGAIN: "memory",
+}
 """What an evaluator that cannot even be started fails for."""
 
 GPU_SECONDS = 30.0
@@ -147,7 +153,7 @@ class Evaluating:
         if keys:  # what is kept and waits for another attempt is not let go
             kept = (c for c in queue(self._diary.run) if (c.name, c.digest) in keys)
             wanted += [c for c in kept if c not in wanted]
-        wanted = [c for c in wanted if c.kind != BASE]
+        wanted = [c for c in wanted if not c.is_base]
         self._stage.want(wanted[: self._settings.stage_limit])
         first = due[0] if ready and self._job is None and due else None
         held = self._held(first) if first else None
@@ -165,7 +171,7 @@ class Evaluating:
         self._awaited = name
 
     def _held(self, checkpoint: Checkpoint) -> Held | None:
-        if checkpoint.kind == BASE:  # which no trainer deletes
+        if checkpoint.is_base:  # which no trainer deletes
             return Held(checkpoint.path, (), "in place")
         return self._stage.held(checkpoint)
 
@@ -173,7 +179,7 @@ class Evaluating:
         """Write down why a checkpoint could not be kept; a kept one is taken up when it is due."""
         checkpoint = message.checkpoint
         known = self._diary.run.checkpoints.get(checkpoint.name)
-        if message.problem and known == checkpoint and known in queue(self._diary.run):
+        if message.kind and known == checkpoint and known in queue(self._diary.run):
             id_ = evaluation_id(checkpoint, self._diary.run.protocol)
             self._failed(id_, checkpoint, message.kind, message.problem)
 
@@ -236,14 +242,13 @@ class Evaluating:
                 self._tell_memory(job.protocol)
         except OSError as error:
             reason = f"no evaluator can be started: {error}"
-            kind = SHORTAGES.get(error.errno or 0, "internal")
-            self._failed(job.id, checkpoint, kind, reason)
+            self._failed(job.id, checkpoint, SHORTAGES.get(error.errno or 0, "internal"), reason)
             return
         self._job = job
         self._child.evaluate(
             Evaluate(
                 path=held.path,
-                kind=checkpoint.kind,
+                kind=checkpoint.weights.kind,
                 component=checkpoint.component,
                 files=held.files,
                 protocol=job.protocol,
@@ -260,7 +265,7 @@ class Evaluating:
                 cache_dir=str(settings.state_dir / "embeddings"),
             )
         )
-        if remark := mistaken(settings, checkpoint.kind):
+        if remark := mistaken(settings, checkpoint.weights.kind):
             self._diary.say(f"{checkpoint.name}: {remark}")
         place = f" on {self._gpu}" if self._gpu else ""
         self._diary.say(f"{checkpoint.name}: loading{place}")
@@ -327,7 +332,7 @@ class Evaluating:
         self._diary.say(f"{job.checkpoint.name}: {done} images scored, its result follows")
         self._judging.ask(job, said)
 
-    def _failed(self, id_: str, checkpoint: Checkpoint, kind: str, reason: str) -> None:
+    def _failed(self, id_: str, checkpoint: Checkpoint, kind: FailureKind, reason: str) -> None:
         if self._job is not None and self._job.id == id_:
             self._drop()
         new: list[Event] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from clipwatch.domain.state import BASE_NAME, Evaluation, Run
+from clipwatch.domain.state import Evaluation, Run
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.results.results import Answers, scored
 from clipwatch.statistics import Summary
@@ -42,7 +42,7 @@ def looked_at(run: Run, protocol: str) -> list[Evaluation]:
 
     Of a checkpoint that was scored again it is the latest weights; the base is none of them.
     """
-    latest = {it.checkpoint: it for it in scored(run, protocol) if it.checkpoint != BASE_NAME}
+    latest = {it.checkpoint: it for it in scored(run, protocol) if not it.of_base}
     return sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))
 
 
