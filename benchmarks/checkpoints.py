@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--changes", type=int, help="watched for memory (default 100, quick 12)")
     parser.add_argument("--cold", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
-    dtype = chosen.dtype or ("bf16" if chosen.device.startswith("cuda") else "fp32")
+    dtype: Dtype = chosen.dtype or ("bf16" if chosen.device.startswith("cuda") else "fp32")
     if chosen.cold:  # this is the new process
         base = pipeline_folder(chosen.folder, chosen.shape, DTYPES[dtype])
         touch(load(world_of(base, dtype, chosen.device, (chosen.cold,) * 2), chosen.cold))

@@ -202,13 +202,13 @@ def weight_of(model: Any, path: str) -> torch.Tensor:
 # --- a world of all kinds ------------------------------------------------------------------------
 
 
-def write_kinds(root: Path) -> dict[str, tuple[Path, str]]:
+def write_kinds(root: Path) -> dict[str, tuple[Path, TrainedWeights]]:
     """Write base/ and a checkpoint of every kind; return by kind its folder, and live or ema."""
     base = root / "base"
     write_base_pipeline(base)
-    found: dict[str, tuple[Path, str]] = {}
+    found: dict[str, tuple[Path, TrainedWeights]] = {}
 
-    def add(kind: str, weights: str = "live", *, of: str = "") -> Path:
+    def add(kind: str, weights: TrainedWeights = "live", *, of: str = "") -> Path:
         found[kind] = (root / (of or kind).replace(" ", "-"), weights)
         return found[kind][0]
 
