@@ -10,7 +10,10 @@ from clipwatch.kit.errors import SettingsError
 TRACKERS: Final = "clipwatch.adapters"
 """Where results are published: see delivery.trackers."""
 
-_WHAT: Final = {TRACKERS: "tracker"}
+LAYOUTS: Final = "clipwatch.layouts"
+"""How trainers leave their checkpoints: see layouts.base."""
+
+_WHAT: Final = {TRACKERS: "tracker", LAYOUTS: "layout"}
 
 
 def names(group: str) -> list[str]:
