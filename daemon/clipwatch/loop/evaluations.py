@@ -32,7 +32,7 @@ from clipwatch.kit.filesystems import make_private
 from clipwatch.loop.diary import Diary
 from clipwatch.loop.judgements import Judging
 from clipwatch.models.memory import needed, outlook
-from clipwatch.results.series import images_of, scores_of
+from clipwatch.results.reading import images_of, scores_of
 from clipwatch.results.tables import score_table
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken

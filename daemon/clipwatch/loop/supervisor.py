@@ -126,9 +126,7 @@ class Supervisor:
         self._preparing = Preparing(
             settings.protocol, self._diary, self._inbox.put, identities or Identities()
         )
-        self._outbox = Outbox(
-            settings, journal.path, self._diary, self._inbox.put, clock, luck, make
-        )
+        self._outbox = Outbox(settings, self._diary, self._inbox.put, clock, luck, make)
         self._judging = Judging(settings.advice, self._diary, self._inbox.put, judge)
         self._evaluating = Evaluating(
             settings, self._diary, self._inbox.put, clock, luck, make_evaluator, self._judging
