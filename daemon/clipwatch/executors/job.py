@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clipwatch.domain.events import ImageScore
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Checkpoint, Key
+from clipwatch.statistics.sequential import Followed
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,7 @@ class Job:
     Attributes:
         had: How many images earlier attempts made.
         place: Where the checkpoint is read: its own folder, or where it is kept.
-        scored: The images so far, kept only if they may be `enough` before all are made.
-        enough: The mean is known as closely as was asked for.
+        followed: Its mean so far, only if fewer than all images may be enough.
     """
 
     id: str
@@ -25,8 +24,12 @@ class Job:
     protocol: EvaluationProtocol
     had: int
     place: str
-    scored: tuple[ImageScore, ...] = ()
-    enough: bool = False
+    followed: Followed | None = None
+
+    @property
+    def enough(self) -> bool:
+        """Whether the mean is known as closely as was asked for."""
+        return self.followed is not None and self.followed.enough
 
     def told(self, reason: str) -> str:
         """Say it of the checkpoint as the user knows it, not of where it is kept."""

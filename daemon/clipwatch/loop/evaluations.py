@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from errno import EAGAIN, EDQUOT, ENOMEM, ENOSPC
@@ -33,12 +33,10 @@ from clipwatch.loop.diary import Diary
 from clipwatch.loop.judgements import Judging
 from clipwatch.models.memory import needed, outlook
 from clipwatch.results.reading import images_of, scores_of
-from clipwatch.results.tables import score_table
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
 from clipwatch.staging import Held, Stage, Staged
-from clipwatch.statistics.scores import Scores, prompt_means
-from clipwatch.statistics.sequential import Running, enough
+from clipwatch.statistics.sequential import Followed
 
 SHORTAGES = {ENOSPC: "disk", EDQUOT: "disk", ENOMEM: "memory", EAGAIN: "memory"}
 """What an evaluator that cannot even be started fails for."""
@@ -193,7 +191,8 @@ class Evaluating:
             case Scored(images):
                 kept = tuple(replace(it, image=_below(job.id, it.image)) for it in images)
                 self._diary.record_evaluation(job.id, ImagesScored(job.id, kept))
-                self._job = job = self._counted(job, kept)
+                if job.followed:
+                    job.followed.add(_cells(kept))
                 if self._child is not None:
                     self._child.kept(enough=job.enough)
                 self._show(job)
@@ -221,10 +220,13 @@ class Evaluating:
         id_ = evaluation_id(checkpoint, run.protocol)
         done = tuple(sorted(evaluation.done)) if evaluation else ()
         size, limit = batch_sizes(run, evaluation, settings.batch_size)
-        job = Job(id_, checkpoint, settings.protocol, len(done), held.path)
-        if settings.precision and done:
-            earlier = scores_of(self._diary.path, self._diary.name, id_, settings.protocol)
-            job = self._counted(job, earlier)
+        followed = None
+        if settings.precision is not None:
+            followed = Followed(settings.protocol.images_per_prompt, settings.precision)
+            if done:
+                images = scores_of(self._diary.path, self._diary.name, id_, settings.protocol)
+                followed.add(_cells(images))
+        job = Job(id_, checkpoint, settings.protocol, len(done), held.path, followed)
         try:
             make_private(self._images / job.id)
             if self._child is None:
@@ -306,17 +308,6 @@ class Evaluating:
         number = self._children
         return self._make_evaluator(lambda reply: self._send(Heard(number, reply)))
 
-    def _counted(self, job: Job, images: tuple[ImageScore, ...]) -> Job:
-        """Take images into account where fewer than all may be enough."""
-        precision = self._settings.precision
-        if precision is None:
-            return job
-        scored = (*job.scored, *images)
-        running = Running()
-        for prompt in prompt_means(_whole(score_table(scored), job.protocol)).values():
-            running = running.add(prompt)
-        return replace(job, scored=scored, enough=enough(running, precision))
-
     def _finished(self, job: Job, said: Finished) -> None:
         done = len(self._diary.run.evaluations[job.id].done)
         if done != _images(job.protocol) and not job.enough:
@@ -370,9 +361,8 @@ class Evaluating:
         return Stage(folder, self._settings.stage, self._send)
 
 
-def _whole(scores: Scores, protocol: EvaluationProtocol) -> Scores:
-    """Return the prompts of which all images are there."""
-    return {id_: row for id_, row in scores.items() if len(row) == protocol.images_per_prompt}
+def _cells(images: Iterable[ImageScore]) -> Iterator[tuple[str, int, float]]:
+    return ((it.prompt_id, it.index, it.score) for it in images)
 
 
 def _images(protocol: EvaluationProtocol) -> int:
