@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -91,7 +92,7 @@ def read_again(told: list[tuple[str, int, float]], images: int, precision: float
 def evaluations(draw: st.DrawFn) -> tuple[int, list[list[tuple[str, int, float]]]]:
     """Draw images for each prompt, and batches that bring all of them in some order."""
     images, prompts = draw(st.integers(1, 3)), draw(st.integers(1, 90))
-    luck = draw(st.randoms(use_true_random=False))
+    luck = Random(draw(st.integers()))
     told = [
         (f"p{n}", index, luck.gauss(0.3, 0.02)) for n in range(prompts) for index in range(images)
     ]
