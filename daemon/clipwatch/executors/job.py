@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Checkpoint, Key
-from clipwatch.statistics.sequential import Followed
+from clipwatch.executors.base import Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class Job:
     Attributes:
         had: How many images earlier attempts made.
         place: Where the checkpoint is read: its own folder, or where it is kept.
-        followed: Its mean so far, only if fewer than all images may be enough.
+        slot: Where it is evaluated.
     """
 
     id: str
@@ -24,12 +24,7 @@ class Job:
     protocol: EvaluationProtocol
     had: int
     place: str
-    followed: Followed | None = None
-
-    @property
-    def enough(self) -> bool:
-        """Whether the mean is known as closely as was asked for."""
-        return self.followed is not None and self.followed.enough
+    slot: Slot
 
     def told(self, reason: str) -> str:
         """Say it of the checkpoint as the user knows it, not of where it is kept."""

@@ -10,7 +10,10 @@ from clipwatch.kit.errors import SettingsError
 TRACKERS: Final = "clipwatch.adapters"
 """Where results are published: see delivery.trackers."""
 
-_WHAT: Final = {TRACKERS: "tracker"}
+EXECUTORS: Final = "clipwatch.executors"
+"""Where evaluations run: see executors.base."""
+
+_WHAT: Final = {TRACKERS: "tracker", EXECUTORS: "executor"}
 
 
 def names(group: str) -> list[str]:
