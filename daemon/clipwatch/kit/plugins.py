@@ -13,7 +13,10 @@ TRACKERS: Final = "clipwatch.adapters"
 LAYOUTS: Final = "clipwatch.layouts"
 """How trainers leave their checkpoints: see layouts.base."""
 
-_WHAT: Final = {TRACKERS: "tracker", LAYOUTS: "layout"}
+EXECUTORS: Final = "clipwatch.executors"
+"""Where evaluations run: see executors.base."""
+
+_WHAT: Final = {TRACKERS: "tracker", LAYOUTS: "layout", EXECUTORS: "executor"}
 
 
 def names(group: str) -> list[str]:

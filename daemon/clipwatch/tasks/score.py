@@ -10,9 +10,9 @@ from typing import Any
 from clipwatch.domain.events import ImageScore
 from clipwatch.domain.retries import LARGEST_BATCH
 from clipwatch.domain.sighting import Whole
-from clipwatch.executors.child import EvaluatorProcess
+from clipwatch.executors import named
+from clipwatch.executors.base import Executor, Refusal, Slot
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
-from clipwatch.gpus import Refusal, choose_gpu
 from clipwatch.kit.errors import CheckpointError
 from clipwatch.layouts import look_once
 from clipwatch.layouts.claims import claims_in
@@ -43,9 +43,10 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         )
         raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}", fix=fix)
     weights = sighting.verdict.weights
-    chosen = choose_gpu(settings)
-    if isinstance(chosen, Refusal):
-        raise CheckpointError(chosen.problem, fix=chosen.fix)
+    executor = named.load(settings)
+    slots = executor.slots()
+    if isinstance(slots, Refusal):
+        raise CheckpointError(slots.problem, fix=slots.fix)
     request = Evaluate(
         path=str(sighting.path),
         kind=weights.kind,
@@ -54,15 +55,15 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         protocol=settings.protocol,
         done=(),
         images_dir=None if images is None else str(images.absolute()),
-        device="cuda" if chosen.gpu else settings.device,
+        device=slots[0].device,
         batch_size=settings.batch_size or 0,
         batch_limit=0 if settings.batch_size else LARGEST_BATCH,
         attention=settings.attention,
-        gpu=chosen.gpu.uuid if chosen.gpu else "",
+        gpu=slots[0].gpu,
         memory_gib=settings.gpu_memory_gib,
         share=settings.share_gpu,
     )
-    scores = _evaluate(checkpoint, request, mistaken(settings, weights.kind))
+    scores = _evaluate(executor, slots[0], checkpoint, request, mistaken(settings, weights.kind))
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}
     found = quantiles(score_table(scores))
     others = {name: asdict(describe(it)) for name, it in other_tables(scores).items()}
@@ -89,9 +90,11 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     }
 
 
-def _evaluate(checkpoint: Path, request: Evaluate, remark: str) -> list[ImageScore]:
+def _evaluate(
+    executor: Executor, slot: Slot, checkpoint: Path, request: Evaluate, remark: str
+) -> list[ImageScore]:
     replies: SimpleQueue[Reply] = SimpleQueue()
-    child = EvaluatorProcess(replies.put)
+    child = executor.start(slot, replies.put)
     console = Console()
     total = len(request.protocol.prompts) * request.protocol.images_per_prompt
     scores: list[ImageScore] = []
