@@ -16,10 +16,13 @@ from clipwatch.domain.kinds import AdviceKind, CheckpointKind, DiscardKind, Fail
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.statistics import Comparison, Summary
 
+Unit = Literal["step", "epoch"]
+"""What the number of a checkpoint counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """A file of a checkpoint's weights, `path` relative to the checkpoint."""
+    """A file of a checkpoint's weights, `path` relative to the checkpoint's."""
 
     path: str
     size: int
@@ -105,12 +108,17 @@ class OutputDirChecked:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFound:
-    """A checkpoint is there but cannot be evaluated yet; `reason` says what it waits for."""
+    """A checkpoint is there but cannot be evaluated yet; `reason` says what it waits for.
+
+    Here as in what follows on it `step` counts in `unit`s, and `path` is the checkpoint's folder;
+    of files in a flat folder that one, and `name` tells them apart.
+    """
 
     step: int
     name: str
     path: str
     reason: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +137,7 @@ class CheckpointCompleted:
     component: str
     files: tuple[WeightFile, ...]
     digest: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +149,7 @@ class CheckpointDiscarded:
     path: str
     kind: DiscardKind
     reason: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from datetime import datetime
 from clipwatch.domain.events import (
     AdviceGiven,
     EvaluationCompleted,
+    Unit,
     WeightFile,
 )
 from clipwatch.domain.kinds import CheckpointKind, CheckpointState, EvaluationState, FailureKind
@@ -26,7 +27,10 @@ BASE_NAME = "base-model"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint folder as last seen, and since when it is so; `kind` None until it was whole."""
+    """A checkpoint as last seen, and since when it is so; `path` as in CheckpointFound.
+
+    `kind` is None before it was whole.
+    """
 
     step: int
     name: str
@@ -38,6 +42,7 @@ class Checkpoint:
     files: tuple[WeightFile, ...] = ()
     digest: str = ""
     since: datetime | None = None
+    unit: Unit = "step"
 
     @property
     def is_base(self) -> bool:
