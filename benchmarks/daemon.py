@@ -100,6 +100,9 @@ def plain(_: Question) -> Judgement:
     return Judgement(Summary(0.3, 0.3, 0.3, 0.0, 2))
 
 
+PARTS = Parts(make_executor=instant, judge=plain)
+
+
 def settings(folder: Path) -> Settings:
     """Return those of a run without trackers; what they name is made."""
     scheduler = folder / "base" / "scheduler"  # a base model of nothing else: none is ever loaded
@@ -251,7 +254,8 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
 
     def work() -> None:  # SQLite's connection stays in the thread that made it
         with Timed(log_file(chosen.state_dir)) as journal:
-            supervisor = Supervisor(chosen, journal, Silent(), make_executor=instant, judge=plain)
+            supervisor = Supervisor()
+            supervisor.watch(chosen, journal, Silent(), parts=PARTS)
             made.put(journal)
             stop.append(supervisor.stop)
             supervisor.run()
@@ -285,7 +289,9 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
         making = write_checkpoint(chosen.output_dir, step)
         making.rename(making.with_name(f"checkpoint-{step}"))
     with Journal(log_file(chosen.state_dir)) as journal:
-        Supervisor(chosen, journal, Silent(), once=True, make_executor=instant, judge=plain).run()
+        supervisor = Supervisor(once=True)
+        supervisor.watch(chosen, journal, Silent(), parts=PARTS)
+        supervisor.run()
     command = [sys.executable, "-m", "clipwatch", "start"]
     for served in (False, True):
         address = "127.0.0.1:0" if served else "off"
