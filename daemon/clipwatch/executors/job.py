@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clipwatch.domain.events import ImageScore
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Checkpoint, Key
 from clipwatch.executors.base import Slot
@@ -18,8 +17,6 @@ class Job:
         had: How many images earlier attempts made.
         place: Where the checkpoint is read: its own folder, or where it is kept.
         slot: Where it is evaluated.
-        scored: The images so far, kept only if they may be `enough` before all are made.
-        enough: The mean is known as closely as was asked for.
     """
 
     id: str
@@ -28,8 +25,6 @@ class Job:
     had: int
     place: str
     slot: Slot
-    scored: tuple[ImageScore, ...] = ()
-    enough: bool = False
 
     def told(self, reason: str) -> str:
         """Say it of the checkpoint as the user knows it, not of where it is kept."""

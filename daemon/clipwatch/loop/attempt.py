@@ -12,11 +12,9 @@ from clipwatch.executors.base import EvaluatorHandle
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
 from clipwatch.loop.diary import Diary
-from clipwatch.results.tables import score_table
 from clipwatch.settings import Settings
 from clipwatch.staging import Held
-from clipwatch.statistics.scores import Scores, prompt_means
-from clipwatch.statistics.sequential import Running, enough
+from clipwatch.statistics.sequential import Followed
 
 
 class Attempt:
@@ -41,8 +39,9 @@ class Attempt:
         self.job = job
         self._evaluator = evaluator
         self._diary = diary
-        self._precision = precision
-        self._count(earlier)
+        images = job.protocol.images_per_prompt
+        self._followed = None if precision is None else Followed(images, precision)
+        self._follow(earlier)
 
     @property
     def silent_seconds(self) -> float:
@@ -69,11 +68,11 @@ class Attempt:
             case Scored(images):
                 kept = tuple(replace(it, image=_below(job.id, it.image)) for it in images)
                 self._diary.record_evaluation(job.id, ImagesScored(job.id, kept))
-                self._count(kept)
-                self._evaluator.kept(enough=self.job.enough)
+                self._follow(kept)
+                self._evaluator.kept(enough=self._enough)
                 self._show()
             case Finished():
-                if self._done != _images(job.protocol) and not job.enough:
+                if self._done != _images(job.protocol) and not self._enough:
                     return Failed("internal", f"only {self._done} images were scored")
                 said = f"{self._done} images scored, its result follows"
                 self._diary.say(f"{job.checkpoint.name}: {said}")
@@ -90,15 +89,14 @@ class Attempt:
         done, total = self._done, _images(self.job.protocol)
         self._diary.working(self.job.checkpoint.name, f"{done} of {total} images", done, total)
 
-    def _count(self, images: tuple[ImageScore, ...]) -> None:
-        """Take images into account where fewer than all may be enough."""
-        if self._precision is None or not images:
-            return
-        scored = (*self.job.scored, *images)
-        running = Running()
-        for prompt in prompt_means(_whole(score_table(scored), self.job.protocol)).values():
-            running = running.add(prompt)
-        self.job = replace(self.job, scored=scored, enough=enough(running, self._precision))
+    def _follow(self, images: tuple[ImageScore, ...]) -> None:
+        if self._followed is not None:
+            self._followed.add((it.prompt_id, it.index, it.score) for it in images)
+
+    @property
+    def _enough(self) -> bool:
+        """Whether the mean is known as closely as was asked for."""
+        return self._followed is not None and self._followed.enough
 
 
 def request(
@@ -138,11 +136,6 @@ def request(
         share=settings.share_gpu,
         cache_dir=str(settings.state_dir / "embeddings"),
     )
-
-
-def _whole(scores: Scores, protocol: EvaluationProtocol) -> Scores:
-    """Return the prompts of which all images are there."""
-    return {id_: row for id_, row in scores.items() if len(row) == protocol.images_per_prompt}
 
 
 def _images(protocol: EvaluationProtocol) -> int:

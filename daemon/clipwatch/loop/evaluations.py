@@ -199,7 +199,7 @@ class Evaluations:
         done = tuple(sorted(evaluation.done)) if evaluation else ()
         job = Job(id_, checkpoint, settings.protocol, len(done), held.path, seat.slot)
         earlier: tuple[ImageScore, ...] = ()
-        if settings.precision and done:
+        if settings.precision is not None and done:
             earlier = scores_of(self._diary.path, self._diary.name, id_, settings.protocol)
         self._attempt = Attempt(job, seat.evaluator, self._diary, settings.precision, earlier)
         if remark := mistaken(settings, checkpoint.kind):
