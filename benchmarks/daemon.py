@@ -42,6 +42,7 @@ from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scor
 from clipwatch.journal import Journal, log_file
 from clipwatch.judging.ask import Judgement, Question
 from clipwatch.loop.console import Console
+from clipwatch.loop.run import Parts
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.settings import Settings, load
 from clipwatch.statistics import Summary

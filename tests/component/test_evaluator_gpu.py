@@ -31,7 +31,7 @@ from world import World, checkpoint, usual
 TELLING = """
 import os, sys
 from clipwatch.evaluator import worker
-from clipwatch.evaluator.messages import Failed, Loaded
+from clipwatch.executors.messages import Failed, Loaded
 class Telling:
     def __init__(self):
         self.torch = "torch" in sys.modules
@@ -135,7 +135,7 @@ def test_from_the_choice_to_a_real_child(
 ) -> None:
     """With the training on one GPU, the daemon's child is shown the other one and no more."""
     two(monkeypatch, trainer)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     (tmp_path / "telling.py").write_text(TELLING)
     world = World(tmp_path, device="cuda")
     checkpoint(world.output, 100)

@@ -205,10 +205,10 @@ class World:
     def supervisor(self, journal: Journal, *, once: bool) -> Supervisor:
         """Make the daemon."""
         supervisor = Supervisor(once=once)
-        self.watched = self.watch(supervisor, journal)
+        self.watch(supervisor, journal)
         return supervisor
 
-    def watch(self, supervisor: Supervisor, journal: Journal) -> WatchedRun:
+    def watch(self, supervisor: Supervisor, journal: Journal) -> None:
         """Have a daemon watch this run."""
         parts = Parts(
             clock=self.clock,
@@ -217,7 +217,7 @@ class World:
             judge=judge,
             identities=self.identities,
         )
-        return supervisor.watch(
+        self.watched = supervisor.watch(
             self._published(self.settings),
             journal,
             Ear(self.said),

@@ -134,8 +134,8 @@ class Supervisor:
             case Turn():
                 pass  # each run has one anyway
             case message:
-                if run := self._runs.get(letter.run):
-                    run.take(message)
+                if letter.run in self._runs:
+                    self._runs[letter.run].take(message)
 
     def _alive(self) -> None:
         self._service.alive("; ".join(run.status for run in self._runs.values()))
