@@ -101,7 +101,7 @@ def plain(_: Question) -> Judgement:
     return Judgement(Summary(0.3, 0.3, 0.3, 0.0, 2))
 
 
-PARTS = Parts(make_executor=instant, judge=plain)
+FAST = Parts(make_executor=instant, judge=plain)
 
 
 def settings(folder: Path) -> Settings:
@@ -256,7 +256,7 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
     def work() -> None:  # SQLite's connection stays in the thread that made it
         with Timed(log_file(chosen.state_dir)) as journal:
             supervisor = Supervisor()
-            supervisor.watch(chosen, journal, Silent(), parts=PARTS)
+            supervisor.watch(chosen, journal, Silent(), parts=FAST)
             made.put(journal)
             stop.append(supervisor.stop)
             supervisor.run()
@@ -291,7 +291,7 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
         making.rename(making.with_name(f"checkpoint-{step}"))
     with Journal(log_file(chosen.state_dir)) as journal:
         supervisor = Supervisor(once=True)
-        supervisor.watch(chosen, journal, Silent(), parts=PARTS)
+        supervisor.watch(chosen, journal, Silent(), parts=FAST)
         supervisor.run()
     command = [sys.executable, "-m", "clipwatch", "start"]
     for served in (False, True):
