@@ -42,7 +42,7 @@ from clipwatch.journal import Journal
 from clipwatch.journal.logformat import FORMAT
 from clipwatch.statistics import Comparison, Summary
 
-LOGS = Path(__file__).parents[1] / "tests" / "logs"
+LOGS = Path(__file__).parents[1] / "tests" / "data" / "logs"
 
 NOON = datetime(2026, 11, 23, 12, tzinfo=UTC)
 RUN = "shapes-0a1b2c"

@@ -18,7 +18,16 @@ from clipwatch.kit.statedir import default_state_dir
 from clipwatch.kit.textfiles import problem, refused
 from clipwatch.settings import choices, device, prompts, sources, usual
 from clipwatch.settings.places import Places, below, mode
-from clipwatch.settings.simpletuner import bases, code, datasets, families, forms, parts, reading
+from clipwatch.settings.simpletuner import (
+    bases,
+    code,
+    datasets,
+    families,
+    forms,
+    options,
+    parts,
+    reading,
+)
 from clipwatch.settings.simpletuner.reading import Reading
 from clipwatch.settings.simpletuner.rules import follow, skip_layers, strength
 from clipwatch.settings.values import Advice, Given, Setting, Settings, text
@@ -46,7 +55,8 @@ def load(
     config = _config_file(below(cwd, str(config)))
     installed = plugins.names(plugins.TRACKERS)
     document = forms.read(config)
-    given = sources.collect(document, flags, environ, installed)
+    trainers = options.for_clipwatch(document, environ)
+    given = sources.collect(document, trainers, flags, environ, installed)
     about = reading.judged(document, given, environ, cwd, installed)
     given |= _of_trainer(given, about)
     choices.check_evaluation(given)
