@@ -124,7 +124,7 @@ def tidy(folder: Path) -> None:
 
 def _masked_crc(data: bytes) -> int:
     """Return the CRC as TFRecord stores it: rotated and offset, so that CRCs of CRCs stay sound."""
-    crc = google_crc32c.value(data)
+    crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
