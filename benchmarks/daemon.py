@@ -37,6 +37,7 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.names import evaluation_stream, run_name
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, log_file
 from clipwatch.judging.ask import Judgement, Question
@@ -52,6 +53,11 @@ BATCHES = 45
 
 Row = tuple[str, str, str]
 """What was measured, the figure found, the figure to reach."""
+
+
+def instant(settings: Settings) -> LocalExecutor:
+    """Run evaluators that answer at once."""
+    return LocalExecutor(settings, Instant)
 
 
 class Silent(Console):
@@ -245,7 +251,7 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
 
     def work() -> None:  # SQLite's connection stays in the thread that made it
         with Timed(log_file(chosen.state_dir)) as journal:
-            supervisor = Supervisor(chosen, journal, Silent(), make_evaluator=Instant, judge=plain)
+            supervisor = Supervisor(chosen, journal, Silent(), make_executor=instant, judge=plain)
             made.put(journal)
             stop.append(supervisor.stop)
             supervisor.run()
@@ -279,7 +285,7 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
         making = write_checkpoint(chosen.output_dir, step)
         making.rename(making.with_name(f"checkpoint-{step}"))
     with Journal(log_file(chosen.state_dir)) as journal:
-        Supervisor(chosen, journal, Silent(), once=True, make_evaluator=Instant, judge=plain).run()
+        Supervisor(chosen, journal, Silent(), once=True, make_executor=instant, judge=plain).run()
     command = [sys.executable, "-m", "clipwatch", "start"]
     for served in (False, True):
         address = "127.0.0.1:0" if served else "off"

@@ -92,8 +92,14 @@ def scanner(
 ) -> Scanner:
     """Return a scanner that settles for ten seconds of a test's clock."""
     clock = clock or Clock()
-    times = {"clock": clock.monotonic, "wall": clock.wall}
-    return Scanner(output, weights=kind, settle_seconds=SETTLE, known=known, **times)
+    return Scanner(
+        output,
+        weights=kind,
+        settle_seconds=SETTLE,
+        known=known,
+        clock=clock.monotonic,
+        wall=clock.wall,
+    )
 
 
 def look(output: Path, clock: Clock | None = None, kind: str = "live") -> dict[str, Sighting]:

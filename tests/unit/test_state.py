@@ -376,9 +376,9 @@ def test_another_protocol_starts_another_curve_and_evaluates_again() -> None:
 
 def test_the_first_protocol_has_the_plain_name() -> None:
     """Its curve is called clipwatch, any later one carries its digest."""
-    known = dict.fromkeys(("one", "two"), HOW)
-    assert series_name(Run("r", "/out", "two", (), {}, protocols=known)) == "clipwatch-two"
-    assert series_name(Run("r", "/out", "one", (), {}, protocols=known)) == "clipwatch"
+    run = Run("r", "/out", "two", (), {}, protocols=dict.fromkeys(("one", "two"), HOW))
+    assert series_name(run, "two") == "clipwatch-two"
+    assert series_name(run, "one") == "clipwatch"
 
 
 def test_status_json_has_the_documented_shape() -> None:

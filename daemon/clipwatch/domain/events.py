@@ -8,17 +8,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.statistics import Comparison, Summary
 
+Unit = Literal["step", "epoch"]
+"""What the number of a checkpoint counts."""
+
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """A file of a checkpoint's weights, `path` relative to the checkpoint."""
+    """A file of a checkpoint's weights, `path` relative to the checkpoint's."""
 
     path: str
     size: int
@@ -104,12 +107,17 @@ class OutputDirChecked:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFound:
-    """A checkpoint is there but cannot be evaluated yet; `reason` says what it waits for."""
+    """A checkpoint is there but cannot be evaluated yet; `reason` says what it waits for.
+
+    Here as in what follows on it `step` counts in `unit`s, and `path` is the checkpoint's folder;
+    of files in a flat folder that one, and `name` tells them apart.
+    """
 
     step: int
     name: str
     path: str
     reason: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +136,7 @@ class CheckpointCompleted:
     component: str
     files: tuple[WeightFile, ...]
     digest: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +151,7 @@ class CheckpointDiscarded:
     path: str
     kind: str
     reason: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,14 +35,15 @@ def observe(run: Run, sightings: Sequence[Sighting], held: Container[Key] = ()) 
                 kind, component, files = weights.kind, weights.component, weights.files
                 same = known is not None and known.state == "whole" and known.files == files
                 if known is None or not same or known.digest != digest:
-                    new.append(CheckpointCompleted(*place, kind, component, files, digest))
+                    made = CheckpointCompleted(*place, kind, component, files, digest, seen.unit)
+                    new.append(made)
             case Partial(reason):
                 told = known is not None and known.state == "partial"
                 if known is None or not told or _stem(known.reason) != _stem(reason):
-                    new.append(CheckpointFound(*place, reason))
+                    new.append(CheckpointFound(*place, reason, seen.unit))
             case Unusable(kind, reason):
                 if known is None or known.state != "discarded" or known.reason != reason:
-                    new.append(CheckpointDiscarded(*place, kind, reason))
+                    new.append(CheckpointDiscarded(*place, kind, reason, seen.unit))
     present = {seen.name for seen in sightings}
     for known in run.checkpoints.values():
         gone = known.name not in present and (known.name, known.digest) not in held
@@ -78,7 +79,7 @@ def vanished(checkpoint: Checkpoint, *, scored: bool = False) -> CheckpointDisca
             "never settled, lower settle_seconds"
         )
     place = (checkpoint.step, checkpoint.name, checkpoint.path)
-    return CheckpointDiscarded(*place, "vanished", reason)
+    return CheckpointDiscarded(*place, "vanished", reason, checkpoint.unit)
 
 
 def _stem(reason: str) -> str:
@@ -121,6 +122,28 @@ def due(run: Run, now: datetime) -> list[Checkpoint]:
         if evaluation is None or is_due(evaluation.retry_at, now):
             found.append(checkpoint)
     return found
+
+
+def to_keep(
+    run: Run,
+    in_hand: Checkpoint | None,
+    due: Sequence[Checkpoint],
+    kept: Container[Key],
+    limit: int,
+) -> list[Checkpoint]:
+    """Return what is to be kept from rotation, the most urgent first, `limit` at most.
+
+    Args:
+        run: With what is queued.
+        in_hand: What is evaluated just now.
+        due: What comes next, in that order.
+        kept: What is kept already; if it only waits for another attempt it is not let go.
+        limit: Of the settings.
+    """
+    waiting = [c for c in queue(run) if (c.name, c.digest) in kept]
+    first = [in_hand] if in_hand else []
+    wanted = dict.fromkeys((*first, *due[:limit], *waiting))
+    return [c for c in wanted if c.kind != BASE][:limit]
 
 
 def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[Event]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipwatch.domain.events import WeightFile
+from clipwatch.domain.events import Unit, WeightFile
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,10 @@ class Unusable:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A checkpoint folder as one look found it."""
+    """A checkpoint as one look found it; `path` as in CheckpointFound."""
 
     step: int
     name: str
     path: Path
     verdict: Whole | Partial | Unusable
+    unit: Unit = "step"

@@ -13,6 +13,7 @@ from datetime import datetime
 from clipwatch.domain.events import (
     AdviceGiven,
     EvaluationCompleted,
+    Unit,
     WeightFile,
 )
 from clipwatch.domain.protocol import EvaluationProtocol
@@ -27,7 +28,7 @@ BASE_NAME = "base-model"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint folder as last seen, and since when it is so.
+    """A checkpoint as last seen, and since when it is so; `path` as in CheckpointFound.
 
     `state` is "partial", "whole" or "discarded".
     """
@@ -42,6 +43,7 @@ class Checkpoint:
     files: tuple[WeightFile, ...] = ()
     digest: str = ""
     since: datetime | None = None
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)

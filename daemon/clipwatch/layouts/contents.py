@@ -10,8 +10,7 @@ from clipwatch.layouts import adapter_file, pipeline_parts
 from clipwatch.layouts.files import NotWhole, Unsupported, refusal, shards, stat
 from clipwatch.layouts.files import variants as variants_of
 from clipwatch.layouts.header import Header, read_header
-from clipwatch.layouts.pipeline_folder import INDEX
-from clipwatch.layouts.pipeline_parts import DENOISERS, MODEL
+from clipwatch.layouts.pipeline_parts import DENOISERS, INDEX, MODEL
 
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 """Folders in which scripts of diffusers save the text encoders that they train as well."""
@@ -82,6 +81,20 @@ def _trained(checkpoint: Path, components: list[str], weights: str) -> list[Path
             raise NotWhole(f"{folder.name}/ has no weights yet")
         found += files
     return found
+
+
+def adapter(root: Path, name: str) -> Weights:
+    """Return what one file of an adapter holds: a LoRA or a LyCORIS, told by its tensors.
+
+    Args:
+        root: What the checkpoint's files are relative to.
+        name: The file's.
+
+    Raises:
+        NotWhole, Damaged, NotReadable, Unsupported: As `find`.
+    """
+    kind = _kind_of(name, read_header(root / name))
+    return Weights(kind, "", stat(root, [root / name]))
 
 
 def _adapter(checkpoint: Path, weights: str) -> Weights:

@@ -33,7 +33,7 @@ def keep(checkpoint: Checkpoint, folder: Path, mode: str, wanted: Callable[[], b
         return in_place
     with theirs(root):
         local = file_system(root.resolve(strict=True)) in LOCAL
-        whole, free = originals.whole_size(root), free_on(root)
+        whole, free = originals.whole_size(checkpoint), free_on(root)
     if mode == "pin" and not local:
         raise NotKept("stage", _SPOILS.format(root))
     ways = (mode,) if mode != "auto" else ("reflink", "pin", "copy") if local else ("copy",)

@@ -17,7 +17,7 @@ import msgspec
 from clipwatch.domain.events import WeightFile
 from clipwatch.domain.state import Checkpoint
 from clipwatch.layouts.files import refusal
-from clipwatch.layouts.pipeline_folder import INDEX
+from clipwatch.layouts.pipeline_parts import INDEX
 
 SMALL: Final = 64 * 2**20
 """Bytes; the largest tokenizer files have about half of it."""
@@ -125,8 +125,14 @@ def _parts(root: Path) -> list[Path]:
     return [root / name for name in names if name == Path(name).name and (root / name).is_dir()]
 
 
-def whole_size(root: Path) -> int:
-    """Return the bytes of all files in a folder; what vanishes meanwhile counts as nothing."""
+def whole_size(checkpoint: Checkpoint) -> int:
+    """Return the bytes of all files in a checkpoint's folder; of one in a flat folder its own.
+
+    What vanishes meanwhile counts as nothing.
+    """
+    root = Path(checkpoint.path)
+    if root.name != checkpoint.name:
+        return sum(file.size for file in checkpoint.files)
     total = 0
     for folder, _, names in os.walk(root):
         for name in names:
