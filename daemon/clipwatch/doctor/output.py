@@ -9,6 +9,7 @@ from pathlib import Path
 
 from clipwatch.doctor.findings import Finding, fail, ok, warn
 from clipwatch.domain.events import WeightFile
+from clipwatch.domain.kinds import TrainedWeights, WatchMode
 from clipwatch.kit.filesystems import file_system
 from clipwatch.layouts.claims import Claim, claims_in
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, refusal
@@ -38,7 +39,7 @@ class Output:
     Attributes:
         folder: As in the settings.
         kind: Its file system, "" if unknown.
-        watch: "auto", "events" or "poll", as in the settings.
+        watch: As in the settings.
         seconds: Between two looks.
         owner: Who it belongs to, "" for us, or for anybody where we may read everything.
         checkpoints: How many.
@@ -47,7 +48,7 @@ class Output:
 
     folder: Path
     kind: str
-    watch: str
+    watch: WatchMode
     seconds: float
     owner: str
     checkpoints: int
@@ -100,7 +101,7 @@ def judge(output: Output) -> Finding:
     return ok(CHECK, f"{found}, newest {newest.name} readable")
 
 
-def newest_of(claim: Claim, weights: str) -> Newest:
+def newest_of(claim: Claim, weights: TrainedWeights) -> Newest:
     """Look into a checkpoint, and open one of its weight files."""
     name, root = claim.candidate.name, claim.candidate.root
     try:

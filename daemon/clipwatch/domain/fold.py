@@ -134,8 +134,8 @@ class _Draft:
                 self._checkpoints[name] = gone
             case EvaluationStarted() as s:
                 known_or_not = self._evaluations.get(s.evaluation)
-                fresh = (s.evaluation, s.checkpoint, s.step, s.digest, s.protocol, "running")
-                known = known_or_not or Evaluation(*fresh)
+                fresh = (s.evaluation, s.checkpoint, s.step, s.digest, s.protocol)
+                known = known_or_not or Evaluation(*fresh, "running")
                 around = _joined_texts(known.environment, s.environment)
                 running = replace(known, state="running", environment=around)
                 self._evaluations[s.evaluation] = running

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipwatch.domain.events import Unit, WeightFile
+from clipwatch.domain.kinds import CheckpointKind, DiscardKind
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
     """What is to be loaded: `kind` and `component` as in CheckpointCompleted."""
 
-    kind: str
+    kind: CheckpointKind
     component: str
     files: tuple[WeightFile, ...]
 
@@ -34,9 +35,9 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """It will not be evaluated; `kind` is "unsupported", "unreadable" or "abandoned"."""
+    """It will not be evaluated."""
 
-    kind: str
+    kind: DiscardKind
     reason: str
 
 

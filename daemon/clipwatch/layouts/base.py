@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from clipwatch.domain.events import Unit
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Weights
 from clipwatch.layouts.files import Damaged, NotReadable, NotWhole, Unsupported, settling_for
 
@@ -107,7 +108,7 @@ class Layout(Protocol):
         What an earlier layout has claimed is no longer in the listing.
         """
 
-    def inspect(self, candidate: Candidate, weights: str) -> Inspection:
+    def inspect(self, candidate: Candidate, weights: TrainedWeights) -> Inspection:
         """Look into a candidate of its own, for "live" or "ema" weights; reads headers at most.
 
         Headers and sizes of safetensors files are checked by whoever calls, as is that nothing

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.kit import plugins
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.layouts import diffusers_script, pipeline_folder, simpletuner
@@ -50,7 +51,7 @@ class Claim:
     layout: str
     of: Layout
 
-    def inspect(self, weights: str) -> Inspection:
+    def inspect(self, weights: TrainedWeights) -> Inspection:
         """Look into the candidate, as `Layout.inspect` does.
 
         Raises:

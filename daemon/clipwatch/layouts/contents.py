@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from clipwatch.domain.kinds import AdapterKind, TrainedWeights
 from clipwatch.domain.sighting import Weights
 from clipwatch.layouts import adapter_file, pipeline_parts
 from clipwatch.layouts.files import NotWhole, Unsupported, refusal, shards, stat
@@ -20,8 +21,8 @@ EMA = {"lora": LORA, "lycoris": "ema_model.safetensors"}
 """In ema/, by kind of adapter."""
 
 
-def find(checkpoint: Path, weights: str) -> Weights:
-    """Find the weights in a checkpoint folder; `weights` is "live" or "ema".
+def find(checkpoint: Path, weights: TrainedWeights) -> Weights:
+    """Find the weights in a checkpoint folder, live or averaged ones.
 
     Raises:
         NotWhole: Something lacks that may still come.
@@ -63,7 +64,7 @@ _PICKLE = (
 )
 
 
-def _trained(checkpoint: Path, components: list[str], weights: str) -> list[Path]:
+def _trained(checkpoint: Path, components: list[str], weights: TrainedWeights) -> list[Path]:
     """Return the files of what was trained in full; a text encoder has no average of its own."""
     found = []
     for component in components:
@@ -97,7 +98,7 @@ def adapter(root: Path, name: str) -> Weights:
     return Weights(kind, "", stat(root, [root / name]))
 
 
-def _adapter(checkpoint: Path, weights: str) -> Weights:
+def _adapter(checkpoint: Path, weights: TrainedWeights) -> Weights:
     path = checkpoint / LORA
     header = read_header(path)
     kind = _kind_of(path.name, header)
@@ -115,7 +116,7 @@ def _adapter(checkpoint: Path, weights: str) -> Weights:
     return Weights(kind, "", stat(checkpoint, [path]))
 
 
-def _kind_of(name: str, header: Header) -> str:
+def _kind_of(name: str, header: Header) -> AdapterKind:
     """Return what an adapter's file holds; what is told against it begins with its name."""
     try:
         return adapter_file.kind_of(header.tensors, header.metadata)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.layouts import contents, simpletuner
 from clipwatch.layouts.base import Candidate, Inspection, Listing, settling_for
 
@@ -21,7 +22,7 @@ def candidates(listing: Listing) -> Iterator[Candidate]:
             yield Candidate(step, "step", name, listing.root / name)
 
 
-def inspect(candidate: Candidate, weights: str) -> Inspection:
+def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
     """Without the last file it may be a copy of the weights alone, or half a checkpoint."""
     complete = "random_states_0.pkl" in os.listdir(candidate.root)
     settlings = 1.0 if complete else 6.0

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.layouts import contents
 from clipwatch.layouts.base import Candidate, Inspection, Listing
 from clipwatch.layouts.pipeline_parts import INDEX
@@ -31,6 +32,6 @@ def candidates(listing: Listing) -> Iterator[Candidate]:
             yield Candidate(found, "step", name, listing.root / name)
 
 
-def inspect(candidate: Candidate, weights: str) -> Inspection:
+def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
     """The index may stand from an earlier save into the same folder, so files must settle."""
     return Inspection(contents.find(candidate.root, weights))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
 from clipwatch.layouts import contents, settling
 from clipwatch.layouts.base import Candidate, Inspection
@@ -36,7 +37,7 @@ class Scanner:
 
     Args:
         output_dir: May be missing, a symlink, or made anew at any time.
-        weights: "live" or "ema".
+        weights: Which are looked for.
         settle_seconds: How long an unmarked checkpoint must be unchanged.
         known: What was whole before, by name: as long as its files are the same it still is.
         layouts: Those to ask, None for all that are installed.
@@ -48,7 +49,7 @@ class Scanner:
         self,
         output_dir: Path,
         *,
-        weights: str,
+        weights: TrainedWeights,
         settle_seconds: float,
         known: Mapping[str, Whole] = MappingProxyType({}),
         layouts: Layouts | None = None,
@@ -200,7 +201,7 @@ class Scanner:
         )
 
 
-def look_once(path: Path, weights: str) -> Sighting:
+def look_once(path: Path, weights: TrainedWeights) -> Sighting:
     """Look at one checkpoint, a folder or a file, without waiting for it to settle.
 
     The step is 0 when the name of a folder tells none.

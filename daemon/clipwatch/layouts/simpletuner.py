@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Weights
 from clipwatch.layouts import contents
 from clipwatch.layouts.base import Candidate, Inspection, Listing, NotWhole, settling_for
@@ -37,7 +38,7 @@ def candidates(listing: Listing) -> Iterator[Candidate]:
             yield Candidate(found, "step", name, listing.root / name, marked=guarded)
 
 
-def inspect(candidate: Candidate, weights: str) -> Inspection:
+def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
     """The guard decides; before 4.3.2 there was none, and files must settle."""
     root = candidate.root
     settlings = _settlings(set(os.listdir(root)), guarded=candidate.marked)

@@ -15,6 +15,7 @@ from typing import Final
 import msgspec
 
 from clipwatch.domain.events import WeightFile
+from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.state import Checkpoint
 from clipwatch.layouts.files import refusal
 from clipwatch.layouts.pipeline_parts import INDEX
@@ -34,7 +35,7 @@ _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM})
 class NotKept(Exception):  # noqa: N818 - says what is so
     """A checkpoint cannot be kept; `kind` and the text as in Staged."""
 
-    def __init__(self, kind: str, problem: str) -> None:
+    def __init__(self, kind: FailureKind, problem: str) -> None:
         super().__init__(problem)
         self.kind = kind
 
