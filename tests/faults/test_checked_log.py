@@ -110,7 +110,17 @@ def upgraded(log: Path) -> None:
     mark.write_bytes(mark.read_bytes().replace(b"clipwatch ", b"clipwatch 9"))
 
 
-@pytest.mark.parametrize("harm", [killed, failed, unread, foreign, cut, upgraded])
+def restored(log: Path) -> None:
+    """Put an earlier copy in its place while it is open; the copy has one row more of another."""
+    with Journal(log) as journal:
+        Ledger(journal).record("r", "run", OutputDirChecked("gone"))
+        shutil.copy(log, log.with_name("copy"))
+        with Journal(log.with_name("copy")) as other:
+            other.append("r", "other", 0, [CheckpointDiscarded(1, "c", "/out/c", "lora", "bad")])
+        log.with_name("copy").replace(log)
+
+
+@pytest.mark.parametrize("harm", [killed, failed, unread, foreign, cut, upgraded, restored])
 def test_what_nobody_vouches_for_is_looked_at_whole(
     log: Path, harm: Callable[[Path], None]
 ) -> None:

@@ -11,14 +11,14 @@ from __future__ import annotations
 import os
 import sqlite3
 import zlib
-from contextlib import suppress
+from contextlib import closing, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
 
 from clipwatch import __version__
-from clipwatch.journal import wal
+from clipwatch.journal import logfile, wal
 
 BY = f"clipwatch {__version__}, SQLite {sqlite3.sqlite_version}"
 """Who checked; another may look for more."""
@@ -59,15 +59,28 @@ def trusted(path: Path, now: datetime) -> Mark | None:
         return None
 
 
-def leave(path: Path, seq: int, whole: datetime) -> None:
-    """Mark the log, which nobody has open any more, as checked; what hinders that is no trouble."""
-    with suppress(OSError):
-        if wal.beside(path).exists():
+def leave(path: Path, inode: int, seq: int, whole: datetime) -> None:
+    """Mark the log if it is sound: every row up to `seq` was checked, and nobody has it open.
+
+    What hinders that is no trouble: the next start looks at everything.
+    """
+    with suppress(OSError, sqlite3.Error):
+        if wal.beside(path).exists() or path.stat().st_ino != inode:
             return
+        with closing(logfile.connect_read_only(path)) as db:
+            last = db.execute("SELECT max(seq) FROM events").fetchone()[0]
+            if last != seq or fault(db):
+                return
         mark = Mark(BY, seq, whole, path.stat().st_size, _sum(path))
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         with os.fdopen(os.open(beside(path), flags, 0o600), "wb") as file:
             file.write(msgspec.json.encode(mark))
+
+
+def fault(db: sqlite3.Connection) -> str | None:
+    """Return the first thing that SQLite finds wrong with its structure."""
+    found = str(db.execute("PRAGMA integrity_check(1)").fetchone()[0])
+    return None if found == "ok" else " ".join(found.split())
 
 
 def _sum(path: Path) -> int:
