@@ -17,7 +17,7 @@ from clipwatch.domain.events import (
     OutputDirChecked,
     RunStarted,
 )
-from clipwatch.journal import Journal, checked
+from clipwatch.journal import Journal, checked, wal
 from clipwatch.journal.ledger import Ledger
 from clipwatch.journal.logformat import LogDamaged
 from clipwatch.statistics import Summary
@@ -26,9 +26,14 @@ from log_kit import scored
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
+def opened(path: Path, *, at: datetime = NOON) -> Journal:
+    """Open a log for writing."""
+    return Journal(path, clock=lambda: at)
+
+
 def told(path: Path, *, at: datetime = NOON) -> int:
     """Open a log as the daemon does; return how much of it was known to be sound before."""
-    with Journal(path, clock=lambda: at) as journal:
+    with opened(path, at=at) as journal:
         known = journal.known
         Ledger(journal)
     return known
@@ -38,7 +43,7 @@ def told(path: Path, *, at: datetime = NOON) -> int:
 def log(tmp_path: Path) -> Path:
     """A log of one finished evaluation and one that is not, after a normal end: 65 events."""
     path = tmp_path / "clipwatch.db"
-    with Journal(path, clock=lambda: NOON) as journal:
+    with opened(path) as journal:
         ledger = Ledger(journal)
         ledger.record("r", "run", RunStarted("/out", "p", (), {}, "1"))
         for name in ("e", "f"):
@@ -51,7 +56,7 @@ def log(tmp_path: Path) -> Path:
 
 def test_what_a_normal_end_checked_is_known_at_the_next_start(log: Path) -> None:
     """It is known up to the last event, and means the same as if all had been read."""
-    with Journal(log, clock=lambda: NOON) as journal:
+    with opened(log) as journal:
         assert journal.known == 65
         ledger = Ledger(journal)
         with Journal(log, read_only=True) as reader:
@@ -61,7 +66,7 @@ def test_what_a_normal_end_checked_is_known_at_the_next_start(log: Path) -> None
 
 def test_events_of_the_last_start_are_known_too(log: Path) -> None:
     """Each normal end vouches for what it wrote, and the week goes on from the whole check."""
-    with Journal(log, clock=lambda: NOON + timedelta(days=6)) as journal:
+    with opened(log, at=NOON + timedelta(days=6)) as journal:
         Ledger(journal).record("r", "run", OutputDirChecked("gone"))
     assert told(log, at=NOON + timedelta(days=6)) == 66
     assert told(log, at=NOON + timedelta(days=7)) == 0
@@ -69,26 +74,29 @@ def test_events_of_the_last_start_are_known_too(log: Path) -> None:
 
 
 def killed(log: Path) -> None:
-    """Leave a -wal, as a kill does."""
-    with Journal(log) as journal:
+    """Leave everything as a kill does, after an event that stands in the -wal alone."""
+    parts = [log, wal.beside(log), checked.beside(log)]
+    with opened(log) as journal:
         Ledger(journal).record("r", "run", OutputDirChecked("gone"))
-        for name in (log.name, f"{log.name}-wal"):
-            shutil.copy(log.with_name(name), log.with_name(f"kept-{name}"))
-    for name in (log.name, f"{log.name}-wal"):
-        log.with_name(f"kept-{name}").replace(log.with_name(name))
+        for part in parts:
+            shutil.copy(part, part.with_name(f"kept-{part.name}"))
+    for part in parts:
+        part.with_name(f"kept-{part.name}").replace(part)
 
 
 def failed(log: Path) -> None:
     """End with an exception."""
-    journal = Journal(log)
+    journal = opened(log)
     Ledger(journal).record("r", "run", OutputDirChecked("gone"))
     journal.__exit__(RuntimeError)
 
 
 def unread(log: Path) -> None:
     """Write without reading back what was written."""
-    with Journal(log) as journal:
-        journal.append("r", "other", 0, [CheckpointDiscarded(1, "c", "/out/c", "lora", "bad")])
+    with opened(log) as journal:
+        journal.append(
+            "r", "other", 0, [CheckpointDiscarded(1, "c", "/out/c", "unreadable", "bad")]
+        )
 
 
 def foreign(log: Path) -> None:
@@ -112,11 +120,13 @@ def upgraded(log: Path) -> None:
 
 def restored(log: Path) -> None:
     """Put an earlier copy in its place while it is open; the copy has one row more of another."""
-    with Journal(log) as journal:
+    with opened(log) as journal:
         Ledger(journal).record("r", "run", OutputDirChecked("gone"))
         shutil.copy(log, log.with_name("copy"))
-        with Journal(log.with_name("copy")) as other:
-            other.append("r", "other", 0, [CheckpointDiscarded(1, "c", "/out/c", "lora", "bad")])
+        with opened(log.with_name("copy")) as other:
+            other.append(
+                "r", "other", 0, [CheckpointDiscarded(1, "c", "/out/c", "unreadable", "bad")]
+            )
         log.with_name("copy").replace(log)
 
 
@@ -156,10 +166,10 @@ def test_the_mark_is_only_for_its_owner_and_costs_no_end(log: Path) -> None:
 
 def test_a_second_daemon_leaves_the_log_to_the_last(log: Path) -> None:
     """While one still writes, the end of another vouches for nothing; the last one does."""
-    with Journal(log, clock=lambda: NOON) as last:
+    with opened(log) as last:
         ledger = Ledger(last)
         before = checked.beside(log).read_bytes()
-        with Journal(log, clock=lambda: NOON) as first:
+        with opened(log) as first:
             Ledger(first).record("r", "run", OutputDirChecked("gone"))
         assert checked.beside(log).read_bytes() == before
         ledger.catch_up()

@@ -59,13 +59,13 @@ def trusted(path: Path, now: datetime) -> Mark | None:
         return None
 
 
-def leave(path: Path, inode: int, seq: int, whole: datetime) -> None:
+def leave(path: Path, seq: int, whole: datetime) -> None:
     """Mark the log if it is sound: every row up to `seq` was checked, and nobody has it open.
 
     What hinders that is no trouble: the next start looks at everything.
     """
     with suppress(OSError, sqlite3.Error):
-        if wal.beside(path).exists() or path.stat().st_ino != inode:
+        if wal.beside(path).exists():
             return
         with closing(logfile.connect_read_only(path)) as db:
             last = db.execute("SELECT max(seq) FROM events").fetchone()[0]

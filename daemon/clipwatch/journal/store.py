@@ -183,4 +183,4 @@ class Journal(Reader):
         self._db.close()
         new = self._mark is None or self.known > self._mark.seq
         if kind is None and new and self._inode and self.known:
-            checked.leave(self.path, self._inode, self.known, self._whole)
+            checked.leave(self.path, self.known, self._whole)
