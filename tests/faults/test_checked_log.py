@@ -94,6 +94,7 @@ def failed(log: Path) -> None:
 def unread(log: Path) -> None:
     """Write without reading back what was written."""
     with opened(log) as journal:
+        Ledger(journal).record("r", "run", OutputDirChecked("gone"))
         journal.append(
             "r", "other", 0, [CheckpointDiscarded(1, "c", "/out/c", "unreadable", "bad")]
         )
