@@ -188,8 +188,8 @@ FOLD = """
 import resource, sys, time
 from pathlib import Path
 from clipwatch.journal import Journal
-from clipwatch.judgement import Judgement, Question
-from clipwatch.ledger import Ledger
+from clipwatch.judging.ask import Judgement, Question
+from clipwatch.journal.ledger import Ledger
 began = time.perf_counter()
 with Journal(Path(sys.argv[1]), read_only=True) as journal:
     ledger = Ledger(journal)
