@@ -76,7 +76,7 @@ class WatchedRun:
         parts: What it meets the world with.
         pool: Lends the slots for evaluations.
         send: Takes the messages that belong to `take`, from any thread.
-        alive: Called at each turn, and now and then while we wait for a disk.
+        alive: Told how it is, at each turn, and now and then while we wait for a disk.
         once: End when everything that is there is evaluated and published.
         reread: Reads the settings again; may raise SettingsError.
     """
@@ -89,7 +89,7 @@ class WatchedRun:
         parts: Parts,
         pool: Pool,
         send: Callable[[Message], None],
-        alive: Callable[[], None],
+        alive: Callable[[str], None],
         *,
         once: bool,
         reread: Callable[[], Settings],
@@ -112,11 +112,6 @@ class WatchedRun:
         self.evaluations = Evaluations(
             settings, diary, send, *chance, parts.make_executor, pool, self._judging
         )
-
-    @property
-    def status(self) -> str:
-        """A line for a person."""
-        return self._vitals.status
 
     @property
     def pause(self) -> float:
@@ -218,7 +213,7 @@ class WatchedRun:
 
     def _beat(self) -> None:
         self._vitals.beat(self._run if self._diary.begun else None, self._diary.seq)
-        self._alive()
+        self._alive(self._vitals.status)
 
     def _look(self) -> None:
         if self.eyes.look(self.evaluations.held):
