@@ -16,7 +16,7 @@ from clipwatch.demo.models import CLIP
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests" / "support"))
 import embedding_parts as parts
 import tiny_new_families
 

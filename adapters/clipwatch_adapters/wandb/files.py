@@ -2,7 +2,7 @@
 
 Format: 7 bytes of header, then blocks of 32 KiB (the header counts) of frames: CRC-32 over kind
 and data, length, kind (whole, first, middle or last part of a record), data. Field numbers are
-those of wandb_internal.proto; `tests/test_wandb.py` holds them against files by the real package.
+those of wandb_internal.proto; `test_wandb_offline.py` holds them against files by the real package.
 """
 
 from __future__ import annotations

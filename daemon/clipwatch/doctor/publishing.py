@@ -10,11 +10,12 @@ from clipwatch.delivery.outbox import target
 from clipwatch.doctor.findings import Finding, fail, ok, warn
 from clipwatch.domain.curves import series_name
 from clipwatch.domain.names import run_name
-from clipwatch.domain.state import TrackerState
+from clipwatch.domain.state import Received
 from clipwatch.journal import log_file
 from clipwatch.journal.ledger import read_state
 from clipwatch.kit.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
-from clipwatch.results.series import Series, images_of
+from clipwatch.results.reading import images_of
+from clipwatch.results.series import Series
 from clipwatch.settings import Settings, left_out
 
 SECONDS = 40.0
@@ -37,13 +38,13 @@ def look(settings: Settings, name: str) -> list[Finding]:
         state = None
     series = Series(
         run=run,
-        name=series_name(state) if state and state.protocol else "clipwatch",
+        name=series_name(state, state.protocol) if state and state.protocol else "clipwatch",
         protocol=settings.protocol,
         results=(),
         scores=lambda _: (),
         images=images_of(settings.state_dir, run),
     )
-    known = state.trackers.get(name, TrackerState()).where if state else ""
+    known = state.trackers.get(name, Received()).where if state else ""
     try:
         tracker = trackers.load(name)(target(settings, run, name, known))
         where = tracker.where(series)

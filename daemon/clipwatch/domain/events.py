@@ -6,19 +6,23 @@ Every later version of clipwatch reads every earlier log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, is_dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from clipwatch.domain.kinds import AdviceKind, CheckpointKind, DiscardKind, FailureKind
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.statistics import Comparison, Summary
+
+Unit = Literal["step", "epoch"]
+"""What the number of a checkpoint counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """A file of a checkpoint's weights, `path` relative to the checkpoint."""
+    """A file of a checkpoint's weights, `path` relative to the checkpoint's."""
 
     path: str
     size: int
@@ -104,44 +108,48 @@ class OutputDirChecked:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFound:
-    """A checkpoint is there but cannot be evaluated yet; `reason` says what it waits for."""
+    """A checkpoint is there but cannot be evaluated yet; `reason` says what it waits for.
+
+    Here as in what follows on it `step` counts in `unit`s, and `path` is the checkpoint's folder;
+    of files in a flat folder that one, and `name` tells them apart.
+    """
 
     step: int
     name: str
     path: str
     reason: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointCompleted:
     """A checkpoint is whole.
 
-    `kind` is "full", "lora", "lycoris" or "pipeline"; `component` the trained folder ("unet",
-    "transformer", ...) of a full one, else ""; `digest` identifies the weights by content. The base
-    model without a checkpoint is one, too: `kind` "base", step 0, no files, named by its digest.
+    `component` is the trained folder ("unet", "transformer", ...) of a full one, else ""; `digest`
+    identifies the weights by content. The base model without a checkpoint is one, too: `kind`
+    "base", step 0, no files, named by its digest.
     """
 
     step: int
     name: str
     path: str
-    kind: str
+    kind: CheckpointKind
     component: str
     files: tuple[WeightFile, ...]
     digest: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointDiscarded:
-    """A checkpoint will not be evaluated; `reason` is what a user can act on.
-
-    `kind` is "vanished", "unsupported", "unreadable" or "abandoned".
-    """
+    """A checkpoint will not be evaluated; `reason` is what a user can act on."""
 
     step: int
     name: str
     path: str
-    kind: str
+    kind: DiscardKind
     reason: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,25 +202,43 @@ class EvaluationCompleted:
 class AdviceGiven:
     """What the scores up to this evaluation suggest; in a protocol each `kind` is given once.
 
-    Only "regressed" comes again, when the training fell again. `kind` is "low", "saturated",
-    "plateau", "regressed" or "collapsed"; `text` says in one sentence
-    what was seen, how sure that is, and what people do. `scorer` is the further one by whose
+    Only "regressed" comes again, when the training fell again. `text` says in one sentence what was
+    seen, how sure that is, and what people do. `scorer` is the further one by whose
     scores, "" for the one that decides.
     """
 
     evaluation: str
     step: int
-    kind: str
+    kind: AdviceKind
     text: str
     scorer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationChanged:
+    """What a tracker or a channel gets goes to `place` from here on, and everything is owed there.
+
+    `place` holds all that decides where that is, and no secret. The first one of a log says where
+    it went before, too.
+    """
+
+    kind: Literal["tracker", "channel"]
+    name: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class AdviceSent:
-    """A channel took advice ("webhook", "apprise"); each is named EVALUATION/KIND(/SCORER)."""
+    """A channel took advice ("webhook", "apprise"); each is named EVALUATION/KIND(/SCORER).
+
+    In logs of the first versions `destination` and `protocol` are "", here and in the three below:
+    the one that was in use.
+    """
 
     channel: str
     advice: tuple[str, ...]
+    destination: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +249,8 @@ class AdviceNotSent:
     reason: str
     attempt: int
     retry_at: datetime | None = None
+    destination: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,7 +258,7 @@ class EvaluationFailed:
     """An attempt ended without a result; no `retry_at` means that it is given up."""
 
     evaluation: str
-    kind: str
+    kind: FailureKind
     reason: str
     attempt: int
     retry_at: datetime | None = None
@@ -246,11 +274,18 @@ class EvaluationReopened:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A tracker was read and shows these evaluations; `where` is for a person to open."""
+    """A tracker was read and shows these evaluations of one protocol at its destination.
+
+    `where` is for a person to open. Those that it has shown at another destination before are told
+    as `again`.
+    """
 
     tracker: str
     evaluations: tuple[str, ...]
     where: str
+    destination: str = ""
+    protocol: str = ""
+    again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,6 +296,8 @@ class PublishFailed:
     reason: str
     attempt: int
     retry_at: datetime | None = None
+    destination: str = ""
+    protocol: str = ""
 
 
 Event = (
@@ -277,6 +314,7 @@ Event = (
     | ImagesScored
     | EvaluationCompleted
     | AdviceGiven
+    | DestinationChanged
     | AdviceSent
     | AdviceNotSent
     | EvaluationFailed
@@ -294,11 +332,31 @@ def encode(event: Event) -> tuple[str, str]:
 
 
 def decode(type_name: str, data: str) -> Event:
-    """Read an event back.
+    """Read an event back; a kind of a later version stays as it is written.
 
     Raises:
         KeyError: A type that this version does not know.
         msgspec.ValidationError: Data that is not what the type says.
     """
-    event: Event = msgspec.json.decode(data, type=TYPES[type_name])
+    kind = TYPES[type_name]
+    try:
+        event: Event = msgspec.json.decode(data, type=kind)
+    except msgspec.ValidationError:
+        event = _of_later(kind, msgspec.json.decode(data))
     return event
+
+
+def _of_later(type_: type[Any], written: Any) -> Any:
+    """Read a value of which some kinds are none that this version knows.
+
+    Raises:
+        msgspec.ValidationError: That is not all that is wrong with it.
+    """
+    kept: dict[str, Any] = {}
+    for name, hint in get_type_hints(type_).items() if isinstance(written, dict) else ():
+        found = written.get(name)
+        if get_origin(hint) is Literal and isinstance(found, str) and found not in get_args(hint):
+            kept[name], written[name] = found, get_args(hint)[0]
+        elif is_dataclass(hint) and isinstance(hint, type) and name in written:
+            kept[name] = _of_later(hint, found)
+    return replace(msgspec.convert(written, type_), **kept)

@@ -13,40 +13,57 @@ from datetime import datetime
 from clipwatch.domain.events import (
     AdviceGiven,
     EvaluationCompleted,
+    Unit,
     WeightFile,
 )
+from clipwatch.domain.kinds import CheckpointKind, CheckpointState, EvaluationState, FailureKind
 from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.sighting import Weights
 from clipwatch.statistics import Summary
 
-BASE = "base"
-"""The kind of the checkpoint that is none: the base model alone."""
-
 BASE_NAME = "base-model"
-"""Its name; those of a trainer's checkpoints have a number in them."""
+"""The name of the checkpoint that is none, the base model alone; a trainer's have a number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint folder as last seen, and since when it is so.
+    """A checkpoint as last seen, and since when it is so; `path` as in CheckpointFound.
 
-    `state` is "partial", "whole" or "discarded".
+    `kind` is None before it was whole.
     """
 
     step: int
     name: str
     path: str
-    state: str
+    state: CheckpointState
     reason: str = ""
-    kind: str = ""
+    kind: CheckpointKind | None = None
     component: str = ""
     files: tuple[WeightFile, ...] = ()
     digest: str = ""
     since: datetime | None = None
+    unit: Unit = "step"
+
+    @property
+    def is_base(self) -> bool:
+        """It is none of the training: the base model alone."""
+        return self.name == BASE_NAME
+
+    @property
+    def weights(self) -> Weights:
+        """What is to be loaded.
+
+        Raises:
+            ValueError: It is not whole.
+        """
+        if self.kind is None:
+            raise ValueError(f"{self.name} is {self.state}")
+        return Weights(self.kind, self.component, self.files)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One checkpoint's weights under one protocol; `state` is "running", "failed" or "scored".
+    """One checkpoint's weights under one protocol.
 
     `retry_at` None in a failed one means that it is given up. `done` names the images scored so
     far and is emptied when the evaluation is scored, so that long runs fold into little memory.
@@ -60,11 +77,11 @@ class Evaluation:
     step: int
     digest: str
     protocol: str
-    state: str
+    state: EvaluationState
     done: frozenset[tuple[str, int]] = frozenset()
     clip: Summary | None = None
     finished: datetime | None = None
-    kind: str = ""
+    kind: FailureKind | None = None
     reason: str = ""
     attempt: int = 0
     retry_at: datetime | None = None
@@ -75,17 +92,59 @@ class Evaluation:
     environment: Mapping[str, str] = field(default_factory=dict)
     """What may matter beside the protocol; where attempts differed, "one, then another"."""
 
+    @property
+    def of_base(self) -> bool:
+        """It is of the base model alone."""
+        return self.checkpoint == BASE_NAME
+
 
 @dataclass(frozen=True, slots=True)
-class TrackerState:
-    """What a tracker is known to show; `parked`: it waits for somebody to mend something."""
+class Trial:
+    """How it went to bring one series, since that last succeeded.
 
-    published: AbstractSet[str] = frozenset()
-    where: str = ""
+    `parked`: it waits for somebody to mend something.
+    """
+
     attempt: int = 0
     reason: str = ""
     retry_at: datetime | None = None
     parked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a tracker, or a channel of advice, is known to have.
+
+    Attributes:
+        destination: Where everything goes now; "" while the log does not tell.
+        had: Destination → what was read back, or taken, there: evaluations, or advice_id()s.
+        places: Protocol → where a person finds its series; the one told last stands last.
+        trials: Protocol → why its series is not brought to the present destination.
+    """
+
+    destination: str = ""
+    had: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    trials: Mapping[str, Trial] = field(default_factory=dict)
+
+    @property
+    def has(self) -> AbstractSet[str]:
+        """What is at the present destination."""
+        return self.at(self.destination)
+
+    def at(self, destination: str) -> AbstractSet[str]:
+        """Return what is at a destination; the first that is told has what came before."""
+        had = self.had.get(destination, frozenset())
+        return had if self.destination else had | self.had.get("", frozenset())
+
+    @property
+    def where(self) -> str:
+        """The place of the last publication, "" before the first."""
+        return ["", *self.places.values()][-1]
+
+    def trial(self, protocol: str) -> Trial:
+        """Return how it goes with one series."""
+        return self.trials.get(protocol, Trial())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,15 +167,14 @@ class Run:
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     scored: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Protocol → evaluations in the order of their scoring: the place of one is its seq."""
-    trackers: Mapping[str, TrackerState] = field(default_factory=dict)
+    trackers: Mapping[str, Received] = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
     """Seconds that finished evaluations took, by phase."""
     batch_sizes: Mapping[str, int] = field(default_factory=dict)
     """Protocol → the batch size that was found best."""
     advice: tuple[AdviceGiven, ...] = ()
     """In the order in which it was given, under all protocols."""
-    channels: Mapping[str, TrackerState] = field(default_factory=dict)
-    """What advice each channel took, as for trackers; named EVALUATION/KIND."""
+    channels: Mapping[str, Received] = field(default_factory=dict)
 
 
 State = Mapping[str, Run]

@@ -17,16 +17,16 @@ import torch
 
 from clipwatch.domain.events import ImageScore
 from clipwatch.evaluator.batching import Gauge, Search
+from clipwatch.evaluator.bringing import bring
 from clipwatch.evaluator.device import bound_memory, find_device
 from clipwatch.evaluator.failures import EvaluationError, cause, failure_of
-from clipwatch.evaluator.generation.noise import Noise, full_size, tasks_of
-from clipwatch.evaluator.generation.opening import bring
+from clipwatch.evaluator.generation.noise import Noise, Task, full_size, tasks_of
 from clipwatch.evaluator.generation.pipeline import Generator, free_memory
 from clipwatch.evaluator.generation.weights import verify
 from clipwatch.evaluator.phases import Phases
 from clipwatch.evaluator.quiet import quiet
 from clipwatch.evaluator.scorers.dual_encoder import Scorer
-from clipwatch.evaluator.scoring import Scorers, Scoring, Task
+from clipwatch.evaluator.scoring import Scorers, Scoring
 from clipwatch.evaluator.store import Store
 from clipwatch.executors.messages import (
     Evaluate,

@@ -10,6 +10,7 @@ import torch
 
 from clipwatch.domain.events import ImageScore
 from clipwatch.evaluator.failures import EvaluationError, failing_as
+from clipwatch.evaluator.generation.noise import Task
 from clipwatch.evaluator.images import image_name, save_image
 from clipwatch.evaluator.looks import looks
 from clipwatch.evaluator.scorers.dual_encoder import Scorer
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from clipwatch.evaluator.phases import Phases
     from clipwatch.executors.messages import Evaluate
 
-Task = tuple["Prompt", int, int]
 Scorers = dict[str, Scorer]
 """By name; the one that decides is called ""."""
 

@@ -8,6 +8,7 @@ from functools import partial
 from itertools import combinations
 
 from clipwatch.domain.events import AdviceGiven
+from clipwatch.domain.kinds import AdviceKind
 from clipwatch.judging.ask import Question
 from clipwatch.models.dual_encoders import scale_key
 from clipwatch.statistics import Summary
@@ -89,7 +90,7 @@ def advise(
         worth: Scorer → the difference of means that matters.
         given: What was advised under this protocol.
     """
-    newest, ways = points[-1], dict[tuple[str, str], Callable[[], str]]()
+    newest, ways = points[-1], dict[tuple[AdviceKind, str], Callable[[], str]]()
     ways["low", ""] = lambda: _low(points, question)
     ways["saturated", ""] = lambda: _saturated(newest, question)
     varied = alike(newest.looks) < ALIKE_SHARE
@@ -111,7 +112,7 @@ def advise(
     return tuple(found())
 
 
-def _of(advice: AdviceGiven) -> tuple[str, str]:
+def _of(advice: AdviceGiven) -> tuple[AdviceKind, str]:
     return advice.kind, advice.scorer
 
 

@@ -10,7 +10,13 @@ from clipwatch.kit.errors import SettingsError
 TRACKERS: Final = "clipwatch.adapters"
 """Where results are published: see delivery.trackers."""
 
-_WHAT: Final = {TRACKERS: "tracker"}
+LAYOUTS: Final = "clipwatch.layouts"
+"""How trainers leave their checkpoints: see layouts.base."""
+
+EXECUTORS: Final = "clipwatch.executors"
+"""Where evaluations run: see executors.base."""
+
+_WHAT: Final = {TRACKERS: "tracker", LAYOUTS: "layout", EXECUTORS: "executor"}
 
 
 def names(group: str) -> list[str]:

@@ -13,7 +13,7 @@ from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Finished
 from clipwatch.judging.ask import Judge, Judgement, Question
 from clipwatch.loop.diary import Diary
-from clipwatch.results.series import scores_of
+from clipwatch.results.reading import scores_of
 from clipwatch.settings import Advice
 from clipwatch.statistics import summarize
 

@@ -18,7 +18,16 @@ from clipwatch.kit.statedir import default_state_dir
 from clipwatch.kit.textfiles import problem, refused
 from clipwatch.settings import choices, device, prompts, sources, usual
 from clipwatch.settings.places import Places, below, mode
-from clipwatch.settings.simpletuner import bases, code, datasets, families, forms, parts, reading
+from clipwatch.settings.simpletuner import (
+    bases,
+    code,
+    datasets,
+    families,
+    forms,
+    options,
+    parts,
+    reading,
+)
 from clipwatch.settings.simpletuner.reading import Reading
 from clipwatch.settings.simpletuner.rules import follow, skip_layers, strength
 from clipwatch.settings.values import Advice, Given, Setting, Settings, text
@@ -46,7 +55,8 @@ def load(
     config = _config_file(below(cwd, str(config)))
     installed = plugins.names(plugins.TRACKERS)
     document = forms.read(config)
-    given = sources.collect(document, flags, environ, installed)
+    trainers = options.for_clipwatch(document, environ)
+    given = sources.collect(document, trainers, flags, environ, installed)
     about = reading.judged(document, given, environ, cwd, installed)
     given |= _of_trainer(given, about)
     choices.check_evaluation(given)
@@ -257,7 +267,7 @@ def _scorers(given: Mapping[str, Given], places: Places) -> tuple[NamedScorer, .
 def _protocol(
     value: Mapping[str, Any], chosen: tuple[Prompt, ...], scorers: tuple[NamedScorer, ...]
 ) -> EvaluationProtocol:
-    size = value["validation_resolution"]
+    size, spacing = value["validation_resolution"], value["inference_scheduler_timestep_spacing"]
     return EvaluationProtocol(
         prompts=chosen,
         images_per_prompt=value["num_validation_images"],
@@ -282,7 +292,7 @@ def _protocol(
         lora_alpha=value["lora_alpha"],
         prediction_type=value["prediction_type"],
         zero_snr=value["rescale_betas_zero_snr"],
-        timestep_spacing=_unless(value["inference_scheduler_timestep_spacing"], "trailing"),
+        timestep_spacing="" if spacing == "trailing" else spacing,
         flow_shift=value["flow_schedule_shift"],
         guidance_real=value["validation_guidance_real"],
         no_cfg_until=value["validation_no_cfg_until_timestep"],
@@ -292,10 +302,6 @@ def _protocol(
         text_length=value["tokenizer_max_length"],
         instruction=value["sana_complex_human_instruction"] or "",
     )
-
-
-def _unless(value: str, usual: str) -> str:
-    return "" if value == usual else value
 
 
 def _options(value: Mapping[str, Any], installed: Sequence[str]) -> dict[str, dict[str, str]]:

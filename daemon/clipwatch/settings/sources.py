@@ -14,8 +14,7 @@ from typing import Any
 from clipwatch.kit import secrets
 from clipwatch.kit.textfiles import plain
 from clipwatch.settings import jsonc, readers
-from clipwatch.settings.keys import KEYS, TRAINER_KEYS
-from clipwatch.settings.simpletuner.tables import option_of
+from clipwatch.settings.keys import KEYS
 from clipwatch.settings.values import Given
 
 OWN = "clipwatch"
@@ -28,7 +27,6 @@ _PREFIX = "CLIPWATCH_"
 _OBJECT, _LIKE = "must be an object of options", 'write it like {"name": "value"}'
 _VARIABLE = re.compile(r"\{env:([^{}]*)\}")
 _SERVICE = re.compile(r"CLIPWATCH_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
-_RENAMED = {"save_total_limit": "checkpoints_total_limit"}  # configuration/cli_utils.py
 _OPTION = re.compile(r"[\w.-]{1,100}")
 
 Named = tuple[str, Given]
@@ -36,13 +34,15 @@ Named = tuple[str, Given]
 
 def collect(
     document: jsonc.Document,
+    trainers: Iterator[Named],
     flags: Mapping[str, Any],
     environ: Mapping[str, str],
     trackers: Collection[str],
 ) -> dict[str, Given]:
     """Return the most specific value of every key; members of objects as "wandb.entity".
 
-    `document` is the trainer's configuration, or a clipwatch.json.
+    `document` is the trainer's configuration, or a clipwatch.json; `trainers` are the keys that the
+    former has for clipwatch, too.
 
     Precedence: flags, environment, the object "clipwatch" in config.json, clipwatch.json beside
     it, the trainer's keys, defaults.
@@ -58,7 +58,7 @@ def collect(
     if config.name == OWN_FILE:  # no trainer's file at all: a training script of one's own
         layers = [_own(document, environ, objects)]
     else:
-        layers = [_trainer(document, environ), _object(document, environ, objects)]
+        layers = [trainers, _object(document, environ, objects)]
         if os.path.lexists(beside):  # a link to nothing is a mistake to tell
             layers.insert(1, _own(jsonc.read(beside), environ, objects))
     layers += [_environment(environ, objects), _flags(flags, objects)]
@@ -67,46 +67,11 @@ def collect(
     return found
 
 
-def written(document: jsonc.Document, environ: Mapping[str, str]) -> dict[str, list[Given]]:
-    """Return what the trainer's file sets, by the names of the trainer's options.
-
-    An alias, or the beginning of one option's name and no other's, stands for the option, as on
-    the trainer's command line; what it knows not at all has its own name.
-    """
-    found: dict[str, list[Given]] = {}
-    if document.file.name != OWN_FILE:
-        for name, given in _members(document, (), document.values, dict(environ)):
-            if name != OWN and given.value is not None:
-                found.setdefault(_option_of(name), []).append(given)
-    return found
-
-
-def _option_of(name: str) -> str:
-    known, name = option_of(), _RENAMED.get(name, name)
-    if name in known:
-        return known[name]
-    begun = {option for spelling, option in known.items() if name and spelling.startswith(name)}
-    return begun.pop() if len(begun) == 1 else name
-
-
-def _trainer(document: jsonc.Document, environ: Mapping[str, str]) -> Iterator[Named]:
-    """Yield the trainer's keys that clipwatch evaluates, by the trainer's own rules."""
-    for written_name, given in _members(document, (), document.values, environ):
-        name, value = _option_of(written_name), given.value
-        if name not in TRAINER_KEYS or isinstance(value, dict):
-            continue
-        if isinstance(value, list) and name != "report_to":  # repeated options: the last wins
-            value = next((it for it in reversed(value) if str(it).strip()), None)
-        if isinstance(value, str) and value.lower() == "false":  # dropped: the default stays
-            continue
-        yield name, replace(given, value=value, trainers=True)
-
-
 def _object(
     document: jsonc.Document, environ: Mapping[str, str], objects: Collection[str]
 ) -> Iterator[Named]:
     """Yield what stands in the object "clipwatch" of the trainer's file."""
-    for name, given in _members(document, (), document.values, environ):
+    for name, given in members(document, (), document.values, environ):
         if name == OWN and given.value is not None:
             if not isinstance(given.value, dict):
                 like = 'write it like "clipwatch": {"device": "cuda:1"}'
@@ -122,23 +87,30 @@ def _own(
 ) -> Iterator[Named]:
     """Yield the members of an object that is all ours, those of objects in it one by one."""
     values = reduce(dict.__getitem__, path, document.values)
-    for name, given in _members(document, path, values, environ):
+    for name, given in members(document, path, values, environ):
         if name in objects and isinstance(given.value, dict):
             inside = (*path, given.key)
-            for option, inner in _members(document, inside, values[given.key], environ):
+            for option, inner in members(document, inside, values[given.key], environ):
                 dotted = f"{name}.{option}"
                 yield dotted, replace(inner, key=dotted)
         else:
             yield name, given
 
 
-def _members(
+def members(
     document: jsonc.Document,
     path: tuple[str, ...],
     values: Mapping[str, Any],
     environ: Mapping[str, str],
 ) -> Iterator[Named]:
-    """Yield the members of an object in a file; `--key` and `key` are the same."""
+    """Yield the members of an object in a file; `--key` and `key` are the same.
+
+    Args:
+        document: The file.
+        path: Where in it the object stands, () for the whole.
+        values: The object itself.
+        environ: What `{env:NAME}` in a text stands for.
+    """
     environ = {**environ, **document.variables}
     for key, value in values.items():
         line = document.lines[*path, key]

@@ -10,12 +10,12 @@ from typing import Any
 from clipwatch.domain.events import ImageScore
 from clipwatch.domain.retries import LARGEST_BATCH
 from clipwatch.domain.sighting import Whole
-from clipwatch.executors.child import EvaluatorProcess
+from clipwatch.executors import named
+from clipwatch.executors.base import Executor, Refusal, Slot
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
-from clipwatch.gpus import Refusal, choose_gpu
 from clipwatch.kit.errors import CheckpointError
 from clipwatch.layouts import look_once
-from clipwatch.layouts.folders import candidates
+from clipwatch.layouts.claims import claims_in
 from clipwatch.loop.console import Console
 from clipwatch.results.tables import other_tables, score_table
 from clipwatch.settings import Settings
@@ -24,11 +24,11 @@ from clipwatch.statistics.intervals import QUANTILES, describe, quantiles
 
 
 def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) -> dict[str, Any]:
-    """Score a checkpoint folder; return the object that `clipwatch score --json` prints.
+    """Score a checkpoint; return the object that `clipwatch score --json` prints.
 
     Args:
         settings: Everything but the output directory and the trackers is used.
-        checkpoint: The folder.
+        checkpoint: Its folder, or its one file.
         images: Where the scored pixels are kept as PNG files, or None.
 
     Raises:
@@ -36,13 +36,17 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     """
     sighting = look_once(checkpoint.absolute(), settings.protocol.weights)
     if not isinstance(sighting.verdict, Whole):
-        inside = max(candidates(checkpoint), default=None)
-        fix = f"name one of the checkpoints in it, as {checkpoint / inside[1]}" if inside else ""
+        inside = claims_in(checkpoint)[:1] if checkpoint.is_dir() else []
+        fix = "".join(
+            f"name one of the checkpoints in it, as {checkpoint / it.candidate.entry}"
+            for it in inside
+        )
         raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}", fix=fix)
     weights = sighting.verdict.weights
-    chosen = choose_gpu(settings)
-    if isinstance(chosen, Refusal):
-        raise CheckpointError(chosen.problem, fix=chosen.fix)
+    executor = named.load(settings)
+    slots = executor.slots()
+    if isinstance(slots, Refusal):
+        raise CheckpointError(slots.problem, fix=slots.fix)
     request = Evaluate(
         path=str(sighting.path),
         kind=weights.kind,
@@ -51,20 +55,21 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         protocol=settings.protocol,
         done=(),
         images_dir=None if images is None else str(images.absolute()),
-        device="cuda" if chosen.gpu else settings.device,
+        device=slots[0].device,
         batch_size=settings.batch_size or 0,
         batch_limit=0 if settings.batch_size else LARGEST_BATCH,
         attention=settings.attention,
-        gpu=chosen.gpu.uuid if chosen.gpu else "",
+        gpu=slots[0].gpu,
         memory_gib=settings.gpu_memory_gib,
         share=settings.share_gpu,
     )
-    scores = _evaluate(checkpoint, request, mistaken(settings, weights.kind))
+    scores = _evaluate(executor, slots[0], checkpoint, request, mistaken(settings, weights.kind))
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}
     found = quantiles(score_table(scores))
     others = {name: asdict(describe(it)) for name, it in other_tables(scores).items()}
     return {
         "step": sighting.step,
+        "unit": sighting.unit,
         "clip": asdict(describe(score_table(scores))),
         "quantiles": {f"{at:g}": value for at, value in zip(QUANTILES, found, strict=True)},
         **({"others": others} if others else {}),
@@ -85,9 +90,11 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     }
 
 
-def _evaluate(checkpoint: Path, request: Evaluate, remark: str) -> list[ImageScore]:
+def _evaluate(
+    executor: Executor, slot: Slot, checkpoint: Path, request: Evaluate, remark: str
+) -> list[ImageScore]:
     replies: SimpleQueue[Reply] = SimpleQueue()
-    child = EvaluatorProcess(replies.put)
+    child = executor.start(slot, replies.put)
     console = Console()
     total = len(request.protocol.prompts) * request.protocol.images_per_prompt
     scores: list[ImageScore] = []

@@ -9,8 +9,10 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clipwatch.domain.protocol import EvaluationProtocol
-    from clipwatch.evaluator.scoring import Task
+    from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+
+Task = tuple["Prompt", int, int]
+"""An image to be generated: its prompt, its index and its seed."""
 
 
 class Noise:

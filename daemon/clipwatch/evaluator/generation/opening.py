@@ -15,13 +15,11 @@ from clipwatch.evaluator.failures import EvaluationError, failing_as, from_hub
 from clipwatch.evaluator.foreign import check_classes, check_shards
 from clipwatch.evaluator.generation.latents import channels
 from clipwatch.evaluator.generation.weights import (
-    check_finite,
     check_fit,
     check_whole,
     models_of,
-    own_memory,
 )
-from clipwatch.evaluator.scorers import files as scorer_files
+from clipwatch.evaluator.tensors import check_finite, own_memory
 from clipwatch.models.files import INDEX, UNUSED
 from clipwatch.models.identity import ModelError, base_of
 from clipwatch.models.places import places
@@ -148,25 +146,6 @@ def open_part(part: Part, index: Mapping[str, Any], protocol: EvaluationProtocol
             local_files_only=True,
             **given,
         )
-
-
-def bring(protocol: EvaluationProtocol) -> None:
-    """Fetch what lacks of all models of a protocol.
-
-    Raises:
-        EvaluationError: One cannot be had ("model").
-    """
-    what = f"base model {protocol.base_model!r} cannot be loaded"
-    with failing_as("model", what), from_hub(what):
-        locate(protocol)
-    for part in protocol.parts:
-        what = f"{part.name} from {part.model!r} cannot be loaded"
-        with failing_as("model", what), from_hub(what):
-            locate_part(part)
-    for scorer in protocol.all_scorers:
-        what = f"scorer {scorer.model!r} cannot be loaded"
-        with failing_as("model", what), from_hub(what):
-            scorer_files.locate(scorer.model, scorer.revision)
 
 
 def locate(protocol: EvaluationProtocol) -> tuple[Path, str]:

@@ -10,6 +10,7 @@ from safetensors import safe_open
 
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.generation.embeddings import is_text_part
+from clipwatch.evaluator.tensors import check_finite
 from clipwatch.layouts.adapter_file import acting
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 _SUFFIX: Final = ".safetensors"
 _NAMED: Final = 3
-_FLOATS: Final = (torch.float32, torch.bfloat16, torch.float16)
 _FIRST: Final = "conv_in.weight"
 _GUIDED: Final = "time_embedding.cond_proj.weight"
 
@@ -140,20 +140,6 @@ def check_whole(models: Iterable[torch.nn.Module]) -> None:
             )
 
 
-def check_finite(tensors: Iterable[tuple[str, torch.Tensor]]) -> None:
-    """Make sure that no weight is NaN or infinite: not each of them would be seen in the pixels.
-
-    Raises:
-        ValueError: One is.
-    """
-    for name, tensor in tensors:
-        # extremes, as `isfinite` would take as much memory again as a large tensor itself
-        if tensor.dtype in _FLOATS and tensor.numel():
-            extremes = torch.stack(torch.aminmax(tensor.detach()))
-            if not extremes.isfinite().all():
-                raise ValueError(f"{name} holds NaN or infinity in {tensor.dtype}")
-
-
 @torch.no_grad()
 def copy_into(model: torch.nn.Module, paths: Sequence[Path]) -> None:
     """Overwrite the model's tensors with those of the files, cast to the model's dtype.
@@ -262,17 +248,6 @@ def check_eval(models: Iterable[torch.nn.Module]) -> None:
                 f"{len(training)} modules of {type(model).__name__} are in training mode, as"
                 f" {training[0] or 'itself'}",
             )
-
-
-def own_memory(tensors: Iterable[torch.Tensor]) -> None:
-    """Detach tensors in host memory from the files that libraries mapped them from.
-
-    Whoever truncates a mapped file kills the process, and on network file systems a mapped file
-    stops the trainer from deleting its folder.
-    """
-    for tensor in tensors:
-        if tensor.device.type == "cpu":
-            tensor.data = tensor.data.clone()
 
 
 def models_of(pipeline: Any) -> list[torch.nn.Module]:

@@ -11,10 +11,10 @@ import torch
 
 from clipwatch.evaluator.failures import EvaluationError, failing_as, from_hub
 from clipwatch.evaluator.foreign import check_shards
-from clipwatch.evaluator.generation.weights import check_finite, own_memory
 from clipwatch.evaluator.scorers.files import locate, read_config, read_processor
 from clipwatch.evaluator.scorers.preprocessing import read_preprocessing
 from clipwatch.evaluator.store import Store, made_by, tensors_of
+from clipwatch.evaluator.tensors import check_finite, own_memory
 from clipwatch.models.dual_encoders import KINDS, Kind, refusal
 
 if TYPE_CHECKING:

@@ -14,8 +14,9 @@ from clipwatch.settings.jsonc import Document
 from clipwatch.settings.simpletuner import answers, families, installed
 from clipwatch.settings.simpletuner.families import Model
 from clipwatch.settings.simpletuner.installed import Installed
+from clipwatch.settings.simpletuner.options import written
 from clipwatch.settings.simpletuner.tables import Table, every_option, nearest, table, versions
-from clipwatch.settings.sources import OWN_FILE, SCORERS, written
+from clipwatch.settings.sources import OWN_FILE, SCORERS
 from clipwatch.settings.values import Given
 
 Values = Mapping[str, Given]

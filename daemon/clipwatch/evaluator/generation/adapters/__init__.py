@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from clipwatch.evaluator.failures import failing_as
 from clipwatch.evaluator.generation.adapters.lora import Lora
 from clipwatch.evaluator.generation.adapters.names import Names
-from clipwatch.evaluator.generation.weights import check_finite, read_tensors
+from clipwatch.evaluator.generation.weights import read_tensors
+from clipwatch.evaluator.tensors import check_finite
 from clipwatch.layouts.adapter_file import acting, kind_of
 
 if TYPE_CHECKING:

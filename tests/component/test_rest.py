@@ -1,0 +1,76 @@
+"""When nothing is in hand a line tells that all is done, and what is waited for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from clipwatch.domain.queue import given_up
+from clipwatch.executors.messages import Failed
+from clipwatch.kit.errors import TrackerRefused
+from clipwatch.loop.rest import rest
+from clipwatch_adapters.memory import MemoryTracker
+from loop_kit import until
+from world import World, checkpoint
+
+
+class Refusing(MemoryTracker):
+    """Takes nothing."""
+
+    def publish(self, *_: object) -> None:
+        """Refuse."""
+        raise TrackerRefused("the key is wrong")
+
+
+def told(world: World, *lacking: str) -> str:
+    """Return the line for a run as it is."""
+    return rest(world.run, lacking, world.settings)
+
+
+def test_a_daemon_says_when_it_has_nothing_to_do(tmp_path: Path) -> None:
+    """First that none is there, then after each checkpoint that all are done; each time once."""
+    world = World(tmp_path)
+    with world.live():
+        until(lambda: any(line.startswith("no checkpoint there yet") for line in world.said))
+        for number, them in enumerate(("the only checkpoint is", "all 2 checkpoints are"), 1):
+            checkpoint(world.output, 100 * number)
+            line = (
+                f"{them} scored, and published to memory; waiting for the "
+                f"next one in {world.output}, looked for every 0.2 s at least"
+            )
+            until(lambda line=line: line in world.said)  # type: ignore[misc]
+    assert len([line for line in world.said if "looked for every" in line]) == 3
+
+
+def test_what_is_still_to_come_is_told_elsewhere(tmp_path: Path) -> None:
+    """Nothing while a tracker is tried again: its own line says when."""
+    world = World(tmp_path)
+    checkpoint(world.output, 100)
+    assert world.once() == 0
+    assert told(world).startswith("the only checkpoint is scored, and published to memory")
+    assert told(world, "memory") == ""
+    checkpoint(world.output, 200)
+    (world.output / "checkpoint-200/.guard").unlink()
+    with world.live():
+        until(lambda: "checkpoint-200" in world.run.checkpoints)
+    assert told(world) == ""
+
+
+def test_a_refusing_tracker_is_named(tmp_path: Path) -> None:
+    """All is scored, and what waits for a person is said with it."""
+    world = World(tmp_path)
+    world.trackers["memory"].__class__ = Refusing
+    checkpoint(world.output, 100)
+    assert world.once() == 1
+    assert told(world, "memory").startswith(
+        "the only checkpoint is scored, but not published to memory, which waits for a restart; "
+    )
+
+
+def test_what_failed_for_good_is_counted(tmp_path: Path) -> None:
+    """Not all are scored then, and nothing claims it."""
+    world = World(tmp_path, max_attempts=1)
+    world.script = lambda _: [Failed("weights", "they are not finite")]
+    checkpoint(world.output, 100)
+    assert world.once() == 1
+    assert given_up(next(iter(world.run.evaluations.values())))
+    assert told(world).startswith("1 checkpoints: 1 failed; waiting for the next one in")

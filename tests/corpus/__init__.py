@@ -1,1 +1,0 @@
-"""Bad input, and what must come of it."""

@@ -1,0 +1,113 @@
+"""The benchmarks run, and peers that are compared do the same work; no clock is looked at."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from places import ROOT
+
+BENCHMARKS = ROOT / "benchmarks"
+
+
+def run(name: str, *arguments: str) -> str:
+    """Run a benchmark on one thread in a process of its own; return what it prints."""
+    done = subprocess.run(
+        [sys.executable, BENCHMARKS / f"{name}.py", "--quick", "--rounds", "1", *arguments],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def rows(printed: str) -> list[list[str]]:
+    """Return the cells of the tables' rows, their headers and rules left out."""
+    lines = [line for line in printed.splitlines() if line.startswith("| ")]
+    found = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [row for row in found if row[0] != "what"]
+
+
+@pytest.mark.parametrize(
+    ("name", "compared", "agreements"),
+    [
+        (
+            "scoring",
+            [
+                ("an image", "in-loop"),
+                ("an image", "resident"),
+                ("an image, new texts", "in-loop"),
+                ("an image, new texts", "resident"),
+            ],
+            {"in-loop": 2, "resident": 8},
+        ),
+        (
+            "evaluation",
+            [
+                ("evaluation", "the limit"),
+                ("evaluation", "naive"),
+                ("the limit", "itself, run again"),
+            ],
+            {"naive": 4},
+        ),
+        (
+            "checkpoints",
+            [
+                ("full", "cold load, new process"),
+                ("full", "cold load, same process"),
+                ("lora", "cold load, new process"),
+                ("lora", "cold load, same process"),
+            ],
+            {
+                "full, checkpoint 1": 1,
+                "full, checkpoint 2": 1,
+                "lora, checkpoint 1": 1,
+                "lora, checkpoint 2": 1,
+            },
+        ),
+    ],
+)
+def test_a_benchmark_prints_ratios_of_peers_that_agree(
+    name: str, compared: list[tuple[str, str]], agreements: dict[str, int]
+) -> None:
+    """Every peer has its row with a positive ratio, and all cosines of peers were compared."""
+    printed = run(name)
+    found = rows(printed)
+    assert [(row[0], row[1]) for row in found] == compared
+    ratio = re.compile(r"([\d.e+-]+) \(([\d.e+-]+) to ([\d.e+-]+)\)")
+    for row in found:
+        read = ratio.fullmatch(row[4])
+        assert read, row
+        assert 0 < float(read[2]) <= float(read[1]) <= float(read[3])
+    said = re.findall(r"^- (.+): (\d+) cosines, largest difference", printed, re.MULTILINE)
+    assert {who: int(count) for who, count in said} == agreements
+
+
+def test_peers_that_disagree_are_no_comparison() -> None:
+    """Another number, a missing number and NaN end a benchmark with a line that says whose."""
+    script = (
+        "import sys, common\n"
+        "for ours in ([0.3], [0.3, 0.2, 0.1], [0.3, float('nan')]):\n"
+        "    try: common.check_agreement('naive', ours, [0.3, 0.2], 1e-3)\n"
+        "    except SystemExit as error: print(error)\n"
+        "print(common.check_agreement('naive', [0.3, 0.2005], [0.3, 0.2], 1e-3))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=BENCHMARKS,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines() == [
+        "naive: 1 cosines of clipwatch, 2 of the peer",
+        "naive: 3 cosines of clipwatch, 2 of the peer",
+        "naive: cosines differ by nan, more than 0.001",
+        "naive: 2 cosines, largest difference 5.0e-04",
+    ]

@@ -1,0 +1,105 @@
+"""kill -9 of the daemon at random moments: nothing is lost, nothing is repeated."""
+
+from __future__ import annotations
+
+import random
+import signal
+import time
+from collections import Counter
+from itertools import accumulate
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from fake_wandb import KEY, FakeWandb
+from fast_world import BATCH, Training
+from tensorboard_kit import tensorboard
+
+TAGS = ("clip/mean", "clip/min", "clip/max", "clip/std")
+
+
+def killed(training: Training, kills: int, seed: int, amid: float) -> None:
+    """Start and kill daemons beside a growing run; check after each kill that nothing was lost.
+
+    Each is killed up to `amid` seconds after it has written a random number of events: by the time
+    alone most kills would fall into its start.
+    """
+    chance = random.Random(seed)
+    for _ in range(kills):
+        training.train()
+        known, committed, before = training.logged(), training.committed(), training.images()
+        daemon = training.start()
+        events = len(known) + chance.randrange(10)
+        while training.written() < events and daemon.poll() is None:
+            time.sleep(0.001)
+        time.sleep(chance.uniform(0, amid))
+        daemon.send_signal(signal.SIGKILL)
+        daemon.wait()
+        assert training.logged()[: len(known)] == known
+        assert committed.isdisjoint(training.images()[len(before) :])
+    training.finish()
+
+
+def undisturbed(training: Training, folder: Path) -> Training:
+    """Return the same run as it goes when nobody is killed."""
+    other = Training(folder)
+    for _ in range(training.steps // 10):
+        other.train()
+    other.finish()
+    return other
+
+
+def assert_no_repeats(training: Training, kills: int) -> None:
+    """Images were generated once, but for the batch that was made and the one that was reported."""
+    times = Counter(training.images())
+    assert set(times) == training.committed()
+    assert sum(times.values()) - len(times) <= 2 * kills * BATCH
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_kills_at_random_moments_leave_the_state_of_a_run_that_was_never_killed(
+    tmp_path: Path, seed: int
+) -> None:
+    """25 kills: the log only grows, no scored image is made again, each step has one point."""
+    training = Training(tmp_path / "killed")
+    killed(training, 25, seed, amid=0.02)
+    assert_no_repeats(training, 25)
+    other = undisturbed(training, tmp_path / "undisturbed")
+    assert training.results() == other.results()
+    points = EventAccumulator(str(training.curve), size_guidance={"scalars": 0}).Reload()
+    steps = list(range(10, training.steps + 1, 10))
+    for tag in TAGS:
+        assert [point.step for point in points.Scalars(tag)] == steps
+    means = {step: row[2].mean for step, row in training.results().items()}
+    shown = {point.step: point.value for point in points.Scalars("clip/mean")}
+    assert shown == pytest.approx(means, abs=1e-6)
+    if seed == 0:
+        (tmp_path / "server").mkdir()
+        reader = ["--logdir", str(training.curve.parent), "--load_fast=true"]
+        with tensorboard(training.curve.parent, reader, tmp_path / "server") as server:
+            lines = {tag: server.points("clipwatch", tag) for tag in TAGS}
+        assert [step for step, _ in lines["clip/mean"]] == steps
+        assert [len(line) for line in lines.values()] == [len(steps)] * len(TAGS)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_kills_while_wandb_is_written_leave_one_row_for_each_checkpoint(
+    tmp_path: Path, seed: int
+) -> None:
+    """10 kills with the real wandb-core on loopback: one row in order of the results, no more."""
+    with FakeWandb() as server:
+        training = Training(
+            tmp_path / "killed", {"WANDB_BASE_URL": server.url, "WANDB_API_KEY": KEY}
+        )
+        killed(training, 10, seed, amid=3.0)
+        rows = server.run.points
+    assert_no_repeats(training, 10)
+    assert training.run is not None
+    order = training.run.scored[training.run.protocol]
+    steps = [training.run.evaluations[id_].step for id_ in order]
+    # at its own step at W&B, or at the next free place where it came late
+    places = list(accumulate(steps, lambda last, step: max(step, last + 1)))
+    assert rows == list(zip(places, steps, strict=True))
+    assert len(rows) == 10
+    assert {row[1] for row in training.results().values()} == {"published"}

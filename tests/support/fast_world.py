@@ -1,0 +1,128 @@
+"""A growing run and real daemons beside it that evaluate fast."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import subprocess
+import sys
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from clipwatch.domain.events import ImagesScored
+from clipwatch.domain.state import Run
+from clipwatch.journal import Journal, Recorded, log_file
+from clipwatch.journal.ledger import read_state
+from clipwatch.results import view
+from places import SUPPORT, python_path
+from world import PROMPTS, checkpoint
+
+BATCH = 2
+
+
+@dataclass
+class Training:
+    """An output directory that grows, and daemons beside it that are killed."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+    steps: int = 0
+
+    def __post_init__(self) -> None:
+        (self.folder / "base").mkdir(parents=True)
+        self.curve.parent.mkdir(parents=True)
+        (self.curve.parent / "events.out.tfevents.1.trainer").touch()
+        (self.folder / "prompts.txt").write_text(PROMPTS)
+        own = {"prompts": "prompts.txt", "state_dir": "state", "device": "cpu"}
+        config = {
+            "output_dir": "output",
+            "pretrained_model_name_or_path": "./base",
+            "evaluation_type": "clip",
+            "num_validation_images": 2,
+            "report_to": "tensorboard,wandb" if self.environment else "tensorboard",
+            "tracker_project_name": "kills",
+            "clipwatch": {**own, "batch_size": BATCH, "settle_seconds": 0, "baseline": False},
+        }
+        (self.folder / "config.json").write_text(json.dumps(config))
+
+    def train(self) -> None:
+        """Leave one more checkpoint, the earlier ones staying."""
+        self.steps += 10
+        checkpoint(self.folder / "output", self.steps, self.steps / 100)
+
+    def start(self, mode: str = "once") -> subprocess.Popen[bytes]:
+        """Start a daemon that ends when all is done, or one that watches on ("live")."""
+        kept = {name: value for name, value in os.environ.items() if "WANDB" not in name}
+        environment = {
+            **kept,
+            **self.environment,
+            "HOME": str(self.folder),
+            "GENERATED": str(self.generated),
+            "PYTHONPATH": python_path(),
+        }
+        program = str(SUPPORT / "fast_daemon.py")
+        command = [sys.executable, program, str(self.folder), mode]
+        with (self.folder / "said").open("ab") as said:
+            return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+
+    def finish(self) -> None:
+        """Let a daemon do all that is left."""
+        assert self.start().wait(120) == 0, (self.folder / "said").read_text()[-3000:]
+
+    @property
+    def generated(self) -> Path:
+        """The evaluators' record of what they made."""
+        return self.folder / "generated"
+
+    def images(self) -> list[str]:
+        """Return every image that was generated, as often as it was."""
+        return self.generated.read_text().splitlines() if self.generated.exists() else []
+
+    def logged(self) -> list[Recorded]:
+        """Return the whole log."""
+        path = log_file(self.folder / "state")
+        if not path.exists():
+            return []
+        with Journal(path, read_only=True) as journal:
+            return list(journal.read())
+
+    def written(self) -> int:
+        """Return how many events are in the log; cheap enough to be asked all the time."""
+        path = log_file(self.folder / "state")
+        try:
+            with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as log:
+                return int(log.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
+        except sqlite3.OperationalError:  # it is only being made
+            return 0
+
+    def committed(self) -> set[str]:
+        """Return the images whose scores are in the log, named as in `images`."""
+        run = self.run
+        root = self.folder / "state" / "images" / run.name if run else None
+        return {
+            f"{root}/{recorded.event.evaluation} {image.prompt_id} {image.index}"
+            for recorded in self.logged()
+            if isinstance(recorded.event, ImagesScored)
+            for image in recorded.event.images
+        }
+
+    @property
+    def run(self) -> Run | None:
+        """What the log says, None before there is one."""
+        state = read_state(log_file(self.folder / "state"))
+        return next(iter(state.values()), None)
+
+    def results(self) -> dict[int, Any]:
+        """Return what a person is shown of each step, without when it happened."""
+        assert self.run is not None
+        return {
+            row.step: (row.name, row.state, row.clip, row.reason) for row in view.rows(self.run)
+        }
+
+    @property
+    def curve(self) -> Path:
+        """Our TensorBoard run."""
+        return self.folder / "output/logs/kills/clipwatch"
