@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 
 from clipwatch.delivery.outbox import bring
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
-from clipwatch_adapters.wandb import WandbTracker, api_key, environment
+from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.files import finished_rows, trainer_run
+from clipwatch_adapters.wandb.starting import api_key, environment
 from fake_wandb import KEY, FakeWandb
 from tracker_contract import Connect, TrackerContract
 from tracker_disks import fill, mounted, run

@@ -300,7 +300,3 @@ def main() -> None:
         verdict = explain(error, _server(), job.key)
     with os.fdopen(answer, "wb") as out:
         out.write(LOGIN.sub(rb"://", msgspec.json.encode(verdict)))
-
-
-if __name__ == "__main__":
-    main()
