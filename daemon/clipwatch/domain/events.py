@@ -6,13 +6,14 @@ Every later version of clipwatch reads every earlier log.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
 import msgspec
 
-from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.protocol import EvaluationProtocol, upgraded
 from clipwatch.statistics import Comparison, Summary
 
 
@@ -28,19 +29,23 @@ class WeightFile:
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """One image: `score` is its cosine with its prompt, `image` its file below the image folder.
+    """One image with its prompt: `scores` by scorer, `image` its file below the image folder.
 
-    `others` are the scores of further scorers, by name; `look` is what the image has in
-    common with others like it: 64 bits in hex, all 0 for an even one, "" where nobody looked.
+    "" names the scorer that decides; `look` is what the image has in common with others like it:
+    64 bits in hex, all 0 for an even one, "" where nobody looked.
     """
 
     prompt_id: str
     index: int
     seed: int
-    score: float
+    scores: dict[str, float]
     image: str | None = None
-    others: dict[str, float] = field(default_factory=dict)
     look: str = ""
+
+    @property
+    def score(self) -> float:
+        """By the scorer that decides."""
+        return self.scores[""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,24 +175,28 @@ class EvaluationCompleted:
 
     Of the last attempt: how many `images` it made, where its `seconds` went, and which `batch_size`
     it found best (see Finished).
-    `categories` summarise the prompts of each, `others` the scores of each further scorer;
-    `against_base` compares with the base model alone, `against_best` with the highest mean of an
-    earlier step, corrected for having picked that where its `picked` says so.
-    `made` adds to the environment what was known only in the end.
+    `scores` summarise those of each scorer, "" is the one that decides. By its scores
+    `categories` summarise the prompts of each, `against_base` compares with the base model alone,
+    `against_best` with the highest mean of an earlier step, corrected for having picked that where
+    its `picked` says so. `made` adds to the environment what was known only in the end.
     """
 
     evaluation: str
-    clip: Summary
+    scores: dict[str, Summary]
     truncated: int = 0
     seconds: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
     images: int = 0
     batch_size: int = 0
     categories: dict[str, Summary] = field(default_factory=dict)
-    others: dict[str, Summary] = field(default_factory=dict)
     against_base: Comparison | None = None
     against_best: Comparison | None = None
     made: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def clip(self) -> Summary:
+        """By the scorer that decides, under the name by which trackers show it."""
+        return self.scores[""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,8 +298,17 @@ TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
 
 
 def encode(event: Event) -> tuple[str, str]:
-    """Return (type name, JSON text)."""
-    return type(event).__name__, msgspec.json.encode(event).decode()
+    """Return (type name, JSON text), in a form that every version of clipwatch reads."""
+    told: Any = event
+    match event:
+        case ProtocolDefined() | ProtocolContinued():
+            told = msgspec.to_builtins(event) | {"protocol": event.protocol.written()}
+        case ImagesScored():
+            told = msgspec.to_builtins(event)
+            told["images"] = [_apart(image, "score") for image in told["images"]]
+        case EvaluationCompleted():
+            told = _apart(msgspec.to_builtins(event), "clip")
+    return type(event).__name__, msgspec.json.encode(told).decode()
 
 
 def decode(type_name: str, data: str) -> Event:
@@ -300,5 +318,45 @@ def decode(type_name: str, data: str) -> Event:
         KeyError: A type that this version does not know.
         msgspec.ValidationError: Data that is not what the type says.
     """
-    event: Event = msgspec.json.decode(data, type=TYPES[type_name])
-    return event
+    kind = TYPES[type_name]
+    if (together := _TOGETHER.get(kind)) is None:
+        event: Event = msgspec.json.decode(data, type=kind)
+        return event
+    told = msgspec.json.decode(data, type=dict[str, Any])
+    try:
+        told = together(told)
+    except (AttributeError, KeyError, TypeError) as error:
+        raise msgspec.ValidationError(f"no {type_name}: {error!r}") from error
+    read: Event = msgspec.convert(told, kind)
+    return read
+
+
+def _apart(told: dict[str, Any], first: str) -> dict[str, Any]:
+    """Write scores as the first logs did: the scorer that decides apart from the others."""
+    scores = told.pop("scores")
+    return told | {first: scores.pop(""), "others": scores}
+
+
+def _joined(told: dict[str, Any], first: str) -> dict[str, Any]:
+    return told | {"scores": {"": told[first], **told.get("others", {})}}
+
+
+def _of_protocol(told: dict[str, Any]) -> dict[str, Any]:
+    return told | {"protocol": upgraded(told["protocol"])}
+
+
+def _of_images(told: dict[str, Any]) -> dict[str, Any]:
+    return told | {"images": [_joined(image, "score") for image in told["images"]]}
+
+
+def _of_summaries(told: dict[str, Any]) -> dict[str, Any]:
+    return _joined(told, "clip")
+
+
+_TOGETHER: dict[type[Any], Callable[[dict[str, Any]], dict[str, Any]]] = {
+    ProtocolDefined: _of_protocol,
+    ProtocolContinued: _of_protocol,
+    ImagesScored: _of_images,
+    EvaluationCompleted: _of_summaries,
+}
+"""How what is written of an event becomes its fields, where one scorer stands apart."""

@@ -10,7 +10,10 @@ from clipwatch.kit.errors import SettingsError
 TRACKERS: Final = "clipwatch.adapters"
 """Where results are published: see delivery.trackers."""
 
-_WHAT: Final = {TRACKERS: "tracker"}
+SCORERS: Final = "clipwatch.scorers"
+"""What gives images their numbers: see models.kinds."""
+
+_WHAT: Final = {TRACKERS: "tracker", SCORERS: "kind of scorers"}
 
 
 def names(group: str) -> list[str]:
