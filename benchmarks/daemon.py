@@ -36,7 +36,8 @@ from clipwatch.domain.events import (
     WeightFile,
 )
 from clipwatch.domain.names import evaluation_stream, run_name
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
+from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, log_file
 from clipwatch.judging.ask import Judgement, Question
@@ -52,6 +53,11 @@ BATCHES = 45
 
 Row = tuple[str, str, str]
 """What was measured, the figure found, the figure to reach."""
+
+
+def instant(settings: Settings) -> LocalExecutor:
+    """Run evaluators that answer at once."""
+    return LocalExecutor(settings, Instant)
 
 
 class Silent(Console):
@@ -84,14 +90,16 @@ class Instant:
     def _work(self) -> None:
         while True:
             request = self._asked.get()
-            images = [ImageScore(p.id, i, seed, 0.3) for p, i, seed in request.protocol.images()]
+            images = [
+                ImageScore(p.id, i, seed, {"": 0.3}) for p, i, seed in request.protocol.images()
+            ]
             for reply in (Loaded({}), Scored(tuple(images)), Finished(0, 0.1)):
                 self._receive(reply)
 
 
 def plain(_: Question) -> Judgement:
     """Judge at once: a real evaluation takes longer than the process that judges it."""
-    return Judgement(Summary(0.3, 0.3, 0.3, 0.0, 2))
+    return Judgement({"": Summary(0.3, 0.3, 0.3, 0.0, 2)})
 
 
 def settings(folder: Path) -> Settings:
@@ -143,8 +151,7 @@ def write_log(folder: Path, count: int) -> None:
         base_variant="",
         weights="live",
         dtype="bf16",
-        scorer="openai/clip-vit-large-patch14-336",
-        scorer_revision="",
+        scorers=(ScorerSpec("", "openai/clip-vit-large-patch14-336"),),
     )
     digest = protocol.digest
     with Journal(log_file(folder)) as journal:
@@ -167,9 +174,9 @@ def write_log(folder: Path, count: int) -> None:
             id_ = f"{name}/{weights}/{digest[:8]}"
             story: list[Event] = [EvaluationStarted(id_, name, number * 100, weights, digest, {})]
             for batch in range(BATCHES):
-                images = (ImageScore(f"p{batch}-{n}", 0, n, 0.3, "x.png") for n in range(4))
+                images = (ImageScore(f"p{batch}-{n}", 0, n, {"": 0.3}, "x.png") for n in range(4))
                 story.append(ImagesScored(id_, tuple(images)))
-            story.append(EvaluationCompleted(id_, Summary(0.3, 0.2, 0.4, 0.03, 4 * BATCHES)))
+            story.append(EvaluationCompleted(id_, {"": Summary(0.3, 0.2, 0.4, 0.03, 4 * BATCHES)}))
             journal.append(RUN, evaluation_stream(RUN, id_), 0, story)
             written += len(found) + len(story)
 
@@ -245,7 +252,7 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
 
     def work() -> None:  # SQLite's connection stays in the thread that made it
         with Timed(log_file(chosen.state_dir)) as journal:
-            supervisor = Supervisor(chosen, journal, Silent(), make_evaluator=Instant, judge=plain)
+            supervisor = Supervisor(chosen, journal, Silent(), make_executor=instant, judge=plain)
             made.put(journal)
             stop.append(supervisor.stop)
             supervisor.run()
@@ -279,7 +286,7 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
         making = write_checkpoint(chosen.output_dir, step)
         making.rename(making.with_name(f"checkpoint-{step}"))
     with Journal(log_file(chosen.state_dir)) as journal:
-        Supervisor(chosen, journal, Silent(), once=True, make_evaluator=Instant, judge=plain).run()
+        Supervisor(chosen, journal, Silent(), once=True, make_executor=instant, judge=plain).run()
     command = [sys.executable, "-m", "clipwatch", "start"]
     for served in (False, True):
         address = "127.0.0.1:0" if served else "off"

@@ -27,7 +27,7 @@ from clipwatch.doctor.device import Torch
 from clipwatch.doctor.output import Newest, Output
 from clipwatch.doctor.state_dir import State
 from clipwatch.doctor.surroundings import Inotify
-from clipwatch.domain.protocol import NamedScorer
+from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.gpus import Gpu
 from clipwatch.models import memory
 from clipwatch.settings import load
@@ -138,7 +138,7 @@ def test_whole_models(base: Path) -> None:
     assert models.base(how).found == f"{base} (local, weights of 5.2 MB)"
     (found,) = models.scorers(how)
     assert found.found == f"{CLIP} (local, weights of 1.2 MB)"
-    both = replace(how, scorers=(NamedScorer("second", "/nowhere"),))
+    both = replace(how, scorers=(*how.scorers, ScorerSpec("second", "/nowhere")))
     assert [it.verdict for it in models.scorers(both)] == ["ok", "fail"]
     assert memory.elements(both) is None
     import torch
@@ -208,7 +208,7 @@ def test_scorers_that_lack_something(tmp_path: Path, base: Path, spoil: object, 
     """What lacks is named, and the check fails with a fix."""
     folder = shutil.copytree(CLIP, tmp_path / "clip")
     spoil(folder)  # type: ignore[operator]
-    (found,) = models.scorers(replace(protocol(base), scorer=str(folder)))
+    (found,) = models.scorers(replace(protocol(base), scorers=(ScorerSpec("", str(folder)),)))
     assert (found.verdict, told in found.found, bool(found.fix)) == ("fail", True, True), found
 
 

@@ -19,8 +19,9 @@ from msgspec.structs import replace
 
 from clipwatch.domain.events import EvaluationFailed, EvaluationReopened, EvaluationStarted
 from clipwatch.executors.child import EvaluatorProcess
+from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Loaded, Reply
-from clipwatch.gpus import Choice, Refusal, choose_gpu
+from clipwatch.gpus import Refusal, usable_gpus
 from clipwatch.journal import Journal
 from clipwatch.judging.answer import judge
 from clipwatch.loop import evaluations as evaluating
@@ -149,7 +150,9 @@ def test_from_the_choice_to_a_real_child(
             Ear(world.said),
             once=True,
             make_tracker=lambda name, _: world.trackers[name],
-            make_evaluator=lambda receive: EvaluatorProcess(receive, "telling"),
+            make_executor=lambda it: LocalExecutor(
+                it, lambda receive: EvaluatorProcess(receive, "telling")
+            ),
             judge=judge,
             identities=world.identities,
         ).run()
@@ -266,7 +269,7 @@ def test_what_waits_for_a_gpu_goes_on_when_there_is_one(
 ) -> None:
     """Not only at the next try, which may be half an hour away; in between nothing is written."""
     fake = two(monkeypatch, 4711)
-    monkeypatch.setattr(evaluating, "GPU_SECONDS", 0.0)
+    monkeypatch.setattr(evaluating, "SLOT_SECONDS", 0.0)
     world = World(tmp_path, device="cuda:0", rescan_seconds=0.01)
     for step in (100, 200):
         checkpoint(world.output, step)
@@ -309,7 +312,9 @@ def test_waiting_for_a_gpu_costs_no_attempt(
                     Ear(world.said),
                     clock=clock,
                     make_tracker=lambda name, _: world.trackers[name],
-                    make_evaluator=lambda receive: ScriptedEvaluator(receive, fail),
+                    make_executor=lambda it: LocalExecutor(
+                        it, lambda receive: ScriptedEvaluator(receive, fail)
+                    ),
                     judge=judge,
                     identities=world.identities,
                 )
@@ -339,11 +344,11 @@ def test_what_looks_like_the_training(
     for place, training in ((tmp_path, True), (world.output, True), (Path("/"), False)):
         with stranger(place) as other:
             two(monkeypatch, other)
-            refused = choose_gpu(world.settings)
+            refused = usable_gpus(world.settings)
         assert isinstance(refused, Refusal)
         assert ("it seems the training" in refused.problem) == training
     two(monkeypatch, trainer)
-    refused = choose_gpu(world.settings)
+    refused = usable_gpus(world.settings)
     assert isinstance(refused, Refusal)
     assert "it seems the training" in refused.problem
 
@@ -353,11 +358,10 @@ def test_children_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     world = World(tmp_path, device="cuda:0")
     with subprocess.Popen(["sleep", "60"]) as child:
         fake = two(monkeypatch, child.pid)
-        chosen = choose_gpu(world.settings)
+        chosen = usable_gpus(world.settings)
         child.kill()
-    assert isinstance(chosen, Choice)
-    assert chosen.gpu is not None
-    assert chosen.gpu.uuid == fake.cards[0].uuid
+    assert not isinstance(chosen, Refusal)
+    assert [gpu.uuid for gpu in chosen] == [fake.cards[0].uuid]
 
 
 def test_score_is_refused_in_one_line(tmp_path: Path, trainer: int) -> None:

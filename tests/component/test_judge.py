@@ -46,9 +46,11 @@ def scoring(
                 prompt.id,
                 index,
                 seed,
-                value(prompt.id, step),
+                {
+                    "": value(prompt.id, step),
+                    **({name: other(prompt.id, step) for name, other in others.items()}),
+                },
                 look=look(prompt.id),
-                others={name: other(prompt.id, step) for name, other in others.items()},
             )
             for prompt, index, seed in request.protocol.images()
             if (prompt.id, index) not in done
@@ -300,7 +302,7 @@ def test_an_evaluation_ends_when_its_mean_is_known(world: World) -> None:
     def script(request: Evaluate) -> list[Reply]:
         assert request.stratified
         images = [
-            ImageScore(prompt.id, index, seed, 0.3 + noise(prompt.id, 0, 0.03))
+            ImageScore(prompt.id, index, seed, {"": 0.3 + noise(prompt.id, 0, 0.03)})
             for prompt, index, seed in request.protocol.images()
         ]
         done = len(request.done)
@@ -320,7 +322,7 @@ def test_too_few_images_are_no_result_without_precision(world: World) -> None:
     """An evaluator that ends early by itself has failed."""
     world.script = lambda request: [
         Loaded({}),
-        Scored((ImageScore(next(request.protocol.images())[0].id, 0, 1, 0.3),)),
+        Scored((ImageScore(next(request.protocol.images())[0].id, 0, 1, {"": 0.3}),)),
         Finished(0, 1.0),
     ]
     checkpoint(world.output, 100)
@@ -366,7 +368,7 @@ def test_a_process_judges_as_the_function_does(world: World) -> None:
     assert world.once() == 0
     before = world.log.read_bytes()
     assert ask(question(world)) == judge(question(world))
-    assert ask(question(world)).clip.n == len(PROMPTS.splitlines())
+    assert ask(question(world)).scores[""].n == len(PROMPTS.splitlines())
     assert world.log.read_bytes() == before
 
 
@@ -394,7 +396,7 @@ def test_nothing_in_the_working_directory_is_imported(
     assert world.once() == 0
     (world.folder / "numpy.py").write_text("raise SystemExit('read from the training')")
     monkeypatch.chdir(world.folder)
-    assert ask(question(world)).clip.n == 4
+    assert ask(question(world)).scores[""].n == 4
 
 
 def test_a_judge_that_cannot_tell_says_why_in_a_line(world: World) -> None:

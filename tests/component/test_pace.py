@@ -26,7 +26,7 @@ from clipwatch.domain.events import (
     WeightFile,
 )
 from clipwatch.domain.fold import evolve
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.domain.state import Run
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.pace import Pace, Save, is_news, line, pace_of, remedy, told
@@ -144,8 +144,7 @@ PROTOCOL = EvaluationProtocol(
     base_variant="",
     weights="live",
     dtype="bf16",
-    scorer="clip",
-    scorer_revision="",
+    scorers=(ScorerSpec("", "clip"),),
 )
 LIMITED = {"checkpoints_total_limit": "3", "checkpoint_step_interval": "500"}
 
@@ -167,7 +166,7 @@ def measured(*seconds: float, images: int = 144, loads: tuple[float, ...] = ()) 
             EvaluationStarted(name, name, step, "d", digest, {"device": "cuda"}),
             EvaluationCompleted(
                 name,
-                summarize([0.25] * 144),
+                {"": summarize([0.25] * 144)},
                 seconds=took,
                 phases={"load": loads[number - 1] if loads else 12.0},
                 images=images,
@@ -338,7 +337,7 @@ def timed(seconds: float) -> Callable[[Evaluate], list[Reply]]:
 
     def script(request: Evaluate) -> list[Reply]:
         images = tuple(
-            ImageScore(prompt.id, index, seed, 0.25)
+            ImageScore(prompt.id, index, seed, {"": 0.25})
             for prompt, index, seed in request.protocol.images()
         )
         return [Loaded({"device": "script"}), Scored(images), Finished(0, seconds)]

@@ -146,7 +146,7 @@ def test_further_scorers_are_in_the_table(
 ) -> None:
     """The table of prompts has a column for each image and scorer, empty where there is none."""
     scores = list(series.scores(series.results[0].evaluation))
-    scores[1] = replace(scores[1], others={"siglip": 0.5})
+    scores[1] = replace(scores[1], scores={"": scores[1].score, "siglip": 0.5})
     WandbTracker(make_target(tmp_path)).publish(
         replace(series, scores=lambda _: tuple(scores)), [0]
     )

@@ -13,8 +13,15 @@ from click.testing import CliRunner, Result
 from clipwatch import __version__
 from clipwatch.cli import main
 from clipwatch.cli.options import CONFIGS
+from clipwatch.executors.local import LocalExecutor
 from clipwatch.journal import log_file
+from clipwatch.settings import Settings
 from world import ScriptedEvaluator, World, checkpoint
+
+
+def scripted(settings: Settings) -> LocalExecutor:
+    """Run evaluators that follow a script."""
+    return LocalExecutor(settings, ScriptedEvaluator)
 
 
 def call(*arguments: str | Path) -> Result:
@@ -229,7 +236,7 @@ def test_score_prints_the_notes_that_start_prints(
     keys = {"output_dir": "o", "model_family": "sdxl", "validation_g": 5, "validation_prompt": "x"}
     own = {"evaluation_type": "clip", "device": "cpu"}
     config.write_text(json.dumps({**keys, "clipwatch": own}))
-    monkeypatch.setattr("clipwatch.tasks.score.EvaluatorProcess", ScriptedEvaluator)
+    monkeypatch.setattr("clipwatch.executors.named.LocalExecutor", scripted)
     scored = call("score", checkpoint(tmp_path, 7), "--config", config, "--json")
     assert scored.exit_code == 0
     assert json.loads(scored.stdout)["step"] == 7
@@ -249,7 +256,7 @@ def test_score_tells_that_a_lora_is_no_lycoris(
     own = {"lora_type": "lycoris", "validation_lycoris_strength": 0.5, "device": "cpu"}
     places = {"output_dir": "o", "pretrained_model_name_or_path": "./base"}
     config.write_text(json.dumps({**places, "validation_prompt": "a hut", "clipwatch": own}))
-    monkeypatch.setattr("clipwatch.tasks.score.EvaluatorProcess", ScriptedEvaluator)
+    monkeypatch.setattr("clipwatch.executors.named.LocalExecutor", scripted)
     ended = call("score", checkpoint(tmp_path, 7), "--config", config, "--json")
     assert ended.exit_code == 0
     assert ended.stderr.count("it acts at validation_lycoris_strength 0.5, not at") == 1

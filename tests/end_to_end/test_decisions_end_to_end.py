@@ -42,7 +42,7 @@ def test_the_numbers_that_decide_are_published(project: Path, base: Path) -> Non
     images = scored_images(project)
     assert len(images) == 3 * 16
     assert Counter(len(image.look) for image in images) == {16: 48}
-    assert all(image.others == {"second": image.score} for image in images)
+    assert all(image.scores == {"": image.score, "second": image.score} for image in images)
     (watched,) = read_state(log_file(project / "state")).values()
     scales = [
         float(it.environment[key])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partial
 from pathlib import Path
 
 from clipwatch.cli.start import obey_signals
 from clipwatch.domain.events import ImagesScored
 from clipwatch.domain.names import run_name
 from clipwatch.executors.child import EvaluatorProcess
+from clipwatch.executors.local import LocalExecutor
 from clipwatch.journal import Journal, log_file
 from clipwatch.judging.ask import Judgement, Question
 from clipwatch.loop.console import Console
@@ -27,7 +29,9 @@ def plain_judge(question: Question) -> Judgement:
         stream = f"evaluation/{question.run}/{question.evaluation}"
         events = [it.event for it in journal.read(stream=stream)]
     images = [it for event in events if isinstance(event, ImagesScored) for it in event.images]
-    return Judgement(summarize([score for row in score_table(images).values() for score in row]))
+    return Judgement(
+        {"": summarize([score for row in score_table(images).values() for score in row])}
+    )
 
 
 def main(folder: Path, mode: str) -> int:
@@ -42,7 +46,9 @@ def main(folder: Path, mode: str) -> int:
             journal,
             Console(),
             once=mode == "once",
-            make_evaluator=lambda receive: EvaluatorProcess(receive, module="fast_worker"),
+            make_executor=lambda it: LocalExecutor(
+                it, partial(EvaluatorProcess, module="fast_worker")
+            ),
             judge=plain_judge,
             identities=Known(),
         )

@@ -17,6 +17,8 @@ from clipwatch.delivery.trackers import Target, Tracker
 from clipwatch.domain.events import ImageScore
 from clipwatch.domain.protocol import EvaluationProtocol, Input
 from clipwatch.domain.state import Run
+from clipwatch.executors.base import Executor
+from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, Recorded, log_file
 from clipwatch.journal.ledger import read_state
@@ -136,7 +138,7 @@ def usual(request: Evaluate, *, images: int | None = None) -> list[Reply]:
         if (prompt.id, index) not in set(request.done)
     ]
     scored = [
-        Scored((ImageScore(id_, index, seed, seed % 1000 / 1000, f"{id_}-{index}.png"),))
+        Scored((ImageScore(id_, index, seed, {"": seed % 1000 / 1000}, f"{id_}-{index}.png"),))
         for id_, index, seed in todo[:images]
     ]
     end: list[Reply] = [Finished(0, 0.0)] if images is None else []
@@ -168,6 +170,7 @@ class World:
         self.script: Callable[[Evaluate], list[Reply] | None] = lambda _: None
         self.trackers: dict[str, Tracker] = {"memory": MemoryTracker(_target(folder))}
         self.reread: Callable[[], Settings] = lambda: self.settings
+        self.executor: Callable[[Settings], Executor] = self._scripted
         self.said: list[str] = []
 
     def once(self) -> int:
@@ -197,11 +200,6 @@ class World:
 
     def supervisor(self, journal: Journal, *, once: bool) -> Supervisor:
         """Make the daemon."""
-
-        def note(request: Evaluate) -> list[Reply] | None:
-            self.requests.append(request)
-            return self.script(request)
-
         return Supervisor(
             self._published(self.settings),
             journal,
@@ -209,10 +207,19 @@ class World:
             once=once,
             reread=lambda: self._published(self.reread()),
             make_tracker=lambda name, _: self.trackers[name],
-            make_evaluator=lambda receive: ScriptedEvaluator(receive, note),
+            make_executor=self.executor,
             judge=judge,
             identities=self.identities,
         )
+
+    def _scripted(self, settings: Settings) -> Executor:
+        """Run evaluators here that do what the script says, and note what they are asked."""
+
+        def note(request: Evaluate) -> list[Reply] | None:
+            self.requests.append(request)
+            return self.script(request)
+
+        return LocalExecutor(settings, lambda receive: ScriptedEvaluator(receive, note))
 
     def _published(self, settings: Settings) -> Settings:
         return replace(settings, trackers=tuple(self.trackers))

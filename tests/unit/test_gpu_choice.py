@@ -10,7 +10,7 @@ import torch
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from clipwatch.gpus import Choice, Gpu, GpuProcess, Refusal, choose
+from clipwatch.gpus import Gpu, GpuProcess, Refusal, usable
 from clipwatch.gpus.choice import UNSEEN_BYTES, visible_gpus
 
 GIB = 1 << 30
@@ -73,37 +73,36 @@ def used(gpu: Gpu) -> bool:
 def test_what_is_chosen(
     gpus: list[Gpu], wanted: str, visible: str | None, order: str | None, share: bool
 ) -> None:
-    """Never one of others' unless shared, never a hidden one; an idle one first, then the emptiest.
+    """None of others' unless shared, none that is hidden; idle ones first, the emptiest first.
 
     Whoever is refused is told why in one line.
     """
-    chosen = choose(wanted, gpus, visible=visible, order=order, own_pids={ME}, share=share)
+    chosen = usable(wanted, gpus, visible=visible, order=order, own_pids={ME}, share=share)
     if isinstance(chosen, Refusal):
         assert str(chosen).isprintable()
         assert all((chosen.problem, chosen.fix))
         return
-    gpu = chosen.gpu
-    assert gpu is not None
     shown = gpus if visible is None else visible_gpus(gpus, visible)
-    assert gpu in shown
-    assert share or not used(gpu)
+    gpu = chosen[0]
     if wanted.startswith(("GPU-", "MIG-")):
-        assert [it for it in shown if it.uuid.startswith(wanted)] == [gpu]
+        assert [it for it in shown if it.uuid.startswith(wanted)] == list(chosen) == [gpu]
     elif wanted != "cuda":
         number = int(wanted[5:])
         assert gpu == shown[number] if visible is not None else gpu.index == number
+        assert chosen == (gpu,)
     else:
-        assert not (used(gpu) and any(not used(it) for it in shown))
-        rivals = [it for it in shown if used(it) == used(gpu)]
-        assert gpu.free_bytes == max(it.free_bytes for it in rivals)
+        assert set(chosen) == {it for it in shown if share or not used(it)}
+    assert share or not any(map(used, chosen))
+    ranks = [(used(it), -it.free_bytes) for it in chosen]
+    assert ranks == sorted(ranks)
 
 
 @given(machines(), st.data())
 def test_the_same_gpus_the_same_choice(gpus: list[Gpu], data: st.DataObject) -> None:
     """In whatever order they are told."""
     other = data.draw(st.permutations(gpus))
-    first = choose("cuda", gpus, own_pids={ME}, share=True)
-    assert type(first) is type(again := choose("cuda", other, own_pids={ME}, share=True))
+    first = usable("cuda", gpus, own_pids={ME}, share=True)
+    assert type(first) is type(again := usable("cuda", other, own_pids={ME}, share=True))
     assert isinstance(first, Refusal) or first == again
 
 
@@ -112,8 +111,8 @@ def test_sharing_refuses_nothing_that_is_there(
     gpus: list[Gpu], wanted: str, visible: str | None
 ) -> None:
     """What is refused though it may be shared is refused for its name, not for its users."""
-    refused = choose(wanted, gpus, visible=visible, share=True)
-    alone = choose(
+    refused = usable(wanted, gpus, visible=visible, share=True)
+    alone = usable(
         wanted, [replace(it, processes=(), unseen_bytes=0) for it in gpus], visible=visible
     )
     assert isinstance(refused, Refusal) == isinstance(alone, Refusal)
@@ -147,52 +146,52 @@ def test_cuda_visible_devices_is_read_as_pytorch_reads_it(
 @pytest.mark.parametrize(
     ("wanted", "visible", "expected"),
     [
-        ("cuda", None, IDLE),
-        ("cuda", "0,2", SMALL),
-        ("cuda:2", None, SMALL),
-        ("cuda:1", "0,2", SMALL),
-        ("cuda:0", "GPU-ab,GPU-aa", IDLE),
-        ("GPU-b", None, SMALL),
-        ("GPU-ab000000-2", "1", IDLE),
+        ("cuda", None, (IDLE, SMALL)),
+        ("cuda", "0,2", (SMALL,)),
+        ("cuda:2", None, (SMALL,)),
+        ("cuda:1", "0,2", (SMALL,)),
+        ("cuda:0", "GPU-ab,GPU-aa", (IDLE,)),
+        ("GPU-b", None, (SMALL,)),
+        ("GPU-ab000000-2", "1", (IDLE,)),
     ],
 )
-def test_names_of_gpus(wanted: str, visible: str | None, expected: Gpu) -> None:
+def test_names_of_gpus(wanted: str, visible: str | None, expected: tuple[Gpu, ...]) -> None:
     """Numbers count what CUDA_VISIBLE_DEVICES shows, else the machine; UUIDs may be cut short."""
-    assert choose(wanted, ALL, visible=visible) == Choice(expected)
+    assert usable(wanted, ALL, visible=visible) == expected
 
 
 def test_parts_of_gpus() -> None:
     """Parts are chosen as GPUs are, named by UUID; the number of the whole means its first part."""
     gpus = (BUSY, *PARTS)
-    assert choose("cuda", gpus) == Choice(PARTS[1])
-    assert choose("MIG-aa", gpus) == Choice(PARTS[0])
-    assert choose("cuda:3", gpus) == Choice(PARTS[0])
-    assert choose("cuda", gpus, visible="MIG-aa") == Choice(PARTS[0])
+    assert usable("cuda", gpus) == (PARTS[1], PARTS[0])
+    assert usable("MIG-aa", gpus) == (PARTS[0],)
+    assert usable("cuda:3", gpus) == (PARTS[0],)
+    assert usable("cuda", gpus, visible="MIG-aa") == (PARTS[0],)
 
 
 @pytest.mark.parametrize("wanted", ["cpu", "mps"])
 def test_what_is_no_gpu_of_nvidias(wanted: str) -> None:
     """Other devices are not NVML's matter, whoever computes on its GPUs."""
-    assert choose(wanted, (BUSY,)) == Choice(None)
+    assert usable(wanted, (BUSY,)) == ()
 
 
 def test_without_nvml_pytorch_finds_the_device() -> None:
     """AMD, or no library: nothing can be checked, so only what needs UUIDs is refused."""
-    assert choose("cuda", None) == choose("cuda:1", None, visible="0,1") == Choice(None)
-    assert isinstance(choose("GPU-aa", None), Refusal)
+    assert usable("cuda", None) == usable("cuda:1", None, visible="0,1") == ()
+    assert isinstance(usable("GPU-aa", None), Refusal)
 
 
 def test_our_own_processes_are_no_others() -> None:
     """An evaluator of ours that is about to end does not keep us from its GPU."""
-    assert isinstance(choose("cuda:0", ALL), Refusal)
-    assert choose("cuda:0", ALL, own_pids={TRAINING.pid}) == Choice(BUSY)
+    assert isinstance(usable("cuda:0", ALL), Refusal)
+    assert usable("cuda:0", ALL, own_pids={TRAINING.pid}) == (BUSY,)
 
 
 def test_sharing_takes_an_idle_gpu_all_the_same() -> None:
     """`share_gpu` allows what is not preferred."""
-    assert choose("cuda", ALL, share=True) == Choice(IDLE)
+    assert usable("cuda", ALL, share=True) == (IDLE, SMALL, BUSY)
     emptier = replace(BUSY, index=7, uuid="GPU-c", free_bytes=50 * GIB)
-    assert choose("cuda", (BUSY, emptier), share=True) == Choice(emptier)
+    assert usable("cuda", (BUSY, emptier), share=True) == (emptier, BUSY)
 
 
 WAY_OUT = "name another GPU with device, or set share_gpu to true"
@@ -251,14 +250,14 @@ def test_what_is_said(
     wanted: str, gpus: Sequence[Gpu] | None, options: dict[str, object], text: str
 ) -> None:
     """Which GPU, who is there and what to do; to a name that fits nothing, what there is."""
-    assert str(choose(wanted, gpus, **options)) == text  # type: ignore[arg-type]
+    assert str(usable(wanted, gpus, **options)) == text  # type: ignore[arg-type]
 
 
 def test_a_crowd_is_told_in_one_line() -> None:
     """Eight GPUs with eight processes each: three of each are named, the training first."""
     crowd = tuple(GpuProcess(pid, 0, "python") for pid in range(100, 108))
     gpus = [replace(BUSY, index=n, uuid=f"GPU-0000000{n}", processes=crowd) for n in range(8)]
-    refused = choose("cuda", gpus, training={107})
+    refused = usable("cuda", gpus, training={107})
     assert isinstance(refused, Refusal)
     assert str(refused).count("GPU ") == 3 + 2  # "no GPU is", "another GPU with"
     assert "; 5 more: " in str(refused)
@@ -270,13 +269,13 @@ def test_a_crowd_is_told_in_one_line() -> None:
 def test_numbers_and_the_order_of_gpus(order: str | None) -> None:
     """Of GPUs of one model every order is nvidia-smi's; UUIDs and "any" depend on none."""
     alike = (BUSY, IDLE)
-    assert choose("cuda:1", alike, order=order) == Choice(IDLE)
-    assert choose("cuda", ALL, order=order) == Choice(IDLE)
-    assert choose("GPU-bb", ALL, visible="GPU-bb", order=order) == Choice(SMALL)
+    assert usable("cuda:1", alike, order=order) == (IDLE,)
+    assert usable("cuda", ALL, order=order) == (IDLE, SMALL)
+    assert usable("GPU-bb", ALL, visible="GPU-bb", order=order) == (SMALL,)
 
 
 def test_a_little_memory_out_of_sight_is_nobody() -> None:
     """What drivers and desktops keep for themselves does not make a GPU one of others'."""
     sizes = (0, UNSEEN_BYTES, UNSEEN_BYTES + 1)
-    found = [choose("cuda", (replace(IDLE, unseen_bytes=size),)) for size in sizes]
-    assert [isinstance(it, Choice) for it in found] == [True, True, False]
+    found = [usable("cuda", (replace(IDLE, unseen_bytes=size),)) for size in sizes]
+    assert [isinstance(it, Refusal) for it in found] == [False, False, True]

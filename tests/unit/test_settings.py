@@ -72,7 +72,7 @@ def test_little_is_enough(read: Load, folder: Path) -> None:
     assert (protocol.width, protocol.height, protocol.images_per_prompt) == (256, 256, 1)
     assert (protocol.inference_steps, protocol.guidance, protocol.seed) == (30, 7.5, 7)
     assert protocol.negative_prompt == "blurry, cropped, ugly"
-    assert protocol.scorer == "openai/clip-vit-large-patch14-336"
+    assert protocol.decides.model == "openai/clip-vit-large-patch14-336"
     assert protocol.base_model == "stabilityai/stable-diffusion-xl-base-1.0"
     assert (protocol.scheduler, protocol.weights) == ("ddim", "live")
     assert origin(settings, "pretrained_model_name_or_path")[1] == "default for sdxl"
@@ -289,7 +289,7 @@ def test_local_models_are_found(read: Load, folder: Path) -> None:
         }
     ).protocol
     assert protocol.base_model == str(folder / "models" / "base")
-    assert protocol.scorer == str(folder / "config" / "clip")
+    assert protocol.decides.model == str(folder / "config" / "clip")
     assert protocol.scheduler == ""
     (folder / "model.safetensors").write_text("")
     with pytest.raises(SettingsError, match="is a single file"):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.statistics.sequential import Running, enough, half_width
+from clipwatch.statistics.scores import prompt_means
+from clipwatch.statistics.sequential import Followed, Running, enough, half_width
 
 
 def seen(values: list[float]) -> Running:
@@ -75,3 +77,55 @@ def test_enough_is_the_precision() -> None:
     values = [0.275, 0.325] * 400
     first = next(n for n in range(2, 801) if enough(seen(values[:n]), precision=0.003))
     assert 550 <= first <= 750
+
+
+def read_again(told: list[tuple[str, int, float]], images: int, precision: float) -> bool:
+    """Answer from all images at once, as it was done before an evaluation was followed."""
+    table: dict[str, dict[int, float]] = {}
+    for prompt, index, score in told:
+        table.setdefault(prompt, {})[index] = score
+    whole = {id_: [row[n] for n in sorted(row)] for id_, row in table.items() if len(row) == images}
+    return enough(seen(list(prompt_means(whole).values())), precision)
+
+
+@st.composite
+def evaluations(draw: st.DrawFn) -> tuple[int, list[list[tuple[str, int, float]]]]:
+    """Draw images for each prompt, and batches that bring all of them in some order."""
+    images, prompts = draw(st.integers(1, 3)), draw(st.integers(1, 90))
+    luck = Random(draw(st.integers()))
+    told = [
+        (f"p{n}", index, luck.gauss(0.3, 0.02)) for n in range(prompts) for index in range(images)
+    ]
+    reach = draw(st.sampled_from([1, 5, len(told)]))  # how far from their order they come
+    places = {cell: n + luck.uniform(0, reach) for n, cell in enumerate(told)}
+    told.sort(key=places.__getitem__)
+    size = draw(st.integers(1, 40))
+    return images, [told[at : at + size] for at in range(0, len(told), size)]
+
+
+@given(evaluations(), st.floats(-1e-3, 1e-3))
+def test_what_is_followed_is_what_is_read_again(
+    evaluation: tuple[int, list[list[tuple[str, int, float]]]], beside: float
+) -> None:
+    """After each batch, whatever the order: also at the very half width that there is then."""
+    images, batches = evaluation
+    told = [cell for batch in batches for cell in batch]
+    table: dict[str, list[float]] = {}
+    for prompt, _, score in told:
+        table.setdefault(prompt, []).append(score)
+    exact = half_width(seen(list(prompt_means(table).values())))
+    for precision in (exact, math.nextafter(exact, 0), exact + beside, 0.01):
+        followed = Followed(images, precision)
+        for n, batch in enumerate(batches, 1):
+            followed.add(batch)
+            so_far = [cell for it in batches[:n] for cell in it]
+            assert followed.enough == read_again(so_far, images, precision)
+
+
+def test_what_is_followed_is_not_kept() -> None:
+    """An image costs the same work after ten thousand others as at the beginning."""
+    followed = Followed(1, 0.0)
+    for n in range(10_000):
+        followed.add([(f"p{n}", 0, 0.3)])
+    assert vars(followed)["_open"] == {}
+    assert vars(followed)["_counted"].n == 10_000

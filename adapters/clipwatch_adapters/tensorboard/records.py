@@ -117,7 +117,7 @@ def _images(series: Series, scores: Sequence[ImageScore]) -> Iterator[Summary.Va
 def _table(protocol: EvaluationProtocol, names: Names, scores: Sequence[ImageScore]) -> str:
     """Return a Markdown table of the prompts' mean scores, in the protocol's order.
 
-    Each further scorer has a column; a prompt that it has not scored leaves a cell empty.
+    Each scorer has a column; a prompt that it has not scored leaves a cell empty.
     """
     by_prompt: dict[str, list[ImageScore]] = {}
     for score in scores:
@@ -126,13 +126,13 @@ def _table(protocol: EvaluationProtocol, names: Names, scores: Sequence[ImageSco
         [
             _literal(prompt.text),
             _literal(prompt.category),
-            _mean([score.score for score in own]),
-            *(_mean([s.others[name] for s in own if name in s.others]) for name in names.scorers),
+            *(_mean([s.scores[name] for s in own if name in s.scores]) for name in names.scorers),
         ]
         for prompt in protocol.prompts[:ROWS]
         if (own := by_prompt.get(prompt.id))
     ]
-    titles = ["prompt", "category", "score", *map(_literal, names.scorers.values())]
+    columns = (_literal(word) if name else "score" for name, word in names.scorers.items())
+    titles = ["prompt", "category", *columns]
     sides = [":--", ":--", *("--:" for _ in titles[2:])]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, sides, *rows))
     left_out = len(protocol.prompts) - ROWS

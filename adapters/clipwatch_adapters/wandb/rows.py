@@ -95,13 +95,16 @@ def row(series: Series, names: Names, result: Result, place: int) -> Row:
         ),
         prompt_scores=_means(scores),
         columns=(
-            *("prompt id", "category", "prompt", *(f"score {index}" for index in indices)),
-            *(f"{word} score {index}" for word in names.scorers.values() for index in indices),
+            *("prompt id", "category", "prompt"),
+            *(
+                f"{word} score {index}" if scorer else f"score {index}"
+                for scorer, word in names.scorers.items()
+                for index in indices
+            ),
         ),
         table=tuple(
             (
                 *(prompt.id, prompt.category, prompt.text),
-                *(_score(by_image.get((prompt.id, index))) for index in indices),
                 *(
                     _score(by_image.get((prompt.id, index)), name)
                     for name in names.scorers
@@ -124,8 +127,6 @@ def _means(scores: Iterable[ImageScore]) -> tuple[float, ...]:
     return tuple(sum(own) / len(own) for own in by_prompt.values())
 
 
-def _score(score: ImageScore | None, scorer: str | None = None) -> float | None:
-    """Return an image's score, or what a further scorer gave it; None where there is none."""
-    if score is None:
-        return None
-    return score.score if scorer is None else score.others.get(scorer)
+def _score(image: ImageScore | None, scorer: str) -> float | None:
+    """Return what a scorer gave an image; None where there is none."""
+    return None if image is None else image.scores.get(scorer)

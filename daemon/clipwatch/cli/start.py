@@ -109,7 +109,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
         console.say(
             f"{images} images a checkpoint, {protocol.width}x{protocol.height}, "
             f"{protocol.inference_steps} steps, {protocol.weights} weights, on {settings.device}; "
-            f"scorer {protocol.scorer}"
+            f"scorer {protocol.decides}"
         )
         if left := left_out.device(settings):
             console.say(str(left))

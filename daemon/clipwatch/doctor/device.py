@@ -12,7 +12,7 @@ import psutil
 
 from clipwatch.doctor.findings import Finding, fail, ok, size, warn
 from clipwatch.doctor.state_dir import holder, lock_file
-from clipwatch.gpus import Gpu, Refusal, choose_gpu
+from clipwatch.gpus import Gpu, Refusal, usable_gpus
 from clipwatch.kit.environment import environment
 from clipwatch.models.memory import needed
 from clipwatch.settings import Settings, left_out
@@ -43,21 +43,21 @@ class Torch:
 
 def look(settings: Settings) -> list[Finding]:
     """Look at the device; PyTorch is asked in a process of its own."""
-    chosen = choose_gpu(settings)
-    if isinstance(chosen, Refusal):
+    found = usable_gpus(settings)
+    if isinstance(found, Refusal):
         # the user of the GPU may be the evaluator of the daemon that watches this run
         watched = holder(lock_file(settings)) != ""
-        return [Finding(CHECK, "warn" if watched else "fail", chosen.problem, chosen.fix)]
+        return [Finding(CHECK, "warn" if watched else "fail", found.problem, found.fix)]
+    gpu = found[0] if found else None
     need = needed(settings.protocol, settings.batch_size or 1)
-    uuid = chosen.gpu.uuid if chosen.gpu is not None else ""
     most = None if settings.gpu_memory_gib is None else settings.gpu_memory_gib * 2**30
-    torch = ask_torch(uuid)
+    torch = ask_torch(gpu.uuid if gpu else "")
     memory = psutil.virtual_memory().available
-    found = judge(settings.device, chosen.gpu, torch, need, most, memory)
+    finding = judge(settings.device, gpu, torch, need, most, memory)
     left = left_out.device(settings)
-    if left and found.verdict == "ok":
-        return [warn(CHECK, f"{left.found}: {found.found}", left.fix)]
-    return [found]
+    if left and finding.verdict == "ok":
+        return [warn(CHECK, f"{left.found}: {finding.found}", left.fix)]
+    return [finding]
 
 
 def judge(

@@ -14,7 +14,8 @@ from clipwatch.domain.state import TrackerState
 from clipwatch.journal import log_file
 from clipwatch.journal.ledger import read_state
 from clipwatch.kit.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
-from clipwatch.results.series import Series, images_of
+from clipwatch.results.reading import images_of
+from clipwatch.results.series import Series
 from clipwatch.settings import Settings, left_out
 
 SECONDS = 40.0
@@ -37,7 +38,7 @@ def look(settings: Settings, name: str) -> list[Finding]:
         state = None
     series = Series(
         run=run,
-        name=series_name(state) if state and state.protocol else "clipwatch",
+        name=series_name(state, state.protocol) if state and state.protocol else "clipwatch",
         protocol=settings.protocol,
         results=(),
         scores=lambda _: (),

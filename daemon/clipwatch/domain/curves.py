@@ -38,7 +38,7 @@ def with_protocol(
     return digest, [ProtocolDefined(digest, protocol)]
 
 
-def series_name(run: Run) -> str:
-    """Name the curve: "clipwatch" for a run's first protocol, so that others never mix into it."""
-    first = run.protocol == next(iter(run.protocols), run.protocol)
-    return "clipwatch" if first else f"clipwatch-{run.protocol[:8]}"
+def series_name(run: Run, protocol: str) -> str:
+    """Name a protocol's curve: "clipwatch" for a run's first, so that others never mix into it."""
+    first = protocol == next(iter(run.protocols), protocol)
+    return "clipwatch" if first else f"clipwatch-{protocol[:8]}"

@@ -36,7 +36,7 @@ class ScorerSpec:
 
     Attributes:
         name: Under which its numbers are kept; "" for the scorer that decides.
-        model: Absolute folder or Hub id; what else a kind without files makes of it, "" for nothing.
+        model: Absolute folder or Hub id; of a kind without files any text, "" for none.
         revision: For the Hub; "" for the default.
         kind: An entry point of the group "clipwatch.scorers" (see models.kinds).
         options: Of that kind: names and values, sorted.

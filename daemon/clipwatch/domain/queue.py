@@ -123,6 +123,28 @@ def due(run: Run, now: datetime) -> list[Checkpoint]:
     return found
 
 
+def to_keep(
+    run: Run,
+    in_hand: Checkpoint | None,
+    due: Sequence[Checkpoint],
+    kept: Container[Key],
+    limit: int,
+) -> list[Checkpoint]:
+    """Return what is to be kept from rotation, the most urgent first, `limit` at most.
+
+    Args:
+        run: With what is queued.
+        in_hand: What is evaluated just now.
+        due: What comes next, in that order.
+        kept: What is kept already; if it only waits for another attempt it is not let go.
+        limit: Of the settings.
+    """
+    waiting = [c for c in queue(run) if (c.name, c.digest) in kept]
+    first = [in_hand] if in_hand else []
+    wanted = dict.fromkeys((*first, *due[:limit], *waiting))
+    return [c for c in wanted if c.kind != BASE][:limit]
+
+
 def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[Event]:
     """Return what makes the base model one of the checkpoints, or no more than it was scored."""
     place = (0, BASE_NAME, protocol.base_model)

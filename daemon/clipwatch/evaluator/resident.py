@@ -97,9 +97,7 @@ class Resident:
             self.bound_gib = bound_memory(self.device, request.memory_gib, share=request.share)
             self._asked = request.device
 
-    def _wanted(
-        self, protocol: EvaluationProtocol, inputs: tuple[Input, ...]
-    ) -> dict[str, Loaded]:
+    def _wanted(self, protocol: EvaluationProtocol, inputs: tuple[Input, ...]) -> dict[str, Loaded]:
         digests = {it.part: it.digest for it in inputs}
         return {it.name: (it, digests.get(scorer_part(it), "")) for it in protocol.scorers}
 

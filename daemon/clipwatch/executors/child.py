@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final, Protocol, cast
+from typing import BinaryIO, Final, cast
 
 import msgspec
 
@@ -24,27 +24,6 @@ PATIENCE_SECONDS: Final = 5.0
 
 _LONGEST_LINE: Final = 1 << 20
 _MOVED: Final = ("rchar", "wchar", "read_bytes")
-
-
-class EvaluatorHandle(Protocol):
-    """An evaluator that can be handed requests, wherever it runs."""
-
-    @property
-    def alive(self) -> bool:
-        """Whether it can take a request."""
-
-    @property
-    def silent_seconds(self) -> float:
-        """How long it has shown no sign of life over the request in hand; 0.0 without one."""
-
-    def evaluate(self, request: Evaluate) -> None:
-        """Send a request; only one may be under way."""
-
-    def kept(self, *, enough: bool = False) -> None:
-        """Let it go on: the images that it reported last are written down; `enough` for no more."""
-
-    def kill(self) -> None:
-        """End it now, if it still runs; what it has not reported is lost and done again."""
 
 
 class EvaluatorProcess:

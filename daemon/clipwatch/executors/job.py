@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from clipwatch.domain.events import ImageScore
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Checkpoint, Key
+from clipwatch.executors.base import Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,8 +16,7 @@ class Job:
     Attributes:
         had: How many images earlier attempts made.
         place: Where the checkpoint is read: its own folder, or where it is kept.
-        scored: The images so far, kept only if they may be `enough` before all are made.
-        enough: The mean is known as closely as was asked for.
+        slot: Where it is evaluated.
     """
 
     id: str
@@ -25,8 +24,7 @@ class Job:
     protocol: EvaluationProtocol
     had: int
     place: str
-    scored: tuple[ImageScore, ...] = ()
-    enough: bool = False
+    slot: Slot
 
     def told(self, reason: str) -> str:
         """Say it of the checkpoint as the user knows it, not of where it is kept."""

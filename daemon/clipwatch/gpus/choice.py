@@ -1,4 +1,4 @@
-"""Which GPU to take, decided from values alone: never one that others use, unless it is shared."""
+"""Which GPUs to take, decided from values alone: none that others use, unless they are shared."""
 
 from __future__ import annotations
 
@@ -22,13 +22,6 @@ _CPU: Final = "see nvidia-smi, or set device to 'cpu'"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """Take this GPU; None where nothing is known of GPUs and PyTorch is to find the device."""
-
-    gpu: Gpu | None
-
-
-@dataclass(frozen=True, slots=True)
 class Refusal:
     """Take none now: why, and what to do; both make one line."""
 
@@ -39,7 +32,7 @@ class Refusal:
         return f"{self.problem}: {self.fix}"
 
 
-def choose(
+def usable(
     wanted: str,
     gpus: Sequence[Gpu] | None,
     *,
@@ -48,8 +41,10 @@ def choose(
     own_pids: AbstractSet[int] = frozenset(),
     training: AbstractSet[int] = frozenset(),
     share: bool = False,
-) -> Choice | Refusal:
-    """Return the GPU to evaluate on: one without other users if there is one, then the emptiest.
+) -> tuple[Gpu, ...] | Refusal:
+    """Return the GPUs to evaluate on, the best first: one without other users, then the emptiest.
+
+    () where nothing is known of GPUs, and PyTorch is to find the device.
 
     Args:
         wanted: The setting `device`.
@@ -61,9 +56,9 @@ def choose(
         share: A GPU that others use may be taken.
     """
     if not wanted.startswith(_GPUS):
-        return Choice(None)
+        return ()
     if gpus is None and wanted.startswith("cuda"):
-        return Choice(None)  # unchecked: AMD, or no driver at all, as PyTorch will say
+        return ()  # unchecked: AMD, or no driver at all, as PyTorch will say
     if obstacle := _obstacle(wanted, gpus, visible, order):
         return obstacle
     gpus = gpus or ()
@@ -72,10 +67,11 @@ def choose(
     if not candidates:
         return _missing(wanted, shown or gpus, None if shown else visible)
     users = {gpu: _users(gpu, own_pids, training) for gpu in candidates}
-    idle = [gpu for gpu in candidates if not users[gpu]]
-    if not idle and not share:
+    found = [gpu for gpu in candidates if share or not users[gpu]]
+    if not found:
         return _busy(users)
-    return Choice(max(idle or candidates, key=lambda gpu: (gpu.free_bytes, -gpu.index, gpu.uuid)))
+    emptiest = sorted(found, key=lambda gpu: (gpu.free_bytes, -gpu.index, gpu.uuid), reverse=True)
+    return tuple(sorted(emptiest, key=lambda gpu: bool(users[gpu])))
 
 
 def visible_gpus(gpus: Sequence[Gpu], visible: str) -> tuple[Gpu, ...]:

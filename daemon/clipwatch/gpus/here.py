@@ -1,4 +1,4 @@
-"""The choice of a GPU on this machine, as it is now."""
+"""The GPUs of this machine that may be used, as it is now."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from clipwatch.gpus.choice import Choice, Refusal, choose
-from clipwatch.gpus.nvml import read_gpus
+from clipwatch.gpus.choice import Refusal, usable
+from clipwatch.gpus.nvml import Gpu, read_gpus
 
 if TYPE_CHECKING:
     from clipwatch.settings import Settings
 
 
-def choose_gpu(settings: Settings) -> Choice | Refusal:
-    """Ask the driver, and return the GPU to evaluate on or why there is none."""
+def usable_gpus(settings: Settings) -> tuple[Gpu, ...] | Refusal:
+    """Ask the driver, and return the GPUs to evaluate on, the best first, or why there is none.
+
+    () where the device is none, or nothing is known of GPUs.
+    """
     if settings.device in ("cpu", "mps"):
-        return Choice(None)
+        return ()
     gpus = read_gpus()
     own = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
     users = {process.pid for gpu in gpus or () for process in gpu.processes} - own
     folders = (settings.output_dir, settings.working_dir)
-    return choose(
+    return usable(
         settings.device,
         gpus,
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.judging.ask import Question
-from clipwatch.models.dual_encoders import scale_key
+from clipwatch.models.kinds import told_key
 from clipwatch.statistics import Summary
 from clipwatch.statistics.course import RECENT, fall, gain, lag
 from clipwatch.statistics.means import Means
@@ -37,17 +37,15 @@ class Point:
     Attributes:
         evaluation: Its id.
         step: The trainer's.
-        clip: Its scores, summarised.
-        scores: By prompt.
-        others: Further scorer → what it scored, by prompt.
+        clip: Its scores by the scorer that decides, summarised.
+        scores: By scorer, by prompt; "" is the scorer that decides.
         looks: Of the first image of each prompt (see ImageScore.look), in any order.
     """
 
     evaluation: str
     step: int
     clip: Summary
-    scores: Scores
-    others: Mapping[str, Scores]
+    scores: Mapping[str, Scores]
     looks: tuple[str, ...]
 
 
@@ -64,7 +62,7 @@ def worths(
     """
     found: dict[str, float | None] = {}
     for name in scorers:
-        scale = environment.get(scale_key(name), "" if name else "100").partition(",")[0]
+        scale = environment.get(told_key(name), "" if name else "100").partition(",")[0]
         usual = float(f"{LOGITS / float(scale):.2g}") if scale else None
         found[name] = named.get(name, usual)
     return {name: it for name, it in found.items() if it is not None}
@@ -117,7 +115,7 @@ def _of(advice: AdviceGiven) -> tuple[str, str]:
 
 def _course(points: Sequence[Point], scorer: str) -> tuple[list[int], Means]:
     """Return steps and means of the points that a scorer has scored."""
-    tables = {it.step: it.others.get(scorer) if scorer else it.scores for it in points}
+    tables = {it.step: it.scores.get(scorer) for it in points}
     known = {step: table for step, table in tables.items() if table}
     return list(known), Means.shared(list(known.values()))
 

@@ -17,7 +17,7 @@ from clipwatch.judging.advice import Point, advise, worths
 from clipwatch.judging.ask import Judgement, Question
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.processes import end_with_parent
-from clipwatch.results.tables import other_tables, score_table
+from clipwatch.results.tables import score_tables
 from clipwatch.statistics import Comparison
 from clipwatch.statistics.intervals import by_category, describe
 from clipwatch.statistics.paired import compare
@@ -65,12 +65,11 @@ def judge(question: Question) -> Judgement:
     before = [it for it in others if it.step < point.step]
     given = [it for it in run.advice if run.evaluations[it.evaluation].protocol == digest]
     environment = run.evaluations[question.evaluation].environment
-    worth = worths(question.worth, (it.name for it in protocol.all_scorers), environment)
+    worth = worths(question.worth, (it.name for it in protocol.scorers), environment)
     newest = not is_base and len(before) == len(others)
     return Judgement(
-        clip=point.clip,
-        categories=by_category(point.scores, categories),
-        others={name: describe(scores) for name, scores in point.others.items()},
+        scores={name: describe(scores) for name, scores in point.scores.items()},
+        categories=by_category(point.scores[""], categories),
         against_base=None if is_base else _compare(base, point),
         against_best=None if is_base else _compare_with_best(before, point),
         advice=advise([*others, point], base, question, worth, given) if newest else (),
@@ -98,11 +97,10 @@ def _images(journal: Journal, run: Run, evaluation: str) -> Iterator[ImageScore]
 
 
 def _point(run: Run, evaluation: str, images: list[ImageScore]) -> Point:
-    scores, others = score_table(images), other_tables(images)
+    scores = score_tables(images)
     looks = tuple(it.look for it in images if it.look and it.index == 0)
-    return Point(
-        evaluation, run.evaluations[evaluation].step, describe(scores), scores, others, looks
-    )
+    step = run.evaluations[evaluation].step
+    return Point(evaluation, step, describe(scores[""]), scores, looks)
 
 
 def _latest(points: list[Point]) -> list[Point]:
@@ -112,18 +110,17 @@ def _latest(points: list[Point]) -> list[Point]:
 
 
 def _compare(other: Point | None, point: Point) -> Comparison | None:
-    if other is None or not other.scores.keys() & point.scores.keys():
+    if other is None or not other.scores[""].keys() & point.scores[""].keys():
         return None
-    return compare(other.evaluation, other.scores, point.evaluation, point.scores)
+    return compare(other.evaluation, other.scores[""], point.evaluation, point.scores[""])
 
 
 def _compare_with_best(before: list[Point], point: Point) -> Comparison | None:
-    candidates = {it.evaluation: it.scores for it in before}
-    if not candidates or not set.intersection(
-        set(point.scores), *(set(it.scores) for it in before)
-    ):
+    candidates = {it.evaluation: it.scores[""] for it in before}
+    own = point.scores[""]
+    if not candidates or not set.intersection(set(own), *map(set, candidates.values())):
         return None
-    return compare_with_best(candidates, point.evaluation, point.scores)
+    return compare_with_best(candidates, point.evaluation, own)
 
 
 def main() -> int:

@@ -13,7 +13,10 @@ TRACKERS: Final = "clipwatch.adapters"
 SCORERS: Final = "clipwatch.scorers"
 """What gives images their numbers: see models.kinds."""
 
-_WHAT: Final = {TRACKERS: "tracker", SCORERS: "kind of scorers"}
+EXECUTORS: Final = "clipwatch.executors"
+"""Where evaluations run: see executors.base."""
+
+_WHAT: Final = {TRACKERS: "tracker", SCORERS: "kind of scorers", EXECUTORS: "executor"}
 
 
 def names(group: str) -> list[str]:

@@ -16,7 +16,8 @@ from clipwatch.domain.retries import pause
 from clipwatch.domain.state import Run, TrackerState
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.loop.diary import Diary
-from clipwatch.results.series import Series, images_of, series_of
+from clipwatch.results.reading import series_of
+from clipwatch.results.series import Series
 from clipwatch.settings import Settings
 
 
@@ -25,7 +26,6 @@ class Outbox:
 
     Args:
         settings: Of the run.
-        log: The log's file; each thread reads it for itself.
         diary: Gets what the trackers show, or why they do not.
         send: Takes the messages that belong to `published`, from the trackers' threads.
         clock: The time, in UTC.
@@ -36,14 +36,12 @@ class Outbox:
     def __init__(
         self,
         settings: Settings,
-        log: Path,
         diary: Diary,
         send: Callable[[Outcome], None],
         clock: Callable[[], datetime],
         luck: Callable[[], float],
         make: Callable[[str, Target], Tracker],
     ) -> None:
-        self._log = log
         self._diary = diary
         self._send = send
         self._clock = clock
@@ -143,5 +141,4 @@ class Outbox:
         return target(self._settings, run.name, name, known.where)
 
     def _series(self, run: Run) -> Series:
-        images = images_of(self._settings.state_dir, run.name)
-        return series_of(run, self._log, images)
+        return series_of(run, run.protocol, self._settings.state_dir)

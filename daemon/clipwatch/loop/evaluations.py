@@ -2,60 +2,40 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from datetime import datetime
 from errno import EAGAIN, EDQUOT, ENOMEM, ENOSPC
+from pathlib import Path
 
-import psutil
-
-from clipwatch.domain.events import (
-    EvaluationFailed,
-    EvaluationReopened,
-    EvaluationStarted,
-    Event,
-    ImageScore,
-    ImagesScored,
-)
-from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.attempts import failure
+from clipwatch.domain.events import EvaluationReopened, ImageScore
 from clipwatch.domain.queue import due as due_
-from clipwatch.domain.queue import queue, vanished
-from clipwatch.domain.retries import PATIENT, batch_sizes, retry_at
+from clipwatch.domain.queue import queue, to_keep, vanished
+from clipwatch.domain.retries import batch_sizes
 from clipwatch.domain.state import BASE, Checkpoint, Key, evaluation_id, evaluation_of
-from clipwatch.executors.child import EvaluatorHandle
+from clipwatch.executors.base import Executor, Refusal, Slot
 from clipwatch.executors.job import Job
-from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
-from clipwatch.gpus import Gpu, Refusal, choose_gpu
+from clipwatch.executors.messages import Failed, Finished
 from clipwatch.kit.filesystems import make_private
+from clipwatch.loop.attempt import Attempt, request
 from clipwatch.loop.diary import Diary
 from clipwatch.loop.judgements import Judging
+from clipwatch.loop.slots import Heard, Pool, Seat
 from clipwatch.models.memory import needed, outlook
-from clipwatch.results.series import images_of, scores_of
-from clipwatch.results.tables import score_table
+from clipwatch.results.reading import images_of, scores_of
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
 from clipwatch.staging import Held, Stage, Staged
-from clipwatch.statistics.scores import Scores, prompt_means
-from clipwatch.statistics.sequential import Running, enough
 
 SHORTAGES = {ENOSPC: "disk", EDQUOT: "disk", ENOMEM: "memory", EAGAIN: "memory"}
 """What an evaluator that cannot even be started fails for."""
 
-GPU_SECONDS = 30.0
-"""Pause between two looks for a GPU while evaluations wait for one."""
+SLOT_SECONDS = 30.0
+"""Pause between two looks for a slot while evaluations wait for one."""
 
 
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """Message: an evaluator's reply; `child` tells which one's, from 1."""
-
-    child: int
-    reply: Reply
-
-
-class Evaluating:
+class Evaluations:
     """Keeps one evaluator busy with the checkpoints that are due; used from the loop's thread.
 
     Args:
@@ -64,7 +44,8 @@ class Evaluating:
         send: Takes the messages that belong to `heard` and `staged`, from any thread.
         clock: The time, in UTC.
         luck: Gives numbers in 0..1 that spread the pauses.
-        make_evaluator: Starts an evaluator that gives its replies to the function it is passed.
+        make_executor: Makes what the evaluations run on, at the start and by other settings.
+        pool: Lends its slots.
         judging: Takes what is finished.
     """
 
@@ -75,7 +56,8 @@ class Evaluating:
         send: Callable[[Heard | Staged], None],
         clock: Callable[[], datetime],
         luck: Callable[[], float],
-        make_evaluator: Callable[[Callable[[Reply], None]], EvaluatorHandle],
+        make_executor: Callable[[Settings], Executor],
+        pool: Pool,
         judging: Judging,
     ) -> None:
         self._settings = settings
@@ -83,26 +65,23 @@ class Evaluating:
         self._send = send
         self._clock = clock
         self._luck = luck
-        self._make_evaluator = make_evaluator
+        self._make_executor = make_executor
         self._judging = judging
-        self._child: EvaluatorHandle | None = None
-        self._children = 0
-        self._gpu: Gpu | None = None  # the child's, once one is chosen
-        self._looked: float | None = None  # for a GPU, by the clock that nobody sets
-        self._job: Job | None = None
+        self._seat = Seat(diary.name, make_executor(settings), pool, send)
+        self._attempt: Attempt | None = None
+        self._looked: float | None = None  # for a slot, by the clock that nobody sets
         self._awaited = ""  # the checkpoint that is evaluated as soon as it is kept
-        self._images = images_of(settings.state_dir, diary.name)
         self._stage = self._new_stage()
 
     @property
     def busy(self) -> bool:
         """Whether an evaluation is in hand, or being judged."""
-        return self._job is not None or bool(self._judging.keys)
+        return self._attempt is not None or bool(self._judging.keys)
 
     @property
     def held(self) -> frozenset[Key]:
         """What can be evaluated though its folder may be gone."""
-        own = {self._job.key} if self._job else set()
+        own = {self._attempt.job.key} if self._attempt else set()
         return self._stage.keys | self._judging.keys | own
 
     def adopt(self, settings: Settings) -> None:
@@ -113,16 +92,18 @@ class Evaluating:
             *("attention", "batch_size", "precision", "stage"),
         )
         if any(getattr(old, name) != getattr(settings, name) for name in work):
-            self._end_child()
+            self._seat.leave()
             self._drop()
             self._looked = None
+        self._seat.executor = self._make_executor(settings)
         if old.stage != settings.stage:
             self._stage.close()
             self._stage = self._new_stage()
 
     def close(self) -> None:
         """End the evaluator; what it has not reported is done again later."""
-        self._end_child()
+        self._seat.wait_no_more()
+        self._seat.leave()
         self._stage.close()
 
     def advance(self, *, ready: bool) -> None:
@@ -131,29 +112,51 @@ class Evaluating:
         Args:
             ready: The models are here; else checkpoints are only kept from rotation.
         """
-        self._look_for_gpu()
-        job, child, limit = self._job, self._child, self._settings.stall_seconds
-        if job is not None and child is not None and child.silent_seconds > limit:
-            reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
-            self._end_child()
-            self._failed(job.id, job.checkpoint, "hung", reason)
-        run = self._diary.run
+        self._look_for_slot()
+        self._end_if_silent()
+        run, attempt = self._diary.run, self._attempt
         # while the protocol is unknown, whatever is whole will be due
         found = due_(run, self._clock()) if run.protocol else queue(run)
         due = [c for c in found if (c.name, c.digest) not in self._judging.keys]
-        keys = self._stage.keys
-        wanted = [self._job.checkpoint] if self._job else []
-        wanted += [c for c in due[: self._settings.stage_limit] if c not in wanted]
-        if keys:  # what is kept and waits for another attempt is not let go
-            kept = (c for c in queue(self._diary.run) if (c.name, c.digest) in keys)
-            wanted += [c for c in kept if c not in wanted]
-        wanted = [c for c in wanted if c.kind != BASE]
-        self._stage.want(wanted[: self._settings.stage_limit])
-        first = due[0] if ready and self._job is None and due else None
+        in_hand = attempt.job.checkpoint if attempt else None
+        self._stage.want(to_keep(run, in_hand, due, self._stage.keys, self._settings.stage_limit))
+        if attempt is None and self._seat.contested:
+            self._seat.leave()
+        first = due[0] if ready and attempt is None and due else None
         held = self._held(first) if first else None
         self._wait_for(first.name if first and held is None else "")
         if first and held:
             self._start(first, held)
+        else:
+            self._seat.wait_no_more()
+
+    def staged(self, message: Staged) -> None:
+        """Write down why a checkpoint could not be kept; a kept one is taken up when it is due."""
+        checkpoint = message.checkpoint
+        known = self._diary.run.checkpoints.get(checkpoint.name)
+        if message.problem and known == checkpoint and known in queue(self._diary.run):
+            self._failed(checkpoint, message.kind, message.problem)
+
+    def heard(self, message: Heard) -> None:
+        """Write down what the evaluator says of the checkpoint it has in hand."""
+        if self._attempt is None or not self._seat.current(message):
+            return  # the last words of one that was ended
+        job = self._attempt.job
+        match self._attempt.heard(message.reply):
+            case Finished() as said:
+                self._drop()
+                self._judging.ask(job, said)
+            case Failed(kind, reason):
+                if kind == "internal":
+                    self._seat.leave()  # nobody knows what it holds now
+                self._failed(job.checkpoint, kind, reason)
+
+    def _end_if_silent(self) -> None:
+        attempt, limit = self._attempt, self._settings.stall_seconds
+        if attempt is not None and attempt.silent_seconds > limit:
+            reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
+            self._seat.leave()
+            self._failed(attempt.job.checkpoint, "hung", reason)
 
     def _wait_for(self, name: str) -> None:
         if name == self._awaited:
@@ -169,116 +172,55 @@ class Evaluating:
             return Held(checkpoint.path, (), "in place")
         return self._stage.held(checkpoint)
 
-    def staged(self, message: Staged) -> None:
-        """Write down why a checkpoint could not be kept; a kept one is taken up when it is due."""
-        checkpoint = message.checkpoint
-        known = self._diary.run.checkpoints.get(checkpoint.name)
-        if message.problem and known == checkpoint and known in queue(self._diary.run):
-            id_ = evaluation_id(checkpoint, self._diary.run.protocol)
-            self._failed(id_, checkpoint, message.kind, message.problem)
-
-    def heard(self, message: Heard) -> None:
-        """Write down what the evaluator says of the checkpoint it has in hand."""
-        job = self._job
-        if job is None or message.child != self._children:
-            return  # the last words of one that was ended
-        match message.reply:
-            case Working(doing):
-                self._diary.working(job.checkpoint.name, doing)
-            case Loaded(environment):
-                self._diary.record_evaluation(
-                    job.id, self._started(job.id, job.checkpoint, environment)
-                )
-                self._show(job)
-            case Scored(images):
-                kept = tuple(replace(it, image=_below(job.id, it.image)) for it in images)
-                self._diary.record_evaluation(job.id, ImagesScored(job.id, kept))
-                self._job = job = self._counted(job, kept)
-                if self._child is not None:
-                    self._child.kept(enough=job.enough)
-                self._show(job)
-            case Finished():
-                self._finished(job, message.reply)
-            case Failed(kind, reason):
-                if kind == "internal":
-                    self._end_child()  # nobody knows what it holds now
-                self._failed(job.id, job.checkpoint, kind, job.told(reason))
-
-    def prune(self, wanted: set[str]) -> None:
-        """Delete the images of all but the newest evaluations and those `wanted`."""
-        keep = self._settings.keep_images
-        run = self._diary.run
-        scored = run.scored.get(run.protocol, ())
-        for id_ in scored[: max(0, len(scored) - keep)] if keep >= 0 else ():
-            if id_ not in wanted:
-                shutil.rmtree(self._images / id_, ignore_errors=True)
-
     def _start(self, checkpoint: Checkpoint, held: Held) -> None:
-        settings, run = self._settings, self._diary.run
-        if self._child is not None and not self._child.alive:
-            self._end_child()  # which closes what is left of it
-        evaluation = evaluation_of(run, checkpoint)
-        id_ = evaluation_id(checkpoint, run.protocol)
-        done = tuple(sorted(evaluation.done)) if evaluation else ()
-        size, limit = batch_sizes(run, evaluation, settings.batch_size)
-        job = Job(id_, checkpoint, settings.protocol, len(done), held.path)
-        if settings.precision and done:
-            earlier = scores_of(self._diary.path, self._diary.name, id_, settings.protocol)
-            job = self._counted(job, earlier)
+        settings, run, seat = self._settings, self._diary.run, self._seat
+        evaluation, id_ = evaluation_of(run, checkpoint), evaluation_id(checkpoint, run.protocol)
+        images = images_of(settings.state_dir, self._diary.name)
+        had = seat.evaluator
         try:
-            make_private(self._images / job.id)
-            if self._child is None:
-                chosen = choose_gpu(settings)
-                if isinstance(chosen, Refusal):
-                    self._failed(job.id, checkpoint, "device", str(chosen))
-                    return
-                self._child, self._gpu = self._new_child(), chosen.gpu
-                self._tell_memory(job.protocol)
+            make_private(images / id_)
+            refusal = seat.take()
         except OSError as error:
-            reason = f"no evaluator can be started: {error}"
             kind = SHORTAGES.get(error.errno or 0, "internal")
-            self._failed(job.id, checkpoint, kind, reason)
+            self._failed(checkpoint, kind, f"no evaluator can be started: {error}")
             return
-        self._job = job
-        self._child.evaluate(
-            Evaluate(
-                path=held.path,
-                kind=checkpoint.kind,
-                component=checkpoint.component,
-                files=held.files,
-                protocol=job.protocol,
-                done=done,
-                images_dir=str(self._images / job.id),
-                device="cuda" if self._gpu else settings.device,
-                batch_size=size,
-                batch_limit=limit,
-                stratified=settings.precision is not None,
-                attention=settings.attention,
-                gpu=self._gpu.uuid if self._gpu else "",
-                memory_gib=settings.gpu_memory_gib,
-                share=settings.share_gpu,
-                cache_dir=str(settings.state_dir / "embeddings"),
-            )
-        )
+        if refusal is not None:
+            self._failed(checkpoint, "device", str(refusal))
+            return
+        if seat.evaluator is None or seat.slot is None:  # others have it: our turn will come
+            return
+        if not seat.executor.reads(Path(held.path)) and checkpoint.kind != BASE:
+            fix = "set stage to copy, and state_dir to a folder that is seen there"
+            reason = f"{held.path} cannot be read where evaluations run: {fix}"
+            self._failed(checkpoint, "stage", reason)
+            return
+        if seat.evaluator is not had:
+            self._tell_memory(seat.slot)
+        done = tuple(sorted(evaluation.done)) if evaluation else ()
+        job = Job(id_, checkpoint, settings.protocol, len(done), held.path, seat.slot)
+        earlier: tuple[ImageScore, ...] = ()
+        if settings.precision is not None and done:
+            earlier = scores_of(self._diary.path, self._diary.name, id_, settings.protocol)
+        self._attempt = Attempt(job, seat.evaluator, self._diary, settings.precision, earlier)
         if remark := mistaken(settings, checkpoint.kind):
             self._diary.say(f"{checkpoint.name}: {remark}")
-        place = f" on {self._gpu}" if self._gpu else ""
-        self._diary.say(f"{checkpoint.name}: loading{place}")
-        self._diary.working(checkpoint.name, f"loading{place}")
+        batch = batch_sizes(run, evaluation, settings.batch_size)
+        self._attempt.begin(request(settings, job, held, done, images, batch))
 
-    def _tell_memory(self, protocol: EvaluationProtocol) -> None:
+    def _tell_memory(self, slot: Slot) -> None:
         """Say what the models will take before the first image is made."""
-        if need := needed(protocol, self._settings.batch_size or 1):
-            free = self._gpu.free_bytes if self._gpu else psutil.virtual_memory().available
-            most = self._settings.gpu_memory_gib
-            bound = free if most is None or not self._gpu else min(free, most * 2**30)
-            self._diary.say(outlook(protocol, need, bound))
+        settings = self._settings
+        need = needed(settings.protocol, settings.batch_size or 1)
+        if need and slot.free_bytes is not None:
+            most = settings.gpu_memory_gib if slot.gpu else None
+            free = slot.free_bytes if most is None else min(slot.free_bytes, most * 2**30)
+            self._diary.say(outlook(settings.protocol, need, free))
 
-    def _look_for_gpu(self) -> None:
-        """Say at first if no GPU may be used; later, see whether what waits for one may go on."""
+    def _look_for_slot(self) -> None:
+        """Say at first if none may be used; later, see whether what waits for one may go on."""
         run, now, moment = self._diary.run, self._clock(), time.monotonic()
         first = self._looked is None
-        if self._looked is not None and moment - self._looked < GPU_SECONDS:
+        if self._looked is not None and moment - self._looked < SLOT_SECONDS:
             return
         self._looked = moment
         known = (evaluation_of(run, checkpoint) for checkpoint in queue(run))
@@ -287,97 +229,34 @@ class Evaluating:
         ]
         if not first and not waiting:
             return
-        chosen = choose_gpu(self._settings)
-        if not isinstance(chosen, Refusal):
+        slots = self._seat.executor.slots()
+        if not isinstance(slots, Refusal):
             for evaluation in waiting:
                 again = EvaluationReopened(evaluation.id, now)
                 self._diary.record_evaluation(evaluation.id, again)
         elif first:
-            self._diary.say(f"evaluations wait: {chosen}")
+            self._diary.say(f"evaluations wait: {slots}")
 
-    def _started(
-        self, id_: str, checkpoint: Checkpoint, environment: dict[str, str]
-    ) -> EvaluationStarted:
-        known = (id_, checkpoint.name, checkpoint.step, checkpoint.digest)
-        return EvaluationStarted(*known, self._diary.run.protocol, environment)
-
-    def _new_child(self) -> EvaluatorHandle:
-        self._children += 1
-        number = self._children
-        return self._make_evaluator(lambda reply: self._send(Heard(number, reply)))
-
-    def _counted(self, job: Job, images: tuple[ImageScore, ...]) -> Job:
-        """Take images into account where fewer than all may be enough."""
-        precision = self._settings.precision
-        if precision is None:
-            return job
-        scored = (*job.scored, *images)
-        running = Running()
-        for prompt in prompt_means(_whole(score_table(scored), job.protocol)).values():
-            running = running.add(prompt)
-        return replace(job, scored=scored, enough=enough(running, precision))
-
-    def _finished(self, job: Job, said: Finished) -> None:
-        done = len(self._diary.run.evaluations[job.id].done)
-        if done != _images(job.protocol) and not job.enough:
-            reason = f"only {done} images were scored"
-            self._failed(job.id, job.checkpoint, "internal", reason)
-            return
-        self._drop()
-        self._diary.say(f"{job.checkpoint.name}: {done} images scored, its result follows")
-        self._judging.ask(job, said)
-
-    def _failed(self, id_: str, checkpoint: Checkpoint, kind: str, reason: str) -> None:
-        if self._job is not None and self._job.id == id_:
+    def _failed(self, checkpoint: Checkpoint, kind: str, reason: str) -> None:
+        run, settings = self._diary.run, self._settings
+        id_ = evaluation_id(checkpoint, run.protocol)
+        if self._attempt is not None and self._attempt.job.id == id_:
             self._drop()
-        new: list[Event] = []
-        evaluation = self._diary.run.evaluations.get(id_)
-        if evaluation is None:  # it failed before it was loaded
-            new.append(self._started(id_, checkpoint, {}))
-        patient = kind in PATIENT
-        alike = evaluation is not None and (evaluation.kind in PATIENT) == patient
-        # to have waited for a GPU or a disk costs none of the attempts
-        attempt = 1 + (evaluation.attempt if evaluation and alike else 0)
-        again = retry_at(
-            kind,
-            attempt,
-            self._clock(),
-            attempts=self._settings.max_attempts,
-            batch_size=max(batch_sizes(self._diary.run, evaluation, self._settings.batch_size)),
+        new = failure(
+            *(run, checkpoint, kind, reason, self._clock()),
+            attempts=settings.max_attempts,
+            batch_size=settings.batch_size,
             luck=self._luck(),
         )
-        new.append(EvaluationFailed(id_, kind, reason, attempt, again))
         self._diary.record_evaluation(id_, *new)
         if kind == "vanished" and self._diary.run.checkpoints[checkpoint.name] == checkpoint:
             self._diary.record_run(vanished(checkpoint))
 
-    def _show(self, job: Job) -> None:
-        done, total = len(self._diary.run.evaluations[job.id].done), _images(job.protocol)
-        self._diary.working(job.checkpoint.name, f"{done} of {total} images", done, total)
-
     def _drop(self) -> None:
-        if self._job is not None:
-            self._diary.rested(self._job.checkpoint.name)
-            self._job = None
-
-    def _end_child(self) -> None:
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
+        if self._attempt is not None:
+            self._diary.rested(self._attempt.job.checkpoint.name)
+            self._attempt = None
 
     def _new_stage(self) -> Stage:
         folder = self._settings.state_dir / "staged" / self._diary.name
         return Stage(folder, self._settings.stage, self._send)
-
-
-def _whole(scores: Scores, protocol: EvaluationProtocol) -> Scores:
-    """Return the prompts of which all images are there."""
-    return {id_: row for id_, row in scores.items() if len(row) == protocol.images_per_prompt}
-
-
-def _images(protocol: EvaluationProtocol) -> int:
-    return len(protocol.prompts) * protocol.images_per_prompt
-
-
-def _below(evaluation: str, image: str | None) -> str | None:
-    return None if image is None else f"{evaluation}/{image}"

@@ -97,7 +97,7 @@ def _aside(event: Event) -> str:
         case ProtocolDefined(digest=digest, protocol=it):
             made = f"{len(it.prompts)} prompts, images of each: {it.images_per_prompt}"
             how = f"{it.width}x{it.height} pixels, {it.inference_steps} steps"
-            return f"protocol {digest}: {made}, {how}, scored by {it.scorer}"
+            return f"protocol {digest}: {made}, {how}, scored by {it.decides}"
         case EvaluationStarted(checkpoint=name):
             return f"{name}: taken up"
         case ImagesScored(evaluation=id_, images=images):

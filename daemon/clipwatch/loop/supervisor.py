@@ -25,8 +25,8 @@ from clipwatch.domain.names import run_name
 from clipwatch.domain.queue import due as due_
 from clipwatch.domain.queue import newest_written, observe, queue, reopenable, wholes, with_base
 from clipwatch.domain.state import Run
-from clipwatch.executors.child import EvaluatorHandle, EvaluatorProcess
-from clipwatch.executors.messages import Reply
+from clipwatch.executors import named
+from clipwatch.executors.base import Executor
 from clipwatch.journal import Journal
 from clipwatch.judging.ask import Judge, ask
 from clipwatch.kit.errors import SettingsError
@@ -38,12 +38,15 @@ from clipwatch.loop.console import Console
 from clipwatch.loop.deliveries import Outbox
 from clipwatch.loop.diary import Diary
 from clipwatch.loop.ending import Deadlines, TrainingEnd
-from clipwatch.loop.evaluations import Evaluating, Heard
+from clipwatch.loop.evaluations import Evaluations
 from clipwatch.loop.heralding import Herald, Told
 from clipwatch.loop.judgements import Judged, Judging
 from clipwatch.loop.preparing import Prepared, Preparing
+from clipwatch.loop.pruning import prune
 from clipwatch.loop.rest import rest
+from clipwatch.loop.slots import Heard, Pool
 from clipwatch.models.identity import Identities
+from clipwatch.results.reading import images_of
 from clipwatch.results.view import closing
 from clipwatch.service.sd_notify import ServiceManager
 from clipwatch.service.vitals import Vitals
@@ -86,7 +89,7 @@ class Supervisor:
         clock: The time, in UTC.
         luck: Gives numbers in 0..1 that spread the pauses before new attempts.
         make_tracker: Makes an adapter.
-        make_evaluator: Starts an evaluator that gives its replies to the function it is passed.
+        make_executor: Makes what evaluations run on.
         judge: Says what the scores of a finished evaluation mean.
         identities: What is known of the models' files.
     """
@@ -103,7 +106,7 @@ class Supervisor:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         luck: Callable[[], float] = random.random,
         make_tracker: Callable[[str, trackers.Target], trackers.Tracker] | None = None,
-        make_evaluator: Callable[[Callable[[Reply], None]], EvaluatorHandle] = EvaluatorProcess,
+        make_executor: Callable[[Settings], Executor] = named.load,
         judge: Judge = ask,
         identities: Identities | None = None,
     ) -> None:
@@ -126,12 +129,17 @@ class Supervisor:
         self._preparing = Preparing(
             settings.protocol, self._diary, self._inbox.put, identities or Identities()
         )
-        self._outbox = Outbox(
-            settings, journal.path, self._diary, self._inbox.put, clock, luck, make
-        )
+        self._outbox = Outbox(settings, self._diary, self._inbox.put, clock, luck, make)
         self._judging = Judging(settings.advice, self._diary, self._inbox.put, judge)
-        self._evaluating = Evaluating(
-            settings, self._diary, self._inbox.put, clock, luck, make_evaluator, self._judging
+        self._evaluations = Evaluations(
+            settings,
+            self._diary,
+            self._inbox.put,
+            clock,
+            luck,
+            make_executor,
+            Pool(),
+            self._judging,
         )
         self._herald = Herald(settings.advice, self._diary, self._inbox.put, clock, luck)
 
@@ -166,7 +174,7 @@ class Supervisor:
                 self._diary.refresh()
                 self._beat()
                 if self._deadlines.evaluating:
-                    self._evaluating.advance(ready=self._ready())
+                    self._evaluations.advance(ready=self._ready())
                 self._outbox.offer()
                 self._herald.offer()
                 if self._done():
@@ -177,7 +185,7 @@ class Supervisor:
                     self._take(message)
         finally:
             self._watcher.close()
-            self._evaluating.close()
+            self._evaluations.close()
             self._vitals.close()
             self._console.close()
 
@@ -203,7 +211,7 @@ class Supervisor:
     def _ready(self) -> bool:
         """Whether the next evaluation may begin: the models are here, and those that are known."""
         known = self._preparing.answered and not self._run.lacking
-        if self._evaluating.busy or (known and not due_(self._run, self._clock())):
+        if self._evaluations.busy or (known and not due_(self._run, self._clock())):
             return True  # and nothing begins
         return self._preparing.ready()
 
@@ -213,7 +221,7 @@ class Supervisor:
         protocol = self._preparing.prepared(message, told)
         if protocol is not None:
             self.settings = replace(self.settings, protocol=protocol)
-            self._evaluating.adopt(self.settings)
+            self._evaluations.adopt(self.settings)
             wanted = self.settings.baseline
             self._diary.record_run(*with_base(self._run, protocol, wanted=wanted))
             self._outbox.hint()
@@ -231,7 +239,7 @@ class Supervisor:
             return
         new = replace(new, protocol=self._preparing.adopt(new.protocol))
         self.settings = new
-        self._evaluating.adopt(new)
+        self._evaluations.adopt(new)
         self._judging.advice = new.advice
         self._outbox.adopt(new)
         self._herald.adopt(new.advice)
@@ -279,7 +287,7 @@ class Supervisor:
         if problem != self._run.problem:
             self._diary.record_run(OutputDirChecked(problem))
         if sightings is not None:
-            seen = observe(self._run, sightings, self._evaluating.held)
+            seen = observe(self._run, sightings, self._evaluations.held)
             self._diary.record_run(*seen)
             self._look_for_end(bool(seen))
             self._outbox.look()  # not while a mount is gone, and with it the trainer's run
@@ -334,9 +342,9 @@ class Supervisor:
             case Told():
                 self._herald.told(message)
             case Staged():
-                self._evaluating.staged(message)
+                self._evaluations.staged(message)
             case Heard():
-                self._evaluating.heard(message)
+                self._evaluations.heard(message)
             case Judged():
                 self._judging.judged(message)
                 self._prune()
@@ -344,7 +352,9 @@ class Supervisor:
     def _prune(self) -> None:
         """Delete images that nobody needs any more; their scores stay in the log."""
         lacking = (unpublished(self._run, name) for name in self._outbox.lacking)
-        self._evaluating.prune({id_ for lacks in lacking for id_ in lacks})
+        wanted = {id_ for lacks in lacking for id_ in lacks}
+        images = images_of(self.settings.state_dir, self.name)
+        prune(self._run, images, self.settings.keep_images, wanted)
 
     def _asked_to_stop(self) -> None:
         drain = 0.0 if self._deadlines.asked or self._once else self.settings.drain_seconds
@@ -372,7 +382,7 @@ class Supervisor:
     def _at_work(self) -> bool:
         """Whether anything of a checkpoint is in hand, or due."""
         due = not self._run.lacking and bool(due_(self._run, self._clock()))
-        return due or self._evaluating.busy or self._outbox.busy or self._herald.busy
+        return due or self._evaluations.busy or self._outbox.busy or self._herald.busy
 
     def _done(self) -> bool:
         if self._deadlines.over:

@@ -7,12 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
-from clipwatch.domain.curves import series_name
-from clipwatch.domain.events import AdviceGiven, ImageScore, ImagesScored
-from clipwatch.domain.names import evaluation_stream
+from clipwatch.domain.events import AdviceGiven, ImageScore
 from clipwatch.domain.protocol import EvaluationProtocol
-from clipwatch.domain.state import Run
-from clipwatch.journal import Journal
 from clipwatch.statistics import Comparison, Summary
 
 # what an adapter needs to know, it finds here
@@ -24,9 +20,6 @@ __all__ = [
     "Result",
     "Series",
     "Summary",
-    "images_of",
-    "scores_of",
-    "series_of",
 ]
 
 
@@ -39,10 +32,10 @@ class Result:
         step: The trainer's global step. Several results may share one; the highest `seq` stands.
         evaluation: Its identity in the log.
         checkpoint: The checkpoint's name.
-        clip: The cosines, summarised.
+        scores: Those of each scorer, summarised, by its name; "" is the one that decides, by whose
+            scores all that follows is.
         finished: When it was scored (UTC).
-        categories: The cosines of each category's prompts, summarised.
-        others: The scores of each further scorer, summarised, by the scorer's name.
+        categories: The scores of each category's prompts, summarised.
         against_base: Compared with the base model alone, where that was scored.
         against_best: Compared with the highest mean of an earlier step; its interval is corrected
             for having picked that, unless `picked` is 0 (logs of earlier versions).
@@ -53,13 +46,17 @@ class Result:
     step: int
     evaluation: str
     checkpoint: str
-    clip: Summary
+    scores: Mapping[str, Summary]
     finished: datetime
     categories: Mapping[str, Summary] = field(default_factory=dict)
-    others: Mapping[str, Summary] = field(default_factory=dict)
     against_base: Comparison | None = None
     against_best: Comparison | None = None
     advice: tuple[AdviceGiven, ...] = ()
+
+    @property
+    def clip(self) -> Summary:
+        """By the scorer that decides, under the name by which trackers show it."""
+        return self.scores[""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,54 +78,3 @@ class Series:
     results: tuple[Result, ...]
     scores: Callable[[str], tuple[ImageScore, ...]] = field(repr=False)
     images: Path
-
-
-def series_of(run: Run, log: Path, images: Path) -> Series:
-    """Build the series of a run's present protocol; scores are read from the log when asked for."""
-    protocol = run.protocols[run.protocol]
-    results = []
-    for seq, id_ in enumerate(run.scored.get(run.protocol, ())):
-        evaluation = run.evaluations[id_]
-        if not (evaluation.clip and evaluation.finished and evaluation.completed):
-            raise ValueError(f"{id_} is scored but has no result")
-        done = evaluation.completed
-        results.append(
-            Result(
-                seq=seq,
-                step=evaluation.step,
-                evaluation=id_,
-                checkpoint=evaluation.checkpoint,
-                clip=evaluation.clip,
-                finished=evaluation.finished,
-                categories=done.categories,
-                others=done.others,
-                against_base=done.against_base,
-                against_best=done.against_best,
-                advice=tuple(it for it in run.advice if it.evaluation == id_),
-            )
-        )
-
-    def scores(id_: str) -> tuple[ImageScore, ...]:
-        return scores_of(log, run.name, id_, protocol)
-
-    return Series(run.name, series_name(run), protocol, tuple(results), scores, images)
-
-
-def scores_of(
-    log: Path, run: str, evaluation: str, protocol: EvaluationProtocol
-) -> tuple[ImageScore, ...]:
-    """Read the scores of one evaluation from the log, in the protocol's order."""
-    with Journal(log, read_only=True) as journal:
-        found = {
-            (image.prompt_id, image.index): image
-            for recorded in journal.read(stream=evaluation_stream(run, evaluation))
-            if isinstance(recorded.event, ImagesScored)
-            for image in recorded.event.images
-        }
-    keys = ((prompt.id, index) for prompt, index, _ in protocol.images())
-    return tuple(found[key] for key in keys if key in found)
-
-
-def images_of(state_dir: Path, run: str) -> Path:
-    """Return the folder of a run's images; each evaluation has its own below it."""
-    return state_dir / "images" / run

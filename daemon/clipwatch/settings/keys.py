@@ -173,8 +173,8 @@ _OWN = (
     Key("drain_seconds", read.real(0), 0.0, "time to finish evaluations when asked to stop"),
     Key("exit_when_done", read.ends, None, "end with the training", blank=True),
     # what is told without being asked
-    Key("advice.low", read.real(0), None, "mean below which a model is called poor"),
-    Key("advice.saturated", read.real(0), None, "mean above which differences say little"),
+    Key("advice.low", read.number, None, "mean below which a model is called poor"),
+    Key("advice.saturated", read.number, None, "mean above which differences say little"),
     Key("advice.after", read.whole(1), 3, "checkpoints before a low mean is told"),
     Key("advice.worth", read.worth, None, "a difference of means that matters, by scorer"),
     Key("advice.stretch", read.whole(1), 1000, "steps without a gain of worth: a plateau"),

@@ -12,11 +12,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from clipwatch.domain.protocol import EvaluationProtocol, NamedScorer, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.kit import plugins
 from clipwatch.kit.statedir import default_state_dir
 from clipwatch.kit.textfiles import problem, refused
-from clipwatch.settings import choices, device, prompts, sources, usual
+from clipwatch.models.scorers import scale_of
+from clipwatch.settings import choices, device, prompts, scorers, sources, usual
 from clipwatch.settings.places import Places, below, mode
 from clipwatch.settings.simpletuner import (
     bases,
@@ -69,6 +70,8 @@ def load(
     models = [it for name, it in given.items() if name.endswith(_MODEL) and it.value]
     unlikely = [line for it in models for line in places.unlikely(it)]
     given |= _places(given, places, about)
+    specs = scorers.of_settings(given, places)
+    given |= {scorers.FIRST: given[scorers.FIRST].but(str(specs[0]))}
     base = given["pretrained_model_name_or_path"]
     mismatch = bases.remark(about.model, given["model_family"], base)
     followed = follow(given, about.model)
@@ -77,6 +80,9 @@ def load(
     given |= followed.values
     chosen_given, remarks = _choices(given, installed, _device(given["device"], environ), about)
     given |= chosen_given
+    scale = scale_of(specs[0])
+    for name, usual_bound in (("low", scale.poor), ("saturated", scale.saturated)):
+        given |= {f"advice.{name}": choices.bound(given, f"advice.{name}", usual_bound)}
     if about.datasets:
         remarks += datasets.remark(about.datasets, about.model.name, places)
     _check_texts(given)
@@ -91,7 +97,7 @@ def load(
         run_name=value["tracker_run_name"],
         logging_dir=value["logging_dir"],
         protocol=replace(
-            _protocol(value, chosen.prompts, _scorers(given, places)),
+            _protocol(value, chosen.prompts, specs),
             parts=elsewhere,
             adapter_strength=strength(given),
             rules="simpletuner" if about.simpletuner else "",
@@ -177,7 +183,7 @@ def _of_trainer(given: Mapping[str, Given], about: Reading) -> dict[str, Given]:
 
 def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[str, Given]:
     """Return the keys that name files, folders and models, with what they mean here."""
-    output, scorer = given["output_dir"], given["pretrained_evaluation_model_name_or_path"]
+    output = given["output_dir"]
     if not output.value:
         raise output.error(
             "is missing", fix="name the folder in which the trainer leaves checkpoints"
@@ -202,7 +208,6 @@ def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[
         ),
         "state_dir": state,
         "pretrained_model_name_or_path": _base_model(given, places, about),
-        "pretrained_evaluation_model_name_or_path": scorer.but(places.model(scorer)),
     }
 
 
@@ -229,8 +234,6 @@ def _choices(
         first = sizes.value[0]
         remarks += (sizes.told(f"clipwatch scores the first of these sizes, {first}"),)
     return {
-        "advice.low": choices.bound(given, "advice.low", 0.22),
-        "advice.saturated": choices.bound(given, "advice.saturated", 0.30),
         "base_precision": quantised,
         "device": processor,
         "dtype": dtype,
@@ -253,19 +256,8 @@ def _device(named: Given, environ: Mapping[str, str]) -> Given:
     return named.but(device.found(environ, os.path.exists, sys.platform, machine), "auto")
 
 
-def _scorers(given: Mapping[str, Given], places: Places) -> tuple[NamedScorer, ...]:
-    """Return the further scorers, sorted by name; a revision stands behind an @."""
-    found = []
-    for key, entry in sorted(given.items()):
-        outer, _, name = key.partition(".")
-        if outer == sources.SCORERS:
-            model, _, revision = entry.value.partition("@")
-            found.append(NamedScorer(name, places.model(entry.but(model)), revision))
-    return tuple(found)
-
-
 def _protocol(
-    value: Mapping[str, Any], chosen: tuple[Prompt, ...], scorers: tuple[NamedScorer, ...]
+    value: Mapping[str, Any], chosen: tuple[Prompt, ...], scorers: tuple[ScorerSpec, ...]
 ) -> EvaluationProtocol:
     size = value["validation_resolution"]
     return EvaluationProtocol(
@@ -283,8 +275,6 @@ def _protocol(
         base_variant=value["variant"],
         weights=value["weights"],
         dtype=value["dtype"],
-        scorer=value["pretrained_evaluation_model_name_or_path"],
-        scorer_revision=value["scorer_revision"],
         scorers=scorers,
         vae_dtype=value["vae_dtype"],
         base_precision=value["base_precision"],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -74,3 +75,40 @@ def half_width(running: Running, alpha: float = 0.05) -> float:
 def enough(running: Running, precision: float, minimum: int = MINIMUM) -> bool:
     """Say whether the mean is known to -/+ `precision` at 95 %, and `minimum` prompts were seen."""
     return running.n >= minimum and half_width(running) <= precision
+
+
+class Followed:
+    """The mean of an evaluation while its images come: whether fewer than all are enough.
+
+    A prompt counts once all of its images are there, in the order in which the first of each came:
+    so the answer is, to the last digit, that of all images read again. The work for an image does
+    not grow with those before it, as long as prompts become whole about in their order.
+
+    Args:
+        images: Of each prompt.
+        precision: See `enough`.
+    """
+
+    def __init__(self, images: int, precision: float) -> None:
+        self._images = images
+        self._precision = precision
+        self._counted = Running()  # up to the first prompt that is not whole
+        self._open: dict[str, dict[int, float]] = {}  # from there on: image index -> score
+        self.enough = False
+
+    def add(self, scores: Iterable[tuple[str, int, float]]) -> None:
+        """Take images into account: prompt id, image index and score of each; none comes twice."""
+        for prompt, index, score in scores:
+            self._open.setdefault(prompt, {})[index] = score
+        counted, through, whole = self._counted, True, []
+        for prompt, row in self._open.items():
+            if len(row) == self._images:
+                counted = counted.add(math.fsum(row.values()) / len(row))
+            else:
+                through = False
+            if through:
+                self._counted = counted
+                whole.append(prompt)
+        for prompt in whole:
+            del self._open[prompt]
+        self.enough = enough(counted, self._precision)

@@ -10,14 +10,14 @@ from typing import Any
 from clipwatch.domain.events import ImageScore
 from clipwatch.domain.retries import LARGEST_BATCH
 from clipwatch.domain.sighting import Whole
-from clipwatch.executors.child import EvaluatorProcess
+from clipwatch.executors import named
+from clipwatch.executors.base import Executor, Refusal, Slot
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
-from clipwatch.gpus import Refusal, choose_gpu
 from clipwatch.kit.errors import CheckpointError
 from clipwatch.layouts import look_once
 from clipwatch.layouts.folders import candidates
 from clipwatch.loop.console import Console
-from clipwatch.results.tables import other_tables, score_table
+from clipwatch.results.tables import score_tables
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
 from clipwatch.statistics.intervals import QUANTILES, describe, quantiles
@@ -40,9 +40,10 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         fix = f"name one of the checkpoints in it, as {checkpoint / inside[1]}" if inside else ""
         raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}", fix=fix)
     weights = sighting.verdict.weights
-    chosen = choose_gpu(settings)
-    if isinstance(chosen, Refusal):
-        raise CheckpointError(chosen.problem, fix=chosen.fix)
+    executor = named.load(settings)
+    slots = executor.slots()
+    if isinstance(slots, Refusal):
+        raise CheckpointError(slots.problem, fix=slots.fix)
     request = Evaluate(
         path=str(sighting.path),
         kind=weights.kind,
@@ -51,21 +52,22 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         protocol=settings.protocol,
         done=(),
         images_dir=None if images is None else str(images.absolute()),
-        device="cuda" if chosen.gpu else settings.device,
+        device=slots[0].device,
         batch_size=settings.batch_size or 0,
         batch_limit=0 if settings.batch_size else LARGEST_BATCH,
         attention=settings.attention,
-        gpu=chosen.gpu.uuid if chosen.gpu else "",
+        gpu=slots[0].gpu,
         memory_gib=settings.gpu_memory_gib,
         share=settings.share_gpu,
     )
-    scores = _evaluate(checkpoint, request, mistaken(settings, weights.kind))
+    scores = _evaluate(executor, slots[0], checkpoint, request, mistaken(settings, weights.kind))
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}
-    found = quantiles(score_table(scores))
-    others = {name: asdict(describe(it)) for name, it in other_tables(scores).items()}
+    tables = score_tables(scores)
+    found = quantiles(tables[""])
+    others = {name: asdict(describe(it)) for name, it in tables.items() if name}
     return {
         "step": sighting.step,
-        "clip": asdict(describe(score_table(scores))),
+        "clip": asdict(describe(tables[""])),
         "quantiles": {f"{at:g}": value for at, value in zip(QUANTILES, found, strict=True)},
         **({"others": others} if others else {}),
         "images": [
@@ -75,7 +77,7 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
                 "category": prompts[image.prompt_id].category,
                 "seed": image.seed,
                 "score": image.score,
-                **({"others": image.others} if image.others else {}),
+                **_others(image),
                 "image": None
                 if images is None or image.image is None
                 else str(images / image.image),
@@ -85,9 +87,16 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     }
 
 
-def _evaluate(checkpoint: Path, request: Evaluate, remark: str) -> list[ImageScore]:
+def _others(image: ImageScore) -> dict[str, Any]:
+    found = {name: score for name, score in image.scores.items() if name}
+    return {"others": found} if found else {}
+
+
+def _evaluate(
+    executor: Executor, slot: Slot, checkpoint: Path, request: Evaluate, remark: str
+) -> list[ImageScore]:
     replies: SimpleQueue[Reply] = SimpleQueue()
-    child = EvaluatorProcess(replies.put)
+    child = executor.start(slot, replies.put)
     console = Console()
     total = len(request.protocol.prompts) * request.protocol.images_per_prompt
     scores: list[ImageScore] = []
@@ -97,7 +106,7 @@ def _evaluate(checkpoint: Path, request: Evaluate, remark: str) -> list[ImageSco
         how = request.protocol
         console.say(
             f"{checkpoint.name}: {total} images, {how.width}x{how.height}, {how.inference_steps} "
-            f"steps, on {request.device}; scorer {how.scorer}"
+            f"steps, on {request.device}; scorer {how.decides}"
         )
         console.working(checkpoint.name, "starting")
         child.evaluate(request)

@@ -1,0 +1,146 @@
+"""One attempt at an evaluation: what is asked of the evaluator, and what it says written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from clipwatch.domain.attempts import started
+from clipwatch.domain.events import ImageScore, ImagesScored
+from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.executors.base import EvaluatorHandle
+from clipwatch.executors.job import Job
+from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
+from clipwatch.loop.diary import Diary
+from clipwatch.settings import Settings
+from clipwatch.staging import Held
+from clipwatch.statistics.sequential import Followed
+
+
+class Attempt:
+    """Follows one job from its request to its end.
+
+    Args:
+        job: What is evaluated.
+        evaluator: That has it in hand.
+        diary: Gets what happens.
+        precision: The mean need be known only so closely; None to score every image.
+        earlier: The images of earlier attempts, needed only with a precision.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        evaluator: EvaluatorHandle,
+        diary: Diary,
+        precision: float | None,
+        earlier: tuple[ImageScore, ...] = (),
+    ) -> None:
+        self.job = job
+        self._evaluator = evaluator
+        self._diary = diary
+        images = job.protocol.images_per_prompt
+        self._followed = None if precision is None else Followed(images, precision)
+        self._follow(earlier)
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long nothing was heard or seen of it."""
+        return self._evaluator.silent_seconds
+
+    def begin(self, request: Evaluate) -> None:
+        """Hand the job over."""
+        self._evaluator.evaluate(request)
+        place = f" on {self.job.slot.title}" if self.job.slot.title else ""
+        self._diary.say(f"{self.job.checkpoint.name}: loading{place}")
+        self._diary.working(self.job.checkpoint.name, f"loading{place}")
+
+    def heard(self, reply: Reply) -> Finished | Failed | None:
+        """Write down what the evaluator says; return what ends the attempt."""
+        job = self.job
+        match reply:
+            case Working(doing):
+                self._diary.working(job.checkpoint.name, doing)
+            case Loaded(environment):
+                begun = started(self._diary.run, job.checkpoint, environment)
+                self._diary.record_evaluation(job.id, begun)
+                self._show()
+            case Scored(images):
+                kept = tuple(replace(it, image=_below(job.id, it.image)) for it in images)
+                self._diary.record_evaluation(job.id, ImagesScored(job.id, kept))
+                self._follow(kept)
+                self._evaluator.kept(enough=self._enough)
+                self._show()
+            case Finished():
+                if self._done != _images(job.protocol) and not self._enough:
+                    return Failed("internal", f"only {self._done} images were scored")
+                said = f"{self._done} images scored, its result follows"
+                self._diary.say(f"{job.checkpoint.name}: {said}")
+                return reply
+            case Failed(kind, reason):
+                return Failed(kind, job.told(reason))
+        return None
+
+    @property
+    def _done(self) -> int:
+        return len(self._diary.run.evaluations[self.job.id].done)
+
+    def _show(self) -> None:
+        done, total = self._done, _images(self.job.protocol)
+        self._diary.working(self.job.checkpoint.name, f"{done} of {total} images", done, total)
+
+    def _follow(self, images: tuple[ImageScore, ...]) -> None:
+        if self._followed is not None:
+            self._followed.add((it.prompt_id, it.index, it.score) for it in images)
+
+    @property
+    def _enough(self) -> bool:
+        """Whether the mean is known as closely as was asked for."""
+        return self._followed is not None and self._followed.enough
+
+
+def request(
+    settings: Settings,
+    job: Job,
+    held: Held,
+    done: tuple[tuple[str, int], ...],
+    images: Path,
+    batch: tuple[int, int],
+) -> Evaluate:
+    """Return what the evaluator is asked.
+
+    Args:
+        settings: Of the run.
+        job: What is evaluated, and where.
+        held: The checkpoint as it can be read.
+        done: What earlier attempts scored.
+        images: The folder for the run's images.
+        batch: The size to begin with, and up to which a better one may be looked for.
+    """
+    size, limit = batch
+    return Evaluate(
+        path=held.path,
+        kind=job.checkpoint.kind,
+        component=job.checkpoint.component,
+        files=held.files,
+        protocol=job.protocol,
+        done=done,
+        images_dir=str(images / job.id),
+        device=job.slot.device,
+        batch_size=size,
+        batch_limit=limit,
+        stratified=settings.precision is not None,
+        attention=settings.attention,
+        gpu=job.slot.gpu,
+        memory_gib=settings.gpu_memory_gib,
+        share=settings.share_gpu,
+        cache_dir=str(settings.state_dir / "embeddings"),
+    )
+
+
+def _images(protocol: EvaluationProtocol) -> int:
+    return len(protocol.prompts) * protocol.images_per_prompt
+
+
+def _below(evaluation: str, image: str | None) -> str | None:
+    return None if image is None else f"{evaluation}/{image}"

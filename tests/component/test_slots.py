@@ -1,0 +1,235 @@
+"""Slots: who has which, who waits for which, and the evaluators that run in them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from clipwatch.executors import named
+from clipwatch.executors.base import EvaluatorHandle, Executor, Refusal, Slot
+from clipwatch.executors.local import LocalExecutor
+from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply
+from clipwatch.gpus import Gpu
+from clipwatch.kit.errors import SettingsError
+from clipwatch.loop.slots import Heard, Pool, Seat
+from clipwatch.results import view
+from loop_kit import states
+from world import ScriptedEvaluator, World, checkpoint, settings
+
+ONE, TWO = Slot("one", "cpu"), Slot("two", "cpu")
+
+
+class Elsewhere:
+    """An executor of two slots, in memory; `refusal` may be set, as may what it reads."""
+
+    def __init__(self, evaluator: Callable[[Callable[[Reply], None]], EvaluatorHandle]) -> None:
+        self.evaluator = evaluator
+        self.started: list[Slot] = []
+        self.refusal: Refusal | None = None
+        self.shared: Path | None = None
+        self.asked = 0
+
+    def slots(self) -> tuple[Slot, ...] | Refusal:
+        """Return both."""
+        self.asked += 1
+        return self.refusal or (TWO, ONE)
+
+    def start(self, slot: Slot, receive: Callable[[Reply], None]) -> EvaluatorHandle:
+        """Start one that follows a script."""
+        self.started.append(slot)
+        return self.evaluator(receive)
+
+    def reads(self, path: Path) -> bool:
+        """Whether it lies in the shared folder, if there is one."""
+        return self.shared is None or path.is_relative_to(self.shared)
+
+
+# --- the pool -------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["lend", "back", "off"]))))
+def test_a_slot_is_one_runs_at_a_time_and_nobody_is_passed_over(
+    steps: list[tuple[str, str]],
+) -> None:
+    """Whatever runs do: two slots are never three runs', and who asked first is served first."""
+    pool, lent, waiting = Pool(), dict[str, Slot](), list[str]()
+    for run, what in steps:
+        if what == "back":
+            pool.give_back(run)
+            lent.pop(run, None)
+        elif what == "off":
+            pool.withdraw(run)
+            waiting = [it for it in waiting if it != run]
+        elif run not in lent:
+            free = 2 - len(lent)
+            slot = pool.lend(run, (ONE, TWO))
+            assert (slot is not None) == (free > 0 and [*waiting, run][0] == run)
+            assert slot not in lent.values()
+            if slot is not None:
+                lent[run] = slot
+                waiting = [it for it in waiting if it != run]
+            elif run not in waiting:
+                waiting.append(run)
+        for it in "abc":
+            assert pool.contested(it) == (it in lent and len(waiting) > 2 - len(lent))
+
+
+def test_who_waits_wakes_the_loop_once() -> None:
+    """When it begins to wait, so that an idle holder may let go, and when a slot is free again."""
+    wakes: list[None] = []
+    pool = Pool(lambda: wakes.append(None))
+    assert pool.lend("a", (ONE,)) == ONE
+    assert not wakes
+    assert pool.lend("b", (ONE,)) is pool.lend("b", (ONE,)) is None
+    assert len(wakes) == 1
+    assert not pool.due("b")
+    pool.give_back("a")
+    assert len(wakes) == 2
+    assert pool.due("b")
+    assert pool.lend("a", (ONE, TWO)) == TWO
+    assert pool.lend("b", (ONE,)) == ONE
+
+
+# --- a run's place --------------------------------------------------------------------------------
+
+
+def seat(run: str, executor: Executor, pool: Pool, heard: list[Heard]) -> Seat:
+    """Return a place that notes what it hears."""
+    return Seat(run, executor, pool, heard.append)
+
+
+def test_an_evaluator_is_ended_before_its_slot_is_given_back() -> None:
+    """And one that cannot be started leaves the slot free."""
+    pool, heard = Pool(), list[Heard]()
+    executor = Elsewhere(ScriptedEvaluator)
+    first, second = seat("a", executor, pool, heard), seat("b", executor, pool, heard)
+    assert first.take() is second.take() is None
+    assert executor.started == [TWO, ONE]
+    evaluator = first.evaluator
+    assert evaluator is not None
+    first.leave()
+    assert not evaluator.alive
+    assert first.slot is None
+    executor.evaluator = no_process
+    with pytest.raises(OSError, match="no more"):
+        first.take()
+    executor.evaluator = ScriptedEvaluator
+    assert seat("c", executor, pool, heard).take() is None
+    assert executor.started[-1] == TWO
+
+
+def no_process(_: Callable[[Reply], None]) -> EvaluatorHandle:
+    """Start nothing."""
+    raise OSError("no more processes")
+
+
+def test_who_waits_does_not_ask_the_machine_again() -> None:
+    """To ask a driver takes long: only when its turn has come."""
+    pool, heard = Pool(), list[Heard]()
+    executor = Elsewhere(ScriptedEvaluator)
+    places = [seat(name, executor, pool, heard) for name in "abc"]
+    for _ in range(3):
+        for place in places:
+            place.take()
+    assert executor.asked == 3
+    assert places[2].evaluator is None
+    places[0].leave()
+    places[2].take()
+    assert executor.asked == 4
+    assert places[2].slot == TWO
+
+
+def test_the_words_of_one_that_was_ended_count_no_more() -> None:
+    """Each evaluator of a run has a number."""
+    pool, heard = Pool(), list[Heard]()
+    place = seat("a", Elsewhere(ScriptedEvaluator), pool, heard)
+    place.take()
+    assert place.current(Heard(1, Loaded({})))
+    place.leave()
+    assert not place.current(Heard(1, Loaded({})))
+    place.take()
+    assert not place.current(Heard(1, Loaded({})))
+    assert place.current(Heard(2, Finished(0, 0.0)))
+
+
+# --- executors ------------------------------------------------------------------------------------
+
+
+def test_every_gpu_that_may_be_used_is_a_slot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the order in which they would be taken, by the name under which the child is shown it."""
+    gpus = (Gpu(1, "GPU-b", "NVIDIA H100", 80, 70), Gpu(0, "GPU-a", "NVIDIA A10", 24, 0))
+    monkeypatch.setattr("clipwatch.executors.local.usable_gpus", lambda _: gpus)
+    slots = LocalExecutor(settings(tmp_path, device="cuda")).slots()
+    assert not isinstance(slots, Refusal)
+    assert [(it.name, it.device, it.gpu, it.free_bytes) for it in slots] == [
+        ("GPU-b", "cuda", "GPU-b", 70),
+        ("GPU-a", "cuda", "GPU-a", None),  # 0 stands for a driver that does not tell
+    ]
+    assert slots[0].title == "GPU 1 (NVIDIA H100, GPU-b)"
+
+
+def test_the_processor_is_one_slot(tmp_path: Path) -> None:
+    """It needs no title, and everything here can be read there."""
+    executor = named.load(settings(tmp_path))
+    slots = executor.slots()
+    assert not isinstance(slots, Refusal)
+    assert [(it.name, it.device, it.gpu, it.title) for it in slots] == [("cpu", "cpu", "", "")]
+    assert executor.reads(tmp_path)
+
+
+def test_an_executor_that_is_not_installed_is_told(tmp_path: Path) -> None:
+    """With its name."""
+    with pytest.raises(SettingsError, match="unknown executor 'ray'"):
+        named.load(settings(tmp_path), "ray")
+
+
+def test_a_run_evaluates_where_its_executor_says(tmp_path: Path) -> None:
+    """The best slot is taken, and every request goes to it."""
+    world = World(tmp_path)
+
+    def note(request: Evaluate) -> None:
+        world.requests.append(request)
+
+    executor = Elsewhere(lambda receive: ScriptedEvaluator(receive, note))
+    world.executor = lambda _: executor
+    for step in (1, 2):
+        checkpoint(world.output, step, step)
+    assert world.once() == 0
+    assert executor.started == [TWO]
+    assert [it.device for it in world.requests] == ["cpu", "cpu"]
+    assert states(world) == {1: "published", 2: "published"}
+
+
+def test_a_refusal_of_an_executor_is_told_and_waited_for(tmp_path: Path) -> None:
+    """As one of this machine's: it is no fault of the checkpoint."""
+    world = World(tmp_path)
+    executor = Elsewhere(ScriptedEvaluator)
+    executor.refusal = Refusal("all nodes are taken", "wait")
+    world.executor = lambda _: executor
+    checkpoint(world.output, 1)
+    assert world.once() == 1
+    assert "evaluations wait: all nodes are taken: wait" in world.said
+    (failed,) = world.run.evaluations.values()
+    assert (failed.kind, failed.reason) == ("device", "all nodes are taken: wait")
+    executor.refusal = None
+    assert world.once() == 0
+
+
+def test_what_cannot_be_read_there_is_told(tmp_path: Path) -> None:
+    """The line names the place and a way out; nothing is asked of an evaluator."""
+    world = World(tmp_path, max_attempts=1)
+    executor = Elsewhere(ScriptedEvaluator)
+    executor.shared = tmp_path / "shared"
+    world.executor = lambda _: executor
+    folder = checkpoint(world.output, 1)
+    assert world.once() == 1
+    assert view.rows(world.run)[0].reason == (
+        f"{folder} cannot be read where evaluations run: set stage to copy, and state_dir to a "
+        "folder that is seen there"
+    )
