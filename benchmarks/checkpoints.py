@@ -29,6 +29,7 @@ import torch
 from transformers import CLIPModel, CLIPProcessor
 
 from clipwatch.demo.world import captions
+from clipwatch.domain.kinds import Dtype
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.generation.opening import DTYPES
 from common import Goal, Row, begin, check_agreement, options, settle, show, take_turns, workplace
@@ -55,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--changes", type=int, help="watched for memory (default 100, quick 12)")
     parser.add_argument("--cold", type=Path, help=argparse.SUPPRESS)
     chosen = parser.parse_args(arguments)
-    dtype = chosen.dtype or ("bf16" if chosen.device.startswith("cuda") else "fp32")
+    dtype: Dtype = chosen.dtype or ("bf16" if chosen.device.startswith("cuda") else "fp32")
     if chosen.cold:  # this is the new process
         base = pipeline_folder(chosen.folder, chosen.shape, DTYPES[dtype])
         touch(load(world_of(base, dtype, chosen.device, (chosen.cold,) * 2), chosen.cold))
@@ -78,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         show(title, rows, notes)
 
 
-def world_of(base: Path, dtype: str, device: str, pair: tuple[Path, Path]) -> World:
+def world_of(base: Path, dtype: Dtype, device: str, pair: tuple[Path, Path]) -> World:
     """Return a world of one prompt, one step and a small image."""
     scorer = clip_folder(base.parent, "demo")
     protocol = protocol_of(base, scorer, captions()[:1], dtype=dtype, side=SIDE, steps=1)

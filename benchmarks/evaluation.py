@@ -30,6 +30,7 @@ from transformers import CLIPModel, CLIPProcessor
 
 from clipwatch.demo.world import captions
 from clipwatch.domain.events import WeightFile
+from clipwatch.domain.kinds import CheckpointKind, Dtype
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.generation.opening import DTYPES
@@ -96,7 +97,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     demo = chosen.shape == "demo"
     begin(chosen.device, chosen.threads)
     with workplace(chosen.folder) as place:
-        dtype = chosen.dtype or ("bf16" if chosen.device.startswith("cuda") else "fp32")
+        dtype: Dtype = chosen.dtype or ("bf16" if chosen.device.startswith("cuda") else "fp32")
         base = pipeline_folder(place, chosen.shape, DTYPES[dtype])
         scorer = clip_folder(place, chosen.scorer or ("demo" if demo else "vit-l-14-336"))
         texts = captions()[: chosen.prompts or (4 if chosen.quick else 64)]
@@ -109,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def protocol_of(
-    base: Path, scorer: Path, texts: Sequence[str], *, dtype: str, side: int, steps: int
+    base: Path, scorer: Path, texts: Sequence[str], *, dtype: Dtype, side: int, steps: int
 ) -> EvaluationProtocol:
     """Return the protocol of one image for each text."""
     return EvaluationProtocol(
@@ -253,7 +254,7 @@ def load(world: World, checkpoint: Path) -> Any:
     return pipeline.to(world.device)
 
 
-def kind_of(checkpoint: Path) -> str:
+def kind_of(checkpoint: Path) -> CheckpointKind:
     """Return "full" for a folder with a UNet, else "lora"."""
     return "full" if (checkpoint / "unet").is_dir() else "lora"
 

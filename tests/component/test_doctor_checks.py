@@ -27,6 +27,7 @@ from clipwatch.doctor.device import Torch
 from clipwatch.doctor.output import Newest, Output
 from clipwatch.doctor.state_dir import State
 from clipwatch.doctor.surroundings import Inotify
+from clipwatch.domain.kinds import WatchMode
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.gpus import Gpu
 from clipwatch.models import memory
@@ -74,7 +75,7 @@ FOUND = Output(Path("/out"), "ext4", "auto", 5.0, "", 3, Newest("checkpoint-30")
         ("", "auto", "(unknown file system, a look every 5 s)"),
     ],
 )
-def test_how_changes_are_noticed(kind: str, watch: str, way: str) -> None:
+def test_how_changes_are_noticed(kind: str, watch: WatchMode, way: str) -> None:
     """The line tells the file system and how changes on it are noticed."""
     found = output.judge(replace(FOUND, kind=kind, watch=watch))
     assert found.verdict == "ok"

@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
+from clipwatch.domain.kinds import Dtype
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.scorers.dual_encoder import DualEncoder
@@ -281,7 +282,7 @@ def test_saved_pixels_are_scored_pixels(world: Path, tmp_path: Path, evaluator: 
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-def test_half_precision(world: Path, evaluator: Evaluator, dtype: str) -> None:
+def test_half_precision(world: Path, evaluator: Evaluator, dtype: Dtype) -> None:
     """Half precision gives nearly the scores of fp32, for full weights and for a LoRA."""
     how = kit.protocol(world / "base")
     for name in ("full", "lora"):

@@ -24,9 +24,8 @@ from clipwatch.domain.events import (
     ImageScore,
     ImagesScored,
     OutputDirChecked,
-    decode,
-    encode,
 )
+from clipwatch.domain.written import decode, encode
 from clipwatch.journal import Journal, log_file
 from clipwatch.kit.errors import Conflict, JournalError
 from clipwatch.statistics import Summary

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Partial, Unusable, Whole
 from clipwatch.layouts import look_once
 from clipwatch.layouts.files import content_digest, stat
@@ -206,7 +207,7 @@ def test_a_text_encoder_that_was_trained_as_well_belongs_to_it(tmp_path: Path) -
     ],
 )
 def test_simpletuners_final_export_is_the_denoiser_in_it(
-    tmp_path: Path, parts: dict[str, list[str | None]], weights_kind: str
+    tmp_path: Path, parts: dict[str, list[str | None]], weights_kind: TrainedWeights
 ) -> None:
     """Its own class or no text encoder at all: the rest is the base model's."""
     folder = full(tmp_path / "pipeline")

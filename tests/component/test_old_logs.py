@@ -13,22 +13,25 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import MISSING, fields, is_dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import msgspec
 import pytest
 
 from clipwatch.domain.delivered import unpublished
-from clipwatch.domain.events import TYPES, Event, OutputDirChecked, decode, encode
+from clipwatch.domain.events import TYPES, CheckpointCompleted, Event, OutputDirChecked
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.queue import queue
 from clipwatch.domain.state import Run, State
+from clipwatch.domain.written import decode, encode
 from clipwatch.journal import Journal, Recorded
 from clipwatch.journal.logformat import APPLICATION_ID, FORMAT, LogDamaged, identify
 from clipwatch.journal.repair import pages
 from clipwatch.journal.repair.inspection import verify
 from clipwatch.kit.errors import JournalError
+from clipwatch.loop.narration import story
 from clipwatch.statistics import Summary
 from places import LOGS, ROOT
 
@@ -368,3 +371,61 @@ def test_fields_of_a_later_version_are_passed_over(event: Event) -> None:
     later = json.dumps(more(json.loads(data)))
     assert later.count("of_tomorrow") >= 1
     assert decode(name, later) == event
+
+
+def kinds(type_: type[Any], plain: Any) -> Iterator[tuple[str, ...]]:
+    """Yield where in an event's JSON a word of few stands, as ("protocol", "seeds")."""
+    for name, hint in get_type_hints(type_).items() if isinstance(plain, dict) else ():
+        if "Literal" in str(hint) and isinstance(plain.get(name), str):
+            yield (name,)
+        elif is_dataclass(hint) and isinstance(hint, type):
+            yield from ((name, *inner) for inner in kinds(hint, plain[name]))
+
+
+def test_a_kind_of_a_later_version_stays_as_it_is_written() -> None:
+    """Each kind in the story's events may be one that nobody knows, the others are as they were."""
+    tried = set()
+    for event in EVENTS:
+        name, data = encode(event)
+        for path in kinds(type(event), json.loads(data)):
+            plain = json.loads(data)
+            inner = reduce(dict.__getitem__, path[:-1], plain)
+            inner[path[-1]] = "of tomorrow"
+            later = decode(name, json.dumps(plain))
+            assert json.loads(encode(later)[1]) == plain
+            tried.add((name, *path))
+    assert tried >= {
+        ("CheckpointCompleted", "kind"),
+        ("CheckpointDiscarded", "kind"),
+        ("EvaluationFailed", "kind"),
+        ("AdviceGiven", "kind"),
+        ("ProtocolDefined", "protocol", "seeds"),
+        ("ProtocolDefined", "protocol", "vae_dtype"),
+        ("ProtocolContinued", "protocol", "offload"),
+    }
+
+
+@pytest.mark.parametrize("kind", [7, None, ["lora"]])
+def test_a_kind_that_is_no_word_is_damage(kind: object) -> None:
+    """What no version ever wrote is not read."""
+    event = next(it for it in EVENTS if isinstance(it, CheckpointCompleted))
+    name, data = encode(event)
+    with pytest.raises(msgspec.ValidationError):
+        decode(name, json.dumps(json.loads(data) | {"kind": kind}))
+
+
+def test_a_run_with_unknown_kinds_is_folded(tmp_path: Path) -> None:
+    """Nothing is decided by them: such a failure is tried again, such a checkpoint is evaluated."""
+    later: list[Recorded] = []
+    for item in read(copied(FORMAT, tmp_path)):
+        name, data = encode(item.event)
+        plain = json.loads(data)
+        if "kind" in plain:
+            plain["kind"] = "of tomorrow"
+        later.append(replace(item, event=decode(name, json.dumps(plain))))
+    now, run = folded(read(copied(FORMAT, tmp_path))), folded(later)
+    assert [it.state for it in run.checkpoints.values()] == [
+        it.state for it in now.checkpoints.values()
+    ]
+    assert [c.step for c in queue(run)] == [c.step for c in queue(now)]
+    assert [story(item.event) for item in later]

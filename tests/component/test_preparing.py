@@ -18,6 +18,7 @@ from clipwatch.domain.events import (
     RunStarted,
 )
 from clipwatch.domain.fold import evolve
+from clipwatch.domain.kinds import CheckpointKind
 from clipwatch.domain.protocol import EvaluationProtocol, Input
 from clipwatch.domain.state import Run
 from clipwatch.kit.errors import ClipwatchError
@@ -141,7 +142,7 @@ def test_what_lacks_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 # Logs of a clipwatch that did not know the files' identity ---------------------------------------
 
 
-def old_run(kind: str = "full", **environment: str) -> Run:
+def old_run(kind: CheckpointKind = "full", **environment: str) -> Run:
     """Return a run as version 0.1.0 wrote it, with one result."""
     how = protocol(Path("/base"))
     whole = CheckpointCompleted(5, "checkpoint-5", "/out/checkpoint-5", kind, "unet", (), "d")

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import adapter_kit
 import evaluator_kit as kit
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.evaluator.evaluate import Evaluator
 
 pytestmark = [*kit.QUIET, pytest.mark.timeout(600)]
@@ -26,12 +27,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def kinds(root: Path) -> dict[str, tuple[Path, str]]:
+def kinds(root: Path) -> dict[str, tuple[Path, TrainedWeights]]:
     return adapter_kit.write_kinds(root)
 
 
 @pytest.fixture(scope="module")
-def elsewhere(root: Path, kinds: dict[str, tuple[Path, str]]) -> dict[str, list[float]]:
+def elsewhere(root: Path, kinds: dict[str, tuple[Path, TrainedWeights]]) -> dict[str, list[float]]:
     """The scores of all kinds as another process has them."""
     told = json.dumps({kind: (str(folder), weights) for kind, (folder, weights) in kinds.items()})
     ended = subprocess.run(
@@ -70,7 +71,7 @@ def test_every_kind_is_scored_for_itself(
 
 def test_the_same_backwards_in_another_process(
     root: Path,
-    kinds: dict[str, tuple[Path, str]],
+    kinds: dict[str, tuple[Path, TrainedWeights]],
     evaluator: Evaluator,
     elsewhere: dict[str, list[float]],
 ) -> None:
@@ -85,7 +86,7 @@ def test_the_same_backwards_in_another_process(
 @given(data=st.data())
 def test_nothing_of_what_came_before_is_in_a_score(
     root: Path,
-    kinds: dict[str, tuple[Path, str]],
+    kinds: dict[str, tuple[Path, TrainedWeights]],
     evaluator: Evaluator,
     elsewhere: dict[str, list[float]],
     data: st.DataObject,

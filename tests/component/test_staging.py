@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.domain.kinds import StageMode
 from clipwatch.domain.state import Checkpoint
 from clipwatch.layouts.files import content_digest, stat
 from clipwatch.staging import Held, copying, keep, kept, originals
@@ -39,7 +40,7 @@ def read_by_a_child(held: Held) -> str:
 
 @pytest.mark.parametrize("mode", ["auto", *LOCAL_WAYS])
 def test_what_is_held_can_be_read_by_the_evaluator_after_rotation(
-    tmp_path: Path, mode: str
+    tmp_path: Path, mode: StageMode
 ) -> None:
     """The rmtree succeeds, and a child process then reads the same tensors from what is held."""
     checkpoint = full(tmp_path / "output", 10, shards=3)

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from clipwatch.domain.kinds import StageMode
 from clipwatch.domain.state import Checkpoint
 from clipwatch.staging import Held, Staged, copying, keep, kept
 from places import SUPPORT
@@ -34,7 +35,7 @@ def test_the_first_one_comes_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["auto", *LOCAL_WAYS])
-def test_nothing_is_left_when_nothing_is_wanted(tmp_path: Path, mode: str) -> None:
+def test_nothing_is_left_when_nothing_is_wanted(tmp_path: Path, mode: StageMode) -> None:
     """Neither a file in our folder nor one of the trainer's that is open."""
     checkpoints = [full(tmp_path / "output", step, shards=2) for step in range(3)]
     with desk(tmp_path / "staged", mode) as at:
@@ -115,7 +116,7 @@ def test_closing_gives_up_a_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.mark.parametrize("mode", LOCAL_WAYS)
 def test_closing_keeps_a_copy_that_is_whole_and_no_pin(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: StageMode
 ) -> None:
     """Also one that is finished only when the daemon ends already; nobody hears of it then."""
     checkpoint = full(tmp_path, 1)
@@ -223,7 +224,7 @@ time.sleep(600)
 """
 
 
-def killed_daemon(folder: Path, mode: str, *checkpoints: Checkpoint) -> None:
+def killed_daemon(folder: Path, mode: StageMode, *checkpoints: Checkpoint) -> None:
     """Have a daemon keep checkpoints and kill it: in the middle of copying the last one."""
     paths = [checkpoint.path for checkpoint in checkpoints]
     command = [sys.executable, "-c", _DAEMON, str(folder), mode, *paths]
@@ -339,7 +340,7 @@ _ACTIONS = st.lists(
 @given(actions=_ACTIONS, mode=st.sampled_from(LOCAL_WAYS))
 @settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happens_what_is_held_is_what_was_found(
-    actions: list[tuple[object, ...]], mode: str
+    actions: list[tuple[object, ...]], mode: StageMode
 ) -> None:
     """Wants, deletions, new weights and restarts in any order.
 

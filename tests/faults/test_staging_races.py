@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.domain.kinds import StageMode
 from clipwatch.layouts.files import content_digest
 from clipwatch.staging import copying, keep
 from staging_kit import before_chunks, descriptors, desk, full, intact, seen, trainer
@@ -20,7 +21,7 @@ LOCAL_WAYS = ["pin", "copy"]
 
 
 @pytest.mark.parametrize("mode", ["auto", *LOCAL_WAYS])
-def test_deleted_before(tmp_path: Path, mode: str) -> None:
+def test_deleted_before(tmp_path: Path, mode: StageMode) -> None:
     """What is gone has vanished, with its folder or without its weights."""
     checkpoint = full(tmp_path, 10)
     with desk(tmp_path / "staged", mode) as at:
@@ -55,7 +56,7 @@ def after_first_file(
 
 @pytest.mark.parametrize("mode", LOCAL_WAYS)
 def test_deleted_between_two_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: StageMode
 ) -> None:
     """The first of three files is kept already when all are deleted: vanished, and all let go."""
     checkpoint = full(tmp_path, 10, shards=3)
@@ -71,7 +72,7 @@ def test_deleted_between_two_files(
 @pytest.mark.parametrize("mode", LOCAL_WAYS)
 @pytest.mark.parametrize("how", ["in place", "by rename"])
 def test_written_again_between_two_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str, how: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: StageMode, how: str
 ) -> None:
     """Whether in another inode, if of the same size and time, or in the same: changed, let go."""
     checkpoint = full(tmp_path, 10, shards=3)
@@ -117,7 +118,7 @@ def test_written_again_in_the_middle_of_a_file(
 
 
 @pytest.mark.parametrize("mode", LOCAL_WAYS)
-def test_a_fifo_in_the_place_of_a_file_stops_nobody(tmp_path: Path, mode: str) -> None:
+def test_a_fifo_in_the_place_of_a_file_stops_nobody(tmp_path: Path, mode: StageMode) -> None:
     """Opening it would wait for a writer for ever."""
     checkpoint = full(tmp_path, 10)
     original = Path(checkpoint.path) / checkpoint.files[0].path
@@ -142,7 +143,7 @@ def test_a_change_that_does_not_show_in_the_identity_shows_in_the_content(tmp_pa
 
 
 @pytest.mark.parametrize("mode", LOCAL_WAYS)
-def test_deleted_at_any_moment(tmp_path: Path, mode: str) -> None:
+def test_deleted_at_any_moment(tmp_path: Path, mode: StageMode) -> None:
     """Thirty times a trainer deletes at a random moment: it can, and all that is held is whole."""
     moments = random.Random(mode)
     with trainer() as other, desk(tmp_path / "staged", mode) as at:

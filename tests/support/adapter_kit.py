@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.sighting import Whole
 from clipwatch.evaluator.evaluate import Evaluator
@@ -201,13 +202,13 @@ def weight_of(model: Any, path: str) -> torch.Tensor:
 # --- a world of all kinds ------------------------------------------------------------------------
 
 
-def write_kinds(root: Path) -> dict[str, tuple[Path, str]]:
+def write_kinds(root: Path) -> dict[str, tuple[Path, TrainedWeights]]:
     """Write base/ and a checkpoint of every kind; return by kind its folder, and live or ema."""
     base = root / "base"
     write_base_pipeline(base)
-    found: dict[str, tuple[Path, str]] = {}
+    found: dict[str, tuple[Path, TrainedWeights]] = {}
 
-    def add(kind: str, weights: str = "live", *, of: str = "") -> Path:
+    def add(kind: str, weights: TrainedWeights = "live", *, of: str = "") -> Path:
         found[kind] = (root / (of or kind).replace(" ", "-"), weights)
         return found[kind][0]
 
@@ -257,7 +258,9 @@ def _write_with_encoder(base: Path, whole: Path, folder: Path) -> None:
     save_file({name: it * 1.5 if it.dim() > 1 else it for name, it in state.items()}, path)
 
 
-def request(folder: Path, weights: str, how: EvaluationProtocol, **more: Any) -> Evaluate:
+def request(
+    folder: Path, weights: TrainedWeights, how: EvaluationProtocol, **more: Any
+) -> Evaluate:
     """Return the request to evaluate what a look at a folder finds."""
     seen = look_once(folder, weights).verdict
     assert isinstance(seen, Whole), seen
@@ -267,7 +270,7 @@ def request(folder: Path, weights: str, how: EvaluationProtocol, **more: Any) ->
     )
 
 
-def scores(evaluator: Evaluator, folder: Path, weights: str, base: Path) -> list[float]:
+def scores(evaluator: Evaluator, folder: Path, weights: TrainedWeights, base: Path) -> list[float]:
     """Return the scores of a checkpoint's images, in fp32 on the CPU."""
     found = kit.scores_of(evaluator, request(folder, weights, kit.protocol(base)))
     return [it.score for it in found]

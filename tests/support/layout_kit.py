@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
 from clipwatch.layouts import Scanner
 
@@ -87,16 +88,24 @@ class Clock:
 def scanner(
     output: Path,
     clock: Clock | None = None,
-    kind: str = "live",
+    kind: TrainedWeights = "live",
     known: Mapping[str, Whole] = MappingProxyType({}),
 ) -> Scanner:
     """Return a scanner that settles for ten seconds of a test's clock."""
     clock = clock or Clock()
-    times = {"clock": clock.monotonic, "wall": clock.wall}
-    return Scanner(output, weights=kind, settle_seconds=SETTLE, known=known, **times)
+    return Scanner(
+        output,
+        weights=kind,
+        settle_seconds=SETTLE,
+        known=known,
+        clock=clock.monotonic,
+        wall=clock.wall,
+    )
 
 
-def look(output: Path, clock: Clock | None = None, kind: str = "live") -> dict[str, Sighting]:
+def look(
+    output: Path, clock: Clock | None = None, kind: TrainedWeights = "live"
+) -> dict[str, Sighting]:
     """Return by name what a first look sees."""
     return {sighting.name: sighting for sighting in scanner(output, clock, kind).scan()}
 

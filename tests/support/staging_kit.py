@@ -13,6 +13,7 @@ from queue import SimpleQueue
 import numpy as np
 from safetensors.numpy import save_file
 
+from clipwatch.domain.kinds import FailureKind, StageMode
 from clipwatch.domain.sighting import Whole
 from clipwatch.domain.state import Checkpoint
 from clipwatch.layouts import look_once
@@ -55,7 +56,7 @@ def seen(folder: Path) -> Checkpoint:
 class Desk:
     """A stage, and the messages that it sends."""
 
-    def __init__(self, folder: Path, mode: str) -> None:
+    def __init__(self, folder: Path, mode: StageMode) -> None:
         self.folder = folder
         self._messages: SimpleQueue[Staged] = SimpleQueue()
         self.stage = Stage(folder, mode, self._messages.put)
@@ -77,11 +78,12 @@ class Desk:
         assert held is not None
         return held
 
-    def fail(self, checkpoint: Checkpoint) -> tuple[str, str]:
+    def fail(self, checkpoint: Checkpoint) -> tuple[FailureKind, str]:
         """Return the kind of problem that there is with keeping a checkpoint, and its text."""
         self.stage.want([checkpoint])
         over = self.hears()
         assert over.checkpoint == checkpoint
+        assert over.kind
         assert over.problem
         assert "\n" not in over.problem
         assert self.stage.held(checkpoint) is None
@@ -95,7 +97,7 @@ class Desk:
 
 
 @contextmanager
-def desk(folder: Path, mode: str) -> Iterator[Desk]:
+def desk(folder: Path, mode: StageMode) -> Iterator[Desk]:
     """Open a stage and close it at the end."""
     made = Desk(folder, mode)
     try:

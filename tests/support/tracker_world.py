@@ -12,6 +12,7 @@ from PIL import Image
 
 from clipwatch.delivery.trackers import Target
 from clipwatch.domain.events import AdviceGiven, ImageScore
+from clipwatch.domain.kinds import AdviceKind
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.results.series import Result, Series
 from clipwatch.statistics import Comparison, Summary, summarize
@@ -106,7 +107,7 @@ def with_everything(series: Series) -> Series:
     def full(result: Result) -> Result:
         base, clip = series.results[0], result.clip
         later = result.seq > 0
-        kinds = ("regressed", "plateau") if result.seq % 2 else ()
+        kinds: tuple[AdviceKind, ...] = ("regressed", "plateau") if result.seq % 2 else ()
         return replace(
             result,
             scores=_beside(_estimated(clip), _estimated(clip, 0.1), _estimated(clip, 2)),

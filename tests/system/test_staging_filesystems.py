@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.domain.kinds import StageMode
 from clipwatch.domain.state import Checkpoint
 from clipwatch.kit.filesystems import LOCAL, file_system
 from clipwatch.staging import copying, visitors
@@ -161,7 +162,7 @@ def test_without_reflinks_local_files_are_pinned(tmp_path: Path, mount: Mount, k
 
 
 @pytest.mark.parametrize("mode", ["auto", "pin"])
-def test_a_full_disk_is_left_to_the_trainer(tmp_path: Path, mount: Mount, mode: str) -> None:
+def test_a_full_disk_is_left_to_the_trainer(tmp_path: Path, mount: Mount, mode: StageMode) -> None:
     """With less room than for two more checkpoints nothing is held: rotation must free space."""
     output = mount("tmpfs", size=60 * MIB)
     tight = full(output, 1, kilobytes=8 * 1024)  # with its optimizer 16 MiB
@@ -209,7 +210,7 @@ def test_a_pin_is_refused_on_fuse(tmp_path: Path, fuse: Path) -> None:
 
 @pytest.mark.parametrize("mode", ["auto", "copy"])
 def test_on_fuse_files_are_copied_and_none_stays_open(
-    tmp_path: Path, fuse: Path, mode: str
+    tmp_path: Path, fuse: Path, mode: StageMode
 ) -> None:
     """The trainer's rmtree succeeds after the copy, which then is all there is."""
     checkpoint = full(fuse, 1, shards=3)

@@ -33,6 +33,7 @@ from clipwatch.domain.events import (
     WeightFile,
 )
 from clipwatch.domain.fold import evolve
+from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.domain.queue import (
     due,
@@ -225,7 +226,7 @@ def _steps(checkpoints: Sequence[Checkpoint]) -> list[int]:
     return [checkpoint.step for checkpoint in checkpoints]
 
 
-def _failures(run: Run, kind: str, batch_size: int) -> list[tuple[int, float | None]]:
+def _failures(run: Run, kind: FailureKind, batch_size: int) -> list[tuple[int, float | None]]:
     """Fail until it is given up; return for each attempt its batch and the pause after it."""
     told: list[tuple[int, float | None]] = []
     while not told or told[-1][1] is not None:
@@ -241,7 +242,7 @@ def _failures(run: Run, kind: str, batch_size: int) -> list[tuple[int, float | N
 
 
 @pytest.mark.parametrize("kind", sorted(CRAMPED))
-def test_lack_of_memory_halves_the_batch_down_to_one(kind: str) -> None:
+def test_lack_of_memory_halves_the_batch_down_to_one(kind: FailureKind) -> None:
     """Each such failure halves the batch at once; at one image the bound on attempts holds."""
     run = fold(completed(1), started(1))
     assert _failures(run, kind, 16) == [(16, 0), (8, 0), (4, 0), (2, 0), (1, None)]

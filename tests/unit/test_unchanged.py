@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Sighting, Whole
 from clipwatch.layouts import Scanner, contents
 from clipwatch.layouts.unchanged import RACY_SECONDS
@@ -24,7 +25,7 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     found: list[Path] = []
     find = contents.find
 
-    def noted(path: Path, weights: str) -> object:
+    def noted(path: Path, weights: TrainedWeights) -> object:
         found.append(path)
         return find(path, weights)
 

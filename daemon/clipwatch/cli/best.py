@@ -51,11 +51,14 @@ def best(run: str, scorer: str | None, as_json: bool, state_dir: Path | None) ->
     Ends with 1 when nothing is scored yet.
     """
     from clipwatch.journal import log_file
+    from clipwatch.results.differences import circumstances
+    from clipwatch.results.named import run_named
     from clipwatch.results.ranking import rank
-    from clipwatch.results.results import answers, circumstances
+    from clipwatch.results.results import open_results
 
-    with answers(log_file(chosen_state_dir(state_dir))) as known:
-        ranking = rank(known, known.run(run), scorer)
+    with open_results(log_file(chosen_state_dir(state_dir))) as results:
+        known = run_named(results.state, run)
+        ranking = rank(results, known, known.protocol, scorer)
     unlike = circumstances([evaluation for evaluation, _ in ranking.all])
     if as_json:
         click.echo(json.dumps(_object(ranking) | {"circumstances": unlike}, indent=2))
@@ -110,7 +113,7 @@ def _table(ranking: Ranking) -> Iterator[str]:
 
 def _sentences(ranking: Ranking) -> Iterator[str]:
     """Return what the table says in plain words."""
-    from clipwatch.results.results import listed
+    from clipwatch.results.differences import listed
 
     ends = _ends(ranking)
     count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")

@@ -67,14 +67,17 @@ def compare(
     Ends with 1 when the two cannot be compared.
     """
     from clipwatch.journal import log_file
+    from clipwatch.results.differences import circumstances
+    from clipwatch.results.named import both, find, superseded
     from clipwatch.results.pairs import pair_of
-    from clipwatch.results.results import answers, circumstances
+    from clipwatch.results.results import open_results
 
-    with answers(log_file(chosen_state_dir(state_dir))) as known:
-        names = known.named(a, scorer), known.named(b, scorer)
-        evaluations = known.pair(*names)
-        pair = pair_of(known, names, evaluations, scorer)
-        protocol = known.protocols[evaluations[0].protocol]
+    with open_results(log_file(chosen_state_dir(state_dir))) as results:
+        names = find(results, a, scorer), find(results, b, scorer)
+        evaluations = both(results, *names)
+        pair = pair_of(results, names, evaluations, scorer)
+        protocol = results.protocols[evaluations[0].protocol]
+        changed = superseded(results, names[0].run, evaluations[0].protocol)
     unlike = circumstances(evaluations)
     if as_json:
         click.echo(json.dumps(_object(pair) | {"circumstances": unlike}, indent=2))
@@ -86,7 +89,7 @@ def compare(
         click.echo(f"\n{_sentence(pair.found, *short)}{_beside(pair.had)}{_many(pair)}")
         for line in not_alike(unlike):
             click.echo(line)
-        if changed := known.superseded(names[0].run, evaluations[0].protocol):
+        if changed:
             click.echo(f"\n{_superseded(short, changed)}")
         texts = {prompt.id: prompt.text for prompt in protocol.prompts}
         for line in _prompts(pair.shared, texts):

@@ -27,7 +27,7 @@ from clipwatch.cli.options import (
         "clipwatch score output/checkpoint-500 --images pictures --json",
     )
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(

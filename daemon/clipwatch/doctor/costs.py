@@ -11,9 +11,8 @@ from clipwatch.domain.names import run_name
 from clipwatch.journal import log_file
 from clipwatch.journal.ledger import read_state
 from clipwatch.kit.errors import JournalError
-from clipwatch.layouts import contents
+from clipwatch.layouts.claims import claims_in
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported
-from clipwatch.layouts.folders import candidates
 from clipwatch.pace.measure import RECENT
 from clipwatch.settings import Settings
 
@@ -55,8 +54,9 @@ def _saves(settings: Settings) -> list[pace.Save]:
     """Return step and time of the newest checkpoints in the output directory."""
     found: list[pace.Save] = []
     with suppress(OSError, NotReadable):  # of which its own check tells
-        for step, _, path in sorted(candidates(settings.output_dir))[-RECENT:]:
+        for claim in claims_in(settings.output_dir)[:RECENT]:
             with suppress(OSError, NotReadable, NotWhole, Unsupported):
-                files = contents.find(path, settings.protocol.weights).files
-                found.append((step, max(file.mtime_ns for file in files) / 1e9))
+                files = claim.inspect(settings.protocol.weights).weights.files
+                written = max(file.mtime_ns for file in files) / 1e9
+                found.append((claim.candidate.step, written))
     return found

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from clipwatch.doctor.findings import Finding, fail, ok, warn
 from clipwatch.domain.events import WeightFile
+from clipwatch.domain.kinds import TrainedWeights, WatchMode
 from clipwatch.kit.filesystems import file_system
-from clipwatch.layouts import contents
+from clipwatch.layouts.claims import Claim, claims_in
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, refusal
-from clipwatch.layouts.folders import candidates
 from clipwatch.layouts.watch import events_tell
 from clipwatch.settings import Settings
 
@@ -39,7 +39,7 @@ class Output:
     Attributes:
         folder: As in the settings.
         kind: Its file system, "" if unknown.
-        watch: "auto", "events" or "poll", as in the settings.
+        watch: As in the settings.
         seconds: Between two looks.
         owner: Who it belongs to, "" for us, or for anybody where we may read everything.
         checkpoints: How many.
@@ -48,7 +48,7 @@ class Output:
 
     folder: Path
     kind: str
-    watch: str
+    watch: WatchMode
     seconds: float
     owner: str
     checkpoints: int
@@ -59,7 +59,7 @@ def look(settings: Settings) -> list[Finding]:
     """Look at the output directory; opens one weight file of the newest checkpoint."""
     folder = settings.output_dir
     try:
-        found = sorted((step, name, path) for step, name, path in candidates(folder))
+        found = claims_in(folder)
     except FileNotFoundError:
         advice = "clipwatch waits for it; correct output_dir if the training runs already"
         return [warn(CHECK, f"{folder} is not there yet", advice)]
@@ -67,7 +67,7 @@ def look(settings: Settings) -> list[Finding]:
         return [fail(CHECK, reason.problem, reason.fix)]
     if not os.access(folder, os.R_OK | os.X_OK):  # it can be listed, but nothing in it opened
         return [fail(CHECK, refusal(folder).problem, refusal(folder).fix)]
-    newest = newest_of(found[-1][2], settings.protocol.weights) if found else None
+    newest = newest_of(found[0], settings.protocol.weights) if found else None
     output = Output(
         folder=folder,
         kind=file_system(folder.resolve()),
@@ -101,19 +101,20 @@ def judge(output: Output) -> Finding:
     return ok(CHECK, f"{found}, newest {newest.name} readable")
 
 
-def newest_of(path: Path, weights: str) -> Newest:
-    """Look into a checkpoint folder, and open one of its weight files."""
+def newest_of(claim: Claim, weights: TrainedWeights) -> Newest:
+    """Look into a checkpoint, and open one of its weight files."""
+    name, root = claim.candidate.name, claim.candidate.root
     try:
-        files = contents.find(path, weights).files
-        with opened(path / files[-1].path) as file:
+        files = claim.inspect(weights).weights.files
+        with opened(root / files[-1].path) as file:
             file.read(1)
     except NotReadable as reason:
-        return Newest(path.name, unreadable=reason)
+        return Newest(name, unreadable=reason)
     except PermissionError:
-        return Newest(path.name, unreadable=refusal(path))
+        return Newest(name, unreadable=refusal(root))
     except (NotWhole, Unsupported) as reason:
-        return Newest(path.name, odd=str(reason))
-    return Newest(path.name, files)
+        return Newest(name, odd=str(reason))
+    return Newest(name, files)
 
 
 def _other_owner(folder: Path) -> str:

@@ -14,8 +14,8 @@ from clipwatch.doctor.output import newest_of
 from clipwatch.domain.names import run_name
 from clipwatch.journal import log_file
 from clipwatch.kit.filesystems import LOCAL, file_system
+from clipwatch.layouts.claims import claims_in
 from clipwatch.layouts.files import NotReadable
-from clipwatch.layouts.folders import candidates
 from clipwatch.settings import Settings
 
 CHECK = "state directory"
@@ -127,7 +127,7 @@ def needed(settings: Settings) -> int:
     kind = file_system(settings.output_dir.resolve())
     if settings.stage == "copy" or (settings.stage == "auto" and kind not in LOCAL):
         with suppress(OSError, NotReadable):
-            newest = max(candidates(settings.output_dir), default=None)
-            files = newest_of(newest[2], protocol.weights).files if newest else ()
-            copies = settings.stage_limit * sum(file.size for file in files)
+            for newest in claims_in(settings.output_dir)[:1]:
+                files = newest_of(newest, protocol.weights).files
+                copies = settings.stage_limit * sum(file.size for file in files)
     return LEAST + kept * images * protocol.width * protocol.height * 3 + copies

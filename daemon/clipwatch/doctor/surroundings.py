@@ -14,8 +14,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
 from clipwatch.doctor.findings import Finding, fail, ok, warn
+from clipwatch.layouts.claims import claims_in
 from clipwatch.layouts.files import NotReadable
-from clipwatch.layouts.folders import candidates
 from clipwatch.settings import Settings
 
 FIRST_YEAR = 2026
@@ -35,9 +35,9 @@ def clock(settings: Settings) -> list[Finding]:
     newest = 0.0
     with suppress(OSError, NotReadable):
         newest = settings.output_dir.stat().st_mtime
-        step = max(candidates(settings.output_dir), default=None)
-        if step is not None:
-            newest = max([newest, *(entry.stat().st_mtime for entry in os.scandir(step[2]))])
+        for claim in claims_in(settings.output_dir)[:1]:
+            entries = os.scandir(claim.candidate.root)
+            newest = max([newest, *(entry.stat().st_mtime for entry in entries)])
     return [judge_clock(time.time(), newest)]
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from clipwatch.domain.events import EvaluationFailed, EvaluationStarted, Event
+from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.retries import PATIENT, batch_sizes, retry_at
 from clipwatch.domain.state import Checkpoint, Run, evaluation_id
 
@@ -20,7 +21,7 @@ def started(run: Run, checkpoint: Checkpoint, environment: Mapping[str, str]) ->
 def failure(
     run: Run,
     checkpoint: Checkpoint,
-    kind: str,
+    kind: FailureKind,
     reason: str,
     now: datetime,
     *,
@@ -33,7 +34,7 @@ def failure(
     Args:
         run: With the failures before.
         checkpoint: That was to be evaluated under the run's present protocol.
-        kind: As in Failed.
+        kind: Of the failure.
         reason: A line for a person.
         now: In UTC.
         attempts: After how many it is given up.

@@ -6,20 +6,21 @@ Every later version of clipwatch reads every earlier log.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
-import msgspec
-
-from clipwatch.domain.protocol import EvaluationProtocol, upgraded
+from clipwatch.domain.kinds import AdviceKind, CheckpointKind, DiscardKind, FailureKind
+from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.statistics import Comparison, Summary
+
+Unit = Literal["step", "epoch"]
+"""What the number of a checkpoint counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """A file of a checkpoint's weights, `path` relative to the checkpoint."""
+    """A file of a checkpoint's weights, `path` relative to the checkpoint's."""
 
     path: str
     size: int
@@ -109,44 +110,48 @@ class OutputDirChecked:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointFound:
-    """A checkpoint is there but cannot be evaluated yet; `reason` says what it waits for."""
+    """A checkpoint is there but cannot be evaluated yet; `reason` says what it waits for.
+
+    Here as in what follows on it `step` counts in `unit`s, and `path` is the checkpoint's folder;
+    of files in a flat folder that one, and `name` tells them apart.
+    """
 
     step: int
     name: str
     path: str
     reason: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointCompleted:
     """A checkpoint is whole.
 
-    `kind` is "full", "lora", "lycoris" or "pipeline"; `component` the trained folder ("unet",
-    "transformer", ...) of a full one, else ""; `digest` identifies the weights by content. The base
-    model without a checkpoint is one, too: `kind` "base", step 0, no files, named by its digest.
+    `component` is the trained folder ("unet", "transformer", ...) of a full one, else ""; `digest`
+    identifies the weights by content. The base model without a checkpoint is one, too: `kind`
+    "base", step 0, no files, named by its digest.
     """
 
     step: int
     name: str
     path: str
-    kind: str
+    kind: CheckpointKind
     component: str
     files: tuple[WeightFile, ...]
     digest: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointDiscarded:
-    """A checkpoint will not be evaluated; `reason` is what a user can act on.
-
-    `kind` is "vanished", "unsupported", "unreadable" or "abandoned".
-    """
+    """A checkpoint will not be evaluated; `reason` is what a user can act on."""
 
     step: int
     name: str
     path: str
-    kind: str
+    kind: DiscardKind
     reason: str
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,15 +208,14 @@ class EvaluationCompleted:
 class AdviceGiven:
     """What the scores up to this evaluation suggest; in a protocol each `kind` is given once.
 
-    Only "regressed" comes again, when the training fell again. `kind` is "low", "saturated",
-    "plateau", "regressed" or "collapsed"; `text` says in one sentence
-    what was seen, how sure that is, and what people do. `scorer` is the further one by whose
+    Only "regressed" comes again, when the training fell again. `text` says in one sentence what was
+    seen, how sure that is, and what people do. `scorer` is the further one by whose
     scores, "" for the one that decides.
     """
 
     evaluation: str
     step: int
-    kind: str
+    kind: AdviceKind
     text: str
     scorer: str = ""
 
@@ -239,7 +243,7 @@ class EvaluationFailed:
     """An attempt ended without a result; no `retry_at` means that it is given up."""
 
     evaluation: str
-    kind: str
+    kind: FailureKind
     reason: str
     attempt: int
     retry_at: datetime | None = None
@@ -295,68 +299,3 @@ Event = (
 )
 
 TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
-
-
-def encode(event: Event) -> tuple[str, str]:
-    """Return (type name, JSON text), in a form that every version of clipwatch reads."""
-    told: Any = event
-    match event:
-        case ProtocolDefined() | ProtocolContinued():
-            told = msgspec.to_builtins(event) | {"protocol": event.protocol.written()}
-        case ImagesScored():
-            told = msgspec.to_builtins(event)
-            told["images"] = [_apart(image, "score") for image in told["images"]]
-        case EvaluationCompleted():
-            told = _apart(msgspec.to_builtins(event), "clip")
-    return type(event).__name__, msgspec.json.encode(told).decode()
-
-
-def decode(type_name: str, data: str) -> Event:
-    """Read an event back.
-
-    Raises:
-        KeyError: A type that this version does not know.
-        msgspec.ValidationError: Data that is not what the type says.
-    """
-    kind = TYPES[type_name]
-    if (together := _TOGETHER.get(kind)) is None:
-        event: Event = msgspec.json.decode(data, type=kind)
-        return event
-    told = msgspec.json.decode(data, type=dict[str, Any])
-    try:
-        told = together(told)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise msgspec.ValidationError(f"no {type_name}: {error!r}") from error
-    read: Event = msgspec.convert(told, kind)
-    return read
-
-
-def _apart(told: dict[str, Any], first: str) -> dict[str, Any]:
-    """Write scores as the first logs did: the scorer that decides apart from the others."""
-    scores = told.pop("scores")
-    return told | {first: scores.pop(""), "others": scores}
-
-
-def _joined(told: dict[str, Any], first: str) -> dict[str, Any]:
-    return told | {"scores": {"": told[first], **told.get("others", {})}}
-
-
-def _of_protocol(told: dict[str, Any]) -> dict[str, Any]:
-    return told | {"protocol": upgraded(told["protocol"])}
-
-
-def _of_images(told: dict[str, Any]) -> dict[str, Any]:
-    return told | {"images": [_joined(image, "score") for image in told["images"]]}
-
-
-def _of_summaries(told: dict[str, Any]) -> dict[str, Any]:
-    return _joined(told, "clip")
-
-
-_TOGETHER: dict[type[Any], Callable[[dict[str, Any]], dict[str, Any]]] = {
-    ProtocolDefined: _of_protocol,
-    ProtocolContinued: _of_protocol,
-    ImagesScored: _of_images,
-    EvaluationCompleted: _of_summaries,
-}
-"""How what is written of an event becomes its fields, where one scorer stands apart."""

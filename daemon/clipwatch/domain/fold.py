@@ -122,20 +122,20 @@ class _Draft:
                 known = self._evaluations[id_]
                 done = known.done | {(image.prompt_id, image.index) for image in images}
                 self._evaluations[id_] = replace(known, done=done, attempt=0)
-            case CheckpointFound(step=step, name=name, path=path, reason=reason):
-                found = Checkpoint(step, name, path, "partial", reason, since=time)
+            case CheckpointFound(step, name, path, reason, unit):
+                found = Checkpoint(step, name, path, "partial", reason, since=time, unit=unit)
                 self._checkpoints[name] = found
             case CheckpointCompleted() as c:
                 made = (c.kind, c.component, c.files, c.digest)
-                whole = Checkpoint(c.step, c.name, c.path, "whole", "", *made, time)
+                whole = Checkpoint(c.step, c.name, c.path, "whole", "", *made, time, c.unit)
                 self._checkpoints[c.name] = whole
-            case CheckpointDiscarded(step=step, name=name, path=path, reason=reason):
-                gone = Checkpoint(step, name, path, "discarded", reason, since=time)
+            case CheckpointDiscarded(step, name, path, _, reason, unit):
+                gone = Checkpoint(step, name, path, "discarded", reason, since=time, unit=unit)
                 self._checkpoints[name] = gone
             case EvaluationStarted() as s:
                 known_or_not = self._evaluations.get(s.evaluation)
-                fresh = (s.evaluation, s.checkpoint, s.step, s.digest, s.protocol, "running")
-                known = known_or_not or Evaluation(*fresh)
+                fresh = (s.evaluation, s.checkpoint, s.step, s.digest, s.protocol)
+                known = known_or_not or Evaluation(*fresh, "running")
                 around = _joined_texts(known.environment, s.environment)
                 running = replace(known, state="running", environment=around)
                 self._evaluations[s.evaluation] = running

@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
+
+from clipwatch.domain.kinds import Dtype, Offload, Rules, Seeds, Spacing, TrainedWeights
 
 SCORING_VERSION = 1
 """Raised whenever the code would give another number for the same images and prompts."""
@@ -109,8 +111,8 @@ class EvaluationProtocol:
         scheduler: Sampler by SimpleTuner's name (ddim, euler, unipc, ...); "" keeps the pipeline's.
         base_model: Absolute folder or Hub id of the diffusers pipeline the checkpoint belongs to.
         base_revision, base_variant: For the Hub; "" for the default.
-        weights: "live" or "ema".
-        dtype: Of the generation: "fp32", "bf16" or "fp16". Scores are always float32.
+        weights: Which of the checkpoint's.
+        dtype: Of the generation. Scores are always float32.
         scorers: At least one, all of which score every image; the first decides.
         scoring_version: See SCORING_VERSION.
         inputs: The identity of all files that are loaded, sorted by part; () while it is unknown.
@@ -118,7 +120,7 @@ class EvaluationProtocol:
         vae_dtype: Of the VAE, as `dtype`; "" for the same.
         base_precision: How the base's denoiser is quantised, by SimpleTuner's name for it; "" for
             not at all.
-        offload: What waits in host memory until it computes: "none", "model" or "group".
+        offload: What waits in host memory until it computes.
         adapter_strength: By which a LoRA or LyCORIS is multiplied; a prompt may have its own.
         lora_alpha: Of a LoRA whose file tells none; None for its rank.
         prediction_type: What the denoiser predicts ("epsilon", "v_prediction", ...); "" for what
@@ -152,28 +154,28 @@ class EvaluationProtocol:
     base_model: str
     base_revision: str
     base_variant: str
-    weights: str
-    dtype: str
+    weights: TrainedWeights
+    dtype: Dtype
     scorers: tuple[ScorerSpec, ...]
     scoring_version: int = SCORING_VERSION
     # what came after version 0.1.0's first logs has a default under which their digests stay
     inputs: tuple[Input, ...] = ()
     parts: tuple[Part, ...] = ()
-    vae_dtype: str = ""
+    vae_dtype: Literal[Dtype, ""] = ""
     base_precision: str = ""
-    offload: str = "none"
+    offload: Offload = "none"
     adapter_strength: float = 1.0
     lora_alpha: float | None = None
     prediction_type: str = ""
     zero_snr: bool | None = None
-    timestep_spacing: str = ""
+    timestep_spacing: Literal[Spacing, ""] = ""
     flow_shift: float | None = None
     guidance_real: float = 1.0
     no_cfg_until: int = 0
     guidance_rescale: float = 0.0
     skip_layers: SkipLayers | None = None
-    seeds: str = "per-prompt"
-    rules: str = ""
+    seeds: Seeds = "per-prompt"
+    rules: Rules = ""
     text_length: int | None = None
     instruction: str = ""
 

@@ -9,9 +9,8 @@ from datetime import datetime
 from clipwatch.domain.events import CheckpointCompleted, CheckpointDiscarded, CheckpointFound, Event
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.retries import LASTING, is_due
-from clipwatch.domain.sighting import Partial, Sighting, Unusable, Weights, Whole
+from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
 from clipwatch.domain.state import (
-    BASE,
     BASE_NAME,
     Checkpoint,
     Evaluation,
@@ -35,18 +34,19 @@ def observe(run: Run, sightings: Sequence[Sighting], held: Container[Key] = ()) 
                 kind, component, files = weights.kind, weights.component, weights.files
                 same = known is not None and known.state == "whole" and known.files == files
                 if known is None or not same or known.digest != digest:
-                    new.append(CheckpointCompleted(*place, kind, component, files, digest))
+                    made = CheckpointCompleted(*place, kind, component, files, digest, seen.unit)
+                    new.append(made)
             case Partial(reason):
                 told = known is not None and known.state == "partial"
                 if known is None or not told or _stem(known.reason) != _stem(reason):
-                    new.append(CheckpointFound(*place, reason))
+                    new.append(CheckpointFound(*place, reason, seen.unit))
             case Unusable(kind, reason):
                 if known is None or known.state != "discarded" or known.reason != reason:
-                    new.append(CheckpointDiscarded(*place, kind, reason))
+                    new.append(CheckpointDiscarded(*place, kind, reason, seen.unit))
     present = {seen.name for seen in sightings}
     for known in run.checkpoints.values():
         gone = known.name not in present and (known.name, known.digest) not in held
-        gone = gone and known.kind != BASE  # which lies elsewhere
+        gone = gone and not known.is_base  # which lies elsewhere
         if gone and _unfinished(run, known):
             done = (run.evaluations[it] for it in run.scored.get(run.protocol, ()))
             scored = any(it.checkpoint == known.name for it in done)
@@ -63,9 +63,9 @@ def newest_written(run: Run) -> float:
 def wholes(run: Run) -> dict[str, Whole]:
     """Return by name the checkpoints that were whole when they were last seen."""
     return {
-        c.name: Whole(Weights(c.kind, c.component, c.files), c.digest)
+        c.name: Whole(c.weights, c.digest)
         for c in run.checkpoints.values()
-        if c.state == "whole" and c.kind != BASE
+        if c.state == "whole" and not c.is_base
     }
 
 
@@ -78,7 +78,7 @@ def vanished(checkpoint: Checkpoint, *, scored: bool = False) -> CheckpointDisca
             "never settled, lower settle_seconds"
         )
     place = (checkpoint.step, checkpoint.name, checkpoint.path)
-    return CheckpointDiscarded(*place, "vanished", reason)
+    return CheckpointDiscarded(*place, "vanished", reason, checkpoint.unit)
 
 
 def _stem(reason: str) -> str:
@@ -108,7 +108,7 @@ def queue(run: Run) -> list[Checkpoint]:
         for checkpoint in run.checkpoints.values()
         if checkpoint.state == "whole" and _unfinished(run, checkpoint)
     ]
-    return sorted(open_, key=lambda c: (c.kind != BASE, -c.step, c.name))
+    return sorted(open_, key=lambda c: (not c.is_base, -c.step, c.name))
 
 
 def due(run: Run, now: datetime) -> list[Checkpoint]:
@@ -142,21 +142,21 @@ def to_keep(
     waiting = [c for c in queue(run) if (c.name, c.digest) in kept]
     first = [in_hand] if in_hand else []
     wanted = dict.fromkeys((*first, *due[:limit], *waiting))
-    return [c for c in wanted if c.kind != BASE][:limit]
+    return [c for c in wanted if not c.is_base][:limit]
 
 
 def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[Event]:
     """Return what makes the base model one of the checkpoints, or no more than it was scored."""
     place = (0, BASE_NAME, protocol.base_model)
     known = run.checkpoints.get(place[1])
-    there = known is not None and known.state == "whole" and known.kind == BASE
+    there = known is not None and known.state == "whole"
     if not wanted:
         off = CheckpointDiscarded(*place, "abandoned", "baseline is off")
         return [off] if there and known and _unfinished(run, known) else []
     named = (protocol.base_model, protocol.base_revision, protocol.base_variant)
     digest = hashlib.sha256("\0".join(named).encode()).hexdigest()[:16]
     same = there and known is not None and known.digest == digest
-    return [] if same else [CheckpointCompleted(*place, BASE, "", (), digest)]
+    return [] if same else [CheckpointCompleted(*place, "base", "", (), digest)]
 
 
 def reopenable(run: Run, now: datetime) -> list[Evaluation]:

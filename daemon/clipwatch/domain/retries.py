@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.state import Evaluation, Run
 
 RETRY_SECONDS = (30.0, 120.0, 600.0, 1800.0)
@@ -22,18 +23,18 @@ def is_due(at: datetime | None, now: datetime) -> bool:
     return at is None or not now < at <= now + longest
 
 
-LASTING = frozenset({"weights", "misfit", "scores", "vanished"})
+LASTING: frozenset[FailureKind] = frozenset({"weights", "misfit", "scores", "vanished"})
 """Kinds of failure that another attempt at the same files cannot mend."""
 
-CRAMPED = frozenset({"memory", "killed", "hung"})
+CRAMPED: frozenset[FailureKind] = frozenset({"memory", "killed", "hung"})
 """Kinds of failure that a smaller batch may mend."""
 
-PATIENT = frozenset({"disk", "device"})
+PATIENT: frozenset[FailureKind] = frozenset({"disk", "device"})
 """Kinds of failure that are no fault of the checkpoint and are never given up."""
 
 
 def retry_at(
-    kind: str, attempt: int, now: datetime, *, attempts: int, batch_size: int, luck: float
+    kind: FailureKind, attempt: int, now: datetime, *, attempts: int, batch_size: int, luck: float
 ) -> datetime | None:
     """Return when to evaluate again after the `attempt`-th failure in a row, None for never.
 

@@ -5,14 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipwatch.domain.events import WeightFile
+from clipwatch.domain.events import Unit, WeightFile
+from clipwatch.domain.kinds import CheckpointKind, DiscardKind
 
 
 @dataclass(frozen=True, slots=True)
 class Weights:
     """What is to be loaded: `kind` and `component` as in CheckpointCompleted."""
 
-    kind: str
+    kind: CheckpointKind
     component: str
     files: tuple[WeightFile, ...]
 
@@ -34,17 +35,18 @@ class Partial:
 
 @dataclass(frozen=True, slots=True)
 class Unusable:
-    """It will not be evaluated; `kind` is "unsupported", "unreadable" or "abandoned"."""
+    """It will not be evaluated."""
 
-    kind: str
+    kind: DiscardKind
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """A checkpoint folder as one look found it."""
+    """A checkpoint as one look found it; `path` as in CheckpointFound."""
 
     step: int
     name: str
     path: Path
     verdict: Whole | Partial | Unusable
+    unit: Unit = "step"

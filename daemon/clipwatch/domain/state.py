@@ -13,40 +13,57 @@ from datetime import datetime
 from clipwatch.domain.events import (
     AdviceGiven,
     EvaluationCompleted,
+    Unit,
     WeightFile,
 )
+from clipwatch.domain.kinds import CheckpointKind, CheckpointState, EvaluationState, FailureKind
 from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.sighting import Weights
 from clipwatch.statistics import Summary
 
-BASE = "base"
-"""The kind of the checkpoint that is none: the base model alone."""
-
 BASE_NAME = "base-model"
-"""Its name; those of a trainer's checkpoints have a number in them."""
+"""The name of the checkpoint that is none, the base model alone; a trainer's have a number."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A checkpoint folder as last seen, and since when it is so.
+    """A checkpoint as last seen, and since when it is so; `path` as in CheckpointFound.
 
-    `state` is "partial", "whole" or "discarded".
+    `kind` is None before it was whole.
     """
 
     step: int
     name: str
     path: str
-    state: str
+    state: CheckpointState
     reason: str = ""
-    kind: str = ""
+    kind: CheckpointKind | None = None
     component: str = ""
     files: tuple[WeightFile, ...] = ()
     digest: str = ""
     since: datetime | None = None
+    unit: Unit = "step"
+
+    @property
+    def is_base(self) -> bool:
+        """It is none of the training: the base model alone."""
+        return self.name == BASE_NAME
+
+    @property
+    def weights(self) -> Weights:
+        """What is to be loaded.
+
+        Raises:
+            ValueError: It is not whole.
+        """
+        if self.kind is None:
+            raise ValueError(f"{self.name} is {self.state}")
+        return Weights(self.kind, self.component, self.files)
 
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """One checkpoint's weights under one protocol; `state` is "running", "failed" or "scored".
+    """One checkpoint's weights under one protocol.
 
     `retry_at` None in a failed one means that it is given up. `done` names the images scored so
     far and is emptied when the evaluation is scored, so that long runs fold into little memory.
@@ -60,11 +77,11 @@ class Evaluation:
     step: int
     digest: str
     protocol: str
-    state: str
+    state: EvaluationState
     done: frozenset[tuple[str, int]] = frozenset()
     clip: Summary | None = None
     finished: datetime | None = None
-    kind: str = ""
+    kind: FailureKind | None = None
     reason: str = ""
     attempt: int = 0
     retry_at: datetime | None = None
@@ -74,6 +91,11 @@ class Evaluation:
     completed: EvaluationCompleted | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     """What may matter beside the protocol; where attempts differed, "one, then another"."""
+
+    @property
+    def of_base(self) -> bool:
+        """It is of the base model alone."""
+        return self.checkpoint == BASE_NAME
 
 
 @dataclass(frozen=True, slots=True)

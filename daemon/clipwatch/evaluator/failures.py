@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import torch
 
@@ -15,9 +15,7 @@ from clipwatch.kit.hub import trouble
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-Kind = Literal[
-    "memory", "vanished", "changed", "weights", "model", "misfit", "scores", "disk", "internal"
-]
+    from clipwatch.domain.kinds import FailureKind
 
 _MEMORY_WORDS: Final = (
     "out of memory",
@@ -46,9 +44,9 @@ _LONGEST: Final = 500
 class EvaluationError(CheckpointError):
     """This evaluation has no result; `kind` is one of `Failed.kind`, the text one line."""
 
-    def __init__(self, kind: Kind, reason: str, *, fix: str = "") -> None:
+    def __init__(self, kind: FailureKind, reason: str, *, fix: str = "") -> None:
         super().__init__(reason, fix=fix)
-        self.kind: Kind = kind
+        self.kind: FailureKind = kind
 
 
 def one_line(error: BaseException) -> str:
@@ -57,7 +55,7 @@ def one_line(error: BaseException) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
-def cause(error: BaseException) -> Kind | None:
+def cause(error: BaseException) -> FailureKind | None:
     """Return "memory", "disk" or "internal" (the device) if the machine is at fault, else None.
 
     Libraries wrap what they catch, so what an error came from is looked at, too; and torch says
@@ -87,7 +85,7 @@ def misshapen(error: BaseException) -> bool:
 
 
 @contextmanager
-def failing_as(kind: Kind, what: str) -> Iterator[None]:
+def failing_as(kind: FailureKind, what: str) -> Iterator[None]:
     """Turn any error inside into an EvaluationError whose text begins with `what`.
 
     Its kind is `kind`, unless the machine is at fault (see `cause`).

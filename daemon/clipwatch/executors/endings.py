@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Final
 
+from clipwatch.domain.kinds import FailureKind
 from clipwatch.executors.messages import Failed
 
 _MEANINGS: Final[dict[int, str]] = {
@@ -35,7 +36,7 @@ def ending(code: int, *, out_of_memory: bool) -> Failed:
     name = signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
     starved = number == signal.SIGKILL and out_of_memory
     meaning = _OUT_OF_MEMORY if starved else _MEANINGS.get(number, "")
-    kind = "changed" if number == signal.SIGBUS else "killed"
+    kind: FailureKind = "changed" if number == signal.SIGBUS else "killed"
     return Failed(kind, f"the evaluator was killed by {name}{': ' * bool(meaning)}{meaning}")
 
 

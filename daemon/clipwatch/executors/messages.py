@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from clipwatch.domain.events import ImageScore, WeightFile
+from clipwatch.domain.kinds import CheckpointKind, FailureKind
 from clipwatch.domain.protocol import EvaluationProtocol
 
 
@@ -13,7 +14,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
 
     Attributes:
         path: The checkpoint's folder.
-        kind: "lora", "lycoris", "full", "pipeline" or "base" (see CheckpointCompleted).
+        kind: As in CheckpointCompleted.
         component: The trained component of a full checkpoint, else "".
         files: Its weights as they were found; a change of any of them spoils the evaluation.
         done: (prompt id, image index) of the images that an earlier attempt scored already.
@@ -32,7 +33,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
     """
 
     path: str
-    kind: str
+    kind: CheckpointKind
     component: str
     files: tuple[WeightFile, ...]
     protocol: EvaluationProtocol
@@ -87,17 +88,9 @@ class Finished(msgspec.Struct, frozen=True, tag=True):
 
 
 class Failed(msgspec.Struct, frozen=True, tag=True):
-    """From the child: no result.
+    """From the child: no result. Of an end of its process the daemon says so itself."""
 
-    `kind` is "memory" (host or device: try a smaller batch), "vanished" or "changed" (the
-    checkpoint did), "weights" (they do not fit, are not finite or were not all applied), "model"
-    (base model or scorer cannot be loaded), "misfit" (parts of the base model do not fit each
-    other), "scores" (not finite), "disk" (full, or a quota is), or "internal". The daemon itself
-    says "killed" (the process ended), "hung" (it had to be) and "device" (no GPU may be used just
-    now).
-    """
-
-    kind: str
+    kind: FailureKind
     reason: str
 
 

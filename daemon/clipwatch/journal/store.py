@@ -18,7 +18,8 @@ from typing import Self
 
 import msgspec
 
-from clipwatch.domain.events import Event, decode, encode
+from clipwatch.domain.events import Event
+from clipwatch.domain.written import decode, encode
 from clipwatch.journal import logfile, wal
 from clipwatch.journal.logformat import (
     FORMAT,

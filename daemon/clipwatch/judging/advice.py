@@ -8,6 +8,7 @@ from functools import partial
 from itertools import combinations
 
 from clipwatch.domain.events import AdviceGiven
+from clipwatch.domain.kinds import AdviceKind
 from clipwatch.judging.ask import Question
 from clipwatch.models.kinds import told_key
 from clipwatch.statistics import Summary
@@ -87,7 +88,7 @@ def advise(
         worth: Scorer → the difference of means that matters.
         given: What was advised under this protocol.
     """
-    newest, ways = points[-1], dict[tuple[str, str], Callable[[], str]]()
+    newest, ways = points[-1], dict[tuple[AdviceKind, str], Callable[[], str]]()
     ways["low", ""] = lambda: _low(points, question)
     ways["saturated", ""] = lambda: _saturated(newest, question)
     varied = alike(newest.looks) < ALIKE_SHARE
@@ -109,7 +110,7 @@ def advise(
     return tuple(found())
 
 
-def _of(advice: AdviceGiven) -> tuple[str, str]:
+def _of(advice: AdviceGiven) -> tuple[AdviceKind, str]:
     return advice.kind, advice.scorer
 
 

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
-from clipwatch.domain.events import ImageScore, ImagesScored, ProtocolDefined
+from clipwatch.domain.events import ImageScore, ProtocolDefined
 from clipwatch.domain.fold import evolve
-from clipwatch.domain.names import evaluation_stream
-from clipwatch.domain.state import BASE_NAME, Run
+from clipwatch.domain.state import Run
 from clipwatch.journal import Journal
 from clipwatch.judging.advice import Point, advise, worths
 from clipwatch.judging.ask import Judgement, Question
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.processes import end_with_parent
+from clipwatch.results.reading import read_images
 from clipwatch.results.tables import score_tables
 from clipwatch.statistics import Comparison
 from clipwatch.statistics.intervals import by_category, describe
@@ -49,19 +48,19 @@ def judge(question: Question) -> Judgement:
             and it.event.digest == digest
         )
         categories = {prompt.id: prompt.category for prompt in protocol.prompts if prompt.category}
-        own = list(_images(journal, run, question.evaluation))
+        own = read_images(journal, run.name, question.evaluation)
         if not own:
             raise ClipwatchError(f"{question.evaluation} has no images")
         point = _point(run, question.evaluation, own)
         earlier = [
-            _point(run, id_, list(_images(journal, run, id_)))
+            _point(run, id_, read_images(journal, run.name, id_))
             for id_ in _looked_back_on(run, digest)
             if id_ != question.evaluation
         ]
-    of_base = [it for it in earlier if run.evaluations[it.evaluation].checkpoint == BASE_NAME]
+    of_base = [it for it in earlier if run.evaluations[it.evaluation].of_base]
     base = of_base[-1] if of_base else None
     others = _latest([it for it in earlier if it not in of_base])
-    is_base = run.evaluations[question.evaluation].checkpoint == BASE_NAME
+    is_base = run.evaluations[question.evaluation].of_base
     before = [it for it in others if it.step < point.step]
     given = [it for it in run.advice if run.evaluations[it.evaluation].protocol == digest]
     environment = run.evaluations[question.evaluation].environment
@@ -80,7 +79,7 @@ def _looked_back_on(run: Run, protocol: str) -> list[str]:
     """Return the newest results, and the base model's and the best one however old they are."""
     scored = run.scored.get(protocol, ())
     kept = set(scored[-MOST_POINTS:])
-    base = [id_ for id_ in scored if run.evaluations[id_].checkpoint == BASE_NAME]
+    base = [id_ for id_ in scored if run.evaluations[id_].of_base]
     means = {
         id_: clip.mean
         for id_ in scored
@@ -90,13 +89,7 @@ def _looked_back_on(run: Run, protocol: str) -> list[str]:
     return [id_ for id_ in scored if id_ in kept]
 
 
-def _images(journal: Journal, run: Run, evaluation: str) -> Iterator[ImageScore]:
-    for recorded in journal.read(stream=evaluation_stream(run.name, evaluation)):
-        if isinstance(recorded.event, ImagesScored):
-            yield from recorded.event.images
-
-
-def _point(run: Run, evaluation: str, images: list[ImageScore]) -> Point:
+def _point(run: Run, evaluation: str, images: tuple[ImageScore, ...]) -> Point:
     scores = score_tables(images)
     looks = tuple(it.look for it in images if it.look and it.index == 0)
     step = run.evaluations[evaluation].step

@@ -13,10 +13,18 @@ TRACKERS: Final = "clipwatch.adapters"
 SCORERS: Final = "clipwatch.scorers"
 """What gives images their numbers: see models.kinds."""
 
+LAYOUTS: Final = "clipwatch.layouts"
+"""How trainers leave their checkpoints: see layouts.base."""
+
 EXECUTORS: Final = "clipwatch.executors"
 """Where evaluations run: see executors.base."""
 
-_WHAT: Final = {TRACKERS: "tracker", SCORERS: "kind of scorers", EXECUTORS: "executor"}
+_WHAT: Final = {
+    TRACKERS: "tracker",
+    SCORERS: "kind of scorers",
+    LAYOUTS: "layout",
+    EXECUTORS: "executor",
+}
 
 
 def names(group: str) -> list[str]:

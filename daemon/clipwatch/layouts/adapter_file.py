@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any, Final
 
+from clipwatch.domain.kinds import AdapterKind
 from clipwatch.layouts.files import Unsupported
 
 LYCORIS_MISSING: Final = (
@@ -145,8 +146,8 @@ def _object_in(metadata: Mapping[str, str], key: str, so: str) -> dict[str, Any]
     return found
 
 
-def kind_of(tensors: Collection[str], metadata: Mapping[str, str]) -> str:
-    """Return "lora" or "lycoris".
+def kind_of(tensors: Collection[str], metadata: Mapping[str, str]) -> AdapterKind:
+    """Return what is in an adapter's file.
 
     Args:
         tensors: Their names.

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from clipwatch.domain.kinds import AdapterKind, TrainedWeights
 from clipwatch.domain.sighting import Weights
 from clipwatch.layouts import adapter_file, pipeline_parts
 from clipwatch.layouts.files import NotWhole, Unsupported, refusal, shards, stat
 from clipwatch.layouts.files import variants as variants_of
 from clipwatch.layouts.header import Header, read_header
-from clipwatch.layouts.pipeline_folder import INDEX
-from clipwatch.layouts.pipeline_parts import DENOISERS, MODEL
+from clipwatch.layouts.pipeline_parts import DENOISERS, INDEX, MODEL
 
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 """Folders in which scripts of diffusers save the text encoders that they train as well."""
@@ -21,8 +21,8 @@ EMA = {"lora": LORA, "lycoris": "ema_model.safetensors"}
 """In ema/, by kind of adapter."""
 
 
-def find(checkpoint: Path, weights: str) -> Weights:
-    """Find the weights in a checkpoint folder; `weights` is "live" or "ema".
+def find(checkpoint: Path, weights: TrainedWeights) -> Weights:
+    """Find the weights in a checkpoint folder, live or averaged ones.
 
     Raises:
         NotWhole: Something lacks that may still come.
@@ -64,7 +64,7 @@ _PICKLE = (
 )
 
 
-def _trained(checkpoint: Path, components: list[str], weights: str) -> list[Path]:
+def _trained(checkpoint: Path, components: list[str], weights: TrainedWeights) -> list[Path]:
     """Return the files of what was trained in full; a text encoder has no average of its own."""
     found = []
     for component in components:
@@ -84,7 +84,21 @@ def _trained(checkpoint: Path, components: list[str], weights: str) -> list[Path
     return found
 
 
-def _adapter(checkpoint: Path, weights: str) -> Weights:
+def adapter(root: Path, name: str) -> Weights:
+    """Return what one file of an adapter holds: a LoRA or a LyCORIS, told by its tensors.
+
+    Args:
+        root: What the checkpoint's files are relative to.
+        name: The file's.
+
+    Raises:
+        NotWhole, Damaged, NotReadable, Unsupported: As `find`.
+    """
+    kind = _kind_of(name, read_header(root / name))
+    return Weights(kind, "", stat(root, [root / name]))
+
+
+def _adapter(checkpoint: Path, weights: TrainedWeights) -> Weights:
     path = checkpoint / LORA
     header = read_header(path)
     kind = _kind_of(path.name, header)
@@ -102,7 +116,7 @@ def _adapter(checkpoint: Path, weights: str) -> Weights:
     return Weights(kind, "", stat(checkpoint, [path]))
 
 
-def _kind_of(name: str, header: Header) -> str:
+def _kind_of(name: str, header: Header) -> AdapterKind:
     """Return what an adapter's file holds; what is told against it begins with its name."""
     try:
         return adapter_file.kind_of(header.tensors, header.metadata)

@@ -6,19 +6,25 @@ unet/, transformer/ or the LoRA file first, random_states_<rank>.pkl comes last.
 
 from __future__ import annotations
 
-from clipwatch.layouts import simpletuner
+import os
+from collections.abc import Iterator
+
+from clipwatch.domain.kinds import TrainedWeights
+from clipwatch.layouts import contents, simpletuner
+from clipwatch.layouts.base import Candidate, Inspection, Listing, settling_for
 
 
-def step(name: str) -> int | None:
-    """The names are SimpleTuner's."""
-    return simpletuner.step(name)
+def candidates(listing: Listing) -> Iterator[Candidate]:
+    """Whatever nobody else claims under the names that SimpleTuner uses as well."""
+    for name in listing.folders:
+        step = simpletuner.step(name)
+        if step is not None:
+            yield Candidate(step, "step", name, listing.root / name)
 
 
-def owns(names: set[str]) -> bool:  # noqa: ARG001 - the layouts' interface
-    """Whatever nobody else claims."""
-    return True
-
-
-def settling(names: set[str], siblings_marked: bool) -> float:  # noqa: ARG001 - the layouts' interface
+def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
     """Without the last file it may be a copy of the weights alone, or half a checkpoint."""
-    return 1.0 if "random_states_0.pkl" in names else 6.0
+    complete = "random_states_0.pkl" in os.listdir(candidate.root)
+    settlings = 1.0 if complete else 6.0
+    with settling_for(settlings):
+        return Inspection(contents.find(candidate.root, weights), settlings)

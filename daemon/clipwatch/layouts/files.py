@@ -24,7 +24,12 @@ SAMPLES, SAMPLE_BYTES = 64, 65_536
 
 
 class NotWhole(Exception):  # noqa: N818 - says what is so
-    """A file is missing, short or not finished; the text says which and why."""
+    """A file is missing, short or not finished; the text says which and why.
+
+    `settlings`: as of an Inspection; 0.0 where a mark says that all is there.
+    """
+
+    settlings = 1.0
 
 
 class Damaged(NotWhole):
@@ -36,7 +41,22 @@ class NotReadable(ClipwatchError):  # noqa: N818 - says what is so
 
 
 class Unsupported(Exception):  # noqa: N818 - says what is so
-    """What stands there cannot be evaluated, whatever may come; the text names it."""
+    """What stands there cannot be evaluated, whatever may come; the text names it.
+
+    `settlings`: as of an Inspection, for what may come instead.
+    """
+
+    settlings = 1.0
+
+
+@contextmanager
+def settling_for(settlings: float) -> Iterator[None]:
+    """Say of what is raised meanwhile how many settling times it has to stay so to be believed."""
+    try:
+        yield
+    except (NotWhole, Unsupported) as reason:
+        reason.settlings = settlings
+        raise
 
 
 @contextmanager

@@ -7,8 +7,12 @@ last number in the name: step-500, epoch3-gs01500, my-model_000001000.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
-INDEX = "model_index.json"
+from clipwatch.domain.kinds import TrainedWeights
+from clipwatch.layouts import contents
+from clipwatch.layouts.base import Candidate, Inspection, Listing
+from clipwatch.layouts.pipeline_parts import INDEX
 
 
 def step(name: str) -> int | None:
@@ -20,11 +24,14 @@ def step(name: str) -> int | None:
     return int(digits) if not exponent and 1 <= len(digits) <= 18 else None  # noqa: PLR2004
 
 
-def owns(names: set[str]) -> bool:
+def candidates(listing: Listing) -> Iterator[Candidate]:
     """The index makes it a pipeline."""
-    return INDEX in names
+    for name in listing.folders:
+        found = step(name)
+        if found is not None and listing.holds(f"{name}/{INDEX}"):
+            yield Candidate(found, "step", name, listing.root / name)
 
 
-def settling(names: set[str], siblings_marked: bool) -> float:  # noqa: ARG001 - the layouts' interface
+def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
     """The index may stand from an earlier save into the same folder, so files must settle."""
-    return 1.0
+    return Inspection(contents.find(candidate.root, weights))

@@ -13,7 +13,8 @@ from clipwatch.layouts.files import (
     shards,
     variants,
 )
-from clipwatch.layouts.pipeline_folder import INDEX
+
+INDEX = "model_index.json"
 
 MODEL = "diffusion_pytorch_model"
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from clipwatch.domain.sighting import Partial, Sighting, Unusable, Weights, Whole
+from clipwatch.domain.kinds import TrainedWeights
+from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
 from clipwatch.layouts import contents, settling
+from clipwatch.layouts.base import Candidate, Inspection
+from clipwatch.layouts.claims import Claim, Layouts, claim_of, claims, installed
 from clipwatch.layouts.files import (
     Damaged,
     NotReadable,
@@ -17,17 +19,17 @@ from clipwatch.layouts.files import (
     Unsupported,
     content_digest,
     refusal,
+    settling_for,
     sparse,
     stat,
 )
-from clipwatch.layouts.folders import LAYOUTS, candidates, exists, step_of
+from clipwatch.layouts.listing import listed
 from clipwatch.layouts.settling import Settling, Stillness
-from clipwatch.layouts.simpletuner import GUARD
 from clipwatch.layouts.unchanged import Unchanged
 
 _WAITING = "no marker says that it is complete: it must stay unchanged for a while"
 _SPARSE = "parts of its weights were never written: it must stay unchanged for longer"
-_UNPRINTABLE = "its name holds characters that cannot be printed: rename the folder"
+_UNPRINTABLE = "its name holds characters that cannot be printed: rename the {}"
 
 
 class Scanner:
@@ -35,9 +37,10 @@ class Scanner:
 
     Args:
         output_dir: May be missing, a symlink, or made anew at any time.
-        weights: "live" or "ema".
+        weights: Which are looked for.
         settle_seconds: How long an unmarked checkpoint must be unchanged.
         known: What was whole before, by name: as long as its files are the same it still is.
+        layouts: Those to ask, None for all that are installed.
         clock: Seconds of a clock that nobody sets, to measure how long things stay unchanged.
         wall: Seconds of the clock of file times, for what lay there before the first scan.
     """
@@ -46,15 +49,17 @@ class Scanner:
         self,
         output_dir: Path,
         *,
-        weights: str,
+        weights: TrainedWeights,
         settle_seconds: float,
         known: Mapping[str, Whole] = MappingProxyType({}),
+        layouts: Layouts | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.output_dir = output_dir
         self._weights = weights
         self._settle = settle_seconds
+        self._layouts = installed() if layouts is None else layouts
         self._still = Stillness(clock, wall)
         self._digests: dict[str, tuple[int, str]] = {}
         self._wholes = dict(known)
@@ -64,20 +69,17 @@ class Scanner:
         """Whether the last scan saw a checkpoint that only has to stay unchanged."""
 
     def scan(self) -> list[Sighting]:
-        """Look at every checkpoint folder; newest step first.
+        """Look at every checkpoint; newest step first.
 
         Raises:
             FileNotFoundError: The output directory does not exist (yet).
             NotReadable: It may not be read; the text says what to do.
+            ClipwatchError: A layout fails.
         """
         self.settling = False
         try:
-            found = sorted(candidates(self.output_dir), key=lambda item: (-item[0], item[1]))
-            guarded = any(exists(path / GUARD) for _, _, path in found)
-            sightings = [
-                self._look(step, name, path, guarded) if name.isprintable() else _shown(step, path)
-                for step, name, path in found
-            ]
+            found = claims(listed(self.output_dir), self._layouts)
+            sightings = [self.look(claim) for claim in found]
         finally:
             self._still.first_look = False
         names = {sighting.name for sighting in sightings}
@@ -90,35 +92,26 @@ class Scanner:
         self._written_ns = max((file.mtime_ns for file in files), default=0)
         return sightings
 
-    def _look(self, step: int, name: str, path: Path, guarded: bool) -> Sighting:
+    def look(self, claim: Claim) -> Sighting:
+        """Look at one checkpoint."""
+        it = claim.candidate
+        name, path = it.name, it.root
         verdict: Whole | Partial | Unusable
-        if self._unchanged.same(name):
-            return Sighting(step, name, path, self._wholes[name])
-        try:
-            verdict = self._verdict(name, path, guarded)
-        except NotReadable as reason:
-            verdict = Unusable("unreadable", str(reason))
-        except PermissionError:
-            verdict = Unusable("unreadable", str(refusal(path)))
-        except FileNotFoundError:
-            verdict = Partial("the folder is being deleted")
-        except OSError as error:
-            told = f"it cannot be read: {error.strerror}"
-            verdict = self._hopeless(name, path, 1.0, told, Unusable("unreadable", told))
-        return Sighting(step, name, path, verdict)
+        if not name.isprintable():
+            name = ascii(name)[1:-1]
+            path = path if it.files else path.parent / name
+            what = "file" if it.files else "folder"
+            verdict = Unusable("unsupported", _UNPRINTABLE.format(what))
+        elif self._unchanged.same(name):
+            verdict = self._wholes[name]
+        else:
+            verdict = self._verdict(claim)
+        return Sighting(it.step, name, path, verdict, it.unit)
 
-    def _verdict(self, name: str, path: Path, guarded: bool) -> Whole | Partial | Unusable:
-        settlings = 1.0
+    def _verdict(self, claim: Claim) -> Whole | Partial | Unusable:  # noqa: PLR0911 - one an outcome
+        it = claim.candidate
         try:
-            names = set(os.listdir(path))
-            layout = next(layout for layout in LAYOUTS if layout.owns(names))
-            settlings = layout.settling(names, guarded)
-            weights = contents.find(path, self._weights)
-            whole = self._wholes.get(name)
-            if whole is None or whole.weights != weights:
-                digest = self._settled(name, path, weights, settlings)
-                whole = self._wholes[name] = Whole(weights, digest)
-            self._unchanged.remember(name, path, weights.files)
+            return self._whole(it, claim.inspect(self._weights))
         except Settling as reason:
             self.settling = True
             return Partial(str(reason))
@@ -126,27 +119,45 @@ class Scanner:
             # the diffusers LoRA scripts save accelerate's state first and the LoRA file after it
             waiting = "nothing in it so far that can be evaluated"
             last = Unusable("unsupported", str(reason))
-            return self._hopeless(name, path, settlings, waiting, last)
+            return self._hopeless(it, reason.settlings, waiting, last)
         except NotWhole as reason:
-            marked = "marked as complete, but " if settlings == 0.0 else ""
+            marked = "marked as complete, but " if reason.settlings == 0.0 else ""
             if not marked and not isinstance(reason, Damaged):
-                return self._unfinished(name, path, str(reason))
+                return self._unfinished(it, str(reason))
             last = Unusable("unreadable", f"{marked}{reason}")
-            return self._hopeless(name, path, max(settlings, 1.0), str(reason), last)
+            return self._hopeless(it, max(reason.settlings, 1.0), str(reason), last)
+        except NotReadable as reason:
+            return Unusable("unreadable", str(reason))
+        except PermissionError:
+            return Unusable("unreadable", str(refusal(it.root)))
+        except FileNotFoundError:
+            return Partial("it is being deleted")
+        except OSError as error:
+            told = f"it cannot be read: {error.strerror}"
+            return self._hopeless(it, 1.0, told, Unusable("unreadable", told))
+
+    def _whole(self, candidate: Candidate, found: Inspection) -> Whole:
+        """Return what is whole, or raises as `_settled`."""
+        whole = self._wholes.get(candidate.name)
+        if whole is None or whole.weights != found.weights:
+            with settling_for(found.settlings):
+                digest = self._settled(candidate, found)
+            whole = self._wholes[candidate.name] = Whole(found.weights, digest)
+        self._unchanged.remember(candidate, found.weights.files)
         return whole
 
-    def _settled(self, name: str, path: Path, weights: Weights, settlings: float) -> str:
+    def _settled(self, candidate: Candidate, found: Inspection) -> str:
         """Return the digest of weights to which nobody writes any more.
 
         The digest is taken twice: not every write to a mapped file tells in its times.
 
         Raises:
             Settling: They have to stay unchanged for some more time.
-            NotWhole, Damaged, NotReadable, Unsupported: As `contents.find`.
+            NotWhole, Damaged, NotReadable: As `contents.check_headers`.
         """
+        name, path = candidate.name, candidate.root
+        weights, settlings = found.weights, found.settlings
         contents.check_headers(path, weights)
-        if settlings == 0.0 and _written_after_guard(path, weights):
-            settlings = 1.0
         paths = [path / file.path for file in weights.files]
         holes = [sparse(file) for file in paths] if settlings > 0.0 else []
         if any(holes):
@@ -167,21 +178,22 @@ class Scanner:
         return digest
 
     def _hopeless(
-        self, name: str, path: Path, settlings: float, waiting: str, last: Unusable
+        self, candidate: Candidate, settlings: float, waiting: str, last: Unusable
     ) -> Partial | Unusable:
         """Something stands there that will not do; it may still be about to be written."""
-        unchanged = self._still.seconds(name, "folder", *settling.of_folder(path))
+        seen = settling.of_candidate(candidate)
+        unchanged = self._still.seconds(candidate.name, "all", *seen)
         if unchanged >= settlings * self._settle:
             return last
         self.settling = True
         return Partial(waiting)
 
-    def _unfinished(self, name: str, path: Path, reason: str) -> Partial | Unusable:
+    def _unfinished(self, candidate: Candidate, reason: str) -> Partial | Unusable:
         """Something lacks; it is waited for while the trainer shows that it is at it."""
-        signature, changed_ns = settling.of_folder(path)
+        signature, changed_ns = settling.of_candidate(candidate)
         superseded = self._written_ns > changed_ns
         patience = settling.OLD_SECONDS if superseded else settling.PATIENCE_SECONDS
-        unchanged = self._still.seconds(name, "folder", signature, changed_ns)
+        unchanged = self._still.seconds(candidate.name, "all", signature, changed_ns)
         if unchanged < max(patience, 6 * self._settle):
             return Partial(reason)
         return Unusable(
@@ -189,25 +201,13 @@ class Scanner:
         )
 
 
-def _shown(step: int, path: Path) -> Sighting:
-    """What a folder is called in the log whose name cannot stand there."""
-    name = ascii(path.name)[1:-1]
-    return Sighting(step, name, path.parent / name, Unusable("unsupported", _UNPRINTABLE))
+def look_once(path: Path, weights: TrainedWeights) -> Sighting:
+    """Look at one checkpoint, a folder or a file, without waiting for it to settle.
 
-
-def _written_after_guard(checkpoint: Path, weights: Weights) -> bool:
-    """Whether the weights were written again, so that the guard does not speak of them."""
-    try:
-        guard = (checkpoint / GUARD).stat().st_mtime_ns
-    except FileNotFoundError:
-        return False
-    return any(file.mtime_ns > guard for file in weights.files)
-
-
-def look_once(path: Path, weights: str) -> Sighting:
-    """Look at one checkpoint folder without waiting for it to settle.
-
-    The step is 0 when its name tells none.
+    The step is 0 when the name of a folder tells none.
     """
-    scanner = Scanner(path.parent, weights=weights, settle_seconds=0.0)
-    return scanner._look(step_of(path.name) or 0, path.name, path, guarded=False)  # noqa: SLF001 - same file
+    claim = claim_of(path)
+    if claim is None:
+        unknown = Unusable("unsupported", "no layout knows such a file")
+        return Sighting(0, path.name, path.parent, unknown)
+    return Scanner(path.parent, weights=weights, settle_seconds=0.0).look(claim)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from clipwatch.domain.events import WeightFile
+from clipwatch.layouts.base import Candidate
 from clipwatch.layouts.files import NotWhole
 
 OLD_SECONDS = 60.0
@@ -67,7 +68,14 @@ def of_files(checkpoint: Path, files: tuple[WeightFile, ...]) -> tuple[int, int]
     return _signature([str(checkpoint / file.path) for file in files])
 
 
-def of_folder(checkpoint: Path) -> tuple[int, int]:
+def of_candidate(candidate: Candidate) -> tuple[int, int]:
+    """Return a signature of all that a candidate may consist of, and its last change."""
+    if candidate.files:
+        return _signature([str(candidate.root / name) for name in candidate.files])
+    return _of_folder(candidate.root)
+
+
+def _of_folder(checkpoint: Path) -> tuple[int, int]:
     """Return a signature of all that lies in a folder and its subfolders, and its last change."""
     paths = [str(checkpoint)]
     for root, folders, files in os.walk(checkpoint, followlinks=True):

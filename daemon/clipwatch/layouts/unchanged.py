@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from clipwatch.domain.events import WeightFile
+from clipwatch.layouts.base import Candidate
 
 RACY_SECONDS = 3.0
 """A file changed again within a tick of its clock looks the same; FAT's tick is 2 s."""
@@ -18,7 +18,7 @@ Identity = tuple[tuple[int, int, int, int], ...]
 
 
 class Unchanged:
-    """Remembers folders and the files in them that matter.
+    """Remembers checkpoints, and the files of them that matter.
 
     Args:
         wall: Seconds of the clock of file times.
@@ -28,18 +28,23 @@ class Unchanged:
         self._wall = wall
         self._known: dict[str, tuple[tuple[str, ...], Identity]] = {}
 
-    def remember(self, name: str, path: Path, files: tuple[WeightFile, ...]) -> None:
-        """Take note of a folder, its weights, and the folders that these lie in.
+    def remember(self, candidate: Candidate, files: tuple[WeightFile, ...]) -> None:
+        """Take note of its weights, and of its folder and those that they lie in.
 
-        What changed only just now is not remembered: the next look goes into it again.
+        A flat folder is not one of these: others come into it all the time. What changed only just
+        now is not remembered: the next look goes into it again.
         """
-        weights = [f"{path}/{file.path}" for file in files]
-        paths = (*dict.fromkeys((str(path), *map(os.path.dirname, weights))), *weights)
+        root = str(candidate.root)
+        weights = [f"{root}/{file.path}" for file in files]
+        folders = dict.fromkeys((root, *map(os.path.dirname, weights)))
+        if candidate.files:
+            del folders[root]
+        paths = (*folders, *weights)
         identity = _identity(paths)
         youngest = max((max(it[2:]) for it in identity), default=0)
-        self._known.pop(name, None)
+        self._known.pop(candidate.name, None)
         if identity and youngest < (self._wall() - RACY_SECONDS) * 1e9:
-            self._known[name] = (paths, identity)
+            self._known[candidate.name] = (paths, identity)
 
     def same(self, name: str) -> bool:
         """Whether nothing was added, removed, written, or made unreadable since."""

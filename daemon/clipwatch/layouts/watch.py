@@ -21,6 +21,7 @@ from watchdog.events import (
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver, ObservedWatch
 
+from clipwatch.domain.kinds import WatchMode
 from clipwatch.kit.filesystems import LOCAL, file_system
 
 HINTS = [DirCreatedEvent, DirMovedEvent, DirDeletedEvent, FileCreatedEvent, FileMovedEvent]
@@ -34,11 +35,13 @@ class Watcher(FileSystemEventHandler):
     Args:
         output_dir: May be missing, a symlink, or be replaced at any time.
         wake: Our own folder, on a local disk.
-        mode: "events", "poll" (no events at all), or "auto": by the file system.
+        mode: By events, by none at all, or by what the file system allows.
         hint: Called from another thread when it is worth looking again.
     """
 
-    def __init__(self, output_dir: Path, wake: Path, mode: str, hint: Callable[[], None]) -> None:
+    def __init__(
+        self, output_dir: Path, wake: Path, mode: WatchMode, hint: Callable[[], None]
+    ) -> None:
         self._output_dir = output_dir
         self._wake = wake
         self._mode = mode
@@ -86,7 +89,7 @@ class Watcher(FileSystemEventHandler):
         self._watches.clear()
 
 
-def events_tell(mode: str, kind: str) -> bool:
+def events_tell(mode: WatchMode, kind: str) -> bool:
     """Whether events are asked for: `mode` as in the settings, on a file system of that kind."""
     return mode == "events" or (mode == "auto" and kind in LOCAL)
 

@@ -120,7 +120,7 @@ def request(
     size, limit = batch
     return Evaluate(
         path=held.path,
-        kind=job.checkpoint.kind,
+        kind=job.checkpoint.weights.kind,
         component=job.checkpoint.component,
         files=held.files,
         protocol=job.protocol,

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from clipwatch.domain.attempts import failure
 from clipwatch.domain.events import EvaluationReopened, ImageScore
+from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.queue import due as due_
 from clipwatch.domain.queue import queue, to_keep, vanished
 from clipwatch.domain.retries import batch_sizes
-from clipwatch.domain.state import BASE, Checkpoint, Key, evaluation_id, evaluation_of
+from clipwatch.domain.state import Checkpoint, Key, evaluation_id, evaluation_of
 from clipwatch.executors.base import Executor, Refusal, Slot
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Failed, Finished
@@ -28,7 +29,12 @@ from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
 from clipwatch.staging import Held, Stage, Staged
 
-SHORTAGES = {ENOSPC: "disk", EDQUOT: "disk", ENOMEM: "memory", EAGAIN: "memory"}
+SHORTAGES: dict[int, FailureKind] = {
+    ENOSPC: "disk",
+    EDQUOT: "disk",
+    ENOMEM: "memory",
+    EAGAIN: "memory",
+}
 """What an evaluator that cannot even be started fails for."""
 
 SLOT_SECONDS = 30.0
@@ -134,7 +140,7 @@ class Evaluations:
         """Write down why a checkpoint could not be kept; a kept one is taken up when it is due."""
         checkpoint = message.checkpoint
         known = self._diary.run.checkpoints.get(checkpoint.name)
-        if message.problem and known == checkpoint and known in queue(self._diary.run):
+        if message.kind and known == checkpoint and known in queue(self._diary.run):
             self._failed(checkpoint, message.kind, message.problem)
 
     def heard(self, message: Heard) -> None:
@@ -168,7 +174,7 @@ class Evaluations:
         self._awaited = name
 
     def _held(self, checkpoint: Checkpoint) -> Held | None:
-        if checkpoint.kind == BASE:  # which no trainer deletes
+        if checkpoint.is_base:  # which no trainer deletes
             return Held(checkpoint.path, (), "in place")
         return self._stage.held(checkpoint)
 
@@ -189,7 +195,7 @@ class Evaluations:
             return
         if seat.evaluator is None or seat.slot is None:  # others have it: our turn will come
             return
-        if not seat.executor.reads(Path(held.path)) and checkpoint.kind != BASE:
+        if not seat.executor.reads(Path(held.path)) and not checkpoint.is_base:
             fix = "set stage to copy, and state_dir to a folder that is seen there"
             reason = f"{held.path} cannot be read where evaluations run: {fix}"
             self._failed(checkpoint, "stage", reason)
@@ -202,7 +208,7 @@ class Evaluations:
         if settings.precision is not None and done:
             earlier = scores_of(self._diary.path, self._diary.name, id_, settings.protocol)
         self._attempt = Attempt(job, seat.evaluator, self._diary, settings.precision, earlier)
-        if remark := mistaken(settings, checkpoint.kind):
+        if remark := mistaken(settings, checkpoint.weights.kind):
             self._diary.say(f"{checkpoint.name}: {remark}")
         batch = batch_sizes(run, evaluation, settings.batch_size)
         self._attempt.begin(request(settings, job, held, done, images, batch))
@@ -237,7 +243,7 @@ class Evaluations:
         elif first:
             self._diary.say(f"evaluations wait: {slots}")
 
-    def _failed(self, checkpoint: Checkpoint, kind: str, reason: str) -> None:
+    def _failed(self, checkpoint: Checkpoint, kind: FailureKind, reason: str) -> None:
         run, settings = self._diary.run, self._settings
         id_ = evaluation_id(checkpoint, run.protocol)
         if self._attempt is not None and self._attempt.job.id == id_:

@@ -26,8 +26,9 @@ from clipwatch.domain.events import (
     RunStarted,
     SettingsChanged,
 )
+from clipwatch.domain.kinds import CheckpointKind
 
-KINDS = {
+KINDS: dict[CheckpointKind, str] = {
     "full": "full model",
     "lora": "LoRA",
     "lycoris": "LyCORIS",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipwatch.domain.queue import queue
-from clipwatch.domain.state import BASE_NAME, Run, TrackerState
+from clipwatch.domain.state import Run, TrackerState
 from clipwatch.results.view import rows, summary
 from clipwatch.settings import Settings
 
@@ -19,7 +19,7 @@ def rest(run: Run, lacking: Sequence[str], settings: Settings) -> str:
         settings: Of the run.
     """
     again = f"looked for every {settings.rescan_seconds:g} s at least"
-    listed = [row for row in rows(run) if row.name != BASE_NAME]
+    listed = [row for row in rows(run) if not row.is_base]
     if not (listed or run.problem):
         return (
             "no checkpoint there yet: folders named checkpoint-N are looked for, and pipelines "

@@ -9,7 +9,7 @@ from statistics import median, median_low
 
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.queue import queue
-from clipwatch.domain.state import BASE, BASE_NAME, Evaluation, Run
+from clipwatch.domain.state import Evaluation, Run
 from clipwatch.pace.values import Pace
 
 LIMIT = "checkpoints_total_limit"
@@ -82,7 +82,7 @@ def saves_of(run: Run) -> list[Save]:
     return [
         (it.step, max((file.mtime_ns for file in it.files), default=0) / 1e9 or None)
         for it in run.checkpoints.values()
-        if it.kind != BASE and it.name != BASE_NAME
+        if not it.is_base
     ]
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.results.named import Named
 from clipwatch.results.ranking import looked_at
-from clipwatch.results.results import Answers, Named
+from clipwatch.results.results import Results
 from clipwatch.statistics import Comparison, Verdict
 from clipwatch.statistics.best import Interval, among
 from clipwatch.statistics.intervals import describe
@@ -55,7 +56,7 @@ class Pair:
 
 
 def pair_of(
-    answers: Answers,
+    results: Results,
     names: tuple[Named, Named],
     evaluations: tuple[Evaluation, Evaluation],
     scorer: str | None = None,
@@ -66,11 +67,11 @@ def pair_of(
         ClipwatchError: They share no scored prompt, or one has no scores by this scorer.
     """
     a, b = (
-        answers.scores(named.run, evaluation, scorer)
+        results.scores(named.run, evaluation, scorer)
         for named, evaluation in zip(names, evaluations, strict=True)
     )
     chosen = [
-        _chosen(answers, named, evaluation, scorer)
+        _chosen(results, named, evaluation, scorer)
         for named, evaluation in zip(names, evaluations, strict=True)
     ]
     shared = common([a, b, *chosen[0].values(), *chosen[1].values()])[:2]
@@ -85,16 +86,16 @@ def pair_of(
     means = tuple(map(_mean, shared, chosen))
     looked = None
     if names[0].run is names[1].run:
-        looked = _looked(answers, names[0].run, evaluations, scorer)
+        looked = _looked(results, names[0].run, evaluations, scorer)
     return Pair(found, (shared[0], shared[1]), (means[0], means[1]), (len(a), len(b)), looked)
 
 
 def _chosen(
-    answers: Answers, named: Named, evaluation: Evaluation, scorer: str | None
+    results: Results, named: Named, evaluation: Evaluation, scorer: str | None
 ) -> dict[str, Scores]:
     """Return all that a best was picked from, nothing for what was named by its step."""
     known = looked_at(named.run, evaluation.protocol) if named.picked else []
-    return {it.id: answers.scores(named.run, it, scorer) for it in known}
+    return {it.id: results.scores(named.run, it, scorer) for it in known}
 
 
 def _mean(own: Scores, chosen: dict[str, Scores]) -> tuple[float, Ends | None]:
@@ -112,12 +113,12 @@ def _renamed(found: Comparison, names: Sequence[str]) -> Comparison:
 
 
 def _looked(
-    answers: Answers, run: Run, evaluations: Sequence[Evaluation], scorer: str | None
+    results: Results, run: Run, evaluations: Sequence[Evaluation], scorer: str | None
 ) -> Looked | None:
     known = {it.id: it for it in (*looked_at(run, evaluations[0].protocol), *evaluations)}
     if len(known) <= len(evaluations) or evaluations[0] is evaluations[1]:
         return None
-    scores = common([answers.scores(run, it, scorer) for it in known.values()])
+    scores = common([results.scores(run, it, scorer) for it in known.values()])
     if not scores[0]:
         return None
     a, b = (it.id for it in evaluations)

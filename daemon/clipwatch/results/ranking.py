@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from clipwatch.domain.state import BASE_NAME, Evaluation, Run
+from clipwatch.domain.state import Evaluation, Run
 from clipwatch.kit.errors import ClipwatchError
-from clipwatch.results.results import Answers, scored
+from clipwatch.results.results import Results, scored
 from clipwatch.statistics import Summary
 from clipwatch.statistics.best import Interval, best_of
 from clipwatch.statistics.intervals import describe
@@ -16,7 +16,7 @@ from clipwatch.statistics.scores import common
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """All scored checkpoints of a run's present protocol, on the prompts that all have.
+    """All scored checkpoints of a run under one protocol, on the prompts that all have.
 
     Attributes:
         run: Their run.
@@ -42,23 +42,23 @@ def looked_at(run: Run, protocol: str) -> list[Evaluation]:
 
     Of a checkpoint that was scored again it is the latest weights; the base is none of them.
     """
-    latest = {it.checkpoint: it for it in scored(run, protocol) if it.checkpoint != BASE_NAME}
+    latest = {it.checkpoint: it for it in scored(run, protocol) if not it.of_base}
     return sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))
 
 
-def rank(answers: Answers, run: Run, scorer: str | None = None) -> Ranking:
-    """Rank a run's checkpoints under its present protocol.
+def rank(results: Results, run: Run, protocol: str, scorer: str | None = None) -> Ranking:
+    """Rank a run's checkpoints under one of its protocols.
 
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
     """
-    known = {it.id: it for it in looked_at(run, run.protocol)}
+    known = {it.id: it for it in looked_at(run, protocol)}
     if not known:
         raise ClipwatchError(
             f"{run.name} has no scores yet under its present settings",
             fix="clipwatch status shows why",
         )
-    tables = common([answers.scores(run, it, scorer) for it in known.values()])
+    tables = common([results.scores(run, it, scorer) for it in known.values()])
     if not tables[0]:
         raise ClipwatchError(f"the checkpoints of {run.name} share no scored prompt")
     found = best_of(dict(zip(known, tables, strict=True)))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, get_args
 
 import msgspec
 
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.queue import given_up, queue
 from clipwatch.domain.state import (
-    BASE,
     BASE_NAME,
     Checkpoint,
     Evaluation,
@@ -25,7 +24,9 @@ from clipwatch.statistics import Summary
 RULE = 100
 """The longest line under the head."""
 
-STATES = ("waiting", "evaluating", "scored", "published", "failed", "discarded")
+RowState = Literal["waiting", "evaluating", "scored", "published", "failed", "discarded"]
+
+STATES: tuple[RowState, ...] = get_args(RowState)
 
 WORDS = {"discarded": "left out"}
 """How a state is called to a person where its name could be misread: nobody deletes anything."""
@@ -33,14 +34,19 @@ WORDS = {"discarded": "left out"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One checkpoint for a person; `state` is one of STATES."""
+    """One checkpoint for a person."""
 
     step: int
     name: str
-    state: str
+    state: RowState
     clip: Summary | None
     published: dict[str, bool]
     reason: str | None
+
+    @property
+    def is_base(self) -> bool:
+        """It is none of the training: the base model alone."""
+        return self.name == BASE_NAME
 
 
 def rows(run: Run) -> list[Row]:
@@ -67,11 +73,11 @@ def _row(run: Run, checkpoint: Checkpoint, latest: Evaluation | None) -> Row:
 
 def _state(
     run: Run, checkpoint: Checkpoint, evaluation: Evaluation | None, published: dict[str, bool]
-) -> tuple[str, str]:
+) -> tuple[RowState, str]:
     if evaluation is not None and evaluation.state == "scored":
         return _published(run, published)
     if checkpoint.state != "whole":
-        return {"partial": "waiting"}.get(checkpoint.state, checkpoint.state), checkpoint.reason
+        return "waiting" if checkpoint.state == "partial" else "discarded", checkpoint.reason
     if evaluation is None:
         return "waiting", "in the queue"
     if given_up(evaluation):
@@ -81,7 +87,7 @@ def _state(
     return "evaluating", f"{len(evaluation.done)} images scored"
 
 
-def _published(run: Run, published: dict[str, bool]) -> tuple[str, str]:
+def _published(run: Run, published: dict[str, bool]) -> tuple[RowState, str]:
     if published and all(published.values()):
         return "published", ""
     lacking = [name for name, shown in published.items() if not shown]
@@ -171,14 +177,14 @@ def problems(run: Run) -> list[str]:
     known = {name: run.trackers[name].reason for name in sorted(lacking & run.trackers.keys())}
     trackers = [f"{name}: {reason}" for name, reason in known.items() if reason]
     none = f"no checkpoint seen in {run.output_dir} so far"
-    trained = any(checkpoint.kind != BASE for checkpoint in run.checkpoints.values())
+    trained = any(not checkpoint.is_base for checkpoint in run.checkpoints.values())
     models = [f"nothing can be scored: {run.lacking}"] if run.lacking else []
     return [run.problem or none] * bool(run.problem or not trained) + models + trackers
 
 
 def summary(run: Run) -> str:
     """Return how many checkpoints are in which state."""
-    states = [row.state for row in rows(run) if row.name != BASE_NAME]
+    states = [row.state for row in rows(run) if not row.is_base]
     known = [state for state in STATES if state in states]
     counts = [f"{states.count(state)} {WORDS.get(state, state)}" for state in known]
     return f"{len(states)} checkpoints: {', '.join(counts)}" if states else problems(run)[0]

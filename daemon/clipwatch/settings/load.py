@@ -259,7 +259,7 @@ def _device(named: Given, environ: Mapping[str, str]) -> Given:
 def _protocol(
     value: Mapping[str, Any], chosen: tuple[Prompt, ...], scorers: tuple[ScorerSpec, ...]
 ) -> EvaluationProtocol:
-    size = value["validation_resolution"]
+    size, spacing = value["validation_resolution"], value["inference_scheduler_timestep_spacing"]
     return EvaluationProtocol(
         prompts=chosen,
         images_per_prompt=value["num_validation_images"],
@@ -282,7 +282,7 @@ def _protocol(
         lora_alpha=value["lora_alpha"],
         prediction_type=value["prediction_type"],
         zero_snr=value["rescale_betas_zero_snr"],
-        timestep_spacing=_unless(value["inference_scheduler_timestep_spacing"], "trailing"),
+        timestep_spacing="" if spacing == "trailing" else spacing,
         flow_shift=value["flow_schedule_shift"],
         guidance_real=value["validation_guidance_real"],
         no_cfg_until=value["validation_no_cfg_until_timestep"],
@@ -292,10 +292,6 @@ def _protocol(
         text_length=value["tokenizer_max_length"],
         instruction=value["sana_complex_human_instruction"] or "",
     )
-
-
-def _unless(value: str, usual: str) -> str:
-    return "" if value == usual else value
 
 
 def _options(value: Mapping[str, Any], installed: Sequence[str]) -> dict[str, dict[str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clipwatch.domain.kinds import StageMode, WatchMode
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.kit import secrets
 from clipwatch.kit.errors import SettingsError
@@ -181,10 +182,10 @@ class Settings:
     batch_size: int | None
     baseline: bool
     precision: float | None
-    watch: str
+    watch: WatchMode
     rescan_seconds: float
     settle_seconds: float
-    stage: str
+    stage: StageMode
     stage_limit: int
     stall_seconds: float
     attention: str

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from clipwatch.domain.kinds import StageMode
 from clipwatch.domain.state import Checkpoint
 from clipwatch.kit.filesystems import LOCAL, file_system, make_private
 from clipwatch.staging import originals
@@ -20,7 +21,7 @@ MARGIN: Final = 2**30
 """Bytes that a copy leaves free on the disk it is made on; of a small disk, a twentieth."""
 
 
-def keep(checkpoint: Checkpoint, folder: Path, mode: str, wanted: Callable[[], bool]) -> Kept:
+def keep(checkpoint: Checkpoint, folder: Path, mode: StageMode, wanted: Callable[[], bool]) -> Kept:
     """Keep a checkpoint below `folder`; `mode` is the setting "stage".
 
     Raises:
@@ -33,7 +34,7 @@ def keep(checkpoint: Checkpoint, folder: Path, mode: str, wanted: Callable[[], b
         return in_place
     with theirs(root):
         local = file_system(root.resolve(strict=True)) in LOCAL
-        whole, free = originals.whole_size(root), free_on(root)
+        whole, free = originals.whole_size(checkpoint), free_on(root)
     if mode == "pin" and not local:
         raise NotKept("stage", _SPOILS.format(root))
     ways = (mode,) if mode != "auto" else ("reflink", "pin", "copy") if local else ("copy",)

@@ -15,9 +15,10 @@ from typing import Final
 import msgspec
 
 from clipwatch.domain.events import WeightFile
+from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.state import Checkpoint
 from clipwatch.layouts.files import refusal
-from clipwatch.layouts.pipeline_folder import INDEX
+from clipwatch.layouts.pipeline_parts import INDEX
 
 SMALL: Final = 64 * 2**20
 """Bytes; the largest tokenizer files have about half of it."""
@@ -34,7 +35,7 @@ _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM})
 class NotKept(Exception):  # noqa: N818 - says what is so
     """A checkpoint cannot be kept; `kind` and the text as in Staged."""
 
-    def __init__(self, kind: str, problem: str) -> None:
+    def __init__(self, kind: FailureKind, problem: str) -> None:
         super().__init__(problem)
         self.kind = kind
 
@@ -125,8 +126,14 @@ def _parts(root: Path) -> list[Path]:
     return [root / name for name in names if name == Path(name).name and (root / name).is_dir()]
 
 
-def whole_size(root: Path) -> int:
-    """Return the bytes of all files in a folder; what vanishes meanwhile counts as nothing."""
+def whole_size(checkpoint: Checkpoint) -> int:
+    """Return the bytes of all files in a checkpoint's folder; of one in a flat folder its own.
+
+    What vanishes meanwhile counts as nothing.
+    """
+    root = Path(checkpoint.path)
+    if root.name != checkpoint.name:
+        return sum(file.size for file in checkpoint.files)
     total = 0
     for folder, _, names in os.walk(root):
         for name in names:

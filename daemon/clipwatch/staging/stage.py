@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from clipwatch.domain.kinds import FailureKind, StageMode
 from clipwatch.domain.state import Checkpoint
 from clipwatch.staging.copying import Unwanted
 from clipwatch.staging.keep import keep
@@ -25,13 +26,11 @@ _log = logging.getLogger(__name__)
 class Staged:
     """Message: an attempt to keep a checkpoint is over; `problem` is "" when it is held.
 
-    Otherwise `problem` is a line for a person, and `kind` is "vanished" or "changed" (the
-    checkpoint did), "unreadable", "disk" (ours is full), "stage" (it cannot be kept in this way) or
-    "internal".
+    Otherwise `problem` is a line for a person, and `kind` says of which kind the failure is.
     """
 
     checkpoint: Checkpoint
-    kind: str = ""
+    kind: FailureKind | None = None
     problem: str = ""
 
 
@@ -43,14 +42,14 @@ class Stage:
 
     Args:
         folder: Ours alone; need not exist.
-        mode: The setting "stage": "auto", "reflink", "pin", "copy" or "off".
+        mode: The setting "stage".
         receive: Called when an attempt is over, from the thread.
 
     Raises:
         OSError: The folder is there but cannot be tidied.
     """
 
-    def __init__(self, folder: Path, mode: str, receive: Callable[[Staged], None]) -> None:
+    def __init__(self, folder: Path, mode: StageMode, receive: Callable[[Staged], None]) -> None:
         self._folder = folder
         self._mode = mode
         self._receive = receive

@@ -15,7 +15,7 @@ from clipwatch.executors.base import Executor, Refusal, Slot
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
 from clipwatch.kit.errors import CheckpointError
 from clipwatch.layouts import look_once
-from clipwatch.layouts.folders import candidates
+from clipwatch.layouts.claims import claims_in
 from clipwatch.loop.console import Console
 from clipwatch.results.tables import score_tables
 from clipwatch.settings import Settings
@@ -24,11 +24,11 @@ from clipwatch.statistics.intervals import QUANTILES, describe, quantiles
 
 
 def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) -> dict[str, Any]:
-    """Score a checkpoint folder; return the object that `clipwatch score --json` prints.
+    """Score a checkpoint; return the object that `clipwatch score --json` prints.
 
     Args:
         settings: Everything but the output directory and the trackers is used.
-        checkpoint: The folder.
+        checkpoint: Its folder, or its one file.
         images: Where the scored pixels are kept as PNG files, or None.
 
     Raises:
@@ -36,8 +36,11 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     """
     sighting = look_once(checkpoint.absolute(), settings.protocol.weights)
     if not isinstance(sighting.verdict, Whole):
-        inside = max(candidates(checkpoint), default=None)
-        fix = f"name one of the checkpoints in it, as {checkpoint / inside[1]}" if inside else ""
+        inside = claims_in(checkpoint)[:1] if checkpoint.is_dir() else []
+        fix = "".join(
+            f"name one of the checkpoints in it, as {checkpoint / it.candidate.entry}"
+            for it in inside
+        )
         raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}", fix=fix)
     weights = sighting.verdict.weights
     executor = named.load(settings)
@@ -67,6 +70,7 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     others = {name: asdict(describe(it)) for name, it in tables.items() if name}
     return {
         "step": sighting.step,
+        "unit": sighting.unit,
         "clip": asdict(describe(tables[""])),
         "quantiles": {f"{at:g}": value for at, value in zip(QUANTILES, found, strict=True)},
         **({"others": others} if others else {}),

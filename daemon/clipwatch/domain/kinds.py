@@ -1,0 +1,62 @@
+"""The words of which there are few: one list of each, for log, messages, state and settings.
+
+A log may hold one that a later version has added: it is read as it is written (see
+`written.decode`), and whoever goes by a kind has an answer for one that is not known.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+CheckpointKind = Literal["full", "lora", "lycoris", "pipeline", "base"]
+"""What there is to load: a component trained in full, an adapter of diffusers or PEFT, a LyCORIS
+network, a whole pipeline; "base" is the base model without a checkpoint."""
+
+AdapterKind = Literal["lora", "lycoris"]
+
+CheckpointState = Literal["partial", "whole", "discarded"]
+
+DiscardKind = Literal["vanished", "unsupported", "unreadable", "abandoned"]
+"""Why a checkpoint will not be evaluated."""
+
+EvaluationState = Literal["running", "failed", "scored"]
+
+FailureKind = Literal[
+    "memory",  # of host or device: try a smaller batch
+    "vanished",  # the checkpoint did
+    "changed",
+    "unreadable",
+    "stage",  # it cannot be kept from rotation as asked
+    "weights",  # they do not fit, are not finite or were not all applied
+    "model",  # base model or scorer cannot be loaded
+    "misfit",  # parts of the base model do not fit each other
+    "scores",  # not finite
+    "disk",  # full, or a quota is
+    "device",  # no GPU may be used just now
+    "killed",  # the evaluator's process ended
+    "hung",  # it had to be ended
+    "internal",
+]
+"""Why an attempt has no result."""
+
+AdviceKind = Literal["low", "saturated", "plateau", "regressed", "collapsed"]
+
+TrainedWeights = Literal["live", "ema"]
+"""Which of a checkpoint's: as trained, or averaged."""
+
+Dtype = Literal["fp32", "bf16", "fp16"]
+Offload = Literal["none", "model", "group"]
+"""What waits in host memory until it computes: nothing, whole models, or groups of layers."""
+
+Seeds = Literal["per-prompt", "trainer"]
+"""Of an image: by its prompt and index, or the configured one for every prompt."""
+
+Rules = Literal["", "simpletuner"]
+"""By whose a pipeline is called where no setting says it: diffusers' own, or a trainer's."""
+
+Spacing = Literal["leading", "linspace", "trailing"]
+StageMode = Literal["auto", "reflink", "pin", "copy", "off"]
+"""How a checkpoint is kept from rotation."""
+
+WatchMode = Literal["auto", "events", "poll"]
+"""How changes are noticed: by the file system, by its events, or by looking alone."""

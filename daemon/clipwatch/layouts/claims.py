@@ -1,0 +1,125 @@
+"""Which layouts there are, and which of them each checkpoint in an output directory belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+from typing import Final
+
+from clipwatch.domain.kinds import TrainedWeights
+from clipwatch.kit import plugins
+from clipwatch.kit.errors import ClipwatchError
+from clipwatch.layouts import diffusers_script, pipeline_folder, simpletuner
+from clipwatch.layouts.base import Candidate, Inspection, Layout, Listing
+from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported
+from clipwatch.layouts.listing import listed, listed_alone
+
+Layouts = Mapping[str, Layout]
+"""By name, the first to be asked first."""
+
+BUILT_IN: Final[Layouts] = MappingProxyType(
+    {
+        "simpletuner": simpletuner,
+        "pipeline_folder": pipeline_folder,
+        "diffusers_script": diffusers_script,
+    }
+)
+"""From the particular to the general: the last takes any checkpoint-N that is left."""
+
+
+@cache
+def installed() -> Layouts:
+    """Return every layout: those of other packages by name, then ours.
+
+    Theirs come first because each knows one trainer, while ours take whatever is left.
+
+    Raises:
+        SettingsError: One is registered but cannot be imported.
+    """
+    theirs = {name: plugins.load(plugins.LAYOUTS, name) for name in plugins.names(plugins.LAYOUTS)}
+    return MappingProxyType({**theirs, **BUILT_IN})
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A candidate, and whose it is."""
+
+    candidate: Candidate
+    layout: str
+    of: Layout
+
+    def inspect(self, weights: TrainedWeights) -> Inspection:
+        """Look into the candidate, as `Layout.inspect` does.
+
+        Raises:
+            Unsupported: Also for whatever a layout fails with, so that the others go on.
+        """
+        try:
+            return self.of.inspect(self.candidate, weights)
+        except (NotWhole, Unsupported, NotReadable, OSError):
+            raise
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise Unsupported(f"the layout {self.layout!r} fails on it ({told})") from error
+
+
+def claims(listing: Listing, layouts: Layouts) -> list[Claim]:
+    """Return the candidates in an output directory, newest step first.
+
+    The first layout that claims an entry has it, and a name stands for one candidate. A second
+    name for a candidate beside it is left out.
+
+    Raises:
+        ClipwatchError: A layout fails, so that nothing is known of what lies there.
+    """
+    found: dict[str, Claim] = {}
+    taken: set[str] = set()
+    for name, layout in layouts.items():
+        left = replace(
+            listing, folders=_but(listing.folders, taken), files=_but(listing.files, taken)
+        )
+        try:
+            mine = list(layout.candidates(left))
+        except Exception as error:
+            told = f"{type(error).__name__}: {error}"
+            raise ClipwatchError(
+                f"the layout {name!r} fails on {listing.root} ({told})",
+                fix="mend or uninstall the package that brings it",
+            ) from error
+        taken.update(entry for it in mine for entry in it.files or (it.root.name,))
+        for candidate in mine:
+            found.setdefault(candidate.name, Claim(candidate, name, layout))
+    entries = {it.candidate.entry for it in found.values()}
+    kept = (it for it in found.values() if listing.links.get(it.candidate.entry) not in entries)
+    return sorted(kept, key=lambda it: (-it.candidate.step, it.candidate.name))
+
+
+def claims_in(output_dir: Path) -> list[Claim]:
+    """Return the candidates that lie in an output directory, newest step first.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        NotReadable: It may not be read.
+        ClipwatchError: As `claims` and `installed`.
+    """
+    return claims(listed(output_dir), installed())
+
+
+def claim_of(path: Path) -> Claim | None:
+    """Return the claim to one folder or file, whatever lies beside it.
+
+    Any folder is one, as a checkpoint of diffusers and of step 0 if nobody claims it; None for a
+    file that nobody claims.
+    """
+    found = claims(listed_alone(path), installed())
+    if found or not path.is_dir():
+        return found[0] if found else None
+    candidate = Candidate(pipeline_folder.step(path.name) or 0, "step", path.name, path)
+    return Claim(candidate, "diffusers_script", diffusers_script)
+
+
+def _but(names: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name not in taken)

@@ -1,0 +1,57 @@
+"""An output directory as it lies on disk, listed for the layouts."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from clipwatch.layouts.base import Listing
+from clipwatch.layouts.files import NotReadable, refusal
+
+
+def listed(output_dir: Path) -> Listing:
+    """List an output directory: one scan, and what each link in it leads to.
+
+    Raises:
+        FileNotFoundError: It does not exist.
+        NotReadable: It may not be read.
+    """
+    try:
+        with os.scandir(output_dir) as entries:
+            found = list(entries)
+    except PermissionError as error:
+        raise refusal(output_dir) from error
+    except NotADirectoryError as error:
+        message = f"{output_dir} is a file, not an output directory"
+        raise NotReadable(message, fix="correct output_dir") from error
+    return _listing(output_dir, found)
+
+
+def listed_alone(path: Path) -> Listing:
+    """List nothing but one folder or file of the directory that it lies in; no scan."""
+    folders, files = ((path.name,), ()) if path.is_dir() else ((), (path.name,))
+    return Listing(path.parent, folders, files, lambda name: _exists(path.parent / name))
+
+
+def _listing(root: Path, entries: list[os.DirEntry[str]]) -> Listing:
+    folders, files, links = [], [], {}
+    for entry in entries:
+        try:
+            if entry.is_dir():
+                folders.append(entry.name)
+            elif entry.is_file():
+                files.append(entry.name)
+            else:
+                continue
+        except OSError:  # a link that leads in a circle
+            continue
+        if entry.is_symlink():
+            target = Path(entry.path).resolve()
+            if target.parent == root.resolve():
+                links[entry.name] = target.name
+    return Listing(root, tuple(folders), tuple(files), lambda name: _exists(root / name), links)
+
+
+def _exists(path: Path) -> bool:
+    """Whether it is there as far as we can see; Path.exists raises where we may not look."""
+    return os.path.exists(path)  # noqa: PTH110 - see above
