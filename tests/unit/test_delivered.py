@@ -262,7 +262,7 @@ actions = st.one_of(
     st.tuples(
         st.just("attempt"),
         st.sampled_from(["wandb", "webhook"]),
-        st.sampled_from(["told", "killed", "refused", "unavailable"]),
+        st.sampled_from(["told", "told", "told", "killed", "refused", "unavailable"]),
     ),
     st.just(("restart",)),
     st.just(("wait",)),
@@ -270,7 +270,7 @@ actions = st.one_of(
 KINDS: dict[str, Kind] = {"wandb": "tracker", "webhook": "channel"}
 
 
-@given(st.lists(actions, max_size=40))
+@given(st.lists(actions, min_size=5, max_size=40))
 def test_in_the_end_everything_is_everywhere_once(done: list[tuple[str, ...]]) -> None:
     """Whatever the order of scores, settings, places, failures, kills and restarts."""
     world = World()
