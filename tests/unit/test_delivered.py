@@ -134,7 +134,7 @@ def test_status_says_what_is_owed_of_earlier_settings() -> None:
     """With the reason; a tracker that is no longer named is owed nothing."""
     failed = PublishFailed("wandb", "error 503", 1, NOW, "x", A)
     events = [goes_to("x"), *scored(1, A), *scored(2, A), failed]
-    later = [under(B), replace(failed, attempt=2)]
+    later: list[Event] = [under(B), replace(failed, attempt=2)]
     told = "of earlier settings not shown there"
     assert f"wandb: 2 results {told}: error 503" in view.problems(fold(*events, *later))
     assert not any(told in line for line in view.problems(fold(*events)))
