@@ -10,9 +10,8 @@ from datetime import UTC, datetime
 from clipwatch import __version__
 from clipwatch.delivery import trackers
 from clipwatch.domain.delivered import parked
-from clipwatch.domain.events import EvaluationReopened, RunStarted, SettingsChanged
 from clipwatch.domain.names import run_name
-from clipwatch.domain.queue import due, queue, reopenable, with_base
+from clipwatch.domain.queue import due, queue, with_base
 from clipwatch.domain.state import Run
 from clipwatch.executors import named
 from clipwatch.executors.base import Executor
@@ -22,7 +21,7 @@ from clipwatch.kit.errors import SettingsError
 from clipwatch.loop.console import Console
 from clipwatch.loop.deliveries import Delivered, Deliveries
 from clipwatch.loop.diary import Diary
-from clipwatch.loop.ending import Deadlines
+from clipwatch.loop.ending import Deadlines, Left
 from clipwatch.loop.evaluations import Evaluations
 from clipwatch.loop.eyes import Eyes
 from clipwatch.loop.inbox import Look, Message
@@ -77,7 +76,7 @@ class WatchedRun:
         parts: What it meets the world with.
         pool: Lends the slots for evaluations.
         send: Takes the messages that belong to `take`, from any thread.
-        alive: Called at each turn, and now and then while we wait for a disk.
+        alive: Told how it is, at each turn, and now and then while we wait for a disk.
         once: End when everything that is there is evaluated and published.
         reread: Reads the settings again; may raise SettingsError.
     """
@@ -90,7 +89,7 @@ class WatchedRun:
         parts: Parts,
         pool: Pool,
         send: Callable[[Message], None],
-        alive: Callable[[], None],
+        alive: Callable[[str], None],
         *,
         once: bool,
         reread: Callable[[], Settings],
@@ -115,11 +114,6 @@ class WatchedRun:
         )
 
     @property
-    def status(self) -> str:
-        """A line for a person."""
-        return self._vitals.status
-
-    @property
     def pause(self) -> float:
         """How many seconds may pass until the next turn, if no message comes."""
         longest = LAST_PAUSE_SECONDS if self._deadlines.asked else float("inf")
@@ -131,15 +125,7 @@ class WatchedRun:
         Raises:
             SettingsError: With `once`, when there is no output directory to look at.
         """
-        told = (self.settings.trackers, self.settings.as_text())
-        if not self._diary.begun:
-            place = str(self.settings.output_dir)
-            self._diary.record_run(RunStarted(place, "", *told, __version__))
-        elif (self._run.tracker_names, self._run.settings) != told:
-            self._diary.record_run(SettingsChanged(self._run.protocol, *told, __version__))
-        for evaluation in reopenable(self._run, self._clock()):
-            reopened = EvaluationReopened(evaluation.id, self._clock())
-            self._diary.record_evaluation(evaluation.id, reopened)
+        self._diary.begin(self.settings)
         self._deliveries.hint()
         self._look()
         self._vitals.enter("watching")
@@ -151,9 +137,10 @@ class WatchedRun:
         if self._deadlines.evaluating:
             self.evaluations.advance(ready=self._ready())
         self._deliveries.offer()
-        if self._done():
+        left = self._left()
+        if self._done(left):
             return self._exit_code()
-        if not self._busy() and not self._deadlines.asked:
+        if not left.busy and not self._deadlines.asked:
             self._diary.rest(rest(self._run, self._deliveries.lacking, self.settings))
         return None
 
@@ -202,7 +189,7 @@ class WatchedRun:
         drain = 0.0 if self._deadlines.asked or self._once else self.settings.drain_seconds
         if drain:
             self._look()  # the last checkpoint may have come with the order to stop
-        waits = bool(drain and self._unevaluated())
+        waits = bool(drain and self._left().unevaluated)
         seconds = self._deadlines.ask(drain if waits else 0.0)
         self._vitals.enter("draining" if waits else "stopping")
         until = f": what is left is evaluated first, for {drain:g} s at most; again ends it at once"
@@ -226,7 +213,7 @@ class WatchedRun:
 
     def _beat(self) -> None:
         self._vitals.beat(self._run if self._diary.begun else None, self._diary.seq)
-        self._alive()
+        self._alive(self._vitals.status)
 
     def _look(self) -> None:
         if self.eyes.look(self.evaluations.held):
@@ -255,35 +242,22 @@ class WatchedRun:
         images = images_of(self.settings.state_dir, self.name)
         prune(self._run, images, self.settings.keep_images, self._deliveries.wanted)
 
-    def _busy(self) -> bool:
-        """Whether anything is in hand, or can be taken up now."""
-        asking = self._preparing.busy or not self._preparing.answered
-        return self._at_work() or asking or self.eyes.settling
+    def _left(self) -> Left:
+        run = self._run
+        open_ = not run.lacking and bool(due(run, self._clock()))
+        return Left(
+            at_work=open_ or self.evaluations.busy or self._deliveries.busy,
+            delivering=self._deliveries.busy,
+            preparing=self._preparing.busy or not self._preparing.answered,
+            settling=self.eyes.settling,
+            queued=bool(queue(run)),
+            owed=any(not parked(run, it) for it in self._deliveries.lacking),
+        )
 
-    def _at_work(self) -> bool:
-        """Whether anything of a checkpoint is in hand, or due."""
-        open_ = not self._run.lacking and bool(due(self._run, self._clock()))
-        return open_ or self.evaluations.busy or self._deliveries.busy
-
-    def _done(self) -> bool:
-        if self._deadlines.over:
-            return True
-        if self._deadlines.asked and not self._deadlines.evaluating:
-            return not self._deliveries.busy
-        if self._busy():
-            return False
+    def _done(self, left: Left) -> bool:
         if self._deadlines.asked:
-            return not self._unevaluated()
-        return self._once or self.eyes.over(waiting=self._waiting())
-
-    def _unevaluated(self) -> bool:
-        """Whether a checkpoint may still get a score, now or after a pause."""
-        return self._at_work() or self.eyes.settling or bool(queue(self._run))
-
-    def _waiting(self) -> bool:
-        """Whether failed work is to be tried again later."""
-        tried_again = [it for it in self._deliveries.lacking if not parked(self._run, it)]
-        return bool(queue(self._run) or tried_again)
+            return self._deadlines.done(left)
+        return not left.busy and (self._once or self.eyes.over(waiting=left.waiting))
 
     def _exit_code(self) -> int:
         if self._deadlines.asked:
