@@ -12,7 +12,7 @@ from urllib.request import Request, urlopen
 from clipwatch.domain.delivered import advice_id
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
-from clipwatch.settings.values import Advice
+from clipwatch.settings import Advice
 
 SECONDS: Final = 15.0
 """A receiver that takes longer is asked again later."""

@@ -129,12 +129,12 @@ def request(
         device=job.slot.device,
         batch_size=size,
         batch_limit=limit,
-        stratified=settings.precision is not None,
-        attention=settings.attention,
+        stratified=settings.evaluating.precision is not None,
+        attention=settings.compute.attention,
         gpu=job.slot.gpu,
-        memory_gib=settings.gpu_memory_gib,
-        share=settings.share_gpu,
-        cache_dir=str(settings.state_dir / "embeddings"),
+        memory_gib=settings.compute.gpu_memory_gib,
+        share=settings.compute.share_gpu,
+        cache_dir=str(settings.paths.state_dir / "embeddings"),
     )
 
 

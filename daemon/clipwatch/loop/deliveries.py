@@ -59,7 +59,7 @@ class Outbox:
         """
         self._settings = settings
         self._tried: set[str] = set()
-        for name in settings.trackers:
+        for name in settings.publishing.trackers:
             if name not in self._publishers:
                 self._publishers[name] = Publisher(name, self._send)
 
@@ -70,7 +70,7 @@ class Outbox:
 
     def look(self) -> None:
         """Note whose series belongs elsewhere by now, as into a trainer's run that has appeared."""
-        self._moved = [name for name in self._settings.trackers if self._elsewhere(name)]
+        self._moved = [name for name in self._settings.publishing.trackers if self._elsewhere(name)]
 
     def offer(self) -> None:
         """Set those trackers to work that lack something and may try; each one after a start."""
@@ -106,12 +106,16 @@ class Outbox:
     @property
     def lacking(self) -> list[str]:
         """The trackers that do not show everything."""
-        return [name for name in self._settings.trackers if unpublished(self._diary.run, name)]
+        return [
+            name
+            for name in self._settings.publishing.trackers
+            if unpublished(self._diary.run, name)
+        ]
 
     def hint(self) -> None:
         """Say for each tracker how a person sees its series; what was said before is not."""
         run = self._diary.run
-        for name in self._settings.trackers if run.protocol else ():
+        for name in self._settings.publishing.trackers if run.protocol else ():
             with suppress(TrackerRefused, TrackerUnavailable):  # told when it is to publish
                 tracker = self._make(name, self._target(run, name))
                 self._tell(name, tracker.hint(self._series(run)))
@@ -141,4 +145,4 @@ class Outbox:
         return target(self._settings, run.name, name, known.where)
 
     def _series(self, run: Run) -> Series:
-        return series_of(run, run.protocol, self._settings.state_dir)
+        return series_of(run, run.protocol, self._settings.paths.state_dir)

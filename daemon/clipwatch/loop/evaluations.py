@@ -102,7 +102,7 @@ class Evaluations:
             self._drop()
             self._looked = None
         self._seat.executor = self._make_executor(settings)
-        if old.stage != settings.stage:
+        if old.staging.stage != settings.staging.stage:
             self._stage.close()
             self._stage = self._new_stage()
 
@@ -125,7 +125,9 @@ class Evaluations:
         found = due_(run, self._clock()) if run.protocol else queue(run)
         due = [c for c in found if (c.name, c.digest) not in self._judging.keys]
         in_hand = attempt.job.checkpoint if attempt else None
-        self._stage.want(to_keep(run, in_hand, due, self._stage.keys, self._settings.stage_limit))
+        self._stage.want(
+            to_keep(run, in_hand, due, self._stage.keys, self._settings.staging.stage_limit)
+        )
         if attempt is None and self._seat.contested:
             self._seat.leave()
         first = due[0] if ready and attempt is None and due else None
@@ -158,7 +160,7 @@ class Evaluations:
                 self._failed(job.checkpoint, kind, reason)
 
     def _end_if_silent(self) -> None:
-        attempt, limit = self._attempt, self._settings.stall_seconds
+        attempt, limit = self._attempt, self._settings.evaluating.stall_seconds
         if attempt is not None and attempt.silent_seconds > limit:
             reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
             self._seat.leave()
@@ -181,7 +183,7 @@ class Evaluations:
     def _start(self, checkpoint: Checkpoint, held: Held) -> None:
         settings, run, seat = self._settings, self._diary.run, self._seat
         evaluation, id_ = evaluation_of(run, checkpoint), evaluation_id(checkpoint, run.protocol)
-        images = images_of(settings.state_dir, self._diary.name)
+        images = images_of(settings.paths.state_dir, self._diary.name)
         had = seat.evaluator
         try:
             make_private(images / id_)
@@ -205,20 +207,23 @@ class Evaluations:
         done = tuple(sorted(evaluation.done)) if evaluation else ()
         job = Job(id_, checkpoint, settings.protocol, len(done), held.path, seat.slot)
         earlier: tuple[ImageScore, ...] = ()
-        if settings.precision is not None and done:
+        precision = settings.evaluating.precision
+        if precision is not None and done:
             earlier = scores_of(self._diary.path, self._diary.name, id_, settings.protocol)
-        self._attempt = Attempt(job, seat.evaluator, self._diary, settings.precision, earlier)
+        self._attempt = Attempt(
+            job, seat.evaluator, self._diary, settings.evaluating.precision, earlier
+        )
         if remark := mistaken(settings, checkpoint.weights.kind):
             self._diary.say(f"{checkpoint.name}: {remark}")
-        batch = batch_sizes(run, evaluation, settings.batch_size)
+        batch = batch_sizes(run, evaluation, settings.compute.batch_size)
         self._attempt.begin(request(settings, job, held, done, images, batch))
 
     def _tell_memory(self, slot: Slot) -> None:
         """Say what the models will take before the first image is made."""
         settings = self._settings
-        need = needed(settings.protocol, settings.batch_size or 1)
+        need = needed(settings.protocol, settings.compute.batch_size or 1)
         if need and slot.free_bytes is not None:
-            most = settings.gpu_memory_gib if slot.gpu else None
+            most = settings.compute.gpu_memory_gib if slot.gpu else None
             free = slot.free_bytes if most is None else min(slot.free_bytes, most * 2**30)
             self._diary.say(outlook(settings.protocol, need, free))
 
@@ -250,8 +255,8 @@ class Evaluations:
             self._drop()
         new = failure(
             *(run, checkpoint, kind, reason, self._clock()),
-            attempts=settings.max_attempts,
-            batch_size=settings.batch_size,
+            attempts=settings.evaluating.max_attempts,
+            batch_size=settings.compute.batch_size,
             luck=self._luck(),
         )
         self._diary.record_evaluation(id_, *new)
@@ -264,5 +269,5 @@ class Evaluations:
             self._attempt = None
 
     def _new_stage(self) -> Stage:
-        folder = self._settings.state_dir / "staged" / self._diary.name
-        return Stage(folder, self._settings.stage, self._send)
+        folder = self._settings.paths.state_dir / "staged" / self._diary.name
+        return Stage(folder, self._settings.staging.stage, self._send)

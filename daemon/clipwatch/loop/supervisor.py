@@ -111,7 +111,7 @@ class Supervisor:
         identities: Identities | None = None,
     ) -> None:
         self.settings = settings
-        self.name = run_name(settings.output_dir)
+        self.name = run_name(settings.paths.output_dir)
         self._vitals = Vitals(settings, self.name, service or ServiceManager({}), console.say)
         self._diary = Diary(journal, self.name, console, self._beat, clock, once=once)
         self._console = console
@@ -197,9 +197,9 @@ class Supervisor:
     def _begin(self) -> None:
         """Write down what is asked for now; what failed before has a new chance."""
         settings = self.settings
-        told = (settings.trackers, settings.as_text())
+        told = (settings.publishing.trackers, settings.as_text())
         if not self._diary.begun:
-            place = str(settings.output_dir)
+            place = str(settings.paths.output_dir)
             self._diary.record_run(RunStarted(place, "", *told, __version__))
         elif (self._run.tracker_names, self._run.settings) != told:
             self._diary.record_run(SettingsChanged(self._run.protocol, *told, __version__))
@@ -217,12 +217,12 @@ class Supervisor:
 
     def _prepared(self, message: Prepared) -> None:
         """Go over to the protocol that the models' files make, or wait for them."""
-        told = (self.settings.trackers, self.settings.as_text(), __version__)
+        told = (self.settings.publishing.trackers, self.settings.as_text(), __version__)
         protocol = self._preparing.prepared(message, told)
         if protocol is not None:
             self.settings = replace(self.settings, protocol=protocol)
             self._evaluations.adopt(self.settings)
-            wanted = self.settings.baseline
+            wanted = self.settings.evaluating.baseline
             self._diary.record_run(*with_base(self._run, protocol, wanted=wanted))
             self._outbox.hint()
 
@@ -256,31 +256,33 @@ class Supervisor:
 
     def _new_scanner(self) -> Scanner:
         return Scanner(
-            self.settings.output_dir,
+            self.settings.paths.output_dir,
             weights=self.settings.protocol.weights,
-            settle_seconds=self.settings.settle_seconds,
+            settle_seconds=self.settings.watching.settle_seconds,
             known=wholes(self._run) if self._diary.begun else {},
         )
 
     def _new_watcher(self) -> Watcher:
-        wake = wake_folder(self.settings.state_dir)
+        wake = wake_folder(self.settings.paths.state_dir)
         with suppress(OSError):  # hints are never needed
             make_private(wake)
-        return Watcher(self.settings.output_dir, wake, self.settings.watch, self._hint)
+        return Watcher(
+            self.settings.paths.output_dir, wake, self.settings.watching.watch, self._hint
+        )
 
     def _new_training_end(self) -> TrainingEnd | None:
-        ends = self.settings.exit_when_done
-        return TrainingEnd(ends, self.settings.output_dir) if ends else None
+        ends = self.settings.watching.exit_when_done
+        return TrainingEnd(ends, self.settings.paths.output_dir) if ends else None
 
     def _look(self) -> None:
         problem, sightings = "", None
         try:
             sightings = self._scanner.scan()
         except FileNotFoundError:
-            problem = f"{self.settings.output_dir} does not exist yet"
+            problem = f"{self.settings.paths.output_dir} does not exist yet"
             if self._once:
                 raise SettingsError(
-                    f"{self.settings.output_dir} does not exist", key="output_dir"
+                    f"{self.settings.paths.output_dir} does not exist", key="output_dir"
                 ) from None
         except NotReadable as error:
             problem = str(error)
@@ -300,7 +302,9 @@ class Supervisor:
             return
         if news:
             self._training_end.news()
-        reason = self._training_end.look(newest_written(self._run), self.settings.settle_seconds)
+        reason = self._training_end.look(
+            newest_written(self._run), self.settings.watching.settle_seconds
+        )
         if reason and not self._ended:
             self._diary.say(f"the training has ended: {reason}; ending when all is published")
         self._ended = reason
@@ -353,11 +357,11 @@ class Supervisor:
         """Delete images that nobody needs any more; their scores stay in the log."""
         lacking = (unpublished(self._run, name) for name in self._outbox.lacking)
         wanted = {id_ for lacks in lacking for id_ in lacks}
-        images = images_of(self.settings.state_dir, self.name)
-        prune(self._run, images, self.settings.keep_images, wanted)
+        images = images_of(self.settings.paths.state_dir, self.name)
+        prune(self._run, images, self.settings.evaluating.keep_images, wanted)
 
     def _asked_to_stop(self) -> None:
-        drain = 0.0 if self._deadlines.asked or self._once else self.settings.drain_seconds
+        drain = 0.0 if self._deadlines.asked or self._once else self.settings.service.drain_seconds
         if drain:
             self._look()  # the last checkpoint may have come with the order to stop
         waits = bool(drain and self._unevaluated())
@@ -367,7 +371,7 @@ class Supervisor:
         self._diary.say(f"stopping{until if waits else ''}")
 
     def _rescan_seconds(self) -> float:
-        seconds = self.settings.rescan_seconds
+        seconds = self.settings.watching.rescan_seconds
         return min(seconds, PENDING_SECONDS) if self._pending_paths() else seconds
 
     def _pause(self) -> float:

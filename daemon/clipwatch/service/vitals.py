@@ -32,7 +32,7 @@ class Vitals:
     ) -> None:
         self._service = service
         self._say = say
-        self._heart = Heart(settings.state_dir, name, settings.output_dir)
+        self._heart = Heart(settings.paths.state_dir, name, settings.paths.output_dir)
         self._pulse = Pulse()
         self._status = "starting"
         self._server: HealthServer | None = None
@@ -46,7 +46,7 @@ class Vitals:
 
     def adopt(self, settings: Settings) -> None:
         """Serve where these settings say; an address that cannot be had is no reason to end."""
-        wanted = settings.health_address
+        wanted = settings.service.health_address
         if wanted == self._address and (self._server is not None or wanted is None):
             return
         self._close_server()
