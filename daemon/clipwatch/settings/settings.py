@@ -68,7 +68,7 @@ class Settings:
         return {setting.key: text(setting.value) for setting in self.origins}
 
 
-KEYS: dict[str, Key] = {key.name: key for part in (Settings, Pictures) for key in all_keys(part)}
+KEYS: dict[str, Key] = {key.name: key for part in (Pictures, Settings) for key in all_keys(part)}
 """Every key by its name, "advice.low" for one in an object.
 
 The objects of trackers ("wandb": {...}) and "scorers" hold names of the user's and come on top.
