@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.domain.delivered import parked
 from clipwatch.domain.events import EvaluationFailed, SettingsChanged
 from clipwatch.executors.messages import Evaluate, Failed, Reply
 from clipwatch.journal import Journal
@@ -197,7 +198,7 @@ def test_a_reload_gives_a_parked_tracker_and_a_failed_checkpoint_a_new_chance(
     with world.live() as supervisor:
         until(lambda: states(world) == {1: "scored", 2: "failed"})
         until(lambda: "faulty" in world.run.trackers)
-        assert world.run.trackers["faulty"].parked
+        assert parked(world.run, "faulty")
         faulty.error = None
         broken.clear()
         supervisor.reload()

@@ -90,25 +90,21 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.service.sd_notify import ServiceManager
     from clipwatch.settings import left_out
 
-    if settings.compute.give_way:
+    if settings.service.give_way:
         give_way()
     _runs_on(settings.compute.device)
     if once:
         _expect(settings.paths.output_dir)
     name = run_name(settings.paths.output_dir)
-    with (
-        exclusive(settings.paths.state_dir, name),
-        Journal(log_file(settings.paths.state_dir)) as journal,
-    ):
+    state = settings.paths.state_dir
+    with exclusive(state, name), Journal(log_file(state)) as journal:
         console = Console()
-        service = ServiceManager(os.environ)
-        supervisor = Supervisor(
-            settings, journal, console, once=once, reread=reread, service=service
-        )
+        supervisor = Supervisor(once=once, service=ServiceManager(os.environ))
+        supervisor.watch(settings, journal, console, reread=reread)
         obey_signals(supervisor)
         protocol = settings.protocol
         images = len(protocol.prompts) * protocol.images_per_prompt
-        console.say(f"watching {settings.paths.output_dir} as run {supervisor.name}")
+        console.say(f"watching {settings.paths.output_dir} as run {name}")
         console.say(
             f"{images} images a checkpoint, {protocol.width}x{protocol.height}, "
             f"{protocol.inference_steps} steps, {protocol.weights} weights, "

@@ -10,7 +10,7 @@ from clipwatch.delivery.outbox import target
 from clipwatch.doctor.findings import Finding, fail, ok, warn
 from clipwatch.domain.curves import series_name
 from clipwatch.domain.names import run_name
-from clipwatch.domain.state import TrackerState
+from clipwatch.domain.state import Received
 from clipwatch.journal import log_file
 from clipwatch.journal.ledger import read_state
 from clipwatch.kit.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
@@ -44,7 +44,7 @@ def look(settings: Settings, name: str) -> list[Finding]:
         scores=lambda _: (),
         images=images_of(settings.paths.state_dir, run),
     )
-    known = state.trackers.get(name, TrackerState()).where if state else ""
+    known = state.trackers.get(name, Received()).where if state else ""
     try:
         tracker = trackers.load(name)(target(settings, run, name, known))
         where = tracker.where(series)

@@ -55,7 +55,6 @@ class Compute:
     """
 
     device: str = own("device", "auto", "auto, cpu, cuda, cuda:N, a UUID or mps", read.device)
-    give_way: bool = own("give_way", True, "let the training have processor and disk first")
     share_gpu: bool = own("share_gpu", False, "use a GPU that others compute on")
     gpu_memory_gib: float | None = own(
         "gpu_memory_gib", None, "most GPU memory to take", read.real(0, above=True)
@@ -119,8 +118,9 @@ class Staging:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """The daemon as a service: where it answers (None for nowhere), how long a stop may wait."""
+    """The daemon as a process: where it answers (None for nowhere), how long a stop may wait."""
 
+    give_way: bool = own("give_way", True, "let the training have processor and disk first")
     health_address: Address | None = own(
         "health_address", None, "HOST:PORT of health and metrics, or off", read.address, blank=True
     )
