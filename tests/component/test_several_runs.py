@@ -84,8 +84,16 @@ def test_two_runs_and_one_slot_come_to_their_end(tmp_path: Path, *, shared: bool
     executor = OneSlot()
     changes = {"state_dir": str(tmp_path / "state")} if shared else {}
     runs = worlds(tmp_path, executor, **changes)
+    supervisor = Supervisor(once=True)
+
+    def script(_: Evaluate) -> list[Reply] | None:
+        if len(executor.requests) == 1:
+            until(lambda: bool(supervisor._pool._waiting))  # until both want it
+        return None
+
+    executor.script = script
     with ExitStack() as stack:
-        assert watching(Supervisor(once=True), runs, stack).run() == 0
+        assert watching(supervisor, runs, stack).run() == 0
     assert [states(it) for it in runs] == [{1: "published", 2: "published"}] * 2
     assert [sorted(step for step, _ in it.rows().values()) for it in runs] == [[1, 2]] * 2
     assert sorted(executor.requests) == ["a/1", "a/2", "b/1", "b/2"]
