@@ -130,3 +130,16 @@ class TrackerContract:
         before = connect().where(series)
         connect().publish(series, [0])
         assert connect().where(series) == before
+
+    def test_the_destination_is_stable(self, connect: Connect, tmp_path: Path) -> None:
+        """Told on one line before anything was published; neither that nor a restart changes it."""
+        series = make_series(tmp_path, [100])
+        before, files = connect().destination(), sorted(tmp_path.rglob("*"))
+        assert before.isprintable()
+        assert connect().destination() == before
+        assert sorted(tmp_path.rglob("*")) == files
+        tracker = connect()
+        tracker.publish(series, [0])
+        assert tracker.published(series) == {0}
+        assert tracker.destination() == before
+        assert connect().destination() == before
