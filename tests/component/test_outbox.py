@@ -28,7 +28,7 @@ from clipwatch.journal.ledger import Ledger
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.reading import series_of
 from clipwatch.results.series import Series
-from clipwatch_adapters.memory import MemoryTracker
+from clipwatch.testing.memory import MemoryTracker
 from loop_kit import until
 from world import World, checkpoint, publishing_to, settings
 
