@@ -95,7 +95,7 @@ class WatchedRun:
         reread: Callable[[], Settings],
     ) -> None:
         self.settings = settings
-        self.name = run_name(settings.output_dir)
+        self.name = run_name(settings.paths.output_dir)
         self._once = once
         self._reread = reread
         self._alive = alive
@@ -167,7 +167,7 @@ class WatchedRun:
         try:
             new = self._reread()
             for key in ("output_dir", "state_dir"):
-                if getattr(new, key) != getattr(self.settings, key):
+                if getattr(new.paths, key) != getattr(self.settings.paths, key):
                     raise SettingsError(
                         "cannot change while clipwatch runs", fix="stop it first", key=key
                     )
@@ -186,7 +186,7 @@ class WatchedRun:
 
     def stop(self) -> float:
         """End as soon as nothing is lost by it; return how many seconds that takes at most."""
-        drain = 0.0 if self._deadlines.asked or self._once else self.settings.drain_seconds
+        drain = 0.0 if self._deadlines.asked or self._once else self.settings.service.drain_seconds
         if drain:
             self._look()  # the last checkpoint may have come with the order to stop
         waits = bool(drain and self._left().unevaluated)
@@ -228,19 +228,19 @@ class WatchedRun:
 
     def _prepared(self, message: Prepared) -> None:
         """Go over to the protocol that the models' files make, or wait for them."""
-        told = (self.settings.trackers, self.settings.as_text(), __version__)
+        told = (self.settings.publishing.trackers, self.settings.as_text(), __version__)
         protocol = self._preparing.prepared(message, told)
         if protocol is not None:
             self.settings = replace(self.settings, protocol=protocol)
             self.evaluations.adopt(self.settings)
-            wanted = self.settings.baseline
+            wanted = self.settings.evaluating.baseline
             self._diary.record_run(*with_base(self._run, protocol, wanted=wanted))
             self._deliveries.hint()
 
     def _prune(self) -> None:
         """Delete images that nobody needs any more; their scores stay in the log."""
-        images = images_of(self.settings.state_dir, self.name)
-        prune(self._run, images, self.settings.keep_images, self._deliveries.wanted)
+        images = images_of(self.settings.paths.state_dir, self.name)
+        prune(self._run, images, self.settings.evaluating.keep_images, self._deliveries.wanted)
 
     def _left(self) -> Left:
         run = self._run

@@ -27,7 +27,7 @@ class Vitals:
 
     def __init__(self, settings: Settings, name: str, say: Callable[[str], None]) -> None:
         self._say = say
-        self._heart = Heart(settings.state_dir, name, settings.output_dir)
+        self._heart = Heart(settings.paths.state_dir, name, settings.paths.output_dir)
         self._pulse = Pulse()
         self.status = "starting"
         """A line for a person."""
@@ -37,7 +37,7 @@ class Vitals:
 
     def adopt(self, settings: Settings) -> None:
         """Serve where these settings say; an address that cannot be had is no reason to end."""
-        wanted = settings.health_address
+        wanted = settings.service.health_address
         if wanted == self._address and (self._server is not None or wanted is None):
             return
         self._close_server()
