@@ -46,8 +46,8 @@ class Evaluations:
         send: Takes the messages that belong to `heard` and `staged`, from any thread.
         clock: The time, in UTC.
         luck: Gives numbers in 0..1 that spread the pauses.
-        make_executor: Makes what the evaluations run on, at the start and by other settings.
-        pool: Lends its slots.
+        executor: Has the slots in which they run.
+        pool: Lends them.
         judging: Takes what is finished.
     """
 
@@ -58,7 +58,7 @@ class Evaluations:
         send: Callable[[Heard | Staged], None],
         clock: Callable[[], datetime],
         luck: Callable[[], float],
-        make_executor: Callable[[Settings], Executor],
+        executor: Executor,
         pool: Pool,
         judging: Judging,
     ) -> None:
@@ -67,9 +67,8 @@ class Evaluations:
         self._send = send
         self._clock = clock
         self._luck = luck
-        self._make_executor = make_executor
         self._judging = judging
-        self._seat = Seat(diary.name, make_executor(settings), pool, send)
+        self._seat = Seat(diary.name, executor, pool, send)
         self._attempt: Attempt | None = None
         self._vacancies = Vacancies(diary, clock)
         self._awaited = ""  # the checkpoint that is evaluated as soon as it is kept
@@ -86,14 +85,17 @@ class Evaluations:
         own = {self._attempt.job.key} if self._attempt else set()
         return self._stage.keys | self._judging.keys | own
 
-    def adopt(self, settings: Settings) -> None:
-        """Work by these settings from here on; what they would make another is dropped."""
+    def adopt(self, settings: Settings, executor: Executor | None = None) -> None:
+        """Work by these settings from here on; what they would make another is dropped.
+
+        With an executor also in its slots.
+        """
         old, self._settings = self._settings, settings
         if _work(old) != _work(settings):
             self._seat.leave()
             self._drop()
             self._vacancies.reset()
-        self._seat.executor = self._make_executor(settings)
+        self._seat.executor = executor or self._seat.executor
         if old.staging.stage != settings.staging.stage:
             self._stage.close()
             self._stage = self._new_stage()
