@@ -66,6 +66,11 @@ def settings(folder: Path, **changes: Any) -> Settings:
     return load(config, flags={**flags, **changes}, environ={}, cwd=folder)
 
 
+def publishing_to(settings: Settings, *trackers: str) -> Settings:
+    """Return settings with these trackers instead of those that report_to named."""
+    return replace(settings, publishing=replace(settings.publishing, trackers=trackers))
+
+
 class Known(Identities):
     """Knows models that are not there; `found` may be changed, as if other files lay there."""
 
@@ -107,7 +112,7 @@ class World:
         self.folder = folder
         self.output = folder / "output"
         self.output.mkdir(exist_ok=True)
-        self.settings = replace(settings(folder, **changes), trackers=("memory",))
+        self.settings = publishing_to(settings(folder, **changes), "memory")
         self.identities = Known()
         self.requests: list[Evaluate] = []
         self.script: Callable[[Evaluate], list[Reply] | None] = lambda _: None
@@ -176,12 +181,12 @@ class World:
         return LocalExecutor(settings, lambda receive: ScriptedEvaluator(receive, note))
 
     def _published(self, settings: Settings) -> Settings:
-        return replace(settings, trackers=tuple(self.trackers))
+        return publishing_to(settings, *self.trackers)
 
     @property
     def log(self) -> Path:
         """The log's file."""
-        return log_file(self.settings.state_dir)
+        return log_file(self.settings.paths.state_dir)
 
     @property
     def run(self) -> Run:
