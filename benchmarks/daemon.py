@@ -35,7 +35,7 @@ from clipwatch.domain.events import (
     RunStarted,
     WeightFile,
 )
-from clipwatch.domain.names import evaluation_stream, run_name
+from clipwatch.domain.names import evaluation_stream, run_id
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
@@ -48,7 +48,7 @@ from clipwatch.settings import Settings, load
 from clipwatch.statistics import Summary
 
 OUTPUT = Path("/run/output")
-RUN = run_name(OUTPUT)
+RUN = run_id(OUTPUT)
 BATCHES = 45
 """Of four images each in an evaluation of the made-up log: 180 prompts."""
 
@@ -189,12 +189,12 @@ import resource, sys, time
 from pathlib import Path
 from clipwatch.journal import Journal
 from clipwatch.judging.ask import Judgement, Question
-from clipwatch.journal.ledger import Ledger
+from clipwatch.journal.projection import Projection
 began = time.perf_counter()
 with Journal(Path(sys.argv[1]), read_only=True) as journal:
-    ledger = Ledger(journal)
+    projection = Projection(journal)
 took = time.perf_counter() - began
-print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, ledger.seq)
+print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, projection.seq)
 """
 """Folds a log in a process of its own; prints seconds, peak MB, and the number of events."""
 

@@ -24,7 +24,7 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.journal import Journal
-from clipwatch.journal.ledger import Ledger
+from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.reading import series_of
 from clipwatch.results.series import Series
@@ -82,9 +82,9 @@ def test_a_command_delivers_as_the_daemon_does(world: World) -> None:
     assert to == Destination("tracker", "later", "memory")
     events = outbox.deliver(to, series(world))
     with Journal(world.log) as journal:
-        ledger = Ledger(journal)
+        projection = Projection(journal)
         stream = f"tracker/{world.run.name}/later"
-        ledger.record(world.run.name, stream, *addressed(world.run, to), *events)
+        projection.record(world.run.name, stream, *addressed(world.run, to), *events)
     (published,) = events
     assert isinstance(published, Published)
     assert published.evaluations == tuple(world.run.scored[world.run.protocol])

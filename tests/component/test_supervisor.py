@@ -13,7 +13,7 @@ import pytest
 from clipwatch.domain.delivered import parked as waits_for_somebody
 from clipwatch.domain.state import evaluation_id
 from clipwatch.executors.messages import Evaluate, Failed, Reply
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import ClipwatchError, SettingsError, TrackerRefused, TrackerUnavailable
 from clipwatch.loop.narration import narrate
 from clipwatch.results import view

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clipwatch.cli.start import obey_signals
 from clipwatch.domain.events import ImagesScored
-from clipwatch.domain.names import run_name
+from clipwatch.domain.names import run_id
 from clipwatch.executors.child import EvaluatorProcess
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.journal import Journal, log_file
@@ -42,7 +42,7 @@ def main(folder: Path, mode: str) -> int:
     """Evaluate and publish what lies in `folder`/output; `mode` is "once" or "live"."""
     settings = load(folder / "config.json", flags={}, environ=os.environ, cwd=folder)
     with (
-        exclusive(settings.paths.state_dir, run_name(settings.paths.output_dir)),
+        exclusive(settings.paths.state_dir, run_id(settings.paths.output_dir)),
         Journal(log_file(settings.paths.state_dir)) as journal,
     ):
         supervisor = Supervisor(once=mode == "once")

@@ -21,7 +21,7 @@ from clipwatch.executors.base import Executor
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Reply
 from clipwatch.journal import Journal, Recorded, log_file
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from clipwatch.judging.answer import judge
 from clipwatch.loop.console import Console
 from clipwatch.loop.run import Parts, WatchedRun

@@ -32,9 +32,9 @@ from clipwatch_adapters.shared.disk import plain_errors, private, write_private
 from clipwatch_adapters.shared.numbers import FORM
 from clipwatch_adapters.wandb.files import trainer_run
 from clipwatch_adapters.wandb.offline import OfflineRuns
+from clipwatch_adapters.wandb.outcome import Outcome
 from clipwatch_adapters.wandb.rows import config, filled, places
 from clipwatch_adapters.wandb.session import GRACE, Job
-from clipwatch_adapters.wandb.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -123,7 +123,7 @@ class WandbTracker:
             return ""
         return f"wandb sync {shlex.quote(self.where(series))}"
 
-    def _read(self, series: Series) -> Verdict:
+    def _read(self, series: Series) -> Outcome:
         with (
             plain_errors("W&B", Path(gettempdir())),
             TemporaryDirectory(ignore_cleanup_errors=True) as folder,
@@ -259,13 +259,13 @@ class WandbTracker:
                 log.truncate(0)
                 yield log
 
-    def _session(self, series: Series, job: Job, log: IO[bytes] | int) -> Verdict:
+    def _session(self, series: Series, job: Job, log: IO[bytes] | int) -> Outcome:
         """Run a child on the job; it is gone `job.seconds` and a little later at the latest.
 
         It gets the API key by its job, hence no process has it in its arguments or environment.
 
         Raises:
-            TrackerUnavailable, TrackerRefused: Its verdict; no verdict is the former.
+            TrackerUnavailable, TrackerRefused: Its outcome; no outcome is the former.
         """
         settings = {
             "WANDB_BASE_URL": self._option("base_url"),
@@ -298,18 +298,18 @@ class WandbTracker:
                 if process.poll() is None:  # wandb-core ends by itself when its parent is gone
                     os.killpg(process.pid, signal.SIGKILL)
         try:
-            verdict = msgspec.json.decode(answer, type=Verdict)
+            outcome = msgspec.json.decode(answer, type=Outcome)
         except ValueError as error:
             raise TrackerUnavailable(
                 f"the W&B session ended with {process.returncode} and no answer;"
                 f" it had {job.seconds + GRACE:.0f} s"
             ) from error
-        if verdict.kind == "refused":
-            raise TrackerRefused(verdict.reason, fix=verdict.fix)
-        if verdict.kind == "unavailable":
-            raise TrackerUnavailable(verdict.reason)
-        self._urls[series.name] = verdict.url
-        return verdict
+        if outcome.kind == "refused":
+            raise TrackerRefused(outcome.reason, fix=outcome.fix)
+        if outcome.kind == "unavailable":
+            raise TrackerUnavailable(outcome.reason)
+        self._urls[series.name] = outcome.url
+        return outcome
 
 
 def _count(series: Series, held: int) -> int:

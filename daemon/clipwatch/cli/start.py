@@ -80,7 +80,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
         for origin in settings.origins:
             click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")
         return
-    from clipwatch.domain.names import run_name
+    from clipwatch.domain.names import run_id
     from clipwatch.journal import Journal, log_file
     from clipwatch.kit.processes import give_way
     from clipwatch.loop.console import Console
@@ -95,7 +95,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     _runs_on(settings.compute.device)
     if once:
         _expect(settings.paths.output_dir)
-    name = run_name(settings.paths.output_dir)
+    name = run_id(settings.paths.output_dir)
     state = settings.paths.state_dir
     with exclusive(state, name), Journal(log_file(state)) as journal:
         console = Console()

@@ -7,9 +7,9 @@ from contextlib import suppress
 
 from clipwatch import pace
 from clipwatch.doctor.findings import Finding, ok, warn
-from clipwatch.domain.names import run_name
+from clipwatch.domain.names import run_id
 from clipwatch.journal import log_file
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import JournalError
 from clipwatch.layouts.claims import claims_in
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported
@@ -26,7 +26,7 @@ def look(settings: Settings) -> list[Finding]:
         state = read_state(log_file(settings.paths.state_dir))
     except JournalError:  # of which the state directory's check tells
         state = {}
-    run = state.get(run_name(settings.paths.output_dir))
+    run = state.get(run_id(settings.paths.output_dir))
     saves = [*(pace.saves_of(run) if run else ()), *_saves(settings)]
     protocol = settings.protocol
     found = pace.pace_of(protocol, settings.as_text(), run, saves, time.time())

@@ -13,10 +13,10 @@ from clipwatch.doctor.findings import Finding, fail, ok, warn
 from clipwatch.domain.curves import series_name
 from clipwatch.domain.delivered import Destination, addressed, owed
 from clipwatch.domain.fold import evolve
-from clipwatch.domain.names import run_name
+from clipwatch.domain.names import run_id
 from clipwatch.domain.state import Received, Run
 from clipwatch.journal import log_file
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
 from clipwatch.results.reading import images_of
 from clipwatch.results.series import Series
@@ -35,7 +35,7 @@ def none(settings: Settings) -> Finding:
 
 def look(settings: Settings, name: str) -> list[Finding]:
     """Ask one adapter; W&B's asks its server, with the key, for a run that is not there yet."""
-    check, run = f"tracker {name}", run_name(settings.paths.output_dir)
+    check, run = f"tracker {name}", run_id(settings.paths.output_dir)
     try:
         state = read_state(log_file(settings.paths.state_dir)).get(run)
     except JournalError:  # of which the state directory's check tells

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clipwatch.doctor.findings import Finding, fail, ok, size, warn
 from clipwatch.doctor.output import newest_of
-from clipwatch.domain.names import run_name
+from clipwatch.domain.names import run_id
 from clipwatch.journal import log_file
 from clipwatch.kit.filesystems import LOCAL, file_system
 from clipwatch.layouts.claims import claims_in
@@ -67,7 +67,7 @@ def look(settings: Settings) -> list[Finding]:
 
 def lock_file(settings: Settings) -> Path:
     """Return the file that the daemon of a run locks."""
-    return settings.paths.state_dir / f"{run_name(settings.paths.output_dir)}.lock"
+    return settings.paths.state_dir / f"{run_id(settings.paths.output_dir)}.lock"
 
 
 def judge(state: State) -> Finding:

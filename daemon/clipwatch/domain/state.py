@@ -196,7 +196,7 @@ def evaluation_of(run: Run, checkpoint: Checkpoint) -> Evaluation | None:
     return run.evaluations.get(evaluation_id(checkpoint, run.protocol))
 
 
-Key = tuple[str, str]
+CheckpointKey = tuple[str, str]
 """A checkpoint's name and the digest of its weights."""
 
 

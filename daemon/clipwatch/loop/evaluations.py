@@ -13,7 +13,7 @@ from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.queue import due as due_
 from clipwatch.domain.queue import queue, to_keep, vanished
 from clipwatch.domain.retries import batch_sizes
-from clipwatch.domain.state import Checkpoint, Key, evaluation_id, evaluation_of
+from clipwatch.domain.state import Checkpoint, CheckpointKey, evaluation_id, evaluation_of
 from clipwatch.executors.base import Executor
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Failed, Finished
@@ -80,7 +80,7 @@ class Evaluations:
         return self._attempt is not None or bool(self._judging.keys)
 
     @property
-    def held(self) -> frozenset[Key]:
+    def held(self) -> frozenset[CheckpointKey]:
         """What can be evaluated though its folder may be gone."""
         own = {self._attempt.job.key} if self._attempt else set()
         return self._stage.keys | self._judging.keys | own

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clipwatch.domain.events import OutputDirChecked
 from clipwatch.domain.queue import newest_written, observe, wholes
-from clipwatch.domain.state import Key
+from clipwatch.domain.state import CheckpointKey
 from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.filesystems import make_private
 from clipwatch.layouts import Scanner
@@ -69,7 +69,7 @@ class Eyes:
         self._watcher.close()
         self._open(settings)
 
-    def look(self, held: AbstractSet[Key]) -> bool:
+    def look(self, held: AbstractSet[CheckpointKey]) -> bool:
         """Write down what is there; return whether the directory could be read.
 
         Args:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from clipwatch import __version__
 from clipwatch.delivery import trackers
 from clipwatch.domain.delivered import parked
-from clipwatch.domain.names import run_name
+from clipwatch.domain.names import run_id
 from clipwatch.domain.queue import due, queue, with_base
 from clipwatch.domain.state import Run
 from clipwatch.executors import named
@@ -33,7 +33,7 @@ from clipwatch.loop.slots import Heard, Pool
 from clipwatch.models.identity import Identities
 from clipwatch.results.reading import images_of
 from clipwatch.results.view import closing
-from clipwatch.service.vitals import Vitals
+from clipwatch.service.reporter import HealthReporter
 from clipwatch.settings import Settings
 from clipwatch.staging import Staged
 
@@ -95,14 +95,14 @@ class WatchedRun:
         reread: Callable[[], Settings],
     ) -> None:
         self.settings = settings
-        self.name = run_name(settings.paths.output_dir)
+        self.name = run_id(settings.paths.output_dir)
         self._once = once
         self._reread = reread
         self._alive = alive
         self._parts = parts
         self._console = console
         self._deadlines = Deadlines()
-        self._vitals = Vitals(settings, self.name, console.say)
+        self._health = HealthReporter(settings, self.name, console.say)
         self._diary = diary = Diary(journal, self.name, console, self._beat, parts.clock, once=once)
         self.eyes = Eyes(settings, diary, lambda: send(Look()), once=once)
         self._preparing = Preparing(settings.protocol, diary, send, parts.identities)
@@ -128,7 +128,7 @@ class WatchedRun:
         self._diary.begin(self.settings)
         self._deliveries.hint()
         self._look()
-        self._vitals.enter("watching")
+        self._health.enter("watching")
 
     def turn(self) -> int | None:
         """Take up what can be done now; return the exit code when nothing is left to wait for."""
@@ -181,7 +181,7 @@ class WatchedRun:
         self._judging.advice = new.advice
         self._deliveries.adopt(new)
         self.eyes.adopt(new)
-        self._vitals.adopt(new)
+        self._health.adopt(new)
         self._diary.say("settings reloaded")
         self.begin()
 
@@ -191,7 +191,7 @@ class WatchedRun:
         if drain:
             self._look()  # the last checkpoint may have come with the order to stop
         waits = bool(drain and self._left().unevaluated)
-        self._vitals.enter("draining" if waits else "stopping")
+        self._health.enter("draining" if waits else "stopping")
         until = f": what is left is evaluated first, for {drain:g} s at most; again ends it at once"
         self._diary.say(f"stopping{until if waits else ''}")
         return self._deadlines.ask(drain if waits else 0.0)
@@ -204,7 +204,7 @@ class WatchedRun:
         """Let go of everything."""
         self.eyes.close()
         self.evaluations.close()
-        self._vitals.close()
+        self._health.close()
         self._console.close()
 
     @property
@@ -212,8 +212,8 @@ class WatchedRun:
         return self._diary.run
 
     def _beat(self) -> None:
-        self._vitals.beat(self._run if self._diary.begun else None, self._diary.seq)
-        self._alive(self._vitals.status)
+        self._health.beat(self._run if self._diary.begun else None, self._diary.seq)
+        self._alive(self._health.status)
 
     def _look(self) -> None:
         if self.eyes.look(self.evaluations.held):
