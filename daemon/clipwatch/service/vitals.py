@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from clipwatch.domain.state import Run
 from clipwatch.results.view import summary
 from clipwatch.service.alive import Heart
-from clipwatch.service.health.pulse import Pulse
+from clipwatch.service.health.pulse import Phase, Pulse
 from clipwatch.settings import Settings
 from clipwatch.settings.values import Address
 
@@ -62,7 +62,7 @@ class Vitals:
             self.status = summary(run)
         self._heart.beat(self.status)
 
-    def enter(self, phase: str) -> None:
+    def enter(self, phase: Phase) -> None:
         """Be in another phase, as in Pulse."""
         self._pulse = Pulse(self._pulse.run, self._pulse.seq, phase)
 
