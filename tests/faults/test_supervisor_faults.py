@@ -197,8 +197,7 @@ def test_a_reload_gives_a_parked_tracker_and_a_failed_checkpoint_a_new_chance(
     )
     with world.live() as supervisor:
         until(lambda: states(world) == {1: "scored", 2: "failed"})
-        until(lambda: "faulty" in world.run.trackers)
-        assert parked(world.run, "faulty")
+        until(lambda: parked(world.run, "faulty"))
         faulty.error = None
         broken.clear()
         supervisor.reload()
