@@ -260,3 +260,26 @@ def test_what_cannot_be_read_there_is_told(tmp_path: Path) -> None:
         f"{folder} cannot be read where evaluations run: set stage to copy, and state_dir to a "
         "folder that is seen there"
     )
+
+
+def test_an_executor_of_a_third_party_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file and an entry point in whatever is installed; it is made with the settings."""
+    package = tmp_path / "site"
+    (package / "cluster-1.dist-info").mkdir(parents=True)
+    (package / "cluster-1.dist-info" / "METADATA").write_text("Name: cluster\nVersion: 1\n")
+    (package / "cluster-1.dist-info" / "entry_points.txt").write_text(
+        "[clipwatch.executors]\ncluster = cluster:Cluster\n"
+    )
+    (package / "cluster.py").write_text(
+        "from clipwatch.executors.local import LocalExecutor\n"
+        "class Cluster(LocalExecutor):\n"
+        "    pass\n"
+    )
+    monkeypatch.syspath_prepend(package)
+    made = named.load(settings(tmp_path, executor="cluster"))
+    assert type(made).__module__ == "cluster"
+    slots = made.slots()
+    assert not isinstance(slots, Refusal)
+    assert [slot.device for slot in slots] == ["cpu"]
