@@ -35,19 +35,20 @@ from clipwatch.domain.events import (
     RunStarted,
     WeightFile,
 )
-from clipwatch.domain.names import evaluation_stream, run_name
+from clipwatch.domain.names import evaluation_stream, run_id
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, log_file
 from clipwatch.judging.ask import Judgement, Question
 from clipwatch.loop.console import Console
+from clipwatch.loop.run import Parts
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.settings import Settings, load
 from clipwatch.statistics import Summary
 
 OUTPUT = Path("/run/output")
-RUN = run_name(OUTPUT)
+RUN = run_id(OUTPUT)
 BATCHES = 45
 """Of four images each in an evaluation of the made-up log: 180 prompts."""
 
@@ -100,6 +101,9 @@ class Instant:
 def plain(_: Question) -> Judgement:
     """Judge at once: a real evaluation takes longer than the process that judges it."""
     return Judgement({"": Summary(0.3, 0.3, 0.3, 0.0, 2)})
+
+
+FAST = Parts(make_executor=instant, judge=plain)
 
 
 def settings(folder: Path) -> Settings:
@@ -185,13 +189,13 @@ FOLD = """
 import resource, sys, time
 from pathlib import Path
 from clipwatch.journal import Journal
-from clipwatch.judgement import Judgement, Question
-from clipwatch.ledger import Ledger
+from clipwatch.judging.ask import Judgement, Question
+from clipwatch.journal.projection import Projection
 began = time.perf_counter()
 with Journal(Path(sys.argv[1]), read_only=True) as journal:
-    ledger = Ledger(journal)
+    projection = Projection(journal)
 took = time.perf_counter() - began
-print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, ledger.seq)
+print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, projection.seq)
 """
 """Folds a log in a process of its own; prints seconds, peak MB, and the number of events."""
 
@@ -251,8 +255,9 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
     made: SimpleQueue[Timed] = SimpleQueue()
 
     def work() -> None:  # SQLite's connection stays in the thread that made it
-        with Timed(log_file(chosen.state_dir)) as journal:
-            supervisor = Supervisor(chosen, journal, Silent(), make_executor=instant, judge=plain)
+        with Timed(log_file(chosen.paths.state_dir)) as journal:
+            supervisor = Supervisor()
+            supervisor.watch(chosen, journal, Silent(), parts=FAST)
             made.put(journal)
             stop.append(supervisor.stop)
             supervisor.run()
@@ -263,7 +268,7 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
     journal = made.get()
     time.sleep(1.0)
     for step in range(1, (10 if quick else 200) + 1):
-        making = write_checkpoint(chosen.output_dir, step)
+        making = write_checkpoint(chosen.paths.output_dir, step)
         time.sleep(0.05)
         final = making.with_name(f"checkpoint-{step}")
         renamed[final.name] = time.perf_counter()
@@ -283,10 +288,12 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
     count = 20 if quick else 1000
     chosen = settings(folder)
     for step in range(1, count + 1):
-        making = write_checkpoint(chosen.output_dir, step)
+        making = write_checkpoint(chosen.paths.output_dir, step)
         making.rename(making.with_name(f"checkpoint-{step}"))
-    with Journal(log_file(chosen.state_dir)) as journal:
-        Supervisor(chosen, journal, Silent(), once=True, make_executor=instant, judge=plain).run()
+    with Journal(log_file(chosen.paths.state_dir)) as journal:
+        supervisor = Supervisor(once=True)
+        supervisor.watch(chosen, journal, Silent(), parts=FAST)
+        supervisor.run()
     command = [sys.executable, "-m", "clipwatch", "start"]
     for served in (False, True):
         address = "127.0.0.1:0" if served else "off"

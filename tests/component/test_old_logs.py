@@ -20,9 +20,18 @@ from typing import Any, get_type_hints
 import msgspec
 import pytest
 
-from clipwatch.domain.delivered import unpublished
-from clipwatch.domain.events import TYPES, CheckpointCompleted, Event, OutputDirChecked
+from clipwatch.domain.delivered import owed, parked
+from clipwatch.domain.events import (
+    TYPES,
+    CheckpointCompleted,
+    DestinationChanged,
+    Event,
+    ImageScore,
+    ImagesScored,
+    OutputDirChecked,
+)
 from clipwatch.domain.fold import evolve
+from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.queue import queue
 from clipwatch.domain.state import Run, State
 from clipwatch.domain.written import decode, encode
@@ -99,8 +108,8 @@ def test_a_log_of_any_format_means_what_it_meant(number: int, tmp_path: Path) ->
     """Folded, it gives the checkpoints, results and trackers of its day."""
     events = read(copied(number, tmp_path))[:20]
     before = folded(events[:19])
-    assert before.trackers["wandb"].parked
-    assert before.trackers["wandb"].reason == "error 401"
+    assert parked(before, "wandb")
+    assert before.trackers["wandb"].trial(before.protocol).reason == "error 401"
     run = folded(events)
     assert {c.name: c.state for c in run.checkpoints.values()} == {
         "checkpoint-50": "discarded",
@@ -114,10 +123,10 @@ def test_a_log_of_any_format_means_what_it_meant(number: int, tmp_path: Path) ->
     assert (second.checkpoint, second.state) == ("checkpoint-200", "failed")
     assert (second.attempt, second.retry_at) == (0, reopened)
     assert [c.step for c in queue(run)] == [200]
-    assert unpublished(run, "tensorboard") == ()
+    assert owed(run, "tracker", "tensorboard") == {}
     assert run.trackers["tensorboard"].where == "/out/logs/shapes/clipwatch"
-    assert unpublished(run, "wandb") == (first.id,)
-    assert not run.trackers["wandb"].parked  # the settings were changed last
+    assert owed(run, "tracker", "wandb") == {run.protocol: (first.id,)}
+    assert not parked(run, "wandb")  # the settings were changed last
     assert run.settings == {"seed": "0", "keep_images": "3"}
 
 
@@ -325,8 +334,10 @@ def fewer(value: Any) -> Iterator[tuple[Any, Any]]:
                 yield [*plains(before), plain, *plains(after)], (*before, expected, *after)
     if not is_dataclass(value) or isinstance(value, type):
         return
-    whole = msgspec.to_builtins(value)
+    whole = written(value)
     for field in fields(value):
+        if field.name == "scorers":  # which stand apart in the log
+            continue
         if field.default is not MISSING:
             plain = {name: part for name, part in whole.items() if name != field.name}
             yield plain, replace(value, **{field.name: field.default})
@@ -334,8 +345,19 @@ def fewer(value: Any) -> Iterator[tuple[Any, Any]]:
             yield {**whole, field.name: plain}, replace(value, **{field.name: expected})
 
 
+def written(value: Any) -> Any:
+    """Return a value as it stands in the log."""
+    if type(value).__name__ in TYPES:
+        return json.loads(encode(value)[1])
+    if isinstance(value, EvaluationProtocol):
+        return value.written()
+    if isinstance(value, ImageScore):
+        return json.loads(encode(ImagesScored("", (value,)))[1])["images"][0]
+    return msgspec.to_builtins(value)
+
+
 def plains(values: Any) -> Any:
-    return msgspec.to_builtins(values)
+    return [written(value) for value in values]
 
 
 def more(plain: Any) -> Any:
@@ -371,6 +393,22 @@ def test_fields_of_a_later_version_are_passed_over(event: Event) -> None:
     later = json.dumps(more(json.loads(data)))
     assert later.count("of_tomorrow") >= 1
     assert decode(name, later) == event
+
+
+def test_what_came_to_an_untold_destination_came_to_the_first_that_is_told(tmp_path: Path) -> None:
+    """A state directory of the first versions goes on without showing or sending anything twice."""
+    events = read(copied(2, tmp_path))
+    before = folded(events[:26])
+    (second,) = (it for it in before.evaluations if it.startswith("checkpoint-200"))
+    assert owed(before, "tracker", "tensorboard") == {before.protocol: (second,)}
+    assert owed(before, "channel", "webhook") == {}
+    told = [
+        DestinationChanged("tracker", "tensorboard", "/room"),
+        DestinationChanged("channel", "webhook", "https:0123"),
+    ]
+    state = evolve({RUN: before}, [(RUN, event, datetime.now(UTC)) for event in told])
+    assert owed(state[RUN], "tracker", "tensorboard") == {before.protocol: (second,)}
+    assert owed(state[RUN], "channel", "webhook") == {}
 
 
 def kinds(type_: type[Any], plain: Any) -> Iterator[tuple[str, ...]]:

@@ -11,7 +11,7 @@ import pytest
 from clipwatch.demo import models
 from clipwatch.demo.world import captions
 from clipwatch.journal import log_file
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from real_world import clipwatch, guarded, points, scored_images, status
 
 

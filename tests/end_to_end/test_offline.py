@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipwatch.journal import log_file
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from offline_kit import clipwatch, environment, findings, use_hub
 from real_world import guarded
 
@@ -37,7 +37,7 @@ def test_no_network_device_at_all(
     done = clipwatch("start", "--once", cwd=project, env=env, before=alone)
     assert done.returncode == 0, done.stderr
     (run,) = read_state(log_file(project / "state")).values()
-    assert {name: len(it.published) for name, it in run.trackers.items()} == {
+    assert {name: len(it.has) for name, it in run.trackers.items()} == {
         "tensorboard": 1,
         "wandb": 1,
     }

@@ -84,8 +84,7 @@ def scalars(names: Names, result: Result) -> dict[str, float]:
     The number of prompts is there only where it differs from that of images.
     """
     values: dict[str, float | None] = {}
-    for scorer, summary in result.scores.items():
-        values |= _summary(names.group(scorer), summary)
+    values |= _summary(names.group(""), result.clip)
     values |= _comparison("clip_delta/base", result.against_base)
     best = result.against_best
     values |= _comparison("clip_delta/best", best)
@@ -94,6 +93,9 @@ def scalars(names: Names, result: Result) -> dict[str, float]:
     for name, word in names.categories.items():
         if name in result.categories:
             values[f"clip_category/{word}"] = result.categories[name].mean
+    for scorer in names.scorers:
+        if scorer and scorer in result.scores:
+            values |= _summary(names.group(scorer), result.scores[scorer])
     return {tag: x for tag, x in values.items() if x is not None and math.isfinite(x)}
 
 

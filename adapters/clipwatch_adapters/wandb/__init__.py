@@ -27,13 +27,14 @@ import msgspec
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.kit.filesystems import make_private
+from clipwatch.kit.secrets import masked
 from clipwatch_adapters.shared.disk import plain_errors, private, write_private
 from clipwatch_adapters.shared.numbers import FORM
 from clipwatch_adapters.wandb.files import trainer_run
 from clipwatch_adapters.wandb.offline import OfflineRuns
+from clipwatch_adapters.wandb.outcome import Outcome
 from clipwatch_adapters.wandb.rows import config, filled, places
 from clipwatch_adapters.wandb.session import GRACE, Job
-from clipwatch_adapters.wandb.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -76,6 +77,13 @@ class WandbTracker:
         self.target = target
         self._urls: dict[str, str] = {}
 
+    def destination(self) -> str:
+        """Tell server, entity, project, the run that all stands beside, mode and form."""
+        server = masked(self._option("base_url").rstrip("/")) or "the default server"
+        owner = f"{self._option('entity') or 'the default entity'}/{self.target.project}"
+        beside = self._trainer() or self.target.run_name
+        return f"{server}, {owner}, beside {beside}, {self._mode()}, form {FORM}"
+
     def published(self, series: Series) -> frozenset[int]:
         """Return the `seq` that the server shows, or that our finished offline runs hold.
 
@@ -115,7 +123,7 @@ class WandbTracker:
             return ""
         return f"wandb sync {shlex.quote(self.where(series))}"
 
-    def _read(self, series: Series) -> Verdict:
+    def _read(self, series: Series) -> Outcome:
         with (
             plain_errors("W&B", Path(gettempdir())),
             TemporaryDirectory(ignore_cleanup_errors=True) as folder,
@@ -251,13 +259,13 @@ class WandbTracker:
                 log.truncate(0)
                 yield log
 
-    def _session(self, series: Series, job: Job, log: IO[bytes] | int) -> Verdict:
+    def _session(self, series: Series, job: Job, log: IO[bytes] | int) -> Outcome:
         """Run a child on the job; it is gone `job.seconds` and a little later at the latest.
 
         It gets the API key by its job, hence no process has it in its arguments or environment.
 
         Raises:
-            TrackerUnavailable, TrackerRefused: Its verdict; no verdict is the former.
+            TrackerUnavailable, TrackerRefused: Its outcome; no outcome is the former.
         """
         settings = {
             "WANDB_BASE_URL": self._option("base_url"),
@@ -290,18 +298,18 @@ class WandbTracker:
                 if process.poll() is None:  # wandb-core ends by itself when its parent is gone
                     os.killpg(process.pid, signal.SIGKILL)
         try:
-            verdict = msgspec.json.decode(answer, type=Verdict)
+            outcome = msgspec.json.decode(answer, type=Outcome)
         except ValueError as error:
             raise TrackerUnavailable(
                 f"the W&B session ended with {process.returncode} and no answer;"
                 f" it had {job.seconds + GRACE:.0f} s"
             ) from error
-        if verdict.kind == "refused":
-            raise TrackerRefused(verdict.reason, fix=verdict.fix)
-        if verdict.kind == "unavailable":
-            raise TrackerUnavailable(verdict.reason)
-        self._urls[series.name] = verdict.url
-        return verdict
+        if outcome.kind == "refused":
+            raise TrackerRefused(outcome.reason, fix=outcome.fix)
+        if outcome.kind == "unavailable":
+            raise TrackerUnavailable(outcome.reason)
+        self._urls[series.name] = outcome.url
+        return outcome
 
 
 def _count(series: Series, held: int) -> int:

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from clipwatch_adapters.shared.media import showcase
 from clipwatch_adapters.shared.numbers import Names, scalars
-from clipwatch_adapters.wandb.session import CHECKPOINT, EVALUATION, STEP, Job, Row
+from clipwatch_adapters.wandb.session import CHECKPOINT, EVALUATION, STEP, HistoryRow, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -76,14 +76,14 @@ def _values(names: Names, result: Result) -> dict[str, float | int | str]:
     }
 
 
-def row(series: Series, names: Names, result: Result, place: int) -> Row:
+def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
     """Return a result as W&B gets it at a place of its own."""
     scores = series.scores(result.evaluation)
     prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
     by_image = {(score.prompt_id, score.index): score for score in scores}
     indices = range(series.protocol.images_per_prompt)
     advice = "\n".join(f"{each.kind}: {each.text}" for each in result.advice)
-    return Row(
+    return HistoryRow(
         place=place,
         values=_values(names, result) | ({"clipwatch/advice": advice} if advice else {}),
         samples=tuple(

@@ -13,14 +13,16 @@ from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
 from clipwatch.domain.state import (
     BASE_NAME,
     Checkpoint,
+    CheckpointKey,
     Evaluation,
-    Key,
     Run,
     evaluation_of,
 )
 
 
-def observe(run: Run, sightings: Sequence[Sighting], held: Container[Key] = ()) -> list[Event]:
+def observe(
+    run: Run, sightings: Sequence[Sighting], held: Container[CheckpointKey] = ()
+) -> list[Event]:
     """Return what a look at the output directory adds to the log; nothing when nothing changed.
 
     What is `held` can be evaluated though its folder is gone.
@@ -127,7 +129,7 @@ def to_keep(
     run: Run,
     in_hand: Checkpoint | None,
     due: Sequence[Checkpoint],
-    kept: Container[Key],
+    kept: Container[CheckpointKey],
     limit: int,
 ) -> list[Checkpoint]:
     """Return what is to be kept from rotation, the most urgent first, `limit` at most.

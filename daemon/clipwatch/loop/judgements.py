@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clipwatch.domain.events import EvaluationCompleted
-from clipwatch.domain.state import Key
+from clipwatch.domain.state import CheckpointKey
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Finished
 from clipwatch.judging.ask import Judge, Judgement, Question
@@ -48,7 +48,7 @@ class Judging:
         self._open: deque[tuple[Job, Finished]] = deque()  # the first one is being judged
 
     @property
-    def keys(self) -> frozenset[Key]:
+    def keys(self) -> frozenset[CheckpointKey]:
         """The checkpoints whose result is not written down yet."""
         return frozenset(job.key for job, _ in self._open)
 

@@ -1,0 +1,268 @@
+"""One watched run: its eyes, its evaluations, what becomes of their results, and its end."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from clipwatch import __version__
+from clipwatch.delivery import trackers
+from clipwatch.domain.delivered import parked
+from clipwatch.domain.names import run_id
+from clipwatch.domain.queue import due, queue, with_base
+from clipwatch.domain.state import Run
+from clipwatch.executors import named
+from clipwatch.executors.base import Executor
+from clipwatch.journal import Journal
+from clipwatch.judging.ask import Judge, ask
+from clipwatch.kit.errors import SettingsError
+from clipwatch.loop.console import Console
+from clipwatch.loop.deliveries import Delivered, Deliveries
+from clipwatch.loop.diary import Diary
+from clipwatch.loop.ending import Deadlines, Left
+from clipwatch.loop.evaluations import Evaluations
+from clipwatch.loop.eyes import Eyes
+from clipwatch.loop.inbox import Look, Message
+from clipwatch.loop.judgements import Judged, Judging
+from clipwatch.loop.preparing import Prepared, Preparing
+from clipwatch.loop.pruning import prune
+from clipwatch.loop.rest import rest
+from clipwatch.loop.slots import Heard, Pool
+from clipwatch.models.identity import Identities
+from clipwatch.results.reading import images_of
+from clipwatch.results.view import closing
+from clipwatch.service.reporter import HealthReporter
+from clipwatch.settings import Settings
+from clipwatch.staging import Staged
+
+LAST_PAUSE_SECONDS = 1.0
+"""Pause between turns once we are asked to stop."""
+
+
+def _adapter(name: str, target: trackers.Target) -> trackers.Tracker:
+    return trackers.load(name)(target)
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a run meets the world with; a test gives others.
+
+    Attributes:
+        clock: The time, in UTC.
+        luck: Gives numbers in 0..1 that spread the pauses before new attempts.
+        make_tracker: Makes an adapter.
+        make_executor: Makes what evaluations run on.
+        judge: Says what the scores of a finished evaluation mean.
+        identities: What is known of the models' files.
+    """
+
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    luck: Callable[[], float] = random.random
+    make_tracker: Callable[[str, trackers.Target], trackers.Tracker] = _adapter
+    make_executor: Callable[[Settings], Executor] = named.load
+    judge: Judge = ask
+    identities: Identities = field(default_factory=Identities)
+
+
+class WatchedRun:
+    """Performs what the log of one run asks for; used from the loop's thread.
+
+    Args:
+        settings: Of the run.
+        journal: Open for writing; the caller holds the run's lock.
+        console: Its own, to which it says what happens; closed with it.
+        parts: What it meets the world with.
+        pool: Lends the slots for evaluations.
+        send: Takes the messages that belong to `take`, from any thread.
+        alive: Told how it is, at each turn, and now and then while we wait for a disk.
+        once: End when everything that is there is evaluated and published.
+        reread: Reads the settings again; may raise SettingsError.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        journal: Journal,
+        console: Console,
+        parts: Parts,
+        pool: Pool,
+        send: Callable[[Message], None],
+        alive: Callable[[str], None],
+        *,
+        once: bool,
+        reread: Callable[[], Settings],
+    ) -> None:
+        self.settings = settings
+        self.name = run_id(settings.paths.output_dir)
+        self._once = once
+        self._reread = reread
+        self._alive = alive
+        self._parts = parts
+        self._console = console
+        self._deadlines = Deadlines()
+        self._health = HealthReporter(settings, self.name, console.say)
+        self._diary = diary = Diary(journal, self.name, console, self._beat, parts.clock, once=once)
+        self.eyes = Eyes(settings, diary, lambda: send(Look()), once=once)
+        self._preparing = Preparing(settings.protocol, diary, send, parts.identities)
+        chance = (parts.clock, parts.luck)
+        self._deliveries = Deliveries(settings, diary, send, *chance, parts.make_tracker)
+        self._judging = Judging(settings.advice, diary, send, parts.judge)
+        self.evaluations = Evaluations(
+            settings, diary, send, *chance, parts.make_executor(settings), pool, self._judging
+        )
+
+    @property
+    def pause(self) -> float:
+        """How many seconds may pass until the next turn, if no message comes."""
+        longest = LAST_PAUSE_SECONDS if self._deadlines.asked else float("inf")
+        return max(0.0, min(self.eyes.seconds_left, longest))
+
+    def begin(self) -> None:
+        """Write down what is asked for now, and look; what failed before has a new chance.
+
+        Raises:
+            SettingsError: With `once`, when there is no output directory to look at.
+        """
+        self._diary.begin(self.settings)
+        self._deliveries.hint()
+        self._look()
+        self._health.enter("watching")
+
+    def turn(self) -> int | None:
+        """Take up what can be done now; return the exit code when nothing is left to wait for."""
+        self._diary.refresh()
+        self._beat()
+        if self._deadlines.evaluating:
+            self.evaluations.advance(ready=self._ready())
+        self._deliveries.offer()
+        left = self._left()
+        if self._done(left):
+            return self._exit_code()
+        if not left.busy and not self._deadlines.asked:
+            self._diary.rest(rest(self._run, self._deliveries.lacking, self.settings))
+        return None
+
+    def take(self, message: Message) -> None:
+        """Act on a message."""
+        match message:
+            case Look():
+                self._look()
+            case Prepared():
+                self._prepared(message)
+            case Staged():
+                self.evaluations.staged(message)
+            case Heard():
+                self.evaluations.heard(message)
+            case Judged():
+                self._judging.judged(message)
+                self._prune()
+            case Delivered():
+                self._deliveries.delivered(message)
+                self._prune()
+
+    def reload(self) -> None:
+        """Read the settings again; the old ones stay in force where the new ones do not hold."""
+        try:
+            new = self._reread()
+            for key in ("output_dir", "state_dir"):
+                if getattr(new.paths, key) != getattr(self.settings.paths, key):
+                    raise SettingsError(
+                        "cannot change while clipwatch runs", fix="stop it first", key=key
+                    )
+            executor = self._parts.make_executor(new)
+        except SettingsError as error:
+            self._diary.say(f"settings not reloaded, the old ones stay: {error}")
+            return
+        new = replace(new, protocol=self._preparing.adopt(new.protocol))
+        self.settings = new
+        self.evaluations.adopt(new, executor)
+        self._judging.advice = new.advice
+        self._deliveries.adopt(new)
+        self.eyes.adopt(new)
+        self._health.adopt(new)
+        self._diary.say("settings reloaded")
+        self.begin()
+
+    def stop(self) -> float:
+        """End as soon as nothing is lost by it; return how many seconds that takes at most."""
+        drain = 0.0 if self._deadlines.asked or self._once else self.settings.service.drain_seconds
+        if drain:
+            self._look()  # the last checkpoint may have come with the order to stop
+        waits = bool(drain and self._left().unevaluated)
+        self._health.enter("draining" if waits else "stopping")
+        until = f": what is left is evaluated first, for {drain:g} s at most; again ends it at once"
+        self._diary.say(f"stopping{until if waits else ''}")
+        return self._deadlines.ask(drain if waits else 0.0)
+
+    def hurry(self) -> None:
+        """Wait for no disk any more; may be called from any thread."""
+        self._diary.hurry()
+
+    def close(self) -> None:
+        """Let go of everything."""
+        self.eyes.close()
+        self.evaluations.close()
+        self._health.close()
+        self._console.close()
+
+    @property
+    def _run(self) -> Run:
+        return self._diary.run
+
+    def _beat(self) -> None:
+        self._health.beat(self._run if self._diary.begun else None, self._diary.seq)
+        self._alive(self._health.status)
+
+    def _look(self) -> None:
+        if self.eyes.look(self.evaluations.held):
+            self._deliveries.look()  # not while a mount is gone, and with it the trainer's run
+
+    def _ready(self) -> bool:
+        """Whether the next evaluation may begin: the models are here, and those that are known."""
+        known = self._preparing.answered and not self._run.lacking
+        if self.evaluations.busy or (known and not due(self._run, self._parts.clock())):
+            return True  # and nothing begins
+        return self._preparing.ready()
+
+    def _prepared(self, message: Prepared) -> None:
+        """Go over to the protocol that the models' files make, or wait for them."""
+        told = (self.settings.publishing.trackers, self.settings.as_text(), __version__)
+        protocol = self._preparing.prepared(message, told)
+        if protocol is not None:
+            self.settings = replace(self.settings, protocol=protocol)
+            self.evaluations.adopt(self.settings)
+            base = with_base(self._run, protocol, wanted=self.settings.evaluating.baseline)
+            self._diary.record_run(*base)
+            self._deliveries.hint()
+
+    def _prune(self) -> None:
+        """Delete images that nobody needs any more; their scores stay in the log."""
+        images = images_of(self.settings.paths.state_dir, self.name)
+        prune(self._run, images, self.settings.evaluating.keep_images, self._deliveries.wanted)
+
+    def _left(self) -> Left:
+        run = self._run
+        open_ = not run.lacking and bool(due(run, self._parts.clock()))
+        return Left(
+            at_work=open_ or self.evaluations.busy or self._deliveries.busy,
+            delivering=self._deliveries.busy,
+            preparing=self._preparing.busy or not self._preparing.answered,
+            settling=self.eyes.settling,
+            queued=bool(queue(run)),
+            owed=any(not parked(run, it) for it in self._deliveries.lacking),
+        )
+
+    def _done(self, left: Left) -> bool:
+        if self._deadlines.asked:
+            return self._deadlines.done(left)
+        return not left.busy and (self._once or self.eyes.over(waiting=left.waiting))
+
+    def _exit_code(self) -> int:
+        if self._deadlines.asked:
+            return 0
+        code, lines = closing(self._run, self._deliveries.lacking)
+        for line in lines:
+            self._diary.say(line)
+        return code

@@ -1,0 +1,77 @@
+"""What the outside hears of one run: the heartbeat and the HTTP pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from clipwatch.domain.state import Run
+from clipwatch.results.view import summary
+from clipwatch.service.health.probes import LoopState, Phase
+from clipwatch.service.heartbeat import HeartbeatFile
+from clipwatch.settings import Settings
+from clipwatch.settings.values import Address
+
+if TYPE_CHECKING:
+    from clipwatch.service.health.server import HealthServer
+
+
+class HealthReporter:
+    """Told by the loop at each turn; all that is said of its health comes from there.
+
+    Args:
+        settings: Of the run.
+        name: The run's.
+        say: Tells a person.
+    """
+
+    def __init__(self, settings: Settings, name: str, say: Callable[[str], None]) -> None:
+        self._say = say
+        self._heartbeat = HeartbeatFile(settings.paths.state_dir, name, settings.paths.output_dir)
+        self._loop = LoopState()
+        self.status = "starting"
+        """A line for a person."""
+        self._server: HealthServer | None = None
+        self._address: Address | None = None
+        self.adopt(settings)
+
+    def adopt(self, settings: Settings) -> None:
+        """Serve where these settings say; an address that cannot be had is no reason to end."""
+        wanted = settings.service.health_address
+        if wanted == self._address and (self._server is not None or wanted is None):
+            return
+        self._close_server()
+        self._address = wanted
+        if wanted is None:
+            return
+        from clipwatch.service.health.server import HealthServer
+
+        try:
+            self._server = HealthServer(wanted, lambda: self._loop)
+        except OSError as error:
+            why = error.strerror or error
+            self._say(f"no health page: {wanted}: {why}; name another health_address, or off")
+        else:
+            self._say(f"health and metrics on http://{self._server.address}")
+
+    def beat(self, run: Run | None, seq: int) -> None:
+        """Show that the loop goes round."""
+        before = self._loop
+        self._loop = LoopState(run, seq, before.phase)
+        if run is not None and run is not before.run:
+            self.status = summary(run)
+        self._heartbeat.beat(self.status)
+
+    def enter(self, phase: Phase) -> None:
+        """Be in another phase, as in LoopState."""
+        self._loop = LoopState(self._loop.run, self._loop.seq, phase)
+
+    def close(self) -> None:
+        """Tell nobody anything any more."""
+        self._close_server()
+        self._heartbeat.stop()
+
+    def _close_server(self) -> None:
+        if self._server is not None:
+            self._server.close()
+        self._server = None
