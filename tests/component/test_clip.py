@@ -369,9 +369,10 @@ def test_weights_from_the_conversion_bot(tmp_path: Path, hub: tuple[str, list[st
     """The bot's safetensors are found when main has a pickle only, and again without a network."""
     address, asked = hub
     code = (
+        "from clipwatch.domain.protocol import ScorerSpec\n"
         "from clipwatch.evaluator.scorers.files import locate\n"
         "import sys\n"
-        "folder, commit = locate('org/clip', sys.argv[1])\n"
+        "folder, commit = locate(ScorerSpec('', 'org/clip', sys.argv[1]))\n"
         "print(commit, *sorted(path.name for path in folder.iterdir()))\n"
     )
     environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path)}

@@ -150,7 +150,12 @@ def full(*_: Any) -> None:
 @pytest.mark.parametrize(
     ("place", "act", "kind", "word"),
     [
-        ("scorer.DualEncoder.score", nan, "scores", "check the weights of the scorer"),
+        (
+            "scorers.dual_encoder.DualEncoder.score",
+            nan,
+            "scores",
+            "check the weights of the scorer",
+        ),
         ("scoring.save_image", full, "disk", "cannot save images in"),
     ],
 )
@@ -166,7 +171,7 @@ def test_what_goes_wrong_beside_the_generation_is_told(
 ) -> None:
     """Of the second batch: the first is reported, then the failure, and nothing more."""
     original: Any = {
-        "scorer.DualEncoder.score": DualEncoder.score,
+        "scorers.dual_encoder.DualEncoder.score": DualEncoder.score,
         "scoring.save_image": save_image,
     }[place]
     calls = 0
