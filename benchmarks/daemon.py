@@ -42,6 +42,7 @@ from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scor
 from clipwatch.journal import Journal, log_file
 from clipwatch.judging.ask import Judgement, Question
 from clipwatch.loop.console import Console
+from clipwatch.loop.run import Parts
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.settings import Settings, load
 from clipwatch.statistics import Summary
@@ -98,6 +99,9 @@ class Instant:
 def plain(_: Question) -> Judgement:
     """Judge at once: a real evaluation takes longer than the process that judges it."""
     return Judgement(Summary(0.3, 0.3, 0.3, 0.0, 2))
+
+
+FAST = Parts(make_executor=instant, judge=plain)
 
 
 def settings(folder: Path) -> Settings:
@@ -184,8 +188,8 @@ FOLD = """
 import resource, sys, time
 from pathlib import Path
 from clipwatch.journal import Journal
-from clipwatch.judgement import Judgement, Question
-from clipwatch.ledger import Ledger
+from clipwatch.judging.ask import Judgement, Question
+from clipwatch.journal.ledger import Ledger
 began = time.perf_counter()
 with Journal(Path(sys.argv[1]), read_only=True) as journal:
     ledger = Ledger(journal)
@@ -251,7 +255,8 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
 
     def work() -> None:  # SQLite's connection stays in the thread that made it
         with Timed(log_file(chosen.state_dir)) as journal:
-            supervisor = Supervisor(chosen, journal, Silent(), make_executor=instant, judge=plain)
+            supervisor = Supervisor()
+            supervisor.watch(chosen, journal, Silent(), parts=FAST)
             made.put(journal)
             stop.append(supervisor.stop)
             supervisor.run()
@@ -285,7 +290,9 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
         making = write_checkpoint(chosen.output_dir, step)
         making.rename(making.with_name(f"checkpoint-{step}"))
     with Journal(log_file(chosen.state_dir)) as journal:
-        Supervisor(chosen, journal, Silent(), once=True, make_executor=instant, judge=plain).run()
+        supervisor = Supervisor(once=True)
+        supervisor.watch(chosen, journal, Silent(), parts=FAST)
+        supervisor.run()
     command = [sys.executable, "-m", "clipwatch", "start"]
     for served in (False, True):
         address = "127.0.0.1:0" if served else "off"

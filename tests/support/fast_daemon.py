@@ -15,10 +15,11 @@ from clipwatch.executors.local import LocalExecutor
 from clipwatch.journal import Journal, log_file
 from clipwatch.judging.ask import Judgement, Question
 from clipwatch.loop.console import Console
+from clipwatch.loop.run import Parts
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.results.tables import score_table
 from clipwatch.service.lock import exclusive
-from clipwatch.settings import load
+from clipwatch.settings import Settings, load
 from clipwatch.statistics import summarize
 from world import Known
 
@@ -32,6 +33,11 @@ def plain_judge(question: Question) -> Judgement:
     return Judgement(summarize([score for row in score_table(images).values() for score in row]))
 
 
+def fast(settings: Settings) -> LocalExecutor:
+    """Run the fast evaluator."""
+    return LocalExecutor(settings, partial(EvaluatorProcess, module="fast_worker"))
+
+
 def main(folder: Path, mode: str) -> int:
     """Evaluate and publish what lies in `folder`/output; `mode` is "once" or "live"."""
     settings = load(folder / "config.json", flags={}, environ=os.environ, cwd=folder)
@@ -39,17 +45,9 @@ def main(folder: Path, mode: str) -> int:
         exclusive(settings.state_dir, run_name(settings.output_dir)),
         Journal(log_file(settings.state_dir)) as journal,
     ):
-        supervisor = Supervisor(
-            settings,
-            journal,
-            Console(),
-            once=mode == "once",
-            make_executor=lambda it: LocalExecutor(
-                it, partial(EvaluatorProcess, module="fast_worker")
-            ),
-            judge=plain_judge,
-            identities=Known(),
-        )
+        supervisor = Supervisor(once=mode == "once")
+        parts = Parts(make_executor=fast, judge=plain_judge, identities=Known())
+        supervisor.watch(settings, journal, Console(), parts=parts)
         obey_signals(supervisor)
         return supervisor.run()
 
