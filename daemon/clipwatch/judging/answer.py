@@ -93,9 +93,8 @@ def _looked_back_on(run: Run, protocol: str) -> list[str]:
 def _point(run: Run, evaluation: str, images: tuple[ImageScore, ...]) -> Point:
     scores, others = score_table(images), other_tables(images)
     looks = tuple(it.look for it in images if it.look and it.index == 0)
-    return Point(
-        evaluation, run.evaluations[evaluation].step, describe(scores), scores, others, looks
-    )
+    step = run.evaluations[evaluation].step
+    return Point(evaluation, step, describe(scores), scores, others, looks, run.unit)
 
 
 def _latest(points: list[Point]) -> list[Point]:
