@@ -28,6 +28,7 @@ from evaluator_child import Children
 pytestmark = kit.QUIET
 
 STEPS = 2
+SCORE = "scorers.dual_encoder.DualEncoder.score"
 
 
 class Steps:
@@ -151,7 +152,7 @@ def full(*_: Any) -> None:
     ("place", "act", "kind", "word"),
     [
         (
-            "scorers.dual_encoder.DualEncoder.score",
+            SCORE,
             nan,
             "scores",
             "check the weights of the scorer",
@@ -171,7 +172,7 @@ def test_what_goes_wrong_beside_the_generation_is_told(
 ) -> None:
     """Of the second batch: the first is reported, then the failure, and nothing more."""
     original: Any = {
-        "scorers.dual_encoder.DualEncoder.score": DualEncoder.score,
+        SCORE: DualEncoder.score,
         "scoring.save_image": save_image,
     }[place]
     calls = 0

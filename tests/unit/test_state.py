@@ -416,6 +416,7 @@ def test_status_json_has_the_documented_shape() -> None:
                         },
                         "published": {"tensorboard": False, "wandb": False},
                         "reason": None,
+                        "unit": "step",
                     }
                 ],
                 "owed": {"tensorboard": 1, "wandb": 1},

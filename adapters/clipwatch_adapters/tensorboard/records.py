@@ -29,6 +29,8 @@ HEADING = 120
 PLUGIN = "clipwatch"
 """Marks the receipt's tensor; no TensorBoard plugin shows it."""
 
+_EPOCHS = "The axis counts **epochs**: the trainer tells no steps."
+
 _ENTITIES = {ord(mark): f"&#{ord(mark)};" for mark in string.punctuation}
 
 
@@ -73,6 +75,7 @@ def record(series: Series, names: Names, result: Result) -> bytes:
         ),
         *(Summary.Value(tag=tag, simple_value=x) for tag, x in scalars(names, result).items()),
         *([_text("clipwatch/advice", _advice(result.advice))] if result.advice else []),
+        *([_text("clipwatch/axis", _EPOCHS)] if series.unit == "epoch" else []),
         _text("clipwatch/prompts", _table(series.protocol, names, scores)),
         *_images(series, scores),
     ]

@@ -237,7 +237,7 @@ class WandbTracker:
             id=self._identity(series),
             name=f"{self.target.run_name} / {series.name}",
             group=trainer or self.target.run_name,
-            config=config(series.protocol),
+            config=config(series),
             folder=str(folder),
             seconds=seconds,
             trainer=trainer,

@@ -14,13 +14,18 @@ from clipwatch_adapters.wandb.session import CHECKPOINT, EVALUATION, STEP, Histo
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from clipwatch.results.series import EvaluationProtocol, ImageScore, Result, Series
+    from clipwatch.results.series import ImageScore, Result, Series
 
 
-def config(protocol: EvaluationProtocol) -> dict[str, Any]:
-    """Return the protocol as flat values: prompts as their number, and the digest of all."""
+def config(series: Series) -> dict[str, Any]:
+    """Return the protocol as flat values: prompts as their number, and the digest of all.
+
+    `step_unit` stands there where `clipwatch/step` counts no steps.
+    """
+    protocol = series.protocol
     values: dict[str, Any] = msgspec.to_builtins(protocol)
-    return values | {"prompts": len(protocol.prompts), "protocol": protocol.digest}
+    unit = {"step_unit": series.unit} if series.unit != "step" else {}
+    return values | {"prompts": len(protocol.prompts), "protocol": protocol.digest} | unit
 
 
 def filled(job: Job, series: Series, results: Sequence[Result]) -> Job:
@@ -82,6 +87,7 @@ def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
     prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
     by_image = {(score.prompt_id, score.index): score for score in scores}
     indices = range(series.protocol.images_per_prompt)
+    at = f"{series.unit} {result.step}"
     advice = "\n".join(f"{each.kind}: {each.text}" for each in result.advice)
     return HistoryRow(
         place=place,
@@ -89,7 +95,7 @@ def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
         samples=tuple(
             (
                 str(series.images / (score.image or "")),
-                f"step {result.step}, score {score.score:.4f}: {prompts[score.prompt_id].text}",
+                f"{at}, score {score.score:.4f}: {prompts[score.prompt_id].text}",
             )
             for score in showcase(series.protocol, scores)
         ),
@@ -114,7 +120,8 @@ def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
             for prompt in prompts.values()
         ),
         alerts=tuple(
-            (f"clipwatch: {each.kind} at step {each.step}", each.text) for each in result.advice
+            (f"clipwatch: {each.kind} at {each.unit} {each.step}", each.text)
+            for each in result.advice
         ),
     )
 

@@ -80,6 +80,7 @@ def _object(ranking: Ranking) -> dict[str, object]:
     first = {"step": ranking.best.step, "checkpoint": ranking.best.checkpoint}
     return {
         "run": ranking.run.name,
+        "unit": ranking.run.unit,
         "best": {**first, "mean": ranking.mean[0], "ci": ends and list(ends)},
         "tied": [{"step": it.step, "checkpoint": it.checkpoint} for it in ranking.tied],
         "n_prompts": ranking.n_prompts,
@@ -88,8 +89,8 @@ def _object(ranking: Ranking) -> dict[str, object]:
 
 
 def _table(ranking: Ranking) -> Iterator[str]:
-    head = ("step", "mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
-    rows = [head]
+    head = ("mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
+    rows = [(str(ranking.run.unit), *head)]
     for evaluation, own in ranking.all:
         ends = None if own.low is None or own.high is None else (own.low, own.high)
         ends = _ends(ranking) if evaluation is ranking.best else ends

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from itertools import islice
 
 from clipwatch import pace
 from clipwatch.doctor.findings import Finding, ok, warn
@@ -51,10 +52,11 @@ def judge(found: pace.Pace, text: str) -> Finding:
 
 
 def _saves(settings: Settings) -> list[pace.Save]:
-    """Return step and time of the newest checkpoints in the output directory."""
+    """Return step and time of the newest checkpoints in the output directory, if it tells steps."""
     found: list[pace.Save] = []
     with suppress(OSError, NotReadable):  # of which its own check tells
-        for claim in claims_in(settings.paths.output_dir)[:RECENT]:
+        counted = (it for it in claims_in(settings.paths.output_dir) if it.candidate.unit == "step")
+        for claim in islice(counted, RECENT):
             with suppress(OSError, NotReadable, NotWhole, Unsupported):
                 files = claim.inspect(settings.protocol.weights).weights.files
                 written = max(file.mtime_ns for file in files) / 1e9

@@ -215,6 +215,7 @@ class AdviceGiven:
     kind: AdviceKind
     text: str
     scorer: str = ""
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)

@@ -181,6 +181,12 @@ class Run:
     """In the order in which it was given, under all protocols."""
     channels: Mapping[str, Received] = field(default_factory=dict)
 
+    @property
+    def unit(self) -> Unit:
+        """What its checkpoints are counted in; those of another unit are left out."""
+        trained = (it.unit for it in self.checkpoints.values() if not it.is_base)
+        return next(trained, "step")
+
 
 State = Mapping[str, Run]
 """Runs by name."""

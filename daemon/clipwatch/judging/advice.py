@@ -8,7 +8,7 @@ from functools import partial
 from itertools import combinations
 
 from clipwatch.domain.events import AdviceGiven
-from clipwatch.domain.kinds import AdviceKind
+from clipwatch.domain.kinds import AdviceKind, Unit
 from clipwatch.judging.ask import Question
 from clipwatch.models.kinds import told_key
 from clipwatch.statistics import Summary
@@ -41,6 +41,7 @@ class Point:
         clip: Its scores by the scorer that decides, summarised.
         scores: By scorer, by prompt; "" is the scorer that decides.
         looks: Of the first image of each prompt (see ImageScore.look), in any order.
+        unit: What `step` counts.
     """
 
     evaluation: str
@@ -48,6 +49,7 @@ class Point:
     clip: Summary
     scores: Mapping[str, Scores]
     looks: tuple[str, ...]
+    unit: Unit = "step"
 
 
 def worths(
@@ -96,8 +98,10 @@ def advise(
         course = _course(points, scorer)
         fallen = max((it.step for it in given if _of(it) == ("regressed", scorer)), default=0)
         if varied:
-            ways["plateau", scorer] = partial(plateau, *course, matters, question.stretch)
-        ways["regressed", scorer] = partial(regressed, *course, matters, fallen)
+            ways["plateau", scorer] = partial(
+                plateau, *course, matters, question.stretch, newest.unit
+            )
+        ways["regressed", scorer] = partial(regressed, *course, matters, fallen, newest.unit)
     ways["collapsed", ""] = lambda: _collapsed(points, base)
     told = {_of(it) for it in given if it.kind != "regressed"}
 
@@ -105,7 +109,9 @@ def advise(
         for (kind, scorer), tell in ways.items():
             if (kind, scorer) not in told and (text := tell()):
                 by = f"by {scorer}, " if scorer else ""
-                yield AdviceGiven(newest.evaluation, newest.step, kind, f"{by}{text}", scorer)
+                yield AdviceGiven(
+                    newest.evaluation, newest.step, kind, f"{by}{text}", scorer, newest.unit
+                )
 
     return tuple(found())
 
@@ -143,19 +149,23 @@ def _saturated(newest: Point, question: Question) -> str:
     )
 
 
-def plateau(steps: Sequence[int], means: Means, worth: float, stretch: int) -> str:
+def plateau(
+    steps: Sequence[int], means: Means, worth: float, stretch: int, unit: Unit = "step"
+) -> str:
     """Say that the curve rises no more, "" if it may, or if it fell: then it has a way to go."""
     found = gain(steps, means, stretch, worth)
     if found.below >= worth or lag(means) >= worth:
         return ""
     return (
-        f"over the last {found.steps} steps the mean surely rose by less than"
+        f"over the last {found.steps} {unit}s the mean surely rose by less than"
         f" {max(found.below, 0.0):.4f}, where {worth:g} would matter: people stop here, or lower"
         " the learning rate once to see whether anything is left"
     )
 
 
-def regressed(steps: Sequence[int], means: Means, worth: float, fallen_at: int = 0) -> str:
+def regressed(
+    steps: Sequence[int], means: Means, worth: float, fallen_at: int = 0, unit: Unit = "step"
+) -> str:
     """Say that the last two checkpoints are below what was before, "" if it is not sure.
 
     What was told of, at the step `fallen_at`, is the ground from which the next fall is seen:
@@ -168,7 +178,7 @@ def regressed(steps: Sequence[int], means: Means, worth: float, fallen_at: int =
     best = steps[int(means.values[:-RECENT].argmax())]
     return (
         f"the last two checkpoints are {found.seen:.4f} below those before, surely"
-        f" {found.surely:.4f} or more, where {worth:g} matters: people go back to step {best},"
+        f" {found.surely:.4f} or more, where {worth:g} matters: people go back to {unit} {best},"
         " the highest so far, or go on with a lower learning rate"
     )
 

@@ -93,7 +93,7 @@ def _point(run: Run, evaluation: str, images: tuple[ImageScore, ...]) -> Point:
     scores = score_tables(images)
     looks = tuple(it.look for it in images if it.look and it.index == 0)
     step = run.evaluations[evaluation].step
-    return Point(evaluation, step, describe(scores[""]), scores, looks)
+    return Point(evaluation, step, describe(scores[""]), scores, looks, run.unit)
 
 
 def _latest(points: list[Point]) -> list[Point]:

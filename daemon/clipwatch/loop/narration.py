@@ -59,8 +59,8 @@ def narrate(event: Event, *, once: bool = False) -> list[str]:  # noqa: C901, PL
             return [f"{name}: not complete yet: {reason}"]
         case CheckpointCompleted(name=name, kind="base", path=path):
             return [f"{name}: {path} without a checkpoint, now in the queue as step 0"]
-        case CheckpointCompleted(name=name, kind=kind):
-            saved = KINDS.get(kind, kind)
+        case CheckpointCompleted(name=name, kind=kind, step=step, unit=unit):
+            saved = KINDS.get(kind, kind) + f", epoch {step}" * (unit == "epoch")
             return [f"{name}: saved by the trainer ({saved}), now in the queue"]
         case CheckpointDiscarded(name=name, reason=reason):
             return [f"{name}: left out: {reason}"]

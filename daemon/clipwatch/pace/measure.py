@@ -64,7 +64,7 @@ def pace_of(
     )
     if run is None:
         return known
-    known = replace(known, waiting=len(queue(run)))
+    known = replace(known, waiting=len(queue(run)), steps=known.steps * (run.unit == "step"))
     latest = _latest(run, protocol)
     if not latest:
         return known

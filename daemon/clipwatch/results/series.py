@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from clipwatch.domain.events import AdviceGiven, ImageScore
+from clipwatch.domain.kinds import Unit
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.statistics import Comparison, Summary
 
@@ -29,7 +30,8 @@ class Result:
 
     Attributes:
         seq: Its place among the results of its series: 0, 1, 2, ... without gaps, never reused.
-        step: The trainer's global step. Several results may share one; the highest `seq` stands.
+        step: The trainer's global step, or its epoch (see `Series.unit`). Several results may share
+            one; the highest `seq` stands.
         evaluation: Its identity in the log.
         checkpoint: The checkpoint's name.
         scores: Those of each scorer, summarised, by its name; "" is the one that decides, by whose
@@ -70,6 +72,7 @@ class Series:
         results: In order of `seq`, complete.
         scores: Read the scores of one evaluation from the log, in the protocol's order.
         images: The folder in which `ImageScore.image` names files (they may be gone).
+        unit: What `Result.step` counts: "step" or "epoch".
     """
 
     run: str
@@ -78,3 +81,4 @@ class Series:
     results: tuple[Result, ...]
     scores: Callable[[str], tuple[ImageScore, ...]] = field(repr=False)
     images: Path
+    unit: Unit = "step"

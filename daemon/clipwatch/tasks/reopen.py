@@ -65,7 +65,7 @@ def _nothing(run: Run, step: int) -> ClipwatchError:
     found = [row for row in rows(run) if row.step == step]
     if not found:
         fix = "clipwatch status lists those that are"
-        return ClipwatchError(f"no checkpoint of step {step} is known", fix=fix)
+        return ClipwatchError(f"no checkpoint of {run.unit} {step} is known", fix=fix)
     told = [
         f"{row.name} is {WORDS.get(row.state, row.state)}" + f" ({row.reason})" * bool(row.reason)
         for row in found
