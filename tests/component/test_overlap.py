@@ -207,7 +207,8 @@ def test_nobody_listens_to_scores(world: Path, evaluator: Evaluator) -> None:
 
 TALKATIVE = """
 import threading
-from clipwatch.evaluator import messages, worker
+from clipwatch.evaluator import worker
+from clipwatch.executors import messages
 class Talkative:
     def evaluate(self, request, send):
         over = threading.Event()

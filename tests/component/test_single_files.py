@@ -17,15 +17,10 @@ import pytest
 from safetensors.numpy import save_file
 
 from clipwatch.delivery.channels import as_json
-from clipwatch.domain.events import (
-    AdviceGiven,
-    CheckpointCompleted,
-    CheckpointFound,
-    decode,
-    encode,
-)
+from clipwatch.domain.events import AdviceGiven, CheckpointCompleted, CheckpointFound
 from clipwatch.domain.kinds import StageMode
 from clipwatch.domain.sighting import Partial, Unusable, Whole
+from clipwatch.domain.written import decode, encode
 from clipwatch.layouts import look_once
 from clipwatch.layouts.claims import installed
 from clipwatch.loop.narration import story

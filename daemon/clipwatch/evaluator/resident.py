@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,7 +100,11 @@ class Resident:
 
     def _wanted(self, protocol: EvaluationProtocol, inputs: tuple[Input, ...]) -> dict[str, Loaded]:
         digests = {it.part: it.digest for it in inputs}
-        return {it.name: (it, digests.get(scorer_part(it), "")) for it in protocol.scorers}
+        # one that has two names is loaded once
+        return {
+            it.name: (replace(it, name=""), digests.get(scorer_part(it), ""))
+            for it in protocol.scorers
+        }
 
     def _inputs(
         self, protocol: EvaluationProtocol, tell: Callable[[str], None]
