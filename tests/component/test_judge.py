@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 
 from clipwatch.domain.delivered import advice_id
 from clipwatch.domain.events import EvaluationCompleted, Event, ImageScore, ImagesScored
+from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.judging.advice import worths
 from clipwatch.judging.answer import judge
 from clipwatch.judging.ask import Judgement, Question, ask
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.models.scorers import scale_of
+from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.sequential import MINIMUM
 from world import PROMPTS, World, checkpoint
 
@@ -250,13 +253,18 @@ def test_a_further_scorer_of_unknown_scale_gives_no_advice(world: World) -> None
     assert world.run.advice == ()
 
 
+def scales(environment: Mapping[str, str]) -> dict[str, Scale]:
+    """Return what evaluations with this environment tell of a CLIP and another dual encoder."""
+    return {name: scale_of(ScorerSpec(name, "a/model"), environment) for name in ("", "other")}
+
+
 @given(scale=st.floats(1e-3, 1e6), own=st.none() | st.floats(1e-6, 1))
 def test_what_matters_is_half_a_logit_unless_it_is_set(scale: float, own: float | None) -> None:
     """0.005 for CLIP's scale of 100, and for a first scorer that tells none."""
-    found = worths({}, ["", "other"], {"scorer_scale.other": f"{scale:.6g}"})
+    found = worths({}, scales({"scorer_scale.other": f"{scale:.6g}"}))
     assert found[""] == 0.005
     assert found["other"] * scale == pytest.approx(0.5, rel=0.06)
-    named = worths({"other": own, "gone": 1.0}, ["", "other"], {"scorer_scale": "100"})
+    named = worths({"other": own, "gone": 1.0}, scales({"scorer_scale": "100"}))
     assert named == ({"": 0.005} if own is None else {"": 0.005, "other": own})
 
 

@@ -95,7 +95,7 @@ def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
         samples=tuple(
             (
                 str(series.images / (score.image or "")),
-                f"{at}, score {score.score:.4f}: {prompts[score.prompt_id].text}",
+                f"{at}, score {score.score:.{series.digits('')}f}: {prompts[score.prompt_id].text}",
             )
             for score in showcase(series.protocol, scores)
         ),

@@ -11,6 +11,7 @@ from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Run
 from clipwatch.journal import Journal, log_file
+from clipwatch.models.scorers import scales_of
 from clipwatch.results.series import Result, Series
 
 
@@ -68,7 +69,10 @@ def series_of(run: Run, protocol: str, state_dir: Path) -> Series:
 
     results = tuple(_result(run, seq, id_) for seq, id_ in enumerate(run.scored.get(protocol, ())))
     images = images_of(state_dir, run.name)
-    return Series(run.name, series_name(run, protocol), made, results, scores, images, run.unit)
+    return Series(
+        *(run.name, series_name(run, protocol), made, results, scores, images, run.unit),
+        scales=scales_of(made),
+    )
 
 
 def images_of(state_dir: Path, run: str) -> Path:

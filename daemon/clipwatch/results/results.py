@@ -11,8 +11,10 @@ from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.journal import Journal
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.models.scorers import scales_of
 from clipwatch.results.reading import read_images
 from clipwatch.results.tables import score_tables
+from clipwatch.statistics.scale import UNKNOWN, Scale
 from clipwatch.statistics.scores import Scores
 
 
@@ -54,6 +56,11 @@ class Results:
             where = f"{run.name}@{evaluation.step}"
             raise ClipwatchError(f"{where} has no scores of {scorer!r}; further scorers: {known}")
         return tables[scorer or ""]
+
+    def scale(self, evaluation: Evaluation, scorer: str | None = None) -> Scale:
+        """Return the scale of a scorer, None for the one that decides."""
+        scales = scales_of(self.protocols[evaluation.protocol], evaluation.environment)
+        return scales.get(scorer or "", UNKNOWN)
 
 
 @contextmanager

@@ -11,6 +11,7 @@ from clipwatch.domain.events import AdviceGiven, ImageScore
 from clipwatch.domain.kinds import Unit
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.statistics import Comparison, Summary
+from clipwatch.statistics.scale import UNKNOWN, Scale
 
 # what an adapter needs to know, it finds here
 __all__ = [
@@ -72,6 +73,7 @@ class Series:
         results: In order of `seq`, complete.
         scores: Read the scores of one evaluation from the log, in the protocol's order.
         images: The folder in which `ImageScore.image` names files (they may be gone).
+        scales: Of the scorers, by name.
         unit: What `Result.step` counts: "step" or "epoch".
     """
 
@@ -81,4 +83,10 @@ class Series:
     results: tuple[Result, ...]
     scores: Callable[[str], tuple[ImageScore, ...]] = field(repr=False)
     images: Path
+
     unit: Unit = "step"
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+
+    def digits(self, scorer: str) -> int:
+        """Return with how many decimals a scorer's numbers are told."""
+        return self.scales.get(scorer, UNKNOWN).digits

@@ -20,7 +20,9 @@ from clipwatch.domain.state import (
     State,
     evaluation_of,
 )
+from clipwatch.models.scorers import scale_of
 from clipwatch.statistics import Summary
+from clipwatch.statistics.scale import UNKNOWN
 
 RULE = 100
 """The longest line under the head."""
@@ -173,7 +175,9 @@ NUMBERS = 7
 def table(run: Run) -> str:
     """Return a run's checkpoints as lines of aligned columns, and its means as a sparkline."""
     listed = rows(run)
-    lines = [(run.unit, *HEAD), *map(_cells, listed)]
+    protocol = run.protocols.get(run.protocol)
+    digits = (scale_of(protocol.decides) if protocol else UNKNOWN).digits
+    lines = [(run.unit, *HEAD), *(_cells(row, digits) for row in listed)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     drawn = []
     for line in lines:
@@ -190,13 +194,13 @@ def table(run: Run) -> str:
     return "\n".join(drawn)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, digits: int) -> tuple[str, ...]:
     clip = row.clip
     numbers: tuple[str, ...] = ("",) * (NUMBERS - 1)
     if clip:
         half = None if clip.low is None or clip.high is None else (clip.high - clip.low) / 2
-        cosines = (clip.mean, half, clip.min, clip.max, clip.std)
-        numbers = (*("" if it is None else f"{it:.4f}" for it in cosines), str(clip.n))
+        scores = (clip.mean, half, clip.min, clip.max, clip.std)
+        numbers = (*("" if it is None else f"{it:.{digits}f}" for it in scores), str(clip.n))
     reason = "" if row.state == "scored" else row.reason or ""
     return (str(row.step), *numbers, WORDS.get(row.state, row.state), row.name, reason)
 

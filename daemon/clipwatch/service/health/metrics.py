@@ -108,7 +108,7 @@ def _of_latest(run: Run) -> Iterator[Metric]:
     yield _gauge("step", "The highest step with a score.", highest.step)
     if (clip := highest.clip) is not None:
         values = {"mean": clip.mean, "min": clip.min, "max": clip.max, "std": clip.std}
-        yield _gauge("clip_score", "Cosines of the highest step with a score.", values, "statistic")
+        yield _gauge("clip_score", "Scores of the highest step with a score.", values, "statistic")
 
 
 def of_gpus(found: Sequence[Gpu]) -> Iterator[Metric]:
