@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from clipwatch.judging.advice import plateau, regressed
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.picked import against_winner, winners_mean
+from clipwatch.statistics.scale import COSINE
 
 WORTH: Final = 0.005
 EVERY: Final = 100
@@ -146,7 +147,7 @@ def watch_plateaus(tally: Tally, means: Means, fallen: int) -> None:
 
 def cover(tally: Tally, means: Means, true: NDArray[np.float64]) -> None:
     """Count whether the intervals of what was picked at the end of a training hold the truth."""
-    own, against = winners_mean(means), against_winner(means)
+    own, against = winners_mean(means, COSINE), against_winner(means, COSINE)
     tally.winner += own.low <= true[own.winner] <= own.high
     tally.before += against.low <= true[-1] - true[against.winner] <= against.high
 

@@ -95,7 +95,7 @@ def measure(world: World, new_process: Sequence[str], rounds: int) -> tuple[list
         rounds: Counted rounds.
     """
     evaluator = Evaluator()
-    scorer = Path(world.protocol.scorer)
+    scorer = Path(world.protocol.decides.model)
     clip = CLIPModel.from_pretrained(scorer, dtype=torch.float32).eval().to(world.device)
     processor = CLIPProcessor.from_pretrained(scorer)
     what = world.checkpoints[0].name.removeprefix(Path(world.protocol.base_model).name + "-")[:4]

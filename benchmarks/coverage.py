@@ -20,6 +20,7 @@ from clipwatch.statistics.intervals import describe
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.paired import compare
 from clipwatch.statistics.picked import against_winner, winners_mean
+from clipwatch.statistics.scale import COSINE
 from clipwatch.statistics.scores import Scores
 from clipwatch.statistics.sequential import MINIMUM, Running, half_width
 
@@ -117,14 +118,14 @@ def covers(world: World, generator: np.random.Generator) -> bool:
 def covers_difference(world: World, generator: np.random.Generator) -> bool:
     """Say whether the interval of a difference holds the true one; the two differ by prompt."""
     a, b = world.evaluate(generator, (0.0, SHIFT), own=NOISE / 2)
-    found = compare("a", a, "b", b)
+    found = compare("a", a, "b", b, COSINE)
     return found.low <= SHIFT <= found.high
 
 
 def alarms(world: World, generator: np.random.Generator) -> bool:
     """Say whether two equal checkpoints are called different."""
     a, b = world.evaluate(generator, (0.0, 0.0))
-    return compare("a", a, "b", b).verdict != "inconclusive"
+    return compare("a", a, "b", b, COSINE).verdict != "inconclusive"
 
 
 def sees(world: World, generator: np.random.Generator) -> bool:
@@ -133,13 +134,13 @@ def sees(world: World, generator: np.random.Generator) -> bool:
     degrees = world.prompts - 1
     factor = stdtrit(degrees, 0.975) + stdtrit(degrees, 0.8)
     a, b = world.evaluate(generator, (0.0, float(factor) * sd / math.sqrt(world.prompts)))
-    return compare("a", a, "b", b).verdict == "better"
+    return compare("a", a, "b", b, COSINE).verdict == "better"
 
 
 def tells_apart(world: World, generator: np.random.Generator) -> bool:
     """Say whether any of many equal checkpoints is told from the best."""
     tables = world.evaluate(generator, (0.0,) * CHECKPOINTS)
-    found = best_of({str(index): table for index, table in enumerate(tables)})
+    found = best_of({str(index): table for index, table in enumerate(tables)}, COSINE)
     return len(found.tied) < CHECKPOINTS - 1
 
 
@@ -147,7 +148,7 @@ def covers_all(world: World, generator: np.random.Generator) -> bool:
     """Say whether the intervals of all differences to the best hold the true ones at once."""
     shifts = tuple(SHIFT * index / CHECKPOINTS for index in range(CHECKPOINTS))
     tables = world.evaluate(generator, shifts, own=NOISE / 2)
-    found = best_of({str(index): table for index, table in enumerate(tables)})
+    found = best_of({str(index): table for index, table in enumerate(tables)}, COSINE)
     top = shifts[int(found.best)]
     return all(
         low <= shifts[int(name)] - top <= high for name, (_, low, high) in found.differences.items()
@@ -157,14 +158,18 @@ def covers_all(world: World, generator: np.random.Generator) -> bool:
 def covers_best(world: World, generator: np.random.Generator, rise: float = 0.0) -> bool:
     """Say whether the interval of the highest of 20 means holds its true one."""
     shifts = np.linspace(0, rise, CHECKPOINTS)
-    found = winners_mean(Means.shared(world.evaluate(generator, tuple(shifts), own=NOISE / 2)))
+    found = winners_mean(
+        Means.shared(world.evaluate(generator, tuple(shifts), own=NOISE / 2)), COSINE
+    )
     return bool(found.low <= MEAN + shifts[found.winner] <= found.high)
 
 
 def covers_before(world: World, generator: np.random.Generator, rise: float = 0.0) -> bool:
     """Say whether the interval of the difference to the highest before holds the true one."""
     shifts = np.linspace(0, rise, CHECKPOINTS)
-    found = against_winner(Means.shared(world.evaluate(generator, tuple(shifts), own=NOISE / 2)))
+    found = against_winner(
+        Means.shared(world.evaluate(generator, tuple(shifts), own=NOISE / 2)), COSINE
+    )
     return bool(found.low <= shifts[-1] - shifts[found.winner] <= found.high)
 
 

@@ -35,8 +35,8 @@ from clipwatch.domain.events import (
     RunStarted,
     WeightFile,
 )
-from clipwatch.domain.names import evaluation_stream, run_name
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.names import evaluation_stream, run_id
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, log_file
@@ -48,7 +48,7 @@ from clipwatch.settings import Settings, load
 from clipwatch.statistics import Summary
 
 OUTPUT = Path("/run/output")
-RUN = run_name(OUTPUT)
+RUN = run_id(OUTPUT)
 BATCHES = 45
 """Of four images each in an evaluation of the made-up log: 180 prompts."""
 
@@ -91,14 +91,16 @@ class Instant:
     def _work(self) -> None:
         while True:
             request = self._asked.get()
-            images = [ImageScore(p.id, i, seed, 0.3) for p, i, seed in request.protocol.images()]
+            images = [
+                ImageScore(p.id, i, seed, {"": 0.3}) for p, i, seed in request.protocol.images()
+            ]
             for reply in (Loaded({}), Scored(tuple(images)), Finished(0, 0.1)):
                 self._receive(reply)
 
 
 def plain(_: Question) -> Judgement:
     """Judge at once: a real evaluation takes longer than the process that judges it."""
-    return Judgement(Summary(0.3, 0.3, 0.3, 0.0, 2))
+    return Judgement({"": Summary(0.3, 0.3, 0.3, 0.0, 2)})
 
 
 FAST = Parts(make_executor=instant, judge=plain)
@@ -153,8 +155,7 @@ def write_log(folder: Path, count: int) -> None:
         base_variant="",
         weights="live",
         dtype="bf16",
-        scorer="openai/clip-vit-large-patch14-336",
-        scorer_revision="",
+        scorers=(ScorerSpec("", "openai/clip-vit-large-patch14-336"),),
     )
     digest = protocol.digest
     with Journal(log_file(folder)) as journal:
@@ -177,9 +178,9 @@ def write_log(folder: Path, count: int) -> None:
             id_ = f"{name}/{weights}/{digest[:8]}"
             story: list[Event] = [EvaluationStarted(id_, name, number * 100, weights, digest, {})]
             for batch in range(BATCHES):
-                images = (ImageScore(f"p{batch}-{n}", 0, n, 0.3, "x.png") for n in range(4))
+                images = (ImageScore(f"p{batch}-{n}", 0, n, {"": 0.3}, "x.png") for n in range(4))
                 story.append(ImagesScored(id_, tuple(images)))
-            story.append(EvaluationCompleted(id_, Summary(0.3, 0.2, 0.4, 0.03, 4 * BATCHES)))
+            story.append(EvaluationCompleted(id_, {"": Summary(0.3, 0.2, 0.4, 0.03, 4 * BATCHES)}))
             journal.append(RUN, evaluation_stream(RUN, id_), 0, story)
             written += len(found) + len(story)
 
@@ -189,12 +190,12 @@ import resource, sys, time
 from pathlib import Path
 from clipwatch.journal import Journal
 from clipwatch.judging.ask import Judgement, Question
-from clipwatch.journal.ledger import Ledger
+from clipwatch.journal.projection import Projection
 began = time.perf_counter()
 with Journal(Path(sys.argv[1]), read_only=True) as journal:
-    ledger = Ledger(journal)
+    projection = Projection(journal)
 took = time.perf_counter() - began
-print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, ledger.seq)
+print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, projection.seq)
 """
 """Folds a log in a process of its own; prints seconds, peak MB, and the number of events."""
 
@@ -254,7 +255,7 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
     made: SimpleQueue[Timed] = SimpleQueue()
 
     def work() -> None:  # SQLite's connection stays in the thread that made it
-        with Timed(log_file(chosen.state_dir)) as journal:
+        with Timed(log_file(chosen.paths.state_dir)) as journal:
             supervisor = Supervisor()
             supervisor.watch(chosen, journal, Silent(), parts=FAST)
             made.put(journal)
@@ -267,7 +268,7 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
     journal = made.get()
     time.sleep(1.0)
     for step in range(1, (10 if quick else 200) + 1):
-        making = write_checkpoint(chosen.output_dir, step)
+        making = write_checkpoint(chosen.paths.output_dir, step)
         time.sleep(0.05)
         final = making.with_name(f"checkpoint-{step}")
         renamed[final.name] = time.perf_counter()
@@ -287,9 +288,9 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
     count = 20 if quick else 1000
     chosen = settings(folder)
     for step in range(1, count + 1):
-        making = write_checkpoint(chosen.output_dir, step)
+        making = write_checkpoint(chosen.paths.output_dir, step)
         making.rename(making.with_name(f"checkpoint-{step}"))
-    with Journal(log_file(chosen.state_dir)) as journal:
+    with Journal(log_file(chosen.paths.state_dir)) as journal:
         supervisor = Supervisor(once=True)
         supervisor.watch(chosen, journal, Silent(), parts=FAST)
         supervisor.run()

@@ -31,7 +31,7 @@ from transformers import CLIPModel, CLIPProcessor
 from clipwatch.demo.world import captions
 from clipwatch.domain.events import WeightFile
 from clipwatch.domain.kinds import CheckpointKind, Dtype
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.generation.opening import DTYPES
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Reply, Scored
@@ -128,14 +128,13 @@ def protocol_of(
         base_variant="",
         weights="live",
         dtype=dtype,
-        scorer=str(scorer),
-        scorer_revision="",
+        scorers=(ScorerSpec("", str(scorer)),),
     )
 
 
 def measure(world: World, shape: str, batch: int | None, rounds: int) -> None:
     """Measure the three ways and print their table."""
-    scorer = Path(world.protocol.scorer)
+    scorer = Path(world.protocol.decides.model)
     clip = CLIPModel.from_pretrained(scorer, dtype=torch.float32).eval().to(world.device)
     processor = CLIPProcessor.from_pretrained(scorer)
     bare = Bare(world)

@@ -10,8 +10,8 @@ Three or four ways give the same cosines of the same 512x512 images:
 - torchmetrics: that function itself, where PYTHON is that of an environment with torchmetrics 1.9
   and transformers 4.57. It has no scores below 0.
 - resident: CLIP stays loaded; each image goes through CLIPProcessor and both towers on its own.
-- clipwatch: ``clipwatch.evaluator.scorers.dual_encoder.Scorer``, all images at once, as a tensor on
-  the device, where generation leaves them.
+- clipwatch: ``clipwatch.evaluator.scorers.dual_encoder.DualEncoder``, all images at once, as a
+  tensor on the device, where generation leaves them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from PIL import Image
 from transformers import CLIPModel, CLIPProcessor
 
 from clipwatch.demo.world import captions
-from clipwatch.evaluator.scorers.dual_encoder import Scorer, features
+from clipwatch.domain.protocol import ScorerSpec
+from clipwatch.evaluator.scorers.dual_encoder import DualEncoder, features
 from common import (
     Goal,
     Row,
@@ -97,7 +98,7 @@ def measure(
     images, prompts = pictures(count), list(captions()[:count])
     model = CLIPModel.from_pretrained(folder, dtype=torch.float32).eval().to(device)
     processor = CLIPProcessor.from_pretrained(folder)
-    scorer = Scorer(str(folder), "", device)
+    scorer = DualEncoder(ScorerSpec("", str(folder)), device)
     one_by_one = partial(resident, model, processor, device)
 
     pixels = torch.from_numpy(np.stack([np.asarray(image) for image in images])).to(device)

@@ -38,7 +38,7 @@ from clipwatch.domain.events import (
     SettingsChanged,
     WeightFile,
 )
-from clipwatch.domain.protocol import EvaluationProtocol, Input, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, Input, Prompt, ScorerSpec
 from clipwatch.journal import Journal
 from clipwatch.journal.logformat import FORMAT
 from clipwatch.statistics import Comparison, Summary
@@ -73,8 +73,7 @@ FIRST_PROTOCOL = EvaluationProtocol(
     base_variant="",
     weights="live",
     dtype="fp32",
-    scorer="openai/clip-vit-large-patch14-336",
-    scorer_revision="",
+    scorers=(ScorerSpec("", "openai/clip-vit-large-patch14-336"),),
     scoring_version=1,
 )
 KNOWN = replace(FIRST_PROTOCOL, inputs=(Input("base/vae", "d" * 16),))
@@ -145,17 +144,17 @@ STORY = (
     Told(
         9,
         f"evaluation/{RUN}/{FIRST}",
-        ImagesScored(FIRST, (ImageScore("circle", 0, 11, 0.25, f"{FIRST}/circle-0.png"),)),
+        ImagesScored(FIRST, (ImageScore("circle", 0, 11, {"": 0.25}, f"{FIRST}/circle-0.png"),)),
     ),
     Told(
         10,
         f"evaluation/{RUN}/{FIRST}",
-        ImagesScored(FIRST, (ImageScore("naïve", 0, 12, 0.35),)),
+        ImagesScored(FIRST, (ImageScore("naïve", 0, 12, {"": 0.35}),)),
     ),
     Told(
         11,
         f"evaluation/{RUN}/{FIRST}",
-        EvaluationCompleted(FIRST, Summary(0.3, 0.25, 0.35, 0.04999999999999999, 2), 1, 2.5),
+        EvaluationCompleted(FIRST, {"": Summary(0.3, 0.25, 0.35, 0.04999999999999999, 2)}, 1, 2.5),
     ),
     Told(
         12,
@@ -192,8 +191,8 @@ STORY = (
         ImagesScored(
             SECOND,
             (
-                ImageScore("circle", 0, 11, 0.5, None, {"siglip": 0.125}, "00ff00ff00ff00ff"),
-                ImageScore("naïve", 0, 12, 0.25, None, {"siglip": 0.25}, "0" * 16),
+                ImageScore("circle", 0, 11, {"": 0.5, "siglip": 0.125}, None, "00ff00ff00ff00ff"),
+                ImageScore("naïve", 0, 12, {"": 0.25, "siglip": 0.25}, None, "0" * 16),
             ),
         ),
     ),
@@ -202,14 +201,16 @@ STORY = (
         f"evaluation/{RUN}/{SECOND}",
         EvaluationCompleted(
             evaluation=SECOND,
-            clip=Summary(0.375, 0.25, 0.5, 0.125, 2, 2, 0.125, -1.0, 1.0),
+            scores={
+                "": Summary(0.375, 0.25, 0.5, 0.125, 2, 2, 0.125, -1.0, 1.0),
+                "siglip": Summary(0.1875, 0.125, 0.25, 0.0625, 2, 2, 0.0625, -0.5, 0.5),
+            },
             truncated=1,
             seconds=2.5,
             phases={"load": 0.5, "generate": 1.5},
             images=2,
             batch_size=8,
             categories={"shapes": Summary(0.5, 0.5, 0.5, 0.0, 1, 1)},
-            others={"siglip": Summary(0.1875, 0.125, 0.25, 0.0625, 2, 2, 0.0625, -0.5, 0.5)},
             against_base=None,
             against_best=Comparison(
                 a=FIRST,

@@ -25,8 +25,9 @@ from transformers.utils import logging as transformers_logging
 
 from clipwatch.demo.models import CLIP
 from clipwatch.demo.world import captions, draw
+from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.evaluator.failures import EvaluationError
-from clipwatch.evaluator.scorers.dual_encoder import Scorer, features
+from clipwatch.evaluator.scorers.dual_encoder import DualEncoder, features
 from clipwatch.evaluator.scorers.preprocessing import (
     Levels,
     Preprocessing,
@@ -48,8 +49,8 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 @pytest.fixture(scope="module")
-def scorer() -> Scorer:
-    return Scorer(str(CLIP), "", "cpu")
+def scorer() -> DualEncoder:
+    return DualEncoder(ScorerSpec("", str(CLIP)), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_preprocessing_that_is_not_known(config: dict[str, Any], told: str) -> N
 # --- scores --------------------------------------------------------------------------------------
 
 
-def test_scores_are_plain_cosines(scorer: Scorer, processor: Any) -> None:
+def test_scores_are_plain_cosines(scorer: DualEncoder, processor: Any) -> None:
     """Scores agree with transformers' own forward pass, image by image."""
     model = CLIPModel.from_pretrained(CLIP, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(CLIP)
@@ -184,7 +185,7 @@ def test_scores_are_plain_cosines(scorer: Scorer, processor: Any) -> None:
     assert found == pytest.approx(expected, abs=1e-5)
 
 
-def test_true_captions_score_higher(scorer: Scorer) -> None:
+def test_true_captions_score_higher(scorer: DualEncoder) -> None:
     """Pictures agree with their own captions and not with each other's."""
     rng = np.random.default_rng(0)
     chosen = captions()[::9]
@@ -196,35 +197,35 @@ def test_true_captions_score_higher(scorer: Scorer) -> None:
     assert all(-1.0001 <= score <= 1.0001 for score in [*own, *turned])
 
 
-def test_scores_do_not_depend_on_company(scorer: Scorer) -> None:
+def test_scores_do_not_depend_on_company(scorer: DualEncoder) -> None:
     """An image and prompt score the same alone, in another order, and with a fresh scorer."""
     images = stack(*(picture((48, 40), seed) for seed in range(5)))
     prompts = [*captions()[:4], LONG]
     together = scorer.score(images, prompts)
     assert scorer.score(images.flip(0), prompts[::-1])[::-1] == pytest.approx(together, abs=1e-5)
-    fresh = Scorer(str(CLIP), "", "cpu")
+    fresh = DualEncoder(ScorerSpec("", str(CLIP)), "cpu")
     alone = [
         fresh.score(image[None], [text])[0] for image, text in zip(images, prompts, strict=True)
     ]
     assert alone == pytest.approx(together, abs=1e-5)
 
 
-def test_long_prompts_keep_their_end_token(scorer: Scorer) -> None:
+def test_long_prompts_keep_their_end_token(scorer: DualEncoder) -> None:
     """Over-long prompts that differ at the start keep different scores, and are counted."""
     other = "three blue crosses on a black background " * 3
     image = picture((32, 32), seed=0)
     first, second = scorer.score(stack(image, image), [LONG, other])
     assert abs(first - second) > 0.01
-    assert scorer.truncated([LONG, other, "one red circle", ""]) == 2
+    assert scorer.prepare([LONG, other, "one red circle", ""]) == 2
 
 
-def test_text_at_the_limit_is_not_truncated(scorer: Scorer) -> None:
+def test_text_at_the_limit_is_not_truncated(scorer: DualEncoder) -> None:
     """Fourteen words and two special tokens are all that sixteen places hold."""
-    assert scorer.truncated(["red " * 14]) == 0
-    assert scorer.truncated(["red " * 15]) == 1
+    assert scorer.prepare(["red " * 14]) == 0
+    assert scorer.prepare(["red " * 15]) == 1
 
 
-def test_words_beyond_the_limit_change_nothing(scorer: Scorer) -> None:
+def test_words_beyond_the_limit_change_nothing(scorer: DualEncoder) -> None:
     """A cut text scores as the text that was cut to fit."""
     image = picture((32, 32), seed=2)
     exact, cut = scorer.score(stack(image, image), ["red " * 14, "red " * 14 + "blue cross"])
@@ -251,7 +252,7 @@ def test_other_models_are_refused(tmp_path: Path) -> None:
     (tmp_path / "it" / "config.json").write_text('{"model_type": "clap"}')
     told = "like it but of the type 'clap'; the types that can score are align, altclip, "
     with pytest.raises(EvaluationError, match=told) as caught:
-        Scorer(str(tmp_path / "it"), "", "cpu")
+        DualEncoder(ScorerSpec("", str(tmp_path / "it")), "cpu")
     assert caught.value.kind == "model"
 
 
@@ -260,7 +261,7 @@ def test_pickled_weights_are_not_loaded(tmp_path: Path) -> None:
     shutil.copytree(CLIP, tmp_path / "it")
     (tmp_path / "it" / "model.safetensors").rename(tmp_path / "it" / "pytorch_model.bin")
     with pytest.raises(EvaluationError, match="has no safetensors weights"):
-        Scorer(str(tmp_path / "it"), "", "cpu")
+        DualEncoder(ScorerSpec("", str(tmp_path / "it")), "cpu")
 
 
 def test_whole_processor_config_is_read(tmp_path: Path) -> None:
@@ -270,11 +271,11 @@ def test_whole_processor_config_is_read(tmp_path: Path) -> None:
     config = json.loads(old.read_text()) | {"image_mean": [0.0, 0.0, 0.0]}
     image = picture((32, 32), seed=4)
     (tmp_path / "it" / "processor_config.json").write_text(json.dumps({"image_processor": config}))
-    plain = Scorer(str(tmp_path / "it"), "", "cpu").score(stack(image), ["one"])
+    plain = DualEncoder(ScorerSpec("", str(tmp_path / "it")), "cpu").score(stack(image), ["one"])
     old.unlink()
-    nested = Scorer(str(tmp_path / "it"), "", "cpu").score(stack(image), ["one"])
+    nested = DualEncoder(ScorerSpec("", str(tmp_path / "it")), "cpu").score(stack(image), ["one"])
     (tmp_path / "it" / "processor_config.json").unlink()
-    absent = Scorer(str(tmp_path / "it"), "", "cpu").score(stack(image), ["one"])
+    absent = DualEncoder(ScorerSpec("", str(tmp_path / "it")), "cpu").score(stack(image), ["one"])
     assert plain == pytest.approx(absent, abs=1e-6)
     assert plain != pytest.approx(nested, abs=1e-4)
 
@@ -368,9 +369,10 @@ def test_weights_from_the_conversion_bot(tmp_path: Path, hub: tuple[str, list[st
     """The bot's safetensors are found when main has a pickle only, and again without a network."""
     address, asked = hub
     code = (
+        "from clipwatch.domain.protocol import ScorerSpec\n"
         "from clipwatch.evaluator.scorers.files import locate\n"
         "import sys\n"
-        "folder, commit = locate('org/clip', sys.argv[1])\n"
+        "folder, commit = locate(ScorerSpec('', 'org/clip', sys.argv[1]))\n"
         "print(commit, *sorted(path.name for path in folder.iterdir()))\n"
     )
     environment = os.environ | {"HF_ENDPOINT": address, "HF_HOME": str(tmp_path)}

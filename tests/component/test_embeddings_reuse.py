@@ -20,11 +20,12 @@ import embedding_kit
 import evaluator_kit as kit
 import real_world
 from clipwatch.demo.models import CLIP
+from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.evaluator import store as embeddings_store
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.generation import embeddings
 from clipwatch.evaluator.generation.joins import JOINS
-from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.evaluator.scorers.dual_encoder import DualEncoder
 from clipwatch.evaluator.store import Store
 
 if TYPE_CHECKING:
@@ -206,8 +207,8 @@ def test_pipeline_is_left_as_it_was(world: Path) -> None:
     """After an evaluation the pipeline has its text encoder, and knows the class of it."""
     evaluator = Evaluator()
     kit.scores_of(evaluator, asked(world))
-    assert evaluator._generator is not None
-    pipeline = evaluator._generator._pipeline
+    assert evaluator.models.generator is not None
+    pipeline = evaluator.models.generator._pipeline
     assert type(pipeline.text_encoder).__name__ == "CLIPTextModel"
     assert pipeline.config["text_encoder"] == ("transformers", "CLIPTextModel")
 
@@ -264,7 +265,7 @@ def test_text_features_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
     def scores(folder: Path | None, digest: str = "one") -> list[float]:
         made.clear()
-        scorer = Scorer(str(tmp_path / "clip"), "", "cpu", Store(folder), digest)
+        scorer = DualEncoder(ScorerSpec("", str(tmp_path / "clip")), "cpu", Store(folder), digest)
         return scorer.score(images, texts)
 
     expected = pytest.approx(scores(None), abs=kit.AGAIN)
@@ -281,8 +282,10 @@ def test_a_text_is_scored_whatever_its_neighbours() -> None:
     """A cosine is the same whichever texts were encoded before and beside it."""
     image = gradient("radial")[None]
     texts = [f"{number} red circles" for number in range(9)]
-    alone = [Scorer(str(CLIP), "", "cpu").score(image, [text])[0] for text in texts]
-    together = Scorer(str(CLIP), "", "cpu")
+    alone = [
+        DualEncoder(ScorerSpec("", str(CLIP)), "cpu").score(image, [text])[0] for text in texts
+    ]
+    together = DualEncoder(ScorerSpec("", str(CLIP)), "cpu")
     together.score(image.expand(9, -1, -1, -1), texts)
     later = [together.score(image, [text])[0] for text in texts]
     assert later == pytest.approx(alone, abs=kit.AGAIN)

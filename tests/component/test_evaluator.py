@@ -21,8 +21,9 @@ from safetensors.torch import load_file, save_file
 import evaluator_kit as kit
 from clipwatch.demo.models import write_base_pipeline
 from clipwatch.domain.kinds import Dtype
+from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.evaluator.scorers.dual_encoder import DualEncoder
 from clipwatch.executors.messages import Loaded, Reply
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def test_vanished_and_changed_before_loading(
         ({"scheduler": "perflow"}, "model", "ddim, ddpm"),
         ({"dtype": "int8"}, "model", "fp32, bf16, fp16"),
         ({"base_model": "/nowhere/base"}, "model", "no such folder"),
-        ({"scorer": "/nowhere/clip"}, "model", "no such folder"),
+        ({"scorers": (ScorerSpec("", "/nowhere/clip"),)}, "model", "no such folder"),
     ],
 )
 def test_settings_that_cannot_be_used(
@@ -276,7 +277,7 @@ def test_saved_pixels_are_scored_pixels(world: Path, tmp_path: Path, evaluator: 
     images = [Image.open(tmp_path / str(it.image)) for it in found]
     texts = [prompt.text for prompt, _, _ in how.images()]
     pixels = torch.stack([torch.from_numpy(np.array(image)) for image in images])
-    again = Scorer(how.scorer, "", "cpu").score(pixels, texts)
+    again = DualEncoder(how.decides, "cpu").score(pixels, texts)
     assert again == pytest.approx([it.score for it in found], abs=kit.AGAIN)
 
 

@@ -22,10 +22,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from clipwatch.domain.state import Run, Trial
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Reply
 from clipwatch.gpus import Gpu
-from clipwatch.service.alive import STALE_SECONDS
 from clipwatch.service.health.metrics import exposition, of_daemon, of_gpus, of_run
-from clipwatch.service.health.pulse import Pulse, ill, unready
+from clipwatch.service.health.probes import LoopState, not_alive, not_ready
 from clipwatch.service.health.server import HealthServer
+from clipwatch.service.heartbeat import STALE_SECONDS
 from clipwatch.settings.values import Address
 from places import ROOT
 from real_world import daemon, until, write_config
@@ -62,9 +62,9 @@ def metric(samples: Samples, name: str, **labels: str) -> float:
 
 
 @contextmanager
-def serving(pulse: Pulse) -> Iterator[Address]:
-    """Serve a pulse on a free port."""
-    server = HealthServer(Address("127.0.0.1", 0), lambda: pulse)
+def serving(loop: LoopState) -> Iterator[Address]:
+    """Serve a loop on a free port."""
+    server = HealthServer(Address("127.0.0.1", 0), lambda: loop)
     try:
         yield server.address
     finally:
@@ -73,32 +73,35 @@ def serving(pulse: Pulse) -> Iterator[Address]:
 
 def test_a_loop_that_goes_round_is_well() -> None:
     """It is ill after two minutes without a turn, whatever it says of its work."""
-    pulse = Pulse(RUN, 1, "watching", at=1000.0)
-    assert ill(pulse, 1000.0 + STALE_SECONDS) == ""
-    assert ill(pulse, 1001.0 + STALE_SECONDS) == "the loop has stood still for 121 s"
+    loop = LoopState(RUN, 1, "watching", at=1000.0)
+    assert not_alive(loop, 1000.0 + STALE_SECONDS) == ""
+    assert not_alive(loop, 1001.0 + STALE_SECONDS) == "the loop has stood still for 121 s"
 
 
 @pytest.mark.parametrize(
-    ("pulse", "why"),
+    ("loop", "why"),
     [
-        (Pulse(at=0.0), "starting"),
-        (Pulse(RUN, 1, "watching", at=0.0), ""),
-        (Pulse(replace(RUN, problem="/out does not exist yet"), 1, "watching", 0.0), "/out does"),
-        (Pulse(RUN, 1, "draining", at=0.0), "draining"),
-        (Pulse(RUN, 1, "stopping", at=0.0), "stopping"),
-        (Pulse(RUN, 1, "watching", at=-1000.0), "the loop has stood still"),
+        (LoopState(at=0.0), "starting"),
+        (LoopState(RUN, 1, "watching", at=0.0), ""),
+        (
+            LoopState(replace(RUN, problem="/out does not exist yet"), 1, "watching", 0.0),
+            "/out does",
+        ),
+        (LoopState(RUN, 1, "draining", at=0.0), "draining"),
+        (LoopState(RUN, 1, "stopping", at=0.0), "stopping"),
+        (LoopState(RUN, 1, "watching", at=-1000.0), "the loop has stood still"),
     ],
 )
-def test_ready_is_who_watches(pulse: Pulse, why: str) -> None:
+def test_ready_is_who_watches(loop: LoopState, why: str) -> None:
     """Not before the first look, not without a readable directory, not when it ends."""
-    told = unready(pulse, 0.0)
+    told = not_ready(loop, 0.0)
     assert told.startswith(why)
     assert bool(told) == bool(why)
 
 
 def test_each_page_answers() -> None:
     """Health, readiness, metrics and status; HEAD too; what is not there is said."""
-    with serving(Pulse(RUN, 7, "watching")) as address:
+    with serving(LoopState(RUN, 7, "watching")) as address:
         for path in ("/healthz", "/livez", "/readyz", "/readyz?verbose"):
             assert get(address, path) == (200, "ok\n")
         code, body = get(address, "/status")
@@ -121,7 +124,7 @@ def test_each_page_answers() -> None:
 def test_the_content_type_is_what_prometheus_expects() -> None:
     """Prometheus 3 refuses a scrape without a known one."""
     with (
-        serving(Pulse(RUN)) as address,
+        serving(LoopState(RUN)) as address,
         urllib.request.urlopen(f"http://{address}/metrics", timeout=30) as answer,
     ):
         assert answer.headers["Content-Type"].startswith("text/plain; version=")
@@ -129,14 +132,14 @@ def test_the_content_type_is_what_prometheus_expects() -> None:
 
 def test_what_is_not_well_answers_503() -> None:
     """Both pages, with the reason."""
-    still = Pulse(RUN, 1, "watching", at=time.monotonic() - 10 * STALE_SECONDS)
+    still = LoopState(RUN, 1, "watching", at=time.monotonic() - 10 * STALE_SECONDS)
     with serving(still) as address:
         for path in ("/healthz", "/readyz"):
             code, body = get(address, path)
             assert code == 503
             assert body.startswith("the loop has stood still for ")
         assert metric(parsed(get(address, "/metrics")[1]), "ready") == 0
-    with serving(Pulse(RUN, 1, "draining")) as address:
+    with serving(LoopState(RUN, 1, "draining")) as address:
         assert get(address, "/healthz") == (200, "ok\n")
         assert get(address, "/readyz") == (503, "draining\n")
 
@@ -144,7 +147,7 @@ def test_what_is_not_well_answers_503() -> None:
 def test_a_client_that_says_nothing_holds_nobody_up() -> None:
     """Others are answered meanwhile."""
     with (
-        serving(Pulse(RUN)) as address,
+        serving(LoopState(RUN)) as address,
         socket.create_connection((address.host, address.port)) as mute,
     ):
         mute.send(b"GET /heal")
@@ -153,11 +156,11 @@ def test_a_client_that_says_nothing_holds_nobody_up() -> None:
 
 def test_an_address_of_either_family_is_served() -> None:
     """IPv6 too; a closed server gives its port back."""
-    server = HealthServer(Address("::1", 0), lambda: Pulse(RUN))
+    server = HealthServer(Address("::1", 0), lambda: LoopState(RUN))
     assert str(server.address).startswith("[::1]:")
     assert get(server.address, "/healthz")[0] == 200
     server.close()
-    again = HealthServer(server.address, lambda: Pulse(RUN))
+    again = HealthServer(server.address, lambda: LoopState(RUN))
     again.close()
 
 
@@ -176,7 +179,7 @@ def test_metrics_are_a_fold_of_the_log(tmp_path: Path) -> None:
 
     world.script = script
     assert world.once() == 1
-    text = exposition(lambda: Pulse(world.run, 42, "watching"))().decode()
+    text = exposition(lambda: LoopState(world.run, 42, "watching"))().decode()
     samples = parsed(text)
     counts = {
         state: metric(samples, "checkpoints", state=state) for state in ("published", "failed")
@@ -290,8 +293,8 @@ DOCS = ROOT / "docs"
 
 def names(run: Run) -> set[str]:
     """Return the names of all samples that a daemon with a result and a GPU serves."""
-    pulse = Pulse(run, 1, "watching")
-    served = [*of_daemon(pulse, pulse.at), *of_gpus([Gpu(0, "GPU-ab", "H100", 2, 1, ())])]
+    loop = LoopState(run, 1, "watching")
+    served = [*of_daemon(loop, loop.at), *of_gpus([Gpu(0, "GPU-ab", "H100", 2, 1, ())])]
     return {sample.name for family in served for sample in family.samples}
 
 
@@ -316,7 +319,7 @@ def test_documents_name_what_is_served(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, of Prometheus")
 def test_prometheus_accepts_metrics_and_rules(tmp_path: Path) -> None:
     """By its own checker: the page of a daemon, and the alert rules."""
-    page = exposition(lambda: Pulse(RUN, 7, "watching"))()
+    page = exposition(lambda: LoopState(RUN, 7, "watching"))()
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=page, capture_output=True, check=False
     )

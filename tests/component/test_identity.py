@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from clipwatch.demo.models import CLIP
-from clipwatch.domain.protocol import EvaluationProtocol, NamedScorer, Part
+from clipwatch.domain.protocol import EvaluationProtocol, Part, ScorerSpec
 from clipwatch.layouts import files
 from clipwatch.models import identity
 from clipwatch.models.identity import Identities, ModelError, files_of
@@ -44,8 +44,8 @@ def models(tmp_path: Path, base: Path) -> Path:
 
 def asked(models: Path) -> EvaluationProtocol:
     """Return a protocol that loads all of them."""
-    second = NamedScorer("second", str(models / "second"))
-    return protocol(models / "base", scorer=str(models / "clip"), scorers=(second,))
+    second = ScorerSpec("second", str(models / "second"))
+    return protocol(models / "base", scorers=(ScorerSpec("", str(models / "clip")), second))
 
 
 def rewrite(path: Path) -> None:

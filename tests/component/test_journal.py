@@ -24,9 +24,8 @@ from clipwatch.domain.events import (
     ImageScore,
     ImagesScored,
     OutputDirChecked,
-    decode,
-    encode,
 )
+from clipwatch.domain.written import decode, encode
 from clipwatch.journal import Journal, log_file
 from clipwatch.kit.errors import Conflict, JournalError
 from clipwatch.statistics import Summary
@@ -158,7 +157,7 @@ scores = st.builds(
     st.text(),
     st.integers(0, 9),
     st.integers(0, 2**63 - 1),
-    finite,
+    st.dictionaries(st.text(), finite).map(lambda others: {"": 0.5, **others}),
     st.none() | st.text(),
 )
 
@@ -192,7 +191,7 @@ def test_the_documentation_names_every_event_and_field() -> None:
 def test_landmarks_are_all_but_the_images_of_what_is_completed(tmp_path: Path) -> None:
     """Those of an evaluation that still runs are kept; the order is the log's."""
     summary = Summary(0.3, 0.1, 0.4, 0.05, 2)
-    image = ImageScore("a", 0, 1, 0.3)
+    image = ImageScore("a", 0, 1, {"": 0.3})
 
     def story(id_: str) -> list[Event]:
         first = EvaluationStarted(id_, "checkpoint-1", 1, "d", "p", {})
@@ -202,7 +201,7 @@ def test_landmarks_are_all_but_the_images_of_what_is_completed(tmp_path: Path) -
         assert journal.landmarks() == []
         journal.append("run", "a", 0, story("a"))
         journal.append("run", "b", 0, story("b"))
-        journal.append("run", "a", 3, [EvaluationCompleted("a", summary)])
+        journal.append("run", "a", 3, [EvaluationCompleted("a", {"": summary})])
         kept = journal.landmarks()
         assert [found.seq for found in kept] == [1, 4, 5, 6, 7]
         assert kept == [found for found in journal.read() if found.seq not in {2, 3}]
@@ -213,8 +212,8 @@ def test_what_is_passed_over_is_checked_all_the_same(tmp_path: Path) -> None:
     """A daemon that begins finds a wrong bit in images whose sum it has already."""
     with Journal(log_file(tmp_path)) as journal:
         first = EvaluationStarted("a", "checkpoint-1", 1, "d", "p", {})
-        images = ImagesScored("a", (ImageScore("a", 0, 1, 0.3),))
-        last = EvaluationCompleted("a", Summary(0.3, 0.1, 0.4, 0.05, 1))
+        images = ImagesScored("a", (ImageScore("a", 0, 1, {"": 0.3}),))
+        last = EvaluationCompleted("a", {"": Summary(0.3, 0.1, 0.4, 0.05, 1)})
         journal.append("run", "a", 0, [first, images, last])
     data = log_file(tmp_path).read_bytes()
     assert data.count(b'"score":0.3') == 1

@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 
 from clipwatch.domain.delivered import advice_id
 from clipwatch.domain.events import EvaluationCompleted, Event, ImageScore, ImagesScored
+from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.judging.advice import worths
 from clipwatch.judging.answer import judge
 from clipwatch.judging.ask import Judgement, Question, ask
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.models.scorers import scale_of
+from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.sequential import MINIMUM
 from world import PROMPTS, World, checkpoint
 
@@ -46,9 +49,11 @@ def scoring(
                 prompt.id,
                 index,
                 seed,
-                value(prompt.id, step),
+                {
+                    "": value(prompt.id, step),
+                    **({name: other(prompt.id, step) for name, other in others.items()}),
+                },
                 look=look(prompt.id),
-                others={name: other(prompt.id, step) for name, other in others.items()},
             )
             for prompt, index, seed in request.protocol.images()
             if (prompt.id, index) not in done
@@ -248,13 +253,18 @@ def test_a_further_scorer_of_unknown_scale_gives_no_advice(world: World) -> None
     assert world.run.advice == ()
 
 
+def scales(environment: Mapping[str, str]) -> dict[str, Scale]:
+    """Return what evaluations with this environment tell of a CLIP and another dual encoder."""
+    return {name: scale_of(ScorerSpec(name, "a/model"), environment) for name in ("", "other")}
+
+
 @given(scale=st.floats(1e-3, 1e6), own=st.none() | st.floats(1e-6, 1))
 def test_what_matters_is_half_a_logit_unless_it_is_set(scale: float, own: float | None) -> None:
     """0.005 for CLIP's scale of 100, and for a first scorer that tells none."""
-    found = worths({}, ["", "other"], {"scorer_scale.other": f"{scale:.6g}"})
+    found = worths({}, scales({"scorer_scale.other": f"{scale:.6g}"}))
     assert found[""] == 0.005
     assert found["other"] * scale == pytest.approx(0.5, rel=0.06)
-    named = worths({"other": own, "gone": 1.0}, ["", "other"], {"scorer_scale": "100"})
+    named = worths({"other": own, "gone": 1.0}, scales({"scorer_scale": "100"}))
     assert named == ({"": 0.005} if own is None else {"": 0.005, "other": own})
 
 
@@ -300,7 +310,7 @@ def test_an_evaluation_ends_when_its_mean_is_known(world: World) -> None:
     def script(request: Evaluate) -> list[Reply]:
         assert request.stratified
         images = [
-            ImageScore(prompt.id, index, seed, 0.3 + noise(prompt.id, 0, 0.03))
+            ImageScore(prompt.id, index, seed, {"": 0.3 + noise(prompt.id, 0, 0.03)})
             for prompt, index, seed in request.protocol.images()
         ]
         done = len(request.done)
@@ -320,7 +330,7 @@ def test_too_few_images_are_no_result_without_precision(world: World) -> None:
     """An evaluator that ends early by itself has failed."""
     world.script = lambda request: [
         Loaded({}),
-        Scored((ImageScore(next(request.protocol.images())[0].id, 0, 1, 0.3),)),
+        Scored((ImageScore(next(request.protocol.images())[0].id, 0, 1, {"": 0.3}),)),
         Finished(0, 1.0),
     ]
     checkpoint(world.output, 100)
@@ -366,7 +376,7 @@ def test_a_process_judges_as_the_function_does(world: World) -> None:
     assert world.once() == 0
     before = world.log.read_bytes()
     assert ask(question(world)) == judge(question(world))
-    assert ask(question(world)).clip.n == len(PROMPTS.splitlines())
+    assert ask(question(world)).scores[""].n == len(PROMPTS.splitlines())
     assert world.log.read_bytes() == before
 
 
@@ -394,7 +404,7 @@ def test_nothing_in_the_working_directory_is_imported(
     assert world.once() == 0
     (world.folder / "numpy.py").write_text("raise SystemExit('read from the training')")
     monkeypatch.chdir(world.folder)
-    assert ask(question(world)).clip.n == 4
+    assert ask(question(world)).scores[""].n == 4
 
 
 def test_a_judge_that_cannot_tell_says_why_in_a_line(world: World) -> None:

@@ -26,13 +26,15 @@ from clipwatch.domain.events import (
     CheckpointCompleted,
     DestinationChanged,
     Event,
+    ImageScore,
+    ImagesScored,
     OutputDirChecked,
-    decode,
-    encode,
 )
 from clipwatch.domain.fold import evolve
+from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.queue import queue
 from clipwatch.domain.state import Run, State
+from clipwatch.domain.written import decode, encode
 from clipwatch.journal import Journal, Recorded
 from clipwatch.journal.logformat import APPLICATION_ID, FORMAT, LogDamaged, identify
 from clipwatch.journal.repair import pages
@@ -332,8 +334,10 @@ def fewer(value: Any) -> Iterator[tuple[Any, Any]]:
                 yield [*plains(before), plain, *plains(after)], (*before, expected, *after)
     if not is_dataclass(value) or isinstance(value, type):
         return
-    whole = msgspec.to_builtins(value)
+    whole = written(value)
     for field in fields(value):
+        if field.name == "scorers":  # which stand apart in the log
+            continue
         if field.default is not MISSING:
             plain = {name: part for name, part in whole.items() if name != field.name}
             yield plain, replace(value, **{field.name: field.default})
@@ -341,8 +345,19 @@ def fewer(value: Any) -> Iterator[tuple[Any, Any]]:
             yield {**whole, field.name: plain}, replace(value, **{field.name: expected})
 
 
+def written(value: Any) -> Any:
+    """Return a value as it stands in the log."""
+    if type(value).__name__ in TYPES:
+        return json.loads(encode(value)[1])
+    if isinstance(value, EvaluationProtocol):
+        return value.written()
+    if isinstance(value, ImageScore):
+        return json.loads(encode(ImagesScored("", (value,)))[1])["images"][0]
+    return msgspec.to_builtins(value)
+
+
 def plains(values: Any) -> Any:
-    return msgspec.to_builtins(values)
+    return [written(value) for value in values]
 
 
 def more(plain: Any) -> Any:

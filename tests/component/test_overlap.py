@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save_file
 
 import evaluator_kit as kit
 from clipwatch.demo.models import CLIP
-from clipwatch.domain.protocol import NamedScorer, Prompt
+from clipwatch.domain.protocol import Prompt, ScorerSpec
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.images import save_image
-from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.evaluator.scorers.dual_encoder import DualEncoder
 from clipwatch.executors.messages import Failed, Finished, Kept, Loaded, Reply, Scored, Working
 from clipwatch.prompts import stratified
 from evaluator_child import Children
@@ -28,6 +28,7 @@ from evaluator_child import Children
 pytestmark = kit.QUIET
 
 STEPS = 2
+SCORE = "scorers.dual_encoder.DualEncoder.score"
 
 
 class Steps:
@@ -150,7 +151,12 @@ def full(*_: Any) -> None:
 @pytest.mark.parametrize(
     ("place", "act", "kind", "word"),
     [
-        ("scorer.Scorer.score", nan, "scores", "check the weights of the scorer"),
+        (
+            SCORE,
+            nan,
+            "scores",
+            "check the weights of the scorer",
+        ),
         ("scoring.save_image", full, "disk", "cannot save images in"),
     ],
 )
@@ -165,7 +171,10 @@ def test_what_goes_wrong_beside_the_generation_is_told(
     word: str,
 ) -> None:
     """Of the second batch: the first is reported, then the failure, and nothing more."""
-    original: Any = {"scorer.Scorer.score": Scorer.score, "scoring.save_image": save_image}[place]
+    original: Any = {
+        SCORE: DualEncoder.score,
+        "scoring.save_image": save_image,
+    }[place]
     calls = 0
 
     def second(*arguments: Any) -> Any:
@@ -198,7 +207,8 @@ def test_nobody_listens_to_scores(world: Path, evaluator: Evaluator) -> None:
 
 TALKATIVE = """
 import threading
-from clipwatch.evaluator import messages, worker
+from clipwatch.evaluator import worker
+from clipwatch.executors import messages
 class Talkative:
     def evaluate(self, request, send):
         over = threading.Event()
@@ -240,46 +250,49 @@ def test_further_scorers(world: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     shape = weights["visual_projection.weight"].shape
     weights["visual_projection.weight"] = torch.randn(shape, generator=noise)
     save_file(weights, tmp_path / "other" / "model.safetensors")
-    named = (NamedScorer("same", str(CLIP)), NamedScorer("other", str(tmp_path / "other")))
+    named = (ScorerSpec("same", str(CLIP)), ScorerSpec("other", str(tmp_path / "other")))
     how = kit.protocol(world / "base")
     plain = kit.scores_of(Evaluator(), kit.request(world / "full", "full", how))
     alone = kit.scores_of(
         Evaluator(),
-        kit.request(world / "full", "full", replace(how, scorer=str(tmp_path / "other"))),
+        kit.request(
+            world / "full", "full", replace(how, scorers=(ScorerSpec("", str(tmp_path / "other")),))
+        ),
     )
     evaluator, steps = Evaluator(), Steps(monkeypatch)
-    request = kit.request(world / "full", "full", replace(how, scorers=named))
+    request = kit.request(world / "full", "full", replace(how, scorers=(*how.scorers, *named)))
     found = kit.scores_of(evaluator, request)
 
     first, second = (
         pytest.approx([it.score for it in its], abs=kit.AGAIN) for its in (plain, alone)
     )
     assert [it.score for it in found] == first
-    assert [it.others["same"] for it in found] == first
-    assert [it.others["other"] for it in found] == second
+    assert [it.scores["same"] for it in found] == first
+    assert [it.scores["other"] for it in found] == second
     assert not kit.same(alone, plain, kit.NEAR)
-    assert {name for it in found for name in it.others} == {"same", "other"}
+    assert {name for it in found for name in it.scores} == {"", "same", "other"}
     assert steps.done == how.inference_steps
-    kept = set(map(id, evaluator._scorers.values()))
+    kept = set(map(id, evaluator.models.scorers.values()))
     assert len(kept) == 2
     assert kit.same(kit.scores_of(evaluator, request), found)
-    assert set(map(id, evaluator._scorers.values())) == kept
+    assert set(map(id, evaluator.models.scorers.values())) == kept
 
 
 def test_a_further_scorer_that_gives_no_number(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is named, and there is no score without it."""
-    how = kit.protocol(world / "base", scorers=(NamedScorer("second", str(CLIP)),))
+    both = (ScorerSpec("", str(CLIP)), ScorerSpec("second", str(CLIP)))
+    how = kit.protocol(world / "base", scorers=both)
     calls = 0
-    original = Scorer.score
+    original = DualEncoder.score
 
     def infinite(*arguments: Any) -> list[float]:
         nonlocal calls
         calls += 1
         return [float("inf")] * 4 if calls == 2 else original(*arguments)
 
-    monkeypatch.setattr(Scorer, "score", infinite)
+    monkeypatch.setattr(DualEncoder, "score", infinite)
     failed = kit.failure(Evaluator(), kit.request(world / "full", "full", how))
     assert (failed.kind, "scorer 'second'" in failed.reason) == ("scores", True)
 

@@ -26,7 +26,7 @@ from clipwatch.domain.events import (
     WeightFile,
 )
 from clipwatch.domain.fold import evolve
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.domain.state import Run
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.pace import Pace, Save, is_news, line, pace_of, remedy, told
@@ -144,8 +144,7 @@ PROTOCOL = EvaluationProtocol(
     base_variant="",
     weights="live",
     dtype="bf16",
-    scorer="clip",
-    scorer_revision="",
+    scorers=(ScorerSpec("", "clip"),),
 )
 LIMITED = {"checkpoints_total_limit": "3", "checkpoint_step_interval": "500"}
 
@@ -167,7 +166,7 @@ def measured(*seconds: float, images: int = 144, loads: tuple[float, ...] = ()) 
             EvaluationStarted(name, name, step, "d", digest, {"device": "cuda"}),
             EvaluationCompleted(
                 name,
-                summarize([0.25] * 144),
+                {"": summarize([0.25] * 144)},
                 seconds=took,
                 phases={"load": loads[number - 1] if loads else 12.0},
                 images=images,
@@ -338,7 +337,7 @@ def timed(seconds: float) -> Callable[[Evaluate], list[Reply]]:
 
     def script(request: Evaluate) -> list[Reply]:
         images = tuple(
-            ImageScore(prompt.id, index, seed, 0.25)
+            ImageScore(prompt.id, index, seed, {"": 0.25})
             for prompt, index, seed in request.protocol.images()
         )
         return [Loaded({"device": "script"}), Scored(images), Finished(0, seconds)]
@@ -383,7 +382,7 @@ def test_doctor_measures_what_lies_there(tmp_path: Path) -> None:
     """Without a log the times of the files tell how often a checkpoint is saved."""
     run = world_settings(tmp_path)
     for number in range(3):
-        written(checkpoint(run.output_dir, 100 * number), 600 * (2 - number))
+        written(checkpoint(run.paths.output_dir, 100 * number), 600 * (2 - number))
     (finding,) = costs.look(run)
     assert finding.verdict == "ok"
     assert finding.found == (

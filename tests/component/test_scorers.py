@@ -28,9 +28,10 @@ from transformers.models.siglip.image_processing_pil_siglip import SiglipImagePr
 from transformers.models.siglip2.image_processing_pil_siglip2 import Siglip2ImageProcessorPil
 from transformers.utils import logging as transformers_logging
 
+from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.scorers import preprocessing
-from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.evaluator.scorers.dual_encoder import DualEncoder
 from clipwatch.evaluator.scorers.preprocessing import patch_grid
 from clipwatch.evaluator.scorers.resample import resize_by_matrices
 from clipwatch.evaluator.store import Store
@@ -201,7 +202,7 @@ def test_all_types_are_tried() -> None:
 def test_cosines_are_those_of_transformers(folder: Path) -> None:
     """Whatever the shape of the image and the length of the text, within 1e-5."""
     images = [picture(size, seed) for seed, size in enumerate(SIZES)]
-    scorer = Scorer(str(folder), "", "cpu")
+    scorer = DualEncoder(ScorerSpec("", str(folder)), "cpu")
     expected = cosines(folder, images, TEXTS)
     for image, row in zip(images, expected, strict=True):
         found = scorer.score(image.expand(len(TEXTS), -1, -1, -1), TEXTS)
@@ -215,7 +216,7 @@ def test_the_scale_is_that_of_the_models_own_logits(folder: Path) -> None:
     (output,) = said(folder, [picture(SIZES[0], 0)], TEXTS)
     logits = output.logits_per_image[0].double()
     found = torch.cosine_similarity(output.image_embeds, output.text_embeds).double()
-    scale = float(Scorer(str(folder), "", "cpu").scale)
+    scale = float(DualEncoder(ScorerSpec("", str(folder)), "cpu").told)
     assert (logits - logits[0]).tolist() == pytest.approx(
         (scale * (found - found[0])).tolist(), abs=1e-3
     )
@@ -224,8 +225,8 @@ def test_the_scale_is_that_of_the_models_own_logits(folder: Path) -> None:
 def test_scores_do_not_depend_on_company(folder: Path) -> None:
     """Many images at once score as each alone, the texts beside them being what they are."""
     images = torch.cat([picture((48, 40), seed) for seed in range(4)])
-    together = Scorer(str(folder), "", "cpu").score(images, TEXTS)
-    fresh = Scorer(str(folder), "", "cpu")
+    together = DualEncoder(ScorerSpec("", str(folder)), "cpu").score(images, TEXTS)
+    fresh = DualEncoder(ScorerSpec("", str(folder)), "cpu")
     alone = [fresh.score(image[None], [text])[0] for image, text in zip(images, TEXTS, strict=True)]
     assert alone == pytest.approx(together, abs=1e-5)
 
@@ -235,7 +236,7 @@ def test_the_form_of_the_resize_changes_nothing(
 ) -> None:
     """What a GPU computes, done on the CPU, gives the same scores as Pillow."""
     images = torch.cat([picture((200, 130), seed) for seed in range(len(TEXTS))])
-    scorer = Scorer(str(folder), "", "cpu")
+    scorer = DualEncoder(ScorerSpec("", str(folder)), "cpu")
     expected = scorer.score(images, TEXTS)
     used: list[int] = []
 
@@ -250,7 +251,7 @@ def test_the_form_of_the_resize_changes_nothing(
 
 def test_pixels_are_the_processors(folder: Path) -> None:
     """What the image tower is given equals the image processor's but for float32's rounding."""
-    scorer, processor = Scorer(str(folder), "", "cpu"), PROCESSORS[type_of(folder)]
+    scorer, processor = DualEncoder(ScorerSpec("", str(folder)), "cpu"), PROCESSORS[type_of(folder)]
     for seed, size in enumerate(SIZES):
         image = picture(size, seed)
         expected = processor(images=Image.fromarray(image[0].numpy()), return_tensors="pt")
@@ -263,11 +264,11 @@ def test_pixels_are_the_processors(folder: Path) -> None:
 def test_long_texts_are_counted(folder: Path) -> None:
     """Each model's own length counts, start and end included; what is beyond changes nothing."""
     model_type = type_of(folder)
-    scorer = Scorer(str(folder), "", "cpu")
+    scorer = DualEncoder(ScorerSpec("", str(folder)), "cpu")
     siglip = model_type.startswith("siglip")
     fits = "A" * (PLACES - 1) if siglip else "a " * (PLACES_OF[model_type] - 2)
     cut = fits + "blue cross"
-    assert [scorer.truncated([text]) for text in (fits, cut)] == [0, 1]
+    assert [scorer.prepare([text]) for text in (fits, cut)] == [0, 1]
     image = picture((40, 40), 1).expand(2, -1, -1, -1)
     exact, beyond = scorer.score(image, [fits, cut])
     assert exact == pytest.approx(beyond, abs=1e-6)
@@ -276,8 +277,10 @@ def test_long_texts_are_counted(folder: Path) -> None:
 def test_texts_are_kept(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second scorer scores the same without the text tower."""
     images = torch.cat([picture((40, 40), seed) for seed in range(len(TEXTS))])
-    expected = Scorer(str(folder), "", "cpu", Store(tmp_path), "d").score(images, TEXTS)
-    again = Scorer(str(folder), "", "cpu", Store(tmp_path), "d")
+    expected = DualEncoder(ScorerSpec("", str(folder)), "cpu", Store(tmp_path), "d").score(
+        images, TEXTS
+    )
+    again = DualEncoder(ScorerSpec("", str(folder)), "cpu", Store(tmp_path), "d")
     monkeypatch.delattr(type(again._model), "get_text_features")
     assert again.score(images, TEXTS) == pytest.approx(expected, abs=1e-6)
 
@@ -291,7 +294,7 @@ def test_missing_weights_are_refused(folder: Path, tmp_path: Path) -> None:
     del state[gone]
     save_file(state, tmp_path / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(EvaluationError, match=rf"lacks the weights \['{gone}'\]"):
-        Scorer(str(tmp_path), "", "cpu")
+        DualEncoder(ScorerSpec("", str(tmp_path)), "cpu")
 
 
 def test_siglip_with_its_own_tokenizer(tmp_path: Path) -> None:
@@ -323,12 +326,12 @@ def test_siglip_with_its_own_tokenizer(tmp_path: Path) -> None:
             }
         )
     )
-    scorer = Scorer(str(tmp_path), "", "cpu")
+    scorer = DualEncoder(ScorerSpec("", str(tmp_path)), "cpu")
     image = picture((40, 40), 1).expand(3, -1, -1, -1)
     plain, loud, other = scorer.score(image, ["one red", "One, RED!", "two blue"])
     assert plain == pytest.approx(loud, abs=1e-6)
     assert plain != pytest.approx(other, abs=1e-4)
-    assert scorer.truncated(["one red", "two blue squares " * 9]) == 1
+    assert scorer.prepare(["one red", "two blue squares " * 9]) == 1
 
 
 @pytest.mark.parametrize("size", [(1, 1), (512, 512), (1024, 1024), (768, 1344), (3, 900)])

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.domain.names import run_name
+from clipwatch.domain.names import run_id
 from clipwatch.executors.base import EvaluatorHandle, Slot
 from clipwatch.executors.messages import Evaluate, Failed, Reply
 from clipwatch.journal import Journal
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.results import view
 from clipwatch.settings import Settings
@@ -66,7 +66,7 @@ def states(world: World) -> dict[int, str]:
     """Return step → state of a run, whichever others are in its log."""
     if not world.log.exists():
         return {}
-    run = read_state(world.log).get(run_name(world.output))
+    run = read_state(world.log).get(run_id(world.output))
     return {row.step: row.state for row in view.rows(run)} if run else {}
 
 
@@ -181,4 +181,4 @@ def test_a_reload_is_each_runs_own(tmp_path: Path) -> None:
     assert any("output_dir: cannot change" in line for line in runs[0].said)
     assert "settings reloaded" in runs[1].said
     kept: list[Settings] = [it.watched.settings for it in runs]
-    assert [it.keep_images == 0 for it in kept] == [False, True]
+    assert [it.evaluating.keep_images == 0 for it in kept] == [False, True]

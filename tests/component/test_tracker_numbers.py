@@ -17,10 +17,11 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from clipwatch.domain.protocol import Prompt
 from clipwatch.results.series import Result, Series
+from clipwatch.testing.series import make_protocol, make_series, make_target, with_everything
 from clipwatch_adapters.shared.numbers import FORM, Names, scalars, unique
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.tensorboard import event_files as _events
-from tracker_world import event_file, make_protocol, make_series, make_target, with_everything
+from tensorboard_kit import event_file
 
 LAYOUT = "custom_scalars__config__"
 
@@ -69,13 +70,13 @@ def test_what_matters_is_sorted_first(
 ) -> None:
     """Whatever a scorer is called, the group `clip` stands before all others and holds four."""
     series = with_everything(make_series(tmp_path_factory.getbasetemp(), [100, 200], images=False))
-    result = replace(series.results[1], others=dict.fromkeys(names, series.results[1].clip))
+    result = replace(series.results[1], scores=dict.fromkeys(["", *names], series.results[1].clip))
     tags = sorted(scalars(Names.of(replace(series, results=(result,))), result))
     assert tags[:4] == ["clip/max", "clip/mean", "clip/min", "clip/std"]
     groups = [tag.partition("/")[0] for tag in tags[4:]]
     assert all(group > "clip" for group in groups)
     assert not {"clipwatch", "system"} & set(groups)
-    assert len(tags) == 4 + 2 + 2 + 6 + 2 + 8 * len(set(names))
+    assert len(tags) == 4 + 2 + 2 + 6 + 2 + 8 * len(set(names) - {""})
 
 
 def told(series: Series, seq: int) -> dict[str, float]:
@@ -120,7 +121,7 @@ def test_all_that_is_known_has_a_tag(tmp_path: Path) -> None:
     assert (found["clip_count/images"], found["clip_count/prompts"]) == (4, 2)
     assert found["clip_delta/base_high"] == result.against_base.high
     assert found["clip_category/places"] == result.categories["places"].mean
-    assert found["scorer_siglip_interval/low"] == result.others["siglip"].low
+    assert found["scorer_siglip_interval/low"] == result.scores["siglip"].low
     assert not any("delta" in tag for tag in told(series, 0))
 
 
@@ -128,7 +129,7 @@ def test_what_is_not_finite_is_left_out(tmp_path: Path) -> None:
     """Trackers draw no point for an interval that could not be told."""
     series = with_everything(make_series(tmp_path, [100], images=False))
     clip = replace(series.results[0].clip, low=math.nan, high=math.inf, prompts=4)
-    found = told(replace(series, results=(replace(series.results[0], clip=clip),)), 0)
+    found = told(replace(series, results=(replace(series.results[0], scores={"": clip}),)), 0)
     assert not {"clip_interval/low", "clip_interval/high", "clip_count/prompts"} & found.keys()
     assert all(map(math.isfinite, found.values()))
 
@@ -225,7 +226,10 @@ def test_a_band_is_laid_out_only_where_tensorboard_draws_it(tmp_path: Path) -> N
         run = publish(tmp_path / "mixed", replace(mixed, results=mixed.results[:count]))
         assert (band in drawn(run)) == expected
         assert "clip: mean, min to max" in drawn(run)
-    results = [replace(r, clip=replace(r.clip, low=None, high=None)) for r in full.results]
+    results = [
+        replace(r, scores={**r.scores, "": replace(r.clip, low=None, high=None)})
+        for r in full.results
+    ]
     assert band not in drawn(publish(tmp_path / "none", replace(full, results=tuple(results))))
 
 
@@ -251,7 +255,7 @@ def test_further_scorers_have_a_column(tmp_path: Path) -> None:
     """The table has each scorer's mean by prompt, and an empty cell where it gave none."""
     series = with_everything(make_series(tmp_path, [100], images=False))
     scores = list(series.scores(series.results[0].evaluation))
-    scores[1] = replace(scores[1], others={"siglip": 0.5})
+    scores[1] = replace(scores[1], scores={"": scores[1].score, "siglip": 0.5})
     run = publish(tmp_path, replace(series, scores=lambda _: tuple(scores)))
     title, _, first, second, *_ = text(run, "clipwatch/prompts", 0).splitlines()
     assert title == "| prompt | category | score | odd&#95;name | siglip |"
@@ -299,7 +303,7 @@ def test_a_new_scorer_is_laid_out_once(tmp_path: Path) -> None:
 
     def without(result: Result) -> Result:
         return replace(
-            result, others={name: s for name, s in result.others.items() if "o" not in name}
+            result, scores={name: s for name, s in result.scores.items() if "o" not in name}
         )
 
     results = (*map(without, full.results[:2]), *full.results[2:])

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from clipwatch.kit.errors import TrackerUnavailable
 from clipwatch.results.series import Series
+from clipwatch.testing.series import make_series, make_target, with_everything
 from clipwatch_adapters.shared.numbers import Names, scalars
 from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.files import HISTORY, fields, finished_rows, records
 from clipwatch_adapters.wandb.rows import places
 from fake_wandb import HANG, KEY, FakeWandb, Fault, StoredRun
-from tracker_world import make_series, make_target, with_everything
 from wandb_world import collect_children, isolate
 
 ADVICE = "regressed: Seen: regressed <b>*now*</b>.\nplateau: Seen: plateau <b>*now*</b>."
@@ -146,7 +146,7 @@ def test_further_scorers_are_in_the_table(
 ) -> None:
     """The table of prompts has a column for each image and scorer, empty where there is none."""
     scores = list(series.scores(series.results[0].evaluation))
-    scores[1] = replace(scores[1], others={"siglip": 0.5})
+    scores[1] = replace(scores[1], scores={"": scores[1].score, "siglip": 0.5})
     WandbTracker(make_target(tmp_path)).publish(
         replace(series, scores=lambda _: tuple(scores)), [0]
     )

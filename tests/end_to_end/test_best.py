@@ -14,6 +14,7 @@ from scipy import stats
 from clipwatch.domain.state import BASE_NAME
 from clipwatch.journal import Journal
 from clipwatch.statistics.best import best_of
+from clipwatch.statistics.scale import COSINE
 from results_kit import Log, answer, call, first, protocol, shifted
 from score_tables import noisy
 
@@ -45,13 +46,14 @@ def test_json_names_the_best_and_its_ties(log: Log) -> None:
     means = {step: [row[0] for row in scores.values()] for step, scores in SCORES.items()}
     highest = max(means, key=lambda step: fmean(means[step]))
     student = stats.ttest_1samp(means[highest], 0).confidence_interval(0.95)
-    ranked = best_of({str(step): scores for step, scores in SCORES.items()})
+    ranked = best_of({str(step): scores for step, scores in SCORES.items()}, COSINE)
     tied, (_, low, high) = ranked.tied, ranked.mean
     assert low < student.low < high < student.high  # luck was picked: the mean lies too high
     assert [*tied, str(highest)] != [str(highest)]
     assert {*map(int, tied), highest} == {20, 30, 40}
     assert found == {
         "run": "sdxl-1",
+        "unit": "step",
         "best": {
             "step": highest,
             "checkpoint": f"checkpoint-{highest}",
@@ -77,7 +79,9 @@ def test_a_person_reads_a_table_and_sentences(log: Log) -> None:
         assert cells[:2] == [str(step), f"{fmean(row[0] for row in scores.values()):.4f}"]
         numbers = 5 if step == highest else 9
         assert cells[numbers:] == [*marks[step], f"checkpoint-{step}"]
-    differences = best_of({str(step): scores for step, scores in SCORES.items()}).differences
+    differences = best_of(
+        {str(step): scores for step, scores in SCORES.items()}, COSINE
+    ).differences
     delta, low, high = differences["10"]
     assert table[1].split()[5:9] == [f"{delta:.4f}", f"{low:.4f}", "to", f"{high:.4f}"]
     assert one.startswith(

@@ -18,7 +18,7 @@ from clipwatch.domain.events import ImageScore
 from clipwatch.domain.protocol import Prompt
 from clipwatch.domain.state import BASE_NAME
 from clipwatch.journal import Journal
-from clipwatch.results.tables import other_tables, score_table
+from clipwatch.results.tables import score_table, score_tables
 from clipwatch.statistics.scores import Scores, common
 from results_kit import Log, answer, call, first, protocol, shifted
 from score_tables import noisy
@@ -311,11 +311,16 @@ def test_only_prompts_that_both_have_count(log: Log) -> None:
 
 def test_images_are_paired_by_their_index() -> None:
     """Whatever the order in the log; where one has fewer, the first ones count; told last holds."""
-    told = [ImageScore("p", 1, 0, 0.2), ImageScore("p", 0, 0, 0.1), ImageScore("q", 0, 0, 0.5)]
-    table = score_table([*told, ImageScore("p", 1, 0, 0.3)])
+    told = [
+        ImageScore("p", 1, 0, {"": 0.2}),
+        ImageScore("p", 0, 0, {"": 0.1}),
+        ImageScore("q", 0, 0, {"": 0.5}),
+    ]
+    table = score_table([*told, ImageScore("p", 1, 0, {"": 0.3})])
     assert table == {"p": [0.1, 0.3], "q": [0.5]}
-    assert other_tables([*told, ImageScore("p", 1, 0, 0.3, None, {"s": 0.7})]) == {
-        "s": {"p": [0.7]}
+    assert score_tables([*told, ImageScore("p", 1, 0, {"": 0.3, "s": 0.7})]) == {
+        "": table,
+        "s": {"p": [0.7]},
     }
     assert common([table, {"p": [0.9], "r": [0.9]}]) == [{"p": [0.1]}, {"p": [0.9]}]
     assert common([table, {"r": [0.9]}]) == [{}, {}]

@@ -11,7 +11,7 @@ import pytest
 from clipwatch.demo import models
 from clipwatch.demo.world import captions
 from clipwatch.journal import log_file
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from real_world import clipwatch, guarded, points, scored_images, status
 
 
@@ -42,7 +42,7 @@ def test_the_numbers_that_decide_are_published(project: Path, base: Path) -> Non
     images = scored_images(project)
     assert len(images) == 3 * 16
     assert Counter(len(image.look) for image in images) == {16: 48}
-    assert all(image.others == {"second": image.score} for image in images)
+    assert all(image.scores == {"": image.score, "second": image.score} for image in images)
     (watched,) = read_state(log_file(project / "state")).values()
     scales = [
         float(it.environment[key])

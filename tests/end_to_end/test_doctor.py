@@ -17,7 +17,7 @@ import pytest
 
 from clipwatch.doctor.examine import Check, examine
 from clipwatch.doctor.findings import Finding, ok
-from clipwatch.domain.names import run_name
+from clipwatch.domain.names import run_id
 from clipwatch.service.lock import exclusive
 from fake_wandb import KEY, FakeWandb
 from offline_kit import clipwatch, configure, environment, findings, snapshot
@@ -152,7 +152,7 @@ def test_a_watched_run(project: Path, home: Path) -> None:
         "with exclusive(Path(sys.argv[1]), sys.argv[2]):\n"
         "    print(1, flush=True)\n    sys.stdin.read()\n"
     )
-    run = run_name(project / "output")
+    run = run_id(project / "output")
     with subprocess.Popen(
         [sys.executable, "-c", hold, project / "state", run],
         stdin=subprocess.PIPE,

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from clipwatch.kit.filesystems import make_private
-from clipwatch.service.alive import STALE_SECONDS, Heart, signs
+from clipwatch.service.heartbeat import STALE_SECONDS, HeartbeatFile, heartbeats
 from clipwatch.service.wake import wake_folder
 from places import ROOT
 from real_world import clipwatch, daemon, open_to_others, until, write_config
@@ -33,7 +33,7 @@ def watching(folder: Path, **own: object) -> Iterator[subprocess.Popen[bytes]]:
     write_config(folder, **own)
     with daemon(folder) as process:
         until(lambda: "no checkpoint there yet" in (folder / "said").read_text())
-        until(lambda: bool(signs(folder / "state")))
+        until(lambda: bool(heartbeats(folder / "state")))
         yield process
 
 
@@ -66,8 +66,8 @@ def test_a_killed_daemon_is_gone_at_once(folder: Path) -> None:
 def test_a_loop_that_stands_still_is_told(folder: Path) -> None:
     """After two minutes without a turn; one daemon that hangs makes the whole answer a 1."""
     with watching(folder):
-        (own,) = signs(folder / "state")
-        hanging = Heart(folder / "state", "hanging", folder)
+        (own,) = heartbeats(folder / "state")
+        hanging = HeartbeatFile(folder / "state", "hanging", folder)
         hanging.beat("3 checkpoints")
         assert health(folder).returncode == 0
         then = time.time() - STALE_SECONDS - 5
@@ -83,12 +83,12 @@ def test_a_loop_that_stands_still_is_told(folder: Path) -> None:
 
 def test_a_heart_beats_without_a_change(tmp_path: Path) -> None:
     """The file's age is the time since the last turn, whether there was news or not."""
-    heart = Heart(tmp_path, "run", tmp_path)
+    heart = HeartbeatFile(tmp_path, "run", tmp_path)
     heart.beat("the same")
     os.utime(tmp_path / "run.alive", (0, 0))
     heart._touched = float("-inf")  # as if some seconds had passed
     heart.beat("the same")
-    (sign,) = signs(tmp_path)
+    (sign,) = heartbeats(tmp_path)
     assert sign.age < 60
     assert sign.heartbeat.status == "the same"
 
@@ -97,12 +97,12 @@ def test_a_heart_beats_without_a_change(tmp_path: Path) -> None:
 def test_a_heartbeat_that_cannot_be_read_is_none(tmp_path: Path, content: str) -> None:
     """Somebody else's file, or one from another version, is no daemon and no traceback."""
     (tmp_path / "x.alive").write_text(content, encoding="latin-1")
-    assert signs(tmp_path) == []
+    assert heartbeats(tmp_path) == []
 
 
 def test_a_heartbeat_needs_no_disk(tmp_path: Path) -> None:
     """A state directory that is gone is no reason for the loop to end."""
-    heart = Heart(tmp_path / "gone", "run", tmp_path)
+    heart = HeartbeatFile(tmp_path / "gone", "run", tmp_path)
     heart.beat("alive")
     heart.stop()
     assert not (tmp_path / "gone").exists()
@@ -124,7 +124,7 @@ def test_a_hook_never_fails_the_training(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr == "checkpoint-1: nobody to tell in state: No such file or directory\n"
     make_private(wake_folder(tmp_path / "state"))
-    Heart(tmp_path / "state", "run", Path("/elsewhere")).beat("alive")
+    HeartbeatFile(tmp_path / "state", "run", Path("/elsewhere")).beat("alive")
     ended = clipwatch("notify", tmp_path / "checkpoint-1", "--state-dir", "state", cwd=tmp_path)
     assert (ended.returncode, ended.stdout) == (0, "")
     assert ended.stderr == "checkpoint-1: state is told, where /elsewhere is watched\n"
@@ -136,7 +136,7 @@ def test_a_linked_output_directory_is_the_same(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     make_private(wake_folder(tmp_path / "state"))
-    Heart(tmp_path / "state", "run", tmp_path / "link").beat("alive")
+    HeartbeatFile(tmp_path / "state", "run", tmp_path / "link").beat("alive")
     path = tmp_path / "real" / "checkpoint-7"
     ended = clipwatch("notify", path, "--state-dir", "state", cwd=tmp_path)
     assert ended.stdout == "checkpoint-7: told run\n"

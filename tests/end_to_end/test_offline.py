@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipwatch.journal import log_file
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from offline_kit import clipwatch, environment, findings, use_hub
 from real_world import guarded
 

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.domain.events import CheckpointDiscarded, decode, encode
+from clipwatch.domain.events import CheckpointDiscarded
 from clipwatch.domain.sighting import Partial, Unusable, Whole
+from clipwatch.domain.written import decode, encode
 from clipwatch.layouts.files import INDEX_LIMIT
 from clipwatch.layouts.pipeline_folder import step as step_of
 from clipwatch.loop.narration import narrate

@@ -18,15 +18,16 @@ from hypothesis import strategies as st
 from clipwatch.cli import main
 from clipwatch.domain import events
 from clipwatch.domain.protocol import Prompt
+from clipwatch.domain.written import decode, encode
 from clipwatch.evaluator.images import image_name
 from clipwatch.kit.textfiles import LONGEST
 from clipwatch.prompts import LARGEST, LONGEST_NAME, MOST, read
 from clipwatch.settings import load
+from clipwatch.testing.series import make_protocol, make_series
 from clipwatch_adapters.shared.numbers import Names
 from clipwatch_adapters.tensorboard.records import record
 from clipwatch_adapters.wandb.rows import row
 from corpus import CORPUS, EXPECTED, refusal
-from tracker_world import make_protocol, make_series
 
 ODD = st.text(
     st.sampled_from("ab \t\n\r\0\x07\x1b\x85\x9b\xa0\u0301\u200b\u200c\u200d\u200f\u202e\u2028")
@@ -68,7 +69,7 @@ def check(prompts: tuple[Prompt, ...]) -> None:
         assert not re.search(r"[\0\x1b\x80-\x9f]", f"{prompt.id}{prompt.text}{prompt.category}")
     protocol = make_protocol(prompts)
     event = events.ProtocolDefined(protocol.digest, protocol)
-    assert events.decode(*events.encode(event)) == event
+    assert decode(*encode(event)) == event
     assert all(0 <= seed < 2**63 for _, _, seed in protocol.images())
     series = make_series(Path(), [100], protocol=protocol, images=False)
     names = Names.of(series)

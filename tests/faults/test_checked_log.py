@@ -18,8 +18,8 @@ from clipwatch.domain.events import (
     RunStarted,
 )
 from clipwatch.journal import Journal, checked, wal
-from clipwatch.journal.ledger import Ledger
 from clipwatch.journal.logformat import LogDamaged
+from clipwatch.journal.projection import Projection
 from clipwatch.statistics import Summary
 from log_kit import scored
 
@@ -35,7 +35,7 @@ def told(path: Path, *, at: datetime = NOON) -> int:
     """Open a log as the daemon does; return how much of it was known to be sound before."""
     with opened(path, at=at) as journal:
         known = journal.known
-        Ledger(journal)
+        Projection(journal)
     return known
 
 
@@ -44,13 +44,15 @@ def log(tmp_path: Path) -> Path:
     """A log of one finished evaluation and one that is not, after a normal end: 65 events."""
     path = tmp_path / "clipwatch.db"
     with opened(path) as journal:
-        ledger = Ledger(journal)
-        ledger.record("r", "run", RunStarted("/out", "p", (), {}, "1"))
+        projection = Projection(journal)
+        projection.record("r", "run", RunStarted("/out", "p", (), {}, "1"))
         for name in ("e", "f"):
             begun = EvaluationStarted(name, "c", 1, "d", "p", {})
-            ledger.record("r", name, begun, *map(scored, range(30)))
-        ledger.record("r", "e", EvaluationCompleted("e", Summary(0.3, 0.2, 0.4, 0.03, 30)))
-        ledger.record("r", "run", OutputDirChecked(""))
+            projection.record("r", name, begun, *map(scored, range(30)))
+        projection.record(
+            "r", "e", EvaluationCompleted("e", {"": Summary(0.3, 0.2, 0.4, 0.03, 30)})
+        )
+        projection.record("r", "run", OutputDirChecked(""))
     return path
 
 
@@ -58,16 +60,16 @@ def test_what_a_normal_end_checked_is_known_at_the_next_start(log: Path) -> None
     """It is known up to the last event, and means the same as if all had been read."""
     with opened(log) as journal:
         assert journal.known == 65
-        ledger = Ledger(journal)
+        projection = Projection(journal)
         with Journal(log, read_only=True) as reader:
-            whole = Ledger(reader)
-    assert (ledger.state, ledger.seq) == (whole.state, whole.seq)
+            whole = Projection(reader)
+    assert (projection.state, projection.seq) == (whole.state, whole.seq)
 
 
 def test_events_of_the_last_start_are_known_too(log: Path) -> None:
     """Each normal end vouches for what it wrote, and the week goes on from the whole check."""
     with opened(log, at=NOON + timedelta(days=6)) as journal:
-        Ledger(journal).record("r", "run", OutputDirChecked("gone"))
+        Projection(journal).record("r", "run", OutputDirChecked("gone"))
     assert told(log, at=NOON + timedelta(days=6)) == 66
     assert told(log, at=NOON + timedelta(days=7)) == 0
     assert told(log, at=NOON + timedelta(days=7)) == 66
@@ -77,7 +79,7 @@ def killed(log: Path) -> None:
     """Leave everything as a kill does, after an event that stands in the -wal alone."""
     parts = [log, wal.beside(log), checked.beside(log)]
     with opened(log) as journal:
-        Ledger(journal).record("r", "run", OutputDirChecked("gone"))
+        Projection(journal).record("r", "run", OutputDirChecked("gone"))
         for part in parts:
             shutil.copy(part, part.with_name(f"kept-{part.name}"))
     for part in parts:
@@ -87,14 +89,14 @@ def killed(log: Path) -> None:
 def failed(log: Path) -> None:
     """End with an exception."""
     journal = opened(log)
-    Ledger(journal).record("r", "run", OutputDirChecked("gone"))
+    Projection(journal).record("r", "run", OutputDirChecked("gone"))
     journal.__exit__(RuntimeError)
 
 
 def unread(log: Path) -> None:
     """Write without reading back what was written."""
     with opened(log) as journal:
-        Ledger(journal).record("r", "run", OutputDirChecked("gone"))
+        Projection(journal).record("r", "run", OutputDirChecked("gone"))
         journal.append(
             "r", "other", 0, [CheckpointDiscarded(1, "c", "/out/c", "unreadable", "bad")]
         )
@@ -122,7 +124,7 @@ def upgraded(log: Path) -> None:
 def restored(log: Path) -> None:
     """Put an earlier copy in its place while it is open; the copy has one row more of another."""
     with opened(log) as journal:
-        Ledger(journal).record("r", "run", OutputDirChecked("gone"))
+        Projection(journal).record("r", "run", OutputDirChecked("gone"))
         shutil.copy(log, log.with_name("copy"))
         with opened(log.with_name("copy")) as other:
             other.append(
@@ -168,10 +170,10 @@ def test_the_mark_is_only_for_its_owner_and_costs_no_end(log: Path) -> None:
 def test_a_second_daemon_leaves_the_log_to_the_last(log: Path) -> None:
     """While one still writes, the end of another vouches for nothing; the last one does."""
     with opened(log) as last:
-        ledger = Ledger(last)
+        projection = Projection(last)
         before = checked.beside(log).read_bytes()
         with opened(log) as first:
-            Ledger(first).record("r", "run", OutputDirChecked("gone"))
+            Projection(first).record("r", "run", OutputDirChecked("gone"))
         assert checked.beside(log).read_bytes() == before
-        ledger.catch_up()
+        projection.catch_up()
     assert told(log) == 66

@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 import evaluator_kit as kit
 from clipwatch.demo.models import CLIP
 from clipwatch.domain.events import ImageScore
+from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.evaluator.evaluate import Evaluator
 
 KINDS = pytest.mark.parametrize("kind", kit.FILES)
@@ -131,7 +132,7 @@ def test_a_scorer_or_base_model_that_is_not_finite_is_refused(
         save_file(state, path)
     good = kit.protocol(world / "base")
     for how in (
-        replace(good, scorer=str(tmp_path / "scorer")),
+        replace(good, scorers=(ScorerSpec("", str(tmp_path / "scorer")),)),
         replace(good, base_model=str(tmp_path / "base")),
     ):
         failed = kit.failure(evaluator, kit.request(world / "lora", "lora", how))

@@ -27,7 +27,7 @@ from clipwatch.evaluator.batching import Search
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError, cause, failing_as, failure_of
 from clipwatch.evaluator.images import save_image
-from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.evaluator.scorers.dual_encoder import DualEncoder
 from clipwatch.executors.messages import Failed, Finished, Loaded, Reply, Scored, Working
 from evaluator_child import Children
 
@@ -157,7 +157,7 @@ def test_a_scorer_without_memory_ends_a_search(
     request = kit.request(world / "full", "full", how, batch_size=0, batch_limit=8)
     monkeypatch.setattr(Search, "after", kit.doubling_pays)
     evaluator = Evaluator()
-    out_of_memory(monkeypatch, (Scorer, "score"), lambda _, images: len(images) > 2)
+    out_of_memory(monkeypatch, (DualEncoder, "score"), lambda _, images: len(images) > 2)
     assert kit.failure(evaluator, request).kind == "memory"
     assert kit.batches(evaluator, request) == ([2] * 4, 2)
 

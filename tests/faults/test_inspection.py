@@ -16,7 +16,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from clipwatch.domain.events import Event, ImagesScored, OutputDirChecked, RunStarted, encode
+from clipwatch.domain.events import Event, ImagesScored, OutputDirChecked, RunStarted
+from clipwatch.domain.written import encode
 from clipwatch.journal import Journal, Recorded, wal
 from clipwatch.journal.logformat import LogDamaged, checksum
 from clipwatch.journal.repair import pages

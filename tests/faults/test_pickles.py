@@ -20,6 +20,7 @@ import torch
 import clipwatch.evaluator
 import evaluator_kit as kit
 from clipwatch.demo.models import CLIP, write_base_pipeline
+from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.executors.messages import Evaluate
 from clipwatch.kit.environment import environment
@@ -122,7 +123,7 @@ def arm(folder: Path, *, alone: bool) -> None:
 
 def request(world: Path, name: str) -> Evaluate:
     """Return the request for a checkpoint; for base and scorer one that uses them."""
-    how = kit.protocol(world / "base", scorer=str(world / "scorer"))
+    how = kit.protocol(world / "base", scorers=(ScorerSpec("", str(world / "scorer")),))
     kind = name if name in ("lora", "full", "pipeline") else "full"
     return kit.request(world / kind, kind, how)
 

@@ -22,11 +22,12 @@ from clipwatch.delivery.outbox import bring
 from clipwatch.delivery.trackers import Target, Tracker
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
+from clipwatch.testing.series import make_series, make_target
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.wandb import WandbTracker
+from clipwatch_adapters.wandb.outcome import Outcome
 from clipwatch_adapters.wandb.session import Job
-from clipwatch_adapters.wandb.verdict import Verdict
-from tracker_world import event_file, make_series, make_target
+from tensorboard_kit import event_file
 from wandb_world import isolate
 
 READING = ("open", "stat", "lstat", "fstat", "listdir", "scandir")
@@ -150,8 +151,8 @@ def test_wandb_tells_every_error(
     before = sorted(runs.rglob("*"))
     monkeypatch.setenv("WANDB_MODE", mode)
 
-    def session(_self: WandbTracker, _series: Series, job: Job, _log: object) -> Verdict:
-        return Verdict("ok", held=201, url=f"url/{job.id}")
+    def session(_self: WandbTracker, _series: Series, job: Job, _log: object) -> Outcome:
+        return Outcome("ok", held=201, url=f"url/{job.id}")
 
     monkeypatch.setattr(WandbTracker, "_session", session)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

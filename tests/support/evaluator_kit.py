@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from clipwatch.demo.models import CLIP, write_base_pipeline
 from clipwatch.domain.events import WeightFile
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.evaluator.batching import Search
 from clipwatch.evaluator.images import image_name
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
@@ -91,8 +91,7 @@ def protocol(base: Path, **changes: Any) -> EvaluationProtocol:
         "base_variant": "",
         "weights": "live",
         "dtype": "fp32",
-        "scorer": str(CLIP),
-        "scorer_revision": "",
+        "scorers": (ScorerSpec("", str(CLIP)),),
     }
     return EvaluationProtocol(**values | changes)
 
@@ -189,14 +188,10 @@ def same(
 
     def bare(images: Sequence[ImageScore]) -> list[ImageScore]:
         # a look tells less than the scores, and a pixel's last level may turn a bit of it
-        zeros = [dict.fromkeys(it.others, 0.0) for it in images]
-        return [
-            replace(it, score=0.0, look="", others=none)
-            for it, none in zip(images, zeros, strict=True)
-        ]
+        return [replace(it, scores=dict.fromkeys(it.scores, 0.0), look="") for it in images]
 
     def numbers(images: Sequence[ImageScore]) -> list[float]:
-        return [number for it in images for number in (it.score, *it.others.values())]
+        return [number for it in images for number in it.scores.values()]
 
     return bare(found) == bare(expected) and (
         numbers(found) == pytest.approx(numbers(expected), abs=within)

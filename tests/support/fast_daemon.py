@@ -9,7 +9,7 @@ from pathlib import Path
 
 from clipwatch.cli.start import obey_signals
 from clipwatch.domain.events import ImagesScored
-from clipwatch.domain.names import run_name
+from clipwatch.domain.names import run_id
 from clipwatch.executors.child import EvaluatorProcess
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.journal import Journal, log_file
@@ -30,7 +30,9 @@ def plain_judge(question: Question) -> Judgement:
         stream = f"evaluation/{question.run}/{question.evaluation}"
         events = [it.event for it in journal.read(stream=stream)]
     images = [it for event in events if isinstance(event, ImagesScored) for it in event.images]
-    return Judgement(summarize([score for row in score_table(images).values() for score in row]))
+    return Judgement(
+        {"": summarize([score for row in score_table(images).values() for score in row])}
+    )
 
 
 def fast(settings: Settings) -> LocalExecutor:
@@ -42,8 +44,8 @@ def main(folder: Path, mode: str) -> int:
     """Evaluate and publish what lies in `folder`/output; `mode` is "once" or "live"."""
     settings = load(folder / "config.json", flags={}, environ=os.environ, cwd=folder)
     with (
-        exclusive(settings.state_dir, run_name(settings.output_dir)),
-        Journal(log_file(settings.state_dir)) as journal,
+        exclusive(settings.paths.state_dir, run_id(settings.paths.output_dir)),
+        Journal(log_file(settings.paths.state_dir)) as journal,
     ):
         supervisor = Supervisor(once=mode == "once")
         parts = Parts(make_executor=fast, judge=plain_judge, identities=Known())

@@ -42,7 +42,9 @@ class FastEvaluator:
                 for prompt, index, seed in todo[start : start + request.batch_size]:
                     note(f"{request.images_dir} {prompt.id} {index}")
                     images.append(
-                        ImageScore(prompt.id, index, seed, score_of(weights, prompt.text, seed))
+                        ImageScore(
+                            prompt.id, index, seed, {"": score_of(weights, prompt.text, seed)}
+                        )
                     )
                 if behind is not None:
                     behind.result()

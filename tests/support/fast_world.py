@@ -15,7 +15,7 @@ from typing import Any
 from clipwatch.domain.events import ImagesScored
 from clipwatch.domain.state import Run
 from clipwatch.journal import Journal, Recorded, log_file
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from clipwatch.results import view
 from places import SUPPORT, python_path
 from world import PROMPTS, checkpoint

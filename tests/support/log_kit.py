@@ -24,7 +24,7 @@ def write(journal: Journal, batches: int) -> None:
 def scored(n: int) -> ImagesScored:
     """Return the event of the n-th image."""
     name = "long" * 5000 if n == LONG else "p" * (7 * n % 60)
-    return ImagesScored("e", (ImageScore(name, 0, n, 0.25),))
+    return ImagesScored("e", (ImageScore(name, 0, n, {"": 0.25}),))
 
 
 def outcome(path: Path) -> tuple[list[Recorded], JournalError | None]:

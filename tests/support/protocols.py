@@ -1,6 +1,6 @@
 """A protocol to decide by, whose models nobody opens."""
 
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 
 PROTOCOL = EvaluationProtocol(
     prompts=(Prompt("a", "one"), Prompt("b", "two", "colours")),
@@ -17,6 +17,5 @@ PROTOCOL = EvaluationProtocol(
     base_variant="",
     weights="live",
     dtype="fp32",
-    scorer="/clip",
-    scorer_revision="",
+    scorers=(ScorerSpec("", "/clip"),),
 )

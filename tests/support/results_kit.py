@@ -21,7 +21,7 @@ from clipwatch.domain.events import (
     SettingsChanged,
 )
 from clipwatch.domain.names import evaluation_stream
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.domain.state import Checkpoint, evaluation_id
 from clipwatch.journal import Journal, log_file
 from clipwatch.statistics import summarize
@@ -41,8 +41,7 @@ DEFAULTS: dict[str, Any] = {
     "base_variant": "",
     "weights": "live",
     "dtype": "fp32",
-    "scorer": "clip",
-    "scorer_revision": "",
+    "scorers": (ScorerSpec("", "clip"),),
 }
 
 
@@ -94,7 +93,7 @@ class Log:
         found = Checkpoint(step, name or f"checkpoint-{step}", "/c", "whole", digest=weights * 8)
         id_ = evaluation_id(found, made.digest)
         images = [
-            ImageScore(prompt, index, 0, score, None, _cell(others or {}, prompt, index))
+            ImageScore(prompt, index, 0, {"": score, **_cell(others or {}, prompt, index)}, None)
             for prompt, row in scores.items()
             for index, score in enumerate(row)
         ]
@@ -105,7 +104,7 @@ class Log:
             evaluation_stream(run, id_),
             EvaluationStarted(id_, found.name, step, found.digest, made.digest, around),
             *(ImagesScored(id_, batch) for batch in batches),
-            EvaluationCompleted(id_, summarize([image.score for image in images])),
+            EvaluationCompleted(id_, {"": summarize([image.score for image in images])}),
         )
 
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.domain.protocol import image_seed
+from clipwatch.domain.protocol import ScorerSpec, image_seed
 from clipwatch.results.view import sparkline
 from clipwatch.statistics import summarize
 from protocols import PROTOCOL
@@ -57,7 +57,7 @@ def test_seeds_fit_every_generator(seed: int, prompt: str, index: int) -> None:
     [
         {"seed": 1},
         {"guidance": 0.0},
-        {"scorer": "/other"},
+        {"scorers": (ScorerSpec("", "/other"),)},
         {"dtype": "bf16"},
         {"scheduler": "ddim"},
         {"scoring_version": 2},

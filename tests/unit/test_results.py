@@ -8,7 +8,7 @@ import pytest
 
 from clipwatch.domain.state import Run
 from clipwatch.journal import log_file
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from clipwatch.results.reading import series_of
 from results_kit import USUAL, Log, protocol
 from score_tables import noisy

@@ -34,7 +34,7 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.kinds import FailureKind
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.domain.queue import (
     due,
     observe,
@@ -76,8 +76,7 @@ HOW = EvaluationProtocol(
     base_variant="",
     weights="live",
     dtype="fp32",
-    scorer="/clip",
-    scorer_revision="",
+    scorers=(ScorerSpec("", "/clip"),),
 )
 STARTED = RunStarted("/out", PROTOCOL, ("tensorboard", "wandb"), {}, "0")
 CLIP = Summary(0.3, 0.1, 0.4, 0.05, 4)
@@ -98,12 +97,12 @@ def started(step: int, digest: str = "d1") -> EvaluationStarted:
 
 
 def scored(step: int, digest: str = "d1") -> list[Event]:
-    images = (ImageScore("a", 0, 1, 0.3, "x.png"),)
+    images = (ImageScore("a", 0, 1, {"": 0.3}, "x.png"),)
     return [
         completed(step, digest),
         started(step, digest),
         ImagesScored(id_of(step, digest), images),
-        EvaluationCompleted(id_of(step, digest), CLIP),
+        EvaluationCompleted(id_of(step, digest), {"": CLIP}),
     ]
 
 
@@ -145,7 +144,7 @@ def test_the_newest_checkpoint_goes_first_and_none_is_forgotten() -> None:
 
 def test_a_running_evaluation_is_resumed_after_a_crash() -> None:
     """What was scored stays done; the checkpoint stays in the queue."""
-    images = (ImageScore("a", 0, 1, 0.3), ImageScore("a", 1, 2, 0.2))
+    images = (ImageScore("a", 0, 1, {"": 0.3}), ImageScore("a", 1, 2, {"": 0.2}))
     run = fold(completed(1), started(1), ImagesScored(id_of(1), images), started(1))
     assert queue(run)[0].step == 1
     assert run.evaluations[id_of(1)].done == {("a", 0), ("a", 1)}
@@ -266,7 +265,7 @@ def test_a_batch_that_is_looked_for_may_grow_to_what_memory_had() -> None:
     sizes = [batch_sizes(run, replace(known, cramped=n), None) for n in range(5)]
     assert sizes == [(0, 64), (0, 16), (0, 4), (0, 1), (0, 1)]
     clip = Summary(0.3, 0.1, 0.4, 0.05, 4)
-    run = fold(completed(1), started(1), EvaluationCompleted(id_of(1), clip, batch_size=12))
+    run = fold(completed(1), started(1), EvaluationCompleted(id_of(1), {"": clip}, batch_size=12))
     sizes = [batch_sizes(run, replace(known, cramped=n), None) for n in range(3)]
     assert sizes == [(12, 64), (12, 16), (4, 4)]
     assert batch_sizes(run, known, 4) == (4, 0)
@@ -295,7 +294,7 @@ def test_the_base_model_is_the_first_checkpoint_to_be_evaluated() -> None:
 def test_an_image_scored_starts_the_count_of_failures_anew() -> None:
     """What makes progress is not given up for a failure now and then."""
     fail = EvaluationFailed(id_of(1), "killed", "kill -9", 2, NOW)
-    image = ImagesScored(id_of(1), (ImageScore("a", 0, 1, 0.3),))
+    image = ImagesScored(id_of(1), (ImageScore("a", 0, 1, {"": 0.3}),))
     run = fold(completed(1), started(1), fail, started(1), image)
     assert run.evaluations[id_of(1)].attempt == 0
 
@@ -417,6 +416,7 @@ def test_status_json_has_the_documented_shape() -> None:
                         },
                         "published": {"tensorboard": False, "wandb": False},
                         "reason": None,
+                        "unit": "step",
                     }
                 ],
                 "owed": {"tensorboard": 1, "wandb": 1},

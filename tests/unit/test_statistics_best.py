@@ -10,6 +10,7 @@ import pytest
 
 from clipwatch.statistics.best import best_of
 from clipwatch.statistics.paired import compare
+from clipwatch.statistics.scale import COSINE
 from clipwatch.statistics.scores import Scores
 from score_tables import noisy
 
@@ -36,7 +37,7 @@ def brute_force(evaluations: dict[str, Scores]) -> float:
 def test_intervals_are_max_t() -> None:
     """The intervals' factor is that of a brute-force max-T over all flips and pairs."""
     evaluations = noisy(9, [0.0, 0.01, 0.02, 0.03])
-    found = best_of(evaluations)
+    found = best_of(evaluations, COSINE)
     factor = brute_force(evaluations)
     for name, (delta, low, high) in found.differences.items():
         pairs = zip(evaluations[name].values(), evaluations[found.best].values(), strict=True)
@@ -49,7 +50,7 @@ def test_intervals_are_max_t() -> None:
 def test_the_best_and_those_near_it() -> None:
     """What is far below the best is told from it, what is near is not, among fourteen."""
     shifts = [0.0, 0.02, 0.0195, 0.001, *[0.0] * 10]
-    found = best_of(noisy(200, shifts))
+    found = best_of(noisy(200, shifts), COSINE)
     assert found.best in {"1", "2"}
     assert set(found.tied) | {found.best} == {"1", "2"}
     assert found.n_prompts == 200
@@ -59,9 +60,12 @@ def test_the_best_and_those_near_it() -> None:
 def test_looking_at_many_widens() -> None:
     """A pair's interval is wider among 20 than alone, where it is nearly `compare`'s."""
     evaluations = noisy(60, [0.02, *[0.0] * 19])
-    found, alone = best_of(evaluations), best_of(dict(list(evaluations.items())[:2]))
+    found, alone = (
+        best_of(evaluations, COSINE),
+        best_of(dict(list(evaluations.items())[:2]), COSINE),
+    )
     _, low, high = alone.differences["1"]
-    single = compare("0", evaluations["0"], "1", evaluations["1"])
+    single = compare("0", evaluations["0"], "1", evaluations["1"], COSINE)
     assert (low, high) == pytest.approx((single.low, single.high), abs=0.03 * (high - low))
     wide = found.differences["1"]
     assert wide[2] - wide[1] > 1.4 * (high - low)
@@ -71,9 +75,9 @@ def test_order_and_seed() -> None:
     """Order of prompts changes nothing, a seed gives the same figures again, another nearly so."""
     evaluations = noisy(50, [0.0, 0.004, 0.008])
     turned = {name: dict(reversed(list(scores.items()))) for name, scores in evaluations.items()}
-    found = best_of(evaluations)
-    assert best_of(turned) == found == best_of(evaluations)
-    other = best_of(evaluations, seed=1)
+    found = best_of(evaluations, COSINE)
+    assert best_of(turned, COSINE) == found == best_of(evaluations, COSINE)
+    other = best_of(evaluations, COSINE, seed=1)
     assert other != found
     for name, interval in found.differences.items():
         assert other.differences[name] == pytest.approx(interval, abs=0.001)
@@ -82,7 +86,7 @@ def test_order_and_seed() -> None:
 def test_equal_ones_tie_and_the_first_is_named() -> None:
     """The same scores under three names: the first is the best, the others tie at 0 width."""
     scores = noisy(40, [0.0])["0"]
-    found = best_of({"x": scores, "y": scores, "z": scores})
+    found = best_of({"x": scores, "y": scores, "z": scores}, COSINE)
     assert (found.best, found.tied) == ("x", ("y", "z"))
     assert found.differences["y"] == (0.0, 0.0, 0.0)
 
@@ -91,14 +95,14 @@ def test_float_noise_ties() -> None:
     """The same images scored a hair higher each time cannot be told apart."""
     scores = noisy(40, [0.0])["0"]
     higher = {name: [score + 2.1e-5 for score in row] for name, row in scores.items()}
-    found = best_of({"x": scores, "y": higher})
+    found = best_of({"x": scores, "y": higher}, COSINE)
     assert (found.best, found.tied) == ("y", ("x",))
 
 
 def test_one_alone_and_few_prompts() -> None:
     """One evaluation is the best of one; on five prompts all tie within -2..2."""
-    assert best_of(noisy(30, [0.0])).differences == {}
-    found = best_of(noisy(5, [0.0, 0.5, 0.2]))
+    assert best_of(noisy(30, [0.0]), COSINE).differences == {}
+    found = best_of(noisy(5, [0.0, 0.5, 0.2]), COSINE)
     assert (found.best, found.tied) == ("1", ("0", "2"))
     assert found.differences["0"][1:] == (-2.0, 2.0)
 
@@ -107,8 +111,8 @@ def test_common_prompts_only() -> None:
     """Prompts that one of them lacks are left out of all."""
     evaluations = noisy(40, [0.0, 0.01])
     part = dict(list(evaluations["0"].items())[:25])
-    assert best_of({"a": part, "b": evaluations["1"]}).n_prompts == 25
+    assert best_of({"a": part, "b": evaluations["1"]}, COSINE).n_prompts == 25
     with pytest.raises(ValueError, match="share no scored prompt"):
-        best_of({"a": {"x": [0.1]}, "b": {"y": [0.1]}})
+        best_of({"a": {"x": [0.1]}, "b": {"y": [0.1]}}, COSINE)
     with pytest.raises(ValueError, match="share no scored prompt"):
-        best_of({})
+        best_of({}, COSINE)

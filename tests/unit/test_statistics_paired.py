@@ -14,6 +14,7 @@ from scipy import stats
 
 from clipwatch.statistics import Comparison
 from clipwatch.statistics.paired import compare
+from clipwatch.statistics.scale import COSINE
 from clipwatch.statistics.scores import Scores
 from score_tables import noisy, pairs
 
@@ -22,7 +23,7 @@ def of(differences: list[float]) -> Comparison:
     """Compare two evaluations with these differences."""
     a = {f"{index:04}": [0.0] for index in range(len(differences))}
     b = {f"{index:04}": [value] for index, value in enumerate(differences)}
-    return compare("a", a, "b", b)
+    return compare("a", a, "b", b, COSINE)
 
 
 def swapped(verdict: str) -> str:
@@ -33,7 +34,10 @@ def swapped(verdict: str) -> str:
 @given(pairs())
 def test_swapping_mirrors(both: tuple[Scores, Scores]) -> None:
     """The second against the first is the first against it, in all figures."""
-    there, back = compare("a", both[0], "b", both[1]), compare("b", both[1], "a", both[0])
+    there, back = (
+        compare("a", both[0], "b", both[1], COSINE),
+        compare("b", both[1], "a", both[0], COSINE),
+    )
     assert there.delta == -back.delta
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-12)
     assert (there.p, there.verdict) == (back.p, swapped(back.verdict))
@@ -47,7 +51,7 @@ def test_order_changes_nothing(both: tuple[Scores, Scores], shuffler: random.Ran
     names = list(both[0])
     shuffler.shuffle(names)
     a, b = ({name: table[name] for name in names} for table in both)
-    assert compare("a", a, "b", b) == compare("a", both[0], "b", both[1])
+    assert compare("a", a, "b", b, COSINE) == compare("a", both[0], "b", both[1], COSINE)
 
 
 @given(pairs(smallest=6), st.floats(0.01, 0.5))
@@ -55,9 +59,9 @@ def test_shifts_move_the_interval(both: tuple[Scores, Scores], shift: float) -> 
     """A constant added to b moves difference and interval by it."""
     a = both[0]
     b = {name: [score + 3 for score in row] for name, row in both[1].items()}  # no ties
-    plain = compare("a", a, "b", b)
+    plain = compare("a", a, "b", b, COSINE)
     moved = compare(
-        "a", a, "b", {name: [score + shift for score in row] for name, row in b.items()}
+        "a", a, "b", {name: [score + shift for score in row] for name, row in b.items()}, COSINE
     )
     expected = (plain.delta + shift, plain.low + shift, plain.high + shift)
     assert (moved.delta, moved.low, moved.high) == pytest.approx(expected, abs=1e-9)
@@ -66,7 +70,7 @@ def test_shifts_move_the_interval(both: tuple[Scores, Scores], shift: float) -> 
 @given(pairs())
 def test_verdict_interval_and_p_agree(both: tuple[Scores, Scores]) -> None:
     """The verdict is what the interval says, p is at most 0.05 just then, and all is in bounds."""
-    found = compare("a", both[0], "b", both[1])
+    found = compare("a", both[0], "b", both[1], COSINE)
     shown = found.low > 0 or found.high < 0
     assert (found.verdict != "inconclusive") == shown == (found.p <= 0.05)
     assert found.verdict != "better" or found.delta > 0
@@ -115,7 +119,7 @@ def test_many_prompts_agree_with_students(prompts: int, shift: float) -> None:
     """With many prompts p and interval are near those of the paired t-test, and of a bootstrap."""
     tables = noisy(prompts, [0.0, shift], images=2, seed=3)
     a, b = tables["0"], tables["1"]
-    found = compare("a", a, "b", b)
+    found = compare("a", a, "b", b, COSINE)
     means = [[float(np.mean(row)) for row in table.values()] for table in (a, b)]
     test = stats.ttest_rel(means[1], means[0])
     low, high = test.confidence_interval(0.95)
@@ -139,7 +143,7 @@ def test_detectable_is_of_the_differences() -> None:
 def test_identical_scores(prompts: int) -> None:
     """The same scores differ by nothing: p is 1, all are ties, nothing is concluded."""
     scores = noisy(prompts, [0.0])["0"]
-    found = compare("a", scores, "b", scores)
+    found = compare("a", scores, "b", scores, COSINE)
     assert (found.delta, found.p, found.verdict) == (0.0, 1.0, "inconclusive")
     assert (found.wins, found.ties, found.losses) == (0, prompts, 0)
 
@@ -165,7 +169,7 @@ def test_only_what_is_shared_counts() -> None:
     """Prompts of one side, and images the other has none of, are left out."""
     a: Scores = {"x": [0.1, 0.9], "y": [0.2], "only": [0.5], "empty": []}
     b: Scores = {"y": [0.3, 0.9], "x": [0.1], "other": [0.7], "empty": [0.4]}
-    found = compare("a", a, "b", b)
+    found = compare("a", a, "b", b, COSINE)
     assert (found.n_prompts, found.wins, found.ties) == (2, 1, 1)
     assert found.delta == pytest.approx(0.05)
 
@@ -174,10 +178,10 @@ def test_only_what_is_shared_counts() -> None:
 def test_nothing_shared_is_refused(b: Scores) -> None:
     """Evaluations without a prompt in common cannot be compared."""
     with pytest.raises(ValueError, match="share no scored prompt"):
-        compare("a", {"x": [0.1]}, "b", b)
+        compare("a", {"x": [0.1]}, "b", b, COSINE)
 
 
 def test_what_is_no_number_is_refused() -> None:
     """A score that is not finite is refused, not carried into a verdict."""
     with pytest.raises(ValueError, match="not finite"):
-        compare("a", {"x": [0.1]}, "b", {"x": [math.nan]})
+        compare("a", {"x": [0.1]}, "b", {"x": [math.nan]}, COSINE)

@@ -16,14 +16,14 @@ from PIL import Image
 
 from clipwatch.domain.events import ImageScore
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.testing.series import make_protocol
 from clipwatch_adapters.shared.media import jpeg, showcase
-from tracker_world import make_protocol
 
 
 def all_scores(protocol: EvaluationProtocol) -> tuple[ImageScore, ...]:
     """Return a score with an image name for every image of the protocol."""
     return tuple(
-        ImageScore(prompt.id, index, seed, 0.3, f"{prompt.id}-{index}.png")
+        ImageScore(prompt.id, index, seed, {"": 0.3}, f"{prompt.id}-{index}.png")
         for prompt, index, seed in protocol.images()
     )
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from wandb.errors import AuthenticationError, CommError, Error, UsageError
 from wandb.sdk.lib.service.service_connection import WandbApiFailedError
 
-from clipwatch_adapters.wandb.verdict import explain
+from clipwatch_adapters.wandb.outcome import explain
 from fake_wandb import KEY
 
 

@@ -17,29 +17,40 @@ from clipwatch.results.series import Comparison, Result, Series, Summary
 FORM = 2
 """Counts changes of names: what a tracker shows in an earlier form is published again."""
 
+DECIDES = "clip"
+"""The group of the scorer that decides, whichever it is: no curve breaks off with another one."""
+
 LENGTH = 80
 """Characters that are kept of a name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Names:
-    """What the categories and the further scorers of a series are called in tags, in their order.
+    """What the categories and the scorers of a series are called in tags, in their order.
 
     A name is given for good: results that come later change none of them.
+
+    Attributes:
+        categories: Category → word.
+        scorers: Scorer → word; the one that decides, "", is first and called "clip".
     """
 
     categories: Mapping[str, str]
     scorers: Mapping[str, str]
 
+    def group(self, scorer: str) -> str:
+        """Return the group of a scorer's numbers; all of them sort behind `clip`."""
+        return f"scorer_{self.scorers[scorer]}" if scorer else self.scorers[scorer]
+
     @classmethod
     def of(cls, series: Series) -> Names:
         """Name what the protocol and the results of a series hold."""
         categories = [prompt.category for prompt in series.protocol.prompts if prompt.category]
-        scorers: list[str] = []
+        further: list[str] = []
         for result in series.results:
             categories += sorted(result.categories)
-            scorers += sorted(result.others)
-        return cls(unique(categories), unique(scorers))
+            further += sorted(filter(None, result.scores))
+        return cls(unique(categories), {"": DECIDES} | unique(further))
 
 
 def unique(names: Iterable[str]) -> dict[str, str]:
@@ -67,17 +78,13 @@ def _word(name: str) -> str:
     return re.sub("_+", "_", kept)[:LENGTH].strip("_") or "unnamed"
 
 
-def scorer_group(word: str) -> str:
-    """Return the group of a further scorer, by its word; it sorts behind `clip`."""
-    return f"scorer_{word}"
-
-
 def scalars(names: Names, result: Result) -> dict[str, float]:
     """Return tag → value of all that is known of a result; the values are finite.
 
     The number of prompts is there only where it differs from that of images.
     """
-    values: dict[str, float | None] = dict(_summary("clip", result.clip))
+    values: dict[str, float | None] = {}
+    values |= _summary(names.group(""), result.clip)
     values |= _comparison("clip_delta/base", result.against_base)
     best = result.against_best
     values |= _comparison("clip_delta/best", best)
@@ -86,9 +93,9 @@ def scalars(names: Names, result: Result) -> dict[str, float]:
     for name, word in names.categories.items():
         if name in result.categories:
             values[f"clip_category/{word}"] = result.categories[name].mean
-    for name, word in names.scorers.items():
-        if name in result.others:
-            values |= _summary(scorer_group(word), result.others[name])
+    for scorer in names.scorers:
+        if scorer and scorer in result.scores:
+            values |= _summary(names.group(scorer), result.scores[scorer])
     return {tag: x for tag, x in values.items() if x is not None and math.isfinite(x)}
 
 

@@ -16,7 +16,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import (
 )
 
 from clipwatch.results.series import Series
-from clipwatch_adapters.shared.numbers import Names, scalars, scorer_group
+from clipwatch_adapters.shared.numbers import Names, scalars
 from clipwatch_adapters.tensorboard.event_files import frame
 from clipwatch_adapters.tensorboard.records import strings
 
@@ -59,7 +59,7 @@ def layout(series: Series, names: Names) -> Layout:
     if names.categories:
         lines = MultilineChartContent(tag=["clip_category/"])  # a pattern of a tag's beginning
         groups["clip_category"] = [Chart(title="mean of each category", multiline=lines)]
-    scorers = map(scorer_group, names.scorers.values())
+    scorers = (names.group(scorer) for scorer in names.scorers if scorer)
     groups |= {scorer: _means(scorer) for scorer in scorers}
     return Layout(
         category=[

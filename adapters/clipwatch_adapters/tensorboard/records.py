@@ -15,7 +15,7 @@ from tensorboard.compat.proto.types_pb2 import DT_STRING
 from tensorboard.plugins.image import metadata as images
 from tensorboard.plugins.text import metadata as texts
 
-from clipwatch.results.series import AdviceGiven, EvaluationProtocol, ImageScore, Result, Series
+from clipwatch.results.series import AdviceGiven, ImageScore, Result, Series
 from clipwatch_adapters.shared.media import jpeg, showcase
 from clipwatch_adapters.shared.numbers import FORM, Names, scalars
 from clipwatch_adapters.tensorboard.event_files import frame
@@ -28,6 +28,8 @@ HEADING = 120
 
 PLUGIN = "clipwatch"
 """Marks the receipt's tensor; no TensorBoard plugin shows it."""
+
+_EPOCHS = "The axis counts **epochs**: the trainer tells no steps."
 
 _ENTITIES = {ord(mark): f"&#{ord(mark)};" for mark in string.punctuation}
 
@@ -73,7 +75,8 @@ def record(series: Series, names: Names, result: Result) -> bytes:
         ),
         *(Summary.Value(tag=tag, simple_value=x) for tag, x in scalars(names, result).items()),
         *([_text("clipwatch/advice", _advice(result.advice))] if result.advice else []),
-        _text("clipwatch/prompts", _table(series.protocol, names, scores)),
+        *([_text("clipwatch/axis", _EPOCHS)] if series.unit == "epoch" else []),
+        _text("clipwatch/prompts", _table(series, names, scores)),
         *_images(series, scores),
     ]
     return frame(
@@ -100,7 +103,7 @@ def _images(series: Series, scores: Sequence[ImageScore]) -> Iterator[Summary.Va
     """
     prompts = {prompt.id: prompt.text for prompt in series.protocol.prompts}
     for score in showcase(series.protocol, scores):
-        label = f"score {score.score:.4f}"
+        label = f"score {score.score:.{series.digits('')}f}"
         try:
             encoded, width, height = jpeg(series.images / str(score.image), label=label)
         except OSError:
@@ -114,10 +117,10 @@ def _images(series: Series, scores: Sequence[ImageScore]) -> Iterator[Summary.Va
         )
 
 
-def _table(protocol: EvaluationProtocol, names: Names, scores: Sequence[ImageScore]) -> str:
+def _table(series: Series, names: Names, scores: Sequence[ImageScore]) -> str:
     """Return a Markdown table of the prompts' mean scores, in the protocol's order.
 
-    Each further scorer has a column; a prompt that it has not scored leaves a cell empty.
+    Each scorer has a column; a prompt that it has not scored leaves a cell empty.
     """
     by_prompt: dict[str, list[ImageScore]] = {}
     for score in scores:
@@ -126,21 +129,24 @@ def _table(protocol: EvaluationProtocol, names: Names, scores: Sequence[ImageSco
         [
             _literal(prompt.text),
             _literal(prompt.category),
-            _mean([score.score for score in own]),
-            *(_mean([s.others[name] for s in own if name in s.others]) for name in names.scorers),
+            *(
+                _mean([s.scores[name] for s in own if name in s.scores], series.digits(name))
+                for name in names.scorers
+            ),
         ]
-        for prompt in protocol.prompts[:ROWS]
+        for prompt in series.protocol.prompts[:ROWS]
         if (own := by_prompt.get(prompt.id))
     ]
-    titles = ["prompt", "category", "score", *map(_literal, names.scorers.values())]
+    columns = (_literal(word) if name else "score" for name, word in names.scorers.items())
+    titles = ["prompt", "category", *columns]
     sides = [":--", ":--", *("--:" for _ in titles[2:])]
     table = "\n".join(f"| {' | '.join(cells)} |" for cells in (titles, sides, *rows))
-    left_out = len(protocol.prompts) - ROWS
+    left_out = len(series.protocol.prompts) - ROWS
     return f"{table}\n\n{left_out} more prompts are not shown." if left_out > 0 else table
 
 
-def _mean(scores: Sequence[float]) -> str:
-    return f"{sum(scores) / len(scores):.4f}" if scores else ""
+def _mean(scores: Sequence[float], digits: int) -> str:
+    return f"{sum(scores) / len(scores):.{digits}f}" if scores else ""
 
 
 def _one_line(text: str) -> str:

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
     from clipwatch.delivery.trackers import Target
     from clipwatch.results.series import Series
+    from clipwatch_adapters.wandb.outcome import Outcome
     from clipwatch_adapters.wandb.session import Job
-    from clipwatch_adapters.wandb.verdict import Verdict
 
 BATCH = 16
 """Results of one session: bounds its memory, its job and what a kill has to repeat."""
@@ -93,7 +93,7 @@ class WandbTracker:
             return ""
         return f"wandb sync {shlex.quote(self.where(series))}"
 
-    def _read(self, series: Series) -> Verdict:
+    def _read(self, series: Series) -> Outcome:
         with (
             plain_errors("W&B", Path(gettempdir())),
             TemporaryDirectory(ignore_cleanup_errors=True) as folder,
@@ -144,10 +144,10 @@ class WandbTracker:
             raise TrackerUnavailable("W&B takes its time: the other results follow")
         return left
 
-    def _session(self, series: Series, job: Job, log: IO[bytes] | int) -> Verdict:
-        verdict = run(job, self._companion.option("base_url"), log)
-        self._urls[series.name] = verdict.url
-        return verdict
+    def _session(self, series: Series, job: Job, log: IO[bytes] | int) -> Outcome:
+        outcome = run(job, self._companion.option("base_url"), log)
+        self._urls[series.name] = outcome.url
+        return outcome
 
     def _offline_runs(self, series: Series) -> OfflineRuns:
         return OfflineRuns(self._companion.folder(series), self._companion.identity(series))

@@ -124,7 +124,7 @@ class Companion:
             id=self.identity(series),
             name=f"{self._target.run_name} / {series.name}",
             group=trainer or self._target.run_name,
-            config=config(series.protocol),
+            config=config(series),
             folder=str(folder),
             seconds=seconds,
             trainer=trainer,

@@ -9,18 +9,23 @@ from msgspec.structs import replace
 
 from clipwatch_adapters.shared.media import showcase
 from clipwatch_adapters.shared.numbers import Names, scalars
-from clipwatch_adapters.wandb.session import CHECKPOINT, EVALUATION, STEP, Job, Row
+from clipwatch_adapters.wandb.session import CHECKPOINT, EVALUATION, STEP, HistoryRow, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from clipwatch.results.series import EvaluationProtocol, ImageScore, Result, Series
+    from clipwatch.results.series import ImageScore, Result, Series
 
 
-def config(protocol: EvaluationProtocol) -> dict[str, Any]:
-    """Return the protocol as flat values: prompts as their number, and the digest of all."""
+def config(series: Series) -> dict[str, Any]:
+    """Return the protocol as flat values: prompts as their number, and the digest of all.
+
+    `step_unit` stands there where `clipwatch/step` counts no steps.
+    """
+    protocol = series.protocol
     values: dict[str, Any] = msgspec.to_builtins(protocol)
-    return values | {"prompts": len(protocol.prompts), "protocol": protocol.digest}
+    unit = {"step_unit": series.unit} if series.unit != "step" else {}
+    return values | {"prompts": len(protocol.prompts), "protocol": protocol.digest} | unit
 
 
 def filled(job: Job, series: Series, results: Sequence[Result]) -> Job:
@@ -76,32 +81,36 @@ def _values(names: Names, result: Result) -> dict[str, float | int | str]:
     }
 
 
-def row(series: Series, names: Names, result: Result, place: int) -> Row:
+def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
     """Return a result as W&B gets it at a place of its own."""
     scores = series.scores(result.evaluation)
     prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
     by_image = {(score.prompt_id, score.index): score for score in scores}
     indices = range(series.protocol.images_per_prompt)
+    at = f"{series.unit} {result.step}"
     advice = "\n".join(f"{each.kind}: {each.text}" for each in result.advice)
-    return Row(
+    return HistoryRow(
         place=place,
         values=_values(names, result) | ({"clipwatch/advice": advice} if advice else {}),
         samples=tuple(
             (
                 str(series.images / (score.image or "")),
-                f"step {result.step}, score {score.score:.4f}: {prompts[score.prompt_id].text}",
+                f"{at}, score {score.score:.{series.digits('')}f}: {prompts[score.prompt_id].text}",
             )
             for score in showcase(series.protocol, scores)
         ),
         prompt_scores=_means(scores),
         columns=(
-            *("prompt id", "category", "prompt", *(f"score {index}" for index in indices)),
-            *(f"{word} score {index}" for word in names.scorers.values() for index in indices),
+            *("prompt id", "category", "prompt"),
+            *(
+                f"{word} score {index}" if scorer else f"score {index}"
+                for scorer, word in names.scorers.items()
+                for index in indices
+            ),
         ),
         table=tuple(
             (
                 *(prompt.id, prompt.category, prompt.text),
-                *(_score(by_image.get((prompt.id, index))) for index in indices),
                 *(
                     _score(by_image.get((prompt.id, index)), name)
                     for name in names.scorers
@@ -111,7 +120,8 @@ def row(series: Series, names: Names, result: Result, place: int) -> Row:
             for prompt in prompts.values()
         ),
         alerts=tuple(
-            (f"clipwatch: {each.kind} at step {each.step}", each.text) for each in result.advice
+            (f"clipwatch: {each.kind} at {each.unit} {each.step}", each.text)
+            for each in result.advice
         ),
     )
 
@@ -124,8 +134,6 @@ def _means(scores: Iterable[ImageScore]) -> tuple[float, ...]:
     return tuple(sum(own) / len(own) for own in by_prompt.values())
 
 
-def _score(score: ImageScore | None, scorer: str | None = None) -> float | None:
-    """Return an image's score, or what a further scorer gave it; None where there is none."""
-    if score is None:
-        return None
-    return score.score if scorer is None else score.others.get(scorer)
+def _score(image: ImageScore | None, scorer: str) -> float | None:
+    """Return what a scorer gave an image; None where there is none."""
+    return None if image is None else image.scores.get(scorer)

@@ -1,6 +1,6 @@
 """One session with W&B, in a process of its own: `python -m clipwatch_adapters.wandb.session`.
 
-A job comes as JSON on standard input, one verdict goes as JSON to standard output. The parent may
+A job comes as JSON on standard input, one outcome goes as JSON to standard output. The parent may
 kill it at any point: each row has a place of its own, and a session starts where the server's run
 ends.
 """
@@ -23,7 +23,7 @@ from urllib.parse import quote
 import msgspec
 
 from clipwatch.kit.processes import end_with_parent
-from clipwatch_adapters.wandb.verdict import Verdict, explain
+from clipwatch_adapters.wandb.outcome import Outcome, explain
 
 if TYPE_CHECKING:
     import wandb
@@ -49,7 +49,7 @@ CAPTION = 1000
 """Characters of a caption. W&B leaves out a row of more than 10 MB, and says so nowhere."""
 
 
-class Row(msgspec.Struct, frozen=True):
+class HistoryRow(msgspec.Struct, frozen=True):
     """One result: scalars, samples as (image file, caption), and the table of scores by prompt.
 
     `place` is W&B's own step. `alerts` are (title, text); W&B takes titles of fewer than 64
@@ -89,7 +89,7 @@ class Job(msgspec.Struct, frozen=True):
     after: int = -1
     metrics: tuple[str, ...] = ()
     summary: dict[str, float | int | str] = {}
-    rows: tuple[Row, ...] = ()
+    rows: tuple[HistoryRow, ...] = ()
 
 
 class LogLine(msgspec.Struct):
@@ -102,7 +102,7 @@ class UploadError(Exception):
     """wandb-core gave up sending rows."""
 
 
-def perform(job: Job) -> Verdict:
+def perform(job: Job) -> Outcome:
     """Send what the run lacks, then read it back.
 
     Raises:
@@ -112,19 +112,19 @@ def perform(job: Job) -> Verdict:
     if job.mode == "offline":
         _wait_for_a_free_name(Path(job.folder), job.id)
         _send(job, job.rows[0].place)
-        return Verdict("ok")
+        return Outcome("ok")
     held, url = _read(job)
     if not job.rows or not job.after < held <= job.rows[-1].place:  # no more, or after a gap
-        return Verdict("ok", held=held, url=url)
+        return Outcome("ok", held=held, url=url)
     sent, problem = _send(job, held)
     while True:
         held, url = _read(job)
         if held >= sent:
-            return Verdict("ok", held=held, url=url)
+            return Outcome("ok", held=held, url=url)
         if problem:
             raise UploadError(problem)
         if time.monotonic() > deadline:
-            return Verdict("unavailable", f"{url} does not show what it was sent so far")
+            return Outcome("unavailable", f"{url} does not show what it was sent so far")
         time.sleep(0.5)
 
 
@@ -209,7 +209,7 @@ def _wait_for_a_free_name(folder: Path, run_id: str) -> None:
         time.sleep(0.1)
 
 
-def _log(run: wandb.Run, row: Row, scratch: Path) -> None:
+def _log(run: wandb.Run, row: HistoryRow, scratch: Path) -> None:
     """Log one row; without its media where these cannot be had."""
     try:
         run.log({**row.values, **_media(row, scratch)}, step=row.place, commit=True)
@@ -218,7 +218,7 @@ def _log(run: wandb.Run, row: Row, scratch: Path) -> None:
         run.log(dict(row.values), step=row.place, commit=True)
 
 
-def _media(row: Row, scratch: Path) -> dict[str, Any]:
+def _media(row: HistoryRow, scratch: Path) -> dict[str, Any]:
     """Return table, histogram, and the samples of the most frequent size (W&B wants one size)."""
     import wandb
 
@@ -295,8 +295,8 @@ def main() -> None:
     # Kills us even if wandb hangs in C and nobody is left to do it; wandb-core follows at once.
     signal.setitimer(signal.ITIMER_REAL, job.seconds + GRACE)
     try:
-        verdict = perform(job)
-    except Exception as error:  # noqa: BLE001 - every error becomes a verdict
-        verdict = explain(error, _server(), job.key)
+        outcome = perform(job)
+    except Exception as error:  # noqa: BLE001 - every error becomes an outcome
+        outcome = explain(error, _server(), job.key)
     with os.fdopen(answer, "wb") as out:
-        out.write(LOGIN.sub(rb"://", msgspec.json.encode(verdict)))
+        out.write(LOGIN.sub(rb"://", msgspec.json.encode(outcome)))

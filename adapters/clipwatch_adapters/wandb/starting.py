@@ -19,8 +19,8 @@ import msgspec
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.kit.filesystems import make_private
 from clipwatch_adapters.shared.disk import plain_errors, private
+from clipwatch_adapters.wandb.outcome import Outcome
 from clipwatch_adapters.wandb.session import GRACE, Job
-from clipwatch_adapters.wandb.verdict import Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -49,13 +49,13 @@ def room(folder: Path) -> Iterator[IO[bytes]]:
             yield log
 
 
-def run(job: Job, base_url: str, log: IO[bytes] | int) -> Verdict:
+def run(job: Job, base_url: str, log: IO[bytes] | int) -> Outcome:
     """Run a child on the job; it is gone `job.seconds` and a little later at the latest.
 
     It gets the API key by its job, hence no process has it in its arguments or environment.
 
     Raises:
-        TrackerUnavailable, TrackerRefused: Its verdict; no verdict is the former.
+        TrackerUnavailable, TrackerRefused: Its outcome; no outcome is the former.
     """
     settings = {
         "WANDB_BASE_URL": base_url,
@@ -88,17 +88,17 @@ def run(job: Job, base_url: str, log: IO[bytes] | int) -> Verdict:
             if process.poll() is None:  # wandb-core ends by itself when its parent is gone
                 os.killpg(process.pid, signal.SIGKILL)
     try:
-        verdict = msgspec.json.decode(answer, type=Verdict)
+        outcome = msgspec.json.decode(answer, type=Outcome)
     except ValueError as error:
         raise TrackerUnavailable(
             f"the W&B session ended with {process.returncode} and no answer;"
             f" it had {job.seconds + GRACE:.0f} s"
         ) from error
-    if verdict.kind == "refused":
-        raise TrackerRefused(verdict.reason, fix=verdict.fix)
-    if verdict.kind == "unavailable":
-        raise TrackerUnavailable(verdict.reason)
-    return verdict
+    if outcome.kind == "refused":
+        raise TrackerRefused(outcome.reason, fix=outcome.fix)
+    if outcome.kind == "unavailable":
+        raise TrackerUnavailable(outcome.reason)
+    return outcome
 
 
 def _lock(log: IO[bytes]) -> None:

@@ -13,11 +13,11 @@ from clipwatch.cli import completing
 from clipwatch.cli.figures import (
     FEW,
     aligned,
-    cosine,
     digits,
     few,
     interval,
     not_alike,
+    number,
     plural,
 )
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 )
 @click.argument("run", default="", shell_complete=completing.runs)
 @click.option(
-    "--scorer", metavar="NAME", help="Rank by this further scorer of the settings, not by CLIP."
+    "--scorer", metavar="NAME", help="Rank by this further scorer of the settings, not the first."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @state_dir_option
@@ -80,6 +80,7 @@ def _object(ranking: Ranking) -> dict[str, object]:
     first = {"step": ranking.best.step, "checkpoint": ranking.best.checkpoint}
     return {
         "run": ranking.run.name,
+        "unit": ranking.run.unit,
         "best": {**first, "mean": ranking.mean[0], "ci": ends and list(ends)},
         "tied": [{"step": it.step, "checkpoint": it.checkpoint} for it in ranking.tied],
         "n_prompts": ranking.n_prompts,
@@ -88,22 +89,22 @@ def _object(ranking: Ranking) -> dict[str, object]:
 
 
 def _table(ranking: Ranking) -> Iterator[str]:
-    head = ("step", "mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
-    rows = [head]
+    head = ("mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
+    rows, least = [(str(ranking.run.unit), *head)], ranking.scale.digits
     for evaluation, own in ranking.all:
         ends = None if own.low is None or own.high is None else (own.low, own.high)
         ends = _ends(ranking) if evaluation is ranking.best else ends
         apart, together = "", ""
         if evaluation is not ranking.best:
             delta, low, high = ranking.differences[evaluation.id]
-            places = digits(low, high)
-            apart = cosine(delta, places)
+            places = digits(low, high, least)
+            apart = number(delta, places)
             together = "not known" if few(ranking.n_prompts) else interval(low, high, places)
         mark = "best" if evaluation is ranking.best else "tied" * (evaluation in ranking.tied)
         numbers = (
             str(evaluation.step),
-            cosine(own.mean),
-            interval(*ends) if ends else "",
+            number(own.mean, least),
+            interval(*ends, least) if ends else "",
             apart,
             together,
         )
@@ -115,14 +116,14 @@ def _sentences(ranking: Ranking) -> Iterator[str]:
     """Return what the table says in plain words."""
     from clipwatch.results.differences import listed
 
-    ends = _ends(ranking)
+    ends, least = _ends(ranking), ranking.scale.digits
     count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")
     shared = f"{prompts} that all have" if count > 1 else prompts
     corrected = ", corrected for having picked it" if count > 1 else ""
-    told = f" (95 % interval {interval(*ends)}{corrected})" if ends else ""
+    told = f" (95 % interval {interval(*ends, least)}{corrected})" if ends else ""
     yield (
         f"@{ranking.best.step} has the highest mean of {plural(count, 'checkpoint')} on "
-        f"{shared}: {cosine(ranking.mean[0])}{told}."
+        f"{shared}: {number(ranking.mean[0], least)}{told}."
     )
     if count == 1:
         yield "It is the only one with scores."

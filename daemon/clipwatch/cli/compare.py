@@ -14,11 +14,11 @@ from clipwatch.cli import completing
 from clipwatch.cli.figures import (
     FEW,
     aligned,
-    cosine,
     digits,
     few,
     interval,
     not_alike,
+    number,
     plural,
 )
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
@@ -26,7 +26,7 @@ from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 if TYPE_CHECKING:
     from clipwatch.domain.state import Evaluation
     from clipwatch.results.pairs import Pair
-    from clipwatch.statistics import Comparison
+    from clipwatch.statistics.scale import Scale
     from clipwatch.statistics.scores import Scores
 
 SHOWN = 5
@@ -47,7 +47,9 @@ TEXT = 60
 @click.argument("a", shell_complete=completing.scored)
 @click.argument("b", shell_complete=completing.scored)
 @click.option(
-    "--scorer", metavar="NAME", help="Compare by this further scorer of the settings, not by CLIP."
+    "--scorer",
+    metavar="NAME",
+    help="Compare by this further scorer of the settings, not the first.",
 )
 @click.option("--fail-if-worse", is_flag=True, help="End with 1 when B is surely worse than A.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -86,13 +88,13 @@ def compare(
         short = [f"@{it.step}" if one_run else str(it) for it in names]
         for line in _table(pair, short, evaluations):
             click.echo(line)
-        click.echo(f"\n{_sentence(pair.found, *short)}{_beside(pair.had)}{_many(pair)}")
+        click.echo(f"\n{_sentence(pair, *short)}{_beside(pair.had)}{_many(pair)}")
         for line in not_alike(unlike):
             click.echo(line)
         if changed:
             click.echo(f"\n{_superseded(short, changed)}")
         texts = {prompt.id: prompt.text for prompt in protocol.prompts}
-        for line in _prompts(pair.shared, texts):
+        for line in _prompts(pair.shared, texts, pair.scale):
             click.echo(line)
     found = pair.found
     sys.exit(int(fail_if_worse and found.verdict == "worse"))
@@ -123,43 +125,44 @@ def _object(pair: Pair) -> dict[str, object]:
 
 
 def _table(pair: Pair, short: Sequence[str], evaluations: Sequence[Evaluation]) -> Iterator[str]:
-    found = pair.found
+    found, least = pair.found, pair.scale.digits
     count = str(found.n_prompts)
     rows = [("", "", "mean", "95 % interval", "prompts", "checkpoint")]
     for letter, name, evaluation, (mean, ends) in zip(
         "ab", short, evaluations, pair.means, strict=True
     ):
-        told = interval(*ends) if ends else ""
-        rows.append((letter, name, cosine(mean), told, count, evaluation.checkpoint))
-    places = digits(found.low, found.high)
+        told = interval(*ends, least) if ends else ""
+        rows.append((letter, name, number(mean, least), told, count, evaluation.checkpoint))
+    places = digits(found.low, found.high, least)
     told = "not known" if few(found.n_prompts) else interval(found.low, found.high, places)
-    rows.append(("b - a", "", cosine(found.delta, places), told, count, ""))
+    rows.append(("b - a", "", number(found.delta, places), told, count, ""))
     yield from aligned(rows, left=(0, 1, 5))
     yield ""
-    least = "" if few(found.n_prompts) else f"; detectable {cosine(found.detectable, places)}"
+    smallest = "" if few(found.n_prompts) else f"; detectable {number(found.detectable, places)}"
     yield (
         f"p {found.p:.4f}; b is higher on {plural(found.wins, 'prompt')}, equal on {found.ties}, "
-        f"lower on {found.losses}{least}"
+        f"lower on {found.losses}{smallest}"
     )
     if found.picked > 1:
         yield f"The best was picked from {found.picked}: interval and p are corrected for that."
 
 
-def _sentence(found: Comparison, a: str, b: str) -> str:
+def _sentence(pair: Pair, a: str, b: str) -> str:
     """Return the verdict in plain words."""
+    found, least = pair.found, pair.scale.digits
     if few(found.n_prompts):
         return f"Nothing can be shown with {plural(found.n_prompts, 'prompt')}: {FEW}."
-    places = digits(found.low, found.high)
+    places = digits(found.low, found.high, least)
     if found.verdict != "inconclusive":
         low, high = sorted((abs(found.low), abs(found.high)))
         return (
-            f"{b} is {found.verdict} than {a} by {cosine(abs(found.delta), places)} "
+            f"{b} is {found.verdict} than {a} by {number(abs(found.delta), places)} "
             f"(95 % interval {interval(low, high, places)})."
         )
     if found.wins == found.losses == 0:
         return f"Every prompt has the same score in {a} and {b}."
     return (
-        f"No difference between {a} and {b} is shown: one of {cosine(found.detectable, places)} "
+        f"No difference between {a} and {b} is shown: one of {number(found.detectable, places)} "
         "or more would probably have been seen."
     )
 
@@ -172,9 +175,10 @@ def _many(pair: Pair) -> str:
     if found.picked or few(found.n_prompts):  # which knows already
         return ""
     _, low, high = looked.interval
+    told = interval(low, high, digits(low, high, pair.scale.digits))
     return (
         f" If you found these two by looking at all {looked.checkpoints}, it is not shown: for all "
-        f"pairs at once the interval is {interval(low, high, digits(low, high))}."
+        f"pairs at once the interval is {told}."
     )
 
 
@@ -193,21 +197,20 @@ def _beside(counts: Sequence[int]) -> str:
     return f" Only prompts that both have count; a has {counts[0]}, b {counts[1]}."
 
 
-def _prompts(shared: Sequence[Scores], texts: Mapping[str, str]) -> Iterator[str]:
+def _prompts(shared: Sequence[Scores], texts: Mapping[str, str], scale: Scale) -> Iterator[str]:
     """Return the prompts that gained and lost most."""
     from clipwatch.kit.textfiles import plain
-    from clipwatch.statistics.paired import TIE
     from clipwatch.statistics.scores import prompt_means
 
     a, b = map(prompt_means, shared)
     ordered = sorted(a, key=lambda id_: (a[id_] - b[id_], id_))
-    gained = [id_ for id_ in ordered[:SHOWN] if b[id_] - a[id_] > TIE]
-    lost = [id_ for id_ in reversed(ordered[-SHOWN:]) if a[id_] - b[id_] > TIE]
+    gained = [id_ for id_ in ordered[:SHOWN] if b[id_] - a[id_] > scale.tie]
+    lost = [id_ for id_ in reversed(ordered[-SHOWN:]) if a[id_] - b[id_] > scale.tie]
     for head, ids in (("Gained most:", gained), ("Lost most:", lost)):
         if ids:
             yield from ("", head)
         for id_ in ids:
             yield (
-                f"  {b[id_] - a[id_]:+.4f}  {cosine(a[id_])} to {cosine(b[id_])}  "
+                f"  {b[id_] - a[id_]:+.{scale.digits}f}  {interval(a[id_], b[id_], scale.digits)}  "
                 f"{plain(texts[id_], TEXT)}"
             )

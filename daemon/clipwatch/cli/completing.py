@@ -42,7 +42,7 @@ def failed(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
 
 def _state(ctx: click.Context) -> State:
     from clipwatch.journal import log_file
-    from clipwatch.journal.ledger import read_state
+    from clipwatch.journal.projection import read_state
 
     with suppress(ClipwatchError):  # nobody wants to read of it amid a line that is typed
         return read_state(log_file(chosen_state_dir(ctx.params.get("state_dir"))))

@@ -10,20 +10,21 @@ FEW: Final = "at least 6 are needed, better hundreds"
 """What is told where the statistics cannot tell anything."""
 
 
-def cosine(value: float, digits: int = 4) -> str:
+def number(value: float, digits: int) -> str:
     """Write a score or a difference; nothing is written as -0."""
     return f"{value:z.{digits}f}"
 
 
-def digits(low: float, high: float) -> int:
-    """Return with how many decimals an interval's width shows two digits; 4 to 7."""
+def digits(low: float, high: float, least: int) -> int:
+    """Return with how many decimals an interval's width shows two digits; `least`, or 3 more."""
     width = high - low
-    return min(7, max(4, 1 - math.floor(math.log10(width)))) if width > 0 else 4
+    shown = 1 - math.floor(math.log10(width)) if width > 0 else least
+    return min(least + 3, max(least, shown))
 
 
-def interval(low: float, high: float, digits: int = 4) -> str:
+def interval(low: float, high: float, digits: int) -> str:
     """Write an interval."""
-    return f"{cosine(low, digits)} to {cosine(high, digits)}"
+    return f"{number(low, digits)} to {number(high, digits)}"
 
 
 def aligned(rows: Sequence[Sequence[str]], left: Sequence[int]) -> list[str]:

@@ -25,13 +25,13 @@ def health(name: str | None, state_dir: Path | None) -> None:
 
     Ends with 0 when one runs with this state directory and each shows signs of life, else with 1.
     """
-    from clipwatch.service.alive import signs
+    from clipwatch.service.heartbeat import heartbeats
 
     folder = chosen_state_dir(state_dir)
-    found = [sign for sign in signs(folder) if name in (None, sign.heartbeat.run)]
+    found = [it for it in heartbeats(folder) if name in (None, it.heartbeat.run)]
     if not found:
         click.echo(f"no clipwatch{f' for {name}' if name else ''} runs with {folder}", err=True)
-    for sign in found:
-        told = sign.problem or f"alive; {sign.heartbeat.status}"
-        click.echo(f"{sign.heartbeat.run}: {told}", err=bool(sign.problem))
-    sys.exit(int(not found or any(sign.problem for sign in found)))
+    for it in found:
+        told = it.problem or f"alive; {it.heartbeat.status}"
+        click.echo(f"{it.heartbeat.run}: {told}", err=bool(it.problem))
+    sys.exit(int(not found or any(it.problem for it in found)))

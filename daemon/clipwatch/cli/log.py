@@ -65,7 +65,7 @@ def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
 
 
 def _as_json(recorded: Recorded) -> str:
-    from clipwatch.domain.events import encode
+    from clipwatch.domain.written import encode
 
     type_name, data = encode(recorded.event)
     head = {"seq": recorded.seq, "time": recorded.time.isoformat(), "run": recorded.run}

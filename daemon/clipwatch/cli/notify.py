@@ -27,13 +27,13 @@ def notify(path: Path, step: int | None, state_dir: Path | None) -> None:
     For a trainer's hook; clipwatch finds every checkpoint without it too. It never waits, and ends
     with 0 also when nobody is there to be woken: that is no matter of the training's.
     """
-    from clipwatch.service.alive import signs
+    from clipwatch.service.heartbeat import heartbeats
     from clipwatch.service.wake import ring
 
     folder = chosen_state_dir(state_dir)
     what = path.name if step is None else f"step {step}"
     above = list(map(str, Path(os.path.realpath(path)).parents))
-    listening = [sign.heartbeat for sign in signs(folder) if not sign.problem]
+    listening = [it.heartbeat for it in heartbeats(folder) if not it.problem]
     try:
         ring(folder)
     except OSError as error:

@@ -22,7 +22,7 @@ def status(state_dir: Path | None, as_json: bool) -> None:
     Ends with 0, also when there is nothing yet.
     """
     from clipwatch.journal import log_file
-    from clipwatch.journal.ledger import read_state
+    from clipwatch.journal.projection import read_state
     from clipwatch.results import view
 
     path = log_file(chosen_state_dir(state_dir))

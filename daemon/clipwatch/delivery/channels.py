@@ -17,7 +17,7 @@ from clipwatch.domain.events import AdviceGiven
 from clipwatch.kit import secrets
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
-from clipwatch.settings.values import Advice
+from clipwatch.settings import Advice
 
 SECONDS: Final = 15.0
 """A receiver that takes longer is asked again later."""
@@ -98,9 +98,10 @@ def as_json(run: str, advice: AdviceGiven) -> dict[str, Any]:
         "id": f"{run}/{advice_id(advice)}",
         "run": run,
         "step": advice.step,
+        "unit": advice.unit,
         "kind": advice.kind,
         "scorer": advice.scorer,
-        "text": f"{run}, step {advice.step}: {advice.kind}: {advice.text}",
+        "text": f"{run}, {advice.unit} {advice.step}: {advice.kind}: {advice.text}",
     }
 
 
@@ -149,6 +150,6 @@ def notify(addresses: tuple[str, ...], run: str, advice: AdviceGiven) -> None:
         if not everyone.add(address):
             message = f"Apprise does not know address {number} of advice.apprise"
             raise TrackerRefused(message, fix="correct it, by Apprise's own documentation")
-    title = f"clipwatch: {run}, step {advice.step}: {advice.kind}"
+    title = f"clipwatch: {run}, {advice.unit} {advice.step}: {advice.kind}"
     if not everyone.notify(title=title, body=advice.text):
         raise TrackerUnavailable("Apprise could not reach everyone")

@@ -19,7 +19,7 @@ from clipwatch.demo import models
 from clipwatch.demo.telling import Drawn, Scene, Told
 from clipwatch.domain.state import Run
 from clipwatch.journal import log_file
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.loop.console import moves
 from clipwatch.results import view

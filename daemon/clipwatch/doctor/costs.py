@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
+from itertools import islice
 
 from clipwatch import pace
 from clipwatch.doctor.findings import Finding, ok, warn
-from clipwatch.domain.names import run_name
+from clipwatch.domain.names import run_id
 from clipwatch.journal import log_file
-from clipwatch.journal.ledger import read_state
+from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import JournalError
 from clipwatch.layouts.claims import claims_in
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported
@@ -23,10 +24,10 @@ PICTURES = "pictures"
 def look(settings: Settings) -> list[Finding]:
     """Say how long a checkpoint takes, against how often one is saved."""
     try:
-        state = read_state(log_file(settings.state_dir))
+        state = read_state(log_file(settings.paths.state_dir))
     except JournalError:  # of which the state directory's check tells
         state = {}
-    run = state.get(run_name(settings.output_dir))
+    run = state.get(run_id(settings.paths.output_dir))
     saves = [*(pace.saves_of(run) if run else ()), *_saves(settings)]
     protocol = settings.protocol
     found = pace.pace_of(protocol, settings.as_text(), run, saves, time.time())
@@ -51,10 +52,11 @@ def judge(found: pace.Pace, text: str) -> Finding:
 
 
 def _saves(settings: Settings) -> list[pace.Save]:
-    """Return step and time of the newest checkpoints in the output directory."""
+    """Return step and time of the newest checkpoints in the output directory, if it tells steps."""
     found: list[pace.Save] = []
     with suppress(OSError, NotReadable):  # of which its own check tells
-        for claim in claims_in(settings.output_dir)[:RECENT]:
+        counted = (it for it in claims_in(settings.paths.output_dir) if it.candidate.unit == "step")
+        for claim in islice(counted, RECENT):
             with suppress(OSError, NotReadable, NotWhole, Unsupported):
                 files = claim.inspect(settings.protocol.weights).weights.files
                 written = max(file.mtime_ns for file in files) / 1e9

@@ -7,7 +7,7 @@ from itertools import chain
 from pathlib import Path
 
 from clipwatch.doctor.findings import Finding, fail, ok, size
-from clipwatch.domain.protocol import EvaluationProtocol, Part
+from clipwatch.domain.protocol import EvaluationProtocol, Part, ScorerSpec
 from clipwatch.kit.hub import hub_address, unreachable
 from clipwatch.layouts.files import NotReadable, NotWhole
 from clipwatch.layouts.header import read_header
@@ -16,10 +16,10 @@ from clipwatch.models.files import (
     Unfit,
     part_files,
     pipeline_files,
-    scorer_files,
     weights_of,
 )
 from clipwatch.models.places import places, scorer_places
+from clipwatch.models.scorers import kind_of
 
 FETCH = "run `clipwatch fetch` where there is a network"
 
@@ -52,18 +52,20 @@ def _part(part: Part) -> Finding:
 
 
 def scorers(protocol: EvaluationProtocol) -> list[Finding]:
-    """Look for the scorer, and for further ones."""
-    return [
-        _judge(
-            "scorer",
-            scorer.model,
-            scorer_places(scorer.model, scorer.revision),
-            lambda folder: _whole(scorer_files(folder)),
-            "config.json",
-            scorer.revision,
-        )
-        for scorer in protocol.all_scorers
-    ]
+    """Look for what the scorers load."""
+    return [_scorer(scorer) for scorer in protocol.scorers]
+
+
+def _scorer(scorer: ScorerSpec) -> Finding:
+    files = kind_of(scorer.kind).files
+    if files is None:
+        return ok("scorer", f"{scorer} (loads no files)")
+
+    def whole(folder: Path) -> list[Path]:
+        return _whole(files(folder))
+
+    roots = scorer_places(scorer.model, scorer.revision)
+    return _judge("scorer", scorer.model, roots, whole, "config.json", scorer.revision)
 
 
 def base_files(folder: Path, protocol: EvaluationProtocol) -> list[Path]:

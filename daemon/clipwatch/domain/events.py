@@ -6,18 +6,13 @@ Every later version of clipwatch reads every earlier log.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, is_dataclass, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
-import msgspec
-
-from clipwatch.domain.kinds import AdviceKind, CheckpointKind, DiscardKind, FailureKind
+from clipwatch.domain.kinds import AdviceKind, CheckpointKind, DiscardKind, FailureKind, Unit
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.statistics import Comparison, Summary
-
-Unit = Literal["step", "epoch"]
-"""What the number of a checkpoint counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +27,23 @@ class WeightFile:
 
 @dataclass(frozen=True, slots=True)
 class ImageScore:
-    """One image: `score` is its cosine with its prompt, `image` its file below the image folder.
+    """One image with its prompt: `scores` by scorer, `image` its file below the image folder.
 
-    `others` are the scores of further scorers, by name; `look` is what the image has in
-    common with others like it: 64 bits in hex, all 0 for an even one, "" where nobody looked.
+    "" names the scorer that decides; `look` is what the image has in common with others like it:
+    64 bits in hex, all 0 for an even one, "" where nobody looked.
     """
 
     prompt_id: str
     index: int
     seed: int
-    score: float
+    scores: dict[str, float]
     image: str | None = None
-    others: dict[str, float] = field(default_factory=dict)
     look: str = ""
+
+    @property
+    def score(self) -> float:
+        """By the scorer that decides."""
+        return self.scores[""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,24 +177,28 @@ class EvaluationCompleted:
 
     Of the last attempt: how many `images` it made, where its `seconds` went, and which `batch_size`
     it found best (see Finished).
-    `categories` summarise the prompts of each, `others` the scores of each further scorer;
-    `against_base` compares with the base model alone, `against_best` with the highest mean of an
-    earlier step, corrected for having picked that where its `picked` says so.
-    `made` adds to the environment what was known only in the end.
+    `scores` summarise those of each scorer, "" is the one that decides. By its scores
+    `categories` summarise the prompts of each, `against_base` compares with the base model alone,
+    `against_best` with the highest mean of an earlier step, corrected for having picked that where
+    its `picked` says so. `made` adds to the environment what was known only in the end.
     """
 
     evaluation: str
-    clip: Summary
+    scores: dict[str, Summary]
     truncated: int = 0
     seconds: float = 0.0
     phases: dict[str, float] = field(default_factory=dict)
     images: int = 0
     batch_size: int = 0
     categories: dict[str, Summary] = field(default_factory=dict)
-    others: dict[str, Summary] = field(default_factory=dict)
     against_base: Comparison | None = None
     against_best: Comparison | None = None
     made: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def clip(self) -> Summary:
+        """By the scorer that decides, under the name by which trackers show it."""
+        return self.scores[""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +215,7 @@ class AdviceGiven:
     kind: AdviceKind
     text: str
     scorer: str = ""
+    unit: Unit = "step"
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,39 +328,3 @@ Event = (
 )
 
 TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}
-
-
-def encode(event: Event) -> tuple[str, str]:
-    """Return (type name, JSON text)."""
-    return type(event).__name__, msgspec.json.encode(event).decode()
-
-
-def decode(type_name: str, data: str) -> Event:
-    """Read an event back; a kind of a later version stays as it is written.
-
-    Raises:
-        KeyError: A type that this version does not know.
-        msgspec.ValidationError: Data that is not what the type says.
-    """
-    kind = TYPES[type_name]
-    try:
-        event: Event = msgspec.json.decode(data, type=kind)
-    except msgspec.ValidationError:
-        event = _of_later(kind, msgspec.json.decode(data))
-    return event
-
-
-def _of_later(type_: type[Any], written: Any) -> Any:
-    """Read a value of which some kinds are none that this version knows.
-
-    Raises:
-        msgspec.ValidationError: That is not all that is wrong with it.
-    """
-    kept: dict[str, Any] = {}
-    for name, hint in get_type_hints(type_).items() if isinstance(written, dict) else ():
-        found = written.get(name)
-        if get_origin(hint) is Literal and isinstance(found, str) and found not in get_args(hint):
-            kept[name], written[name] = found, get_args(hint)[0]
-        elif is_dataclass(hint) and isinstance(hint, type) and name in written:
-            kept[name] = _of_later(hint, found)
-    return replace(msgspec.convert(written, type_), **kept)

@@ -1,7 +1,7 @@
 """The words of which there are few: one list of each, for log, messages, state and settings.
 
 A log may hold one that a later version has added: it is read as it is written (see
-`events.decode`), and whoever goes by a kind has an answer for one that is not known.
+`written.decode`), and whoever goes by a kind has an answer for one that is not known.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ CheckpointKind = Literal["full", "lora", "lycoris", "pipeline", "base"]
 network, a whole pipeline; "base" is the base model without a checkpoint."""
 
 AdapterKind = Literal["lora", "lycoris"]
+
+Unit = Literal["step", "epoch"]
+"""What the number of a checkpoint counts."""
 
 CheckpointState = Literal["partial", "whole", "discarded"]
 

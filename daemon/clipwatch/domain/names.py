@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 
-def run_name(output_dir: Path) -> str:
+def run_id(output_dir: Path) -> str:
     """Name the run of an output directory: readable, and unique by its path."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", output_dir.name).strip("-") or "run"
     return f"{slug}-{hashlib.sha256(str(output_dir).encode()).hexdigest()[:6]}"

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
@@ -28,13 +28,33 @@ class Prompt:
     strength: float | None = None
 
 
+DUAL_ENCODER = "dual_encoder"
+"""The kind of scorers that comes with clipwatch: CLIP and the like."""
+
+
 @dataclass(frozen=True, slots=True)
-class NamedScorer:
-    """A dual encoder that scores as well: a folder or Hub id, "" for the default revision."""
+class ScorerSpec:
+    """What gives images their numbers.
+
+    Attributes:
+        name: Under which its numbers are kept; "" for the scorer that decides.
+        model: Absolute folder or Hub id; of a kind without files any text, "" for none.
+        revision: For the Hub; "" for the default.
+        kind: An entry point of the group "clipwatch.scorers" (see models.kinds).
+        options: Of that kind: names and values, sorted.
+    """
 
     name: str
     model: str
     revision: str = ""
+    kind: str = DUAL_ENCODER
+    options: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        """Tell it as a person writes it."""
+        kind = "" if self.kind == DUAL_ENCODER else self.kind
+        told = ":".join(filter(None, (kind, self.model)))
+        return f"{told}@{self.revision}" if self.revision and self.kind != DUAL_ENCODER else told
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +113,8 @@ class EvaluationProtocol:
         base_revision, base_variant: For the Hub; "" for the default.
         weights: Which of the checkpoint's.
         dtype: Of the generation. Scores are always float32.
-        scorer: Absolute folder or Hub id of the CLIP model.
-        scorer_revision: For the Hub; "" for the default.
+        scorers: At least one, all of which score every image; the first decides.
         scoring_version: See SCORING_VERSION.
-        scorers: Further ones, whose numbers stand beside those of the CLIP model.
         inputs: The identity of all files that are loaded, sorted by part; () while it is unknown.
         parts: Components that are not the base model's own, sorted by name.
         vae_dtype: Of the VAE, as `dtype`; "" for the same.
@@ -138,11 +156,9 @@ class EvaluationProtocol:
     base_variant: str
     weights: TrainedWeights
     dtype: Dtype
-    scorer: str
-    scorer_revision: str
+    scorers: tuple[ScorerSpec, ...]
     scoring_version: int = SCORING_VERSION
     # what came after version 0.1.0's first logs has a default under which their digests stay
-    scorers: tuple[NamedScorer, ...] = ()
     inputs: tuple[Input, ...] = ()
     parts: tuple[Part, ...] = ()
     vae_dtype: Literal[Dtype, ""] = ""
@@ -166,7 +182,7 @@ class EvaluationProtocol:
     @property
     def digest(self) -> str:
         """Sixteen hex digits; equal digests mean comparable numbers."""
-        known = msgspec.to_builtins(self)
+        known = self.written()
         for name, default in _ADDED.items():
             if known[name] == default:
                 del known[name]
@@ -176,9 +192,28 @@ class EvaluationProtocol:
         return hashlib.sha256(msgspec.json.encode(known)).hexdigest()[:16]
 
     @property
-    def all_scorers(self) -> tuple[NamedScorer, ...]:
-        """The one that decides, under the name "", and the further ones."""
-        return (NamedScorer("", self.scorer, self.scorer_revision), *self.scorers)
+    def decides(self) -> ScorerSpec:
+        """The scorer by whose numbers checkpoints are compared unless another is asked for."""
+        return self.scorers[0]
+
+    def written(self) -> dict[str, Any]:
+        """Return what the log holds of it, and its digest is made of: the form of the first logs.
+
+        There the scorer that decides has keys of its own; so old digests stay, and every version
+        of clipwatch reads every log.
+        """
+        found: dict[str, Any] = {}
+        for name, value in msgspec.to_builtins(self).items():
+            if name != "scorers":
+                found[name] = value
+                if name == "scoring_version":  # the place of further ones
+                    found["scorers"] = [_written(scorer) for scorer in self.scorers[1:]]
+                continue
+            known = _written(self.decides)
+            del known["name"]
+            found["scorer"], found["scorer_revision"] = known.pop("model"), known.pop("revision")
+            found |= {f"scorer_{key}": its for key, its in known.items()}
+        return found
 
     def images(self) -> Iterator[tuple[Prompt, int, int]]:
         """Yield (prompt, image index, seed) for every image, in a fixed order."""
@@ -189,7 +224,26 @@ class EvaluationProtocol:
                 yield prompt, index, seed
 
 
-_ADDED = {
+def upgraded(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the fields of a protocol that was `written`, by whichever version."""
+    first = {"name": "", "model": written["scorer"], "revision": written["scorer_revision"]}
+    for name in ("kind", "options"):
+        if (key := f"scorer_{name}") in written:
+            first[name] = written[key]
+    return {**written, "scorers": [first, *written.get("scorers", ())]}
+
+
+def _written(scorer: ScorerSpec) -> dict[str, Any]:
+    """Leave out what is usual and the first logs did not know."""
+    known: dict[str, Any] = msgspec.to_builtins(scorer)
+    if scorer.kind == DUAL_ENCODER:
+        del known["kind"]
+    if not scorer.options:
+        del known["options"]
+    return known
+
+
+_ADDED: dict[str, Any] = {"scorers": []} | {
     it.name: msgspec.to_builtins(it.default)
     for it in fields(EvaluationProtocol)
     if it.default is not MISSING and it.name != "scoring_version"

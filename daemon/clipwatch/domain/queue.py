@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Container, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from clipwatch.domain.events import CheckpointCompleted, CheckpointDiscarded, CheckpointFound, Event
+from clipwatch.domain.kinds import Unit
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.retries import LASTING, is_due
 from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
 from clipwatch.domain.state import (
     BASE_NAME,
     Checkpoint,
+    CheckpointKey,
     Evaluation,
-    Key,
     Run,
     evaluation_of,
 )
 
 
-def observe(run: Run, sightings: Sequence[Sighting], held: Container[Key] = ()) -> list[Event]:
+def observe(
+    run: Run, sightings: Sequence[Sighting], held: Container[CheckpointKey] = ()
+) -> list[Event]:
     """Return what a look at the output directory adds to the log; nothing when nothing changed.
 
-    What is `held` can be evaluated though its folder is gone.
+    What is `held` can be evaluated though its folder is gone. A run counts in one unit: that of the
+    checkpoint that it saw first.
     """
     new: list[Event] = []
-    for seen in sightings:
+    seen_before = any(not it.is_base for it in run.checkpoints.values())
+    unit = run.unit if seen_before or not sightings else sightings[0].unit
+    for seen in (_counted(it, unit) for it in sightings):
         known = run.checkpoints.get(seen.name)
         place = (seen.step, seen.name, str(seen.path))
         match seen.verdict:
@@ -52,6 +59,14 @@ def observe(run: Run, sightings: Sequence[Sighting], held: Container[Key] = ()) 
             scored = any(it.checkpoint == known.name for it in done)
             new.append(vanished(known, scored=scored))
     return new
+
+
+def _counted(seen: Sighting, unit: Unit) -> Sighting:
+    """A sighting as it counts in a run of this unit."""
+    if seen.unit == unit:
+        return seen
+    told = f"it counts {seen.unit}s, where the run counts {unit}s: one curve cannot show both"
+    return replace(seen, verdict=Unusable("unsupported", told))
 
 
 def newest_written(run: Run) -> float:
@@ -127,7 +142,7 @@ def to_keep(
     run: Run,
     in_hand: Checkpoint | None,
     due: Sequence[Checkpoint],
-    kept: Container[Key],
+    kept: Container[CheckpointKey],
     limit: int,
 ) -> list[Checkpoint]:
     """Return what is to be kept from rotation, the most urgent first, `limit` at most.

@@ -13,10 +13,15 @@ from datetime import datetime
 from clipwatch.domain.events import (
     AdviceGiven,
     EvaluationCompleted,
-    Unit,
     WeightFile,
 )
-from clipwatch.domain.kinds import CheckpointKind, CheckpointState, EvaluationState, FailureKind
+from clipwatch.domain.kinds import (
+    CheckpointKind,
+    CheckpointState,
+    EvaluationState,
+    FailureKind,
+    Unit,
+)
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.sighting import Weights
 from clipwatch.statistics import Summary
@@ -176,6 +181,12 @@ class Run:
     """In the order in which it was given, under all protocols."""
     channels: Mapping[str, Received] = field(default_factory=dict)
 
+    @property
+    def unit(self) -> Unit:
+        """What its checkpoints are counted in; those of another unit are left out."""
+        trained = (it.unit for it in self.checkpoints.values() if not it.is_base)
+        return next(trained, "step")
+
 
 State = Mapping[str, Run]
 """Runs by name."""
@@ -191,7 +202,7 @@ def evaluation_of(run: Run, checkpoint: Checkpoint) -> Evaluation | None:
     return run.evaluations.get(evaluation_id(checkpoint, run.protocol))
 
 
-Key = tuple[str, str]
+CheckpointKey = tuple[str, str]
 """A checkpoint's name and the digest of its weights."""
 
 

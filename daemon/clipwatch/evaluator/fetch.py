@@ -14,13 +14,14 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from clipwatch.domain.protocol import EvaluationProtocol, NamedScorer, Part
+from clipwatch.domain.protocol import EvaluationProtocol, Part, ScorerSpec
 from clipwatch.evaluator.failures import from_hub
 from clipwatch.evaluator.quiet import hush
 from clipwatch.executors.messages import BASE, SCORER, Coming, Fetched, FetchReply, Missed
 from clipwatch.kit.hub import bytes_told, unreachable
 from clipwatch.kit.processes import end_with_parent
 from clipwatch.models.places import cache_of
+from clipwatch.models.scorers import kind_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,8 +43,9 @@ def main() -> None:
     answer(_base(protocol, answer))
     for part in protocol.parts:
         answer(_part(part, answer))
-    for scorer in protocol.all_scorers:
-        answer(_scorer(scorer, answer))
+    for scorer in protocol.scorers:
+        if kind_of(scorer.kind).files is not None:
+            answer(_scorer(scorer, answer))
 
 
 def _base(protocol: EvaluationProtocol, tell: Callable[[Coming], None]) -> FetchReply:
@@ -74,12 +76,12 @@ def _part(part: Part, tell: Callable[[Coming], None]) -> FetchReply:
     return _fetched(part.name, part.model, first, locate, tell)
 
 
-def _scorer(scorer: NamedScorer, tell: Callable[[Coming], None]) -> FetchReply:
+def _scorer(scorer: ScorerSpec, tell: Callable[[Coming], None]) -> FetchReply:
     def locate() -> tuple[Path, str]:
         from clipwatch.evaluator.foreign import check_shards
         from clipwatch.evaluator.scorers import files as scorer_files
 
-        folder, commit = scorer_files.locate(scorer.model, scorer.revision)
+        folder, commit = scorer_files.locate(scorer)
         check_shards(folder)
         return folder, commit
 

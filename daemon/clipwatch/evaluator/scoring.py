@@ -13,7 +13,9 @@ from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.generation.noise import Task
 from clipwatch.evaluator.images import image_name, save_image
 from clipwatch.evaluator.looks import looks
-from clipwatch.evaluator.scorers.dual_encoder import Scorer
+from clipwatch.evaluator.scorers.base import Scorer
+from clipwatch.models.scorers import scale_of
+from clipwatch.statistics.scale import Scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +39,7 @@ class Scoring:
         self._folder = None if request.images_dir is None else Path(request.images_dir)
         self._done = set(request.done)
         self._scorers = scorers
+        self._scales = {it.name: scale_of(it) for it in request.protocol.scorers}
         self._device = device
         self._phases = phases
         self._stream: torch.cuda.Stream | None = None
@@ -82,10 +85,12 @@ class Scoring:
         for place, (prompt, index, seed) in enumerate(batch):
             if (prompt.id, index) in self._done:  # made again for those that follow it
                 continue
-            others = {name: _finite(its[place], name, prompt) for name, its in scores.items()}
-            score = others.pop("")
+            own = {
+                name: _checked(its[place], name, self._scales[name], prompt)
+                for name, its in scores.items()
+            }
             image = self._save(pixels[place], image_name(prompt.id, index))
-            found.append(ImageScore(prompt.id, index, seed, score, image, others, seen[place]))
+            found.append(ImageScore(prompt.id, index, seed, own, image, seen[place]))
         return tuple(found)
 
     def _save(self, pixels: torch.Tensor, name: str) -> str | None:
@@ -97,17 +102,24 @@ class Scoring:
         return name
 
 
-def _finite(score: float, scorer: str, prompt: Prompt) -> float:
+def _checked(score: float, scorer: str, scale: Scale, prompt: Prompt) -> float:
     """Return the score.
 
     Raises:
-        EvaluationError: It is NaN or infinite ("scores").
+        EvaluationError: It is NaN, or outside of the scorer's scale ("scores").
     """
+    whose = f"scorer {scorer!r}" if scorer else "the scorer"
     if not math.isfinite(score):
-        whose = f"scorer {scorer!r}" if scorer else "the scorer"
         raise EvaluationError(
             "scores",
             f"the score of prompt {prompt.id!r} is {score}",
             fix=f"check the weights of {whose}",
+        )
+    rounding = max(scale.tie, 1e-6 * scale.bound)
+    if not scale.low - rounding <= score <= scale.high + rounding:
+        raise EvaluationError(
+            "scores",
+            f"the score of prompt {prompt.id!r} is {score}, outside of the scale of {whose},"
+            f" {scale.low:g} to {scale.high:g}",
         )
     return score

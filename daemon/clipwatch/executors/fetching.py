@@ -10,10 +10,11 @@ from pathlib import Path
 
 import msgspec
 
-from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.protocol import EvaluationProtocol, ScorerSpec
 from clipwatch.executors.messages import Coming, FetchReply
 from clipwatch.kit.environment import environment
 from clipwatch.kit.errors import ClipwatchError, SettingsError
+from clipwatch.models.scorers import kind_of
 
 _QUIET = {f"{name}_VERBOSITY": "error" for name in ("HF_HUB", "DIFFUSERS", "TRANSFORMERS")}
 
@@ -27,7 +28,7 @@ def check_online(protocol: EvaluationProtocol) -> None:
     from huggingface_hub import constants
 
     parts = (it.model for it in protocol.parts)
-    named = (protocol.base_model, *parts, *(it.model for it in protocol.all_scorers))
+    named = (protocol.base_model, *parts, *(it.model for it in _with_files(protocol)))
     remote = [name for name in named if not Path(name).is_dir()]
     if remote and constants.HF_HUB_OFFLINE:
         raise SettingsError(
@@ -66,6 +67,10 @@ def fetch(protocol: EvaluationProtocol) -> Iterator[FetchReply]:
         except BaseException:
             child.kill()
             raise
-    if told < 1 + len(protocol.parts) + len(protocol.all_scorers):
+    if told < 1 + len(protocol.parts) + len(_with_files(protocol)):
         message = f"the download ended early, with code {child.returncode}"
         raise ClipwatchError(message, fix="call it again to go on")
+
+
+def _with_files(protocol: EvaluationProtocol) -> list[ScorerSpec]:
+    return [it for it in protocol.scorers if kind_of(it.kind).files is not None]

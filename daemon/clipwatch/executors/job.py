@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from clipwatch.domain.protocol import EvaluationProtocol
-from clipwatch.domain.state import Checkpoint, Key
+from clipwatch.domain.state import Checkpoint, CheckpointKey
 from clipwatch.executors.base import Slot
 
 
@@ -31,6 +31,6 @@ class Job:
         return reason.replace(self.place, self.checkpoint.path)
 
     @property
-    def key(self) -> Key:
+    def key(self) -> CheckpointKey:
         """Of the checkpoint."""
         return self.checkpoint.name, self.checkpoint.digest

@@ -26,7 +26,7 @@ APPLICATION_ID = int.from_bytes(b"clip", "big")
 Content = tuple[int, str, str, str, int, str, str]
 """seq, time, run, stream, version, type, data."""
 
-Row = tuple[int, str, str, str, int, str, str, int | None]
+EventRow = tuple[int, str, str, str, int, str, str, int | None]
 """The content and its crc, which rows written in format 1 lack."""
 
 COLUMNS = ("seq", "time", "run", "stream", "version", "type", "data", "crc")

@@ -11,9 +11,17 @@ from pathlib import Path
 
 import msgspec
 
-from clipwatch.domain.events import Event, decode
+from clipwatch.domain.events import Event
+from clipwatch.domain.written import decode
 from clipwatch.journal import logfile
-from clipwatch.journal.logformat import FORMAT, LogDamaged, Row, checksum, identify, stored_format
+from clipwatch.journal.logformat import (
+    FORMAT,
+    EventRow,
+    LogDamaged,
+    checksum,
+    identify,
+    stored_format,
+)
 from clipwatch.kit.errors import JournalError
 
 PAGE = 1000
@@ -32,7 +40,7 @@ class Recorded:
     event: Event
 
 
-def check(row: Row, *, checked: bool) -> None:
+def check(row: EventRow, *, checked: bool) -> None:
     """Compare a row with its checksum; `checked`: an earlier one has one, so this one must.
 
     Raises:
@@ -45,7 +53,7 @@ def check(row: Row, *, checked: bool) -> None:
         raise ValueError("its checksum is wrong")
 
 
-def recorded(row: Row, *, checked: bool) -> Recorded:
+def recorded(row: EventRow, *, checked: bool) -> Recorded:
     """Read a row; `checked` as in `check`.
 
     Raises:
@@ -182,7 +190,7 @@ class Reader:
         read = (self._read(row, checked=False) for row in sorted(rows))
         return [event for event in read if event is not None]
 
-    def _read(self, row: Row, *, checked: bool, passed: bool = False) -> Recorded | None:
+    def _read(self, row: EventRow, *, checked: bool, passed: bool = False) -> Recorded | None:
         """Return a row's event; None, but checked all the same, if it is to be passed over."""
         try:
             if passed:
@@ -210,13 +218,13 @@ class Reader:
             values = (self.known, *_BEGUN_AND_OVER, _BEGUN_AND_OVER[1])
             return str(self._db.execute(query, values).fetchone()[0])
 
-    def _rows(self, found: int, after: int, stream: str | None, limit: int) -> list[Row]:
+    def _rows(self, found: int, after: int, stream: str | None, limit: int) -> list[EventRow]:
         place, only = ("seq", "") if stream is None else ("version", "stream = :stream AND")
         which = f"{only} {place} > :after ORDER BY {place} LIMIT {limit}"
         with self._named():
             return self._select(found, which, {"after": after, "stream": stream})
 
-    def _select(self, found: int, which: str, values: dict[str, object]) -> list[Row]:
+    def _select(self, found: int, which: str, values: dict[str, object]) -> list[EventRow]:
         crc = "crc" if found > 1 else "NULL"
         query = (
             f"SELECT seq, time, run, stream, version, type, data, {crc} FROM events "  # noqa: S608 - constant parts
@@ -224,7 +232,7 @@ class Reader:
         )
         return self._db.execute(query, values).fetchall()
 
-    def _unknown(self, row: Row) -> JournalError:
+    def _unknown(self, row: EventRow) -> JournalError:
         return JournalError(
             f"{self.path}: event {row[0]} is a {row[5]}, which this version does not know",
             fix="upgrade clipwatch",

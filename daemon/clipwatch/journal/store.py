@@ -15,7 +15,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-from clipwatch.domain.events import Event, encode
+from clipwatch.domain.events import Event
+from clipwatch.domain.written import encode
 from clipwatch.journal import checked, logfile, wal
 from clipwatch.journal.checked import Mark
 from clipwatch.journal.logformat import LogDamaged, bring_up_to_date, checksum, identify

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
 
 from clipwatch.domain.events import AdviceGiven
-from clipwatch.domain.kinds import AdviceKind
+from clipwatch.domain.kinds import AdviceKind, Unit
 from clipwatch.judging.ask import Question
-from clipwatch.models.dual_encoders import scale_key
 from clipwatch.statistics import Summary
 from clipwatch.statistics.course import RECENT, fall, gain, lag
 from clipwatch.statistics.means import Means
+from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import Scores
 
 ALIKE_BITS = 6
@@ -21,11 +21,6 @@ ALIKE_BITS = 6
 
 ALIKE_SHARE, VARIED_SHARE = 0.9, 0.5
 """Share of pairs of images that are alike: of a collapsed model, and of one that is not."""
-
-LOGITS = 0.5
-"""A difference that matters by default, in a scorer's own logits, which are its cosines times its
-scale: 0.005 for CLIP, whose scale is 100. To that scorer the odds that a picture and its prompt
-belong together differ by a factor of 1.65 then."""
 
 _FEWEST, _MOST = 8, 200
 """Prompts whose images are compared."""
@@ -38,36 +33,28 @@ class Point:
     Attributes:
         evaluation: Its id.
         step: The trainer's.
-        clip: Its scores, summarised.
-        scores: By prompt.
-        others: Further scorer → what it scored, by prompt.
+        clip: Its scores by the scorer that decides, summarised.
+        scores: By scorer, by prompt; "" is the scorer that decides.
         looks: Of the first image of each prompt (see ImageScore.look), in any order.
+        unit: What `step` counts.
     """
 
     evaluation: str
     step: int
     clip: Summary
-    scores: Scores
-    others: Mapping[str, Scores]
+    scores: Mapping[str, Scores]
     looks: tuple[str, ...]
+    unit: Unit = "step"
 
 
-def worths(
-    named: Mapping[str, float | None], scorers: Iterable[str], environment: Mapping[str, str]
-) -> dict[str, float]:
+def worths(named: Mapping[str, float | None], scales: Mapping[str, Scale]) -> dict[str, float]:
     """Return scorer → the difference of means that matters; none for whom nobody knows it.
 
     Args:
         named: By the settings; None for a scorer that gives no advice.
-        scorers: All of them, "" for the one that decides.
-        environment: Of an evaluation, which tells each scorer's scale. Older ones do not: then the
-            one that decides is taken for a CLIP.
+        scales: Of all scorers, "" for the one that decides.
     """
-    found: dict[str, float | None] = {}
-    for name in scorers:
-        scale = environment.get(scale_key(name), "" if name else "100").partition(",")[0]
-        usual = float(f"{LOGITS / float(scale):.2g}") if scale else None
-        found[name] = named.get(name, usual)
+    found = {name: named.get(name, scale.worth) for name, scale in scales.items()}
     return {name: it for name, it in found.items() if it is not None}
 
 
@@ -75,7 +62,7 @@ def advise(
     points: Sequence[Point],
     base: Point | None,
     question: Question,
-    worth: Mapping[str, float],
+    scales: Mapping[str, Scale],
     given: Sequence[AdviceGiven],
 ) -> tuple[AdviceGiven, ...]:
     """Return what is to be said of the newest point, and was not said before.
@@ -86,20 +73,25 @@ def advise(
     Args:
         points: Of one protocol in the order of their steps, at least one; without the base model.
         base: The base model alone, where it was scored.
-        question: Has the bounds.
-        worth: Scorer → the difference of means that matters.
+        question: Has the bounds, and what matters where the settings say it.
+        scales: Of all scorers.
         given: What was advised under this protocol.
     """
     newest, ways = points[-1], dict[tuple[AdviceKind, str], Callable[[], str]]()
-    ways["low", ""] = lambda: _low(points, question)
-    ways["saturated", ""] = lambda: _saturated(newest, question)
+    ways["low", ""] = lambda: _low(points, question, scales[""].digits)
+    ways["saturated", ""] = lambda: _saturated(newest, question, scales[""].digits)
     varied = alike(newest.looks) < ALIKE_SHARE
-    for scorer, matters in worth.items():
+    for scorer, matters in worths(question.worth, scales).items():
+        digits = scales[scorer].digits
         course = _course(points, scorer)
         fallen = max((it.step for it in given if _of(it) == ("regressed", scorer)), default=0)
         if varied:
-            ways["plateau", scorer] = partial(plateau, *course, matters, question.stretch)
-        ways["regressed", scorer] = partial(regressed, *course, matters, fallen)
+            ways["plateau", scorer] = partial(
+                plateau, *course, matters, question.stretch, newest.unit, digits
+            )
+        ways["regressed", scorer] = partial(
+            regressed, *course, matters, fallen, newest.unit, digits
+        )
     ways["collapsed", ""] = lambda: _collapsed(points, base)
     told = {_of(it) for it in given if it.kind != "regressed"}
 
@@ -107,7 +99,9 @@ def advise(
         for (kind, scorer), tell in ways.items():
             if (kind, scorer) not in told and (text := tell()):
                 by = f"by {scorer}, " if scorer else ""
-                yield AdviceGiven(newest.evaluation, newest.step, kind, f"{by}{text}", scorer)
+                yield AdviceGiven(
+                    newest.evaluation, newest.step, kind, f"{by}{text}", scorer, newest.unit
+                )
 
     return tuple(found())
 
@@ -118,46 +112,60 @@ def _of(advice: AdviceGiven) -> tuple[AdviceKind, str]:
 
 def _course(points: Sequence[Point], scorer: str) -> tuple[list[int], Means]:
     """Return steps and means of the points that a scorer has scored."""
-    tables = {it.step: it.others.get(scorer) if scorer else it.scores for it in points}
+    tables = {it.step: it.scores.get(scorer) for it in points}
     known = {step: table for step, table in tables.items() if table}
     return list(known), Means.shared(list(known.values()))
 
 
-def _low(points: Sequence[Point], question: Question) -> str:
+def _low(points: Sequence[Point], question: Question, digits: int) -> str:
     clip = points[-1].clip
     bound, enough = question.low, len(points) >= question.after
     if bound is None or clip.high is None or clip.high >= bound or not enough:
         return ""
     return (
-        f"after {len(points)} checkpoints the mean is {_mean(clip)}, wholly under {bound:g},"
-        " as of models that do not follow their prompts: people look at the images, and check"
-        " captions, base model and learning rate"
+        f"after {len(points)} checkpoints the mean is {_mean(clip, digits)}, wholly under"
+        f" {bound:g}, as of models that do not follow their prompts: people look at the images, and"
+        " check captions, base model and learning rate"
     )
 
 
-def _saturated(newest: Point, question: Question) -> str:
+def _saturated(newest: Point, question: Question, digits: int) -> str:
     bound, clip = question.saturated, newest.clip
     if bound is None or clip.low is None or clip.low <= bound:
         return ""
     return (
-        f"the mean is {_mean(clip)}, wholly above {bound:g}, from where on a higher one is no"
-        " better model in human eyes: people choose by looking at the images from here"
+        f"the mean is {_mean(clip, digits)}, wholly above {bound:g}, from where on a higher one is"
+        " no better model in human eyes: people choose by looking at the images from here"
     )
 
 
-def plateau(steps: Sequence[int], means: Means, worth: float, stretch: int) -> str:
+def plateau(
+    steps: Sequence[int],
+    means: Means,
+    worth: float,
+    stretch: int,
+    unit: Unit = "step",
+    digits: int = 4,
+) -> str:
     """Say that the curve rises no more, "" if it may, or if it fell: then it has a way to go."""
     found = gain(steps, means, stretch, worth)
     if found.below >= worth or lag(means) >= worth:
         return ""
     return (
-        f"over the last {found.steps} steps the mean surely rose by less than"
-        f" {max(found.below, 0.0):.4f}, where {worth:g} would matter: people stop here, or lower"
-        " the learning rate once to see whether anything is left"
+        f"over the last {found.steps} {unit}s the mean surely rose by less than"
+        f" {max(found.below, 0.0):.{digits}f}, where {worth:g} would matter: people stop here, or"
+        " lower the learning rate once to see whether anything is left"
     )
 
 
-def regressed(steps: Sequence[int], means: Means, worth: float, fallen_at: int = 0) -> str:
+def regressed(
+    steps: Sequence[int],
+    means: Means,
+    worth: float,
+    fallen_at: int = 0,
+    unit: Unit = "step",
+    digits: int = 4,
+) -> str:
     """Say that the last two checkpoints are below what was before, "" if it is not sure.
 
     What was told of, at the step `fallen_at`, is the ground from which the next fall is seen:
@@ -169,9 +177,9 @@ def regressed(steps: Sequence[int], means: Means, worth: float, fallen_at: int =
         return ""
     best = steps[int(means.values[:-RECENT].argmax())]
     return (
-        f"the last two checkpoints are {found.seen:.4f} below those before, surely"
-        f" {found.surely:.4f} or more, where {worth:g} matters: people go back to step {best},"
-        " the highest so far, or go on with a lower learning rate"
+        f"the last two checkpoints are {found.seen:.{digits}f} below those before, surely"
+        f" {found.surely:.{digits}f} or more, where {worth:g} matters: people go back"
+        f" to {unit} {best}, the highest so far, or go on with a lower learning rate"
     )
 
 
@@ -199,7 +207,7 @@ def alike(looks: Sequence[str]) -> float:
     return sum((a ^ b).bit_count() <= ALIKE_BITS for a, b in pairs) / len(pairs)
 
 
-def _mean(clip: Summary) -> str:
+def _mean(clip: Summary, digits: int) -> str:
     if clip.low is None or clip.high is None:
-        return f"{clip.mean:.4f}"
-    return f"{clip.mean:.4f} (95 % interval {clip.low:.4f} to {clip.high:.4f})"
+        return f"{clip.mean:.{digits}f}"
+    return f"{clip.mean:.{digits}f} (95 % interval {clip.low:.{digits}f} to {clip.high:.{digits}f})"

@@ -11,16 +11,18 @@ from clipwatch.domain.events import ImageScore, ProtocolDefined
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import Run
 from clipwatch.journal import Journal
-from clipwatch.judging.advice import Point, advise, worths
+from clipwatch.judging.advice import Point, advise
 from clipwatch.judging.ask import Judgement, Question
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.processes import end_with_parent
+from clipwatch.models.scorers import scales_of
 from clipwatch.results.reading import read_images
-from clipwatch.results.tables import other_tables, score_table
+from clipwatch.results.tables import score_tables
 from clipwatch.statistics import Comparison
 from clipwatch.statistics.intervals import by_category, describe
 from clipwatch.statistics.paired import compare
 from clipwatch.statistics.picked import compare_with_best
+from clipwatch.statistics.scale import Scale
 
 MOST_POINTS = 200
 """Checkpoints that advice looks back on, the newest ones; bounds memory."""
@@ -64,15 +66,14 @@ def judge(question: Question) -> Judgement:
     before = [it for it in others if it.step < point.step]
     given = [it for it in run.advice if run.evaluations[it.evaluation].protocol == digest]
     environment = run.evaluations[question.evaluation].environment
-    worth = worths(question.worth, (it.name for it in protocol.all_scorers), environment)
+    scales = scales_of(protocol, environment)
     newest = not is_base and len(before) == len(others)
     return Judgement(
-        clip=point.clip,
-        categories=by_category(point.scores, categories),
-        others={name: describe(scores) for name, scores in point.others.items()},
-        against_base=None if is_base else _compare(base, point),
-        against_best=None if is_base else _compare_with_best(before, point),
-        advice=advise([*others, point], base, question, worth, given) if newest else (),
+        scores={name: describe(scores) for name, scores in point.scores.items()},
+        categories=by_category(point.scores[""], categories),
+        against_base=None if is_base else _compare(base, point, scales[""]),
+        against_best=None if is_base else _compare_with_best(before, point, scales[""]),
+        advice=advise([*others, point], base, question, scales, given) if newest else (),
     )
 
 
@@ -91,11 +92,10 @@ def _looked_back_on(run: Run, protocol: str) -> list[str]:
 
 
 def _point(run: Run, evaluation: str, images: tuple[ImageScore, ...]) -> Point:
-    scores, others = score_table(images), other_tables(images)
+    scores = score_tables(images)
     looks = tuple(it.look for it in images if it.look and it.index == 0)
-    return Point(
-        evaluation, run.evaluations[evaluation].step, describe(scores), scores, others, looks
-    )
+    step = run.evaluations[evaluation].step
+    return Point(evaluation, step, describe(scores[""]), scores, looks, run.unit)
 
 
 def _latest(points: list[Point]) -> list[Point]:
@@ -104,19 +104,19 @@ def _latest(points: list[Point]) -> list[Point]:
     return [found[step] for step in sorted(found)]
 
 
-def _compare(other: Point | None, point: Point) -> Comparison | None:
-    if other is None or not other.scores.keys() & point.scores.keys():
+def _compare(other: Point | None, point: Point, scale: Scale) -> Comparison | None:
+    if other is None or not other.scores[""].keys() & point.scores[""].keys():
         return None
-    return compare(other.evaluation, other.scores, point.evaluation, point.scores)
+    own = point.scores[""]
+    return compare(other.evaluation, other.scores[""], point.evaluation, own, scale)
 
 
-def _compare_with_best(before: list[Point], point: Point) -> Comparison | None:
-    candidates = {it.evaluation: it.scores for it in before}
-    if not candidates or not set.intersection(
-        set(point.scores), *(set(it.scores) for it in before)
-    ):
+def _compare_with_best(before: list[Point], point: Point, scale: Scale) -> Comparison | None:
+    candidates = {it.evaluation: it.scores[""] for it in before}
+    own = point.scores[""]
+    if not candidates or not set.intersection(set(own), *map(set, candidates.values())):
         return None
-    return compare_with_best(candidates, point.evaluation, point.scores)
+    return compare_with_best(candidates, point.evaluation, own, scale)
 
 
 def main() -> int:

@@ -40,9 +40,8 @@ class Question:
 class Judgement:
     """What the scores say; fields as in EvaluationCompleted."""
 
-    clip: Summary
+    scores: dict[str, Summary]
     categories: dict[str, Summary] = field(default_factory=dict)
-    others: dict[str, Summary] = field(default_factory=dict)
     against_base: Comparison | None = None
     against_best: Comparison | None = None
     advice: tuple[AdviceGiven, ...] = ()

@@ -10,13 +10,21 @@ from clipwatch.kit.errors import SettingsError
 TRACKERS: Final = "clipwatch.adapters"
 """Where results are published: see delivery.trackers."""
 
+SCORERS: Final = "clipwatch.scorers"
+"""What gives images their numbers: see models.kinds."""
+
 LAYOUTS: Final = "clipwatch.layouts"
 """How trainers leave their checkpoints: see layouts.base."""
 
 EXECUTORS: Final = "clipwatch.executors"
 """Where evaluations run: see executors.base."""
 
-_WHAT: Final = {TRACKERS: "tracker", LAYOUTS: "layout", EXECUTORS: "executor"}
+_WHAT: Final = {
+    TRACKERS: "tracker",
+    SCORERS: "kind of scorers",
+    LAYOUTS: "layout",
+    EXECUTORS: "executor",
+}
 
 
 def names(group: str) -> list[str]:

@@ -12,7 +12,7 @@ from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.queue import reopenable
 from clipwatch.domain.state import Run
 from clipwatch.journal import Journal
-from clipwatch.journal.ledger import Ledger
+from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import DiskFull
 from clipwatch.loop.console import Console
 from clipwatch.loop.narration import narrate
@@ -50,7 +50,7 @@ class Diary:
         self.working = console.working
         self.rested = console.rested
         self.during = console.during
-        self._ledger = Ledger(journal)
+        self._projection = Projection(journal)
         self._alive = alive
         self._clock = clock
         self._once = once
@@ -62,23 +62,23 @@ class Diary:
     @property
     def begun(self) -> bool:
         """Whether the log knows of the run."""
-        return self.name in self._ledger.state
+        return self.name in self._projection.state
 
     @property
     def run(self) -> Run:
         """The run as the log has it; only after it has begun."""
-        return self._ledger.state[self.name]
+        return self._projection.state[self.name]
 
     @property
     def seq(self) -> int:
         """The number of the log's last event, 0 before the first."""
-        return self._ledger.seq
+        return self._projection.seq
 
     def begin(self, settings: Settings) -> None:
         """Write down what is asked for now; what failed before has a new chance."""
-        told = (settings.trackers, settings.as_text())
+        told = (settings.publishing.trackers, settings.as_text())
         if not self.begun:
-            self.record_run(RunStarted(str(settings.output_dir), "", *told, __version__))
+            self.record_run(RunStarted(str(settings.paths.output_dir), "", *told, __version__))
         elif (self.run.tracker_names, self.run.settings) != told:
             self.record_run(SettingsChanged(self.run.protocol, *told, __version__))
         for evaluation in reopenable(self.run, self._clock()):
@@ -87,7 +87,7 @@ class Diary:
 
     def refresh(self) -> None:
         """See what other processes wrote: `clipwatch retry` does."""
-        self._ledger.catch_up()
+        self._projection.catch_up()
         if self.begun:
             self._tell_pace()
 
@@ -137,7 +137,7 @@ class Diary:
         waiting = False
         while True:
             try:
-                self._ledger.record(self.name, stream, *new)
+                self._projection.record(self.name, stream, *new)
             except DiskFull as error:
                 if self._once or self._hurried.is_set():
                     raise

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from clipwatch.domain.events import EvaluationCompleted
-from clipwatch.domain.state import Key
+from clipwatch.domain.state import CheckpointKey
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Finished
 from clipwatch.judging.ask import Judge, Judgement, Question
@@ -48,7 +48,7 @@ class Judging:
         self._open: deque[tuple[Job, Finished]] = deque()  # the first one is being judged
 
     @property
-    def keys(self) -> frozenset[Key]:
+    def keys(self) -> frozenset[CheckpointKey]:
         """The checkpoints whose result is not written down yet."""
         return frozenset(job.key for job, _ in self._open)
 
@@ -63,21 +63,23 @@ class Judging:
         job, said, found = message.job, message.said, message.judgement
         self._open.popleft()
         if found is None:
-            scores = scores_of(self._diary.path, self._diary.name, job.id, job.protocol)
-            found = Judgement(summarize([image.score for image in scores]))
+            images = scores_of(self._diary.path, self._diary.name, job.id, job.protocol)
+            names = [scorer.name for scorer in job.protocol.scorers]
+            found = Judgement(
+                {name: summarize([image.scores[name] for image in images]) for name in names}
+            )
             self._diary.say(f"{job.checkpoint.name}: no interval, no advice: {message.problem}")
         cramped = self._diary.run.evaluations[job.id].cramped
         completed = EvaluationCompleted(
             evaluation=job.id,
-            clip=found.clip,
+            scores=found.scores,
             truncated=said.truncated,
             seconds=said.seconds,
             phases=said.phases,
-            images=found.clip.n - job.had,
+            images=found.scores[""].n - job.had,
             # after a kill that may have had other reasons a small one is not kept for good
             batch_size=0 if cramped else said.batch_size,
             categories=found.categories,
-            others=found.others,
             made=said.made,
             against_base=found.against_base,
             against_best=found.against_best,

@@ -59,8 +59,8 @@ def narrate(event: Event, *, once: bool = False) -> list[str]:  # noqa: C901, PL
             return [f"{name}: not complete yet: {reason}"]
         case CheckpointCompleted(name=name, kind="base", path=path):
             return [f"{name}: {path} without a checkpoint, now in the queue as step 0"]
-        case CheckpointCompleted(name=name, kind=kind):
-            saved = KINDS.get(kind, kind)
+        case CheckpointCompleted(name=name, kind=kind, step=step, unit=unit):
+            saved = KINDS.get(kind, kind) + f", epoch {step}" * (unit == "epoch")
             return [f"{name}: saved by the trainer ({saved}), now in the queue"]
         case CheckpointDiscarded(name=name, reason=reason):
             return [f"{name}: left out: {reason}"]
@@ -99,7 +99,7 @@ def _aside(event: Event) -> str:  # noqa: PLR0911 - one case an event
         case ProtocolDefined(digest=digest, protocol=it):
             made = f"{len(it.prompts)} prompts, images of each: {it.images_per_prompt}"
             how = f"{it.width}x{it.height} pixels, {it.inference_steps} steps"
-            return f"protocol {digest}: {made}, {how}, scored by {it.scorer}"
+            return f"protocol {digest}: {made}, {how}, scored by {it.decides}"
         case EvaluationStarted(checkpoint=name):
             return f"{name}: taken up"
         case DestinationChanged(name=name, place=place):

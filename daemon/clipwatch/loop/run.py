@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from clipwatch import __version__
 from clipwatch.delivery import trackers
 from clipwatch.domain.delivered import parked
-from clipwatch.domain.names import run_name
+from clipwatch.domain.names import run_id
 from clipwatch.domain.queue import due, queue, with_base
 from clipwatch.domain.state import Run
 from clipwatch.executors import named
@@ -33,7 +33,7 @@ from clipwatch.loop.slots import Heard, Pool
 from clipwatch.models.identity import Identities
 from clipwatch.results.reading import images_of
 from clipwatch.results.view import closing
-from clipwatch.service.vitals import Vitals
+from clipwatch.service.reporter import HealthReporter
 from clipwatch.settings import Settings
 from clipwatch.staging import Staged
 
@@ -95,14 +95,14 @@ class WatchedRun:
         reread: Callable[[], Settings],
     ) -> None:
         self.settings = settings
-        self.name = run_name(settings.output_dir)
+        self.name = run_id(settings.paths.output_dir)
         self._once = once
         self._reread = reread
         self._alive = alive
-        self._clock = parts.clock
+        self._parts = parts
         self._console = console
         self._deadlines = Deadlines()
-        self._vitals = Vitals(settings, self.name, console.say)
+        self._health = HealthReporter(settings, self.name, console.say)
         self._diary = diary = Diary(journal, self.name, console, self._beat, parts.clock, once=once)
         self.eyes = Eyes(settings, diary, lambda: send(Look()), once=once)
         self._preparing = Preparing(settings.protocol, diary, send, parts.identities)
@@ -110,7 +110,7 @@ class WatchedRun:
         self._deliveries = Deliveries(settings, diary, send, *chance, parts.make_tracker)
         self._judging = Judging(settings.advice, diary, send, parts.judge)
         self.evaluations = Evaluations(
-            settings, diary, send, *chance, parts.make_executor, pool, self._judging
+            settings, diary, send, *chance, parts.make_executor(settings), pool, self._judging
         )
 
     @property
@@ -128,7 +128,7 @@ class WatchedRun:
         self._diary.begin(self.settings)
         self._deliveries.hint()
         self._look()
-        self._vitals.enter("watching")
+        self._health.enter("watching")
 
     def turn(self) -> int | None:
         """Take up what can be done now; return the exit code when nothing is left to wait for."""
@@ -167,34 +167,34 @@ class WatchedRun:
         try:
             new = self._reread()
             for key in ("output_dir", "state_dir"):
-                if getattr(new, key) != getattr(self.settings, key):
+                if getattr(new.paths, key) != getattr(self.settings.paths, key):
                     raise SettingsError(
                         "cannot change while clipwatch runs", fix="stop it first", key=key
                     )
+            executor = self._parts.make_executor(new)
         except SettingsError as error:
             self._diary.say(f"settings not reloaded, the old ones stay: {error}")
             return
         new = replace(new, protocol=self._preparing.adopt(new.protocol))
         self.settings = new
-        self.evaluations.adopt(new)
+        self.evaluations.adopt(new, executor)
         self._judging.advice = new.advice
         self._deliveries.adopt(new)
         self.eyes.adopt(new)
-        self._vitals.adopt(new)
+        self._health.adopt(new)
         self._diary.say("settings reloaded")
         self.begin()
 
     def stop(self) -> float:
         """End as soon as nothing is lost by it; return how many seconds that takes at most."""
-        drain = 0.0 if self._deadlines.asked or self._once else self.settings.drain_seconds
+        drain = 0.0 if self._deadlines.asked or self._once else self.settings.service.drain_seconds
         if drain:
             self._look()  # the last checkpoint may have come with the order to stop
         waits = bool(drain and self._left().unevaluated)
-        seconds = self._deadlines.ask(drain if waits else 0.0)
-        self._vitals.enter("draining" if waits else "stopping")
+        self._health.enter("draining" if waits else "stopping")
         until = f": what is left is evaluated first, for {drain:g} s at most; again ends it at once"
         self._diary.say(f"stopping{until if waits else ''}")
-        return seconds
+        return self._deadlines.ask(drain if waits else 0.0)
 
     def hurry(self) -> None:
         """Wait for no disk any more; may be called from any thread."""
@@ -204,7 +204,7 @@ class WatchedRun:
         """Let go of everything."""
         self.eyes.close()
         self.evaluations.close()
-        self._vitals.close()
+        self._health.close()
         self._console.close()
 
     @property
@@ -212,8 +212,8 @@ class WatchedRun:
         return self._diary.run
 
     def _beat(self) -> None:
-        self._vitals.beat(self._run if self._diary.begun else None, self._diary.seq)
-        self._alive(self._vitals.status)
+        self._health.beat(self._run if self._diary.begun else None, self._diary.seq)
+        self._alive(self._health.status)
 
     def _look(self) -> None:
         if self.eyes.look(self.evaluations.held):
@@ -222,29 +222,29 @@ class WatchedRun:
     def _ready(self) -> bool:
         """Whether the next evaluation may begin: the models are here, and those that are known."""
         known = self._preparing.answered and not self._run.lacking
-        if self.evaluations.busy or (known and not due(self._run, self._clock())):
+        if self.evaluations.busy or (known and not due(self._run, self._parts.clock())):
             return True  # and nothing begins
         return self._preparing.ready()
 
     def _prepared(self, message: Prepared) -> None:
         """Go over to the protocol that the models' files make, or wait for them."""
-        told = (self.settings.trackers, self.settings.as_text(), __version__)
+        told = (self.settings.publishing.trackers, self.settings.as_text(), __version__)
         protocol = self._preparing.prepared(message, told)
         if protocol is not None:
             self.settings = replace(self.settings, protocol=protocol)
             self.evaluations.adopt(self.settings)
-            wanted = self.settings.baseline
-            self._diary.record_run(*with_base(self._run, protocol, wanted=wanted))
+            base = with_base(self._run, protocol, wanted=self.settings.evaluating.baseline)
+            self._diary.record_run(*base)
             self._deliveries.hint()
 
     def _prune(self) -> None:
         """Delete images that nobody needs any more; their scores stay in the log."""
-        images = images_of(self.settings.state_dir, self.name)
-        prune(self._run, images, self.settings.keep_images, self._deliveries.wanted)
+        images = images_of(self.settings.paths.state_dir, self.name)
+        prune(self._run, images, self.settings.evaluating.keep_images, self._deliveries.wanted)
 
     def _left(self) -> Left:
         run = self._run
-        open_ = not run.lacking and bool(due(run, self._clock()))
+        open_ = not run.lacking and bool(due(run, self._parts.clock()))
         return Left(
             at_work=open_ or self.evaluations.busy or self._deliveries.busy,
             delivering=self._deliveries.busy,

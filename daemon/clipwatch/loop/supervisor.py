@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from clipwatch.domain.names import run_name
+from clipwatch.domain.names import run_id
 from clipwatch.journal import Journal
 from clipwatch.loop.console import Console
 from clipwatch.loop.inbox import Inbox, Letter, Look, Reload, Stop, Turn
 from clipwatch.loop.run import Parts, WatchedRun
 from clipwatch.loop.slots import Pool
-from clipwatch.service.alive import BEAT_SECONDS
+from clipwatch.service.heartbeat import BEAT_SECONDS
 from clipwatch.service.sd_notify import ServiceManager
 from clipwatch.settings import Settings
 
@@ -52,7 +52,7 @@ class Supervisor:
             reread: Reads the settings again; may raise SettingsError.
             parts: What it meets the world with.
         """
-        name = run_name(settings.output_dir)
+        name = run_id(settings.paths.output_dir)
         self._runs[name] = WatchedRun(
             settings,
             journal,

@@ -1,9 +1,16 @@
-"""The types of models that can score, as their config.json names them; imports no torch."""
+"""CLIP models and those like them: which types can score, their files, their scale."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Final
+
+from clipwatch.domain.protocol import ScorerSpec
+from clipwatch.layouts.files import NotWhole, read_json, shards
+from clipwatch.models.files import TOKENIZERS, Unfit, texts_of
+from clipwatch.models.kinds import ScorerKind
+from clipwatch.statistics.scale import COSINE, Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,9 +59,51 @@ def refusal(model_type: object) -> str | None:
     )
 
 
-def scale_key(scorer: str) -> str:
-    """Name what an evaluation's environment tells of a scorer's scale; "" is the one that decides.
+def files(folder: Path) -> list[Path]:
+    """Return the files of a CLIP model or one like it, all of them there.
 
-    The scale is what a dual encoder was trained to multiply its cosine by: 100 for OpenAI's CLIP.
+    Raises:
+        Unfit, NotWhole, NotReadable: It is none, or not all of it is there.
     """
-    return f"scorer_scale.{scorer}" if scorer else "scorer_scale"
+    config = folder / "config.json"
+    if not config.is_file():
+        raise Unfit("has no config.json, so it is no model of transformers")
+    if reason := refusal(read_json(config).get("model_type")):
+        raise Unfit(reason)
+    weights = shards(folder, "model")
+    if weights is None:
+        pickles = any(folder.glob("*.bin"))
+        raise Unfit(f"has no safetensors weights{', only pickles' if pickles else ''}")
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise NotWhole("its tokenizer is missing")
+    return [*texts_of(folder), *weights]
+
+
+def scale(spec: ScorerSpec, told: str = "") -> Scale:
+    """Return the scale of cosines, and what matters in it.
+
+    Args:
+        spec: Names the model; the bounds for advice are those of OpenAI's ViT-L/14 alone. From
+            what those who train say of CLIP scores: 0.18 to 0.22 is probably a poor model, and
+            from 0.30 on differences of means say little.
+        told: By what the loaded model was trained to multiply its cosine: 100 for OpenAI's CLIP.
+    """
+    found = COSINE
+    if told:
+        found = replace(found, worth=float(f"{LOGITS / float(told):.2g}"))
+    if spec.model.rstrip("/").rpartition("/")[2] in _BOUNDED:
+        found = replace(found, poor=0.22, saturated=0.30)
+    return found
+
+
+LOGITS: Final = 0.5
+"""A difference that matters by default, in a scorer's own logits, which are its cosines times its
+scale: 0.005 for CLIP, whose scale is 100. To that scorer the odds that a picture and its prompt
+belong together differ by a factor of 1.65 then."""
+
+_BOUNDED: Final = ("clip-vit-large-patch14", "clip-vit-large-patch14-336")
+
+DUAL_ENCODERS: Final = ScorerKind(
+    "clipwatch.evaluator.scorers.dual_encoder:DualEncoder", scale, files
+)
+"""The entry point."""

@@ -7,14 +7,13 @@ from pathlib import Path
 
 from clipwatch.layouts.files import NotWhole, read_json, shards
 from clipwatch.layouts.pipeline_parts import MODEL
-from clipwatch.models.dual_encoders import refusal
 
 INDEX = "model_index.json"
 
 UNUSED = frozenset({"safety_checker"})
 """Parts that no evaluation loads: it blackens images."""
 
-_TOKENIZERS = (
+TOKENIZERS = (
     "tokenizer.json",
     "vocab.json",
     "vocab.txt",
@@ -69,11 +68,7 @@ def part_files(folder: Path, variant: str) -> list[Path]:
     Raises:
         NotWhole, NotReadable: A model's weights are not all there, or there is nothing.
     """
-    texts = sorted(
-        path
-        for path in folder.iterdir()
-        if path.suffix in _TEXTS and _INDEX_OF_SHARDS not in path.suffixes and path.is_file()
-    )
+    texts = texts_of(folder)
     ways = ((stem, its) for its in dict.fromkeys((variant, "")) for stem in (MODEL, "model"))
     weights = next((it for stem, its in ways if (it := shards(folder, stem, its))), [])
     # schedulers, tokenizers and the like have configs of other names
@@ -86,25 +81,13 @@ def part_files(folder: Path, variant: str) -> list[Path]:
     return [*texts, *weights]
 
 
-def scorer_files(folder: Path) -> list[Path]:
-    """Return the files of a CLIP model or one like it, all of them there.
-
-    Raises:
-        Unfit, NotWhole, NotReadable: It is none, or not all of it is there.
-    """
-    config = folder / "config.json"
-    if not config.is_file():
-        raise Unfit("has no config.json, so it is no model of transformers")
-    if reason := refusal(read_json(config).get("model_type")):
-        raise Unfit(reason)
-    weights = shards(folder, "model")
-    if weights is None:
-        pickles = any(folder.glob("*.bin"))
-        raise Unfit(f"has no safetensors weights{', only pickles' if pickles else ''}")
-    if not any((folder / name).is_file() for name in _TOKENIZERS):
-        raise NotWhole("its tokenizer is missing")
-    texts = [path for path in folder.iterdir() if path.suffix in _TEXTS and path.is_file()]
-    return [*sorted(path for path in texts if _INDEX_OF_SHARDS not in path.suffixes), *weights]
+def texts_of(folder: Path) -> list[Path]:
+    """Return the configs, vocabularies and the like in a model's folder, sorted."""
+    return sorted(
+        path
+        for path in folder.iterdir()
+        if path.suffix in _TEXTS and _INDEX_OF_SHARDS not in path.suffixes and path.is_file()
+    )
 
 
 def weights_of(files: list[Path]) -> list[Path]:

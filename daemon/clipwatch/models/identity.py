@@ -7,11 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from clipwatch.domain.protocol import EvaluationProtocol, Input, NamedScorer, Part
+from clipwatch.domain.protocol import EvaluationProtocol, Input, Part, ScorerSpec
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, samples
 from clipwatch.layouts.unchanged import RACY_SECONDS
-from clipwatch.models.files import Unfit, part_files, pipeline_files, scorer_files
+from clipwatch.models.files import Unfit, part_files, pipeline_files
+from clipwatch.models.kinds import commit_key
 from clipwatch.models.places import places, scorer_places
+from clipwatch.models.scorers import kind_of
 
 Signature = tuple[int, int, int, int]
 Files = dict[str, tuple[Path, list[Path]]]
@@ -61,11 +63,12 @@ class Identities:
         """
         found = files_of(protocol)
         named = {"base_commit": ("base", protocol.base_model)}
-        named["scorer_commit"] = ("scorer", protocol.scorer)
+        for scorer in protocol.scorers:
+            named[commit_key(scorer.name)] = (scorer_part(scorer), scorer.model)
         return {
             key: found[part][0].name
             for key, (part, name) in named.items()
-            if not Path(name).is_absolute()
+            if part in found and not Path(name).is_absolute()
         }
 
     def unchanged(self, protocol: EvaluationProtocol) -> bool:
@@ -129,7 +132,7 @@ def base_of(protocol: EvaluationProtocol) -> Files:
     return _first("base model", protocol.base_model, roots, read)
 
 
-def scorer_part(scorer: NamedScorer) -> str:
+def scorer_part(scorer: ScorerSpec) -> str:
     """Name a scorer among the inputs."""
     return f"scorer/{scorer.name}".rstrip("/")
 
@@ -148,10 +151,16 @@ def _parts_of(protocol: EvaluationProtocol) -> Files:
 
 def _scorers_of(protocol: EvaluationProtocol) -> Files:
     found: Files = {}
-    for scorer in protocol.all_scorers:
+    for scorer in protocol.scorers:
+        if (files := kind_of(scorer.kind).files) is None:
+            continue
 
-        def read(folder: Path, part: str = scorer_part(scorer)) -> Files:
-            return {part: (folder, scorer_files(folder))}
+        def read(
+            folder: Path,
+            part: str = scorer_part(scorer),
+            files: Callable[[Path], list[Path]] = files,
+        ) -> Files:
+            return {part: (folder, files(folder))}
 
         roots = scorer_places(scorer.model, scorer.revision)
         found |= _first("scorer", scorer.model, roots, read)

@@ -64,7 +64,7 @@ def pace_of(
     )
     if run is None:
         return known
-    known = replace(known, waiting=len(queue(run)))
+    known = replace(known, waiting=len(queue(run)), steps=known.steps * (run.unit == "step"))
     latest = _latest(run, protocol)
     if not latest:
         return known
@@ -129,7 +129,7 @@ def _costs(protocol: EvaluationProtocol) -> tuple[object, ...]:
     """Return what decides how long an image takes."""
     p = protocol
     makes = (p.width, p.height, p.inference_steps, p.guidance > 1, p.guidance_real > 1)
-    loads = (p.base_model, p.dtype, p.base_precision, p.offload, p.scorer, p.scorers)
+    loads = (p.base_model, p.dtype, p.base_precision, p.offload, p.scorers)
     return (*makes, *loads)
 
 

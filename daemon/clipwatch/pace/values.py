@@ -20,7 +20,7 @@ class Pace:
         prompts, images: Of an evaluation.
         seconds: It takes; 0.0 until one was measured.
         loading: Of these, what fewer prompts would not spare.
-        steps: Of the training between two saves; 0 while unknown.
+        steps: Of the training between two saves; 0 while unknown, and where epochs are counted.
         between: Seconds between two saves; 0.0 while unknown, or when the training saves no more.
         limit: Checkpoints that the trainer keeps; 0 for all, None if nobody knows.
         waiting: Checkpoints that wait for their evaluation.

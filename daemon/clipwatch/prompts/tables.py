@@ -14,7 +14,7 @@ from clipwatch.prompts.listing import Entry
 TEXTS = ("prompt", "prompts", "caption", "text")
 """Columns that hold a prompt, the most telling first; big and small letters are the same."""
 
-Row = tuple[int, Sequence[str]]
+Line = tuple[int, Sequence[str]]
 
 
 def entries(path: Path, text: str, column: str) -> Iterator[Entry]:
@@ -40,7 +40,7 @@ def parquet_entries(path: Path, column: str) -> Iterator[Entry]:
         fix = "run `pip install pyarrow`, or name a CSV, JSON or text file"
         raise refused("is Parquet", fix=fix, file=path) from None
 
-    def rows() -> Iterator[Row]:
+    def rows() -> Iterator[Line]:
         table = parquet.ParquetFile(path)
         wanted = {*TEXTS, "id", "category", column.lower()}
         names = [name for name in table.schema_arrow.names if name.lower() in wanted]
@@ -57,7 +57,7 @@ def parquet_entries(path: Path, column: str) -> Iterator[Entry]:
         raise refused(f"is no Parquet file that can be read: {error}", file=path) from None
 
 
-def _csv(path: Path, text: str) -> Iterator[Row]:
+def _csv(path: Path, text: str) -> Iterator[Line]:
     rows = csv.reader(io.StringIO(text, newline=""), strict=True)
     line = 1
     try:
@@ -68,7 +68,7 @@ def _csv(path: Path, text: str) -> Iterator[Row]:
         raise refused(f"is not CSV: {error}", file=path, line=line) from None
 
 
-def _tsv(text: str) -> Iterator[Row]:
+def _tsv(text: str) -> Iterator[Line]:
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
         yield number, [_unquoted(cell) for cell in line.split("\t")]
 
@@ -80,7 +80,7 @@ def _unquoted(cell: str) -> str:
     return cell[1:-1].replace('""', '"') if quoted else cell
 
 
-def _rows(path: Path, rows: Iterator[Row], column: str) -> Iterator[Entry]:
+def _rows(path: Path, rows: Iterator[Line], column: str) -> Iterator[Entry]:
     """Yield an entry for each row below the header, an empty one for a row without cells."""
     line, header = next(((line, row) for line, row in rows if any(row)), (1, []))
     names = [name.strip().lower() for name in header]

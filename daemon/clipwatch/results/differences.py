@@ -6,8 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-import msgspec
-
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Evaluation
 from clipwatch.kit.textfiles import plain
@@ -28,8 +26,8 @@ def listed(names: Sequence[str]) -> str:
 
 def unlike(a: EvaluationProtocol, b: EvaluationProtocol) -> list[str]:
     """Return in which fields two protocols differ, with both values; of prompts how many do."""
-    first: Mapping[str, object] = msgspec.to_builtins(a)
-    second: Mapping[str, object] = msgspec.to_builtins(b)
+    first: Mapping[str, object] = a.written()
+    second: Mapping[str, object] = b.written()
     return [
         _prompts(a, b)
         if name == "prompts"

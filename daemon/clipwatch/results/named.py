@@ -97,7 +97,7 @@ def find(results: Results, text: str, scorer: str | None = None) -> Named:
     if at and int(step) not in steps:
         known = listed([str(it) for it in steps])
         raise ClipwatchError(
-            f"{run.name} has no scores of step {int(step)}; scored so far: {known}"
+            f"{run.name} has no scores of {run.unit} {int(step)}; scored so far: {known}"
         )
     return Named(run, int(step) if at else steps[-1])
 

@@ -16,6 +16,7 @@ from clipwatch.statistics.intervals import describe
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.paired import compare, verdict
 from clipwatch.statistics.picked import compare_with_best, winners_mean
+from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import Scores, common
 
 Ends = tuple[float, float]
@@ -46,6 +47,7 @@ class Pair:
         means: Mean of each, with the ends of its interval; corrected likewise.
         had: Prompts that each has scores of.
         looked: For two of one run that has more of them.
+        scale: Of the scores.
     """
 
     found: Comparison
@@ -53,6 +55,7 @@ class Pair:
     means: tuple[tuple[float, Ends | None], tuple[float, Ends | None]]
     had: tuple[int, int]
     looked: Looked | None
+    scale: Scale
 
 
 def pair_of(
@@ -78,16 +81,19 @@ def pair_of(
     if not shared[0]:
         raise ClipwatchError(f"{names[0]} and {names[1]} share no scored prompt")
     texts = str(names[0]), str(names[1])
-    found = compare(texts[0], shared[0], texts[1], shared[1])
+    scale = results.scale(evaluations[0], scorer)
+    found = compare(texts[0], shared[0], texts[1], shared[1], scale)
     if chosen[1] and not chosen[0]:
-        found = _renamed(compare_with_best(chosen[1], texts[0], a).turned(), texts)
+        found = _renamed(compare_with_best(chosen[1], texts[0], a, scale).turned(), texts)
     if chosen[0] and not chosen[1]:
-        found = _renamed(compare_with_best(chosen[0], texts[1], b), texts)
-    means = tuple(map(_mean, shared, chosen))
+        found = _renamed(compare_with_best(chosen[0], texts[1], b, scale), texts)
+    means = tuple(_mean(*each, scale) for each in zip(shared, chosen, strict=True))
     looked = None
     if names[0].run is names[1].run:
         looked = _looked(results, names[0].run, evaluations, scorer)
-    return Pair(found, (shared[0], shared[1]), (means[0], means[1]), (len(a), len(b)), looked)
+    return Pair(
+        found, (shared[0], shared[1]), (means[0], means[1]), (len(a), len(b)), looked, scale
+    )
 
 
 def _chosen(
@@ -98,10 +104,10 @@ def _chosen(
     return {it.id: results.scores(named.run, it, scorer) for it in known}
 
 
-def _mean(own: Scores, chosen: dict[str, Scores]) -> tuple[float, Ends | None]:
+def _mean(own: Scores, chosen: dict[str, Scores], scale: Scale) -> tuple[float, Ends | None]:
     summary = describe(own)
     if len(chosen) > 1 and summary.low is not None:
-        found = winners_mean(Means.shared(common([*chosen.values(), own])[:-1]))
+        found = winners_mean(Means.shared(common([*chosen.values(), own])[:-1]), scale)
         return found.value, (found.low, found.high)
     if summary.low is None or summary.high is None:
         return summary.mean, None
@@ -122,5 +128,7 @@ def _looked(
     if not scores[0]:
         return None
     a, b = (it.id for it in evaluations)
-    interval = among(dict(zip(known, scores, strict=True)), a, b)
+    interval = among(
+        dict(zip(known, scores, strict=True)), a, b, results.scale(evaluations[0], scorer)
+    )
     return Looked(len(known), interval, verdict(*interval[1:]))

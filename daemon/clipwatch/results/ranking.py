@@ -11,6 +11,7 @@ from clipwatch.results.results import Results, scored
 from clipwatch.statistics import Summary
 from clipwatch.statistics.best import Interval, best_of
 from clipwatch.statistics.intervals import describe
+from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import common
 
 
@@ -26,6 +27,7 @@ class Ranking:
         all: Each with its summary, in the order of their steps.
         differences: By evaluation, each of the others less the best; see `best_of`.
         n_prompts: That all have scores of.
+        scale: Of the scores.
     """
 
     run: Run
@@ -35,6 +37,7 @@ class Ranking:
     all: tuple[tuple[Evaluation, Summary], ...]
     differences: Mapping[str, Interval]
     n_prompts: int
+    scale: Scale
 
 
 def looked_at(run: Run, protocol: str) -> list[Evaluation]:
@@ -61,7 +64,8 @@ def rank(results: Results, run: Run, protocol: str, scorer: str | None = None) -
     tables = common([results.scores(run, it, scorer) for it in known.values()])
     if not tables[0]:
         raise ClipwatchError(f"the checkpoints of {run.name} share no scored prompt")
-    found = best_of(dict(zip(known, tables, strict=True)))
+    scale = results.scale(next(iter(known.values())), scorer)
+    found = best_of(dict(zip(known, tables, strict=True)), scale)
     summaries = map(describe, tables)
     return Ranking(
         run,
@@ -71,4 +75,5 @@ def rank(results: Results, run: Run, protocol: str, scorer: str | None = None) -
         tuple(zip(known.values(), summaries, strict=True)),
         found.differences,
         found.n_prompts,
+        scale,
     )

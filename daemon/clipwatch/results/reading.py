@@ -11,6 +11,7 @@ from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Run
 from clipwatch.journal import Journal, log_file
+from clipwatch.models.scorers import scales_of
 from clipwatch.results.series import Result, Series
 
 
@@ -68,7 +69,10 @@ def series_of(run: Run, protocol: str, state_dir: Path) -> Series:
 
     results = tuple(_result(run, seq, id_) for seq, id_ in enumerate(run.scored.get(protocol, ())))
     images = images_of(state_dir, run.name)
-    return Series(run.name, series_name(run, protocol), made, results, scores, images)
+    return Series(
+        *(run.name, series_name(run, protocol), made, results, scores, images, run.unit),
+        scales=scales_of(made),
+    )
 
 
 def images_of(state_dir: Path, run: str) -> Path:
@@ -86,10 +90,9 @@ def _result(run: Run, seq: int, id_: str) -> Result:
         step=evaluation.step,
         evaluation=id_,
         checkpoint=evaluation.checkpoint,
-        clip=evaluation.clip,
+        scores=done.scores,
         finished=evaluation.finished,
         categories=done.categories,
-        others=done.others,
         against_base=done.against_base,
         against_best=done.against_best,
         advice=tuple(it for it in run.advice if it.evaluation == id_),

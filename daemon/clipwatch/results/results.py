@@ -11,8 +11,10 @@ from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.journal import Journal
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.models.scorers import scales_of
 from clipwatch.results.reading import read_images
-from clipwatch.results.tables import other_tables, score_table
+from clipwatch.results.tables import score_tables
+from clipwatch.statistics.scale import UNKNOWN, Scale
 from clipwatch.statistics.scores import Scores
 
 
@@ -42,20 +44,23 @@ class Results:
         return self._images[key]
 
     def scores(self, run: Run, evaluation: Evaluation, scorer: str | None = None) -> Scores:
-        """Return an evaluation's scores: those of CLIP, or of a further scorer.
+        """Return an evaluation's scores by a scorer, None for the one that decides.
 
         Raises:
             ClipwatchError: There is no such scorer; the text names those that there are.
         """
         images = self.images(run, evaluation)
-        if scorer is None:
-            return score_table(images)
-        others = other_tables(images)
-        if scorer not in others:
-            known = ", ".join(sorted(others)) or "none"
+        tables = score_tables(images)
+        if scorer and scorer not in tables:
+            known = ", ".join(filter(None, tables)) or "none"
             where = f"{run.name}@{evaluation.step}"
             raise ClipwatchError(f"{where} has no scores of {scorer!r}; further scorers: {known}")
-        return others[scorer]
+        return tables[scorer or ""]
+
+    def scale(self, evaluation: Evaluation, scorer: str | None = None) -> Scale:
+        """Return the scale of a scorer, None for the one that decides."""
+        scales = scales_of(self.protocols[evaluation.protocol], evaluation.environment)
+        return scales.get(scorer or "", UNKNOWN)
 
 
 @contextmanager

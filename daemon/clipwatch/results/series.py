@@ -8,8 +8,10 @@ from datetime import datetime
 from pathlib import Path
 
 from clipwatch.domain.events import AdviceGiven, ImageScore
+from clipwatch.domain.kinds import Unit
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.statistics import Comparison, Summary
+from clipwatch.statistics.scale import UNKNOWN, Scale
 
 # what an adapter needs to know, it finds here
 __all__ = [
@@ -29,13 +31,14 @@ class Result:
 
     Attributes:
         seq: Its place among the results of its series: 0, 1, 2, ... without gaps, never reused.
-        step: The trainer's global step. Several results may share one; the highest `seq` stands.
+        step: The trainer's global step, or its epoch (see `Series.unit`). Several results may share
+            one; the highest `seq` stands.
         evaluation: Its identity in the log.
         checkpoint: The checkpoint's name.
-        clip: The cosines, summarised.
+        scores: Those of each scorer, summarised, by its name; "" is the one that decides, by whose
+            scores all that follows is.
         finished: When it was scored (UTC).
-        categories: The cosines of each category's prompts, summarised.
-        others: The scores of each further scorer, summarised, by the scorer's name.
+        categories: The scores of each category's prompts, summarised.
         against_base: Compared with the base model alone, where that was scored.
         against_best: Compared with the highest mean of an earlier step; its interval is corrected
             for having picked that, unless `picked` is 0 (logs of earlier versions).
@@ -46,13 +49,17 @@ class Result:
     step: int
     evaluation: str
     checkpoint: str
-    clip: Summary
+    scores: Mapping[str, Summary]
     finished: datetime
     categories: Mapping[str, Summary] = field(default_factory=dict)
-    others: Mapping[str, Summary] = field(default_factory=dict)
     against_base: Comparison | None = None
     against_best: Comparison | None = None
     advice: tuple[AdviceGiven, ...] = ()
+
+    @property
+    def clip(self) -> Summary:
+        """By the scorer that decides, under the name by which trackers show it."""
+        return self.scores[""]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +73,8 @@ class Series:
         results: In order of `seq`, complete.
         scores: Read the scores of one evaluation from the log, in the protocol's order.
         images: The folder in which `ImageScore.image` names files (they may be gone).
+        scales: Of the scorers, by name.
+        unit: What `Result.step` counts: "step" or "epoch".
     """
 
     run: str
@@ -74,3 +83,10 @@ class Series:
     results: tuple[Result, ...]
     scores: Callable[[str], tuple[ImageScore, ...]] = field(repr=False)
     images: Path
+
+    unit: Unit = "step"
+    scales: Mapping[str, Scale] = field(default_factory=dict)
+
+    def digits(self, scorer: str) -> int:
+        """Return with how many decimals a scorer's numbers are told."""
+        return self.scales.get(scorer, UNKNOWN).digits

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from clipwatch.domain.events import ImageScore
 from clipwatch.statistics.scores import Scores
 
 
-def score_table(images: Iterable[ImageScore]) -> Scores:
-    """Return prompt id -> cosines in the order of the image index; of one told twice the last."""
-    return _table((it.prompt_id, it.index, it.score) for it in images)
+def score_table(images: Iterable[ImageScore], scorer: str = "") -> Scores:
+    """Return prompt id -> scores in the order of the image index; of one told twice the last.
+
+    Args:
+        images: Of one evaluation.
+        scorer: By whom, "" for the one that decides; images that it has not scored are left out.
+    """
+    known = (it for it in images if scorer in it.scores)
+    return _table((it.prompt_id, it.index, it.scores[scorer]) for it in known)
 
 
-def other_tables(images: Iterable[ImageScore]) -> dict[str, Scores]:
-    """Return for each further scorer what `score_table` returns for the first."""
-    found: defaultdict[str, list[tuple[str, int, float]]] = defaultdict(list)
-    for it in images:
-        for name, score in it.others.items():
-            found[name].append((it.prompt_id, it.index, score))
-    return {name: _table(rows) for name, rows in found.items()}
+def score_tables(images: Sequence[ImageScore]) -> dict[str, Scores]:
+    """Return the table of each scorer, by its name; that of the one that decides is first."""
+    names = sorted({name for image in images for name in image.scores})
+    return {name: score_table(images, name) for name in names}
 
 
 def _table(rows: Iterable[tuple[str, int, float]]) -> Scores:

@@ -10,6 +10,7 @@ import msgspec
 
 from clipwatch.domain.delivered import owed, received
 from clipwatch.domain.events import AdviceGiven
+from clipwatch.domain.kinds import Unit
 from clipwatch.domain.queue import given_up, queue
 from clipwatch.domain.state import (
     BASE_NAME,
@@ -19,7 +20,9 @@ from clipwatch.domain.state import (
     State,
     evaluation_of,
 )
+from clipwatch.models.scorers import scale_of
 from clipwatch.statistics import Summary
+from clipwatch.statistics.scale import UNKNOWN
 
 RULE = 100
 """The longest line under the head."""
@@ -34,7 +37,7 @@ WORDS = {"discarded": "left out"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One checkpoint for a person."""
+    """One checkpoint for a person; `step` counts `unit`s."""
 
     step: int
     name: str
@@ -42,6 +45,7 @@ class Row:
     clip: Summary | None
     published: dict[str, bool]
     reason: str | None
+    unit: Unit = "step"
 
     @property
     def is_base(self) -> bool:
@@ -67,7 +71,9 @@ def _row(run: Run, checkpoint: Checkpoint, latest: Evaluation | None) -> Row:
     }
     state, reason = _state(run, checkpoint, evaluation, published)
     clip = evaluation.clip if evaluation else None
-    return Row(checkpoint.step, checkpoint.name, state, clip, published, reason or None)
+    return Row(
+        checkpoint.step, checkpoint.name, state, clip, published, reason or None, checkpoint.unit
+    )
 
 
 def _state(
@@ -125,7 +131,13 @@ def as_json(state: State) -> dict[str, Any]:
                     for name in run.tracker_names
                 },
                 "advice": [
-                    {"step": it.step, "kind": it.kind, "scorer": it.scorer, "text": it.text}
+                    {
+                        "step": it.step,
+                        "unit": it.unit,
+                        "kind": it.kind,
+                        "scorer": it.scorer,
+                        "text": it.text,
+                    }
                     for it in advice(run)
                 ],
             }
@@ -153,7 +165,7 @@ def advice(run: Run) -> list[AdviceGiven]:
     return [it for it in run.advice if it.evaluation in mine]
 
 
-HEAD = ("step", "mean", "±", "min", "max", "std", "n", "state", "checkpoint", "")
+HEAD = ("mean", "±", "min", "max", "std", "n", "state", "checkpoint", "")
 
 
 NUMBERS = 7
@@ -163,7 +175,9 @@ NUMBERS = 7
 def table(run: Run) -> str:
     """Return a run's checkpoints as lines of aligned columns, and its means as a sparkline."""
     listed = rows(run)
-    lines = [HEAD, *map(_cells, listed)]
+    protocol = run.protocols.get(run.protocol)
+    digits = (scale_of(protocol.decides) if protocol else UNKNOWN).digits
+    lines = [(run.unit, *HEAD), *(_cells(row, digits) for row in listed)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     drawn = []
     for line in lines:
@@ -180,13 +194,13 @@ def table(run: Run) -> str:
     return "\n".join(drawn)
 
 
-def _cells(row: Row) -> tuple[str, ...]:
+def _cells(row: Row, digits: int) -> tuple[str, ...]:
     clip = row.clip
     numbers: tuple[str, ...] = ("",) * (NUMBERS - 1)
     if clip:
         half = None if clip.low is None or clip.high is None else (clip.high - clip.low) / 2
-        cosines = (clip.mean, half, clip.min, clip.max, clip.std)
-        numbers = (*("" if it is None else f"{it:.4f}" for it in cosines), str(clip.n))
+        scores = (clip.mean, half, clip.min, clip.max, clip.std)
+        numbers = (*("" if it is None else f"{it:.{digits}f}" for it in scores), str(clip.n))
     reason = "" if row.state == "scored" else row.reason or ""
     return (str(row.step), *numbers, WORDS.get(row.state, row.state), row.name, reason)
 
@@ -243,5 +257,5 @@ def listing(state: State) -> str:
         known = ((name, received(run, "tracker", name)) for name in run.tracker_names)
         places = {name: it.places.get(run.protocol, it.where) for name, it in known}
         lines += [f"{name}: {where}" for name, where in places.items() if where]
-        lines += [f"advice at step {it.step}: {it.kind}: {it.text}" for it in advice(run)]
+        lines += [f"advice at {it.unit} {it.step}: {it.kind}: {it.text}" for it in advice(run)]
     return "\n".join(lines)

@@ -12,7 +12,6 @@ _WITHOUT_ADAPTER = (
 )
 """Trackers that SimpleTuner's report_to may name, in some version, and clipwatch has not."""
 
-_ADVISED = ("clip-vit-large-patch14", "clip-vit-large-patch14-336")
 _VAE_AS_THE_REST = ("flux2", "ideogram")  # which load it in their own way
 _AUTO_ON_CPU = "auto on a CPU"
 _DTYPES = {"no": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "bf16"}
@@ -169,31 +168,32 @@ def tracker_name(named: Given, blank: str) -> Given:
     return named if named.value else named.but(blank, "blank")
 
 
-def bound(given: Values, key: str, usual: float) -> Given:
-    """Return a bound of the mean; the usual ones hold for OpenAI's ViT-L/14 and for no other.
-
-    From what those who train say of CLIP scores: 0.18 to 0.22 is probably a poor model, and from
-    0.30 on differences of means say little.
-    """
-    scorer = str(given["pretrained_evaluation_model_name_or_path"].value)
-    known = scorer.rstrip("/").rpartition("/")[2] in _ADVISED
+def bound(given: Values, key: str, usual: float | None) -> Given:
+    """Return a bound of the mean; the usual one is that of the first scorer's scale."""
     named = given[key]
-    return named.but(usual, "ViT-L/14") if named.value is None and known else named
+    return named.but(usual, "the scorer's") if named.value is None and usual is not None else named
 
 
-def worth(given: Values) -> dict[str, float | None]:
-    """Return scorer → the difference that matters, "" for the first; one number is the first's.
+def check_worth(given: Values) -> None:
+    """Refuse a difference that matters to a scorer that is none.
 
     Raises:
-        SettingsError: A scorer is named that there is not.
+        SettingsError: Names those that there are.
     """
     named = given["advice.worth"]
-    if named.value is None:
-        return {}
-    if not isinstance(named.value, dict):
-        return {"": named.value}
     scorers = [FIRST, *(it.partition(".")[2] for it in given if it.startswith("scorers."))]
-    for name in named.value:
+    for name in named.value if isinstance(named.value, dict) else ():
         if name not in scorers:
             raise named.error(f"there is no scorer {name!r}: known are {', '.join(scorers)}")
-    return {"" if name == FIRST else name: it for name, it in named.value.items()}
+
+
+def by_scorer(worth: float | dict[str, float | None] | None) -> dict[str, float | None]:
+    """Return scorer → the difference that matters, "" for the first; one number is the first's."""
+    if not isinstance(worth, dict):
+        return {} if worth is None else {"": worth}
+    return {"" if name == FIRST else name: it for name, it in worth.items()}
+
+
+def or_blank(value: str | None) -> str:
+    """Return a text, "" for none."""
+    return value or ""

@@ -11,11 +11,8 @@ from pathlib import Path
 from typing import Final
 
 from clipwatch.domain.events import WeightFile
-from clipwatch.domain.state import Checkpoint
+from clipwatch.domain.state import Checkpoint, CheckpointKey
 from clipwatch.layouts.files import NotReadable, NotWhole, content_digest
-
-Key = tuple[str, str]
-"""Name and digest of a checkpoint."""
 
 _WHOLE: Final = re.compile(r"(.+)-([0-9a-f]{16})", re.DOTALL)
 
@@ -63,7 +60,7 @@ class Kept:
             os.close(descriptor)
 
 
-def key(checkpoint: Checkpoint) -> Key:
+def key(checkpoint: Checkpoint) -> CheckpointKey:
     """Return what tells one thing to keep from another."""
     return checkpoint.name, checkpoint.digest
 
@@ -80,12 +77,12 @@ def place_of(checkpoint: Checkpoint, folder: Path) -> Path:
     return place
 
 
-def left_behind(folder: Path) -> dict[Key, Kept]:
+def left_behind(folder: Path) -> dict[CheckpointKey, Kept]:
     """Return the whole copies of an earlier life by key, and delete whatever else is in `folder`.
 
     Pins died with the process that held them, and what it did not finish is of no use.
     """
-    found: dict[Key, Kept] = {}
+    found: dict[CheckpointKey, Kept] = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():
         match = _WHOLE.fullmatch(path.name)
         if path.is_symlink() or not path.is_dir():

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from clipwatch.domain.kinds import FailureKind, StageMode
-from clipwatch.domain.state import Checkpoint
+from clipwatch.domain.state import Checkpoint, CheckpointKey
 from clipwatch.staging.copying import Unwanted
 from clipwatch.staging.keep import keep
-from clipwatch.staging.kept import Held, Kept, Key, key, left_behind, looked_at
+from clipwatch.staging.kept import Held, Kept, key, left_behind, looked_at
 from clipwatch.staging.originals import NotKept
 
 CLOSE_SECONDS: Final = 5.0
@@ -55,9 +55,11 @@ class Stage:
         self._receive = receive
         self._changed = threading.Condition()
         self._kept = left_behind(folder)
-        self._wanted: dict[Key, Checkpoint] = {}
+        self._wanted: dict[CheckpointKey, Checkpoint] = {}
         self._failed: set[Checkpoint] = set()
-        self._looked_at: frozenset[Key] = frozenset()  # what an earlier life kept, at hand just now
+        self._looked_at: frozenset[CheckpointKey] = (
+            frozenset()
+        )  # what an earlier life kept, at hand just now
         self._unwanted: list[Kept] = []
         self._closed = False
         self._thread = threading.Thread(target=self._work, name="stage", daemon=True)
@@ -77,7 +79,7 @@ class Stage:
             return kept.held if kept is not None and kept.serves(checkpoint) else None
 
     @property
-    def keys(self) -> frozenset[Key]:
+    def keys(self) -> frozenset[CheckpointKey]:
         """Name and digest of what stays when the trainer deletes it, as far as is known."""
         with self._changed:
             stay = {key_ for key_, kept in self._kept.items() if kept.folder is not None}
@@ -90,7 +92,7 @@ class Stage:
             self._drop(lambda _, kept: not kept.durable)
         self._thread.join(CLOSE_SECONDS)
 
-    def _drop(self, condition: Callable[[Key, Kept], bool]) -> None:
+    def _drop(self, condition: Callable[[CheckpointKey, Kept], bool]) -> None:
         """Hand what the condition holds for to the thread, which lets go of it."""
         for key_ in [key_ for key_, kept in self._kept.items() if condition(key_, kept)]:
             self._unwanted.append(self._kept.pop(key_))

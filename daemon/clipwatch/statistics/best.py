@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from clipwatch.statistics.flips import flips, rank
 from clipwatch.statistics.means import Means
-from clipwatch.statistics.paired import BOUND, TIE
 from clipwatch.statistics.picked import winners_mean
+from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import Scores, shared_means
 
 Interval = tuple[float, float, float]
@@ -38,7 +38,7 @@ class Best:
     differences: Mapping[str, Interval]
 
 
-def best_of(evaluations: Mapping[str, Scores], seed: int = 0) -> Best:
+def best_of(evaluations: Mapping[str, Scores], scale: Scale, seed: int = 0) -> Best:
     """Find the best evaluation on the prompts and images that all share.
 
     Whoever picks the highest of many picks luck too. So each difference gets the interval
@@ -50,10 +50,12 @@ def best_of(evaluations: Mapping[str, Scores], seed: int = 0) -> Best:
     |t|. That is the single-step max-T of Westfall and Young 1993 ("Resampling-based multiple
     testing", section 2.3) on Tukey's family of all pairs, which holds whichever is picked as the
     best. If several evaluations are equal, 5 % is the chance that any of them is told from the
-    best. With fewer than six prompts nothing can be told, and the intervals are -2..2.
+    best. With fewer than six prompts nothing can be told, and the intervals are all that a
+    difference can be in the scale, -2..2 for cosines.
 
     Args:
         evaluations: By id.
+        scale: Of their scores.
         seed: Of the flips.
 
     Raises:
@@ -61,17 +63,19 @@ def best_of(evaluations: Mapping[str, Scores], seed: int = 0) -> Best:
     """
     names = list(evaluations)
     table = np.array(shared_means(list(evaluations.values())))
-    own = winners_mean(Means.of(table))
+    own = winners_mean(Means.of(table), scale)
     best = own.winner
     others = [index for index in range(len(names)) if index != best]
-    factor = _factor(table, *np.triu_indices(len(names), 1), seed)
-    differences = {names[other]: _interval(table, other, best, factor) for other in others}
-    tied = tuple(name for name, (_, _, high) in differences.items() if high >= -TIE)
+    factor = _factor(table, *np.triu_indices(len(names), 1), scale, seed)
+    differences = {names[other]: _interval(table, other, best, factor, scale) for other in others}
+    tied = tuple(name for name, (_, _, high) in differences.items() if high >= -scale.tie)
     mean = (own.value, own.low, own.high)
     return Best(names[best], mean, tied, len(table), differences)
 
 
-def among(evaluations: Mapping[str, Scores], a: str, b: str, seed: int = 0) -> Interval:
+def among(
+    evaluations: Mapping[str, Scores], a: str, b: str, scale: Scale, seed: int = 0
+) -> Interval:
     """Return b less a with the interval that holds for all pairs of the evaluations at once.
 
     It is the one of `best_of`, for somebody who may have picked these two by looking at all.
@@ -81,21 +85,27 @@ def among(evaluations: Mapping[str, Scores], a: str, b: str, seed: int = 0) -> I
     """
     names = list(evaluations)
     table = np.array(shared_means(list(evaluations.values())))
-    factor = _factor(table, *np.triu_indices(len(names), 1), seed)
-    return _interval(table, names.index(b), names.index(a), factor)
+    factor = _factor(table, *np.triu_indices(len(names), 1), scale, seed)
+    return _interval(table, names.index(b), names.index(a), factor, scale)
 
 
-def _interval(table: NDArray[np.float64], index: int, best: int, factor: float) -> Interval:
+def _interval(
+    table: NDArray[np.float64], index: int, best: int, factor: float, scale: Scale
+) -> Interval:
     difference = table[:, index] - table[:, best]
     delta = float(difference.mean())
     if math.isinf(factor):
-        return delta, -BOUND, BOUND
+        return delta, -scale.bound, scale.bound
     half = factor * float(difference.std(ddof=1)) / math.sqrt(len(table))
     return delta, delta - half, delta + half
 
 
 def _factor(
-    table: NDArray[np.float64], firsts: NDArray[np.intp], seconds: NDArray[np.intp], seed: int
+    table: NDArray[np.float64],
+    firsts: NDArray[np.intp],
+    seconds: NDArray[np.intp],
+    scale: Scale,
+    seed: int,
 ) -> float:
     """Return c, the |t| that the largest of the pairs passes in 5 % of the flips.
 
@@ -110,9 +120,9 @@ def _factor(
         return 0.0
     products = table.T @ table
     squares = np.diag(products)
-    scale = prompts * (squares[firsts] + squares[seconds] - 2 * products[firsts, seconds])
-    alike = scale <= (prompts * TIE) ** 2
-    weights = np.where(alike, 0.0, 1 / np.where(alike, 1.0, scale))
+    spread = prompts * (squares[firsts] + squares[seconds] - 2 * products[firsts, seconds])
+    alike = spread <= (prompts * scale.tie) ** 2
+    weights = np.where(alike, 0.0, 1 / np.where(alike, 1.0, spread))
     largest = [
         np.max((signed[:, firsts] - signed[:, seconds]) ** 2 * weights, axis=1)
         for turned in flips(prompts, seed, len(firsts))

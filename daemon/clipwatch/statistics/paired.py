@@ -11,44 +11,39 @@ from scipy.special import stdtrit
 
 from clipwatch.statistics.comparison import Comparison, Verdict
 from clipwatch.statistics.flips import flips, rank
+from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import Scores, shared_means
-
-TIE: Final = 2.5e-5
-"""The same weights and seeds give another cosine in another batch, by up to 2.1e-5: float32 sums
-in another order change the image a little (benchmarks/RESULTS.md; 2.0e-5 there)."""
-
-BOUND: Final = 2.0
-"""No two cosines differ by more."""
 
 POWER: Final = 0.8
 ROUNDING: Final = 1e-12
 
 
-def compare(a_id: str, a: Scores, b_id: str, b: Scores) -> Comparison:
+def compare(a_id: str, a: Scores, b_id: str, b: Scores, scale: Scale) -> Comparison:
     """Compare two evaluations on the prompts and images that they share; differences are b - a.
 
-    A prompt's difference d is that of its two means, and 0 within `TIE`. One test gives p, interval
-    and verdict, so they never contradict each other: the flips of signs (see `flips`) of the mean
-    difference, two-sided, seeded; with 14 prompts or fewer all of them, which is exact. The
-    interval holds the shifts that the test does not reject. Turning the signs of a set of prompts
-    makes the shift s look as far off as it is, or farther, once s passes the mean of d over the
-    set or over the rest; so the interval's ends are order statistics of those means (Hartigan
-    1969, "Using subsample values as typical values", JASA 64). Where differences are as likely d
-    as -d around their centre it covers at least 95 % for any number of prompts, no normal law
+    A prompt's difference d is that of its two means, and 0 within the scale's tie. One test gives
+    p, interval and verdict, so they never contradict each other: the flips of signs (see `flips`)
+    of the mean difference, two-sided, seeded; with 14 prompts or fewer all of them, which is exact.
+    The interval holds the shifts that the test does not reject. Turning the signs of a set of
+    prompts makes the shift s look as far off as it is, or farther, once s passes the mean of d over
+    the set or over the rest; so the interval's ends are order statistics of those means (Hartigan
+    1969, "Using subsample values as typical values", JASA 64). Where differences are as likely d as
+    -d around their centre it covers at least 95 % for any number of prompts, no normal law
     supposed; skewed ones it covers like Student's interval does.
 
-    With fewer than six prompts nothing can be shown at 5 %: the interval is -2..2, all that a
-    difference of cosines can be. `detectable` is (t(0.975) + t(0.8)) * sd / sqrt(P), both with
-    P - 1 degrees (Bloom 1995, "Minimum detectable effects"); six prompts show it in 62 % only.
+    With fewer than six prompts nothing can be shown at 5 %: the interval is all that a difference
+    can be in that scale, -2..2 for cosines. `detectable` is (t(0.975) + t(0.8)) * sd / sqrt(P),
+    both with P - 1 degrees (Bloom 1995, "Minimum detectable effects"); six prompts show it in 62 %
+    only.
 
     Raises:
         ValueError: They share no scored prompt, or a score is not finite.
     """
     means = np.array(shared_means([a, b]))
     differences = means[:, 1] - means[:, 0]
-    differences[np.abs(differences) <= TIE] = 0.0
+    differences[np.abs(differences) <= scale.tie] = 0.0
     delta = math.fsum(differences) / len(differences)
-    low, high, p = _invert(differences, delta)
+    low, high, p = _invert(differences, delta, scale)
     return Comparison(
         a=a_id,
         b=b_id,
@@ -60,12 +55,14 @@ def compare(a_id: str, a: Scores, b_id: str, b: Scores) -> Comparison:
         wins=int(np.count_nonzero(differences > 0)),
         ties=int(np.count_nonzero(differences == 0)),
         losses=int(np.count_nonzero(differences < 0)),
-        detectable=_detectable(differences),
+        detectable=_detectable(differences, scale),
         verdict=verdict(low, high),
     )
 
 
-def _invert(differences: NDArray[np.float64], delta: float) -> tuple[float, float, float]:
+def _invert(
+    differences: NDArray[np.float64], delta: float, scale: Scale
+) -> tuple[float, float, float]:
     """Return the interval's ends and p."""
     prompts = len(differences)
     total = differences.sum()
@@ -78,24 +75,25 @@ def _invert(differences: NDArray[np.float64], delta: float) -> tuple[float, floa
         )
         lows.append(np.minimum(inside, rest))
         highs.append(np.maximum(inside, rest))
-    low, high = _settle(np.concatenate(lows)), _settle(np.concatenate(highs))
+    rounding = ROUNDING * max(1.0, float(np.abs(differences).max()))
+    low, high = (_settle(np.concatenate(it), rounding) for it in (lows, highs))
     reached = low <= 0 if delta >= 0 else high >= 0
     p = (1 + int(np.count_nonzero(reached))) / (1 + len(reached))
     place = rank(prompts)
     if place == 0:
-        return -BOUND, BOUND, p
+        return -scale.bound, scale.bound, p
     return float(np.sort(low)[place - 1]), float(np.sort(high)[-place]), p
 
 
-def _settle(means: NDArray[np.float64]) -> NDArray[np.float64]:
+def _settle(means: NDArray[np.float64], rounding: float) -> NDArray[np.float64]:
     """Take means for 0 that differ from it by the rounding of their sums."""
-    return np.where(np.abs(means) < ROUNDING, 0.0, means)
+    return np.where(np.abs(means) < rounding, 0.0, means)
 
 
-def _detectable(differences: NDArray[np.float64]) -> float:
+def _detectable(differences: NDArray[np.float64], scale: Scale) -> float:
     prompts = len(differences)
     if rank(prompts) == 0:
-        return BOUND
+        return scale.bound
     se = float(differences.std(ddof=1)) / math.sqrt(prompts)
     return float(stdtrit(prompts - 1, 0.975) + stdtrit(prompts - 1, POWER)) * se
 

@@ -24,7 +24,8 @@ from scipy.special import ndtr, ndtri, stdtrit
 
 from clipwatch.statistics.comparison import Comparison
 from clipwatch.statistics.means import FEWEST, Means
-from clipwatch.statistics.paired import BOUND, compare, verdict
+from clipwatch.statistics.paired import compare, verdict
+from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import Scores, common
 
 ALPHA: Final = 0.05
@@ -52,23 +53,26 @@ class Picked:
     p: float
 
 
-def winners_mean(means: Means) -> Picked:
+def winners_mean(means: Means, scale: Scale) -> Picked:
     """Return the highest mean with an interval that holds its true value."""
-    return _picked(means, np.eye(len(means)), np.eye(len(means)))
+    return _picked(means, np.eye(len(means)), np.eye(len(means)), scale)
 
 
-def against_winner(means: Means) -> Picked:
+def against_winner(means: Means, scale: Scale) -> Picked:
     """Return how the last mean differs from the highest of those before it.
 
     Args:
         means: Two at least.
+        scale: Of the scores.
     """
     count = len(means) - 1
     candidates = np.eye(count, count + 1)
-    return _picked(means, candidates, np.eye(count + 1)[-1] - candidates)
+    return _picked(means, candidates, np.eye(count + 1)[-1] - candidates, scale)
 
 
-def compare_with_best(candidates: Mapping[str, Scores], name: str, scores: Scores) -> Comparison:
+def compare_with_best(
+    candidates: Mapping[str, Scores], name: str, scores: Scores, scale: Scale
+) -> Comparison:
     """Compare an evaluation (b) with the highest of others (a), on what all of them share.
 
     As `paired.compare` does, but interval, p and verdict are corrected for the picking.
@@ -77,14 +81,15 @@ def compare_with_best(candidates: Mapping[str, Scores], name: str, scores: Score
         candidates: By id, at least one.
         name: The evaluation's id.
         scores: Its scores.
+        scale: Of all of them.
 
     Raises:
         ValueError: They share no scored prompt, or a score is not finite.
     """
     tables = common([*candidates.values(), scores])
-    found = against_winner(Means.shared(tables))
+    found = against_winner(Means.shared(tables), scale)
     best = list(candidates)[found.winner]
-    plain = compare(best, tables[found.winner], name, tables[-1])
+    plain = compare(best, tables[found.winner], name, tables[-1], scale)
     picked = len(candidates)
     if plain.wins == plain.losses == 0:
         return replace(plain, picked=picked)
@@ -95,14 +100,18 @@ def compare_with_best(candidates: Mapping[str, Scores], name: str, scores: Score
     )
 
 
-def _picked(means: Means, candidates: NDArray[np.float64], told: NDArray[np.float64]) -> Picked:
+def _picked(
+    means: Means, candidates: NDArray[np.float64], told: NDArray[np.float64], scale: Scale
+) -> Picked:
     """Pick the highest candidate and say what is told of it; both are rows of weights."""
     values = candidates @ means.values
-    winner = int(np.argmax(values))  # a tie within `TIE` would be another selection, and cover less
+    winner = int(
+        np.argmax(values)
+    )  # a tie within the scale's would be another selection, and cover less
     estimate = float(told[winner] @ means.values)
     deviation = math.sqrt(float(means.combined(told[winner])[1][0]))
     if means.prompts < FEWEST:
-        return Picked(winner, estimate, -BOUND, BOUND, 1.0)
+        return Picked(winner, estimate, -scale.bound, scale.bound, 1.0)
     student = float(stdtrit(means.prompts - 1, 1 - ALPHA / 2) / ndtri(1 - ALPHA / 2))
     deviation *= student
     if deviation == 0.0:

@@ -10,7 +10,7 @@ from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.queue import retryable
 from clipwatch.domain.state import Run, State
 from clipwatch.journal import Journal
-from clipwatch.journal.ledger import Ledger
+from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.results.view import WORDS, rows
 
@@ -31,14 +31,14 @@ def reopen(log: Path, step: int, name: str | None) -> list[str]:
             f"there is no log in {log.parent}", fix="name the folder with --state-dir"
         )
     with Journal(log) as journal:
-        ledger = Ledger(journal)
-        run = _run(ledger.state, name)
+        projection = Projection(journal)
+        run = _run(projection.state, name)
         failed = retryable(run, step)
         if not failed:
             raise _nothing(run, step)
         for evaluation in failed:
             reopened = EvaluationReopened(evaluation.id, datetime.now(UTC))
-            ledger.record(run.name, evaluation_stream(run.name, evaluation.id), reopened)
+            projection.record(run.name, evaluation_stream(run.name, evaluation.id), reopened)
     return [evaluation.checkpoint for evaluation in failed]
 
 
@@ -65,7 +65,7 @@ def _nothing(run: Run, step: int) -> ClipwatchError:
     found = [row for row in rows(run) if row.step == step]
     if not found:
         fix = "clipwatch status lists those that are"
-        return ClipwatchError(f"no checkpoint of step {step} is known", fix=fix)
+        return ClipwatchError(f"no checkpoint of {run.unit} {step} is known", fix=fix)
     told = [
         f"{row.name} is {WORDS.get(row.state, row.state)}" + f" ({row.reason})" * bool(row.reason)
         for row in found

@@ -17,7 +17,7 @@ from clipwatch.kit.errors import CheckpointError
 from clipwatch.layouts import look_once
 from clipwatch.layouts.claims import claims_in
 from clipwatch.loop.console import Console
-from clipwatch.results.tables import other_tables, score_table
+from clipwatch.results.tables import score_tables
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
 from clipwatch.statistics.intervals import QUANTILES, describe, quantiles
@@ -56,21 +56,22 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         done=(),
         images_dir=None if images is None else str(images.absolute()),
         device=slots[0].device,
-        batch_size=settings.batch_size or 0,
-        batch_limit=0 if settings.batch_size else LARGEST_BATCH,
-        attention=settings.attention,
+        batch_size=settings.compute.batch_size or 0,
+        batch_limit=0 if settings.compute.batch_size else LARGEST_BATCH,
+        attention=settings.compute.attention,
         gpu=slots[0].gpu,
-        memory_gib=settings.gpu_memory_gib,
-        share=settings.share_gpu,
+        memory_gib=settings.compute.gpu_memory_gib,
+        share=settings.compute.share_gpu,
     )
     scores = _evaluate(executor, slots[0], checkpoint, request, mistaken(settings, weights.kind))
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}
-    found = quantiles(score_table(scores))
-    others = {name: asdict(describe(it)) for name, it in other_tables(scores).items()}
+    tables = score_tables(scores)
+    found = quantiles(tables[""])
+    others = {name: asdict(describe(it)) for name, it in tables.items() if name}
     return {
         "step": sighting.step,
         "unit": sighting.unit,
-        "clip": asdict(describe(score_table(scores))),
+        "clip": asdict(describe(tables[""])),
         "quantiles": {f"{at:g}": value for at, value in zip(QUANTILES, found, strict=True)},
         **({"others": others} if others else {}),
         "images": [
@@ -80,7 +81,7 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
                 "category": prompts[image.prompt_id].category,
                 "seed": image.seed,
                 "score": image.score,
-                **({"others": image.others} if image.others else {}),
+                **_others(image),
                 "image": None
                 if images is None or image.image is None
                 else str(images / image.image),
@@ -88,6 +89,11 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
             for image in scores
         ],
     }
+
+
+def _others(image: ImageScore) -> dict[str, Any]:
+    found = {name: score for name, score in image.scores.items() if name}
+    return {"others": found} if found else {}
 
 
 def _evaluate(
@@ -104,7 +110,7 @@ def _evaluate(
         how = request.protocol
         console.say(
             f"{checkpoint.name}: {total} images, {how.width}x{how.height}, {how.inference_steps} "
-            f"steps, on {request.device}; scorer {how.scorer}"
+            f"steps, on {request.device}; scorer {how.decides}"
         )
         console.working(checkpoint.name, "starting")
         child.evaluate(request)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import gc
-import logging
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import torch
 
@@ -16,7 +15,8 @@ from clipwatch.evaluator.failures import (
     misshapen,
     one_line,
 )
-from clipwatch.evaluator.generation import adapters
+from clipwatch.evaluator.generation import adapters, decoding, offload
+from clipwatch.evaluator.generation.attention import use_attention
 from clipwatch.evaluator.generation.calling import pictures
 from clipwatch.evaluator.generation.calls import text_length
 from clipwatch.evaluator.generation.embeddings import PromptEncoder, is_text_part
@@ -38,10 +38,8 @@ from clipwatch.layouts.files import variant_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from clipwatch.domain.protocol import EvaluationProtocol, Input
+    from clipwatch.domain.protocol import EvaluationProtocol, Input, Part
     from clipwatch.executors.messages import Evaluate
-
-_log = logging.getLogger(__name__)
 
 ADAPTERS: Final = frozenset({"lora", "lycoris"})
 _CHANNELS: Final = 3
@@ -59,25 +57,21 @@ class Generator:
         protocol: Names the base model and the dtype.
         inputs: The identity of all that is loaded.
         device: A torch device.
-        working: Called again and again while the models compute.
         store: Where encoded prompts are kept.
     """
-
-    _attention: ClassVar = "native"  # diffusers keeps one for the whole process
 
     def __init__(
         self,
         protocol: EvaluationProtocol,
         inputs: Sequence[Input],
         device: str,
-        working: Callable[[], None],
         store: Store,
     ) -> None:
         dtypes_of(protocol)
         self._protocol = protocol
         self._inputs = _of_pipeline(inputs)
         self._device = device
-        self._working = working
+        self._working: Callable[[], None] = lambda: None
         self._store = store
         self._pipeline: Any = None
         self._encoder: Any = None  # the pipeline's PromptEncoder
@@ -96,19 +90,21 @@ class Generator:
     @property
     def decoding(self) -> str:
         """How the VAE decodes a batch now: "whole", "sliced" (one by one) or "tiled"."""
-        vae: Any = getattr(self._pipeline, "vae", None)
-        if getattr(vae, "use_tiling", False):
-            return "tiled"
-        return "sliced" if getattr(vae, "use_slicing", False) else "whole"
+        return decoding.way(self._pipeline)
 
-    def load(self, request: Evaluate) -> None:
+    def load(self, request: Evaluate, working: Callable[[], None]) -> None:
         """Hold the request's checkpoint (or the base alone), sampler and attention from here on.
+
+        Args:
+            request: Names them.
+            working: Called again and again while the models compute, until the next `load`.
 
         Raises:
             EvaluationError: The checkpoint went away or changed meanwhile, its weights do not fit,
                 or the base model cannot be loaded.
         """
         folder = Path(request.path)
+        self._working = working
         verify(folder, request.files)
         self._bring_in()
         try:
@@ -118,7 +114,7 @@ class Generator:
             raise
         verify(folder, request.files)
         self._pipeline.scheduler = sampler(request.protocol, self._scheduler)
-        self._set_attention(request.attention or "native")
+        use_attention(self._pipeline, request.attention)
         check_eval(models_of(self._pipeline))
         trained = [*self._holds.split("+"), *(self._adapter.components if self._adapter else ())]
         own = request.kind == "pipeline" or any(map(is_text_part, trained))
@@ -161,36 +157,14 @@ class Generator:
             if not misshapen(error):
                 raise
             parts = () if self._holds == "pipeline" else protocol.parts
-            others = "".join(f", {it.name} from {it.model!r}" for it in parts)
-            raise EvaluationError(
-                "misfit",
-                f"{name} cannot generate, as parts of it do not fit each other (base_model"
-                f" {protocol.base_model!r}{others}): {one_line(error)}",
-            ) from error
+            raise EvaluationError("misfit", _misfit(name, protocol, parts, error)) from error
         if pixels is None or pixels.shape[:2] != (len(prompts), _CHANNELS):
             raise EvaluationError("model", f"{name} makes no images from text alone")
         return to_bytes(pixels)
 
     def relieve(self, images: int) -> bool:
-        """Decode in a way that takes less memory from here on; False if there is none left.
-
-        Several images are decoded one by one. What is too large for that is decoded in tiles.
-
-        Args:
-            images: How many did not fit at once.
-        """
-        vae: Any = getattr(self._pipeline, "vae", None)
-        if images > 1 and getattr(vae, "use_slicing", None) is False:
-            vae.enable_slicing()
-            return True
-        if images == 1 and getattr(vae, "use_tiling", None) is False:
-            vae.enable_tiling()
-            _log.warning(
-                "not even one image fits into memory: images are decoded in tiles, whose seams may"
-                " show; the scores from here on are of such images"
-            )
-            return True
-        return False
+        """Decode so many images in less memory from here on; False if there is no way left."""
+        return decoding.relieve(self._pipeline, images)
 
     def _load_weights(self, request: Evaluate, folder: Path) -> None:
         if request.kind == "base":
@@ -252,17 +226,9 @@ class Generator:
             for part in chain([model], model.children()):
                 part.register_forward_hook(lambda *_: self._working())
         self._pipeline, self._scheduler = pipeline, pipeline.scheduler
-        texts = [it for it in self._inputs if is_text_part(it.part.removeprefix("base/"))]
-        maker = {
-            **made_by(self._device),
-            "pipeline": type(pipeline).__name__,
-            "dtype": self._protocol.dtype,
-            "files": [[it.part, it.digest] for it in texts],
-        }
-        self._encoder = PromptEncoder(
-            *(pipeline, self._device, maker if texts else None),
-            resident=self._protocol.offload == "none",
-        )
+        maker = _maker(pipeline, self._device, self._protocol.dtype, self._inputs)
+        resident = self._protocol.offload == "none"
+        self._encoder = PromptEncoder(pipeline, self._device, maker, resident=resident)
 
     def _put_out(self) -> None:
         """Have all parts but those that compute wait in host memory, if they are to.
@@ -272,22 +238,14 @@ class Generator:
         if self._protocol.offload == "none" or self._out:
             return
         with self._encoder.away():
-            if self._protocol.offload == "model":
-                self._pipeline.enable_model_cpu_offload(device=self._device)
-            else:
-                self._pipeline.enable_group_offload(
-                    torch.device(self._device),
-                    offload_type="leaf_level",
-                    use_stream=self._device.startswith("cuda"),
-                )
+            offload.put_out(self._pipeline, self._protocol.offload, self._device)
         self._out = True
 
     def _bring_in(self) -> None:
         """Have all parts as they were loaded, so that weights can be changed."""
         if self._out and self._protocol.offload == "model":
             with self._encoder.away():
-                self._pipeline.remove_all_hooks()
-                self._pipeline.to("cpu")
+                offload.bring_in(self._pipeline)
             self._out = False
         elif self._out:  # diffusers has no way to end it that it promises
             self._drop()
@@ -298,25 +256,25 @@ class Generator:
         self._pipeline = self._scheduler = self._encoder = None
         free_memory()
 
-    def _set_attention(self, name: str) -> None:
-        parts = self._pipeline.components
-        models = [parts[part] for part in DENOISERS if parts.get(part) is not None]
-        switches = [
-            hasattr(part, "_attention_backend") for model in models for part in _attn(model)
-        ]
-        if name != "native" and not any(switches):
-            raise EvaluationError(
-                "model",
-                f"attention {name!r}: {type(self._pipeline).__name__} has no attention that can be"
-                " switched",
-                fix="set attention to 'native'",
-            )
-        if name == Generator._attention:
-            return
-        with failing_as("model", f"attention {name!r} cannot be used; set attention to 'native'"):
-            for model in models:
-                model.set_attention_backend(name)
-        Generator._attention = name
+
+def _misfit(
+    name: str, protocol: EvaluationProtocol, parts: Sequence[Part], error: Exception
+) -> str:
+    others = "".join(f", {it.name} from {it.model!r}" for it in parts)
+    return (
+        f"{name} cannot generate, as parts of it do not fit each other (base_model"
+        f" {protocol.base_model!r}{others}): {one_line(error)}"
+    )
+
+
+def _maker(
+    pipeline: Any, device: str, dtype: str, inputs: Sequence[Input]
+) -> dict[str, Any] | None:
+    """Return what decides over encoded prompts; None if the encoders' files are not known."""
+    texts = [it for it in inputs if is_text_part(it.part.removeprefix("base/"))]
+    files = [[it.part, it.digest] for it in texts]
+    known = {"pipeline": type(pipeline).__name__, "dtype": dtype, "files": files}
+    return made_by(device) | known if texts else None
 
 
 def to_bytes(pixels: torch.Tensor) -> torch.Tensor:
@@ -340,11 +298,6 @@ def free_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _attn(model: torch.nn.Module) -> list[Any]:
-    """Return the attention processors of a diffusers model."""
-    return [part.processor for part in model.modules() if hasattr(part, "processor")]
 
 
 def _of_pipeline(inputs: Sequence[Input]) -> tuple[Input, ...]:

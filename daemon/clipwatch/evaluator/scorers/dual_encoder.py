@@ -18,18 +18,19 @@ from clipwatch.evaluator.tensors import check_finite, own_memory
 from clipwatch.models.dual_encoders import KINDS, Kind, refusal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
+
+    from clipwatch.domain.protocol import ScorerSpec
 
 _BATCH: Final = 64
 
 
-class Scorer:
+class DualEncoder:
     """A dual encoder (CLIP, SigLIP and the like) on one device, always in float32.
 
     Args:
-        name: Folder or Hub id.
-        revision: For the Hub; "" for the default.
+        spec: Names the model.
         device: A torch device.
         store: Where the features of texts are kept; None keeps them in memory alone.
         digest: Identifies the content of its files; "" when that is unknown.
@@ -40,18 +41,18 @@ class Scorer:
 
     def __init__(
         self,
-        name: str,
-        revision: str,
+        spec: ScorerSpec,
         device: str,
         store: Store | None = None,
         digest: str = "",
     ) -> None:
         from transformers import AutoTokenizer
 
+        name = spec.model
         what = f"scorer {name!r} cannot be loaded"
         with failing_as("model", what):
             with from_hub(what):
-                folder, self.commit = locate(name, revision)
+                folder, self.commit = locate(spec)
             model_type = read_config(folder / "config.json").get("model_type")
             if reason := refusal(model_type):
                 raise EvaluationError("model", f"scorer {name!r} {reason}")
@@ -75,7 +76,7 @@ class Scorer:
         self._texts: dict[str, torch.Tensor] = {}
 
     @property
-    def scale(self) -> str:
+    def told(self) -> str:
         """By what the model was trained to multiply its cosine, as a text; "" where it tells none.
 
         CLIP and SigLIP keep its logarithm, ALIGN divides by a temperature.
@@ -88,8 +89,11 @@ class Scorer:
             return ""
         return f"{found:.6g}" if 0 < found < math.inf else ""
 
-    def truncated(self, prompts: Iterable[str]) -> int:
-        """Count the prompts that are longer than the model reads, start and end token included."""
+    def prepare(self, prompts: Sequence[str]) -> int:
+        """Count the prompts that are longer than the model reads, start and end token included.
+
+        Each is encoded when it is first asked for.
+        """
         return sum(
             len(self._tokenizer(self._read(prompt), verbose=False).input_ids) > self._length
             for prompt in prompts

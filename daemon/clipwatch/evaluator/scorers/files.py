@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.layouts.files import NotReadable, NotWhole
-from clipwatch.models.files import Unfit, scorer_files
+from clipwatch.models.files import Unfit
 from clipwatch.models.places import scorer_places
+from clipwatch.models.scorers import kind_of
+
+if TYPE_CHECKING:
+    from clipwatch.domain.protocol import ScorerSpec
 
 _FILES: Final = ("*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors")
 
 
-def locate(name: str, revision: str) -> tuple[Path, str]:
+def locate(spec: ScorerSpec) -> tuple[Path, str]:
     """Return the scorer's folder and, when it comes from the Hub, its commit; no pickle is fetched.
 
     What is whole in the Hub's cache is taken as it is, without a question to the Hub. Some models,
@@ -27,6 +31,7 @@ def locate(name: str, revision: str) -> tuple[Path, str]:
     """
     from huggingface_hub import snapshot_download
 
+    name, revision, files = spec.model, spec.revision, kind_of(spec.kind).files
     folder = Path(name)
     if folder.is_absolute() and not folder.is_dir():
         raise EvaluationError("model", f"scorer {name!r}: no such folder")
@@ -36,7 +41,8 @@ def locate(name: str, revision: str) -> tuple[Path, str]:
         raise EvaluationError("model", f"scorer {name!r} has no safetensors weights")
     for place in scorer_places(name, revision):
         with suppress(Unfit, NotWhole, NotReadable):
-            scorer_files(place)
+            if files is not None:
+                files(place)
             return place, place.name
     for reference in [revision] if revision else ["main", *_conversions(name)]:
         found = Path(snapshot_download(name, revision=reference, allow_patterns=list(_FILES)))

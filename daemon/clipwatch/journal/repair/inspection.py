@@ -20,7 +20,7 @@ from typing import cast
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import State
 from clipwatch.journal import logfile, wal
-from clipwatch.journal.logformat import COLUMNS, LogDamaged, Row, identify
+from clipwatch.journal.logformat import COLUMNS, EventRow, LogDamaged, identify
 from clipwatch.journal.reading import Recorded, recorded
 from clipwatch.journal.repair import pages
 from clipwatch.journal.store import Journal
@@ -148,7 +148,7 @@ def _events(data: mmap.mmap, count: int) -> Iterator[Found]:
     size = pages.page_size(data)
     last, checked = 0, False
     for seq, cells in groupby(sorted(pages.cells(data, size)), key=itemgetter(0)):
-        good: dict[Row, Recorded] = {}
+        good: dict[EventRow, Recorded] = {}
         bad: list[str] = []
         for _, cell in cells:
             try:
@@ -172,11 +172,11 @@ def _events(data: mmap.mmap, count: int) -> Iterator[Found]:
         yield _missing(last + 1, count)
 
 
-def _row(seq: int, values: tuple[pages.Value, ...]) -> Row | None:
+def _row(seq: int, values: tuple[pages.Value, ...]) -> EventRow | None:
     """Return the row of an event, None for one of another table."""
     if values[:1] != (None,) or len(values) not in (len(COLUMNS) - 1, len(COLUMNS)):
         return None
-    return cast(Row, (seq, *values[1:], None)[: len(COLUMNS)])
+    return cast(EventRow, (seq, *values[1:], None)[: len(COLUMNS)])
 
 
 def _missing(first: int, last: int) -> Fault:

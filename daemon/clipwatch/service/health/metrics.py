@@ -26,24 +26,24 @@ from clipwatch.domain.queue import queue
 from clipwatch.domain.state import Run, images
 from clipwatch.gpus import Gpu, read_gpus
 from clipwatch.results.view import STATES, rows
-from clipwatch.service.health.pulse import Pulse, unready
+from clipwatch.service.health.probes import LoopState, not_ready
 
 Family = TypeVar("Family", CounterMetricFamily, GaugeMetricFamily)
 Value = float | Mapping[str, float]
 
 
-def exposition(pulse: Callable[[], Pulse]) -> Callable[[], bytes]:
+def exposition(loop: Callable[[], LoopState]) -> Callable[[], bytes]:
     """Return what makes the page of all metrics, as text of the exposition format 0.0.4."""
     registry = CollectorRegistry()
-    registry.register(_Metrics(pulse))
+    registry.register(_Metrics(loop))
     return lambda: generate_latest(registry)
 
 
 class _Metrics(Collector):
     """Makes the metrics anew for each scrape; every one carries the run's name."""
 
-    def __init__(self, pulse: Callable[[], Pulse]) -> None:
-        self._pulse = pulse
+    def __init__(self, loop: Callable[[], LoopState]) -> None:
+        self._loop = loop
 
     def describe(self) -> list[Metric]:
         """Tell nothing ahead, so that no scrape is made when it is registered."""
@@ -51,20 +51,20 @@ class _Metrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
-        pulse = self._pulse()
-        name = pulse.run.name if pulse.run else ""
-        for family in of_daemon(pulse, time.monotonic()):
+        loop = self._loop()
+        name = loop.run.name if loop.run else ""
+        for family in of_daemon(loop, time.monotonic()):
             family.samples = [x._replace(labels={"run": name, **x.labels}) for x in family.samples]
             yield family
 
 
-def of_daemon(pulse: Pulse, now: float) -> Iterator[Metric]:
-    """Yield what is known of a daemon and its run; `now` by the pulse's clock."""
+def of_daemon(loop: LoopState, now: float) -> Iterator[Metric]:
+    """Yield what is known of a daemon and its run; `now` by the loop's clock."""
     yield InfoMetricFamily("clipwatch", "Its version.", {"version": __version__})
-    yield _gauge("ready", "1 while it watches, 0 otherwise.", not unready(pulse, now))
-    yield _gauge("log_sequence", "Number of the log's last event.", pulse.seq)
-    if pulse.run is not None:
-        yield from of_run(pulse.run, datetime.now(UTC))
+    yield _gauge("ready", "1 while it watches, 0 otherwise.", not not_ready(loop, now))
+    yield _gauge("log_sequence", "Number of the log's last event.", loop.seq)
+    if loop.run is not None:
+        yield from of_run(loop.run, datetime.now(UTC))
     yield from of_gpus(read_gpus() or ())
     yield from ProcessCollector(registry=None).collect()
 
@@ -108,7 +108,7 @@ def _of_latest(run: Run) -> Iterator[Metric]:
     yield _gauge("step", "The highest step with a score.", highest.step)
     if (clip := highest.clip) is not None:
         values = {"mean": clip.mean, "min": clip.min, "max": clip.max, "std": clip.std}
-        yield _gauge("clip_score", "Cosines of the highest step with a score.", values, "statistic")
+        yield _gauge("clip_score", "Scores of the highest step with a score.", values, "statistic")
 
 
 def of_gpus(found: Sequence[Gpu]) -> Iterator[Metric]:

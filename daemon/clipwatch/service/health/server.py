@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from clipwatch import __version__
 from clipwatch.results import view
 from clipwatch.service.health.metrics import exposition
-from clipwatch.service.health.pulse import Pulse, ill, unready
+from clipwatch.service.health.probes import LoopState, not_alive, not_ready
 from clipwatch.settings.values import Address
 
 PATIENCE_SECONDS: Final = 10.0
@@ -39,19 +39,19 @@ class HealthServer:
 
     Args:
         address: Where; port 0 for one that is free.
-        pulse: Returns what the loop last said; called from any thread.
+        loop: Returns what the loop last said; called from any thread.
 
     Raises:
         OSError: The address is taken, or not ours.
     """
 
-    def __init__(self, address: Address, pulse: Callable[[], Pulse]) -> None:
+    def __init__(self, address: Address, loop: Callable[[], LoopState]) -> None:
         pages: dict[str, Callable[[], Page]] = {
-            "/healthz": lambda: _verdict(ill(pulse(), time.monotonic())),
-            "/readyz": lambda: _verdict(unready(pulse(), time.monotonic())),
-            "/status": lambda: Page(200, "application/json", _status(pulse())),
+            "/healthz": lambda: _verdict(not_alive(loop(), time.monotonic())),
+            "/readyz": lambda: _verdict(not_ready(loop(), time.monotonic())),
+            "/status": lambda: Page(200, "application/json", _status(loop())),
         }
-        metrics = exposition(pulse)
+        metrics = exposition(loop)
         pages["/livez"] = pages["/healthz"]
         pages["/metrics"] = lambda: Page(200, CONTENT_TYPE_LATEST, metrics())
         family, *_, place = socket.getaddrinfo(
@@ -108,7 +108,7 @@ def _verdict(problem: str) -> Page:
     return Page(503 if problem else 200, _TEXT, f"{problem or 'ok'}\n".encode())
 
 
-def _status(pulse: Pulse) -> bytes:
-    told = view.as_json({pulse.run.name: pulse.run} if pulse.run else {})
-    own = {"version": __version__, "phase": pulse.phase, "log_sequence": pulse.seq}
+def _status(loop: LoopState) -> bytes:
+    told = view.as_json({loop.run.name: loop.run} if loop.run else {})
+    own = {"version": __version__, "phase": loop.phase, "log_sequence": loop.seq}
     return json.dumps({**own, **told}).encode() + b"\n"

@@ -42,7 +42,7 @@ class Heartbeat:
 
 
 @dataclass(frozen=True, slots=True)
-class Sign:
+class FoundHeartbeat:
     """A heartbeat as it was found: how many seconds old it is, and whether its process is there."""
 
     heartbeat: Heartbeat
@@ -58,7 +58,7 @@ class Sign:
         return f"its loop has stood still for {self.age:.0f} s" if hangs else ""
 
 
-class Heart:
+class HeartbeatFile:
     """Keeps a daemon's heartbeat; used from the loop's thread.
 
     Args:
@@ -91,7 +91,7 @@ class Heart:
             self._path.unlink(missing_ok=True)
 
 
-def signs(state_dir: Path) -> list[Sign]:
+def heartbeats(state_dir: Path) -> list[FoundHeartbeat]:
     """Return the heartbeats of all daemons with this state directory, sorted by run."""
     found = []
     for path in sorted(state_dir.glob(f"*{SUFFIX}")):
@@ -100,7 +100,7 @@ def signs(state_dir: Path) -> list[Sign]:
             heartbeat = Heartbeat(**json.loads(path.read_text(encoding="utf-8")))
             here = heartbeat.namespace == _namespace() != ""
             gone = here and not Path(f"/proc/{heartbeat.pid}").exists()
-            found.append(Sign(heartbeat, age, gone))
+            found.append(FoundHeartbeat(heartbeat, age, gone))
     return found
 
 

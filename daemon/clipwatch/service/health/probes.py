@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from clipwatch.domain.state import Run
-from clipwatch.service.alive import STALE_SECONDS
+from clipwatch.service.heartbeat import STALE_SECONDS
+
+Phase = Literal["starting", "watching", "draining", "stopping"]
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
+class LoopState:
     """One turn of the loop.
 
     Attributes:
         run: As the log has it, None before it began.
         seq: The last event's number in the log.
-        phase: "starting", "watching", "draining" or "stopping".
+        phase: What it does just now.
         at: When, by the clock that nobody sets.
     """
 
     run: Run | None = None
     seq: int = 0
-    phase: str = "starting"
+    phase: Phase = "starting"
     at: float = field(default_factory=time.monotonic)
 
 
-def ill(pulse: Pulse, now: float) -> str:
+def not_alive(loop: LoopState, now: float) -> str:
     """Return why the daemon should be started anew, "" while its loop goes round."""
-    still = now - pulse.at
+    still = now - loop.at
     return f"the loop has stood still for {still:.0f} s" if still > STALE_SECONDS else ""
 
 
-def unready(pulse: Pulse, now: float) -> str:
+def not_ready(loop: LoopState, now: float) -> str:
     """Return why it does not do its work just now, "" when it does."""
-    if problem := ill(pulse, now):
+    if problem := not_alive(loop, now):
         return problem
-    if pulse.phase != "watching":
-        return pulse.phase
-    return pulse.run.problem if pulse.run else "starting"
+    if loop.phase != "watching":
+        return loop.phase
+    return loop.run.problem if loop.run else "starting"

@@ -30,7 +30,7 @@ LENGTH = 300
 """Characters that are kept of wandb's texts."""
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True):
     """How it went; online, the server was read and shows the rows 0 .. `held` - 1 at `url`.
 
     `reason` says what is wrong, and `fix` what to do about a refusal.
@@ -43,7 +43,7 @@ class Verdict(msgspec.Struct, frozen=True):
     url: str = ""
 
 
-def explain(error: Exception, server: str, key: str) -> Verdict:
+def explain(error: Exception, server: str, key: str) -> Outcome:
     """Say what an error means for the next attempt, in one line that never holds the API key."""
     chain = list(_chain(error))
     kinds = {kind.__name__ for kind in type(error).__mro__}
@@ -87,7 +87,7 @@ def explain(error: Exception, server: str, key: str) -> Verdict:
         (True, f"the W&B session failed ({text})", ""),
     )
     what, fix = next((what, fix) for holds, what, fix in rules if holds)
-    return Verdict("refused", what, fix) if fix else Verdict("unavailable", what)
+    return Outcome("refused", what, fix) if fix else Outcome("unavailable", what)
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from clipwatch.domain.state import Run
 from clipwatch.results.view import summary
-from clipwatch.service.alive import Heart
-from clipwatch.service.health.pulse import Pulse
+from clipwatch.service.health.probes import LoopState, Phase
+from clipwatch.service.heartbeat import HeartbeatFile
 from clipwatch.settings import Settings
 from clipwatch.settings.values import Address
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from clipwatch.service.health.server import HealthServer
 
 
-class Vitals:
+class HealthReporter:
     """Told by the loop at each turn; all that is said of its health comes from there.
 
     Args:
@@ -27,8 +27,8 @@ class Vitals:
 
     def __init__(self, settings: Settings, name: str, say: Callable[[str], None]) -> None:
         self._say = say
-        self._heart = Heart(settings.state_dir, name, settings.output_dir)
-        self._pulse = Pulse()
+        self._heartbeat = HeartbeatFile(settings.paths.state_dir, name, settings.paths.output_dir)
+        self._loop = LoopState()
         self.status = "starting"
         """A line for a person."""
         self._server: HealthServer | None = None
@@ -37,7 +37,7 @@ class Vitals:
 
     def adopt(self, settings: Settings) -> None:
         """Serve where these settings say; an address that cannot be had is no reason to end."""
-        wanted = settings.health_address
+        wanted = settings.service.health_address
         if wanted == self._address and (self._server is not None or wanted is None):
             return
         self._close_server()
@@ -47,7 +47,7 @@ class Vitals:
         from clipwatch.service.health.server import HealthServer
 
         try:
-            self._server = HealthServer(wanted, lambda: self._pulse)
+            self._server = HealthServer(wanted, lambda: self._loop)
         except OSError as error:
             why = error.strerror or error
             self._say(f"no health page: {wanted}: {why}; name another health_address, or off")
@@ -56,20 +56,20 @@ class Vitals:
 
     def beat(self, run: Run | None, seq: int) -> None:
         """Show that the loop goes round."""
-        before = self._pulse
-        self._pulse = Pulse(run, seq, before.phase)
+        before = self._loop
+        self._loop = LoopState(run, seq, before.phase)
         if run is not None and run is not before.run:
             self.status = summary(run)
-        self._heart.beat(self.status)
+        self._heartbeat.beat(self.status)
 
-    def enter(self, phase: str) -> None:
-        """Be in another phase, as in Pulse."""
-        self._pulse = Pulse(self._pulse.run, self._pulse.seq, phase)
+    def enter(self, phase: Phase) -> None:
+        """Be in another phase, as in LoopState."""
+        self._loop = LoopState(self._loop.run, self._loop.seq, phase)
 
     def close(self) -> None:
         """Tell nobody anything any more."""
         self._close_server()
-        self._heart.stop()
+        self._heartbeat.stop()
 
     def _close_server(self) -> None:
         if self._server is not None:

@@ -24,7 +24,7 @@ def read_state(log: Path) -> State:
         return evolve({}, ((it.run, it.event, it.time) for it in journal.landmarks()))
 
 
-class Ledger:
+class Projection:
     """State that changes only by what stands in the log."""
 
     def __init__(self, journal: Journal) -> None:

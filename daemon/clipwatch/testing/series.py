@@ -1,4 +1,4 @@
-"""A world for tracker tests: a series of results with scores and real images, and a target."""
+"""Made-up series of results with scores and real images, and a target to publish them to."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
 from clipwatch.delivery.trackers import Target
 from clipwatch.domain.events import AdviceGiven, ImageScore
 from clipwatch.domain.kinds import AdviceKind
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.results.series import Result, Series
 from clipwatch.statistics import Comparison, Summary, summarize
 
@@ -23,12 +24,6 @@ PROMPTS = (
     Prompt("harbour", "a harbour in the fog", "places"),
 )
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def event_file(folder: Path) -> Path:
-    """Return the one file of a TensorBoard run that holds anything: outdated ones are empty."""
-    (file,) = (path for path in folder.iterdir() if path.stat().st_size)
-    return file
 
 
 def make_protocol(
@@ -50,8 +45,7 @@ def make_protocol(
         base_variant="",
         weights="live",
         dtype="bf16",
-        scorer="some/clip",
-        scorer_revision="",
+        scorers=(ScorerSpec("", "some/clip"),),
     )
 
 
@@ -74,7 +68,7 @@ def make_series(
     for seq, step in enumerate(steps):
         evaluation = f"{name}-{seq}"
         scores[evaluation] = tuple(
-            ImageScore(prompt.id, index, seed, round(0.2 + 0.01 * seq + 0.001 * place, 4))
+            ImageScore(prompt.id, index, seed, {"": round(0.2 + 0.01 * seq + 0.001 * place, 4)})
             for place, (prompt, index, seed) in enumerate(protocol.images())
         )
         if images:
@@ -84,8 +78,12 @@ def make_series(
             )
         clip = summarize([score.score for score in scores[evaluation]])
         finished = START + timedelta(minutes=seq)
-        results.append(Result(seq, step, evaluation, f"checkpoint-{step}", clip, finished))
+        results.append(Result(seq, step, evaluation, f"checkpoint-{step}", {"": clip}, finished))
     return Series("run", name, protocol, tuple(results), scores.__getitem__, folder / "images")
+
+
+def _beside(first: Any, siglip: Any, odd: Any) -> dict[str, Any]:
+    return {"": first, "siglip": siglip, "odd | name": odd}
 
 
 def with_everything(series: Series) -> Series:
@@ -96,8 +94,8 @@ def with_everything(series: Series) -> Series:
 
     def scores(evaluation: str) -> tuple[ImageScore, ...]:
         return tuple(
-            replace(score, others={"siglip": score.score / 2, "odd | name": score.score * 10})
-            for score in series.scores(evaluation)
+            replace(image, scores=_beside(image.score, image.score / 2, image.score * 10))
+            for image in series.scores(evaluation)
         )
 
     def full(result: Result) -> Result:
@@ -106,12 +104,11 @@ def with_everything(series: Series) -> Series:
         kinds: tuple[AdviceKind, ...] = ("regressed", "plateau") if result.seq % 2 else ()
         return replace(
             result,
-            clip=_estimated(clip),
+            scores=_beside(_estimated(clip), _estimated(clip, 0.1), _estimated(clip, 2)),
             categories={
                 name: _estimated(clip, 0.01 * place)
                 for place, name in enumerate(sorted({p.category for p in series.protocol.prompts}))
             },
-            others={"siglip": _estimated(clip, 0.1), "odd | name": _estimated(clip, 2)},
             against_base=_compared(base, result) if later else None,
             against_best=replace(_compared(series.results[result.seq - 1], result), picked=2)
             if later

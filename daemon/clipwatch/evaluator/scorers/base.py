@@ -1,0 +1,86 @@
+"""What a scorer is: it gives every image a number, by its prompt."""
+
+from __future__ import annotations
+
+import pkgutil
+from typing import TYPE_CHECKING, Protocol
+
+from clipwatch.evaluator.failures import EvaluationError, cause, one_line
+from clipwatch.kit.errors import SettingsError
+from clipwatch.models.scorers import kind_of
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import torch
+
+    from clipwatch.domain.protocol import ScorerSpec
+    from clipwatch.evaluator.store import Store
+
+
+class Scorer(Protocol):
+    """Scores images on one device; it stays in memory from one checkpoint to the next.
+
+    Whatever it is asked, and beside what, the same image and prompt have the same score: higher is
+    better, and within the scale of its kind (see models.kinds.ScorerKind).
+    """
+
+    @property
+    def commit(self) -> str:
+        """Of its model on the Hub; "" for a folder or none."""
+
+    @property
+    def told(self) -> str:
+        """What its kind wants to know for its scale; "" for nothing. It is told with results."""
+
+    def prepare(self, prompts: Sequence[str]) -> int:
+        """Get to know the prompts of an evaluation; return of how many it reads but a part.
+
+        Called once before the first image; what it costs to read them may be paid later.
+        """
+
+    def score(self, images: torch.Tensor, prompts: Sequence[str]) -> list[float]:
+        """Return a finite score for each image with the prompt of the same place.
+
+        On a GPU it runs on a stream of its own, beside the generation of the next images.
+
+        Args:
+            images: (n, height, width, 3) uint8 RGB on any device; not to be changed.
+            prompts: n texts, out of those that it was prepared for.
+        """
+
+
+class MakeScorer(Protocol):
+    """What the `target` of a kind names."""
+
+    def __call__(self, spec: ScorerSpec, device: str, store: Store, digest: str) -> Scorer:
+        """Return a scorer.
+
+        Args:
+            spec: The model and the options.
+            device: A torch device.
+            store: What is kept on disk across restarts: text features, say.
+            digest: Identifies the content of its files, for the store's keys; "" for unknown.
+
+        Raises:
+            EvaluationError: It cannot be had ("model"); any other error is told as that.
+        """
+
+
+def make(spec: ScorerSpec, device: str, store: Store, digest: str) -> Scorer:
+    """Return a scorer of any kind that is installed; see MakeScorer.
+
+    Raises:
+        EvaluationError: It cannot be had.
+    """
+    try:
+        maker: MakeScorer = pkgutil.resolve_name(kind_of(spec.kind).target)
+        return maker(spec, device, store, digest)
+    except EvaluationError:
+        raise
+    except SettingsError as error:
+        raise EvaluationError("model", error.problem, fix=error.fix) from error
+    except Exception as error:
+        what = f"scorer '{spec}' cannot be loaded"
+        kind = cause(error) or "model"
+        raise EvaluationError(kind, f"{what}: {type(error).__name__}: {one_line(error)}") from error

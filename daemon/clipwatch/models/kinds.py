@@ -1,0 +1,42 @@
+"""What a kind of scorers is, as far as the daemon has to know it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipwatch.domain.protocol import ScorerSpec
+from clipwatch.statistics.scale import Scale
+
+
+@dataclass(frozen=True, slots=True)
+class ScorerKind:
+    """A kind of scorers: what an entry point of the group "clipwatch.scorers" names.
+
+    The daemon asks it, so its module imports no torch.
+
+    Attributes:
+        target: "package.module:name" of what makes the scorer, in the evaluator (see
+            evaluator.scorers.base): imported there alone.
+        scale: Returns the scale of a spec's scores. The second argument is what the loaded scorer
+            told of itself (`Scorer.told`), "" before it ever was loaded.
+        files: Returns which files of a folder make the model, all of them there; raises
+            models.files.Unfit or layouts.files.NotWhole with what is wrong. Their content is part
+            of every protocol, and what lacks is fetched from the Hub: weights as safetensors, no
+            pickles. None for a kind without files, whose `model` is then any text.
+    """
+
+    target: str
+    scale: Callable[[ScorerSpec, str], Scale]
+    files: Callable[[Path], list[Path]] | None = None
+
+
+def told_key(scorer: str) -> str:
+    """Name what an evaluation's environment has of a scorer's words on its own scale."""
+    return f"scorer_scale.{scorer}" if scorer else "scorer_scale"
+
+
+def commit_key(scorer: str) -> str:
+    """Name what an evaluation's environment has of a scorer's commit on the Hub."""
+    return f"scorer.{scorer}" if scorer else "scorer_commit"

@@ -1,0 +1,54 @@
+"""The scorers of a protocol: their kinds, their scales, and where their files lie."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+from clipwatch.domain.protocol import DUAL_ENCODER, EvaluationProtocol, ScorerSpec
+from clipwatch.kit import plugins
+from clipwatch.kit.errors import SettingsError
+from clipwatch.models.dual_encoders import DUAL_ENCODERS
+from clipwatch.models.kinds import ScorerKind, told_key
+from clipwatch.statistics.scale import UNKNOWN, Scale
+
+
+@cache
+def kind_of(name: str) -> ScorerKind:
+    """Return an installed kind of scorers.
+
+    Raises:
+        SettingsError: There is none of that name, or its package is missing.
+    """
+    if name == DUAL_ENCODER:  # ours: `status` asks for its scale, and packages are slow to list
+        return DUAL_ENCODERS
+    found = plugins.load(plugins.SCORERS, name)
+    if not isinstance(found, ScorerKind):
+        raise SettingsError(
+            f"the entry point {name!r} of {plugins.SCORERS} is no ScorerKind but {found!r:.60}"
+        )
+    return found
+
+
+def scale_of(spec: ScorerSpec, environment: Mapping[str, str] | None = None) -> Scale:
+    """Return the scale of a scorer's numbers; UNKNOWN where its kind is not installed any more.
+
+    Args:
+        spec: The scorer.
+        environment: Of an evaluation, for what the scorer told of itself. Those of earlier versions
+            lack it: then the scorer that decides is taken for a CLIP.
+    """
+    told = ""
+    if environment is not None:
+        told = environment.get(told_key(spec.name), "" if spec.name else "100").partition(",")[0]
+    try:
+        return kind_of(spec.kind).scale(spec, told)
+    except SettingsError:
+        return UNKNOWN
+
+
+def scales_of(
+    protocol: EvaluationProtocol, environment: Mapping[str, str] | None = None
+) -> dict[str, Scale]:
+    """Return the scale of each scorer of a protocol, by its name."""
+    return {spec.name: scale_of(spec, environment) for spec in protocol.scorers}

@@ -1,0 +1,81 @@
+"""The scorers that the settings name: what decides, and what scores beside it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import parse_qsl
+
+from clipwatch.domain.protocol import DUAL_ENCODER, ScorerSpec
+from clipwatch.kit import plugins
+from clipwatch.kit.errors import SettingsError
+from clipwatch.models.scorers import kind_of
+from clipwatch.settings import sources
+from clipwatch.settings.places import Places, mode
+from clipwatch.settings.values import Given
+
+FIRST: Final = "pretrained_evaluation_model_name_or_path"
+"""SimpleTuner's key: the scorer that decides."""
+
+REVISION: Final = "scorer_revision"
+"""Of the first one; others have theirs behind an @."""
+
+_KIND = re.compile(r"([A-Za-z_][\w-]*):(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """A scorer as it was written: KIND:MODEL@REVISION?OPTION=VALUE&..., or a model alone."""
+
+    kind: str
+    model: str
+    revision: str
+    options: tuple[tuple[str, str], ...]
+
+
+def of_settings(given: Mapping[str, Given], places: Places) -> tuple[ScorerSpec, ...]:
+    """Return all scorers, the one that decides first, the others sorted by their names.
+
+    Raises:
+        SettingsError: There is no such kind, or no such model.
+    """
+    first = given[FIRST]
+    found = [_spec("", first, places, revision=str(given[REVISION].value))]
+    for key, entry in sorted(given.items()):
+        outer, _, name = key.partition(".")
+        if outer == sources.SCORERS:
+            found.append(_spec(name, entry, places))
+    return tuple(found)
+
+
+def _spec(name: str, entry: Given, places: Places, revision: str = "") -> ScorerSpec:
+    written = _written(entry, places, is_first=not name)
+    try:
+        files = kind_of(written.kind).files
+    except SettingsError as error:
+        raise entry.error(error.problem, fix=error.fix) from error
+    model = places.model(entry.but(written.model)) if files else written.model
+    return ScorerSpec(name, model, written.revision or revision, written.kind, written.options)
+
+
+def _written(entry: Given, places: Places, *, is_first: bool) -> _Written:
+    """Read what names a scorer; what lies at a path of just this name is a model."""
+    text = str(entry.value)
+    named = _KIND.fullmatch(text)
+    if named is None or mode(places.path(entry), entry):
+        # a revision of its own key stands nowhere else
+        model, _, revision = (text, "", "") if is_first else text.partition("@")
+        return _Written(DUAL_ENCODER, model, revision, ())
+    kind, rest = named.groups()
+    if kind not in {DUAL_ENCODER, *plugins.names(plugins.SCORERS)}:
+        known = ", ".join(sorted({DUAL_ENCODER, *plugins.names(plugins.SCORERS)}))
+        raise entry.error(
+            f"{text!r} names a kind of scorers that is not installed, {kind!r}",
+            fix=f"install the package that has it; here are {known}",
+        )
+    head, _, query = rest.partition("?")
+    model, _, revision = head.partition("@")
+    options = tuple(sorted(parse_qsl(query, keep_blank_values=True)))
+    return _Written(kind, model, revision, options)
