@@ -381,7 +381,7 @@ def test_tensorboard_folder(tmp_path: Path) -> None:
     logs = tmp_path / "output" / "logs" / "p"
     logs.mkdir(parents=True)
     run = settings(tmp_path)
-    run = replace(run, project="p")
+    run = replace(run, publishing=replace(run.publishing, project="p"))
     (found,) = publishing.look(run, "tensorboard")
     assert found.verdict == "ok"
     assert found.found.startswith(f"{logs / 'clipwatch'}; then `tensorboard --logdir")

@@ -28,9 +28,9 @@ from clipwatch.journal.ledger import Ledger
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.reading import series_of
 from clipwatch.results.series import Series
-from clipwatch_adapters.memory import MemoryTracker
+from clipwatch.testing.memory import MemoryTracker
 from loop_kit import until
-from world import World, checkpoint, settings
+from world import World, checkpoint, publishing_to, settings
 
 
 class Moving(MemoryTracker):
@@ -65,12 +65,12 @@ def tracker_of(world: World, kind: type[MemoryTracker] = MemoryTracker) -> Memor
 
 
 def outbox_of(world: World, make: Callable[[str, Target], Tracker]) -> Outbox:
-    named = replace(world.settings, trackers=("memory", "later"))
+    named = publishing_to(world.settings, "memory", "later")
     return Outbox(world.run, named, make, lambda: datetime.now(UTC), random.random)
 
 
 def series(world: World) -> Series:
-    return series_of(world.run, world.run.protocol, world.settings.state_dir)
+    return series_of(world.run, world.run.protocol, world.settings.paths.state_dir)
 
 
 def test_a_command_delivers_as_the_daemon_does(world: World) -> None:
@@ -194,9 +194,9 @@ def test_earlier_settings_results_reach_a_tracker_that_comes_back(tmp_path: Path
     world.trackers["memory"] = Refusing(kept.target)
     assert world.once() == 1
     (first,) = world.run.evaluations
-    images = world.settings.state_dir / "images" / world.run.name
+    images = world.settings.paths.state_dir / "images" / world.run.name
     assert (images / first).is_dir()
-    world.settings = replace(settings(tmp_path, seed=5, keep_images=0), trackers=("memory",))
+    world.settings = publishing_to(settings(tmp_path, seed=5, keep_images=0), "memory")
     assert world.once() == 1
     assert (images / first).is_dir()
     world.trackers["memory"] = hidden

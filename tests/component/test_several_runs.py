@@ -181,4 +181,4 @@ def test_a_reload_is_each_runs_own(tmp_path: Path) -> None:
     assert any("output_dir: cannot change" in line for line in runs[0].said)
     assert "settings reloaded" in runs[1].said
     kept: list[Settings] = [it.watched.settings for it in runs]
-    assert [it.keep_images == 0 for it in kept] == [False, True]
+    assert [it.evaluating.keep_images == 0 for it in kept] == [False, True]

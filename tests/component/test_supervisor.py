@@ -260,7 +260,8 @@ def test_polling_needs_no_events(tmp_path: Path) -> None:
     with world.live():
         checkpoint(world.output, 1)
         until(lambda: len(world.rows()) == 1)
-        assert list(world.watched.eyes._watcher._watches) == [world.settings.state_dir / "wake"]
+        wake = world.settings.paths.state_dir / "wake"
+        assert list(world.watched.eyes._watcher._watches) == [wake]
 
 
 def test_images_are_kept_of_the_newest_evaluations_only(tmp_path: Path) -> None:
@@ -277,7 +278,7 @@ def test_images_are_kept_of_the_newest_evaluations_only(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         checkpoint(world.output, step, step)
     assert world.once() == 0
-    images = sorted((world.settings.state_dir / "images").rglob("x.png"))
+    images = sorted((world.settings.paths.state_dir / "images").rglob("x.png"))
     assert [path.parts[-4] for path in images] == ["checkpoint-1"]  # the last one evaluated
 
 
@@ -305,7 +306,7 @@ def test_two_runs_share_one_log(tmp_path: Path) -> None:
     """Two daemons write into one state directory at the same time and neither loses anything."""
     one = World(tmp_path)
     (tmp_path / "two").mkdir()
-    two = World(tmp_path / "two", state_dir=str(one.settings.state_dir))
+    two = World(tmp_path / "two", state_dir=str(one.settings.paths.state_dir))
     assert one.log == two.log
     with one.live(), two.live():
         for step in range(5):

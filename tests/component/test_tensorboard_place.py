@@ -13,10 +13,11 @@ import pytest
 
 from clipwatch.delivery.trackers import Target
 from clipwatch.kit.errors import TrackerRefused
+from clipwatch.testing.series import make_series, make_target
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.tensorboard import event_files as _events
 from places import python_path
-from tracker_world import event_file, make_series, make_target
+from tensorboard_kit import event_file
 
 
 @pytest.fixture
@@ -174,7 +175,7 @@ import sys
 from pathlib import Path
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch_adapters.tensorboard import TensorBoardTracker
-from tracker_world import make_series, make_target
+from clipwatch.testing.series import make_series, make_target
 folder, *where = map(Path, sys.argv[1:])
 series = make_series(folder, [100, 200], images=False)
 tracker = TensorBoardTracker(make_target(folder, where=str(*where)))

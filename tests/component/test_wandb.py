@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 
 from clipwatch.kit.errors import TrackerRefused
+from clipwatch.testing.series import make_protocol, make_series, make_target
+from clipwatch.testing.trackers import Connect, TrackerContract
 from clipwatch_adapters.wandb import WandbTracker
 from fake_wandb import KEY, FakeWandb
-from tracker_contract import Connect, TrackerContract
-from tracker_world import make_protocol, make_series, make_target
 from wandb_world import train
 
 

@@ -19,19 +19,19 @@ from pathlib import Path
 import pytest
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.testing.series import make_series, make_target
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.session import GRACE
 from fake_wandb import HANG, KEY, FakeWandb, Fault
 from places import python_path
-from tracker_world import make_series, make_target
 from wandb_world import collect_children, isolate, processes
 
 DAEMON = """
 import sys
 from pathlib import Path
 from clipwatch_adapters.wandb import WandbTracker
-from tracker_world import make_series, make_target
+from clipwatch.testing.series import make_series, make_target
 folder = Path(sys.argv[1])
 tracker = WandbTracker(make_target(folder))
 tracker.patience = 1000

@@ -39,7 +39,7 @@ from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import Run, State
 from clipwatch.loop.pruning import prune
 from clipwatch.results import view
-from clipwatch.settings.values import Advice
+from clipwatch.settings import Advice
 from clipwatch.statistics import Summary
 from protocols import PROTOCOL as HOW
 

@@ -17,7 +17,7 @@ from clipwatch.domain.events import AdviceGiven
 from clipwatch.kit import secrets
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
-from clipwatch.settings.values import Advice
+from clipwatch.settings import Advice
 
 SECONDS: Final = 15.0
 """A receiver that takes longer is asked again later."""

@@ -75,7 +75,8 @@ class Outbox:
     @property
     def receivers(self) -> list[tuple[Kind, str]]:
         """All that the settings name, trackers first."""
-        trackers: list[tuple[Kind, str]] = [("tracker", name) for name in self.settings.trackers]
+        named = self.settings.publishing.trackers
+        trackers: list[tuple[Kind, str]] = [("tracker", name) for name in named]
         return [*trackers, *(("channel", name) for name in channels(self.settings.advice))]
 
     def tracker(self, name: str) -> Tracker:
@@ -185,12 +186,12 @@ def bring(tracker: Tracker, series: Series) -> frozenset[int]:
 def target(settings: Settings, run: str, name: str, where: str = "") -> Target:
     """Return where a run's tracker is to publish; `where` is the place of its last publication."""
     return Target(
-        output_dir=settings.output_dir,
-        logging_dir=settings.logging_dir,
-        working_dir=settings.working_dir,
-        project=settings.project,
-        run_name=settings.run_name,
-        state_dir=settings.state_dir / name / run,
+        output_dir=settings.paths.output_dir,
+        logging_dir=settings.paths.logging_dir,
+        working_dir=settings.paths.working_dir,
+        project=settings.publishing.project,
+        run_name=settings.publishing.run_name,
+        state_dir=settings.paths.state_dir / name / run,
         where=where,
         options=settings.options.get(name, {}),
     )

@@ -35,9 +35,9 @@ def none(settings: Settings) -> Finding:
 
 def look(settings: Settings, name: str) -> list[Finding]:
     """Ask one adapter; W&B's asks its server, with the key, for a run that is not there yet."""
-    check, run = f"tracker {name}", run_name(settings.output_dir)
+    check, run = f"tracker {name}", run_name(settings.paths.output_dir)
     try:
-        state = read_state(log_file(settings.state_dir)).get(run)
+        state = read_state(log_file(settings.paths.state_dir)).get(run)
     except JournalError:  # of which the state directory's check tells
         state = None
     series = Series(
@@ -46,7 +46,7 @@ def look(settings: Settings, name: str) -> list[Finding]:
         protocol=settings.protocol,
         results=(),
         scores=lambda _: (),
-        images=images_of(settings.state_dir, run),
+        images=images_of(settings.paths.state_dir, run),
     )
     known = state.trackers.get(name, Received()).where if state else ""
     try:
@@ -60,7 +60,7 @@ def look(settings: Settings, name: str) -> list[Finding]:
     except TrackerUnavailable as error:
         fix = error.fix or "see to it when you can: results wait in the log until it is reached"
         return [warn(check, error.problem, fix)]
-    found = judge(check, where, hint, settings.state_dir)
+    found = judge(check, where, hint, settings.paths.state_dir)
     count = owed_at(state, Destination("tracker", name, place)) if state else 0
     more = f"; {count} result{'s' * (count > 1)} of the log will be published there" * bool(count)
     return [replace(found, found=found.found + more)]

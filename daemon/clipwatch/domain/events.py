@@ -12,12 +12,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from clipwatch.domain.kinds import AdviceKind, CheckpointKind, DiscardKind, FailureKind
+from clipwatch.domain.kinds import AdviceKind, CheckpointKind, DiscardKind, FailureKind, Unit
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.statistics import Comparison, Summary
-
-Unit = Literal["step", "epoch"]
-"""What the number of a checkpoint counts."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,15 @@ from datetime import datetime
 from clipwatch.domain.events import (
     AdviceGiven,
     EvaluationCompleted,
-    Unit,
     WeightFile,
 )
-from clipwatch.domain.kinds import CheckpointKind, CheckpointState, EvaluationState, FailureKind
+from clipwatch.domain.kinds import (
+    CheckpointKind,
+    CheckpointState,
+    EvaluationState,
+    FailureKind,
+    Unit,
+)
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.sighting import Weights
 from clipwatch.statistics import Summary

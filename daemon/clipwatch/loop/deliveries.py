@@ -101,12 +101,14 @@ class Deliveries:
     @property
     def lacking(self) -> list[str]:
         """The trackers that do not show everything."""
-        return [name for name in self._settings.trackers if owed(self._diary.run, "tracker", name)]
+        named, run = self._settings.publishing.trackers, self._diary.run
+        return [name for name in named if owed(run, "tracker", name)]
 
     @property
     def wanted(self) -> set[str]:
         """The evaluations that a tracker does not show, under any protocol."""
-        lacks = (owed(self._diary.run, "tracker", name) for name in self._settings.trackers)
+        named, run = self._settings.publishing.trackers, self._diary.run
+        lacks = (owed(run, "tracker", name) for name in named)
         return {id_ for lacking in lacks for ids in lacking.values() for id_ in ids}
 
     def look(self) -> None:
@@ -151,7 +153,7 @@ class Deliveries:
 
     def hint(self) -> None:
         """Say for each tracker how a person sees its series; what was said before is not."""
-        for name in self._settings.trackers:
+        for name in self._settings.publishing.trackers:
             self._hint(name)
 
     def _address(self, outbox: Outbox, kind: Kind, name: str, *told: str) -> None:
@@ -182,7 +184,7 @@ class Deliveries:
         return Outbox(self._diary.run, self._settings, *self._tools)
 
     def _series(self, protocol: str) -> Series:
-        return series_of(self._diary.run, protocol, self._settings.state_dir)
+        return series_of(self._diary.run, protocol, self._settings.paths.state_dir)
 
     def _stream(self, kind: Kind, name: str) -> str:
         return f"{_STREAMS[kind]}/{self._diary.run.name}/{name}"

@@ -76,9 +76,9 @@ class Diary:
 
     def begin(self, settings: Settings) -> None:
         """Write down what is asked for now; what failed before has a new chance."""
-        told = (settings.trackers, settings.as_text())
+        told = (settings.publishing.trackers, settings.as_text())
         if not self.begun:
-            self.record_run(RunStarted(str(settings.output_dir), "", *told, __version__))
+            self.record_run(RunStarted(str(settings.paths.output_dir), "", *told, __version__))
         elif (self.run.tracker_names, self.run.settings) != told:
             self.record_run(SettingsChanged(self.run.protocol, *told, __version__))
         for evaluation in reopenable(self.run, self._clock()):

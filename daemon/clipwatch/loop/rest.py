@@ -19,7 +19,7 @@ def rest(run: Run, lacking: Sequence[str], settings: Settings) -> str:
         lacking: The trackers that do not show everything.
         settings: Of the run.
     """
-    again = f"looked for every {settings.rescan_seconds:g} s at least"
+    again = f"looked for every {settings.watching.rescan_seconds:g} s at least"
     listed = [row for row in rows(run) if not row.is_base]
     if not (listed or run.problem):
         return (

@@ -95,11 +95,11 @@ class WatchedRun:
         reread: Callable[[], Settings],
     ) -> None:
         self.settings = settings
-        self.name = run_name(settings.output_dir)
+        self.name = run_name(settings.paths.output_dir)
         self._once = once
         self._reread = reread
         self._alive = alive
-        self._clock = parts.clock
+        self._parts = parts
         self._console = console
         self._deadlines = Deadlines()
         self._vitals = Vitals(settings, self.name, console.say)
@@ -110,7 +110,7 @@ class WatchedRun:
         self._deliveries = Deliveries(settings, diary, send, *chance, parts.make_tracker)
         self._judging = Judging(settings.advice, diary, send, parts.judge)
         self.evaluations = Evaluations(
-            settings, diary, send, *chance, parts.make_executor, pool, self._judging
+            settings, diary, send, *chance, parts.make_executor(settings), pool, self._judging
         )
 
     @property
@@ -167,16 +167,17 @@ class WatchedRun:
         try:
             new = self._reread()
             for key in ("output_dir", "state_dir"):
-                if getattr(new, key) != getattr(self.settings, key):
+                if getattr(new.paths, key) != getattr(self.settings.paths, key):
                     raise SettingsError(
                         "cannot change while clipwatch runs", fix="stop it first", key=key
                     )
+            executor = self._parts.make_executor(new)
         except SettingsError as error:
             self._diary.say(f"settings not reloaded, the old ones stay: {error}")
             return
         new = replace(new, protocol=self._preparing.adopt(new.protocol))
         self.settings = new
-        self.evaluations.adopt(new)
+        self.evaluations.adopt(new, executor)
         self._judging.advice = new.advice
         self._deliveries.adopt(new)
         self.eyes.adopt(new)
@@ -186,15 +187,14 @@ class WatchedRun:
 
     def stop(self) -> float:
         """End as soon as nothing is lost by it; return how many seconds that takes at most."""
-        drain = 0.0 if self._deadlines.asked or self._once else self.settings.drain_seconds
+        drain = 0.0 if self._deadlines.asked or self._once else self.settings.service.drain_seconds
         if drain:
             self._look()  # the last checkpoint may have come with the order to stop
         waits = bool(drain and self._left().unevaluated)
-        seconds = self._deadlines.ask(drain if waits else 0.0)
         self._vitals.enter("draining" if waits else "stopping")
         until = f": what is left is evaluated first, for {drain:g} s at most; again ends it at once"
         self._diary.say(f"stopping{until if waits else ''}")
-        return seconds
+        return self._deadlines.ask(drain if waits else 0.0)
 
     def hurry(self) -> None:
         """Wait for no disk any more; may be called from any thread."""
@@ -222,29 +222,29 @@ class WatchedRun:
     def _ready(self) -> bool:
         """Whether the next evaluation may begin: the models are here, and those that are known."""
         known = self._preparing.answered and not self._run.lacking
-        if self.evaluations.busy or (known and not due(self._run, self._clock())):
+        if self.evaluations.busy or (known and not due(self._run, self._parts.clock())):
             return True  # and nothing begins
         return self._preparing.ready()
 
     def _prepared(self, message: Prepared) -> None:
         """Go over to the protocol that the models' files make, or wait for them."""
-        told = (self.settings.trackers, self.settings.as_text(), __version__)
+        told = (self.settings.publishing.trackers, self.settings.as_text(), __version__)
         protocol = self._preparing.prepared(message, told)
         if protocol is not None:
             self.settings = replace(self.settings, protocol=protocol)
             self.evaluations.adopt(self.settings)
-            wanted = self.settings.baseline
-            self._diary.record_run(*with_base(self._run, protocol, wanted=wanted))
+            base = with_base(self._run, protocol, wanted=self.settings.evaluating.baseline)
+            self._diary.record_run(*base)
             self._deliveries.hint()
 
     def _prune(self) -> None:
         """Delete images that nobody needs any more; their scores stay in the log."""
-        images = images_of(self.settings.state_dir, self.name)
-        prune(self._run, images, self.settings.keep_images, self._deliveries.wanted)
+        images = images_of(self.settings.paths.state_dir, self.name)
+        prune(self._run, images, self.settings.evaluating.keep_images, self._deliveries.wanted)
 
     def _left(self) -> Left:
         run = self._run
-        open_ = not run.lacking and bool(due(run, self._clock()))
+        open_ = not run.lacking and bool(due(run, self._parts.clock()))
         return Left(
             at_work=open_ or self.evaluations.busy or self._deliveries.busy,
             delivering=self._deliveries.busy,

@@ -52,7 +52,7 @@ class Supervisor:
             reread: Reads the settings again; may raise SettingsError.
             parts: What it meets the world with.
         """
-        name = run_name(settings.output_dir)
+        name = run_name(settings.paths.output_dir)
         self._runs[name] = WatchedRun(
             settings,
             journal,
