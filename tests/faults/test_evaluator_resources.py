@@ -86,6 +86,7 @@ def test_the_machine_at_fault_is_never_the_checkpoint(error: Exception, kind: st
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "pipeline"])
+@pytest.mark.thorough(but=1)
 def test_half_the_batch_after_the_device_was_full(
     world: Path, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -221,6 +222,7 @@ sys.exit(worker.main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.thorough
 def test_host_memory_that_runs_short(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +325,7 @@ def test_what_lies_in_the_way_of_an_image(tmp_path: Path, name: str, link: bool)
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "pipeline"])
+@pytest.mark.thorough(but=1)
 def test_models_at_work_give_signs_of_life(
     world: Path, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
