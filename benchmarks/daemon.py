@@ -95,9 +95,15 @@ class Instant:
                 self._receive(reply)
 
 
-def plain(_: Question) -> Judgement:
-    """Judge at once: a real evaluation takes longer than the process that judges it."""
-    return Judgement(Summary(0.3, 0.3, 0.3, 0.0, 2))
+class Plain:
+    """Judges at once: a real evaluation takes longer than the process that judges it."""
+
+    def judge(self, _: Question) -> Judgement:
+        """Say the mean that all have."""
+        return Judgement(Summary(0.3, 0.3, 0.3, 0.0, 2))
+
+    def close(self) -> None:
+        """Hold nothing."""
 
 
 def settings(folder: Path) -> Settings:
@@ -184,8 +190,7 @@ FOLD = """
 import resource, sys, time
 from pathlib import Path
 from clipwatch.journal import Journal
-from clipwatch.judgement import Judgement, Question
-from clipwatch.ledger import Ledger
+from clipwatch.journal.ledger import Ledger
 began = time.perf_counter()
 with Journal(Path(sys.argv[1]), read_only=True) as journal:
     ledger = Ledger(journal)
@@ -251,7 +256,7 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
 
     def work() -> None:  # SQLite's connection stays in the thread that made it
         with Timed(log_file(chosen.state_dir)) as journal:
-            supervisor = Supervisor(chosen, journal, Silent(), make_executor=instant, judge=plain)
+            supervisor = Supervisor(chosen, journal, Silent(), make_executor=instant, judge=Plain())
             made.put(journal)
             stop.append(supervisor.stop)
             supervisor.run()
@@ -285,7 +290,7 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
         making = write_checkpoint(chosen.output_dir, step)
         making.rename(making.with_name(f"checkpoint-{step}"))
     with Journal(log_file(chosen.state_dir)) as journal:
-        Supervisor(chosen, journal, Silent(), once=True, make_executor=instant, judge=plain).run()
+        Supervisor(chosen, journal, Silent(), once=True, make_executor=instant, judge=Plain()).run()
     command = [sys.executable, "-m", "clipwatch", "start"]
     for served in (False, True):
         address = "127.0.0.1:0" if served else "off"

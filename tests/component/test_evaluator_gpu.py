@@ -23,7 +23,7 @@ from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Loaded, Reply
 from clipwatch.gpus import Refusal, usable_gpus
 from clipwatch.journal import Journal
-from clipwatch.judging.answer import judge
+from clipwatch.judging.judge import LogJudge
 from clipwatch.loop import evaluations as evaluating
 from clipwatch.loop.supervisor import Supervisor
 from evaluator_child import REQUEST, Children, until
@@ -153,7 +153,7 @@ def test_from_the_choice_to_a_real_child(
             make_executor=lambda it: LocalExecutor(
                 it, lambda receive: EvaluatorProcess(receive, "telling")
             ),
-            judge=judge,
+            judge=LogJudge(),
             identities=world.identities,
         ).run()
     (told,) = [
@@ -315,7 +315,7 @@ def test_waiting_for_a_gpu_costs_no_attempt(
                     make_executor=lambda it: LocalExecutor(
                         it, lambda receive: ScriptedEvaluator(receive, fail)
                     ),
-                    judge=judge,
+                    judge=LogJudge(),
                     identities=world.identities,
                 )
             )

@@ -22,7 +22,8 @@ from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, Recorded, log_file
 from clipwatch.journal.ledger import read_state
-from clipwatch.judging.answer import judge
+from clipwatch.judging.ask import Judge, Judgement, Question
+from clipwatch.judging.judge import judge
 from clipwatch.loop.console import Console
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.models.identity import Identities
@@ -84,6 +85,17 @@ class Known(Identities):
     def unchanged(self, _: EvaluationProtocol) -> bool:
         """Whether it is what was told last."""
         return self._told == self.found
+
+
+class FreshJudge:
+    """Judges in this process, with nothing known from before."""
+
+    def judge(self, question: Question) -> Judgement:
+        """Answer at once."""
+        return judge(question)
+
+    def close(self) -> None:
+        """Hold nothing."""
 
 
 class ScriptedEvaluator:
@@ -172,6 +184,7 @@ class World:
         self.reread: Callable[[], Settings] = lambda: self.settings
         self.executor: Callable[[Settings], Executor] = self._scripted
         self.said: list[str] = []
+        self.judge: Judge = FreshJudge()
 
     def once(self) -> int:
         """Start the daemon with --once; return its exit code."""
@@ -208,7 +221,7 @@ class World:
             reread=lambda: self._published(self.reread()),
             make_tracker=lambda name, _: self.trackers[name],
             make_executor=self.executor,
-            judge=judge,
+            judge=self.judge,
             identities=self.identities,
         )
 

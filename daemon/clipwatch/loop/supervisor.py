@@ -28,7 +28,8 @@ from clipwatch.domain.state import Run
 from clipwatch.executors import named
 from clipwatch.executors.base import Executor
 from clipwatch.journal import Journal
-from clipwatch.judging.ask import Judge, ask
+from clipwatch.judging.ask import Judge
+from clipwatch.judging.process import JudgeProcess
 from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.filesystems import make_private
 from clipwatch.layouts import Scanner
@@ -107,7 +108,7 @@ class Supervisor:
         luck: Callable[[], float] = random.random,
         make_tracker: Callable[[str, trackers.Target], trackers.Tracker] | None = None,
         make_executor: Callable[[Settings], Executor] = named.load,
-        judge: Judge = ask,
+        judge: Judge | None = None,
         identities: Identities | None = None,
     ) -> None:
         self.settings = settings
@@ -130,7 +131,9 @@ class Supervisor:
             settings.protocol, self._diary, self._inbox.put, identities or Identities()
         )
         self._outbox = Outbox(settings, self._diary, self._inbox.put, clock, luck, make)
-        self._judging = Judging(settings.advice, self._diary, self._inbox.put, judge)
+        self._judging = Judging(
+            settings.advice, self._diary, self._inbox.put, judge or JudgeProcess()
+        )
         self._evaluations = Evaluations(
             settings,
             self._diary,
@@ -186,6 +189,7 @@ class Supervisor:
         finally:
             self._watcher.close()
             self._evaluations.close()
+            self._judging.close()
             self._vitals.close()
             self._console.close()
 
