@@ -42,6 +42,7 @@ from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scor
 from clipwatch.journal import Journal, log_file
 from clipwatch.judging.ask import Judgement, Question
 from clipwatch.loop.console import Console
+from clipwatch.loop.run import Parts
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.settings import Settings, load
 from clipwatch.statistics import Summary
@@ -104,6 +105,9 @@ class Plain:
 
     def close(self) -> None:
         """Hold nothing."""
+
+
+FAST = Parts(make_executor=instant, judge=Plain())
 
 
 def settings(folder: Path) -> Settings:
@@ -256,7 +260,8 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
 
     def work() -> None:  # SQLite's connection stays in the thread that made it
         with Timed(log_file(chosen.state_dir)) as journal:
-            supervisor = Supervisor(chosen, journal, Silent(), make_executor=instant, judge=Plain())
+            supervisor = Supervisor()
+            supervisor.watch(chosen, journal, Silent(), parts=FAST)
             made.put(journal)
             stop.append(supervisor.stop)
             supervisor.run()
@@ -290,7 +295,9 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
         making = write_checkpoint(chosen.output_dir, step)
         making.rename(making.with_name(f"checkpoint-{step}"))
     with Journal(log_file(chosen.state_dir)) as journal:
-        Supervisor(chosen, journal, Silent(), once=True, make_executor=instant, judge=Plain()).run()
+        supervisor = Supervisor(once=True)
+        supervisor.watch(chosen, journal, Silent(), parts=FAST)
+        supervisor.run()
     command = [sys.executable, "-m", "clipwatch", "start"]
     for served in (False, True):
         address = "127.0.0.1:0" if served else "off"

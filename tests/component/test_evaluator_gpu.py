@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -22,20 +21,17 @@ from clipwatch.executors.child import EvaluatorProcess
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Loaded, Reply
 from clipwatch.gpus import Refusal, usable_gpus
-from clipwatch.journal import Journal
-from clipwatch.judging.judge import LogJudge
 from clipwatch.loop import evaluations as evaluating
-from clipwatch.loop.supervisor import Supervisor
 from evaluator_child import REQUEST, Children, until
 from fake_nvml import GIB, Card, FakeNvml
 from places import SUPPORT
-from world import Ear, ScriptedEvaluator, World, checkpoint, usual
+from world import World, checkpoint, usual
 
 # the worker without its models: it answers Loaded with what it was given to see
 TELLING = """
 import os, sys
 from clipwatch.evaluator import worker
-from clipwatch.evaluator.messages import Failed, Loaded
+from clipwatch.executors.messages import Failed, Loaded
 class Telling:
     def __init__(self):
         self.torch = "torch" in sys.modules
@@ -139,23 +135,14 @@ def test_from_the_choice_to_a_real_child(
 ) -> None:
     """With the training on one GPU, the daemon's child is shown the other one and no more."""
     two(monkeypatch, trainer)
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
     (tmp_path / "telling.py").write_text(TELLING)
     world = World(tmp_path, device="cuda")
     checkpoint(world.output, 100)
-    with Journal(world.log) as journal:
-        Supervisor(
-            world._published(world.settings),
-            journal,
-            Ear(world.said),
-            once=True,
-            make_tracker=lambda name, _: world.trackers[name],
-            make_executor=lambda it: LocalExecutor(
-                it, lambda receive: EvaluatorProcess(receive, "telling")
-            ),
-            judge=LogJudge(),
-            identities=world.identities,
-        ).run()
+    world.executor = lambda it: LocalExecutor(
+        it, lambda receive: EvaluatorProcess(receive, "telling")
+    )
+    assert world.once() == 1  # it tells where it is, and that it failed
     (told,) = [
         record.event.environment
         for record in world.logged
@@ -303,32 +290,9 @@ def test_waiting_for_a_gpu_costs_no_attempt(
     def fail(_: Evaluate) -> list[Reply]:
         return [Failed("model", "no such model")]
 
-    def work() -> None:
-        with Journal(world.log) as journal:
-            made.append(
-                Supervisor(
-                    world._published(world.settings),
-                    journal,
-                    Ear(world.said),
-                    clock=clock,
-                    make_tracker=lambda name, _: world.trackers[name],
-                    make_executor=lambda it: LocalExecutor(
-                        it, lambda receive: ScriptedEvaluator(receive, fail)
-                    ),
-                    judge=LogJudge(),
-                    identities=world.identities,
-                )
-            )
-            made[0].run()
-
-    made: list[Supervisor] = []
-    thread = threading.Thread(target=work)
-    thread.start()
-    try:
+    world.clock, world.script = clock, fail
+    with world.live():
         until(lambda: any("given up" in line for line in world.said))
-    finally:
-        made[0].stop()
-        thread.join()
     failed = [it.event for it in world.logged if isinstance(it.event, EvaluationFailed)]
     assert [(it.kind, it.attempt) for it in failed] == [
         *(("device", number) for number in range(1, 10)),

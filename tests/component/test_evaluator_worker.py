@@ -44,7 +44,7 @@ sys.exit(main())
 QUICK = """
 import sys
 from clipwatch.evaluator import worker
-from clipwatch.evaluator.messages import Finished
+from clipwatch.executors.messages import Finished
 class Quick:
     def evaluate(self, request, send):
         send(Finished(0, 0.0))

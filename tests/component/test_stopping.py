@@ -12,7 +12,8 @@ from clipwatch.domain import retries
 from clipwatch.executors.messages import Evaluate, Failed, Reply
 from clipwatch.journal import Journal
 from clipwatch.kit.errors import TrackerRefused
-from clipwatch.loop.supervisor import Look, Reload, Supervisor
+from clipwatch.loop.inbox import Look, Reload
+from clipwatch.loop.supervisor import Supervisor
 from clipwatch.results import view
 from clipwatch.results.series import Series
 from world import MemoryTracker, World, checkpoint, usual
@@ -179,9 +180,8 @@ def test_looks_are_on_time_however_many_messages_come(tmp_path: Path) -> None:
     with Journal(world.log) as journal:
         supervisor = world.supervisor(journal, once=False)
         supervisor.reload()
-        kinds = [type(message) for message in supervisor._receive()]
+        kinds = [type(letter.message) for letter in supervisor._receive()]
         assert kinds == [Reload, Look]
-        supervisor._begin()
-        supervisor._look()
+        world.watched.begin()
         supervisor.reload()
-        assert [type(message) for message in supervisor._receive()] == [Reload]
+        assert [type(letter.message) for letter in supervisor._receive()] == [Reload]

@@ -242,13 +242,13 @@ def test_a_live_run_is_followed_from_before_its_directory_exists(tmp_path: Path)
 def test_events_bring_a_checkpoint_before_the_next_rescan(tmp_path: Path) -> None:
     """With an hour between rescans a renamed folder and a late guard are still seen."""
     world = World(tmp_path, rescan_seconds=3600, watch="events")
-    with world.live() as supervisor:
-        until(lambda: bool(supervisor._watcher._watches))
+    with world.live():
+        until(lambda: bool(world.watched.eyes._watcher._watches))
         made = checkpoint(tmp_path / "elsewhere", 1)
         (made / ".guard").unlink()
         made.rename(world.output / "checkpoint-1")
         checkpoint(tmp_path / "elsewhere", 2).rename(world.output / "checkpoint-2")
-        until(lambda: world.output / "checkpoint-1" in supervisor._watcher._watches)
+        until(lambda: world.output / "checkpoint-1" in world.watched.eyes._watcher._watches)
         (world.output / "checkpoint-1" / ".guard").write_text("complete")
         until(lambda: len(world.rows()) == 2)
 
@@ -256,10 +256,10 @@ def test_events_bring_a_checkpoint_before_the_next_rescan(tmp_path: Path) -> Non
 def test_polling_needs_no_events(tmp_path: Path) -> None:
     """In mode poll only our own folder is watched, and checkpoints are found all the same."""
     world = World(tmp_path, watch="poll")
-    with world.live() as supervisor:
+    with world.live():
         checkpoint(world.output, 1)
         until(lambda: len(world.rows()) == 1)
-        assert list(supervisor._watcher._watches) == [world.settings.state_dir / "wake"]
+        assert list(world.watched.eyes._watcher._watches) == [world.settings.state_dir / "wake"]
 
 
 def test_images_are_kept_of_the_newest_evaluations_only(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def test_a_device_that_fails_while_weights_are_loaded(
 LITTLE_MEMORY = """
 import re, resource, sys
 from clipwatch.evaluator import evaluate, worker
-from clipwatch.evaluator.messages import Loaded
+from clipwatch.executors.messages import Loaded
 def limited(self, request, send, plain=evaluate.Evaluator.evaluate):
     def sending(message):
         if isinstance(message, Loaded):

@@ -41,8 +41,8 @@ def test_what_rotation_takes_from_the_queue_is_evaluated_all_the_same(
     for step in (1, 2):
         checkpoint(world.output, step, step)
     wanted = [(world.output / f"checkpoint-{step}" / LORA).read_bytes() for step in (2, 1)]
-    with world.live() as supervisor:
-        until(lambda: len(supervisor._evaluations.held) == 2 and bool(world.requests))
+    with world.live():
+        until(lambda: len(world.watched.evaluations.held) == 2 and bool(world.requests))
         for step in (1, 2):
             shutil.rmtree(world.output / f"checkpoint-{step}")
         evaluator.go.set()
@@ -58,9 +58,9 @@ def test_no_more_than_the_limit_is_kept(tmp_path: Path) -> None:
     evaluator = Slow(world)
     for step in (1, 2):
         checkpoint(world.output, step, step)
-    with world.live() as supervisor:
+    with world.live():
         until(lambda: bool(world.requests))
-        assert len(supervisor._evaluations.held) == 1
+        assert len(world.watched.evaluations.held) == 1
         shutil.rmtree(world.output / "checkpoint-1")
         until(lambda: states(world)[1] == "discarded")
         evaluator.go.set()

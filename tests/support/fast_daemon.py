@@ -15,10 +15,11 @@ from clipwatch.journal import Journal, log_file
 from clipwatch.journal.ledger import read_state
 from clipwatch.judging.ask import Judgement, Question
 from clipwatch.loop.console import Console
+from clipwatch.loop.run import Parts
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.results.reading import scores_of
 from clipwatch.service.lock import exclusive
-from clipwatch.settings import load
+from clipwatch.settings import Settings, load
 from clipwatch.statistics import summarize
 from world import Known
 
@@ -37,6 +38,11 @@ class PlainJudge:
         """Hold nothing."""
 
 
+def fast(settings: Settings) -> LocalExecutor:
+    """Run the fast evaluator."""
+    return LocalExecutor(settings, partial(EvaluatorProcess, module="fast_worker"))
+
+
 def main(folder: Path, mode: str) -> int:
     """Evaluate and publish what lies in `folder`/output; `mode` is "once" or "live"."""
     settings = load(folder / "config.json", flags={}, environ=os.environ, cwd=folder)
@@ -44,17 +50,9 @@ def main(folder: Path, mode: str) -> int:
         exclusive(settings.state_dir, run_name(settings.output_dir)),
         Journal(log_file(settings.state_dir)) as journal,
     ):
-        supervisor = Supervisor(
-            settings,
-            journal,
-            Console(),
-            once=mode == "once",
-            make_executor=lambda it: LocalExecutor(
-                it, partial(EvaluatorProcess, module="fast_worker")
-            ),
-            judge=PlainJudge(),
-            identities=Known(),
-        )
+        supervisor = Supervisor(once=mode == "once")
+        parts = Parts(make_executor=fast, judge=PlainJudge(), identities=Known())
+        supervisor.watch(settings, journal, Console(), parts=parts)
         obey_signals(supervisor)
         return supervisor.run()
 

@@ -61,7 +61,7 @@ class Training:
             **self.environment,
             "HOME": str(self.folder),
             "GENERATED": str(self.generated),
-            "PYTHONPATH": str(SUPPORT),
+            "PYTHONPATH": os.pathsep.join((str(SUPPORT), os.environ.get("PYTHONPATH", ""))),
         }
         program = str(SUPPORT / "fast_daemon.py")
         command = [sys.executable, program, str(self.folder), mode]

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from clipwatch.journal.ledger import read_state
 from clipwatch.judging.ask import Judge, Judgement, Question
 from clipwatch.judging.judge import judge
 from clipwatch.loop.console import Console
+from clipwatch.loop.run import Parts, WatchedRun
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.models.identity import Identities
 from clipwatch.results.series import Series
@@ -183,8 +185,10 @@ class World:
         self.trackers: dict[str, Tracker] = {"memory": MemoryTracker(_target(folder))}
         self.reread: Callable[[], Settings] = lambda: self.settings
         self.executor: Callable[[Settings], Executor] = self._scripted
-        self.said: list[str] = []
+        self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.judge: Judge = FreshJudge()
+        self.said: list[str] = []
+        self.watched: WatchedRun
 
     def once(self) -> int:
         """Start the daemon with --once; return its exit code."""
@@ -213,16 +217,25 @@ class World:
 
     def supervisor(self, journal: Journal, *, once: bool) -> Supervisor:
         """Make the daemon."""
-        return Supervisor(
-            self._published(self.settings),
-            journal,
-            Ear(self.said),
-            once=once,
-            reread=lambda: self._published(self.reread()),
+        supervisor = Supervisor(once=once)
+        self.watch(supervisor, journal)
+        return supervisor
+
+    def watch(self, supervisor: Supervisor, journal: Journal) -> None:
+        """Have a daemon watch this run."""
+        parts = Parts(
+            clock=self.clock,
             make_tracker=lambda name, _: self.trackers[name],
             make_executor=self.executor,
             judge=self.judge,
             identities=self.identities,
+        )
+        self.watched = supervisor.watch(
+            self._published(self.settings),
+            journal,
+            Ear(self.said),
+            reread=lambda: self._published(self.reread()),
+            parts=parts,
         )
 
     def _scripted(self, settings: Settings) -> Executor:

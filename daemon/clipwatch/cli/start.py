@@ -98,14 +98,12 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     name = run_name(settings.output_dir)
     with exclusive(settings.state_dir, name), Journal(log_file(settings.state_dir)) as journal:
         console = Console()
-        service = ServiceManager(os.environ)
-        supervisor = Supervisor(
-            settings, journal, console, once=once, reread=reread, service=service
-        )
+        supervisor = Supervisor(once=once, service=ServiceManager(os.environ))
+        supervisor.watch(settings, journal, console, reread=reread)
         obey_signals(supervisor)
         protocol = settings.protocol
         images = len(protocol.prompts) * protocol.images_per_prompt
-        console.say(f"watching {settings.output_dir} as run {supervisor.name}")
+        console.say(f"watching {settings.output_dir} as run {name}")
         console.say(
             f"{images} images a checkpoint, {protocol.width}x{protocol.height}, "
             f"{protocol.inference_steps} steps, {protocol.weights} weights, on {settings.device}; "

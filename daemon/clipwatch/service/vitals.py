@@ -1,4 +1,4 @@
-"""What the outside hears of the loop: the service manager, the heartbeat and the HTTP pages."""
+"""What the outside hears of one run: the heartbeat and the HTTP pages."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 from clipwatch.domain.state import Run
 from clipwatch.results.view import summary
-from clipwatch.service.alive import BEAT_SECONDS, Heart
+from clipwatch.service.alive import Heart
 from clipwatch.service.health.pulse import Pulse
-from clipwatch.service.sd_notify import ServiceManager
 from clipwatch.settings import Settings
 from clipwatch.settings.values import Address
 
@@ -23,26 +22,18 @@ class Vitals:
     Args:
         settings: Of the run.
         name: The run's.
-        service: The service manager.
         say: Tells a person.
     """
 
-    def __init__(
-        self, settings: Settings, name: str, service: ServiceManager, say: Callable[[str], None]
-    ) -> None:
-        self._service = service
+    def __init__(self, settings: Settings, name: str, say: Callable[[str], None]) -> None:
         self._say = say
         self._heart = Heart(settings.state_dir, name, settings.output_dir)
         self._pulse = Pulse()
-        self._status = "starting"
+        self.status = "starting"
+        """A line for a person."""
         self._server: HealthServer | None = None
         self._address: Address | None = None
         self.adopt(settings)
-
-    @property
-    def patience(self) -> float:
-        """How many seconds the loop may let pass without a beat."""
-        return min(BEAT_SECONDS, self._service.patience)
 
     def adopt(self, settings: Settings) -> None:
         """Serve where these settings say; an address that cannot be had is no reason to end."""
@@ -63,36 +54,22 @@ class Vitals:
         else:
             self._say(f"health and metrics on http://{self._server.address}")
 
-    def beat(self, run: Run | None, seq: int, phase: str = "") -> None:
-        """Show that the loop goes round; `phase` as in Pulse, "" for the same as before."""
+    def beat(self, run: Run | None, seq: int) -> None:
+        """Show that the loop goes round."""
         before = self._pulse
-        self._pulse = Pulse(run, seq, phase or before.phase)
-        if run is not None and (run is not before.run or phase):
-            self._status = summary(run)
-        self._service.alive(self._status)
-        self._heart.beat(self._status)
+        self._pulse = Pulse(run, seq, before.phase)
+        if run is not None and run is not before.run:
+            self.status = summary(run)
+        self._heart.beat(self.status)
 
-    def ready(self) -> None:
-        """We work by our settings: after the start, and after each reload."""
-        self._enter("watching")
-        self._service.ready()
-
-    def reloading(self) -> None:
-        """We read our settings again; `ready` ends it."""
-        self._service.reloading()
-
-    def stopping(self, phase: str, seconds: float) -> None:
-        """We end, within so many seconds."""
-        self._enter(phase)
-        self._service.stopping(seconds)
+    def enter(self, phase: str) -> None:
+        """Be in another phase, as in Pulse."""
+        self._pulse = Pulse(self._pulse.run, self._pulse.seq, phase)
 
     def close(self) -> None:
         """Tell nobody anything any more."""
         self._close_server()
         self._heart.stop()
-
-    def _enter(self, phase: str) -> None:
-        self._pulse = Pulse(self._pulse.run, self._pulse.seq, phase)
 
     def _close_server(self) -> None:
         if self._server is not None:

@@ -1,0 +1,134 @@
+"""What is seen of one output directory: its checkpoints, and the end of the training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from collections.abc import Set as AbstractSet
+from contextlib import suppress
+from pathlib import Path
+
+from clipwatch.domain.events import OutputDirChecked
+from clipwatch.domain.queue import newest_written, observe, wholes
+from clipwatch.domain.state import Key
+from clipwatch.kit.errors import SettingsError
+from clipwatch.kit.filesystems import make_private
+from clipwatch.layouts import Scanner
+from clipwatch.layouts.files import NotReadable
+from clipwatch.layouts.watch import Watcher
+from clipwatch.loop.diary import Diary
+from clipwatch.loop.ending import TrainingEnd
+from clipwatch.service.wake import wake_folder
+from clipwatch.settings import Settings
+
+PENDING_SECONDS = 1.0
+"""Pause between looks while a checkpoint is being written."""
+
+
+class Eyes:
+    """Looks when something hints at news, and every so often; used from the loop's thread.
+
+    Args:
+        settings: Of the run.
+        diary: Gets what is seen.
+        hint: Called from another thread when a look may be worth while.
+        once: Nobody waits for a directory that is not there.
+    """
+
+    def __init__(
+        self, settings: Settings, diary: Diary, hint: Callable[[], None], *, once: bool
+    ) -> None:
+        self._diary = diary
+        self._hint = hint
+        self._once = once
+        self._look_at = 0.0  # by the clock that nobody sets
+        self._ended = ""
+        self._open(settings)
+
+    @property
+    def settling(self) -> bool:
+        """Whether something is watched that may be a checkpoint in a moment."""
+        return self._scanner.settling
+
+    @property
+    def seconds_left(self) -> float:
+        """How long it is until the next look, 0.0 or less if it is due."""
+        return self._look_at - time.monotonic()
+
+    def over(self, *, waiting: bool) -> bool:
+        """Whether the training has ended, and what failed is not waited for any more.
+
+        Args:
+            waiting: Something is to be tried again.
+        """
+        end = self._training_end
+        return end is not None and bool(self._ended) and (not waiting or end.waited)
+
+    def adopt(self, settings: Settings) -> None:
+        """Look by these settings from here on, and with fresh eyes."""
+        self._watcher.close()
+        self._open(settings)
+
+    def look(self, held: AbstractSet[Key]) -> bool:
+        """Write down what is there; return whether the directory could be read.
+
+        Args:
+            held: What can be evaluated though its folder is gone.
+
+        Raises:
+            SettingsError: With `once`, when there is none.
+        """
+        run, problem, sightings = self._diary.run, "", None
+        output_dir = self._settings.output_dir
+        try:
+            sightings = self._scanner.scan()
+        except FileNotFoundError:
+            problem = f"{output_dir} does not exist yet"
+            if self._once:
+                raise SettingsError(f"{output_dir} does not exist", key="output_dir") from None
+        except NotReadable as error:
+            problem = str(error)
+        if problem != run.problem:
+            self._diary.record_run(OutputDirChecked(problem))
+        if sightings is not None:
+            seen = observe(run, sightings, held)
+            self._diary.record_run(*seen)
+            self._look_for_end(news=bool(seen))
+        pending = [
+            Path(c.path) for c in self._diary.run.checkpoints.values() if c.state == "partial"
+        ]
+        self._watcher.rearm(pending)
+        seconds = self._settings.rescan_seconds
+        self._look_at = time.monotonic() + (min(seconds, PENDING_SECONDS) if pending else seconds)
+        return sightings is not None
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._watcher.close()
+
+    def _open(self, settings: Settings) -> None:
+        self._settings = settings
+        self._scanner = Scanner(
+            settings.output_dir,
+            weights=settings.protocol.weights,
+            settle_seconds=settings.settle_seconds,
+            known=wholes(self._diary.run) if self._diary.begun else {},
+        )
+        wake = wake_folder(settings.state_dir)
+        with suppress(OSError):  # hints are never needed
+            make_private(wake)
+        self._watcher = Watcher(settings.output_dir, wake, settings.watch, self._hint)
+        ends = settings.exit_when_done
+        self._training_end = TrainingEnd(ends, settings.output_dir) if ends else None
+
+    def _look_for_end(self, *, news: bool) -> None:
+        """See whether the training has ended, and say so once."""
+        if self._training_end is None:
+            return
+        if news:
+            self._training_end.news()
+        newest = newest_written(self._diary.run)
+        reason = self._training_end.look(newest, self._settings.settle_seconds)
+        if reason and not self._ended:
+            self._diary.say(f"the training has ended: {reason}; ending when all is published")
+        self._ended = reason
