@@ -128,8 +128,8 @@ def test_the_log_is_private_and_readable_beside_the_writer(journal: Journal) -> 
 CLAIMER = """
     import sys
     from pathlib import Path
-    from clipwatch.errors import Conflict
-    from clipwatch.events import OutputDirChecked
+    from clipwatch.kit.errors import Conflict
+    from clipwatch.domain.events import OutputDirChecked
     from clipwatch.journal import Journal
     journal = Journal(Path(sys.argv[1]))
     won = 0

@@ -172,7 +172,7 @@ def unprivileged(script: str, *arguments: Path) -> str:
 PUBLISH = """
 import sys
 from pathlib import Path
-from clipwatch.errors import ClipwatchError
+from clipwatch.kit.errors import ClipwatchError
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from tracker_world import make_series, make_target
 folder, *where = map(Path, sys.argv[1:])

@@ -70,7 +70,7 @@ def test_a_healthy_log_has_no_fault_and_is_not_touched(log: Path, events: list[R
 WRITER = """
     import sys, time
     from pathlib import Path
-    from clipwatch.events import OutputDirChecked, RunStarted
+    from clipwatch.domain.events import OutputDirChecked, RunStarted
     from clipwatch.journal import Journal
     journal = Journal(Path(sys.argv[1]))
     journal.append("r", "s", 0, [RunStarted("/out", "p", (), {}, "1")])

@@ -167,7 +167,7 @@ def test_a_lock_that_is_never_given_back_is_told(
 KILLER = """
     import json, os, random, signal, sys, time
     from pathlib import Path
-    from clipwatch.events import OutputDirChecked, RunStarted
+    from clipwatch.domain.events import OutputDirChecked, RunStarted
     from clipwatch.journal import Journal
 
     path, kills, luck = Path(sys.argv[1]), int(sys.argv[2]), random.Random(7)

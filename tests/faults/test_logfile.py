@@ -44,7 +44,7 @@ AS_USER = """
 import os, sys
 from importlib.resources import files
 from pathlib import Path
-from clipwatch.events import OutputDirChecked
+from clipwatch.domain.events import OutputDirChecked
 from clipwatch.journal import Journal
 (files("clipwatch.journal") / "schema.sql").read_text()
 if os.getuid() != {user}:  # from here on modes apply; what is imported later may be out of reach
@@ -157,8 +157,8 @@ def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
 
 
 OPEN = """
-    from clipwatch.errors import JournalError
-    from clipwatch.journal.inspection import verify
+    from clipwatch.kit.errors import JournalError
+    from clipwatch.journal.repair.inspection import verify
     path = Path(sys.argv[1])
     reader, verifier = (lambda: Journal(path, read_only=True)), (lambda: next(verify(path)))
     for use in (lambda: Journal(path)), reader, verifier:

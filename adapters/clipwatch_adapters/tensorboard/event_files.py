@@ -19,13 +19,9 @@ import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-Words = NDArray[np.uint32]
+import google_crc32c
 
 PREFIX = "events.out.tfevents.clipwatch."
 """Our files' names are this and a number; they sort after a stock writer's, which hold a time."""
@@ -126,53 +122,9 @@ def tidy(folder: Path) -> None:
             path.unlink()
 
 
-def crc32c(data: bytes) -> int:
-    """Return the CRC-32C (Castagnoli) of at least 4 bytes.
-
-    The data is cut into lanes that are divided side by side, and the remainders are then joined in
-    pairs: some ten times faster than byte by byte in Python, which matters for megabytes of images.
-    """
-    table = _table()
-    lanes = 1 << max(0, min(10, len(data).bit_length() - 6))
-    rows = -(-len(data) // (2 * lanes))
-    padded = np.zeros(2 * lanes * rows, np.uint8)  # zeros in front leave a remainder unchanged
-    own = padded[len(padded) - len(data) :]
-    own[:] = np.frombuffer(data, np.uint8)
-    own[:4] ^= 0xFF  # the CRC's initial value
-    words = padded.view("<u2").reshape(lanes, rows).T.astype(np.uint32)
-    crcs = np.zeros(lanes, np.uint32)
-    # What each bit of a remainder becomes when a lane's length of data follows it.
-    shift = np.uint32(1) << np.arange(32, dtype=np.uint32)
-    for row in words:
-        crcs = table[(crcs ^ row) & 0xFFFF] ^ (crcs >> 16)
-        shift = table[shift & 0xFFFF] ^ (shift >> 16)
-    while len(crcs) > 1:
-        crcs = _followed(crcs[0::2], shift) ^ crcs[1::2]
-        shift = _followed(shift, shift)
-    return int(crcs[0]) ^ 0xFFFFFFFF
-
-
-def _followed(crcs: Words, shift: Words) -> Words:
-    """Move remainders past the length of data that `shift` stands for."""
-    moved = np.zeros_like(crcs)
-    for bit in range(32):
-        moved ^= (crcs >> bit & 1) * shift[bit]
-    return moved
-
-
-@cache
-def _table() -> Words:
-    """Return the remainder of each 16-bit word."""
-    one, polynomial = np.uint32(1), np.uint32(0x82F63B78)
-    table = np.arange(1 << 16, dtype=np.uint32)
-    for _ in range(16):
-        table = table >> one ^ (table & one) * polynomial
-    return table
-
-
 def _masked_crc(data: bytes) -> int:
     """Return the CRC as TFRecord stores it: rotated and offset, so that CRCs of CRCs stay sound."""
-    crc = crc32c(data)
+    crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from clipwatch.journal.store import Journal, Recorded, log_file
+from clipwatch.journal.reading import Recorded
+from clipwatch.journal.store import Journal, log_file
 
 __all__ = ["Journal", "Recorded", "log_file"]

@@ -11,70 +11,18 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Self
 
-import msgspec
-
-from clipwatch.domain.events import Event, decode, encode
-from clipwatch.journal import logfile, wal
-from clipwatch.journal.logformat import (
-    FORMAT,
-    LogDamaged,
-    Row,
-    bring_up_to_date,
-    checksum,
-    identify,
-    stored_format,
-)
+from clipwatch.domain.events import Event, encode
+from clipwatch.journal import checked, logfile, wal
+from clipwatch.journal.checked import Mark
+from clipwatch.journal.logformat import LogDamaged, bring_up_to_date, checksum, identify
+from clipwatch.journal.reading import Reader, named
 from clipwatch.kit.errors import Conflict, JournalError
 
-PAGE = 1000
-_BEGUN_AND_OVER = ("EvaluationStarted", "EvaluationCompleted")
 BUSY_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """An event with its place: `seq` in the whole log, `version` in its stream, both from 1."""
-
-    seq: int
-    time: datetime
-    run: str
-    stream: str
-    version: int
-    event: Event
-
-
-def check(row: Row, *, checked: bool) -> None:
-    """Compare a row with its checksum; `checked`: an earlier one has one, so this one must.
-
-    Raises:
-        ValueError: It is damaged; the text says how.
-    """
-    if row[7] is None:
-        if checked:
-            raise ValueError("its checksum is missing")
-    elif row[7] != checksum(row[:7]):
-        raise ValueError("its checksum is wrong")
-
-
-def recorded(row: Row, *, checked: bool) -> Recorded:
-    """Read a row; `checked` as in `check`.
-
-    Raises:
-        ValueError: It is damaged; the text says how.
-        KeyError: Its type is one that this version does not know.
-    """
-    check(row, checked=checked)
-    seq, at, run, stream, version, type_name, data, _ = row
-    try:
-        when, event = datetime.fromisoformat(at), decode(type_name, data)
-    except (msgspec.MsgspecError, TypeError) as error:
-        raise ValueError(str(error)) from error
-    return Recorded(seq, when, run, stream, version, event)
 
 
 def log_file(state_dir: Path) -> Path:
@@ -86,7 +34,24 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
-class Journal:
+def _refuse_damaged(path: Path, now: datetime) -> Mark | None:
+    """Writing into a damaged file would destroy what can still be read; return what was known.
+
+    It is looked at by a connection that cannot write: others merge the -wal as they close.
+    """
+    if (lost := wal.lost_commits(path)) > 1:
+        raise LogDamaged(path, f"{lost} commits in its -wal stand behind a damaged place")
+    with closing(logfile.connect_read_only(path)) as db:
+        if identify(db, path) == 0:
+            return None
+        if mark := checked.trusted(path, now):
+            return mark
+        if found := checked.fault(db):
+            raise LogDamaged(path, found)
+    return None
+
+
+class Journal(Reader):
     """One log file; not to be shared between threads, and closed by `with`.
 
     Args:
@@ -106,37 +71,28 @@ class Journal:
     def __init__(
         self, path: Path, *, read_only: bool = False, clock: Callable[[], datetime] = _now
     ) -> None:
-        self.path = path
         self._clock = clock
         self._inode = 0
         self._wal = wal.beside(path)
-        with self._named():
+        self._mark: Mark | None = None
+        self._whole = clock()
+        with named(path):
             logfile.check(path)
             if read_only:
-                self._db = logfile.connect_read_only(path)
+                db = logfile.connect_read_only(path)
             else:
                 logfile.create(path)
-                self._refuse_damaged()
-                self._db = sqlite3.connect(path)
+                self._mark = _refuse_damaged(path, self._whole)
+                db = sqlite3.connect(path)
+        super().__init__(path, db)
+        if self._mark is not None:
+            self.known, self._whole = self._mark.seq, self._mark.whole
         try:
             with self._named():
                 self._open(read_only=read_only)
         except JournalError:
             self._db.close()
             raise
-
-    def _refuse_damaged(self) -> None:
-        """Writing into a damaged file would destroy what can still be read.
-
-        It is looked at by a connection that cannot write: others merge the -wal as they close.
-        """
-        if (lost := wal.lost_commits(self.path)) > 1:
-            raise LogDamaged(self.path, f"{lost} commits in its -wal stand behind a damaged place")
-        with closing(logfile.connect_read_only(self.path)) as db:
-            if identify(db, self.path) == 0:
-                return
-            if (found := db.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
-                raise LogDamaged(self.path, " ".join(found.split()))
 
     def _open(self, *, read_only: bool) -> None:
         self._db.isolation_level = None
@@ -163,13 +119,6 @@ class Journal:
                 time.sleep(0.02)
             else:
                 return
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        try:
-            yield
-        except logfile.FAILURES as error:
-            raise logfile.explain(self.path, error) from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -227,138 +176,11 @@ class Journal:
         if not same:
             raise JournalError(f"{self.path}: was deleted or replaced", fix="start clipwatch again")
 
-    def version(self, stream: str) -> int:
-        """Return how many events the stream has."""
-        with self._named():
-            row = self._db.execute(
-                "SELECT coalesce(max(version), 0) FROM events WHERE stream = ?", (stream,)
-            ).fetchone()
-        return int(row[0])
-
-    def read(
-        self, after: int = 0, *, stream: str | None = None, brief: bool = False
-    ) -> Iterator[Recorded]:
-        """Yield events in order, and end at the present end.
-
-        The log is read in pages, so a slow consumer pins nothing and blocks nobody.
-
-        Args:
-            after: Pass over so many.
-            stream: Read only this one.
-            brief: Check, but do not yield, the images of evaluations that are completed.
-
-        Raises:
-            LogDamaged: An event cannot be read or is missing; it says which, and all before it
-                were yielded.
-            JournalError: An event is of a type that only a newer clipwatch knows.
-        """
-        place, name = (0, "") if stream is None else (4, f" of {stream}")
-        known, checked, limit = 0, False, PAGE
-        completed = self._completed() if brief and self._format() else frozenset()
-        while True:
-            with self._named():
-                found = self._format()
-                if found == 0:  # its writer is only about to make it
-                    return
-                if after == 0 and stream is None:
-                    # counted in the index: it shows what a bad page hides at the end of the table
-                    known = int(self._db.execute("SELECT count(*) FROM events").fetchone()[0])
-            try:
-                rows = self._rows(found, after, stream, limit)
-            except LogDamaged as damage:
-                if limit == 1:
-                    what = f"event {after + 1}{name}: {damage.what}"
-                    raise LogDamaged(self.path, what) from damage
-                limit = 1  # to come to the very event
-                continue
-            for row in rows:
-                if row[place] != after + 1:
-                    raise LogDamaged(self.path, f"event {after + 1}{name} is missing")
-                images = row[5] == "ImagesScored" and row[3] in completed
-                read = self._read(row, checked=checked, passed=images)
-                if read is not None:
-                    yield read
-                after += 1
-                checked = checked or row[7] is not None
-            if len(rows) < limit:
-                break
-        if after < known:
-            raise LogDamaged(self.path, f"events {after + 1} to {known} are missing")
-
-    def landmarks(self) -> list[Recorded]:
-        """Return all events in order, but for the images of evaluations that are completed.
-
-        They mean the same state, and are read many times as fast. What is left out is counted but
-        not checked: `read` does that.
-
-        Raises:
-            LogDamaged: An event cannot be read, or some are missing.
-            JournalError: An event is of a type that only a newer clipwatch knows.
-        """
-        with self._named():
-            found = self._format()
-            if found == 0:
-                return []
-            count, last = self._db.execute("SELECT count(*), max(seq) FROM events").fetchone()
-            if count != (last or 0):
-                raise LogDamaged(self.path, f"{last - count} events are missing")
-            rows = self._select(found, "type <> 'ImagesScored'", {})
-            begun, over = ({row[3] for row in rows if row[5] == kind} for kind in _BEGUN_AND_OVER)
-            for stream in begun - over:
-                images = "stream = :stream AND type = 'ImagesScored'"
-                rows += self._select(found, images, {"stream": stream})
-        read = (self._read(row, checked=False) for row in sorted(rows))
-        return [event for event in read if event is not None]
-
-    def _read(self, row: Row, *, checked: bool, passed: bool = False) -> Recorded | None:
-        """Return a row's event; None, but checked all the same, if it is to be passed over."""
-        try:
-            if passed:
-                check(row, checked=checked)
-                return None
-            return recorded(row, checked=checked)
-        except KeyError as unknown:
-            raise self._unknown(row) from unknown
-        except ValueError as damage:
-            raise LogDamaged(self.path, f"event {row[0]} is damaged: {damage}") from damage
-
-    def _completed(self) -> frozenset[str]:
-        """Return the streams of the evaluations that are completed."""
-        query = "SELECT stream FROM events WHERE type = 'EvaluationCompleted'"
-        with self._named():
-            return frozenset(stream for (stream,) in self._db.execute(query))
-
-    def _rows(self, found: int, after: int, stream: str | None, limit: int) -> list[Row]:
-        place, only = ("seq", "") if stream is None else ("version", "stream = :stream AND")
-        which = f"{only} {place} > :after ORDER BY {place} LIMIT {limit}"
-        with self._named():
-            return self._select(found, which, {"after": after, "stream": stream})
-
-    def _select(self, found: int, which: str, values: dict[str, object]) -> list[Row]:
-        crc = "crc" if found > 1 else "NULL"
-        query = (
-            f"SELECT seq, time, run, stream, version, type, data, {crc} FROM events "  # noqa: S608 - constant parts
-            f"WHERE {which}"
-        )
-        return self._db.execute(query, values).fetchall()
-
-    def _unknown(self, row: Row) -> JournalError:
-        return JournalError(
-            f"{self.path}: event {row[0]} is a {row[5]}, which this version does not know",
-            fix="upgrade clipwatch",
-        )
-
-    def _format(self) -> int:
-        """Return the file's format, which another process may just have raised.
-
-        Raises:
-            JournalError: To one that this version does not know.
-        """
-        found = stored_format(self._db)
-        return found if found <= FORMAT else identify(self._db, self.path)
-
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None = None, *_: object) -> None:
         self._db.close()
+        new = self._mark is None or self.known > self._mark.seq
+        if kind is None and new and self._inode and self.known:
+            checked.leave(self.path, self.known, self._whole)

@@ -4,6 +4,10 @@ Where a file that is open cannot be deleted (NFS, FUSE, SMB) it is put aside und
 its folder, and the trainer's rmtree fails because the folder is not empty: with bindfs in 47 of 60
 cases while a file was copied. But rmtree opens each folder before it deletes in it, and inotify
 tells of that in time to close the file: then it failed in 9 of 1004.
+
+watchdog, which watches the output directory, cannot be asked: it drops the events of folders being
+opened, and hands the others over from a thread of its own, while a copy must know between two
+chunks. What lies below that in it is private, and was written anew between its versions 6 and 7.
 """
 
 from __future__ import annotations

@@ -21,8 +21,9 @@ from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import State
 from clipwatch.journal import logfile, wal
 from clipwatch.journal.logformat import COLUMNS, LogDamaged, Row, identify
+from clipwatch.journal.reading import Recorded, recorded
 from clipwatch.journal.repair import pages
-from clipwatch.journal.store import Journal, Recorded, recorded
+from clipwatch.journal.store import Journal
 from clipwatch.kit.errors import JournalError
 
 MOST_FAULTS = 20
