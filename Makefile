@@ -2,6 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+EXTRAS := apprise,bitsandbytes,lycoris,parquet,quanto,torchao
 
 .PHONY: demo test check wheel fmt clean
 
@@ -34,7 +35,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	@while sleep 9 >/dev/null 2>&1; do echo "... still installing, $$(du -sh .venv | cut -f1) so far"; done & \
 	beat=$$!; trap "kill $$beat" EXIT; trap "exit 130" INT TERM HUP; \
-	$(BIN)/python -m pip install --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip && \
+	$(BIN)/python -m pip install --constraint constraints.txt --group dev --editable '.[$(EXTRAS)]'
 	@touch $@
 	@echo "Installed."
 

@@ -259,7 +259,7 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
     made: SimpleQueue[Timed] = SimpleQueue()
 
     def work() -> None:  # SQLite's connection stays in the thread that made it
-        with Timed(log_file(chosen.state_dir)) as journal:
+        with Timed(log_file(chosen.paths.state_dir)) as journal:
             supervisor = Supervisor()
             supervisor.watch(chosen, journal, Silent(), parts=FAST)
             made.put(journal)
@@ -272,7 +272,7 @@ def latency(folder: Path, *, quick: bool) -> Iterator[Row]:
     journal = made.get()
     time.sleep(1.0)
     for step in range(1, (10 if quick else 200) + 1):
-        making = write_checkpoint(chosen.output_dir, step)
+        making = write_checkpoint(chosen.paths.output_dir, step)
         time.sleep(0.05)
         final = making.with_name(f"checkpoint-{step}")
         renamed[final.name] = time.perf_counter()
@@ -292,9 +292,9 @@ def idle(folder: Path, *, quick: bool) -> Iterator[Row]:
     count = 20 if quick else 1000
     chosen = settings(folder)
     for step in range(1, count + 1):
-        making = write_checkpoint(chosen.output_dir, step)
+        making = write_checkpoint(chosen.paths.output_dir, step)
         making.rename(making.with_name(f"checkpoint-{step}"))
-    with Journal(log_file(chosen.state_dir)) as journal:
+    with Journal(log_file(chosen.paths.state_dir)) as journal:
         supervisor = Supervisor(once=True)
         supervisor.watch(chosen, journal, Silent(), parts=FAST)
         supervisor.run()

@@ -20,6 +20,7 @@ from clipwatch.domain.events import (
     CheckpointCompleted,
     CheckpointDiscarded,
     CheckpointFound,
+    DestinationChanged,
     EvaluationCompleted,
     EvaluationFailed,
     EvaluationReopened,
@@ -232,6 +233,36 @@ STORY = (
     Told(24, DIARY, ModelsChecked("base model '/base' vae/ is missing")),
     Told(25, DIARY, ModelsChecked("")),
     Told(26, DIARY, ProtocolContinued(PROTOCOL, "fedcba9876543210", KNOWN)),
+    Told(27, f"tracker/{RUN}/tensorboard", DestinationChanged("tracker", "tensorboard", "/room")),
+    Told(28, f"tracker/{RUN}/tensorboard", DestinationChanged("tracker", "tensorboard", "/out")),
+    Told(
+        29,
+        f"tracker/{RUN}/tensorboard",
+        Published(
+            tracker="tensorboard",
+            evaluations=(SECOND,),
+            where="/out/clipwatch",
+            destination="/out",
+            protocol=PROTOCOL,
+            again=(FIRST,),
+        ),
+    ),
+    Told(
+        30,
+        f"tracker/{RUN}/wandb",
+        PublishFailed("wandb", "error 503", 1, _at(60), "the server", PROTOCOL),
+    ),
+    Told(31, f"advice/{RUN}/webhook", DestinationChanged("channel", "webhook", "https:0123")),
+    Told(
+        32,
+        f"advice/{RUN}/webhook",
+        AdviceNotSent("webhook", "error 503", 1, _at(62), "https:0123", PROTOCOL),
+    ),
+    Told(
+        33,
+        f"advice/{RUN}/webhook",
+        AdviceSent("webhook", (f"{SECOND}/low",), "https:0123", PROTOCOL),
+    ),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

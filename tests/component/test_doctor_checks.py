@@ -27,13 +27,14 @@ from clipwatch.doctor.device import Torch
 from clipwatch.doctor.output import Newest, Output
 from clipwatch.doctor.state_dir import State
 from clipwatch.doctor.surroundings import Inotify
+from clipwatch.domain.delivered import Destination
 from clipwatch.domain.kinds import WatchMode
 from clipwatch.domain.protocol import NamedScorer
 from clipwatch.gpus import Gpu
 from clipwatch.models import memory
 from clipwatch.settings import load
 from evaluator_kit import QUIET, protocol
-from world import checkpoint, settings
+from world import World, checkpoint, settings
 
 pytestmark = QUIET
 
@@ -380,8 +381,21 @@ def test_tensorboard_folder(tmp_path: Path) -> None:
     logs = tmp_path / "output" / "logs" / "p"
     logs.mkdir(parents=True)
     run = settings(tmp_path)
-    run = replace(run, project="p")
+    run = replace(run, publishing=replace(run.publishing, project="p"))
     (found,) = publishing.look(run, "tensorboard")
     assert found.verdict == "ok"
     assert found.found.startswith(f"{logs / 'clipwatch'}; then `tensorboard --logdir")
     assert not list(logs.iterdir())
+
+
+def test_what_is_still_to_be_published_is_told(tmp_path: Path) -> None:
+    """Results in the log that a tracker does not show where it would publish now are counted."""
+    world = World(tmp_path)
+    checkpoint(world.output, 1)
+    assert world.once() == 0
+    (found,) = publishing.look(world.settings, "tensorboard")
+    assert found.found.endswith("; 1 result of the log will be published there")
+    run = world.run
+    here = Destination("tracker", "memory", "memory")
+    assert publishing.owed_at(run, here) == 0
+    assert publishing.owed_at(run, replace(here, place="elsewhere")) == 1

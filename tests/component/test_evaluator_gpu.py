@@ -21,7 +21,7 @@ from clipwatch.executors.child import EvaluatorProcess
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Loaded, Reply
 from clipwatch.gpus import Refusal, usable_gpus
-from clipwatch.loop import evaluations as evaluating
+from clipwatch.loop import vacancies
 from evaluator_child import REQUEST, Children, until
 from fake_nvml import GIB, Card, FakeNvml
 from places import SUPPORT
@@ -256,7 +256,7 @@ def test_what_waits_for_a_gpu_goes_on_when_there_is_one(
 ) -> None:
     """Not only at the next try, which may be half an hour away; in between nothing is written."""
     fake = two(monkeypatch, 4711)
-    monkeypatch.setattr(evaluating, "SLOT_SECONDS", 0.0)
+    monkeypatch.setattr(vacancies, "SLOT_SECONDS", 0.0)
     world = World(tmp_path, device="cuda:0", rescan_seconds=0.01)
     for step in (100, 200):
         checkpoint(world.output, step)

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from clipwatch.domain.state import Run
+from clipwatch.domain.state import Run, Trial
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Reply
 from clipwatch.gpus import Gpu
 from clipwatch.service.alive import STALE_SECONDS
@@ -302,7 +302,7 @@ def test_documents_name_what_is_served(tmp_path: Path) -> None:
     world.script = lambda request: [*usual(request)[:-1], Finished(0, 8.0, {"load": 1.0})]
     world.once()
     run = world.run
-    failing = {"memory": replace(run.trackers["memory"], attempt=2)}
+    failing = {"memory": replace(run.trackers["memory"], trials={run.protocol: Trial(attempt=2)})}
     served = names(replace(run, trackers=failing))
     manual = (DOCS / "health.md").read_text()
     listed = set(re.findall(r"`(clipwatch_\w+)", manual))

@@ -123,6 +123,23 @@ def test_a_webhook_that_refuses_waits_for_somebody(tmp_path: Path) -> None:
     assert failed.reason == "127.0.0.1 answered 404: correct advice.webhook"
 
 
+def test_another_address_gets_all_advice_once(tmp_path: Path) -> None:
+    """A new receiver is told what the run was advised; the old one, named again, nothing twice."""
+    with hook() as old, hook() as new:
+        world = World(tmp_path, **{"advice.saturated": 2, "advice.webhook": old.address})
+        advised(world)
+        assert world.once() == 0
+        usual = world.settings
+        for address in (new.address, new.address, old.address):
+            world.settings = replace(usual, advice=replace(usual.advice, webhook=address))
+            assert world.once() == 0
+        assert len(old.got) == 1
+        assert new.got == old.got
+        places = [it.destination for it in channel_events(world) if isinstance(it, AdviceSent)]
+    assert len(set(places)) == 2
+    assert "T0KEN" not in world.log.read_bytes().decode(errors="replace")
+
+
 def test_nobody_listens() -> None:
     """A refused connection may pass; the error names the host alone."""
     with pytest.raises(TrackerUnavailable, match=r"^127\.0\.0\.1: ") as found:

@@ -20,10 +20,11 @@ from typing import Any, get_type_hints
 import msgspec
 import pytest
 
-from clipwatch.domain.delivered import unpublished
+from clipwatch.domain.delivered import owed, parked
 from clipwatch.domain.events import (
     TYPES,
     CheckpointCompleted,
+    DestinationChanged,
     Event,
     OutputDirChecked,
     decode,
@@ -105,8 +106,8 @@ def test_a_log_of_any_format_means_what_it_meant(number: int, tmp_path: Path) ->
     """Folded, it gives the checkpoints, results and trackers of its day."""
     events = read(copied(number, tmp_path))[:20]
     before = folded(events[:19])
-    assert before.trackers["wandb"].parked
-    assert before.trackers["wandb"].reason == "error 401"
+    assert parked(before, "wandb")
+    assert before.trackers["wandb"].trial(before.protocol).reason == "error 401"
     run = folded(events)
     assert {c.name: c.state for c in run.checkpoints.values()} == {
         "checkpoint-50": "discarded",
@@ -120,10 +121,10 @@ def test_a_log_of_any_format_means_what_it_meant(number: int, tmp_path: Path) ->
     assert (second.checkpoint, second.state) == ("checkpoint-200", "failed")
     assert (second.attempt, second.retry_at) == (0, reopened)
     assert [c.step for c in queue(run)] == [200]
-    assert unpublished(run, "tensorboard") == ()
+    assert owed(run, "tracker", "tensorboard") == {}
     assert run.trackers["tensorboard"].where == "/out/logs/shapes/clipwatch"
-    assert unpublished(run, "wandb") == (first.id,)
-    assert not run.trackers["wandb"].parked  # the settings were changed last
+    assert owed(run, "tracker", "wandb") == {run.protocol: (first.id,)}
+    assert not parked(run, "wandb")  # the settings were changed last
     assert run.settings == {"seed": "0", "keep_images": "3"}
 
 
@@ -377,6 +378,22 @@ def test_fields_of_a_later_version_are_passed_over(event: Event) -> None:
     later = json.dumps(more(json.loads(data)))
     assert later.count("of_tomorrow") >= 1
     assert decode(name, later) == event
+
+
+def test_what_came_to_an_untold_destination_came_to_the_first_that_is_told(tmp_path: Path) -> None:
+    """A state directory of the first versions goes on without showing or sending anything twice."""
+    events = read(copied(2, tmp_path))
+    before = folded(events[:26])
+    (second,) = (it for it in before.evaluations if it.startswith("checkpoint-200"))
+    assert owed(before, "tracker", "tensorboard") == {before.protocol: (second,)}
+    assert owed(before, "channel", "webhook") == {}
+    told = [
+        DestinationChanged("tracker", "tensorboard", "/room"),
+        DestinationChanged("channel", "webhook", "https:0123"),
+    ]
+    state = evolve({RUN: before}, [(RUN, event, datetime.now(UTC)) for event in told])
+    assert owed(state[RUN], "tracker", "tensorboard") == {before.protocol: (second,)}
+    assert owed(state[RUN], "channel", "webhook") == {}
 
 
 def kinds(type_: type[Any], plain: Any) -> Iterator[tuple[str, ...]]:

@@ -383,7 +383,7 @@ def test_doctor_measures_what_lies_there(tmp_path: Path) -> None:
     """Without a log the times of the files tell how often a checkpoint is saved."""
     run = world_settings(tmp_path)
     for number in range(3):
-        written(checkpoint(run.output_dir, 100 * number), 600 * (2 - number))
+        written(checkpoint(run.paths.output_dir, 100 * number), 600 * (2 - number))
     (finding,) = costs.look(run)
     assert finding.verdict == "ok"
     assert finding.found == (

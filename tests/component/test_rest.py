@@ -8,7 +8,7 @@ from clipwatch.domain.queue import given_up
 from clipwatch.executors.messages import Failed
 from clipwatch.kit.errors import TrackerRefused
 from clipwatch.loop.rest import rest
-from clipwatch_adapters.memory import MemoryTracker
+from clipwatch.testing.memory import MemoryTracker
 from loop_kit import until
 from world import World, checkpoint
 

@@ -84,8 +84,16 @@ def test_two_runs_and_one_slot_come_to_their_end(tmp_path: Path, *, shared: bool
     executor = OneSlot()
     changes = {"state_dir": str(tmp_path / "state")} if shared else {}
     runs = worlds(tmp_path, executor, **changes)
+    supervisor = Supervisor(once=True)
+
+    def script(_: Evaluate) -> list[Reply] | None:
+        if len(executor.requests) == 1:
+            until(lambda: bool(supervisor._pool._waiting))  # until both want it
+        return None
+
+    executor.script = script
     with ExitStack() as stack:
-        assert watching(Supervisor(once=True), runs, stack).run() == 0
+        assert watching(supervisor, runs, stack).run() == 0
     assert [states(it) for it in runs] == [{1: "published", 2: "published"}] * 2
     assert [sorted(step for step, _ in it.rows().values()) for it in runs] == [[1, 2]] * 2
     assert sorted(executor.requests) == ["a/1", "a/2", "b/1", "b/2"]
@@ -173,4 +181,4 @@ def test_a_reload_is_each_runs_own(tmp_path: Path) -> None:
     assert any("output_dir: cannot change" in line for line in runs[0].said)
     assert "settings reloaded" in runs[1].said
     kept: list[Settings] = [it.watched.settings for it in runs]
-    assert [it.keep_images == 0 for it in kept] == [False, True]
+    assert [it.evaluating.keep_images == 0 for it in kept] == [False, True]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from clipwatch.gpus import Gpu
 from clipwatch.kit.errors import SettingsError
 from clipwatch.loop.slots import Heard, Pool, Seat
 from clipwatch.results import view
-from loop_kit import states
+from clipwatch.settings import Settings
+from loop_kit import states, until
 from world import ScriptedEvaluator, World, checkpoint, settings
 
 ONE, TWO = Slot("one", "cpu"), Slot("two", "cpu")
@@ -184,9 +186,34 @@ def test_the_processor_is_one_slot(tmp_path: Path) -> None:
 
 
 def test_an_executor_that_is_not_installed_is_told(tmp_path: Path) -> None:
-    """With its name."""
+    """With those that are, when the settings are read; one whose package lacks when it is made."""
+    with pytest.raises(SettingsError, match=r"executor.*must be one of local"):
+        settings(tmp_path, executor="ray")
+    plain = settings(tmp_path)
+    gone = replace(plain, compute=replace(plain.compute, executor="ray"))
     with pytest.raises(SettingsError, match="unknown executor 'ray'"):
-        named.load(settings(tmp_path), "ray")
+        named.load(gone)
+
+
+def test_a_reload_that_names_what_cannot_be_made_leaves_the_old_executor(tmp_path: Path) -> None:
+    """It is told in one line, and the daemon goes on."""
+    world = World(tmp_path)
+    executor = Elsewhere(ScriptedEvaluator)
+    made: list[Executor] = []
+
+    def make(_: Settings) -> Executor:
+        if made:
+            raise SettingsError("no cluster at ray://nowhere", key="executor")
+        made.append(executor)
+        return executor
+
+    world.executor = make
+    with world.live() as supervisor:
+        supervisor.reload()
+        until(lambda: any("settings not reloaded" in line for line in world.said))
+        checkpoint(world.output, 1)
+        until(lambda: states(world) == {1: "published"})
+    assert executor.started == [TWO]
 
 
 def test_a_run_evaluates_where_its_executor_says(tmp_path: Path) -> None:
@@ -233,3 +260,26 @@ def test_what_cannot_be_read_there_is_told(tmp_path: Path) -> None:
         f"{folder} cannot be read where evaluations run: set stage to copy, and state_dir to a "
         "folder that is seen there"
     )
+
+
+def test_an_executor_of_a_third_party_is_found_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file and an entry point in whatever is installed; it is made with the settings."""
+    package = tmp_path / "site"
+    (package / "cluster-1.dist-info").mkdir(parents=True)
+    (package / "cluster-1.dist-info" / "METADATA").write_text("Name: cluster\nVersion: 1\n")
+    (package / "cluster-1.dist-info" / "entry_points.txt").write_text(
+        "[clipwatch.executors]\ncluster = cluster:Cluster\n"
+    )
+    (package / "cluster.py").write_text(
+        "from clipwatch.executors.local import LocalExecutor\n"
+        "class Cluster(LocalExecutor):\n"
+        "    pass\n"
+    )
+    monkeypatch.syspath_prepend(package)
+    made = named.load(settings(tmp_path, executor="cluster"))
+    assert type(made).__module__ == "cluster"
+    slots = made.slots()
+    assert not isinstance(slots, Refusal)
+    assert [slot.device for slot in slots] == ["cpu"]

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from clipwatch.domain.kinds import StageMode
 from clipwatch.domain.state import Checkpoint
 from clipwatch.staging import Held, Staged, copying, keep, kept
-from places import SUPPORT
+from places import python_path
 from staging_kit import Desk, before_chunks, descriptors, desk, full, intact, seen
 from world import checkpoint as write_lora
 
@@ -228,7 +228,7 @@ def killed_daemon(folder: Path, mode: StageMode, *checkpoints: Checkpoint) -> No
     """Have a daemon keep checkpoints and kill it: in the middle of copying the last one."""
     paths = [checkpoint.path for checkpoint in checkpoints]
     command = [sys.executable, "-c", _DAEMON, str(folder), mode, *paths]
-    environment = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+    environment = {**os.environ, "PYTHONPATH": python_path()}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline()

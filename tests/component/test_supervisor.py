@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.domain.delivered import parked as waits_for_somebody
 from clipwatch.domain.state import evaluation_id
 from clipwatch.executors.messages import Evaluate, Failed, Reply
 from clipwatch.journal.ledger import read_state
@@ -170,7 +171,7 @@ def test_a_tracker_that_fails_is_told_and_filled_later(
     assert world.once() == 1
     assert states(world) == {1: "scored"}
     assert str(error) in (view.rows(world.run)[0].reason or "")
-    assert world.run.trackers["faulty"].parked is parked
+    assert waits_for_somebody(world.run, "faulty") is parked
     assert len(world.rows()) == 1
     faulty.error = None
     assert world.once() == 0
@@ -259,7 +260,8 @@ def test_polling_needs_no_events(tmp_path: Path) -> None:
     with world.live():
         checkpoint(world.output, 1)
         until(lambda: len(world.rows()) == 1)
-        assert list(world.watched.eyes._watcher._watches) == [world.settings.state_dir / "wake"]
+        wake = world.settings.paths.state_dir / "wake"
+        assert list(world.watched.eyes._watcher._watches) == [wake]
 
 
 def test_images_are_kept_of_the_newest_evaluations_only(tmp_path: Path) -> None:
@@ -276,7 +278,7 @@ def test_images_are_kept_of_the_newest_evaluations_only(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         checkpoint(world.output, step, step)
     assert world.once() == 0
-    images = sorted((world.settings.state_dir / "images").rglob("x.png"))
+    images = sorted((world.settings.paths.state_dir / "images").rglob("x.png"))
     assert [path.parts[-4] for path in images] == ["checkpoint-1"]  # the last one evaluated
 
 
@@ -304,7 +306,7 @@ def test_two_runs_share_one_log(tmp_path: Path) -> None:
     """Two daemons write into one state directory at the same time and neither loses anything."""
     one = World(tmp_path)
     (tmp_path / "two").mkdir()
-    two = World(tmp_path / "two", state_dir=str(one.settings.state_dir))
+    two = World(tmp_path / "two", state_dir=str(one.settings.paths.state_dir))
     assert one.log == two.log
     with one.live(), two.live():
         for step in range(5):
@@ -351,27 +353,22 @@ def test_an_adapter_of_another_kind_than_was_said_is_told_before_it_is_loaded(
     assert world.said.index(said) < world.said.index("checkpoint-10: loading")
 
 
-def test_a_tracker_without_a_command_is_not_asked_where_it_is(
+def test_where_a_person_finds_it_is_asked_only_when_it_was_published(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At each look only a folder is asked for: a server may be slow, and the loop would wait."""
+    """A server may be slow, and the loop would wait: looks ask for the destination alone."""
     world = World(tmp_path)
     kept = world.trackers["memory"]
     asked: list[str] = []
-    hints = [""]
 
     def where(series: Series) -> str:
         asked.append(series.name)
         return str(tmp_path / "shown")
 
     monkeypatch.setattr(kept, "where", where)
-    monkeypatch.setattr(kept, "hint", lambda _: hints[0])
     checkpoint(world.output, 1)
     assert world.once() == 0
     published = len(asked)
     assert published
     assert world.once() == 0
     assert len(asked) == published
-    hints[0] = "show it"
-    assert world.once() == 0
-    assert len(asked) > published

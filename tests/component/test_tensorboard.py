@@ -24,9 +24,10 @@ from clipwatch.delivery.outbox import bring
 from clipwatch.delivery.trackers import Target
 from clipwatch.kit.errors import TrackerUnavailable
 from clipwatch.results.series import Series
+from clipwatch.testing.series import PROMPTS, make_protocol, make_series, make_target
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.tensorboard import event_files as _events
-from tracker_world import PROMPTS, event_file, make_protocol, make_series, make_target
+from tensorboard_kit import event_file
 
 
 @pytest.fixture

@@ -13,10 +13,11 @@ import pytest
 
 from clipwatch.delivery.trackers import Target
 from clipwatch.kit.errors import TrackerRefused
+from clipwatch.testing.series import make_series, make_target
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.tensorboard import event_files as _events
-from places import SUPPORT
-from tracker_world import event_file, make_series, make_target
+from places import python_path
+from tensorboard_kit import event_file
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def unprivileged(script: str, *arguments: Path) -> str:
     """Run Python code for which folder permissions hold, also when the tests run as root."""
     drop = ["setpriv", "--bounding-set=-dac_override,-dac_read_search"]
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    env = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+    env = {**os.environ, "PYTHONPATH": python_path()}
     done = subprocess.run(
         [*drop, *command] if os.geteuid() == 0 else command,
         env=env,
@@ -174,7 +175,7 @@ import sys
 from pathlib import Path
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch_adapters.tensorboard import TensorBoardTracker
-from tracker_world import make_series, make_target
+from clipwatch.testing.series import make_series, make_target
 folder, *where = map(Path, sys.argv[1:])
 series = make_series(folder, [100, 200], images=False)
 tracker = TensorBoardTracker(make_target(folder, where=str(*where)))
@@ -213,7 +214,7 @@ def test_a_curve_that_has_begun_is_not_split(target: Target, tmp_path: Path, clo
         said = unprivileged(PUBLISH, tmp_path, where)
     finally:
         folder.chmod(0o755)
-    assert said.startswith(f"TrackerRefused TensorBoard: {where}")
+    assert said.startswith(f"TrackerRefused TensorBoard: {where.parent}")
     assert "Permission denied" in said
     assert unprivileged(PUBLISH, tmp_path, where) == str(where)
     assert TensorBoardTracker(target).published(series) == {0, 1}

@@ -23,9 +23,15 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from clipwatch.delivery.outbox import bring
 from clipwatch.domain.protocol import Prompt
+from clipwatch.testing.series import (
+    PROMPTS,
+    make_protocol,
+    make_series,
+    make_target,
+    with_everything,
+)
 from clipwatch_adapters.tensorboard import TensorBoardTracker, logdir_hint
 from tensorboard_kit import Server, publish_each, target_below, tensorboard, until
-from tracker_world import PROMPTS, make_protocol, make_series, make_target, with_everything
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch_adapters.memory import MemoryTracker
+from clipwatch.testing.memory import MemoryTracker
+from clipwatch.testing.series import make_target
+from clipwatch.testing.trackers import Connect, TrackerContract
 from clipwatch_adapters.tensorboard import TensorBoardTracker
-from tracker_contract import Connect, TrackerContract
-from tracker_world import make_target
 
 
 class TestMemory(TrackerContract):

@@ -17,10 +17,11 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 
 from clipwatch.domain.protocol import Prompt
 from clipwatch.results.series import Result, Series
+from clipwatch.testing.series import make_protocol, make_series, make_target, with_everything
 from clipwatch_adapters.shared.numbers import FORM, Names, scalars, unique
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.tensorboard import event_files as _events
-from tracker_world import event_file, make_protocol, make_series, make_target, with_everything
+from tensorboard_kit import event_file
 
 LAYOUT = "custom_scalars__config__"
 

@@ -86,7 +86,7 @@ def test_our_picture_is_the_trainers(
     places = {"working_dir": str(trainers), "state_dir": str(tmp_path / "state")}
     flags = {**OWN, **places, "dtype": dtype}
     settings = load(KEPT / name / "config.json", flags=flags, environ={}, cwd=trainers)
-    checkpoint = settings.output_dir / "checkpoint-10"
+    checkpoint = settings.paths.output_dir / "checkpoint-10"
     verdict = look_once(checkpoint, settings.protocol.weights).verdict
     assert isinstance(verdict, Whole), verdict
     weights = verdict.weights

@@ -7,14 +7,15 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from clipwatch.kit.errors import TrackerRefused
+from clipwatch.testing.series import make_protocol, make_series, make_target
+from clipwatch.testing.trackers import Connect, TrackerContract
 from clipwatch_adapters.wandb import WandbTracker
 from fake_wandb import KEY, FakeWandb
-from tracker_contract import Connect, TrackerContract
-from tracker_world import make_protocol, make_series, make_target
 from wandb_world import train
 
 
@@ -106,6 +107,36 @@ def test_a_new_log_is_a_new_run(server: FakeWandb, tmp_path: Path) -> None:
     anew = replace(series, results=(replace(series.results[0], evaluation="anew"),))
     assert tracker.published(anew) == frozenset()
     assert len(server.runs) == 1
+
+
+def test_the_destination_is_all_that_decides_and_no_secret(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another server, entity, project, mode or trainer's run is another one; a key is not."""
+    for name in ("BASE_URL", "ENTITY", "MODE", "API_KEY"):
+        monkeypatch.delenv(f"WANDB_{name}", raising=False)
+    target = make_target(tmp_path)
+
+    def told(**changes: Any) -> str:
+        return WandbTracker(replace(target, **changes)).destination()
+
+    usual = told()
+    others = {
+        told(options={"base_url": "https://wandb.example.org"}),
+        told(options={"entity": "others"}),
+        told(options={"mode": "offline"}),
+        told(project="another"),
+        told(run_name="another"),
+    }
+    assert len({usual, *others}) == 6
+    assert told(options={"api_key": KEY}) == usual
+    login = told(options={"base_url": "https://me:s3cret@wandb.example.org/"})
+    assert "s3cret" not in login
+    monkeypatch.setenv("WANDB_ENTITY", "others")
+    assert told() in others
+    monkeypatch.setenv("WANDB_MODE", "of course")
+    with pytest.raises(TrackerRefused, match="WANDB_MODE"):
+        told()
 
 
 def test_the_trainer_is_found_and_left_alone(server: FakeWandb, tmp_path: Path) -> None:

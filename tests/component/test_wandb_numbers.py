@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from clipwatch.kit.errors import TrackerUnavailable
 from clipwatch.results.series import Series
+from clipwatch.testing.series import make_series, make_target, with_everything
 from clipwatch_adapters.shared.numbers import Names, scalars
 from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.files import HISTORY, fields, finished_rows, records
 from clipwatch_adapters.wandb.rows import places
 from fake_wandb import HANG, KEY, FakeWandb, Fault, StoredRun
-from tracker_world import make_series, make_target, with_everything
 from wandb_world import collect_children, isolate
 
 ADVICE = "regressed: Seen: regressed <b>*now*</b>.\nplateau: Seen: plateau <b>*now*</b>."

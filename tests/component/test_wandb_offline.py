@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 
 from clipwatch.delivery.outbox import bring
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.testing.series import make_series, make_target
+from clipwatch.testing.trackers import Connect, TrackerContract
 from clipwatch_adapters.wandb import WandbTracker, api_key, environment
 from clipwatch_adapters.wandb.files import finished_rows, trainer_run
 from fake_wandb import KEY, FakeWandb
-from tracker_contract import Connect, TrackerContract
 from tracker_disks import fill, mounted, run
-from tracker_world import make_series, make_target
 from wandb_world import isolate, train
 
 

@@ -19,19 +19,19 @@ from pathlib import Path
 import pytest
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.testing.series import make_series, make_target
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.session import GRACE
 from fake_wandb import HANG, KEY, FakeWandb, Fault
-from places import SUPPORT
-from tracker_world import make_series, make_target
+from places import python_path
 from wandb_world import collect_children, isolate, processes
 
 DAEMON = """
 import sys
 from pathlib import Path
 from clipwatch_adapters.wandb import WandbTracker
-from tracker_world import make_series, make_target
+from clipwatch.testing.series import make_series, make_target
 folder = Path(sys.argv[1])
 tracker = WandbTracker(make_target(folder))
 tracker.patience = 1000
@@ -43,7 +43,7 @@ PATIENCE = 60
 
 def daemon(folder: Path) -> subprocess.Popen[bytes]:
     """Start a process that publishes two results, as the daemon does."""
-    env = {**os.environ, "PYTHONPATH": str(SUPPORT)}
+    env = {**os.environ, "PYTHONPATH": python_path()}
     return subprocess.Popen([sys.executable, "-c", DAEMON, str(folder)], env=env)
 
 

@@ -36,7 +36,7 @@ def scored(tmp_path: Path) -> Path:
         checkpoint(world.output, step, step)
     (checkpoint(world.output, 300) / ".guard").unlink()
     assert world.once() == 0
-    return world.settings.state_dir
+    return world.settings.paths.state_dir
 
 
 def test_version_and_help_tell_what_it_is() -> None:

@@ -37,7 +37,7 @@ def test_no_network_device_at_all(
     done = clipwatch("start", "--once", cwd=project, env=env, before=alone)
     assert done.returncode == 0, done.stderr
     (run,) = read_state(log_file(project / "state")).values()
-    assert {name: len(it.published) for name, it in run.trackers.items()} == {
+    assert {name: len(it.has) for name, it in run.trackers.items()} == {
         "tensorboard": 1,
         "wandb": 1,
     }

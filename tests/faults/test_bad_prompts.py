@@ -22,11 +22,11 @@ from clipwatch.evaluator.images import image_name
 from clipwatch.kit.textfiles import LONGEST
 from clipwatch.prompts import LARGEST, LONGEST_NAME, MOST, read
 from clipwatch.settings import load
+from clipwatch.testing.series import make_protocol, make_series
 from clipwatch_adapters.shared.numbers import Names
 from clipwatch_adapters.tensorboard.records import record
 from clipwatch_adapters.wandb.rows import row
 from corpus import CORPUS, EXPECTED, refusal
-from tracker_world import make_protocol, make_series
 
 ODD = st.text(
     st.sampled_from("ab \t\n\r\0\x07\x1b\x85\x9b\xa0\u0301\u200b\u200c\u200d\u200f\u202e\u2028")

@@ -88,7 +88,7 @@ def test_a_failed_checkpoint_is_tried_again_on_request(tmp_path: Path) -> None:
     checkpoint(world.output, 7)
     world.script = lambda _: [Failed("weights", "3 of 9 tensors fit")]
     assert world.once() == 1
-    arguments = ("--state-dir", world.settings.state_dir)
+    arguments = ("--state-dir", world.settings.paths.state_dir)
     wrong = clipwatch("retry", "8", *arguments, "--run", "out", cwd=tmp_path)
     assert wrong.returncode == 1
     assert wrong.stderr.startswith("Error: no checkpoint of step 8 is known")

@@ -48,7 +48,7 @@ def test_what_rotation_takes_from_the_queue_is_evaluated_all_the_same(
         evaluator.go.set()
         until(lambda: states(world) == {1: "published", 2: "published"})
         assert evaluator.read == wanted
-        staged = world.settings.state_dir / "staged"
+        staged = world.settings.paths.state_dir / "staged"
         until(lambda: not any(path.is_file() for path in staged.rglob("*")))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.domain.delivered import parked
 from clipwatch.domain.events import EvaluationFailed, SettingsChanged
 from clipwatch.executors.messages import Evaluate, Failed, Reply
 from clipwatch.journal import Journal
@@ -196,8 +197,7 @@ def test_a_reload_gives_a_parked_tracker_and_a_failed_checkpoint_a_new_chance(
     )
     with world.live() as supervisor:
         until(lambda: states(world) == {1: "scored", 2: "failed"})
-        until(lambda: "faulty" in world.run.trackers)
-        assert world.run.trackers["faulty"].parked
+        until(lambda: parked(world.run, "faulty"))
         faulty.error = None
         broken.clear()
         supervisor.reload()
@@ -273,7 +273,7 @@ def test_a_log_deleted_under_a_daemon_ends_it(tmp_path: Path) -> None:
     """It would write into a file that is gone: one line says so, the next start begins anew."""
     world = World(tmp_path)
     checkpoint(world.output, 1, 1)
-    world.script = lambda _: shutil.rmtree(world.settings.state_dir)
+    world.script = lambda _: shutil.rmtree(world.settings.paths.state_dir)
     with Journal(world.log) as journal:
         supervisor = world.supervisor(journal, once=False)
         with pytest.raises(JournalError, match="deleted or replaced"):

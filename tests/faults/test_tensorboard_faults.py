@@ -20,11 +20,12 @@ from clipwatch.delivery.trackers import Target
 from clipwatch.domain.events import ImageScore
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
+from clipwatch.testing.series import PROMPTS, make_protocol, make_series, make_target
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.tensorboard import event_files as _events
 from clipwatch_adapters.tensorboard.records import PLUGIN
+from tensorboard_kit import event_file
 from tracker_disks import fill, mounted, mounted_by_a_server, run
-from tracker_world import PROMPTS, event_file, make_protocol, make_series, make_target
 
 ORDERS = {"appended": [100, 200], "rewritten": [200, 100]}
 """Steps of two results, of which the second is added in either way."""

@@ -22,11 +22,12 @@ from clipwatch.delivery.outbox import bring
 from clipwatch.delivery.trackers import Target, Tracker
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
+from clipwatch.testing.series import make_series, make_target
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.session import Job
 from clipwatch_adapters.wandb.verdict import Verdict
-from tracker_world import event_file, make_series, make_target
+from tensorboard_kit import event_file
 from wandb_world import isolate
 
 READING = ("open", "stat", "lstat", "fstat", "listdir", "scandir")

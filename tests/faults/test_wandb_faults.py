@@ -18,9 +18,9 @@ import pytest
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
+from clipwatch.testing.series import PROMPTS, make_protocol, make_series, make_target
 from clipwatch_adapters.wandb import WandbTracker
 from fake_wandb import CLOSE, HANG, FakeWandb, Fault
-from tracker_world import PROMPTS, make_protocol, make_series, make_target
 from wandb_world import collect_children, cores
 
 ROWS = [(100, 100), (300, 300), (301, 200)]

@@ -47,8 +47,8 @@ def main(folder: Path, mode: str) -> int:
     """Evaluate and publish what lies in `folder`/output; `mode` is "once" or "live"."""
     settings = load(folder / "config.json", flags={}, environ=os.environ, cwd=folder)
     with (
-        exclusive(settings.state_dir, run_name(settings.output_dir)),
-        Journal(log_file(settings.state_dir)) as journal,
+        exclusive(settings.paths.state_dir, run_name(settings.paths.output_dir)),
+        Journal(log_file(settings.paths.state_dir)) as journal,
     ):
         supervisor = Supervisor(once=mode == "once")
         parts = Parts(make_executor=fast, judge=PlainJudge(), identities=Known())

@@ -17,7 +17,7 @@ from clipwatch.domain.state import Run
 from clipwatch.journal import Journal, Recorded, log_file
 from clipwatch.journal.ledger import read_state
 from clipwatch.results import view
-from places import SUPPORT
+from places import SUPPORT, python_path
 from world import PROMPTS, checkpoint
 
 BATCH = 2
@@ -61,7 +61,7 @@ class Training:
             **self.environment,
             "HOME": str(self.folder),
             "GENERATED": str(self.generated),
-            "PYTHONPATH": os.pathsep.join((str(SUPPORT), os.environ.get("PYTHONPATH", ""))),
+            "PYTHONPATH": python_path(),
         }
         program = str(SUPPORT / "fast_daemon.py")
         command = [sys.executable, program, str(self.folder), mode]

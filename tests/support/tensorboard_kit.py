@@ -17,11 +17,17 @@ from urllib.parse import urlencode
 
 from clipwatch.delivery.trackers import Target
 from clipwatch.results.series import Series
+from clipwatch.testing.series import make_target
 from clipwatch_adapters.tensorboard import TensorBoardTracker
-from tracker_world import make_target
 
 PATIENCE = 60
 """Seconds until a server must have answered."""
+
+
+def event_file(folder: Path) -> Path:
+    """Return the one file of a TensorBoard run that holds anything: outdated ones are empty."""
+    (file,) = (path for path in folder.iterdir() if path.stat().st_size)
+    return file
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from clipwatch.delivery.trackers import Target, Tracker
-from clipwatch.domain.events import ImageScore
 from clipwatch.domain.protocol import EvaluationProtocol, Input
 from clipwatch.domain.state import Run
 from clipwatch.executors.base import Executor
 from clipwatch.executors.local import LocalExecutor
-from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
+from clipwatch.executors.messages import Evaluate, Reply
 from clipwatch.journal import Journal, Recorded, log_file
 from clipwatch.journal.ledger import read_state
 from clipwatch.judging.ask import Judge, Judgement, Question
@@ -31,7 +30,8 @@ from clipwatch.loop.supervisor import Supervisor
 from clipwatch.models.identity import Identities
 from clipwatch.results.series import Series
 from clipwatch.settings import Settings, load
-from clipwatch_adapters.memory import MemoryTracker
+from clipwatch.testing.memory import MemoryTracker
+from clipwatch.testing.scripted import ScriptedEvaluator, usual
 
 PROMPTS = "a red circle\na blue square\nthree green stars\nnothing but white\n"
 
@@ -67,6 +67,11 @@ def settings(folder: Path, **changes: Any) -> Settings:
     return load(config, flags={**flags, **changes}, environ={}, cwd=folder)
 
 
+def publishing_to(settings: Settings, *trackers: str) -> Settings:
+    """Return settings with these trackers instead of those that report_to named."""
+    return replace(settings, publishing=replace(settings.publishing, trackers=trackers))
+
+
 class Known(Identities):
     """Knows models that are not there; `found` may be changed, as if other files lay there."""
 
@@ -100,65 +105,6 @@ class FreshJudge:
         """Hold nothing."""
 
 
-class ScriptedEvaluator:
-    """Answers requests at once, from a thread as the real one does.
-
-    `script` may answer a request itself: it gets the request and returns replies, or None for the
-    usual ones (a score for each image that is not done). One that is not answered at all counts as
-    silent.
-    """
-
-    def __init__(
-        self,
-        receive: Callable[[Reply], None],
-        script: Callable[[Evaluate], list[Reply] | None] = lambda _: None,
-    ) -> None:
-        self._receive = receive
-        self._script = script
-        self._requests: queue.SimpleQueue[Evaluate | None] = queue.SimpleQueue()
-        self.alive = True
-        self.silent_seconds = 0.0
-        threading.Thread(target=self._work, daemon=True).start()
-
-    def evaluate(self, request: Evaluate) -> None:
-        """Queue the request."""
-        self._requests.put(request)
-
-    def kept(self, *, enough: bool = False) -> None:
-        """Go on, as it does anyway."""
-
-    def kill(self) -> None:
-        """End the thread."""
-        self.alive = False
-        self._requests.put(None)
-
-    def _work(self) -> None:
-        while (request := self._requests.get()) is not None:
-            replies = self._script(request)
-            if replies == []:
-                self.silent_seconds = 10**6
-            for reply in usual(request) if replies is None else replies:
-                self._receive(reply)
-                if isinstance(reply, Failed) and reply.kind == "killed":
-                    self.alive = False
-                    return
-
-
-def usual(request: Evaluate, *, images: int | None = None) -> list[Reply]:
-    """Return the replies of an evaluation that goes well, cut after `images` images."""
-    todo = [
-        (prompt.id, index, seed)
-        for prompt, index, seed in request.protocol.images()
-        if (prompt.id, index) not in set(request.done)
-    ]
-    scored = [
-        Scored((ImageScore(id_, index, seed, seed % 1000 / 1000, f"{id_}-{index}.png"),))
-        for id_, index, seed in todo[:images]
-    ]
-    end: list[Reply] = [Finished(0, 0.0)] if images is None else []
-    return [Loaded({"device": "script"}), *scored, *end]
-
-
 class Ear(Console):
     """Keeps what it is told."""
 
@@ -178,7 +124,7 @@ class World:
         self.folder = folder
         self.output = folder / "output"
         self.output.mkdir(exist_ok=True)
-        self.settings = replace(settings(folder, **changes), trackers=("memory",))
+        self.settings = publishing_to(settings(folder, **changes), "memory")
         self.identities = Known()
         self.requests: list[Evaluate] = []
         self.script: Callable[[Evaluate], list[Reply] | None] = lambda _: None
@@ -248,12 +194,12 @@ class World:
         return LocalExecutor(settings, lambda receive: ScriptedEvaluator(receive, note))
 
     def _published(self, settings: Settings) -> Settings:
-        return replace(settings, trackers=tuple(self.trackers))
+        return publishing_to(settings, *self.trackers)
 
     @property
     def log(self) -> Path:
         """The log's file."""
-        return log_file(self.settings.state_dir)
+        return log_file(self.settings.paths.state_dir)
 
     @property
     def run(self) -> Run:
@@ -278,4 +224,12 @@ def _target(folder: Path) -> Target:
     return Target(folder, folder, folder, "p", "r", folder, "", {})
 
 
-__all__ = ["MemoryTracker", "Series", "World", "checkpoint", "settings", "usual"]
+__all__ = [
+    "MemoryTracker",
+    "ScriptedEvaluator",
+    "Series",
+    "World",
+    "checkpoint",
+    "settings",
+    "usual",
+]

@@ -60,13 +60,13 @@ def test_settings_load(workload: str, tmp_path: Path) -> None:
     assert settings.remarks == ()
     for other in made.containers:
         if other is not made.clipwatch:
-            assert f"--output_dir={settings.output_dir}" in other["args"]
-    assert str(settings.output_dir).startswith(_mount(made.clipwatch, "output") + "/")
-    assert str(settings.state_dir) == _mount(made.clipwatch, "state")
+            assert f"--output_dir={settings.paths.output_dir}" in other["args"]
+    assert str(settings.paths.output_dir).startswith(_mount(made.clipwatch, "output") + "/")
+    assert str(settings.paths.state_dir) == _mount(made.clipwatch, "state")
     assert made.environ["HF_HOME"].startswith(_mount(made.clipwatch, "state") + "/")
     assert made.environ["WANDB_API_KEY_FILE"].startswith(_mount(made.clipwatch, "wandb") + "/")
-    assert 0 < settings.drain_seconds < made.spec["terminationGracePeriodSeconds"]
-    address = settings.health_address
+    assert 0 < settings.service.drain_seconds < made.spec["terminationGracePeriodSeconds"]
+    address = settings.service.health_address
     assert address
     assert address.host == "0.0.0.0"
     assert [port["containerPort"] for port in made.clipwatch["ports"]] == [address.port]

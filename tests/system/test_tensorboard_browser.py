@@ -16,9 +16,9 @@ from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from browser import Page, browse, program
 from clipwatch.domain.protocol import Prompt
+from clipwatch.testing.series import make_protocol, make_series, with_everything
 from places import ROOT
 from tensorboard_kit import Server, publish_each, target_below, tensorboard, until
-from tracker_world import make_protocol, make_series, with_everything
 
 CATEGORIES = ("actions", "colours", "food", "places")
 PROMPTS = tuple(

@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 
 from clipwatch.layouts.exports import EXPORTS
-from clipwatch.loop.ending import LAST_SECONDS, RESUME_SECONDS, STOP_SECONDS, Deadlines, TrainingEnd
+from clipwatch.loop.ending import (
+    LAST_SECONDS,
+    RESUME_SECONDS,
+    STOP_SECONDS,
+    Deadlines,
+    Left,
+    TrainingEnd,
+)
 from clipwatch.settings.values import Ends
 
 STARTED = 1_000_000.0
 SETTLE = 10.0
+
+NOTHING = Left(
+    at_work=False, delivering=False, preparing=False, settling=False, queued=False, owed=False
+)
+SENDING = replace(NOTHING, at_work=True, delivering=True)
 
 
 @dataclass
@@ -49,7 +61,6 @@ def test_nobody_asked_is_no_end() -> None:
     deadlines = Deadlines(Clock())
     assert deadlines.evaluating
     assert not deadlines.asked
-    assert not deadlines.over
 
 
 def test_asked_once_it_drains_then_waits_for_trackers() -> None:
@@ -61,9 +72,9 @@ def test_asked_once_it_drains_then_waits_for_trackers() -> None:
     assert deadlines.evaluating
     clock.now = 100
     assert not deadlines.evaluating
-    assert not deadlines.over
+    assert not deadlines.done(SENDING)
     clock.now = 100 + STOP_SECONDS
-    assert deadlines.over
+    assert deadlines.done(SENDING)
 
 
 def test_asked_without_a_drain_no_evaluation_goes_on() -> None:
@@ -71,7 +82,18 @@ def test_asked_without_a_drain_no_evaluation_goes_on() -> None:
     deadlines = Deadlines(Clock())
     assert deadlines.ask(0) == STOP_SECONDS
     assert not deadlines.evaluating
-    assert not deadlines.over
+    assert not deadlines.done(SENDING)
+    assert deadlines.done(replace(SENDING, delivering=False))
+
+
+@pytest.mark.parametrize("name", ["at_work", "preparing", "settling", "queued"])
+def test_a_drain_waits_for_all_that_may_still_get_a_score(name: str) -> None:
+    """Also for the models, and for another attempt; not for a tracker that is down."""
+    deadlines = Deadlines(Clock())
+    deadlines.ask(100)
+    assert deadlines.done(NOTHING)
+    assert deadlines.done(replace(NOTHING, owed=True))
+    assert not deadlines.done(replace(NOTHING, **{name: True}))
 
 
 def test_asked_twice_it_is_over() -> None:
@@ -79,7 +101,7 @@ def test_asked_twice_it_is_over() -> None:
     deadlines = Deadlines(Clock())
     deadlines.ask(100)
     assert deadlines.ask(100) == 0
-    assert deadlines.over
+    assert deadlines.done(SENDING)
     assert not deadlines.evaluating
 
 

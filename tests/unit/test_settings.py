@@ -59,15 +59,26 @@ def test_little_is_enough(read: Load, folder: Path) -> None:
     settings = read()
     protocol = settings.protocol
     assert settings.config == folder / "config" / "config.json"
-    assert settings.output_dir == folder / "out"
-    assert settings.logging_dir == folder / "out" / "logs"
-    assert settings.working_dir == folder
-    assert settings.state_dir == folder / "state"
-    assert (settings.project, settings.run_name) == ("simpletuner", "simpletuner-testing")
-    assert settings.trackers == ()
+    assert settings.paths.output_dir == folder / "out"
+    assert settings.paths.logging_dir == folder / "out" / "logs"
+    assert settings.paths.working_dir == folder
+    assert settings.paths.state_dir == folder / "state"
+    assert (settings.publishing.project, settings.publishing.run_name) == (
+        "simpletuner",
+        "simpletuner-testing",
+    )
+    assert settings.publishing.trackers == ()
     assert settings.options == {}
-    assert (settings.watch, settings.rescan_seconds, settings.settle_seconds) == ("auto", 5, 10)
-    assert (settings.batch_size, settings.keep_images, settings.max_attempts) == (None, 20, 3)
+    assert (
+        settings.watching.watch,
+        settings.watching.rescan_seconds,
+        settings.watching.settle_seconds,
+    ) == ("auto", 5, 10)
+    assert (
+        settings.compute.batch_size,
+        settings.evaluating.keep_images,
+        settings.evaluating.max_attempts,
+    ) == (None, 20, 3)
     assert protocol.prompts == prompts.builtin()
     assert (protocol.width, protocol.height, protocol.images_per_prompt) == (256, 256, 1)
     assert (protocol.inference_steps, protocol.guidance, protocol.seed) == (30, 7.5, 7)
@@ -132,13 +143,16 @@ def test_the_trainers_rules_for_values(read: Load) -> None:
         environ={"RUNS": "runs"},
     )
     protocol = settings.protocol
-    assert settings.output_dir.parts[-2:] == ("runs", "out")
+    assert settings.paths.output_dir.parts[-2:] == ("runs", "out")
     assert (protocol.images_per_prompt, protocol.guidance, protocol.seed) == (3, 0.0, 0)
     assert protocol.negative_prompt == ""
     assert protocol.prompts == prompts.builtin()
-    assert (settings.run_name, settings.project) == ("last", "simpletuner-training")
+    assert (settings.publishing.run_name, settings.publishing.project) == (
+        "last",
+        "simpletuner-training",
+    )
     assert (protocol.weights, protocol.width) == ("ema", 256)
-    assert settings.trackers == ("tensorboard", "wandb")
+    assert settings.publishing.trackers == ("tensorboard", "wandb")
     assert (protocol.base_revision, protocol.base_variant) == ("", "")
     assert "random for the trainer" in origin(settings, "validation_seed")[1]
 
@@ -208,7 +222,7 @@ def test_equal_settings_have_equal_text_wherever_they_stand(read: Load) -> None:
 def test_the_name_of_the_config_is_no_setting(read: Load) -> None:
     """CLIPWATCH_CONFIG belongs to the command line, and empty variables say nothing."""
     settings = read(environ={"CLIPWATCH_CONFIG": "x", "CLIPWATCH_BATCH_SIZE": " "})
-    assert settings.batch_size is None
+    assert settings.compute.batch_size is None
 
 
 def test_a_service_of_kubernetes_is_no_setting(read: Load) -> None:
@@ -221,7 +235,7 @@ def test_a_service_of_kubernetes_is_no_setting(read: Load) -> None:
         "CLIPWATCH_PORT_9464_TCP": "tcp://10.0.0.1:9464",
         "CLIPWATCH_PORT_9464_TCP_ADDR": "10.0.0.1",
     }
-    assert read(environ=service).batch_size is None
+    assert read(environ=service).compute.batch_size is None
     with pytest.raises(SettingsError, match="CLIPWATCH_PORTS: is not a setting"):
         read(environ={"CLIPWATCH_PORTS": "1"})
 
@@ -234,39 +248,39 @@ def test_sage_attention_and_native(read: Load) -> None:
     assert "evaluation_type" in str(raised.value)
     with pytest.raises(SettingsError, match="exclude each other"):
         read(config | {"clipwatch": {"attention": "flash"}})
-    assert read(config | {"clipwatch": {"attention": "native"}}).attention == "native"
+    assert read(config | {"clipwatch": {"attention": "native"}}).compute.attention == "native"
 
 
 def test_all_trackers_and_none(read: Load) -> None:
     """`all` is every installed adapter, `none` is none; clipwatch may differ from the trainer."""
-    assert set(read({"report_to": "all"}).trackers) >= {"tensorboard", "wandb"}
-    assert read({"report_to": "none"}).trackers == ()
+    assert set(read({"report_to": "all"}).publishing.trackers) >= {"tensorboard", "wandb"}
+    assert read({"report_to": "none"}).publishing.trackers == ()
     override = {"report_to": "swanlab", "clipwatch": {"report_to": "wandb"}}
-    assert read(override).trackers == ("wandb",)
+    assert read(override).publishing.trackers == ("wandb",)
 
 
 def test_paths_in_files_are_the_trainers(read: Load, folder: Path) -> None:
     """First the working directory, then the config's folder; neither exists: the former."""
     (folder / "config" / "out").mkdir()
-    assert read().output_dir == folder / "config" / "out"
+    assert read().paths.output_dir == folder / "config" / "out"
     (folder / "out").mkdir()
-    assert read().output_dir == folder / "out"
+    assert read().paths.output_dir == folder / "out"
     elsewhere = folder / "elsewhere"
     elsewhere.mkdir()
     settings = read({"clipwatch": {"working_dir": "../elsewhere"}, "output_dir": "new"})
-    assert (settings.working_dir, settings.output_dir) == (elsewhere, elsewhere / "new")
-    assert read(working_dir="elsewhere", output_dir="new").output_dir == folder / "new"
+    assert (settings.paths.working_dir, settings.paths.output_dir) == (elsewhere, elsewhere / "new")
+    assert read(working_dir="elsewhere", output_dir="new").paths.output_dir == folder / "new"
     absolute = read({"logging_dir": str(elsewhere)})
-    assert absolute.logging_dir == elsewhere
+    assert absolute.paths.logging_dir == elsewhere
 
 
 def test_symlinks_are_kept(read: Load, folder: Path) -> None:
     """The output directory stays as it is written, and ".." never leads past a symlink."""
     (folder / "real" / "deep").mkdir(parents=True)
     (folder / "link").symlink_to("real/deep")
-    assert read({"output_dir": "link"}).output_dir == folder / "link"
-    assert read({"output_dir": "config/../link"}).output_dir == folder / "link"
-    past = read({"output_dir": "link/../runs"}).output_dir
+    assert read({"output_dir": "link"}).paths.output_dir == folder / "link"
+    assert read({"output_dir": "config/../link"}).paths.output_dir == folder / "link"
+    past = read({"output_dir": "link/../runs"}).paths.output_dir
     assert os.path.realpath(past) == str(folder / "real" / "runs")
 
 
@@ -358,7 +372,7 @@ def test_the_config_may_be_a_folder_or_our_own_file(read: Load, folder: Path) ->
     assert load(folder / "config", environ=environ, cwd=folder) == whole
     assert load(Path("config"), environ=environ, cwd=folder) == whole
     (folder / "clipwatch.json").write_text(json.dumps({**LEAST, "batch_size": 2}))
-    assert load(folder, environ=environ, cwd=folder).batch_size == 2
+    assert load(folder, environ=environ, cwd=folder).compute.batch_size == 2
     (folder / "elsewhere").mkdir()
     with pytest.raises(SettingsError, match="elsewhere: holds no config"):
         load(folder / "elsewhere", environ=environ, cwd=folder)

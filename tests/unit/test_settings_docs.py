@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from clipwatch.settings import KEYS, load
-from clipwatch.settings.keys import TRAINER_KEYS
+from clipwatch.settings.settings import TRAINER_KEYS
 from clipwatch.settings.simpletuner.tables import every_option
 from docs_kit import DOCUMENTS, objects, tables
 from places import ROOT
@@ -22,8 +22,8 @@ def test_the_example_is_strict_json_and_loads(tmp_path: Path) -> None:
     """The trainer's JSON parser takes the example, and clipwatch loads it."""
     json.loads(EXAMPLE.read_text())
     settings = load(EXAMPLE, environ={}, cwd=tmp_path)
-    assert settings.trackers == ("tensorboard",)
-    assert settings.output_dir == tmp_path / "output" / "sdxl-lora"
+    assert settings.publishing.trackers == ("tensorboard",)
+    assert settings.paths.output_dir == tmp_path / "output" / "sdxl-lora"
 
 
 def test_the_example_is_complete() -> None:

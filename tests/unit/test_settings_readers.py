@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipwatch.settings import readers
-from clipwatch.settings.keys import KEYS
+from clipwatch.settings.settings import KEYS
 from clipwatch.settings.values import Ends, Size, text
 
 

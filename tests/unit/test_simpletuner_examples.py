@@ -109,7 +109,7 @@ def check(known: Table, file: Path, package: Path, cwd: Path) -> None:
     named = config.get("pretrained_model_name_or_path")
     flavour = family.flavour(config.get("model_flavour") or family.default)
     assert protocol.base_model == (named or (flavour and flavour.model))
-    assert settings.output_dir == cwd / config["output_dir"]
+    assert settings.paths.output_dir == cwd / config["output_dir"]
     assert not [it for it in settings.remarks if "not read" in it]
     if family.name == "deepfloyd":  # the first of its stages
         return

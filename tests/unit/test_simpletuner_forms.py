@@ -43,14 +43,14 @@ def test_settings_inside_config_are_read(tmp_path: Path) -> None:
     inner = {"--model_family": "flux", "--output_dir": "o", "clipwatch": {"seeds": "trainer"}}
     file.write_text(json.dumps({"_metadata": {"name": "x"}, "config": inner}, indent=0))
     settings = read(file)
-    assert settings.output_dir == tmp_path / "o"
+    assert settings.paths.output_dir == tmp_path / "o"
     assert settings.protocol.seeds == "trainer"
     assert source(settings, "model_family") == "config.json:6"
     assert source(settings, "seeds") == "config.json:9"
     assert settings.remarks == ()
     outer = {"_metadata": {}, "config": {"model_family": "flux"}, "clipwatch": {"batch_size": 3}}
     file.write_text(json.dumps(outer))
-    assert read(file).batch_size == 3
+    assert read(file).compute.batch_size == 3
 
 
 def test_settings_beside_those_inside_config_are_told(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_settings_beside_those_inside_config_are_told(tmp_path: Path) -> None:
     whole = {"--model_family": "sdxl", "output_dir": "p", "config": inner}
     file.write_text(json.dumps(whole, indent=0))
     settings = read(file)
-    assert settings.output_dir == tmp_path / "p"
+    assert settings.paths.output_dir == tmp_path / "p"
     assert settings.remarks == (
         "config.json:4: config: what stands in it is not read: others stand beside it",
     )
@@ -97,7 +97,7 @@ def test_toml_is_read_with_its_lines(tmp_path: Path) -> None:
     settings = read(file)
     protocol = settings.protocol
     assert (protocol.guidance, protocol.width, protocol.height) == (4.0, 512, 768)
-    assert (settings.batch_size, settings.advice.after) == (3, 5)
+    assert (settings.compute.batch_size, settings.advice.after) == (3, 5)
     assert settings.options == {"wandb": {"entity": "me"}}
     lines = {"output_dir": 3, "report_to": 6, "batch_size": 9, "wandb.entity": 10}
     lines["advice.after"] = 13
@@ -131,7 +131,7 @@ def test_variables_are_read_with_their_lines(tmp_path: Path) -> None:
     file.write_text(ENV)
     settings = read(tmp_path)
     protocol = settings.protocol
-    assert settings.output_dir == tmp_path / "o"
+    assert settings.paths.output_dir == tmp_path / "o"
     assert (protocol.guidance, protocol.inference_steps) == (5.0, 11)
     assert [it.text for it in protocol.prompts] == ["a hut by the sea"]
     assert source(settings, "output_dir") == "config.env:3"
@@ -151,7 +151,7 @@ def test_variables_beside_a_configuration_hold_in_it(tmp_path: Path) -> None:
     text = '{"model_family": "sdxl", "output_dir": "{env:A}-{env:B}-{env:C}"}'
     (folder / "config.json").write_text(text)
     settings = read(folder, A="environment", C="environment")
-    assert settings.output_dir == folder / "near-far-environment"
+    assert settings.paths.output_dir == folder / "near-far-environment"
 
 
 def test_a_folder_has_the_form_that_the_trainer_takes_first(tmp_path: Path) -> None:
@@ -197,7 +197,7 @@ def test_the_trainers_own_folder_is_the_default(tmp_path: Path) -> None:
     file = tmp_path / "config.json"
     file.write_text('{"model_family": "sdxl"}')
     settings = read(file)
-    assert settings.output_dir == tmp_path / "simpletuner-results"
+    assert settings.paths.output_dir == tmp_path / "simpletuner-results"
     assert source(settings, "output_dir") == "default (SimpleTuner's)"
     file.write_text('{"pretrained_model_name_or_path": "me/x"}')
     with pytest.raises(SettingsError, match="output_dir: is missing"):
@@ -213,7 +213,7 @@ def test_the_gui_of_kohya_is_not_taken_for_simpletuner(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="of kohya_ss's GUI and not SimpleTuner's: write a cli"):
         read(file)
     file.write_text(json.dumps({**gui, "model_family": "sdxl"}))
-    assert read(file).output_dir == tmp_path / "out"
+    assert read(file).paths.output_dir == tmp_path / "out"
 
 
 def test_packaged_paths_are_found_in_an_installed_trainer(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import diffusers
 import pytest
 
 from clipwatch.kit.errors import SettingsError
-from clipwatch.settings.keys import KEYS, TRAINER_KEYS
+from clipwatch.settings.settings import KEYS, TRAINER_KEYS
 from clipwatch.settings.simpletuner import answers, tables
 from clipwatch.settings.simpletuner.answers import FOLLOWED, KINDS
 from clipwatch.settings.simpletuner.rules import STOCK

@@ -11,7 +11,7 @@ import pytest
 
 from clipwatch.kit.errors import SettingsError
 from clipwatch.settings import load
-from clipwatch.settings.keys import KEYS, TRAINER_KEYS
+from clipwatch.settings.settings import KEYS, TRAINER_KEYS
 from clipwatch.settings.simpletuner import answers, reading, tables
 from clipwatch.settings.simpletuner.answers import REFUSED, TOLD
 from simpletuner_kit import OWN, install, read

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipwatch.domain.curves import series_name
-from clipwatch.domain.delivered import may_publish, unpublished
+from clipwatch.domain.delivered import may_try, owed
 from clipwatch.domain.events import (
     CheckpointCompleted,
     CheckpointDiscarded,
@@ -125,6 +125,14 @@ def whole(step: int, digest: str = "d1") -> Sighting:
 
 def states(run: Run) -> dict[int, str]:
     return {row.step: row.state for row in view.rows(run)}
+
+
+def unpublished(run: Run, tracker: str) -> tuple[str, ...]:
+    return owed(run, "tracker", tracker).get(PROTOCOL, ())
+
+
+def may_publish(run: Run, tracker: str, now: datetime) -> bool:
+    return may_try(run, "tracker", tracker, PROTOCOL, now)
 
 
 def test_the_newest_checkpoint_goes_first_and_none_is_forgotten() -> None:
@@ -411,6 +419,7 @@ def test_status_json_has_the_documented_shape() -> None:
                         "reason": None,
                     }
                 ],
+                "owed": {"tensorboard": 1, "wandb": 1},
                 "advice": [],
             }
         ]
@@ -472,7 +481,7 @@ def test_nothing_is_scored_twice_or_published_unscored(events: list[Event]) -> N
     waiting = {evaluation_id(checkpoint, PROTOCOL) for checkpoint in queue(run)}
     assert waiting.isdisjoint(order)
     for tracker in run.trackers.values():
-        assert tracker.published <= set(order)
+        assert tracker.has <= set(order)
     assert all(row.state in view.STATES for row in view.rows(run))
 
 

@@ -16,8 +16,8 @@ from PIL import Image
 
 from clipwatch.domain.events import ImageScore
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt
+from clipwatch.testing.series import make_protocol
 from clipwatch_adapters.shared.media import jpeg, showcase
-from tracker_world import make_protocol
 
 
 def all_scores(protocol: EvaluationProtocol) -> tuple[ImageScore, ...]:

@@ -42,6 +42,10 @@ class TensorBoardTracker:
         self._earlier = target.where
         self._read: dict[str, Path] = {}  # by series, where its file was read last
 
+    def destination(self) -> str:
+        """Tell the folder in which each series has one of its own, which may not exist yet."""
+        return str(self._home())
+
     def published(self, series: Series) -> frozenset[int]:
         """Read our file back and remove what a killed publication left beside it.
 
@@ -100,23 +104,26 @@ class TensorBoardTracker:
         return logdir_hint(self._target, where)
 
     def _folder(self, series: Series) -> Path:
-        """Return where the series belongs: in the trainer's run, where it was, or our own room.
+        return self._home() / series.name
 
-        A curve that has begun in a trainer's run leaves it only for one with the project's name,
-        though it may not be written now: two would tell two stories.
+    def _home(self) -> Path:
+        """Return where all curves belong: in the trainer's run, where they were, or our own room.
+
+        Curves that have begun in a trainer's run leave it only for one with the project's name,
+        though it may not be written now: two places would tell two stories.
         """
         target, earlier = self._target, Path(self._earlier).parent if self._earlier else None
         ours = earlier is None or earlier.is_relative_to(target.state_dir)
         with plain_errors("TensorBoard", target.logging_dir):
             better = _trainer_run(target) if ours else _named_run(target)
-            if better and better != earlier and _writable(better, better / series.name):
-                return better / series.name
-            if earlier and (earlier / series.name).is_dir():
-                return earlier / series.name
-            for home in filter(None, (earlier, _trainer_run(target))):
-                if _writable(home, home / series.name):
-                    return home / series.name
-        return target.state_dir / target.project / series.name
+            if better and better != earlier and _writable(better):
+                return better
+            if earlier and earlier.is_dir():
+                return earlier
+            trainers = _trainer_run(target)
+            if trainers and _writable(trainers):
+                return trainers
+        return target.state_dir / target.project
 
     def _move(self, home: Path) -> None:
         """Bring the curves that stand elsewhere to their new home, images and all.
@@ -173,13 +180,13 @@ def _has_events(folder: Path) -> bool:
     )
 
 
-def _writable(home: Path, folder: Path) -> bool:
-    """Tell whether `folder` can be written, or made below `home`.
+def _writable(home: Path) -> bool:
+    """Tell whether folders can be made in a folder.
 
     What may pass, like a stale handle, is raised: it must not move a curve elsewhere.
     """
     try:
-        return home.is_dir() and os.access(folder if folder.is_dir() else home, os.W_OK | os.X_OK)
+        return home.is_dir() and os.access(home, os.W_OK | os.X_OK)
     except PermissionError:
         return False
 

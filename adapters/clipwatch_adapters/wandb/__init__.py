@@ -27,6 +27,7 @@ import msgspec
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.kit.filesystems import make_private
+from clipwatch.kit.secrets import masked
 from clipwatch_adapters.shared.disk import plain_errors, private, write_private
 from clipwatch_adapters.shared.numbers import FORM
 from clipwatch_adapters.wandb.files import trainer_run
@@ -75,6 +76,13 @@ class WandbTracker:
     def __init__(self, target: Target) -> None:
         self.target = target
         self._urls: dict[str, str] = {}
+
+    def destination(self) -> str:
+        """Tell server, entity, project, the run that all stands beside, mode and form."""
+        server = masked(self._option("base_url").rstrip("/")) or "the default server"
+        owner = f"{self._option('entity') or 'the default entity'}/{self.target.project}"
+        beside = self._trainer() or self.target.run_name
+        return f"{server}, {owner}, beside {beside}, {self._mode()}, form {FORM}"
 
     def published(self, series: Series) -> frozenset[int]:
         """Return the `seq` that the server shows, or that our finished offline runs hold.

@@ -60,7 +60,7 @@ def score(
     with in_hand("settings", "reading them"):
         settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())
     tell(settings.notes)
-    if settings.give_way:
+    if settings.service.give_way:
         give_way()
     result = score_checkpoint(settings, checkpoint, images)
     if as_json:

@@ -90,24 +90,25 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.service.sd_notify import ServiceManager
     from clipwatch.settings import left_out
 
-    if settings.give_way:
+    if settings.service.give_way:
         give_way()
-    _runs_on(settings.device)
+    _runs_on(settings.compute.device)
     if once:
-        _expect(settings.output_dir)
-    name = run_name(settings.output_dir)
-    with exclusive(settings.state_dir, name), Journal(log_file(settings.state_dir)) as journal:
+        _expect(settings.paths.output_dir)
+    name = run_name(settings.paths.output_dir)
+    state = settings.paths.state_dir
+    with exclusive(state, name), Journal(log_file(state)) as journal:
         console = Console()
         supervisor = Supervisor(once=once, service=ServiceManager(os.environ))
         supervisor.watch(settings, journal, console, reread=reread)
         obey_signals(supervisor)
         protocol = settings.protocol
         images = len(protocol.prompts) * protocol.images_per_prompt
-        console.say(f"watching {settings.output_dir} as run {name}")
+        console.say(f"watching {settings.paths.output_dir} as run {name}")
         console.say(
             f"{images} images a checkpoint, {protocol.width}x{protocol.height}, "
-            f"{protocol.inference_steps} steps, {protocol.weights} weights, on {settings.device}; "
-            f"scorer {protocol.scorer}"
+            f"{protocol.inference_steps} steps, {protocol.weights} weights, "
+            f"on {settings.compute.device}; scorer {protocol.scorer}"
         )
         if left := left_out.device(settings):
             console.say(str(left))
@@ -116,9 +117,9 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
                 f"a mean over so few prompts ({len(protocol.prompts)}) says little about a model: "
                 "better hundreds; see README.md, What the numbers mean"
             )
-        named = ", ".join(settings.trackers) or "none"
+        named = ", ".join(settings.publishing.trackers) or "none"
         console.say(f"trackers: {left_out.trackers(settings) or named}")
-        console.say(f"state in {settings.state_dir}")
+        console.say(f"state in {settings.paths.state_dir}")
         code = supervisor.run()
     sys.exit(code)
 

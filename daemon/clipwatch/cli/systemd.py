@@ -124,7 +124,7 @@ def _run(name: str, config: Path, trainer_user: str | None) -> Run:
     environ = {key: value for key, value in os.environ.items() if not key.startswith("CLIPWATCH_")}
     settings = load(config, environ=environ, cwd=here())
     if trainer_user is None:
-        owned = settings.output_dir if settings.output_dir.exists() else settings.config
+        owned = settings.paths.output_dir if settings.paths.output_dir.exists() else settings.config
         trainer_user = _user_name(owned.stat().st_uid)
     else:
         try:
@@ -134,9 +134,9 @@ def _run(name: str, config: Path, trainer_user: str | None) -> Run:
     return Run(
         name=name,
         config=here() / settings.config,
-        working_dir=settings.working_dir,
-        output_dir=settings.output_dir,
-        logging_dir=settings.logging_dir,
+        working_dir=settings.paths.working_dir,
+        output_dir=settings.paths.output_dir,
+        logging_dir=settings.paths.logging_dir,
         user=trainer_user,
     )
 

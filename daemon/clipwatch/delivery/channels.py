@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 from urllib.request import Request, urlopen
 
 from clipwatch.domain.delivered import advice_id
 from clipwatch.domain.events import AdviceGiven
+from clipwatch.kit import secrets
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
-from clipwatch.settings.values import Advice
+from clipwatch.results.series import Series
+from clipwatch.settings import Advice
 
 SECONDS: Final = 15.0
 """A receiver that takes longer is asked again later."""
@@ -21,18 +26,67 @@ _PASSING: Final = (408, 425, 429)
 _SERVER: Final = 500
 
 
-Send = Callable[[str, AdviceGiven], None]
-"""Takes a run's name and an advice; raises TrackerUnavailable or TrackerRefused."""
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A way to people, which cannot be read back: what it took once is there.
+
+    Attributes:
+        place: Tells its address apart from others, and no secret of it.
+        send: Takes a run's name and an advice; raises TrackerUnavailable or TrackerRefused.
+    """
+
+    place: str
+    send: Callable[[str, AdviceGiven], None]
+
+    def destination(self) -> str:
+        """Return `place`."""
+        return self.place
+
+    def bring(self, series: Series, had: AbstractSet[str]) -> Iterator[str]:
+        """Send the advice that came with the results, each as soon as the one before is taken."""
+        for advice in (it for result in series.results for it in result.advice):
+            if (name := advice_id(advice)) not in had:
+                self._send(series.run, advice)
+                yield name
+
+    def where(self, series: Series) -> str:  # noqa: ARG002 - as a Receiver
+        """Nobody finds it there."""
+        return ""
+
+    def _send(self, run: str, advice: AdviceGiven) -> None:
+        try:
+            self.send(run, advice)
+        except (TrackerUnavailable, TrackerRefused):
+            raise
+        except Exception as error:  # noqa: BLE001 - a library's, whose text may hold an address
+            raise TrackerUnavailable(type(error).__name__) from None
 
 
-def channels(advice: Advice) -> dict[str, Send]:
-    """Return by name how advice is sent, for each way that the settings name."""
-    found: dict[str, Send] = {}
+def channels(advice: Advice) -> dict[str, Channel]:
+    """Return by name each way that the settings name."""
+    found: dict[str, Channel] = {}
     if advice.webhook:
-        found["webhook"] = lambda run, it: post(advice.webhook, as_json(run, it))
+        found["webhook"] = Channel(
+            _told(advice.webhook), lambda run, it: post(advice.webhook, as_json(run, it))
+        )
     if advice.apprise:
-        found["apprise"] = lambda run, it: notify(advice.apprise, run, it)
+        place = " ".join(map(_told, advice.apprise))
+        found["apprise"] = Channel(place, lambda run, it: notify(advice.apprise, run, it))
     return found
+
+
+def _told(address: str) -> str:
+    """Return what tells an address apart: its scheme, and a digest of what stands behind.
+
+    Many hold a token in their path. What may be a password does not count, as a short one could be
+    guessed by its digest.
+    """
+    scheme, _, rest = address.partition("://")
+    place, _, query = rest.partition("?")
+    login, _, host = place.rpartition("@")
+    asked = [(key, value) for key, value in parse_qsl(query) if not secrets.named(key)]
+    told = repr((login.partition(":")[0], host, asked))
+    return f"{scheme}:{hashlib.sha256(told.encode()).hexdigest()[:12]}"
 
 
 def as_json(run: str, advice: AdviceGiven) -> dict[str, Any]:

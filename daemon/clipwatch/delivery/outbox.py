@@ -1,28 +1,169 @@
-"""Brings a series to a tracker, in a thread of its own for each."""
+"""Brings a series to a destination: to a tracker, or to a channel of advice."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from queue import SimpleQueue
+from datetime import datetime
+from typing import Protocol
 
+from clipwatch.delivery.channels import channels
 from clipwatch.delivery.trackers import Target, Tracker
+from clipwatch.domain.delivered import Destination, Kind, received
+from clipwatch.domain.events import AdviceNotSent, AdviceSent, Published, PublishFailed
+from clipwatch.domain.retries import pause
+from clipwatch.domain.state import Received, Run
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
 from clipwatch.settings import Settings
 
+Outcome = Published | PublishFailed | AdviceSent | AdviceNotSent
+
+MOVES = 3
+"""How often a series is brought in one attempt when its destination changes meanwhile."""
+
+
+class Receiver(Protocol):
+    """Who takes a series: a channels.Channel, or a Publishing for a tracker."""
+
+    def destination(self) -> str:
+        """Tell all that decides where it goes, see Tracker.destination."""
+
+    def bring(self, series: Series, had: AbstractSet[str]) -> Iterator[str]:
+        """Bring what is lacking, and yield the name of each thing once it is surely there.
+
+        `had` is what the log knows to be there.
+        """
+
+    def where(self, series: Series) -> str:
+        """Return where a person finds what was brought, "" for nowhere."""
+
+
+class Publishing:
+    """A tracker as a receiver: what it has is what can be read back from it."""
+
+    def __init__(self, tracker: Tracker) -> None:
+        self.destination = tracker.destination
+        self.where = tracker.where
+        self._tracker = tracker
+
+    def bring(self, series: Series, had: AbstractSet[str]) -> Iterator[str]:  # noqa: ARG002 - it is asked
+        """Yield all evaluations of the series, or none."""
+        shown = bring(self._tracker, series)
+        yield from (series.results[seq].evaluation for seq in sorted(shown))
+
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What came of an attempt: the evaluations that the tracker shows, or why none."""
+class Outbox:
+    """What a run has for others, and how it gets there.
 
-    tracker: str
-    shown: tuple[str, ...] = ()
+    Attributes:
+        run: As it is.
+        settings: Who is to get it.
+        make: Makes an adapter.
+        clock: The time, in UTC.
+        luck: Gives numbers in 0..1 that spread the pauses before new attempts.
+    """
+
+    run: Run
+    settings: Settings
+    make: Callable[[str, Target], Tracker]
+    clock: Callable[[], datetime]
+    luck: Callable[[], float]
+
+    @property
+    def receivers(self) -> list[tuple[Kind, str]]:
+        """All that the settings name, trackers first."""
+        named = self.settings.publishing.trackers
+        trackers: list[tuple[Kind, str]] = [("tracker", name) for name in named]
+        return [*trackers, *(("channel", name) for name in channels(self.settings.advice))]
+
+    def tracker(self, name: str) -> Tracker:
+        """Return an adapter that knows where it has published before."""
+        known = received(self.run, "tracker", name)
+        return self.make(name, target(self.settings, self.run.name, name, known.where))
+
+    def destination(self, kind: Kind, name: str) -> Destination:
+        """Return where everything for a receiver goes now; no side effect.
+
+        Raises:
+            TrackerUnavailable, TrackerRefused: It cannot tell.
+        """
+        return Destination(kind, name, self._receiver(kind, name).destination())
+
+    def deliver(self, destination: Destination, series: Series) -> list[Outcome]:
+        """Bring what a destination lacks of a series with results, and return what came of it.
+
+        May take minutes. The events name the destination that has it now: another one, where it
+        changed meanwhile.
+        """
+        kind, name = destination.kind, destination.name
+        known = received(self.run, kind, name)
+        brought = _bring(lambda: self._receiver(kind, name), series, known, destination.place)
+        protocol = self.run.evaluations[series.results[0].evaluation].protocol
+        ends = (brought.place, protocol)
+        events: list[Outcome] = list(_taken(kind, name, brought, known, ends))
+        if brought.problem:
+            attempt = known.trial(protocol).attempt + 1
+            pausing = None if brought.refused else self.clock() + pause(attempt, self.luck())
+            failed = PublishFailed if kind == "tracker" else AdviceNotSent
+            events.append(failed(name, brought.problem, attempt, pausing, *ends))
+        return events
+
+    def _receiver(self, kind: Kind, name: str) -> Receiver:
+        if kind == "tracker":
+            return Publishing(self.tracker(name))
+        return channels(self.settings.advice)[name]
+
+
+@dataclass(frozen=True, slots=True)
+class _Brought:
+    """What came of an attempt: what is at a place now, and why that is not all."""
+
+    place: str
+    there: tuple[str, ...] = ()
     where: str = ""
-    hint: str = ""
     problem: str = ""
     refused: bool = False
+
+
+def _bring(make: Callable[[], Receiver], series: Series, known: Received, place: str) -> _Brought:
+    there: list[str] = []
+    try:
+        receiver = make()
+        for _ in range(MOVES):
+            place = receiver.destination()
+            there.clear()
+            for id_ in receiver.bring(series, known.at(place)):
+                there.append(id_)  # noqa: PERF402 - those before an error stay there
+            where = receiver.where(series)
+            if receiver.destination() == place:
+                return _Brought(place, tuple(there), where)
+        return _Brought(place, problem="its destination does not stay the same")
+    except (TrackerRefused, TrackerUnavailable) as error:
+        refused = isinstance(error, TrackerRefused)
+        return _Brought(place, tuple(there), problem=str(error), refused=refused)
+    except Exception as error:  # noqa: BLE001 - a faulty adapter must not stop the others
+        return _Brought(place, tuple(there), problem=f"{type(error).__name__}: {error}")
+
+
+def _taken(
+    kind: Kind, name: str, brought: _Brought, known: Received, ends: tuple[str, str]
+) -> Iterator[Outcome]:
+    """Yield what is to be written down of what is there now; nothing that is in the log."""
+    place, protocol = ends
+    fresh = [id_ for id_ in brought.there if id_ not in known.at(place)]
+    if kind == "channel":
+        if fresh:
+            yield AdviceSent(name, tuple(fresh), *ends)
+        return
+    where = brought.where or known.places.get(protocol, "")
+    if fresh or where != known.places.get(protocol, ""):
+        before = frozenset().union(*known.had.values())
+        new = tuple(id_ for id_ in fresh if id_ not in before)
+        again = tuple(id_ for id_ in fresh if id_ in before)
+        yield Published(name, new, where, *ends, again)
 
 
 def bring(tracker: Tracker, series: Series) -> frozenset[int]:
@@ -43,52 +184,14 @@ def bring(tracker: Tracker, series: Series) -> frozenset[int]:
 
 
 def target(settings: Settings, run: str, name: str, where: str = "") -> Target:
-    """Return where a run's tracker is to publish; `where` is the place of earlier publications."""
+    """Return where a run's tracker is to publish; `where` is the place of its last publication."""
     return Target(
-        output_dir=settings.output_dir,
-        logging_dir=settings.logging_dir,
-        working_dir=settings.working_dir,
-        project=settings.project,
-        run_name=settings.run_name,
-        state_dir=settings.state_dir / name / run,
+        output_dir=settings.paths.output_dir,
+        logging_dir=settings.paths.logging_dir,
+        working_dir=settings.paths.working_dir,
+        project=settings.publishing.project,
+        run_name=settings.publishing.run_name,
+        state_dir=settings.paths.state_dir / name / run,
         where=where,
         options=settings.options.get(name, {}),
     )
-
-
-class Publisher:
-    """One tracker's thread; a slow or hanging tracker delays nobody else.
-
-    Args:
-        name: The tracker's name.
-        receive: Called with each outcome, from the thread.
-    """
-
-    def __init__(self, name: str, receive: Callable[[Outcome], None]) -> None:
-        self.name = name
-        self.busy = False
-        self._receive = receive
-        self._jobs: SimpleQueue[tuple[Callable[[], Tracker], Series]] = SimpleQueue()
-        threading.Thread(target=self._work, name=f"tracker {name}", daemon=True).start()
-
-    def publish(self, make: Callable[[], Tracker], series: Series) -> None:
-        """Hand over a series for the tracker that `make` makes; one at a time."""
-        self.busy = True
-        self._jobs.put((make, series))
-
-    def _work(self) -> None:
-        while True:
-            self._receive(self._attempt(*self._jobs.get()))
-
-    def _attempt(self, make: Callable[[], Tracker], series: Series) -> Outcome:
-        try:
-            tracker = make()
-            shown = bring(tracker, series)
-            ids = tuple(series.results[seq].evaluation for seq in sorted(shown))
-            return Outcome(self.name, ids, tracker.where(series), tracker.hint(series))
-        except TrackerRefused as error:
-            return Outcome(self.name, problem=str(error), refused=True)
-        except TrackerUnavailable as error:
-            return Outcome(self.name, problem=str(error))
-        except Exception as error:  # noqa: BLE001 - a faulty adapter must not stop the others
-            return Outcome(self.name, problem=f"{type(error).__name__}: {error}")

@@ -22,7 +22,7 @@ class Target:
         project: tracker_project_name.
         run_name: tracker_run_name.
         state_dir: A folder of ours for this run and tracker, may not exist yet.
-        where: The place of earlier publications, "" before the first.
+        where: The place of the last publication, as `where` told it; "" before the first.
         options: The tracker's own object in the settings ("wandb": {"entity": ...}).
     """
 
@@ -42,6 +42,13 @@ class Tracker(Protocol):
     All methods may block up to a bound of the adapter's own (a minute at most). They raise
     TrackerUnavailable for what may pass and TrackerRefused for what somebody must mend.
     """
+
+    def destination(self) -> str:
+        """Tell all that decides where series go: a server and an account, a folder, ...
+
+        When the text changes, everything is owed there again. So it is the same after a restart,
+        and holds no secret. At once, without asking a server; no side effect.
+        """
 
     def published(self, series: Series) -> frozenset[int]:
         """Read from the tracker itself which `seq` of the series it holds now."""

@@ -35,7 +35,7 @@ def checks(settings: Settings | None) -> list[Check]:
     general = [Check("versions", surroundings.versions)]
     if settings is None:
         return [Check("inotify", surroundings.inotify), *general]
-    protocol = settings.protocol
+    protocol, named = settings.protocol, settings.publishing.trackers
     return [
         Check("prompts", lambda: [judge_prompts(len(protocol.prompts))]),
         Check(output.CHECK, partial(output.look, settings)),
@@ -45,10 +45,14 @@ def checks(settings: Settings | None) -> list[Check]:
         Check("base model", lambda: [models.base(protocol), *models.parts(protocol)]),
         Check("scorer", lambda: models.scorers(protocol)),
         Check(device.CHECK, partial(device.look, settings), device.TORCH_SECONDS + 10),
-        *([] if settings.trackers else [Check("trackers", lambda: [publishing.none(settings)])]),
+        *(
+            []
+            if settings.publishing.trackers
+            else [Check("trackers", lambda: [publishing.none(settings)])]
+        ),
         *(
             Check(f"tracker {name}", partial(publishing.look, settings, name), publishing.SECONDS)
-            for name in settings.trackers
+            for name in named
         ),
         Check("clock", partial(surroundings.clock, settings)),
         Check("inotify", partial(surroundings.inotify, settings)),

@@ -23,10 +23,10 @@ PICTURES = "pictures"
 def look(settings: Settings) -> list[Finding]:
     """Say how long a checkpoint takes, against how often one is saved."""
     try:
-        state = read_state(log_file(settings.state_dir))
+        state = read_state(log_file(settings.paths.state_dir))
     except JournalError:  # of which the state directory's check tells
         state = {}
-    run = state.get(run_name(settings.output_dir))
+    run = state.get(run_name(settings.paths.output_dir))
     saves = [*(pace.saves_of(run) if run else ()), *_saves(settings)]
     protocol = settings.protocol
     found = pace.pace_of(protocol, settings.as_text(), run, saves, time.time())
@@ -54,7 +54,7 @@ def _saves(settings: Settings) -> list[pace.Save]:
     """Return step and time of the newest checkpoints in the output directory."""
     found: list[pace.Save] = []
     with suppress(OSError, NotReadable):  # of which its own check tells
-        for claim in claims_in(settings.output_dir)[:RECENT]:
+        for claim in claims_in(settings.paths.output_dir)[:RECENT]:
             with suppress(OSError, NotReadable, NotWhole, Unsupported):
                 files = claim.inspect(settings.protocol.weights).weights.files
                 written = max(file.mtime_ns for file in files) / 1e9

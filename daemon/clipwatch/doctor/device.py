@@ -49,11 +49,13 @@ def look(settings: Settings) -> list[Finding]:
         watched = holder(lock_file(settings)) != ""
         return [Finding(CHECK, "warn" if watched else "fail", found.problem, found.fix)]
     gpu = found[0] if found else None
-    need = needed(settings.protocol, settings.batch_size or 1)
-    most = None if settings.gpu_memory_gib is None else settings.gpu_memory_gib * 2**30
+    need = needed(settings.protocol, settings.compute.batch_size or 1)
+    most = (
+        None if settings.compute.gpu_memory_gib is None else settings.compute.gpu_memory_gib * 2**30
+    )
     torch = ask_torch(gpu.uuid if gpu else "")
     memory = psutil.virtual_memory().available
-    finding = judge(settings.device, gpu, torch, need, most, memory)
+    finding = judge(settings.compute.device, gpu, torch, need, most, memory)
     left = left_out.device(settings)
     if left and finding.verdict == "ok":
         return [warn(CHECK, f"{left.found}: {finding.found}", left.fix)]

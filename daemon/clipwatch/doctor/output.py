@@ -57,7 +57,7 @@ class Output:
 
 def look(settings: Settings) -> list[Finding]:
     """Look at the output directory; opens one weight file of the newest checkpoint."""
-    folder = settings.output_dir
+    folder = settings.paths.output_dir
     try:
         found = claims_in(folder)
     except FileNotFoundError:
@@ -71,8 +71,8 @@ def look(settings: Settings) -> list[Finding]:
     output = Output(
         folder=folder,
         kind=file_system(folder.resolve()),
-        watch=settings.watch,
-        seconds=settings.rescan_seconds,
+        watch=settings.watching.watch,
+        seconds=settings.watching.rescan_seconds,
         owner=_other_owner(folder),
         checkpoints=len(found),
         newest=newest,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 from clipwatch.delivery import trackers
 from clipwatch.delivery.outbox import target
 from clipwatch.doctor.findings import Finding, fail, ok, warn
 from clipwatch.domain.curves import series_name
+from clipwatch.domain.delivered import Destination, addressed, owed
+from clipwatch.domain.fold import evolve
 from clipwatch.domain.names import run_name
-from clipwatch.domain.state import TrackerState
+from clipwatch.domain.state import Received, Run
 from clipwatch.journal import log_file
 from clipwatch.journal.ledger import read_state
 from clipwatch.kit.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
@@ -31,9 +35,9 @@ def none(settings: Settings) -> Finding:
 
 def look(settings: Settings, name: str) -> list[Finding]:
     """Ask one adapter; W&B's asks its server, with the key, for a run that is not there yet."""
-    check, run = f"tracker {name}", run_name(settings.output_dir)
+    check, run = f"tracker {name}", run_name(settings.paths.output_dir)
     try:
-        state = read_state(log_file(settings.state_dir)).get(run)
+        state = read_state(log_file(settings.paths.state_dir)).get(run)
     except JournalError:  # of which the state directory's check tells
         state = None
     series = Series(
@@ -42,20 +46,31 @@ def look(settings: Settings, name: str) -> list[Finding]:
         protocol=settings.protocol,
         results=(),
         scores=lambda _: (),
-        images=images_of(settings.state_dir, run),
+        images=images_of(settings.paths.state_dir, run),
     )
-    known = state.trackers.get(name, TrackerState()).where if state else ""
+    known = state.trackers.get(name, Received()).where if state else ""
     try:
         tracker = trackers.load(name)(target(settings, run, name, known))
         where = tracker.where(series)
         hint = tracker.hint(series)
+        place = tracker.destination()
     except (SettingsError, TrackerRefused) as error:
         fix = error.fix or "correct its settings, see docs/trackers.md"
         return [fail(check, error.problem, fix)]
     except TrackerUnavailable as error:
         fix = error.fix or "see to it when you can: results wait in the log until it is reached"
         return [warn(check, error.problem, fix)]
-    return [judge(check, where, hint, settings.state_dir)]
+    found = judge(check, where, hint, settings.paths.state_dir)
+    count = owed_at(state, Destination("tracker", name, place)) if state else 0
+    more = f"; {count} result{'s' * (count > 1)} of the log will be published there" * bool(count)
+    return [replace(found, found=found.found + more)]
+
+
+def owed_at(run: Run, destination: Destination) -> int:
+    """Return how many results a daemon would bring to a tracker that publishes there now."""
+    told = [(run.name, event, datetime.now(UTC)) for event in addressed(run, destination)]
+    lacking = owed(evolve({run.name: run}, told)[run.name], "tracker", destination.name)
+    return sum(map(len, lacking.values()))
 
 
 def judge(check: str, where: str, hint: str, state_dir: Path) -> Finding:

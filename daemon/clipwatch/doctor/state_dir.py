@@ -49,7 +49,7 @@ class State:
 
 def look(settings: Settings) -> list[Finding]:
     """Look at the state directory and at the lock of the run in it; neither is made nor taken."""
-    folder = settings.state_dir
+    folder = settings.paths.state_dir
     stands = next(path for path in (folder, *folder.parents) if os.path.lexists(path))
     lock = lock_file(settings)
     # a folder must let us make files in it, a file must let us write
@@ -67,7 +67,7 @@ def look(settings: Settings) -> list[Finding]:
 
 def lock_file(settings: Settings) -> Path:
     """Return the file that the daemon of a run locks."""
-    return settings.state_dir / f"{run_name(settings.output_dir)}.lock"
+    return settings.paths.state_dir / f"{run_name(settings.paths.output_dir)}.lock"
 
 
 def judge(state: State) -> Finding:
@@ -122,12 +122,12 @@ def needed(settings: Settings) -> int:
     """Return the bytes that a run may take: the log, kept images as if uncompressed, and copies."""
     protocol = settings.protocol
     images = len(protocol.prompts) * protocol.images_per_prompt
-    kept = settings.keep_images if settings.keep_images >= 0 else _ALL_IMAGES
+    kept = settings.evaluating.keep_images if settings.evaluating.keep_images >= 0 else _ALL_IMAGES
     copies = 0
-    kind = file_system(settings.output_dir.resolve())
-    if settings.stage == "copy" or (settings.stage == "auto" and kind not in LOCAL):
+    kind = file_system(settings.paths.output_dir.resolve())
+    if settings.staging.stage == "copy" or (settings.staging.stage == "auto" and kind not in LOCAL):
         with suppress(OSError, NotReadable):
-            for newest in claims_in(settings.output_dir)[:1]:
+            for newest in claims_in(settings.paths.output_dir)[:1]:
                 files = newest_of(newest, protocol.weights).files
-                copies = settings.stage_limit * sum(file.size for file in files)
+                copies = settings.staging.stage_limit * sum(file.size for file in files)
     return LEAST + kept * images * protocol.width * protocol.height * 3 + copies

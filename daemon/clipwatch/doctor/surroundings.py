@@ -34,8 +34,8 @@ def clock(settings: Settings) -> list[Finding]:
     """Compare our clock with the one that dates files in the output directory."""
     newest = 0.0
     with suppress(OSError, NotReadable):
-        newest = settings.output_dir.stat().st_mtime
-        for claim in claims_in(settings.output_dir)[:1]:
+        newest = settings.paths.output_dir.stat().st_mtime
+        for claim in claims_in(settings.paths.output_dir)[:1]:
             entries = os.scandir(claim.candidate.root)
             newest = max([newest, *(entry.stat().st_mtime for entry in entries)])
     return [judge_clock(time.time(), newest)]
@@ -70,7 +70,7 @@ class Inotify:
 
 def inotify(settings: Settings | None = None) -> list[Finding]:
     """Look at the limits of file-system events (Linux); nothing where there are none."""
-    if settings is not None and settings.watch == "poll":
+    if settings is not None and settings.watching.watch == "poll":
         return [ok("inotify", "not used: watch is poll")]
     limits = Path("/proc/sys/fs/inotify")
     try:

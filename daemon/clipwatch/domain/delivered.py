@@ -1,30 +1,71 @@
-"""What trackers and channels have, and what they are owed."""
+"""What trackers and channels are owed: each series at each destination, until it is there.
+
+A series is what a run scored under one protocol. A changed destination is another one: all is owed
+there. Who is no longer named in the settings is owed nothing, hence is not asked for here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
-from clipwatch.domain.events import AdviceGiven
+from clipwatch.domain.events import AdviceGiven, DestinationChanged
 from clipwatch.domain.retries import is_due
-from clipwatch.domain.state import Run, TrackerState
+from clipwatch.domain.state import Received, Run
+
+Kind = Literal["tracker", "channel"]
+
+Owed = dict[str, tuple[str, ...]]
+"""Protocol → what of its series is owed, in order; the present protocol first, none empty."""
 
 
-def unpublished(run: Run, tracker: str) -> tuple[str, ...]:
-    """Return the scored evaluations that a tracker is not known to show, in order of their seq."""
-    shown = run.trackers.get(tracker, TrackerState()).published
-    return tuple(id_ for id_ in run.scored.get(run.protocol, ()) if id_ not in shown)
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A tracker or a channel, and all that decides where there something goes; no secret in it."""
+
+    kind: Kind
+    name: str
+    place: str
 
 
-def may_publish(run: Run, tracker: str, now: datetime) -> bool:
-    """Whether a tracker is neither parked nor waiting for its next attempt."""
-    return _may(run.trackers.get(tracker, TrackerState()), now)
+def received(run: Run, kind: Kind, name: str) -> Received:
+    """Return what is known of a tracker or channel."""
+    return (run.trackers if kind == "tracker" else run.channels).get(name, Received())
 
 
-def unsent(run: Run, channel: str, now: datetime | None) -> tuple[AdviceGiven, ...]:
-    """Return the advice that a channel is to be told now; without a time, that it lacks at all."""
-    known = run.channels.get(channel, TrackerState())
-    new = (it for it in run.advice if advice_id(it) not in known.published)
-    return tuple(new) if now is None or _may(known, now) else ()
+def owed(run: Run, kind: Kind, name: str) -> Owed:
+    """Return what a receiver's present destination is not known to have.
+
+    Of a tracker these are evaluations, in order of their seq; of a channel advice_id()s.
+    """
+    known = received(run, kind, name)
+    series = run.scored if kind == "tracker" else _advised(run)
+    lacking = {
+        protocol: tuple(id_ for id_ in series[protocol] if id_ not in known.has)
+        for protocol in sorted(series, key=lambda it: it != run.protocol)
+    }
+    return {protocol: ids for protocol, ids in lacking.items() if ids}
+
+
+def may_try(run: Run, kind: Kind, name: str, protocol: str, now: datetime) -> bool:
+    """Whether a series is neither parked nor waiting for its next attempt."""
+    trial = received(run, kind, name).trial(protocol)
+    return not trial.parked and is_due(trial.retry_at, now)
+
+
+def parked(run: Run, tracker: str) -> bool:
+    """Whether a tracker is owed something, and all of that waits for somebody."""
+    known, lacking = received(run, "tracker", tracker), owed(run, "tracker", tracker)
+    return bool(lacking) and all(known.trial(protocol).parked for protocol in lacking)
+
+
+def addressed(run: Run, destination: Destination) -> list[DestinationChanged]:
+    """Return what is to be written down when everything goes to a destination from here on."""
+    kind, name, place = destination.kind, destination.name, destination.place
+    same = received(run, kind, name).destination == place
+    return [] if same else [DestinationChanged(kind, name, place)]
 
 
 def advice_id(advice: AdviceGiven) -> str:
@@ -32,5 +73,9 @@ def advice_id(advice: AdviceGiven) -> str:
     return "/".join(filter(None, (advice.evaluation, advice.kind, advice.scorer)))
 
 
-def _may(known: TrackerState, now: datetime) -> bool:
-    return not known.parked and is_due(known.retry_at, now)
+def _advised(run: Run) -> Mapping[str, Sequence[str]]:
+    found: dict[str, list[str]] = {}
+    for it in run.advice:
+        protocol = run.evaluations[it.evaluation].protocol
+        found.setdefault(protocol, []).append(advice_id(it))
+    return found

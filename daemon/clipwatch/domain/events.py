@@ -12,12 +12,9 @@ from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from clipwatch.domain.kinds import AdviceKind, CheckpointKind, DiscardKind, FailureKind
+from clipwatch.domain.kinds import AdviceKind, CheckpointKind, DiscardKind, FailureKind, Unit
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.statistics import Comparison, Summary
-
-Unit = Literal["step", "epoch"]
-"""What the number of a checkpoint counts."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,11 +212,30 @@ class AdviceGiven:
 
 
 @dataclass(frozen=True, slots=True)
+class DestinationChanged:
+    """What a tracker or a channel gets goes to `place` from here on, and everything is owed there.
+
+    `place` holds all that decides where that is, and no secret. The first one of a log says where
+    it went before, too.
+    """
+
+    kind: Literal["tracker", "channel"]
+    name: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class AdviceSent:
-    """A channel took advice ("webhook", "apprise"); each is named EVALUATION/KIND(/SCORER)."""
+    """A channel took advice ("webhook", "apprise"); each is named EVALUATION/KIND(/SCORER).
+
+    In logs of the first versions `destination` and `protocol` are "", here and in the three below:
+    the one that was in use.
+    """
 
     channel: str
     advice: tuple[str, ...]
+    destination: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +246,8 @@ class AdviceNotSent:
     reason: str
     attempt: int
     retry_at: datetime | None = None
+    destination: str = ""
+    protocol: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,11 +271,18 @@ class EvaluationReopened:
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """A tracker was read and shows these evaluations; `where` is for a person to open."""
+    """A tracker was read and shows these evaluations of one protocol at its destination.
+
+    `where` is for a person to open. Those that it has shown at another destination before are told
+    as `again`.
+    """
 
     tracker: str
     evaluations: tuple[str, ...]
     where: str
+    destination: str = ""
+    protocol: str = ""
+    again: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +293,8 @@ class PublishFailed:
     reason: str
     attempt: int
     retry_at: datetime | None = None
+    destination: str = ""
+    protocol: str = ""
 
 
 Event = (
@@ -284,6 +311,7 @@ Event = (
     | ImagesScored
     | EvaluationCompleted
     | AdviceGiven
+    | DestinationChanged
     | AdviceSent
     | AdviceNotSent
     | EvaluationFailed

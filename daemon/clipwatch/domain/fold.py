@@ -17,6 +17,7 @@ from clipwatch.domain.events import (
     CheckpointCompleted,
     CheckpointDiscarded,
     CheckpointFound,
+    DestinationChanged,
     EvaluationCompleted,
     EvaluationFailed,
     EvaluationReopened,
@@ -33,8 +34,9 @@ from clipwatch.domain.events import (
     RunStarted,
     SettingsChanged,
 )
+from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
-from clipwatch.domain.state import Checkpoint, Evaluation, Run, State, TrackerState
+from clipwatch.domain.state import Checkpoint, Evaluation, Run, State
 
 THEN = ", then "
 
@@ -90,29 +92,24 @@ class _Draft:
         self._checkpoints = dict(run.checkpoints)
         self._evaluations = dict(run.evaluations)
         self._scored = {protocol: list(ids) for protocol, ids in run.scored.items()}
-        self._trackers = dict(run.trackers)
-        self._shown = {name: set(tracker.published) for name, tracker in run.trackers.items()}
+        self._trackers = Receiving(run.trackers)
         self._spent = dict(run.spent)
         self._batch_sizes = dict(run.batch_sizes)
         self._advice = list(run.advice)
-        self._channels = dict(run.channels)
+        self._channels = Receiving(run.channels)
 
     def final(self) -> Run:
         """Return the run; nothing may be taken any more."""
-        trackers = {
-            name: replace(tracker, published=self._shown.get(name, frozenset()))
-            for name, tracker in self._trackers.items()
-        }
         return replace(
             self._run,
             checkpoints=self._checkpoints,
             evaluations=self._evaluations,
             scored={protocol: tuple(ids) for protocol, ids in self._scored.items()},
-            trackers=trackers,
+            trackers=self._trackers.final(),
             spent=self._spent,
             batch_sizes=self._batch_sizes,
             advice=tuple(self._advice),
-            channels=self._channels,
+            channels=self._channels.final(),
         )
 
     def take(self, event: Event, time: datetime) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event
@@ -143,13 +140,17 @@ class _Draft:
                 self._complete(event, time)
             case AdviceGiven():
                 self._advice.append(event)
-            case AdviceSent(channel=name, advice=ids):
-                told = self._channels.get(name, TrackerState()).published
-                self._channels[name] = TrackerState(frozenset(told).union(ids))
-            case AdviceNotSent(channel=name, reason=reason, attempt=attempt, retry_at=retry_at):
-                channel = self._channels.get(name, TrackerState())
-                failed = replace(channel, reason=reason, attempt=attempt, retry_at=retry_at)
-                self._channels[name] = replace(failed, parked=retry_at is None)
+            case DestinationChanged(kind="tracker", name=name, place=place):
+                self._trackers.moved(name, place, anew=True)
+            case DestinationChanged(kind="channel", name=name, place=place):
+                self._channels.moved(name, place, anew=False)  # what was sent there stays sent
+            case DestinationChanged():
+                pass  # of a later version
+            case AdviceSent() as sent:
+                protocol = sent.protocol or self._run.protocol
+                self._channels.took(sent.channel, sent.destination, protocol, sent.advice)
+            case AdviceNotSent() as f:
+                self._channels.failed(f.channel, f.protocol or self._run.protocol, f)
             case EvaluationFailed() as f:
                 known = self._evaluations[f.evaluation]
                 self._evaluations[f.evaluation] = replace(
@@ -164,21 +165,18 @@ class _Draft:
             case EvaluationReopened(evaluation=id_, time=when):
                 known = self._evaluations[id_]
                 self._evaluations[id_] = replace(known, attempt=0, cramped=0, retry_at=when)
-            case Published(tracker=name, evaluations=ids, where=where):
-                self._shown.setdefault(name, set()).update(ids)
-                self._trackers[name] = TrackerState(where=where)
-            case PublishFailed(tracker=name, reason=reason, attempt=attempt, retry_at=retry_at):
-                tracker = self._trackers.get(name, TrackerState())
-                failed = replace(tracker, reason=reason, attempt=attempt, retry_at=retry_at)
-                self._trackers[name] = replace(failed, parked=retry_at is None)
+            case Published() as shown:
+                protocol, ids = shown.protocol or self._run.protocol, shown.evaluations
+                there = (*ids, *shown.again)
+                self._trackers.took(shown.tracker, shown.destination, protocol, there, shown.where)
+            case PublishFailed() as f:
+                self._trackers.failed(f.tracker, f.protocol or self._run.protocol, f)
             case SettingsChanged(protocol=protocol, trackers=names, settings=settings):
                 self._run = replace(self._run, protocol=protocol, tracker_names=names)
                 self._run = replace(self._run, settings=settings)
-                for name, tracker in self._trackers.items():
-                    self._trackers[name] = TrackerState(where=tracker.where)
+                self._trackers.forgive()
+                self._channels.forgive()
                 self._batch_sizes = {}  # the device may be another
-                for name, channel in self._channels.items():
-                    self._channels[name] = TrackerState(channel.published)
             case ProtocolDefined(digest=digest, protocol=defined):
                 protocols = {**self._run.protocols, digest: defined}
                 self._run = replace(self._run, protocols=protocols)

@@ -14,6 +14,9 @@ network, a whole pipeline; "base" is the base model without a checkpoint."""
 
 AdapterKind = Literal["lora", "lycoris"]
 
+Unit = Literal["step", "epoch"]
+"""What the number of a checkpoint counts."""
+
 CheckpointState = Literal["partial", "whole", "discarded"]
 
 DiscardKind = Literal["vanished", "unsupported", "unreadable", "abandoned"]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipwatch.domain.events import Unit, WeightFile
-from clipwatch.domain.kinds import CheckpointKind, DiscardKind
+from clipwatch.domain.events import WeightFile
+from clipwatch.domain.kinds import CheckpointKind, DiscardKind, Unit
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,10 +13,15 @@ from datetime import datetime
 from clipwatch.domain.events import (
     AdviceGiven,
     EvaluationCompleted,
-    Unit,
     WeightFile,
 )
-from clipwatch.domain.kinds import CheckpointKind, CheckpointState, EvaluationState, FailureKind
+from clipwatch.domain.kinds import (
+    CheckpointKind,
+    CheckpointState,
+    EvaluationState,
+    FailureKind,
+    Unit,
+)
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.sighting import Weights
 from clipwatch.statistics import Summary
@@ -99,15 +104,52 @@ class Evaluation:
 
 
 @dataclass(frozen=True, slots=True)
-class TrackerState:
-    """What a tracker is known to show; `parked`: it waits for somebody to mend something."""
+class Trial:
+    """How it went to bring one series, since that last succeeded.
 
-    published: AbstractSet[str] = frozenset()
-    where: str = ""
+    `parked`: it waits for somebody to mend something.
+    """
+
     attempt: int = 0
     reason: str = ""
     retry_at: datetime | None = None
     parked: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """What a tracker, or a channel of advice, is known to have.
+
+    Attributes:
+        destination: Where everything goes now; "" while the log does not tell.
+        had: Destination → what was read back, or taken, there: evaluations, or advice_id()s.
+        places: Protocol → where a person finds its series; the one told last stands last.
+        trials: Protocol → why its series is not brought to the present destination.
+    """
+
+    destination: str = ""
+    had: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
+    places: Mapping[str, str] = field(default_factory=dict)
+    trials: Mapping[str, Trial] = field(default_factory=dict)
+
+    @property
+    def has(self) -> AbstractSet[str]:
+        """What is at the present destination."""
+        return self.at(self.destination)
+
+    def at(self, destination: str) -> AbstractSet[str]:
+        """Return what is at a destination; the first that is told has what came before."""
+        had = self.had.get(destination, frozenset())
+        return had if self.destination else had | self.had.get("", frozenset())
+
+    @property
+    def where(self) -> str:
+        """The place of the last publication, "" before the first."""
+        return ["", *self.places.values()][-1]
+
+    def trial(self, protocol: str) -> Trial:
+        """Return how it goes with one series."""
+        return self.trials.get(protocol, Trial())
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +172,14 @@ class Run:
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     scored: Mapping[str, Sequence[str]] = field(default_factory=dict)
     """Protocol → evaluations in the order of their scoring: the place of one is its seq."""
-    trackers: Mapping[str, TrackerState] = field(default_factory=dict)
+    trackers: Mapping[str, Received] = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
     """Seconds that finished evaluations took, by phase."""
     batch_sizes: Mapping[str, int] = field(default_factory=dict)
     """Protocol → the batch size that was found best."""
     advice: tuple[AdviceGiven, ...] = ()
     """In the order in which it was given, under all protocols."""
-    channels: Mapping[str, TrackerState] = field(default_factory=dict)
-    """What advice each channel took, as for trackers; named EVALUATION/KIND."""
+    channels: Mapping[str, Received] = field(default_factory=dict)
 
 
 State = Mapping[str, Run]

@@ -36,7 +36,7 @@ class LocalExecutor:
         if isinstance(found, Refusal):
             return found
         if not found:
-            device, memory = self._settings.device, psutil.virtual_memory().available
+            device, memory = self._settings.compute.device, psutil.virtual_memory().available
             return (Slot(device, device, free_bytes=memory),)
         return tuple(
             Slot(gpu.uuid, "cuda", gpu.uuid, str(gpu), gpu.free_bytes or None) for gpu in found

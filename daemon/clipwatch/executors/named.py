@@ -14,12 +14,13 @@ LOCAL: Final = "local"
 """This machine; it is there whatever is installed."""
 
 
-def load(settings: Settings, name: str = LOCAL) -> Executor:
-    """Return the executor of that name.
+def load(settings: Settings) -> Executor:
+    """Return the executor that the settings name.
 
     Raises:
         SettingsError: There is none, or its package is missing.
     """
+    name = settings.compute.executor
     if name == LOCAL:
         return LocalExecutor(settings)
     make: Callable[[Settings], Executor] = plugins.load(plugins.EXECUTORS, name)

@@ -20,20 +20,20 @@ def usable_gpus(settings: Settings) -> tuple[Gpu, ...] | Refusal:
 
     () where the device is none, or nothing is known of GPUs.
     """
-    if settings.device in ("cpu", "mps"):
+    if settings.compute.device in ("cpu", "mps"):
         return ()
     gpus = read_gpus()
     own = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
     users = {process.pid for gpu in gpus or () for process in gpu.processes} - own
-    folders = (settings.output_dir, settings.working_dir)
+    folders = (settings.paths.output_dir, settings.paths.working_dir)
     return usable(
-        settings.device,
+        settings.compute.device,
         gpus,
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         order=os.environ.get("CUDA_DEVICE_ORDER"),
         own_pids=own,
         training={pid for pid in users if works_in(pid, folders)},
-        share=settings.share_gpu,
+        share=settings.compute.share_gpu,
     )
 
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from clipwatch.domain.events import Unit
-from clipwatch.domain.kinds import TrainedWeights
+from clipwatch.domain.kinds import TrainedWeights, Unit
 from clipwatch.domain.sighting import Weights
 from clipwatch.layouts.files import Damaged, NotReadable, NotWhole, Unsupported, settling_for
 

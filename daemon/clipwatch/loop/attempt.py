@@ -8,10 +8,11 @@ from pathlib import Path
 from clipwatch.domain.attempts import started
 from clipwatch.domain.events import ImageScore, ImagesScored
 from clipwatch.domain.protocol import EvaluationProtocol
-from clipwatch.executors.base import EvaluatorHandle
+from clipwatch.executors.base import EvaluatorHandle, Slot
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
 from clipwatch.loop.diary import Diary
+from clipwatch.models.memory import needed, outlook
 from clipwatch.settings import Settings
 from clipwatch.staging import Held
 from clipwatch.statistics.sequential import Followed
@@ -129,13 +130,23 @@ def request(
         device=job.slot.device,
         batch_size=size,
         batch_limit=limit,
-        stratified=settings.precision is not None,
-        attention=settings.attention,
+        stratified=settings.evaluating.precision is not None,
+        attention=settings.compute.attention,
         gpu=job.slot.gpu,
-        memory_gib=settings.gpu_memory_gib,
-        share=settings.share_gpu,
-        cache_dir=str(settings.state_dir / "embeddings"),
+        memory_gib=settings.compute.gpu_memory_gib,
+        share=settings.compute.share_gpu,
+        cache_dir=str(settings.paths.state_dir / "embeddings"),
     )
+
+
+def memory_told(settings: Settings, slot: Slot) -> str:
+    """Say what the models will take of a slot's memory, "" where one of both is not known."""
+    need = needed(settings.protocol, settings.compute.batch_size or 1)
+    if not need or slot.free_bytes is None:
+        return ""
+    most = settings.compute.gpu_memory_gib if slot.gpu else None
+    free = slot.free_bytes if most is None else min(slot.free_bytes, most * 2**30)
+    return outlook(settings.protocol, need, free)
 
 
 def _images(protocol: EvaluationProtocol) -> int:

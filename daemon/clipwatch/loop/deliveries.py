@@ -1,33 +1,68 @@
-"""The outbox: brings to each tracker what it lacks, in a thread of its own for each."""
+"""Has everything delivered: each tracker and each channel of advice in a thread of its own."""
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
-from pathlib import Path
+from queue import SimpleQueue
+from typing import Final
 
-from clipwatch.delivery.outbox import Outcome, Publisher, target
+from clipwatch.delivery.outbox import Outbox, Outcome
 from clipwatch.delivery.trackers import Target, Tracker
-from clipwatch.domain.delivered import may_publish, unpublished
-from clipwatch.domain.events import Published, PublishFailed
-from clipwatch.domain.retries import pause
-from clipwatch.domain.state import Run, TrackerState
-from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.domain.delivered import Destination, Kind, addressed, may_try, owed, received
+from clipwatch.domain.events import Published
 from clipwatch.loop.diary import Diary
 from clipwatch.results.reading import series_of
 from clipwatch.results.series import Series
 from clipwatch.settings import Settings
 
+_STREAMS: Final = {"tracker": "tracker", "channel": "advice"}
+_WORK: Final = {"tracker": "publishing", "channel": "sending advice"}
 
-class Outbox:
-    """What each tracker still lacks, and who is bringing it.
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Message: what came of an attempt."""
+
+    destination: Destination
+    events: list[Outcome]
+
+
+class Courier:
+    """The thread of one tracker or channel; a slow or hanging one delays nobody else.
+
+    Args:
+        name: Of the thread.
+        receive: Called with what came of each attempt, from the thread.
+    """
+
+    def __init__(self, name: str, receive: Callable[[Delivered], None]) -> None:
+        self.busy = False
+        self._receive = receive
+        self._jobs: SimpleQueue[tuple[Outbox, Destination, Series]] = SimpleQueue()
+        threading.Thread(target=self._work, name=name, daemon=True).start()
+
+    def take(self, outbox: Outbox, destination: Destination, series: Series) -> None:
+        """Deliver a series; one at a time."""
+        self.busy = True
+        self._jobs.put((outbox, destination, series))
+
+    def _work(self) -> None:
+        while True:
+            outbox, destination, series = self._jobs.get()
+            self._receive(Delivered(destination, outbox.deliver(destination, series)))
+
+
+class Deliveries:
+    """What is still owed, and who is bringing it.
 
     Args:
         settings: Of the run.
-        diary: Gets what the trackers show, or why they do not.
-        send: Takes the messages that belong to `published`, from the trackers' threads.
+        diary: Gets what the trackers show and the channels took, or why they did not.
+        send: Takes the messages that belong to `delivered`, from the couriers.
         clock: The time, in UTC.
         luck: Gives numbers in 0..1 that spread the pauses before new attempts.
         make: Makes an adapter.
@@ -37,108 +72,119 @@ class Outbox:
         self,
         settings: Settings,
         diary: Diary,
-        send: Callable[[Outcome], None],
+        send: Callable[[Delivered], None],
         clock: Callable[[], datetime],
         luck: Callable[[], float],
         make: Callable[[str, Target], Tracker],
     ) -> None:
         self._diary = diary
         self._send = send
-        self._clock = clock
-        self._luck = luck
-        self._make = make
-        self._publishers: dict[str, Publisher] = {}
+        self._tools = (make, clock, luck)
+        self._couriers: dict[tuple[Kind, str], Courier] = {}
         self._hints: dict[str, str] = {}
-        self._moved: list[str] = []
         self.adopt(settings)
 
     def adopt(self, settings: Settings) -> None:
-        """Publish by these settings from here on; every tracker may try again at once.
+        """Deliver by these settings from here on; everything may be tried again at once.
 
-        One that is no longer named ends what it is at.
+        Who is no longer named ends what it is at.
         """
         self._settings = settings
-        self._tried: set[str] = set()
-        for name in settings.trackers:
-            if name not in self._publishers:
-                self._publishers[name] = Publisher(name, self._send)
+        self._tried: set[tuple[Kind, str, str]] = set()
+        self._asked: set[tuple[Kind, str]] = set()
 
     @property
     def busy(self) -> bool:
-        """Whether any tracker is at work."""
-        return any(publisher.busy for publisher in self._publishers.values())
-
-    def look(self) -> None:
-        """Note whose series belongs elsewhere by now, as into a trainer's run that has appeared."""
-        self._moved = [name for name in self._settings.trackers if self._elsewhere(name)]
-
-    def offer(self) -> None:
-        """Set those trackers to work that lack something and may try; each one after a start."""
-        run, now = self._diary.run, self._clock()
-        for name in (*self.lacking, *self._moved):
-            publisher = self._publishers[name]
-            fresh = name not in self._tried  # a restart is a new chance
-            if not publisher.busy and (fresh or may_publish(run, name, now)):
-                self._tried.add(name)
-                self._diary.working(name, "publishing")
-                publisher.publish(
-                    partial(self._make, name, self._target(run, name)), self._series(run)
-                )
-
-    def published(self, outcome: Outcome) -> None:
-        """Write down what came of an attempt, and let the tracker work again."""
-        name = outcome.tracker
-        self._publishers[name].busy = False
-        self._diary.rested(name)
-        self._moved = [it for it in self._moved if it != name]
-        stream = f"tracker/{self._diary.run.name}/{name}"
-        known = self._diary.run.trackers.get(name, TrackerState())
-        if not outcome.problem:
-            new = tuple(id_ for id_ in outcome.shown if id_ not in known.published)
-            if new or outcome.where != known.where:
-                self._diary.record(stream, Published(name, new, outcome.where))
-                self._tell(name, outcome.hint)
-            return
-        attempt = known.attempt + 1
-        again = None if outcome.refused else self._clock() + pause(attempt, self._luck())
-        self._diary.record(stream, PublishFailed(name, outcome.problem, attempt, again))
+        """Whether anything is on its way."""
+        return any(courier.busy for courier in self._couriers.values())
 
     @property
     def lacking(self) -> list[str]:
         """The trackers that do not show everything."""
-        return [name for name in self._settings.trackers if unpublished(self._diary.run, name)]
+        named, run = self._settings.publishing.trackers, self._diary.run
+        return [name for name in named if owed(run, "tracker", name)]
+
+    @property
+    def wanted(self) -> set[str]:
+        """The evaluations that a tracker does not show, under any protocol."""
+        named, run = self._settings.publishing.trackers, self._diary.run
+        lacks = (owed(run, "tracker", name) for name in named)
+        return {id_ for lacking in lacks for ids in lacking.values() for id_ in ids}
+
+    def look(self) -> None:
+        """See where everything goes by now: into a trainer's run that has appeared, say.
+
+        Who lacks something is asked only once after a start: it tells with the next attempt.
+        """
+        outbox = self._outbox()
+        for kind, name in outbox.receivers:
+            lacks = owed(outbox.run, kind, name)
+            if (kind, name) in self._asked and (lacks or self._courier(kind, name).busy):
+                continue
+            self._asked.add((kind, name))
+            self._address(outbox, kind, name)
+
+    def offer(self) -> None:
+        """Have one series brought to each who lacks one and may try; each one after a start."""
+        outbox, now = self._outbox(), self._tools[1]()
+        run = outbox.run
+        for kind, name in outbox.receivers:
+            courier = self._courier(kind, name)
+            for protocol in owed(run, kind, name) if not courier.busy else ():
+                fresh = (kind, name, protocol) not in self._tried  # a restart is a new chance
+                if fresh or may_try(run, kind, name, protocol, now):
+                    self._tried.add((kind, name, protocol))
+                    self._diary.working(name, _WORK[kind])
+                    place = received(run, kind, name).destination
+                    courier.take(outbox, Destination(kind, name, place), self._series(protocol))
+                    break
+
+    def delivered(self, message: Delivered) -> None:
+        """Write down what came of an attempt; the next series may be brought."""
+        kind, name = message.destination.kind, message.destination.name
+        self._courier(kind, name).busy = False
+        self._diary.rested(name)
+        outbox = self._outbox()
+        if (kind, name) in outbox.receivers:
+            self._address(outbox, kind, name, *(it.destination for it in message.events))
+        self._diary.record(self._stream(kind, name), *message.events)
+        if any(isinstance(event, Published) for event in message.events):
+            self._hint(name)
 
     def hint(self) -> None:
         """Say for each tracker how a person sees its series; what was said before is not."""
+        for name in self._settings.publishing.trackers:
+            self._hint(name)
+
+    def _address(self, outbox: Outbox, kind: Kind, name: str, *told: str) -> None:
+        """Write down where a receiver's things go now, or where that was `told` to be."""
+        place = told[-1] if told else ""
+        with suppress(Exception):  # it says so when it is to publish
+            place = outbox.destination(kind, name).place
+        if place:
+            changed = addressed(outbox.run, Destination(kind, name, place))
+            self._diary.record(self._stream(kind, name), *changed)
+
+    def _hint(self, name: str) -> None:
         run = self._diary.run
-        for name in self._settings.trackers if run.protocol else ():
-            with suppress(TrackerRefused, TrackerUnavailable):  # told when it is to publish
-                tracker = self._make(name, self._target(run, name))
-                self._tell(name, tracker.hint(self._series(run)))
+        if not run.protocol:
+            return
+        with suppress(Exception):  # it says so when it is to publish
+            hint = self._outbox().tracker(name).hint(self._series(run.protocol))
+            if hint and self._hints.get(name) != hint:
+                self._hints[name] = hint
+                self._diary.say(f"{name}: to look at it: {hint}")
 
-    def _elsewhere(self, name: str) -> bool:
-        """Whether all of a series is shown, but not where it belongs.
+    def _courier(self, kind: Kind, name: str) -> Courier:
+        if (kind, name) not in self._couriers:
+            self._couriers[kind, name] = Courier(f"{kind} {name}", self._send)
+        return self._couriers[kind, name]
 
-        Only who shows its place by a command is asked, which costs nothing: others ask a server.
-        """
-        run = self._diary.run
-        where = run.trackers.get(name, TrackerState()).where
-        shown = run.scored.get(run.protocol) and not unpublished(run, name)
-        if not shown or not Path(where).is_absolute():
-            return False
-        with suppress(TrackerRefused, TrackerUnavailable):  # told when it is to publish
-            tracker, series = self._make(name, self._target(run, name)), self._series(run)
-            return bool(tracker.hint(series)) and tracker.where(series) != where
-        return False
+    def _outbox(self) -> Outbox:
+        return Outbox(self._diary.run, self._settings, *self._tools)
 
-    def _tell(self, name: str, hint: str) -> None:
-        if hint and self._hints.get(name) != hint:
-            self._hints[name] = hint
-            self._diary.say(f"{name}: to look at it: {hint}")
+    def _series(self, protocol: str) -> Series:
+        return series_of(self._diary.run, protocol, self._settings.paths.state_dir)
 
-    def _target(self, run: Run, name: str) -> Target:
-        known = run.trackers.get(name, TrackerState())
-        return target(self._settings, run.name, name, known.where)
-
-    def _series(self, run: Run) -> Series:
-        return series_of(run, run.protocol, self._settings.state_dir)
+    def _stream(self, kind: Kind, name: str) -> str:
+        return f"{_STREAMS[kind]}/{self._diary.run.name}/{name}"

@@ -6,15 +6,17 @@ import threading
 from collections.abc import Callable
 from datetime import datetime
 
-from clipwatch import pace
-from clipwatch.domain.events import Event
+from clipwatch import __version__, pace
+from clipwatch.domain.events import EvaluationReopened, Event, RunStarted, SettingsChanged
 from clipwatch.domain.names import evaluation_stream
+from clipwatch.domain.queue import reopenable
 from clipwatch.domain.state import Run
 from clipwatch.journal import Journal
 from clipwatch.journal.ledger import Ledger
 from clipwatch.kit.errors import DiskFull
 from clipwatch.loop.console import Console
 from clipwatch.loop.narration import narrate
+from clipwatch.settings import Settings
 
 FULL_DISK_SECONDS = 10.0
 """Pause before a write is tried again on a full disk."""
@@ -71,6 +73,17 @@ class Diary:
     def seq(self) -> int:
         """The number of the log's last event, 0 before the first."""
         return self._ledger.seq
+
+    def begin(self, settings: Settings) -> None:
+        """Write down what is asked for now; what failed before has a new chance."""
+        told = (settings.publishing.trackers, settings.as_text())
+        if not self.begun:
+            self.record_run(RunStarted(str(settings.paths.output_dir), "", *told, __version__))
+        elif (self.run.tracker_names, self.run.settings) != told:
+            self.record_run(SettingsChanged(self.run.protocol, *told, __version__))
+        for evaluation in reopenable(self.run, self._clock()):
+            again = EvaluationReopened(evaluation.id, self._clock())
+            self.record_evaluation(evaluation.id, again)
 
     def refresh(self) -> None:
         """See what other processes wrote: `clipwatch retry` does."""

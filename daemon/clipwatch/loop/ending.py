@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from clipwatch.layouts.exports import export_written
@@ -18,6 +19,42 @@ RESUME_SECONDS = 1800.0
 
 LAST_SECONDS = 3600.0
 """How long failed work is tried again once the training has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Left:
+    """What is left to do for a run, and to wait for.
+
+    Attributes:
+        at_work: A checkpoint is evaluated, or can be now; or a result is on its way.
+        delivering: A result or advice is on its way.
+        preparing: The models are looked at, or have to be.
+        settling: Something may be a checkpoint in a moment.
+        queued: A checkpoint has no score yet, and may wait for another attempt.
+        owed: A tracker does not show everything, and is tried again.
+    """
+
+    at_work: bool
+    delivering: bool
+    preparing: bool
+    settling: bool
+    queued: bool
+    owed: bool
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is in hand, or can be taken up now."""
+        return self.at_work or self.preparing or self.settling
+
+    @property
+    def unevaluated(self) -> bool:
+        """Whether a checkpoint may still get a score, now or after a pause."""
+        return self.at_work or self.settling or self.queued
+
+    @property
+    def waiting(self) -> bool:
+        """Whether failed work is to be tried again later."""
+        return self.queued or self.owed
 
 
 class Deadlines:
@@ -49,10 +86,13 @@ class Deadlines:
         """Whether evaluations go on."""
         return not self.asked or self._clock() < self._drain_by
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing is waited for any more."""
-        return self.asked and self._clock() >= self._stop_by
+    def done(self, left: Left) -> bool:
+        """Whether a daemon that was asked to stop may end."""
+        if self._clock() >= self._stop_by:
+            return True
+        if not self.evaluating:
+            return not left.delivering
+        return not left.busy and not left.unevaluated
 
 
 class TrainingEnd:

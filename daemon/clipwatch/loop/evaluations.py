@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import datetime
 from errno import EAGAIN, EDQUOT, ENOMEM, ENOSPC
 from pathlib import Path
 
 from clipwatch.domain.attempts import failure
-from clipwatch.domain.events import EvaluationReopened, ImageScore
+from clipwatch.domain.events import ImageScore
 from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.queue import due as due_
 from clipwatch.domain.queue import queue, to_keep, vanished
 from clipwatch.domain.retries import batch_sizes
 from clipwatch.domain.state import Checkpoint, Key, evaluation_id, evaluation_of
-from clipwatch.executors.base import Executor, Refusal, Slot
+from clipwatch.executors.base import Executor
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Failed, Finished
 from clipwatch.kit.filesystems import make_private
-from clipwatch.loop.attempt import Attempt, request
+from clipwatch.loop.attempt import Attempt, memory_told, request
 from clipwatch.loop.diary import Diary
 from clipwatch.loop.judgements import Judging
 from clipwatch.loop.slots import Heard, Pool, Seat
-from clipwatch.models.memory import needed, outlook
+from clipwatch.loop.vacancies import Vacancies
 from clipwatch.results.reading import images_of, scores_of
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
@@ -37,9 +36,6 @@ SHORTAGES: dict[int, FailureKind] = {
 }
 """What an evaluator that cannot even be started fails for."""
 
-SLOT_SECONDS = 30.0
-"""Pause between two looks for a slot while evaluations wait for one."""
-
 
 class Evaluations:
     """Keeps one evaluator busy with the checkpoints that are due; used from the loop's thread.
@@ -50,8 +46,8 @@ class Evaluations:
         send: Takes the messages that belong to `heard` and `staged`, from any thread.
         clock: The time, in UTC.
         luck: Gives numbers in 0..1 that spread the pauses.
-        make_executor: Makes what the evaluations run on, at the start and by other settings.
-        pool: Lends its slots.
+        executor: Has the slots in which they run.
+        pool: Lends them.
         judging: Takes what is finished.
     """
 
@@ -62,7 +58,7 @@ class Evaluations:
         send: Callable[[Heard | Staged], None],
         clock: Callable[[], datetime],
         luck: Callable[[], float],
-        make_executor: Callable[[Settings], Executor],
+        executor: Executor,
         pool: Pool,
         judging: Judging,
     ) -> None:
@@ -71,11 +67,10 @@ class Evaluations:
         self._send = send
         self._clock = clock
         self._luck = luck
-        self._make_executor = make_executor
         self._judging = judging
-        self._seat = Seat(diary.name, make_executor(settings), pool, send)
+        self._seat = Seat(diary.name, executor, pool, send)
         self._attempt: Attempt | None = None
-        self._looked: float | None = None  # for a slot, by the clock that nobody sets
+        self._vacancies = Vacancies(diary, clock)
         self._awaited = ""  # the checkpoint that is evaluated as soon as it is kept
         self._stage = self._new_stage()
 
@@ -90,19 +85,18 @@ class Evaluations:
         own = {self._attempt.job.key} if self._attempt else set()
         return self._stage.keys | self._judging.keys | own
 
-    def adopt(self, settings: Settings) -> None:
-        """Work by these settings from here on; what they would make another is dropped."""
+    def adopt(self, settings: Settings, executor: Executor | None = None) -> None:
+        """Work by these settings from here on; what they would make another is dropped.
+
+        With an executor also in its slots.
+        """
         old, self._settings = self._settings, settings
-        work = (
-            *("protocol", "device", "share_gpu", "gpu_memory_gib"),
-            *("attention", "batch_size", "precision", "stage"),
-        )
-        if any(getattr(old, name) != getattr(settings, name) for name in work):
+        if _work(old) != _work(settings):
             self._seat.leave()
             self._drop()
-            self._looked = None
-        self._seat.executor = self._make_executor(settings)
-        if old.stage != settings.stage:
+            self._vacancies.reset()
+        self._seat.executor = executor or self._seat.executor
+        if old.staging.stage != settings.staging.stage:
             self._stage.close()
             self._stage = self._new_stage()
 
@@ -118,14 +112,15 @@ class Evaluations:
         Args:
             ready: The models are here; else checkpoints are only kept from rotation.
         """
-        self._look_for_slot()
+        self._vacancies.look(self._seat.executor)
         self._end_if_silent()
         run, attempt = self._diary.run, self._attempt
         # while the protocol is unknown, whatever is whole will be due
         found = due_(run, self._clock()) if run.protocol else queue(run)
         due = [c for c in found if (c.name, c.digest) not in self._judging.keys]
         in_hand = attempt.job.checkpoint if attempt else None
-        self._stage.want(to_keep(run, in_hand, due, self._stage.keys, self._settings.stage_limit))
+        most = self._settings.staging.stage_limit
+        self._stage.want(to_keep(run, in_hand, due, self._stage.keys, most))
         if attempt is None and self._seat.contested:
             self._seat.leave()
         first = due[0] if ready and attempt is None and due else None
@@ -158,7 +153,7 @@ class Evaluations:
                 self._failed(job.checkpoint, kind, reason)
 
     def _end_if_silent(self) -> None:
-        attempt, limit = self._attempt, self._settings.stall_seconds
+        attempt, limit = self._attempt, self._settings.evaluating.stall_seconds
         if attempt is not None and attempt.silent_seconds > limit:
             reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
             self._seat.leave()
@@ -181,7 +176,7 @@ class Evaluations:
     def _start(self, checkpoint: Checkpoint, held: Held) -> None:
         settings, run, seat = self._settings, self._diary.run, self._seat
         evaluation, id_ = evaluation_of(run, checkpoint), evaluation_id(checkpoint, run.protocol)
-        images = images_of(settings.state_dir, self._diary.name)
+        images = images_of(settings.paths.state_dir, self._diary.name)
         had = seat.evaluator
         try:
             make_private(images / id_)
@@ -200,48 +195,19 @@ class Evaluations:
             reason = f"{held.path} cannot be read where evaluations run: {fix}"
             self._failed(checkpoint, "stage", reason)
             return
-        if seat.evaluator is not had:
-            self._tell_memory(seat.slot)
+        if seat.evaluator is not had and (told := memory_told(settings, seat.slot)):
+            self._diary.say(told)  # before the first image is made
         done = tuple(sorted(evaluation.done)) if evaluation else ()
         job = Job(id_, checkpoint, settings.protocol, len(done), held.path, seat.slot)
         earlier: tuple[ImageScore, ...] = ()
-        if settings.precision is not None and done:
+        precision = settings.evaluating.precision
+        if precision is not None and done:
             earlier = scores_of(self._diary.path, self._diary.name, id_, settings.protocol)
-        self._attempt = Attempt(job, seat.evaluator, self._diary, settings.precision, earlier)
+        self._attempt = Attempt(job, seat.evaluator, self._diary, precision, earlier)
         if remark := mistaken(settings, checkpoint.weights.kind):
             self._diary.say(f"{checkpoint.name}: {remark}")
-        batch = batch_sizes(run, evaluation, settings.batch_size)
+        batch = batch_sizes(run, evaluation, settings.compute.batch_size)
         self._attempt.begin(request(settings, job, held, done, images, batch))
-
-    def _tell_memory(self, slot: Slot) -> None:
-        """Say what the models will take before the first image is made."""
-        settings = self._settings
-        need = needed(settings.protocol, settings.batch_size or 1)
-        if need and slot.free_bytes is not None:
-            most = settings.gpu_memory_gib if slot.gpu else None
-            free = slot.free_bytes if most is None else min(slot.free_bytes, most * 2**30)
-            self._diary.say(outlook(settings.protocol, need, free))
-
-    def _look_for_slot(self) -> None:
-        """Say at first if none may be used; later, see whether what waits for one may go on."""
-        run, now, moment = self._diary.run, self._clock(), time.monotonic()
-        first = self._looked is None
-        if self._looked is not None and moment - self._looked < SLOT_SECONDS:
-            return
-        self._looked = moment
-        known = (evaluation_of(run, checkpoint) for checkpoint in queue(run))
-        waiting = [
-            it for it in known if it and it.kind == "device" and it.retry_at and it.retry_at > now
-        ]
-        if not first and not waiting:
-            return
-        slots = self._seat.executor.slots()
-        if not isinstance(slots, Refusal):
-            for evaluation in waiting:
-                again = EvaluationReopened(evaluation.id, now)
-                self._diary.record_evaluation(evaluation.id, again)
-        elif first:
-            self._diary.say(f"evaluations wait: {slots}")
 
     def _failed(self, checkpoint: Checkpoint, kind: FailureKind, reason: str) -> None:
         run, settings = self._diary.run, self._settings
@@ -250,8 +216,8 @@ class Evaluations:
             self._drop()
         new = failure(
             *(run, checkpoint, kind, reason, self._clock()),
-            attempts=settings.max_attempts,
-            batch_size=settings.batch_size,
+            attempts=settings.evaluating.max_attempts,
+            batch_size=settings.compute.batch_size,
             luck=self._luck(),
         )
         self._diary.record_evaluation(id_, *new)
@@ -264,5 +230,11 @@ class Evaluations:
             self._attempt = None
 
     def _new_stage(self) -> Stage:
-        folder = self._settings.state_dir / "staged" / self._diary.name
-        return Stage(folder, self._settings.stage, self._send)
+        folder = self._settings.paths.state_dir / "staged" / self._diary.name
+        return Stage(folder, self._settings.staging.stage, self._send)
+
+
+def _work(settings: Settings) -> tuple[object, ...]:
+    """Return what an evaluation in hand goes by."""
+    asked = (settings.evaluating.precision, settings.staging.stage)
+    return (settings.protocol, settings.compute, *asked)

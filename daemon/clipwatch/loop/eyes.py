@@ -79,7 +79,7 @@ class Eyes:
             SettingsError: With `once`, when there is none.
         """
         run, problem, sightings = self._diary.run, "", None
-        output_dir = self._settings.output_dir
+        output_dir = self._settings.paths.output_dir
         try:
             sightings = self._scanner.scan()
         except FileNotFoundError:
@@ -98,7 +98,7 @@ class Eyes:
             Path(c.path) for c in self._diary.run.checkpoints.values() if c.state == "partial"
         ]
         self._watcher.rearm(pending)
-        seconds = self._settings.rescan_seconds
+        seconds = self._settings.watching.rescan_seconds
         self._look_at = time.monotonic() + (min(seconds, PENDING_SECONDS) if pending else seconds)
         return sightings is not None
 
@@ -109,17 +109,18 @@ class Eyes:
     def _open(self, settings: Settings) -> None:
         self._settings = settings
         self._scanner = Scanner(
-            settings.output_dir,
+            settings.paths.output_dir,
             weights=settings.protocol.weights,
-            settle_seconds=settings.settle_seconds,
+            settle_seconds=settings.watching.settle_seconds,
             known=wholes(self._diary.run) if self._diary.begun else {},
         )
-        wake = wake_folder(settings.state_dir)
+        wake = wake_folder(settings.paths.state_dir)
         with suppress(OSError):  # hints are never needed
             make_private(wake)
-        self._watcher = Watcher(settings.output_dir, wake, settings.watch, self._hint)
-        ends = settings.exit_when_done
-        self._training_end = TrainingEnd(ends, settings.output_dir) if ends else None
+        output = settings.paths.output_dir
+        self._watcher = Watcher(output, wake, settings.watching.watch, self._hint)
+        ends = settings.watching.exit_when_done
+        self._training_end = TrainingEnd(ends, output) if ends else None
 
     def _look_for_end(self, *, news: bool) -> None:
         """See whether the training has ended, and say so once."""
@@ -128,7 +129,7 @@ class Eyes:
         if news:
             self._training_end.news()
         newest = newest_written(self._diary.run)
-        reason = self._training_end.look(newest, self._settings.settle_seconds)
+        reason = self._training_end.look(newest, self._settings.watching.settle_seconds)
         if reason and not self._ended:
             self._diary.say(f"the training has ended: {reason}; ending when all is published")
         self._ended = reason

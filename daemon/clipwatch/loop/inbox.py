@@ -7,8 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 
-from clipwatch.delivery.outbox import Outcome
-from clipwatch.loop.heralding import Told
+from clipwatch.loop.deliveries import Delivered
 from clipwatch.loop.judgements import Judged
 from clipwatch.loop.preparing import Prepared
 from clipwatch.loop.slots import Heard
@@ -31,7 +30,7 @@ class Turn:
     """Message to all: a slot is waited for, or free again."""
 
 
-Message = Look | Prepared | Staged | Heard | Judged | Outcome | Told
+Message = Look | Prepared | Staged | Heard | Judged | Delivered
 """What belongs to one run."""
 
 

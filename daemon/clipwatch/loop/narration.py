@@ -11,6 +11,7 @@ from clipwatch.domain.events import (
     CheckpointCompleted,
     CheckpointDiscarded,
     CheckpointFound,
+    DestinationChanged,
     EvaluationCompleted,
     EvaluationFailed,
     EvaluationReopened,
@@ -88,7 +89,7 @@ def narrate(event: Event, *, once: bool = False) -> list[str]:  # noqa: C901, PL
     return []
 
 
-def _aside(event: Event) -> str:
+def _aside(event: Event) -> str:  # noqa: PLR0911 - one case an event
     """Tell of what only matters to the fold."""
     match event:
         case RunStarted(output_dir=place, version=version):
@@ -101,6 +102,8 @@ def _aside(event: Event) -> str:
             return f"protocol {digest}: {made}, {how}, scored by {it.scorer}"
         case EvaluationStarted(checkpoint=name):
             return f"{name}: taken up"
+        case DestinationChanged(name=name, place=place):
+            return f"{name}: everything goes to {place} from here on"
         case ImagesScored(evaluation=id_, images=images):
             scores = sorted(it.score for it in images)
             ends = " to ".join(f"{it:.4f}" for it in dict.fromkeys(scores[:1] + scores[-1:]))

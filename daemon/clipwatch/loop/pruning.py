@@ -10,15 +10,15 @@ from clipwatch.domain.state import Run
 
 
 def prune(run: Run, images: Path, keep: int, wanted: Container[str]) -> None:
-    """Delete the images of a run's finished evaluations under its present protocol.
+    """Delete the images of a run's finished evaluations, under each of its protocols.
 
     Args:
         run: As the log has it.
         images: The folder of the run's images.
-        keep: Of how many, the newest, they stay; -1 for all.
+        keep: Of how many of a protocol, the newest, they stay; -1 for all.
         wanted: Evaluations whose images are still to be published: they stay as well.
     """
-    scored = run.scored.get(run.protocol, ())
-    for id_ in scored[: max(0, len(scored) - keep)] if keep >= 0 else ():
-        if id_ not in wanted:
-            shutil.rmtree(images / id_, ignore_errors=True)
+    for scored in run.scored.values() if keep >= 0 else ():
+        for id_ in scored[: max(0, len(scored) - keep)]:
+            if id_ not in wanted:
+                shutil.rmtree(images / id_, ignore_errors=True)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clipwatch.domain.delivered import parked
 from clipwatch.domain.queue import queue
-from clipwatch.domain.state import Run, TrackerState
+from clipwatch.domain.state import Run
 from clipwatch.results.view import rows, summary
 from clipwatch.settings import Settings
 
@@ -18,7 +19,7 @@ def rest(run: Run, lacking: Sequence[str], settings: Settings) -> str:
         lacking: The trackers that do not show everything.
         settings: Of the run.
     """
-    again = f"looked for every {settings.rescan_seconds:g} s at least"
+    again = f"looked for every {settings.watching.rescan_seconds:g} s at least"
     listed = [row for row in rows(run) if not row.is_base]
     if not (listed or run.problem):
         return (
@@ -26,7 +27,7 @@ def rest(run: Run, lacking: Sequence[str], settings: Settings) -> str:
             f"with a number in their name; {again}"
         )
     partial = any(it.state == "partial" for it in run.checkpoints.values())
-    tried_again = [name for name in lacking if not run.trackers.get(name, TrackerState()).parked]
+    tried_again = [name for name in lacking if not parked(run, name)]
     if run.problem or run.lacking or partial or queue(run) or tried_again:
         return ""
     where = f"waiting for the next one in {run.output_dir}, {again}"

@@ -9,11 +9,9 @@ from datetime import UTC, datetime
 
 from clipwatch import __version__
 from clipwatch.delivery import trackers
-from clipwatch.delivery.outbox import Outcome
-from clipwatch.domain.delivered import unpublished
-from clipwatch.domain.events import EvaluationReopened, RunStarted, SettingsChanged
+from clipwatch.domain.delivered import parked
 from clipwatch.domain.names import run_name
-from clipwatch.domain.queue import due, queue, reopenable, with_base
+from clipwatch.domain.queue import due, queue, with_base
 from clipwatch.domain.state import Run
 from clipwatch.executors import named
 from clipwatch.executors.base import Executor
@@ -22,12 +20,11 @@ from clipwatch.judging.ask import Judge
 from clipwatch.judging.process import JudgeProcess
 from clipwatch.kit.errors import SettingsError
 from clipwatch.loop.console import Console
-from clipwatch.loop.deliveries import Outbox
+from clipwatch.loop.deliveries import Delivered, Deliveries
 from clipwatch.loop.diary import Diary
-from clipwatch.loop.ending import Deadlines
+from clipwatch.loop.ending import Deadlines, Left
 from clipwatch.loop.evaluations import Evaluations
 from clipwatch.loop.eyes import Eyes
-from clipwatch.loop.heralding import Herald, Told
 from clipwatch.loop.inbox import Look, Message
 from clipwatch.loop.judgements import Judged, Judging
 from clipwatch.loop.preparing import Prepared, Preparing
@@ -80,7 +77,7 @@ class WatchedRun:
         parts: What it meets the world with.
         pool: Lends the slots for evaluations.
         send: Takes the messages that belong to `take`, from any thread.
-        alive: Called at each turn, and now and then while we wait for a disk.
+        alive: Told how it is, at each turn, and now and then while we wait for a disk.
         once: End when everything that is there is evaluated and published.
         reread: Reads the settings again; may raise SettingsError.
     """
@@ -93,17 +90,17 @@ class WatchedRun:
         parts: Parts,
         pool: Pool,
         send: Callable[[Message], None],
-        alive: Callable[[], None],
+        alive: Callable[[str], None],
         *,
         once: bool,
         reread: Callable[[], Settings],
     ) -> None:
         self.settings = settings
-        self.name = run_name(settings.output_dir)
+        self.name = run_name(settings.paths.output_dir)
         self._once = once
         self._reread = reread
         self._alive = alive
-        self._clock = parts.clock
+        self._parts = parts
         self._console = console
         self._deadlines = Deadlines()
         self._vitals = Vitals(settings, self.name, console.say)
@@ -111,17 +108,11 @@ class WatchedRun:
         self.eyes = Eyes(settings, diary, lambda: send(Look()), once=once)
         self._preparing = Preparing(settings.protocol, diary, send, parts.identities)
         chance = (parts.clock, parts.luck)
-        self._outbox = Outbox(settings, diary, send, *chance, parts.make_tracker)
-        self._herald = Herald(settings.advice, diary, send, *chance)
+        self._deliveries = Deliveries(settings, diary, send, *chance, parts.make_tracker)
         self._judging = Judging(settings.advice, diary, send, parts.judge)
         self.evaluations = Evaluations(
-            settings, diary, send, *chance, parts.make_executor, pool, self._judging
+            settings, diary, send, *chance, parts.make_executor(settings), pool, self._judging
         )
-
-    @property
-    def status(self) -> str:
-        """A line for a person."""
-        return self._vitals.status
 
     @property
     def pause(self) -> float:
@@ -135,16 +126,8 @@ class WatchedRun:
         Raises:
             SettingsError: With `once`, when there is no output directory to look at.
         """
-        told = (self.settings.trackers, self.settings.as_text())
-        if not self._diary.begun:
-            place = str(self.settings.output_dir)
-            self._diary.record_run(RunStarted(place, "", *told, __version__))
-        elif (self._run.tracker_names, self._run.settings) != told:
-            self._diary.record_run(SettingsChanged(self._run.protocol, *told, __version__))
-        for evaluation in reopenable(self._run, self._clock()):
-            reopened = EvaluationReopened(evaluation.id, self._clock())
-            self._diary.record_evaluation(evaluation.id, reopened)
-        self._outbox.hint()
+        self._diary.begin(self.settings)
+        self._deliveries.hint()
         self._look()
         self._vitals.enter("watching")
 
@@ -154,12 +137,12 @@ class WatchedRun:
         self._beat()
         if self._deadlines.evaluating:
             self.evaluations.advance(ready=self._ready())
-        self._outbox.offer()
-        self._herald.offer()
-        if self._done():
+        self._deliveries.offer()
+        left = self._left()
+        if self._done(left):
             return self._exit_code()
-        if not self._busy() and not self._deadlines.asked:
-            self._diary.rest(rest(self._run, self._outbox.lacking, self.settings))
+        if not left.busy and not self._deadlines.asked:
+            self._diary.rest(rest(self._run, self._deliveries.lacking, self.settings))
         return None
 
     def take(self, message: Message) -> None:
@@ -176,30 +159,28 @@ class WatchedRun:
             case Judged():
                 self._judging.judged(message)
                 self._prune()
-            case Outcome():
-                self._outbox.published(message)
+            case Delivered():
+                self._deliveries.delivered(message)
                 self._prune()
-            case Told():
-                self._herald.told(message)
 
     def reload(self) -> None:
         """Read the settings again; the old ones stay in force where the new ones do not hold."""
         try:
             new = self._reread()
             for key in ("output_dir", "state_dir"):
-                if getattr(new, key) != getattr(self.settings, key):
+                if getattr(new.paths, key) != getattr(self.settings.paths, key):
                     raise SettingsError(
                         "cannot change while clipwatch runs", fix="stop it first", key=key
                     )
+            executor = self._parts.make_executor(new)
         except SettingsError as error:
             self._diary.say(f"settings not reloaded, the old ones stay: {error}")
             return
         new = replace(new, protocol=self._preparing.adopt(new.protocol))
         self.settings = new
-        self.evaluations.adopt(new)
+        self.evaluations.adopt(new, executor)
         self._judging.advice = new.advice
-        self._outbox.adopt(new)
-        self._herald.adopt(new.advice)
+        self._deliveries.adopt(new)
         self.eyes.adopt(new)
         self._vitals.adopt(new)
         self._diary.say("settings reloaded")
@@ -207,15 +188,14 @@ class WatchedRun:
 
     def stop(self) -> float:
         """End as soon as nothing is lost by it; return how many seconds that takes at most."""
-        drain = 0.0 if self._deadlines.asked or self._once else self.settings.drain_seconds
+        drain = 0.0 if self._deadlines.asked or self._once else self.settings.service.drain_seconds
         if drain:
             self._look()  # the last checkpoint may have come with the order to stop
-        waits = bool(drain and self._unevaluated())
-        seconds = self._deadlines.ask(drain if waits else 0.0)
+        waits = bool(drain and self._left().unevaluated)
         self._vitals.enter("draining" if waits else "stopping")
         until = f": what is left is evaluated first, for {drain:g} s at most; again ends it at once"
         self._diary.say(f"stopping{until if waits else ''}")
-        return seconds
+        return self._deadlines.ask(drain if waits else 0.0)
 
     def hurry(self) -> None:
         """Wait for no disk any more; may be called from any thread."""
@@ -235,71 +215,56 @@ class WatchedRun:
 
     def _beat(self) -> None:
         self._vitals.beat(self._run if self._diary.begun else None, self._diary.seq)
-        self._alive()
+        self._alive(self._vitals.status)
 
     def _look(self) -> None:
         if self.eyes.look(self.evaluations.held):
-            self._outbox.look()  # not while a mount is gone, and with it the trainer's run
+            self._deliveries.look()  # not while a mount is gone, and with it the trainer's run
 
     def _ready(self) -> bool:
         """Whether the next evaluation may begin: the models are here, and those that are known."""
         known = self._preparing.answered and not self._run.lacking
-        if self.evaluations.busy or (known and not due(self._run, self._clock())):
+        if self.evaluations.busy or (known and not due(self._run, self._parts.clock())):
             return True  # and nothing begins
         return self._preparing.ready()
 
     def _prepared(self, message: Prepared) -> None:
         """Go over to the protocol that the models' files make, or wait for them."""
-        told = (self.settings.trackers, self.settings.as_text(), __version__)
+        told = (self.settings.publishing.trackers, self.settings.as_text(), __version__)
         protocol = self._preparing.prepared(message, told)
         if protocol is not None:
             self.settings = replace(self.settings, protocol=protocol)
             self.evaluations.adopt(self.settings)
-            wanted = self.settings.baseline
-            self._diary.record_run(*with_base(self._run, protocol, wanted=wanted))
-            self._outbox.hint()
+            base = with_base(self._run, protocol, wanted=self.settings.evaluating.baseline)
+            self._diary.record_run(*base)
+            self._deliveries.hint()
 
     def _prune(self) -> None:
         """Delete images that nobody needs any more; their scores stay in the log."""
-        lacking = (unpublished(self._run, name) for name in self._outbox.lacking)
-        wanted = {id_ for lacks in lacking for id_ in lacks}
-        images = images_of(self.settings.state_dir, self.name)
-        prune(self._run, images, self.settings.keep_images, wanted)
+        images = images_of(self.settings.paths.state_dir, self.name)
+        prune(self._run, images, self.settings.evaluating.keep_images, self._deliveries.wanted)
 
-    def _busy(self) -> bool:
-        """Whether anything is in hand, or can be taken up now."""
-        asking = self._preparing.busy or not self._preparing.answered
-        return self._at_work() or asking or self.eyes.settling
+    def _left(self) -> Left:
+        run = self._run
+        open_ = not run.lacking and bool(due(run, self._parts.clock()))
+        return Left(
+            at_work=open_ or self.evaluations.busy or self._deliveries.busy,
+            delivering=self._deliveries.busy,
+            preparing=self._preparing.busy or not self._preparing.answered,
+            settling=self.eyes.settling,
+            queued=bool(queue(run)),
+            owed=any(not parked(run, it) for it in self._deliveries.lacking),
+        )
 
-    def _at_work(self) -> bool:
-        """Whether anything of a checkpoint is in hand, or due."""
-        open_ = not self._run.lacking and bool(due(self._run, self._clock()))
-        return open_ or self.evaluations.busy or self._outbox.busy or self._herald.busy
-
-    def _done(self) -> bool:
-        if self._deadlines.over:
-            return True
-        if self._deadlines.asked and not self._deadlines.evaluating:
-            return not (self._outbox.busy or self._herald.busy)
-        if self._busy():
-            return False
+    def _done(self, left: Left) -> bool:
         if self._deadlines.asked:
-            return not self._unevaluated()
-        return self._once or self.eyes.over(waiting=self._waiting())
-
-    def _unevaluated(self) -> bool:
-        """Whether a checkpoint may still get a score, now or after a pause."""
-        return self._at_work() or self.eyes.settling or bool(queue(self._run))
-
-    def _waiting(self) -> bool:
-        """Whether failed work is to be tried again later."""
-        parked = {name for name, tracker in self._run.trackers.items() if tracker.parked}
-        return bool(queue(self._run) or set(self._outbox.lacking) - parked)
+            return self._deadlines.done(left)
+        return not left.busy and (self._once or self.eyes.over(waiting=left.waiting))
 
     def _exit_code(self) -> int:
         if self._deadlines.asked:
             return 0
-        code, lines = closing(self._run, self._outbox.lacking)
+        code, lines = closing(self._run, self._deliveries.lacking)
         for line in lines:
             self._diary.say(line)
         return code

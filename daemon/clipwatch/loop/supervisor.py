@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from clipwatch.domain.names import run_name
 from clipwatch.journal import Journal
@@ -31,6 +32,7 @@ class Supervisor:
         self._inbox = Inbox()
         self._pool = Pool(lambda: self._inbox.put(Turn()))
         self._runs: dict[str, WatchedRun] = {}  # those that have not ended, by name
+        self._statuses: dict[str, str] = {}  # of each that has had a turn, for a person
 
     def watch(
         self,
@@ -50,7 +52,7 @@ class Supervisor:
             reread: Reads the settings again; may raise SettingsError.
             parts: What it meets the world with.
         """
-        name = run_name(settings.output_dir)
+        name = run_name(settings.paths.output_dir)
         self._runs[name] = WatchedRun(
             settings,
             journal,
@@ -58,7 +60,7 @@ class Supervisor:
             parts or Parts(),
             self._pool,
             self._inbox.of(name),
-            self._alive,
+            partial(self._alive, name),
             once=self._once,
             reread=reread or (lambda: settings),
         )
@@ -104,7 +106,7 @@ class Supervisor:
             if code is not None:
                 worst = max(worst, code)
                 run.close()
-                del self._runs[name]
+                del self._runs[name], self._statuses[name]
         return worst
 
     def _receive(self) -> list[Letter]:
@@ -137,5 +139,6 @@ class Supervisor:
                 if letter.run in self._runs:
                     self._runs[letter.run].take(message)
 
-    def _alive(self) -> None:
-        self._service.alive("; ".join(run.status for run in self._runs.values()))
+    def _alive(self, run: str, status: str) -> None:
+        self._statuses[run] = status
+        self._service.alive("; ".join(self._statuses.values()))

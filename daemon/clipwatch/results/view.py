@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from clipwatch.domain.delivered import owed, received
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.queue import given_up, queue
 from clipwatch.domain.state import (
@@ -16,7 +17,6 @@ from clipwatch.domain.state import (
     Evaluation,
     Run,
     State,
-    TrackerState,
     evaluation_of,
 )
 from clipwatch.statistics import Summary
@@ -62,8 +62,7 @@ def _row(run: Run, checkpoint: Checkpoint, latest: Evaluation | None) -> Row:
     if evaluation is None and checkpoint.state == "discarded":
         evaluation = latest
     published = {
-        name: evaluation is not None
-        and evaluation.id in run.trackers.get(name, TrackerState()).published
+        name: evaluation is not None and evaluation.id in received(run, "tracker", name).has
         for name in run.tracker_names
     }
     state, reason = _state(run, checkpoint, evaluation, published)
@@ -91,8 +90,25 @@ def _published(run: Run, published: dict[str, bool]) -> tuple[RowState, str]:
     if published and all(published.values()):
         return "published", ""
     lacking = [name for name, shown in published.items() if not shown]
-    reasons = {name: run.trackers.get(name, TrackerState()).reason for name in lacking}
+    reasons = {name: _reason(run, name, run.protocol) for name in lacking}
     return "scored", "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
+
+
+def _reason(run: Run, tracker: str, protocol: str) -> str:
+    return received(run, "tracker", tracker).trial(protocol).reason
+
+
+def earlier(run: Run) -> list[str]:
+    """Return a line for each tracker that does not show what was scored under earlier settings."""
+    lines = []
+    for name in run.tracker_names:
+        lacks = owed(run, "tracker", name)
+        lacks.pop(run.protocol, None)
+        if count := sum(map(len, lacks.values())):
+            told = f"{name}: {count} result{'s' * (count > 1)} of earlier settings not shown there"
+            reasons = dict.fromkeys(_reason(run, name, it) for it in lacks)
+            lines.append(": ".join((told, *filter(None, reasons))))
+    return lines
 
 
 def as_json(state: State) -> dict[str, Any]:
@@ -104,6 +120,10 @@ def as_json(state: State) -> dict[str, Any]:
                 "output_dir": run.output_dir,
                 "problem": run.problem or run.lacking or None,
                 "checkpoints": msgspec.to_builtins(rows(run)),
+                "owed": {
+                    name: sum(map(len, owed(run, "tracker", name).values()))
+                    for name in run.tracker_names
+                },
                 "advice": [
                     {"step": it.step, "kind": it.kind, "scorer": it.scorer, "text": it.text}
                     for it in advice(run)
@@ -174,12 +194,14 @@ def _cells(row: Row) -> tuple[str, ...]:
 def problems(run: Run) -> list[str]:
     """Return what stands in the way of the whole run, a line each."""
     lacking = {name for row in rows(run) for name, shown in row.published.items() if not shown}
-    known = {name: run.trackers[name].reason for name in sorted(lacking & run.trackers.keys())}
+    known = {name: _reason(run, name, run.protocol) for name in sorted(lacking)}
     trackers = [f"{name}: {reason}" for name, reason in known.items() if reason]
     none = f"no checkpoint seen in {run.output_dir} so far"
     trained = any(not checkpoint.is_base for checkpoint in run.checkpoints.values())
     models = [f"nothing can be scored: {run.lacking}"] if run.lacking else []
-    return [run.problem or none] * bool(run.problem or not trained) + models + trackers
+    return (
+        [run.problem or none] * bool(run.problem or not trained) + models + trackers + earlier(run)
+    )
 
 
 def summary(run: Run) -> str:
@@ -218,9 +240,8 @@ def listing(state: State) -> str:
     for run in state.values():
         made = f"{run.settings.get('weights', '')} weights, protocol {run.protocol}"
         lines += [f"{run.name}  {run.output_dir}  {made}", table(run), *problems(run)]
-        places = {
-            name: run.trackers[name].where for name in run.tracker_names if name in run.trackers
-        }
+        known = ((name, received(run, "tracker", name)) for name in run.tracker_names)
+        places = {name: it.places.get(run.protocol, it.where) for name, it in known}
         lines += [f"{name}: {where}" for name, where in places.items() if where]
         lines += [f"advice at step {it.step}: {it.kind}: {it.text}" for it in advice(run)]
     return "\n".join(lines)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from clipwatch.domain.state import Run
 from clipwatch.results.view import summary
 from clipwatch.service.alive import Heart
-from clipwatch.service.health.pulse import Pulse
+from clipwatch.service.health.pulse import Phase, Pulse
 from clipwatch.settings import Settings
 from clipwatch.settings.values import Address
 
@@ -27,7 +27,7 @@ class Vitals:
 
     def __init__(self, settings: Settings, name: str, say: Callable[[str], None]) -> None:
         self._say = say
-        self._heart = Heart(settings.state_dir, name, settings.output_dir)
+        self._heart = Heart(settings.paths.state_dir, name, settings.paths.output_dir)
         self._pulse = Pulse()
         self.status = "starting"
         """A line for a person."""
@@ -37,7 +37,7 @@ class Vitals:
 
     def adopt(self, settings: Settings) -> None:
         """Serve where these settings say; an address that cannot be had is no reason to end."""
-        wanted = settings.health_address
+        wanted = settings.service.health_address
         if wanted == self._address and (self._server is not None or wanted is None):
             return
         self._close_server()
@@ -62,7 +62,7 @@ class Vitals:
             self.status = summary(run)
         self._heart.beat(self.status)
 
-    def enter(self, phase: str) -> None:
+    def enter(self, phase: Phase) -> None:
         """Be in another phase, as in Pulse."""
         self._pulse = Pulse(self._pulse.run, self._pulse.seq, phase)
 

@@ -181,19 +181,26 @@ def bound(given: Values, key: str, usual: float) -> Given:
     return named.but(usual, "ViT-L/14") if named.value is None and known else named
 
 
-def worth(given: Values) -> dict[str, float | None]:
-    """Return scorer → the difference that matters, "" for the first; one number is the first's.
+def check_worth(given: Values) -> None:
+    """Refuse a difference that matters to a scorer that is none.
 
     Raises:
-        SettingsError: A scorer is named that there is not.
+        SettingsError: Names those that there are.
     """
     named = given["advice.worth"]
-    if named.value is None:
-        return {}
-    if not isinstance(named.value, dict):
-        return {"": named.value}
     scorers = [FIRST, *(it.partition(".")[2] for it in given if it.startswith("scorers."))]
-    for name in named.value:
+    for name in named.value if isinstance(named.value, dict) else ():
         if name not in scorers:
             raise named.error(f"there is no scorer {name!r}: known are {', '.join(scorers)}")
-    return {"" if name == FIRST else name: it for name, it in named.value.items()}
+
+
+def by_scorer(worth: float | dict[str, float | None] | None) -> dict[str, float | None]:
+    """Return scorer → the difference that matters, "" for the first; one number is the first's."""
+    if not isinstance(worth, dict):
+        return {} if worth is None else {"": worth}
+    return {"" if name == FIRST else name: it for name, it in worth.items()}
+
+
+def or_blank(value: str | None) -> str:
+    """Return a text, "" for none."""
+    return value or ""

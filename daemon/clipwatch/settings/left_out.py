@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from clipwatch.settings.values import Settings
+from clipwatch.settings.settings import Settings
 
 
 class LeftOut(NamedTuple):
@@ -19,7 +19,7 @@ class LeftOut(NamedTuple):
 
 def trackers(settings: Settings) -> LeftOut | None:
     """Tell where scores stay if nobody named a tracker; None where some, or "none", are named."""
-    if settings.trackers or settings.source("report_to") != "default":
+    if settings.publishing.trackers or settings.source("report_to") != "default":
         return None
     return LeftOut(
         "none, so the scores stay in the log (clipwatch status)",
@@ -29,7 +29,7 @@ def trackers(settings: Settings) -> LeftOut | None:
 
 def device(settings: Settings) -> LeftOut | None:
     """Tell that "auto" came to the CPU; None for a GPU, and for a CPU that was chosen."""
-    if settings.device != "cpu" or not settings.source("device").endswith("(auto)"):
+    if settings.compute.device != "cpu" or not settings.source("device").endswith("(auto)"):
         return None
     return LeftOut(
         "no GPU is seen, so the CPU makes the images, which takes many times as long",

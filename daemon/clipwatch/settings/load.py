@@ -7,17 +7,20 @@ import platform
 import stat
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from clipwatch.domain.protocol import EvaluationProtocol, NamedScorer, Prompt
+from clipwatch.domain.protocol import EvaluationProtocol, NamedScorer, Part, Prompt
 from clipwatch.kit import plugins
 from clipwatch.kit.statedir import default_state_dir
 from clipwatch.kit.textfiles import problem, refused
 from clipwatch.settings import choices, device, prompts, sources, usual
+from clipwatch.settings.asked import Pictures, Sampling, Scoring
+from clipwatch.settings.keys import built
 from clipwatch.settings.places import Places, below, mode
+from clipwatch.settings.settings import Settings
 from clipwatch.settings.simpletuner import (
     bases,
     code,
@@ -30,7 +33,7 @@ from clipwatch.settings.simpletuner import (
 )
 from clipwatch.settings.simpletuner.reading import Reading
 from clipwatch.settings.simpletuner.rules import follow, skip_layers, strength
-from clipwatch.settings.values import Advice, Given, Setting, Settings, text
+from clipwatch.settings.values import Given, Setting, text
 
 
 def load(
@@ -80,51 +83,13 @@ def load(
     if about.datasets:
         remarks += datasets.remark(about.datasets, about.model.name, places)
     _check_texts(given)
-    value = {name: entry.value for name, entry in given.items()}
-    return Settings(
+    choices.check_worth(given)
+    return built(
+        Settings,
+        given,
         config=config,
-        output_dir=value["output_dir"],
-        working_dir=value["working_dir"],
-        state_dir=value["state_dir"],
-        trackers=value["report_to"],
-        project=value["tracker_project_name"],
-        run_name=value["tracker_run_name"],
-        logging_dir=value["logging_dir"],
-        protocol=replace(
-            _protocol(value, chosen.prompts, _scorers(given, places)),
-            parts=elsewhere,
-            adapter_strength=strength(given),
-            rules="simpletuner" if about.simpletuner else "",
-        ),
-        device=value["device"],
-        give_way=value["give_way"],
-        share_gpu=value["share_gpu"],
-        gpu_memory_gib=value["gpu_memory_gib"],
-        batch_size=None if value["batch_size"] == "auto" else value["batch_size"],
-        baseline=value["baseline"],
-        precision=value["precision"],
-        watch=value["watch"],
-        rescan_seconds=value["rescan_seconds"],
-        settle_seconds=value["settle_seconds"],
-        stage=value["stage"],
-        stage_limit=value["stage_limit"],
-        stall_seconds=value["stall_seconds"],
-        attention=value["attention"],
-        keep_images=value["keep_images"],
-        max_attempts=value["max_attempts"],
-        health_address=value["health_address"],
-        drain_seconds=value["drain_seconds"],
-        exit_when_done=value["exit_when_done"],
-        advice=Advice(
-            low=value["advice.low"],
-            saturated=value["advice.saturated"],
-            after=value["advice.after"],
-            worth=choices.worth(given),
-            stretch=value["advice.stretch"],
-            webhook=value["advice.webhook"] or "",
-            apprise=value["advice.apprise"],
-        ),
-        options=_options(value, installed),
+        protocol=_protocol(given, about, chosen.prompts, _scorers(given, places), elsewhere),
+        options=_options(given, installed),
         origins=_origins(given),
         remarks=(*about.remarks, *unlikely, *mismatch, *followed.remarks, *remarks, *chosen.notes),
         doubts=usual.doubts(given, about.model, elsewhere),
@@ -265,52 +230,36 @@ def _scorers(given: Mapping[str, Given], places: Places) -> tuple[NamedScorer, .
 
 
 def _protocol(
-    value: Mapping[str, Any], chosen: tuple[Prompt, ...], scorers: tuple[NamedScorer, ...]
+    given: Mapping[str, Given],
+    about: Reading,
+    chosen: tuple[Prompt, ...],
+    scorers: tuple[NamedScorer, ...],
+    elsewhere: tuple[Part, ...],
 ) -> EvaluationProtocol:
-    size, spacing = value["validation_resolution"], value["inference_scheduler_timestep_spacing"]
+    pictures, sampling = built(Pictures, given), built(Sampling, given)
+    scoring = built(Scoring, given)
     return EvaluationProtocol(
         prompts=chosen,
-        images_per_prompt=value["num_validation_images"],
-        seed=value["validation_seed"],
-        negative_prompt=value["validation_negative_prompt"],
-        inference_steps=value["validation_num_inference_steps"],
-        guidance=value["validation_guidance"],
-        width=size.width,
-        height=size.height,
-        scheduler=value["validation_noise_scheduler"],
-        base_model=value["pretrained_model_name_or_path"],
-        base_revision=value["revision"],
-        base_variant=value["variant"],
-        weights=value["weights"],
-        dtype=value["dtype"],
-        scorer=value["pretrained_evaluation_model_name_or_path"],
-        scorer_revision=value["scorer_revision"],
+        width=sampling.size.width,
+        height=sampling.size.height,
+        scorer=scoring.scorer,
+        scorer_revision=scoring.scorer_revision,
         scorers=scorers,
-        vae_dtype=value["vae_dtype"],
-        base_precision=value["base_precision"],
-        offload=value["offload"],
-        lora_alpha=value["lora_alpha"],
-        prediction_type=value["prediction_type"],
-        zero_snr=value["rescale_betas_zero_snr"],
-        timestep_spacing="" if spacing == "trailing" else spacing,
-        flow_shift=value["flow_schedule_shift"],
-        guidance_real=value["validation_guidance_real"],
-        no_cfg_until=value["validation_no_cfg_until_timestep"],
-        guidance_rescale=value["validation_guidance_rescale"],
-        skip_layers=skip_layers(value),
-        seeds=value["seeds"],
-        text_length=value["tokenizer_max_length"],
-        instruction=value["sana_complex_human_instruction"] or "",
+        parts=elsewhere,
+        adapter_strength=strength(given),
+        skip_layers=skip_layers(sampling),
+        rules="simpletuner" if about.simpletuner else "",
+        **{it.name: getattr(pictures, it.name) for it in fields(Pictures)},
     )
 
 
-def _options(value: Mapping[str, Any], installed: Sequence[str]) -> dict[str, dict[str, str]]:
+def _options(given: Mapping[str, Given], installed: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return the options of each tracker that has some."""
     options: dict[str, dict[str, str]] = {}
-    for name, entry in sorted(value.items()):
+    for name, entry in sorted(given.items()):
         tracker, dot, option = name.partition(".")
         if dot and tracker in installed:
-            options.setdefault(tracker, {})[option] = entry
+            options.setdefault(tracker, {})[option] = entry.value
     return options
 
 

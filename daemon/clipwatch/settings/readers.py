@@ -13,6 +13,7 @@ from typing import Any
 
 from packaging.version import InvalidVersion, Version
 
+from clipwatch.kit import plugins
 from clipwatch.kit.textfiles import problem
 from clipwatch.models.precisions import PRECISIONS
 from clipwatch.settings.values import Address, Ends, Size
@@ -129,6 +130,15 @@ def one_of(*choices: str) -> Reader:
         return written
 
     return read
+
+
+def executor(value: Any) -> str:
+    """Read the name of an executor, one that is installed."""
+    written = text(value)
+    known = sorted({"local", *plugins.names(plugins.EXECUTORS)})
+    if written not in known:
+        raise _wrong(f"must be one of {', '.join(known)}", value)
+    return written
 
 
 def device(value: Any) -> str:

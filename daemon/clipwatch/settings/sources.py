@@ -14,7 +14,7 @@ from typing import Any
 from clipwatch.kit import secrets
 from clipwatch.kit.textfiles import plain
 from clipwatch.settings import jsonc, readers
-from clipwatch.settings.keys import KEYS
+from clipwatch.settings.settings import KEYS
 from clipwatch.settings.values import Given
 
 OWN = "clipwatch"

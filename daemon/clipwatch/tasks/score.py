@@ -56,12 +56,12 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         done=(),
         images_dir=None if images is None else str(images.absolute()),
         device=slots[0].device,
-        batch_size=settings.batch_size or 0,
-        batch_limit=0 if settings.batch_size else LARGEST_BATCH,
-        attention=settings.attention,
+        batch_size=settings.compute.batch_size or 0,
+        batch_limit=0 if settings.compute.batch_size else LARGEST_BATCH,
+        attention=settings.compute.attention,
         gpu=slots[0].gpu,
-        memory_gib=settings.gpu_memory_gib,
-        share=settings.share_gpu,
+        memory_gib=settings.compute.gpu_memory_gib,
+        share=settings.compute.share_gpu,
     )
     scores = _evaluate(executor, slots[0], checkpoint, request, mistaken(settings, weights.kind))
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}

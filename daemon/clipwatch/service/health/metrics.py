@@ -21,7 +21,7 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from clipwatch import __version__
-from clipwatch.domain.delivered import unpublished
+from clipwatch.domain.delivered import owed
 from clipwatch.domain.queue import queue
 from clipwatch.domain.state import Run, images
 from clipwatch.gpus import Gpu, read_gpus
@@ -80,10 +80,12 @@ def of_run(run: Run, now: datetime) -> Iterator[Metric]:
     waiting = [c.since for c in queue(run) if c.since is not None]
     age = max(0.0, (now - min(waiting)).total_seconds()) if waiting else 0.0
     yield _gauge("queue_age_seconds", "How long the longest waiting checkpoint has waited.", age)
-    lag = {name: len(unpublished(run, name)) for name in run.tracker_names}
+    lag = {name: sum(map(len, owed(run, "tracker", name).values())) for name in run.tracker_names}
     yield _gauge("tracker_lag", "Results that a tracker does not show yet.", lag, "tracker")
     failures = {
-        name: run.trackers[name].attempt for name in run.tracker_names if name in run.trackers
+        name: max((it.attempt for it in run.trackers[name].trials.values()), default=0)
+        for name in run.tracker_names
+        if name in run.trackers
     }
     yield _gauge("tracker_failures", "Failed attempts in a row.", failures, "tracker")
     yield _gauge("output_readable", "1 while the output directory can be read.", not run.problem)

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 from clipwatch.domain.state import Run
 from clipwatch.service.alive import STALE_SECONDS
+
+Phase = Literal["starting", "watching", "draining", "stopping"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,13 +19,13 @@ class Pulse:
     Attributes:
         run: As the log has it, None before it began.
         seq: The last event's number in the log.
-        phase: "starting", "watching", "draining" or "stopping".
+        phase: What it does just now.
         at: When, by the clock that nobody sets.
     """
 
     run: Run | None = None
     seq: int = 0
-    phase: str = "starting"
+    phase: Phase = "starting"
     at: float = field(default_factory=time.monotonic)
 
 

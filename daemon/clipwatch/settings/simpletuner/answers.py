@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from clipwatch.kit.textfiles import plain
-from clipwatch.settings.keys import TRAINER_KEYS
+from clipwatch.settings.settings import TRAINER_KEYS
 from clipwatch.settings.simpletuner.tables import every_option, option_of
 from clipwatch.settings.values import Given
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 from clipwatch.settings.jsonc import Document
-from clipwatch.settings.keys import TRAINER_KEYS
+from clipwatch.settings.settings import TRAINER_KEYS
 from clipwatch.settings.simpletuner.tables import option_of
 from clipwatch.settings.sources import OWN, OWN_FILE, Named, members
 from clipwatch.settings.values import Given

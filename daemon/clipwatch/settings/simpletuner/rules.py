@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from clipwatch.domain.kinds import CheckpointKind
 from clipwatch.domain.protocol import SkipLayers
+from clipwatch.settings.asked import Sampling
+from clipwatch.settings.settings import Settings
 from clipwatch.settings.simpletuner.families import Model
-from clipwatch.settings.values import Given, Settings, Size
+from clipwatch.settings.values import Given, Size
 
 Values = Mapping[str, Given]
 
@@ -236,13 +239,12 @@ def _skipped(given: Values, model: Model, found: Followed) -> None:
     found.values["validation_guidance_rescale"] = rescale
 
 
-def skip_layers(value: Mapping[str, object]) -> SkipLayers | None:
+def skip_layers(sampling: Sampling) -> SkipLayers | None:
     """Return skip-layer guidance of the protocol, None for none."""
-    if not value[_LAYERS]:
+    if not sampling.skip_layers:
         return None
-    start, stop = value[f"{_LAYERS}_start"], value[f"{_LAYERS}_stop"]
-    scale = value["validation_guidance_skip_scale"]
-    return SkipLayers(value[_LAYERS], scale, start, stop)  # type: ignore[arg-type]
+    its = (sampling.skip_scale, sampling.skip_start, sampling.skip_stop)
+    return SkipLayers(sampling.skip_layers, *its)
 
 
 def _strength(given: Values, found: Followed) -> None:
@@ -269,25 +271,25 @@ def _kind(lora_type: object) -> str:
     return _LYCORIS if lora_type == _LYCORIS else _LORA
 
 
-def mistaken(settings: Settings, kind: str) -> str:
+def mistaken(settings: Settings, kind: CheckpointKind) -> str:
     """Say that an adapter acts at a strength that is meant for the other kind; else "".
 
     Args:
         settings: Their lora_type decided which strength is the protocol's.
-        kind: "lora" or "lycoris", as the file itself is; all else has no strength.
+        kind: As the checkpoint itself is; all but "lora" and "lycoris" have no strength.
     """
-    of = {setting.key: setting for setting in settings.origins}
-    said = of["lora_type"]
-    taken = _kind(said.value)
-    if kind not in _STRENGTHS or kind == taken or of["model_type"].value not in ("", _LORA):
+    training, sampling = settings.training, settings.sampling
+    taken = _kind(training.lora_type)
+    if kind not in _STRENGTHS or kind == taken or training.model_type not in ("", _LORA):
         return ""
-    mine, others = of[_STRENGTHS[taken]], of[_STRENGTHS[kind]]
-    if mine.value == others.value:
+    acting = {_LORA: sampling.adapter_strength, _LYCORIS: sampling.lycoris_strength}
+    if acting[taken] == acting[kind]:
         return ""
     return (
         f"it is {'a LyCORIS network' if kind == _LYCORIS else 'a LoRA'}, and lora_type is"
-        f" {_TYPES[taken]!r} ({said.source}): it acts at {mine.key} {mine.value:g}, not at"
-        f" {others.key} {others.value:g}; set lora_type to {_TYPES[kind]!r}"
+        f" {_TYPES[taken]!r} ({settings.source('lora_type')}): it acts at {_STRENGTHS[taken]}"
+        f" {acting[taken]:g}, not at {_STRENGTHS[kind]} {acting[kind]:g}; set lora_type to"
+        f" {_TYPES[kind]!r}"
     )
 
 

@@ -1,8 +1,4 @@
-"""What every tracker adapter must do, as tests to inherit from.
-
-A subclass overrides the fixture `connect`: a function that returns a tracker for one and the same
-target at each call, as the daemon does after a restart.
-"""
+"""What every tracker adapter must do, as tests to inherit from."""
 
 from __future__ import annotations
 
@@ -11,21 +7,18 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from clipwatch.delivery.trackers import Tracker
-from tracker_world import make_protocol, make_series, with_everything
+from clipwatch.testing.series import make_protocol, make_series, with_everything
 
 Connect = Callable[[], Tracker]
 
 
 class TrackerContract:
-    """The contract of clipwatch.delivery.trackers.Tracker."""
+    """The contract of clipwatch.delivery.trackers.Tracker.
 
-    @pytest.fixture
-    def connect(self) -> Connect:
-        """Return the function that connects; to be overridden."""
-        raise NotImplementedError
+    A subclass has the pytest fixture `connect`: a function that returns a tracker for one and the
+    same target at each call, as the daemon does after a restart.
+    """
 
     def test_nothing_is_published_at_first(self, connect: Connect, tmp_path: Path) -> None:
         """A series that was never published holds nothing, and looking changes nothing."""
@@ -130,3 +123,16 @@ class TrackerContract:
         before = connect().where(series)
         connect().publish(series, [0])
         assert connect().where(series) == before
+
+    def test_the_destination_is_stable(self, connect: Connect, tmp_path: Path) -> None:
+        """Told on one line before anything was published; neither that nor a restart changes it."""
+        series = make_series(tmp_path, [100])
+        before, files = connect().destination(), sorted(tmp_path.rglob("*"))
+        assert before.isprintable()
+        assert connect().destination() == before
+        assert sorted(tmp_path.rglob("*")) == files
+        tracker = connect()
+        tracker.publish(series, [0])
+        assert tracker.published(series) == {0}
+        assert tracker.destination() == before
+        assert connect().destination() == before

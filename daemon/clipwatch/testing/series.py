@@ -1,4 +1,4 @@
-"""A world for tracker tests: a series of results with scores and real images, and a target."""
+"""Made-up series of results with scores and real images, and a target to publish them to."""
 
 from __future__ import annotations
 
@@ -23,12 +23,6 @@ PROMPTS = (
     Prompt("harbour", "a harbour in the fog", "places"),
 )
 START = datetime(2026, 3, 1, 12, tzinfo=UTC)
-
-
-def event_file(folder: Path) -> Path:
-    """Return the one file of a TensorBoard run that holds anything: outdated ones are empty."""
-    (file,) = (path for path in folder.iterdir() if path.stat().st_size)
-    return file
 
 
 def make_protocol(

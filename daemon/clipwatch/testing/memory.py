@@ -15,6 +15,10 @@ class MemoryTracker:
         self.target = target
         self.rows: dict[str, dict[int, tuple[int, Summary]]] = {}
 
+    def destination(self) -> str:
+        """There is one memory."""
+        return "memory"
+
     def published(self, series: Series) -> frozenset[int]:
         """Return what is in `rows`."""
         return frozenset(self.rows.get(series.name, {}))

@@ -1,0 +1,71 @@
+"""What trackers and channels came to have, event by event; a part of the fold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from clipwatch.domain.events import AdviceNotSent, PublishFailed
+from clipwatch.domain.state import Received, Trial
+
+
+class Receiving:
+    """The receivers of one kind in the making, by name; what it begins with is never changed."""
+
+    def __init__(self, before: Mapping[str, Received]) -> None:
+        self._known = dict(before)
+        self._had = {
+            name: {place: set(ids) for place, ids in known.had.items()}
+            for name, known in before.items()
+        }
+
+    def final(self) -> dict[str, Received]:
+        """Return all of them; nothing may be taken any more."""
+        return {
+            name: replace(known, had=self._had.get(name, {})) for name, known in self._known.items()
+        }
+
+    def moved(self, name: str, destination: str, *, anew: bool) -> None:
+        """Go over to another destination.
+
+        What came to an unknown one, in the log of an earlier version, came to the first that is
+        told. With `anew` a place must be read again where something was before: in between it may
+        have been moved away.
+        """
+        known, had = self._of(name), self._had.setdefault(name, {})
+        if not known.destination:
+            had[destination] = had.pop("", set())
+        elif anew:
+            had[destination] = set()
+        self._known[name] = replace(known, destination=destination, trials={})
+
+    def took(
+        self, name: str, destination: str, protocol: str, ids: Iterable[str], where: str = ""
+    ) -> None:
+        """Note what a destination has, "" for the present one."""
+        known = self._of(name)
+        place = destination or known.destination
+        self._had.setdefault(name, {}).setdefault(place, set()).update(ids)
+        trials, places = dict(known.trials), dict(known.places)
+        if place == known.destination:
+            trials.pop(protocol, None)
+        if where:
+            places.pop(protocol, None)
+            places[protocol] = where  # the last one
+        self._known[name] = replace(known, trials=trials, places=places)
+
+    def failed(self, name: str, protocol: str, event: AdviceNotSent | PublishFailed) -> None:
+        """Note an attempt in vain, unless it was for a place that is none any more."""
+        known = self._of(name)
+        if event.destination in ("", known.destination):
+            again = event.retry_at
+            trial = Trial(event.attempt, event.reason, again, parked=again is None)
+            self._known[name] = replace(known, trials={**known.trials, protocol: trial})
+
+    def forgive(self) -> None:
+        """Let everything be tried again at once: the settings have changed."""
+        for name, known in self._known.items():
+            self._known[name] = replace(known, trials={})
+
+    def _of(self, name: str) -> Received:
+        return self._known.get(name, Received())

@@ -1,0 +1,173 @@
+"""The settings in parts: what clipwatch is told of its own work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from clipwatch.domain.kinds import StageMode, WatchMode
+from clipwatch.settings import choices
+from clipwatch.settings import readers as read
+from clipwatch.settings.keys import own, trainers
+from clipwatch.settings.values import Address, Ends
+
+
+@dataclass(frozen=True, slots=True)
+class Paths:
+    """Folders, all absolute; symlinks are kept, and what is named may not exist yet.
+
+    `state_dir` lies outside of `output_dir`, `logging_dir` below it unless the trainer's is
+    absolute.
+    """
+
+    output_dir: Path = trainers(
+        "output_dir", None, "folder of the checkpoints; required", read.text
+    )
+    logging_dir: Path = trainers(
+        "logging_dir", "logs", "TensorBoard folder, below output_dir unless absolute", read.text
+    )
+    working_dir: Path = own("working_dir", None, "the trainer's working directory", read.text)
+    state_dir: Path = own("state_dir", None, "where clipwatch keeps its log and images", read.text)
+
+
+@dataclass(frozen=True, slots=True)
+class Publishing:
+    """Where results go: the adapters, each once, and the trainer's names for its tracker."""
+
+    trackers: tuple[str, ...] = trainers(
+        "report_to", (), "trackers: names, a comma list, all or none", read.tracker_names
+    )
+    project: str = trainers(
+        "tracker_project_name", "simpletuner", "the tracker's project", blank=True
+    )
+    run_name: str = trainers(
+        "tracker_run_name", "simpletuner-testing", "the tracker's run", blank=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """What an evaluation may take.
+
+    `executor` has the slots: "local" for this machine, or an entry point's name. `device` is "cpu",
+    "cuda", "cuda:N", "mps", or the UUID of a GPU or a part of one; without `gpu_memory_gib` it is
+    what fits `share_gpu`. `batch_size` is None to find out, `attention` "" for the pipeline's own.
+    """
+
+    executor: str = own("executor", "local", "where evaluations run", read.executor)
+    device: str = own("device", "auto", "auto, cpu, cuda, cuda:N, a UUID or mps", read.device)
+    share_gpu: bool = own("share_gpu", False, "use a GPU that others compute on")
+    gpu_memory_gib: float | None = own(
+        "gpu_memory_gib", None, "most GPU memory to take", read.real(0, above=True)
+    )
+    batch_size: int | None = own(
+        "batch_size",
+        "auto",
+        "images generated at once; auto finds out",
+        read.batch_size,
+        becomes=lambda value: None if value == "auto" else value,
+    )
+    attention: str = own(
+        "attention", "", "native or a diffusers attention backend", read.backend, blank=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluating:
+    """What is evaluated, and for how long; without `precision` all images are made."""
+
+    baseline: bool = own("baseline", True, "score the base model, too, as step 0")
+    precision: float | None = own(
+        "precision", None, "end an evaluation at this half interval", read.real(0, above=True)
+    )
+    stall_seconds: float = own(
+        "stall_seconds", 1800.0, "silence before an evaluator is ended", read.real(0, above=True)
+    )
+    max_attempts: int = own(
+        "max_attempts", 3, "tries before an evaluation is given up", read.whole(1)
+    )
+    keep_images: int = own(
+        "keep_images", 20, "newest evaluations with images; -1 all, 0 none", read.whole(-1)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Watching:
+    """How the output directory is looked at; without `exit_when_done` for ever."""
+
+    watch: WatchMode = own("watch", "auto", "how changes are noticed")
+    rescan_seconds: float = own(
+        "rescan_seconds", 5.0, "time between two looks at the folder", read.real(0, above=True)
+    )
+    settle_seconds: float = own(
+        "settle_seconds", 10.0, "an unmarked checkpoint's time without change", read.real(0)
+    )
+    exit_when_done: Ends | None = own(
+        "exit_when_done", None, "end with the training", read.ends, blank=True
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """How checkpoints are kept from rotation, and how many at once."""
+
+    stage: StageMode = own("stage", "auto", "how a checkpoint is kept from rotation")
+    stage_limit: int = own(
+        "stage_limit", 2, "checkpoints kept from rotation at once", read.whole(1)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """The daemon as a process: where it answers (None for nowhere), how long a stop may wait."""
+
+    give_way: bool = own("give_way", True, "let the training have processor and disk first")
+    health_address: Address | None = own(
+        "health_address", None, "HOST:PORT of health and metrics, or off", read.address, blank=True
+    )
+    drain_seconds: float = own(
+        "drain_seconds", 0.0, "time to finish evaluations when asked to stop", read.real(0)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """When advice is given, and to whom it goes beside trackers and status.
+
+    Attributes:
+        low, saturated: Means, None for never.
+        after: Checkpoints before a low mean is told.
+        worth: Scorer → a difference of means that matters, above 0; None for no advice by it. Those
+            that are not named go by their own scale. "" is the one that decides.
+        stretch: Steps without a gain of `worth` that make a plateau.
+        webhook: An address that gets JSON by POST, "" for none.
+        apprise: Addresses for the package Apprise.
+    """
+
+    low: float | None = own(
+        "advice.low", None, "mean below which a model is called poor", read.real(0)
+    )
+    saturated: float | None = own(
+        "advice.saturated", None, "mean above which differences say little", read.real(0)
+    )
+    after: int = own("advice.after", 3, "checkpoints before a low mean is told", read.whole(1))
+    worth: dict[str, float | None] = own(
+        "advice.worth",
+        None,
+        "a difference of means that matters, by scorer",
+        read.worth,
+        becomes=choices.by_scorer,
+    )
+    stretch: int = own(
+        "advice.stretch", 1000, "steps without a gain of worth: a plateau", read.whole(1)
+    )
+    webhook: str = own(
+        "advice.webhook",
+        None,
+        "address that gets advice as JSON",
+        secret=True,
+        becomes=choices.or_blank,
+    )
+    apprise: tuple[str, ...] = own(
+        "advice.apprise", (), "Apprise addresses that get advice", read.addresses, secret=True
+    )

@@ -1,0 +1,47 @@
+"""The package's own tests: what clipwatch asks of each part."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from clipwatch.layouts.base import Layout
+from clipwatch.testing.layouts import LayoutContract, Save
+from clipwatch.testing.series import make_target
+from clipwatch.testing.trackers import Connect, TrackerContract
+from flatrun import layout as flat
+from flatrun.tracker import CsvTracker
+
+
+class TestCsv(TrackerContract):
+    """The tracker."""
+
+    @pytest.fixture
+    def connect(self, tmp_path: Path) -> Connect:
+        """See TrackerContract."""
+        target = make_target(tmp_path)
+        return lambda: CsvTracker(target)
+
+
+class TestFlat(LayoutContract):
+    """The layout."""
+
+    @pytest.fixture
+    def layout(self) -> Layout:
+        """See LayoutContract."""
+        return flat
+
+    @pytest.fixture
+    def save(self) -> Save:
+        """See LayoutContract."""
+
+        def write(output: Path, epoch: int) -> None:
+            tensors = {
+                f"unet.to_q.lora_{part}.weight": np.ones((4, 4), np.float32) for part in "AB"
+            }
+            save_file(tensors, output / f"lora-epoch-{epoch}.safetensors")
+
+        return write
