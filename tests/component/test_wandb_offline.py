@@ -18,8 +18,9 @@ from clipwatch.delivery.outbox import bring
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.testing.series import make_series, make_target
 from clipwatch.testing.trackers import Connect, TrackerContract
-from clipwatch_adapters.wandb import WandbTracker, api_key, environment
+from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.files import finished_rows, trainer_run
+from clipwatch_adapters.wandb.starting import api_key, environment
 from fake_wandb import KEY, FakeWandb
 from tracker_disks import fill, mounted, run
 from wandb_world import isolate, train

@@ -80,7 +80,7 @@ def test_a_hanging_session_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     children = collect_children(monkeypatch)
     (tmp_path / "wandb.py").write_text("import signal; signal.pause()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("clipwatch_adapters.wandb.GRACE", 1)
+    monkeypatch.setattr("clipwatch_adapters.wandb.starting.GRACE", 1)
     tracker = WandbTracker(make_target(tmp_path))
     tracker.patience = 1
     with pytest.raises(TrackerUnavailable, match="no answer"):
@@ -92,7 +92,7 @@ def test_a_session_ends_without_anybody(tmp_path: Path, monkeypatch: pytest.Monk
     """A child that hangs ends by itself where nobody is left to kill it."""
     (tmp_path / "wandb.py").write_text("import signal; signal.pause()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("clipwatch_adapters.wandb.GRACE", 6 * GRACE)
+    monkeypatch.setattr("clipwatch_adapters.wandb.starting.GRACE", 6 * GRACE)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     children = collect_children(monkeypatch)
     tracker = WandbTracker(make_target(tmp_path))
@@ -106,7 +106,7 @@ def test_sessions_do_not_overlap(
     server: FakeWandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a session of a killed daemon still lives, nothing is sent beside it."""
-    monkeypatch.setattr("clipwatch_adapters.wandb.GRACE", 0.2)
+    monkeypatch.setattr("clipwatch_adapters.wandb.starting.GRACE", 0.2)
     target = make_target(tmp_path)
     target.state_dir.mkdir(parents=True)
     with (target.state_dir / "session.log").open("ab") as log:
@@ -217,7 +217,7 @@ def test_the_key_is_told_to_nobody(
     assert any(temporary in path.parents for path in looked)
     assert "does not accept the API key" in texts[1]
     assert any(b"wandb-core" in line for line in seen.values())
-    assert any(b"wandb_session" in line for line in seen.values())
+    assert any(b"clipwatch_adapters.wandb" in line for line in seen.values())
     assert not any(key in text for key in (KEY, wrong) for text in texts)
     assert not any(key.encode() in line for key in (KEY, wrong) for line in seen.values())
     assert found == []

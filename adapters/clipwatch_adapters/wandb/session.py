@@ -300,7 +300,3 @@ def main() -> None:
         outcome = explain(error, _server(), job.key)
     with os.fdopen(answer, "wb") as out:
         out.write(LOGIN.sub(rb"://", msgspec.json.encode(outcome)))
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,132 @@
+"""The companion run of a series: what names it, where it goes, and the job that brings rows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from clipwatch.kit.errors import TrackerRefused
+from clipwatch.kit.secrets import masked
+from clipwatch_adapters.shared.disk import write_private
+from clipwatch_adapters.shared.numbers import FORM
+from clipwatch_adapters.wandb.files import trainer_run
+from clipwatch_adapters.wandb.rows import config, filled
+from clipwatch_adapters.wandb.session import Job
+from clipwatch_adapters.wandb.starting import api_key
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from clipwatch.delivery.trackers import Target
+    from clipwatch.results.series import Result, Series
+
+MODES: dict[str, Literal["online", "offline"]] = {
+    "": "online",
+    "online": "online",
+    "run": "online",
+    "offline": "offline",
+    "dryrun": "offline",
+}
+"""What WANDB_MODE may say here, with W&B's old names."""
+
+
+class Companion:
+    """What the settings, our environment and the trainer's files say of our runs at W&B.
+
+    Options go before their WANDB_* variables, see WandbTracker.
+    """
+
+    def __init__(self, target: Target) -> None:
+        self._target = target
+
+    def destination(self) -> str:
+        """Tell server, entity, project, the run that all stands beside, mode and form."""
+        server = masked(self.option("base_url").rstrip("/")) or "the default server"
+        owner = f"{self.option('entity') or 'the default entity'}/{self._target.project}"
+        beside = self.trainer or self._target.run_name
+        return f"{server}, {owner}, beside {beside}, {self.mode}, form {FORM}"
+
+    @property
+    def mode(self) -> Literal["online", "offline"]:
+        """Where rows go.
+
+        Raises:
+            TrackerRefused: WANDB_MODE is another word.
+        """
+        word = self.option("mode")
+        if word not in MODES:
+            raise TrackerRefused(f"WANDB_MODE is {word!r}", fix="set it to online or offline")
+        return MODES[word]
+
+    def option(self, name: str) -> str:
+        """Return an option, else its WANDB_* variable, else ""."""
+        return self._target.options.get(name) or os.environ.get(f"WANDB_{name.upper()}", "")
+
+    def folder(self, series: Series) -> Path:
+        """W&B's own folder: to be kept offline, online only while a session runs."""
+        return self._target.state_dir / self.mode / series.name
+
+    def _trainer_file(self) -> Path:
+        return self._target.state_dir / "trainer-run.json"
+
+    @property
+    def trainer(self) -> str:
+        """Return the id of the trainer's run: the remembered one, else what its files say now."""
+        try:
+            project, found = msgspec.json.decode(
+                self._trainer_file().read_bytes(), type=tuple[str, str]
+            )
+        except (OSError, ValueError):
+            project, found = "", ""
+        if project == self._target.project:
+            return found
+        root = Path(os.environ.get("WANDB_DIR") or self._target.working_dir)
+        return trainer_run(root / "wandb", self._target.project)
+
+    def remember_trainer(self) -> None:
+        """Keep to the first trainer's run: a restarted trainer must not split the curve."""
+        write_private(
+            self._trainer_file(), msgspec.json.encode((self._target.project, self.trainer))
+        )
+
+    def identity(self, series: Series) -> str:
+        """Return the companion run's id: the same after any restart.
+
+        The first evaluation is in it for the day when the log is lost and begun anew, the mode
+        because a later `wandb sync` adds its rows once more to a run that has them from elsewhere,
+        and the form because rows cannot be renamed.
+        """
+        facts = (
+            self.option("base_url").rstrip("/"),
+            self.option("entity"),
+            self._target.project,
+            self.trainer or self._target.run_name,
+            str(self._target.output_dir),
+            series.name,
+            str(FORM),
+            *(result.evaluation for result in series.results[:1]),
+            *(["offline"] if self.mode == "offline" else []),
+        )
+        return "cw-" + hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
+
+    def job(self, series: Series, results: Sequence[Result], folder: Path, seconds: float) -> Job:
+        """Return what brings the results; without any it only reads."""
+        mode, trainer = self.mode, self.trainer
+        job = Job(
+            mode=mode,
+            key="" if mode == "offline" else api_key(self._target.options, os.environ),
+            entity=self.option("entity"),
+            project=self._target.project,
+            id=self.identity(series),
+            name=f"{self._target.run_name} / {series.name}",
+            group=trainer or self._target.run_name,
+            config=config(series),
+            folder=str(folder),
+            seconds=seconds,
+            trainer=trainer,
+        )
+        return filled(job, series, results) if results else job
