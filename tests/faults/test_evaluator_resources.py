@@ -22,7 +22,7 @@ from msgspec import structs
 from PIL import Image
 
 import evaluator_kit as kit
-from clipwatch.evaluator import evaluate
+from clipwatch.evaluator import evaluation
 from clipwatch.evaluator.batching import Search
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError, cause, failing_as, failure_of
@@ -330,7 +330,7 @@ def test_models_at_work_give_signs_of_life(
     world: Path, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Text encoder, each step of the denoiser, and VAE: there is no long silence in between."""
-    monkeypatch.setattr(evaluate, "_WORKING_SECONDS", 0.0)
+    monkeypatch.setattr(evaluation, "_WORKING_SECONDS", 0.0)
     messages: list[Reply] = []
     how = kit.protocol(world / "base", inference_steps=7)
     evaluator.evaluate(kit.request(world / name, name, how), messages.append)
@@ -346,7 +346,7 @@ def test_signs_of_life_come_at_most_once_a_second(
     """By a clock that goes on by 0.3 s whenever somebody looks at it."""
     ticks = count()
     clock = SimpleNamespace(monotonic=lambda: next(ticks) * 0.3)
-    monkeypatch.setattr(evaluate, "time", clock)
+    monkeypatch.setattr(evaluation, "time", clock)
     messages: list[Reply] = []
     how = kit.protocol(world / "base", inference_steps=7)
     evaluator.evaluate(kit.request(world / "full", "full", how), messages.append)
