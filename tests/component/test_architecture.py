@@ -87,6 +87,19 @@ def test_the_page_tells_what_each_room_is_for() -> None:
     assert set(ROOMS) == there
 
 
+def test_the_page_says_why_each_package_is_installed() -> None:
+    """A dependency without a reason is none."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    rows = re.findall(
+        r"^\| ([a-z0-9, -]+) \| ", PAGE.partition("## What is installed")[2], re.MULTILINE
+    )
+    told = [name for row in rows for name in row.split(", ") if name != "package"]
+    asked = [re.split(r"[<>=!~]", it)[0] for it in project["dependencies"]]
+    assert sorted(told) == sorted(asked)
+    extras = PAGE.partition("Extras: ")[2]
+    assert all(f"`{name}`" in extras for name in project["optional-dependencies"])
+
+
 def test_no_module_stands_in_the_corridor() -> None:
     """A stranger finds a line by its room."""
     flat = {it.stem for it in PACKAGES[0].glob("*.py")}
