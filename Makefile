@@ -4,20 +4,24 @@ BIN := .venv/bin
 INSTALLED := .venv/.installed
 EXTRAS := apprise,bitsandbytes,lycoris,parquet,quanto,torchao
 
-.PHONY: demo test check wheel fmt clean
+.PHONY: demo test test-all walls check wheel fmt clean
 
 demo: $(INSTALLED)  ## the main job on an embedded default: a tiny training, watched live
 	$(BIN)/clipwatch demo
 
-test: $(INSTALLED)  ## all tests
-	$(BIN)/pytest
+test: $(INSTALLED)  ## what a change usually breaks, in minutes
+	$(BIN)/pytest -m quick
 
-check: $(INSTALLED)  ## what CI runs: style, types, walls, tests
+test-all: test  ## all tests: after those of `make test` the rest, and properties in full
+	$(BIN)/pytest -m rest --hypothesis-profile=full
+
+walls: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(MAKE) test
+
+check: walls test  ## what a change must pass: style, types, walls between rooms, tests
 
 wheel: $(INSTALLED)  ## what CI does, too: build it, install it alone, run the demo from it
 	$(BIN)/python scripts/try_wheel.py

@@ -98,12 +98,18 @@ class Instant:
                 self._receive(reply)
 
 
-def plain(_: Question) -> Judgement:
-    """Judge at once: a real evaluation takes longer than the process that judges it."""
-    return Judgement({"": Summary(0.3, 0.3, 0.3, 0.0, 2)})
+class Plain:
+    """Judges at once: a real evaluation takes longer than the process that judges it."""
+
+    def judge(self, _: Question) -> Judgement:
+        """Say the mean that all have."""
+        return Judgement({"": Summary(0.3, 0.3, 0.3, 0.0, 2)})
+
+    def close(self) -> None:
+        """Hold nothing."""
 
 
-FAST = Parts(make_executor=instant, judge=plain)
+FAST = Parts(make_executor=instant, judge=Plain())
 
 
 def settings(folder: Path) -> Settings:
@@ -189,7 +195,6 @@ FOLD = """
 import resource, sys, time
 from pathlib import Path
 from clipwatch.journal import Journal
-from clipwatch.judging.ask import Judgement, Question
 from clipwatch.journal.projection import Projection
 began = time.perf_counter()
 with Journal(Path(sys.argv[1]), read_only=True) as journal:

@@ -8,17 +8,47 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import settings
+from hypothesis import is_hypothesis_test, settings
 
 from clipwatch.demo import models
+from examples import FULL
 from real_world import PROMPTS, write_config
 
 if TYPE_CHECKING:
     from clipwatch.evaluator.evaluate import Evaluator
     from fake_wandb import FakeWandb
 
-settings.register_profile("any machine", deadline=None)  # busy or slow
-settings.load_profile("any machine")
+# no deadline, for machines may be busy; the same examples on all, so that failures are repeated
+settings.register_profile("quick", deadline=None, derandomize=True, max_examples=20)
+settings.register_profile("full", deadline=None, derandomize=True, max_examples=FULL)
+settings.load_profile("quick")  # --hypothesis-profile=full
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test by its folder, and by when it runs: `quick`, `rest`, or with both.
+
+    What is `thorough` is left to the rest, but for the number of cases that it names. Properties
+    are held twice, with examples by the profile.
+    """
+    cases: dict[object, list[pytest.Item]] = {}
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(folder)
+        if folder == "system":
+            item.add_marker("rest")
+        elif item.get_closest_marker("thorough"):
+            cases.setdefault(getattr(item, "function", item), []).append(item)
+        else:
+            item.add_marker("quick")
+            if is_hypothesis_test(getattr(item, "function", None)):
+                item.add_marker("rest")
+    for alike in cases.values():
+        thorough = alike[0].get_closest_marker("thorough")
+        kept = thorough.kwargs.get("but", 0) if thorough else 0
+        quick = {len(alike) * n // kept for n in range(kept)}  # spread over all
+        for place, item in enumerate(alike):
+            item.add_marker("quick" if place in quick else "rest")
 
 
 @pytest.fixture(scope="session")

@@ -61,6 +61,7 @@ def write(base: Path, path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ["lora", "dora", "locon", "loha", "lokr", "lokr-full"])
+@pytest.mark.thorough(but=4)
 def test_it_adds_the_same_to_a_base_in_few_bits(
     base: Path, tmp_path: Path, precision: str, name: str
 ) -> None:
@@ -116,6 +117,7 @@ def test_a_convolution_that_peft_cannot_adapt_is_told(base: Path, tmp_path: Path
 
 @pytest.mark.parametrize("offload", ["model", "group"])
 @pytest.mark.parametrize("algo", ["locon", "lokr", "full-norm", "glora"])
+@pytest.mark.thorough(but=1)
 def test_where_the_base_waits_changes_no_score(
     base: Path, tmp_path: Path, offload: str, algo: str
 ) -> None:

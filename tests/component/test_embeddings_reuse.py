@@ -74,6 +74,7 @@ def test_all_prompts_are_encoded_with_the_first(world: Path, calls: list[str]) -
 @pytest.mark.parametrize(
     "changes", [{"inference_steps": 3}, {"seed": 5}, {"width": 64}, {"guidance": 4.5}]
 )
+@pytest.mark.thorough(but=1)
 def test_what_does_not_count(world: Path, calls: list[str], changes: dict[str, Any]) -> None:
     """Steps, seeds, sizes and the strength of guidance are not encoded."""
     kit.scores_of(Evaluator(), asked(world))
@@ -147,6 +148,7 @@ def other_cleaner(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         *("library", "cleaner"),
     ],
 )
+@pytest.mark.thorough(but=2)
 def test_each_part_of_the_key_counts(
     world: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:

@@ -125,6 +125,7 @@ def test_the_oldest_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) <= 4 * size + 100
 
 
+@pytest.mark.thorough
 def test_processes_that_write_at_once(tmp_path: Path) -> None:
     """Three processes write and read the same keys: each reads only whole files, none is left."""
     command = [sys.executable, "-c", WRITER, str(tmp_path)]
@@ -134,6 +135,7 @@ def test_processes_that_write_at_once(tmp_path: Path) -> None:
     assert all(path.suffix == ".safetensors" for path in tmp_path.iterdir())
 
 
+@pytest.mark.thorough
 def test_a_writer_that_is_killed(tmp_path: Path) -> None:
     """After a kill -9 at any moment what is there is whole."""
     for moment in range(5):

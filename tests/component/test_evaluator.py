@@ -109,6 +109,7 @@ def test_sharded_weights(world: Path, tmp_path: Path, evaluator: Evaluator) -> N
 @pytest.mark.parametrize(
     ("name", "kind"), [("full", "full"), ("lora", "lora"), ("other", "pipeline")]
 )
+@pytest.mark.thorough(but=1)
 def test_no_file_is_held(world: Path, evaluator: Evaluator, name: str, kind: str) -> None:
     """Once loaded, no file of a checkpoint is open or mapped, so the trainer may delete it."""
     held: list[str] = []
@@ -169,6 +170,7 @@ def quantise_one(state: dict[str, torch.Tensor]) -> None:
         ("pipeline", add_one, "1 unexpected (stranger)"),
     ],
 )
+@pytest.mark.thorough(but=2)
 def test_misfit_is_refused(
     world: Path,
     tmp_path: Path,
@@ -221,6 +223,7 @@ def test_vanished_and_changed_before_loading(
         ({"scorers": (ScorerSpec("", "/nowhere/clip"),)}, "model", "no such folder"),
     ],
 )
+@pytest.mark.thorough(but=2)
 def test_settings_that_cannot_be_used(
     world: Path, evaluator: Evaluator, changes: dict[str, Any], kind: str, word: str
 ) -> None:
@@ -282,6 +285,7 @@ def test_saved_pixels_are_scored_pixels(world: Path, tmp_path: Path, evaluator: 
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
+@pytest.mark.thorough(but=1)
 def test_half_precision(world: Path, evaluator: Evaluator, dtype: Dtype) -> None:
     """Half precision gives nearly the scores of fp32, for full weights and for a LoRA."""
     how = kit.protocol(world / "base")

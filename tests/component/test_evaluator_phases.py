@@ -12,9 +12,10 @@ import torch
 
 import evaluator_kit as kit
 from clipwatch.domain.events import EvaluationCompleted
-from clipwatch.evaluator import evaluate, phases, scoring
+from clipwatch.evaluator import evaluation, phases, scoring
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.phases import Phases
+from clipwatch.evaluator.resident import Resident
 from clipwatch.executors.messages import Finished, Reply, Scored
 from world import World, checkpoint, usual
 
@@ -43,7 +44,7 @@ class Clock(threading.local):
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 0.0
-        for module in (evaluate, phases):
+        for module in (evaluation, phases):
             monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: self.now))
 
     def taking(self, seconds: float, result: Any = None) -> Any:
@@ -70,13 +71,13 @@ def test_each_second_is_told_where_it_was_spent(
     )
     scorer = SimpleNamespace(
         commit="",
-        scale=100.0,
+        told="100",
         score=clock.taking(3, lambda images, _: [0.3] * len(images)),
-        truncated=clock.taking(1, 0),
+        prepare=clock.taking(1, 0),
     )
-    monkeypatch.setattr(Evaluator, "_load", clock.taking(100, ({"": scorer}, generator)))
+    monkeypatch.setattr(Resident, "load", clock.taking(100, ({"": scorer}, generator)))
     monkeypatch.setattr(scoring, "save_image", clock.taking(0.5))
-    monkeypatch.setattr(evaluate, "verify", clock.taking(1))
+    monkeypatch.setattr(evaluation, "verify", clock.taking(1))
     how = kit.protocol(tmp_path)
     tasks = [(prompt.id, index) for prompt, index, _ in how.images()]
     asked = kit.request(

@@ -117,7 +117,8 @@ def test_the_worker_gives_way(children: Children) -> None:
         "    def evaluate(self, request, send): send(messages.Finished(0, 0.0))\n"
         "worker._evaluator = Quick\n"
         "worker.main()\n",
-        opening="from clipwatch.evaluator import messages, worker\n",
+        opening="from clipwatch.evaluator import worker\n"
+        "from clipwatch.executors import messages\n",
     )
     child.handle.evaluate(REQUEST)
     assert child.reply() == Finished(0, 0.0)

@@ -19,13 +19,13 @@ from clipwatch.domain.events import EvaluationCompleted, Event, ImageScore, Imag
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.judging.advice import worths
-from clipwatch.judging.answer import judge
-from clipwatch.judging.ask import Judgement, Question, ask
+from clipwatch.judging.ask import Judgement, Question
+from clipwatch.judging.judge import judge
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.models.scorers import scale_of
 from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.sequential import MINIMUM
-from world import PROMPTS, World, checkpoint
+from world import World, checkpoint
 
 SHAPES = [f"prompt {number}" for number in range(40)]
 
@@ -364,22 +364,6 @@ def _images(event: Event) -> bool:
     return isinstance(event, ImagesScored)
 
 
-def question(world: World) -> Question:
-    """Ask for the run's first evaluation."""
-    run = world.run
-    return Question(str(world.log), run.name, next(iter(run.evaluations)), None, None, 3, {}, 1000)
-
-
-def test_a_process_judges_as_the_function_does(world: World) -> None:
-    """What the daemon gets through pipes is what `judge` returns; nothing is written to the log."""
-    checkpoint(world.output, 100)
-    assert world.once() == 0
-    before = world.log.read_bytes()
-    assert ask(question(world)) == judge(question(world))
-    assert ask(question(world)).scores[""].n == len(PROMPTS.splitlines())
-    assert world.log.read_bytes() == before
-
-
 def test_the_base_and_the_best_are_never_too_old(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -394,26 +378,6 @@ def test_the_base_and_the_best_are_never_too_old(
     assert base is not None
     assert best is not None
     assert (base.a, best.a) == (found[0].evaluation, found[100].evaluation)
-
-
-def test_nothing_in_the_working_directory_is_imported(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A training's folder may hold files named like the judge's libraries."""
-    checkpoint(world.output, 100)
-    assert world.once() == 0
-    (world.folder / "numpy.py").write_text("raise SystemExit('read from the training')")
-    monkeypatch.chdir(world.folder)
-    assert ask(question(world)).scores[""].n == 4
-
-
-def test_a_judge_that_cannot_tell_says_why_in_a_line(world: World) -> None:
-    """No traceback, and the daemon goes on with the plain mean."""
-    checkpoint(world.output, 100)
-    assert world.once() == 0
-    unknown = Question(str(world.log), world.run.name, "nobody", None, None, 3, {}, 1000)
-    with pytest.raises(ClipwatchError, match=r"^it could not be judged: .*no evaluation nobody$"):
-        ask(unknown)
 
 
 def test_without_a_judgement_the_mean_is_written_down(

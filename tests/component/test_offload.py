@@ -33,6 +33,7 @@ def scores(evaluator: Evaluator, world: Path, name: str, **changes: object) -> l
 
 
 @pytest.mark.parametrize("offload", ["model", "group"])
+@pytest.mark.thorough
 def test_where_parts_wait_changes_no_score(world: Path, offload: str) -> None:
     """Nor does what was evaluated before, of whatever kind."""
     plain, waiting = Evaluator(), Evaluator()
@@ -43,6 +44,7 @@ def test_where_parts_wait_changes_no_score(world: Path, offload: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8-quanto", "int8-torchao", "nf4-bnb"])
+@pytest.mark.thorough(but=1)
 def test_a_quantised_base_under_a_lora(
     world: Path, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,13 +8,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 import adapter_kit
 import evaluator_kit as kit
 from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.evaluator.evaluate import Evaluator
+from examples import examples
 
 pytestmark = [*kit.QUIET, pytest.mark.timeout(600)]
 
@@ -56,6 +57,7 @@ ALIKE = {"full": {"pipeline"}, "full ema": {"export", "pipeline variant"}}
 """Kinds under which the very same UNet is kept."""
 
 
+@pytest.mark.thorough
 def test_every_kind_is_scored_for_itself(
     root: Path, evaluator: Evaluator, elsewhere: dict[str, list[float]]
 ) -> None:
@@ -69,6 +71,7 @@ def test_every_kind_is_scored_for_itself(
     assert len({tuple(found) for found in told.values()}) == len(told)
 
 
+@pytest.mark.thorough
 def test_the_same_backwards_in_another_process(
     root: Path,
     kinds: dict[str, tuple[Path, TrainedWeights]],
@@ -82,8 +85,9 @@ def test_the_same_backwards_in_another_process(
             assert found == pytest.approx(elsewhere[kind], abs=EXACT), kind
 
 
-@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
+@pytest.mark.thorough
 def test_nothing_of_what_came_before_is_in_a_score(
     root: Path,
     kinds: dict[str, tuple[Path, TrainedWeights]],

@@ -12,12 +12,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from clipwatch.domain.kinds import StageMode
 from clipwatch.domain.state import Checkpoint
 from clipwatch.staging import Held, Staged, copying, keep, kept
+from examples import examples
 from places import python_path
 from staging_kit import Desk, before_chunks, descriptors, desk, full, intact, seen
 from world import checkpoint as write_lora
@@ -338,7 +339,7 @@ _ACTIONS = st.lists(
 
 
 @given(actions=_ACTIONS, mode=st.sampled_from(LOCAL_WAYS))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@examples(60, suppress_health_check=[HealthCheck.too_slow])
 def test_whatever_happens_what_is_held_is_what_was_found(
     actions: list[tuple[object, ...]], mode: StageMode
 ) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
@@ -27,6 +27,7 @@ from clipwatch.results.series import Series
 from clipwatch.testing.series import PROMPTS, make_protocol, make_series, make_target
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.tensorboard import event_files as _events
+from examples import examples
 from tensorboard_kit import event_file
 
 
@@ -63,7 +64,7 @@ def means(series: Series, seqs: Sequence[int]) -> list[tuple[int, float]]:
     order=st.randoms(use_true_random=False),
     batch=st.integers(1, 4),
 )
-@settings(max_examples=40)
+@examples(40)
 def test_any_order_ends_in_one_sorted_curve(
     steps: list[int], order: random.Random, batch: int
 ) -> None:
@@ -113,12 +114,13 @@ def record_ends(whole: bytes) -> list[int]:
 
 
 @given(part=st.floats(0, 1, exclude_max=True))
-@settings(max_examples=60)
+@examples(60)
 def test_a_file_torn_at_any_byte_is_mended(part: float) -> None:
     """Cut anywhere, the file tells truly what it still holds, and publishing restores it."""
     damaged(lambda whole: whole[: int(part * len(whole))])
 
 
+@pytest.mark.thorough
 def test_a_last_record_torn_at_every_byte_is_mended() -> None:
     """A kill amid a record leaves any number of its bytes: none of them is in the way."""
     size = 0
@@ -144,7 +146,7 @@ def test_a_file_torn_between_records_is_mended(count: int) -> None:
 
 
 @given(part=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
-@settings(max_examples=60)
+@examples(60)
 def test_a_file_changed_at_any_bit_is_mended(part: float, bit: int) -> None:
     """One flipped bit anywhere is noticed, and publishing restores the file."""
 
@@ -157,7 +159,7 @@ def test_a_file_changed_at_any_bit_is_mended(part: float, bit: int) -> None:
 
 
 @given(part=st.floats(0, 1, exclude_max=True), noise=st.just(bytes(16)) | st.binary(min_size=1))
-@settings(max_examples=60)
+@examples(60)
 def test_a_file_overwritten_anywhere_is_mended(part: float, noise: bytes) -> None:
     """Zeros, as a network file system leaves them, or any bytes: noticed, and mended."""
 

@@ -138,6 +138,7 @@ def delete(file: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", [tear, zero, join, delete])
+@pytest.mark.thorough(but=2)
 def test_after_damage_each_point_is_shown_once(
     server: Server, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -158,6 +159,7 @@ def test_after_damage_each_point_is_shown_once(
 
 
 @pytest.mark.parametrize("damage", [tear, zero])
+@pytest.mark.thorough(but=1)
 def test_an_open_chart_survives_damage(
     server: Server, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:

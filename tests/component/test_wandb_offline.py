@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from clipwatch.delivery.outbox import bring
@@ -21,6 +21,7 @@ from clipwatch.testing.trackers import Connect, TrackerContract
 from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.files import finished_rows, trainer_run
 from clipwatch_adapters.wandb.starting import api_key, environment
+from examples import examples
 from fake_wandb import KEY, FakeWandb
 from tracker_disks import fill, mounted, run
 from wandb_world import isolate, train
@@ -136,6 +137,7 @@ def disturb(file: Path) -> None:
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("damage", [cut, zero, empty, disturb])
+@pytest.mark.thorough(but=1)
 def test_after_damage_each_row_is_there_once(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -158,6 +160,7 @@ def test_after_damage_each_row_is_there_once(
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("left", [0, 8192], ids=["nothing", "too-little"])
+@pytest.mark.thorough(but=1)
 def test_a_full_disk_may_pass(tmp_path: Path, left: int) -> None:
     """Without room for us or for W&B's own files nothing is lost; with room all rows come once."""
     series = make_series(tmp_path, [100, 300], images=False)
@@ -223,7 +226,7 @@ def test_rows_are_read_as_they_were_logged(run_file: Path) -> None:
     ]
 
 
-@settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(50, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_hides_a_run_but_never_invents_one(
     run_file: Path, tmp_path: Path, data: st.DataObject

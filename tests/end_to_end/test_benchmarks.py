@@ -73,6 +73,7 @@ def rows(printed: str) -> list[list[str]]:
         ),
     ],
 )
+@pytest.mark.thorough
 def test_a_benchmark_prints_ratios_of_peers_that_agree(
     name: str, compared: list[tuple[str, str]], agreements: dict[str, int]
 ) -> None:

@@ -142,6 +142,7 @@ def test_a_checkpoint_has_many_names(log: Log, written: str, meant: str) -> None
     assert answer(log.folder, "compare", "@100", written)["b"] == meant
 
 
+@pytest.mark.thorough
 def test_looking_at_many_is_told_where_it_changes_the_verdict(tmp_path: Path) -> None:
     """The highest and the lowest of 20 equal ones differ, until one knows that they were picked."""
     log = Log(tmp_path)

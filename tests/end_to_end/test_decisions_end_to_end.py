@@ -76,6 +76,7 @@ def test_the_numbers_that_decide_are_published(project: Path, base: Path) -> Non
     assert len(scored_images(project)) == len(images)
 
 
+@pytest.mark.thorough
 def test_precision_saves_the_images_that_are_not_needed(project: Path, base: Path) -> None:
     """Prompts come spread over the categories, and stop when the mean is known well enough."""
     texts = captions()

@@ -35,6 +35,7 @@ def scratch(base: Path, tmp_path_factory: pytest.TempPathFactory) -> DocsWorld:
 
 
 @pytest.mark.parametrize("script", TYPED, ids=lambda it: it.splitlines()[0][:70])
+@pytest.mark.thorough
 def test_commands_work(script: str, scratch: DocsWorld) -> None:
     """What a document says to type ends with 0."""
     ended = scratch.type(script)
@@ -42,6 +43,7 @@ def test_commands_work(script: str, scratch: DocsWorld) -> None:
 
 
 @pytest.mark.parametrize(("document", "key", "command"), ANSWERS, ids=str)
+@pytest.mark.thorough
 def test_answers_have_the_form_that_is_shown(
     document: str, key: str, command: str, scratch: DocsWorld
 ) -> None:
@@ -82,6 +84,7 @@ def _kind(value: object) -> type:
         ("docs/prompts.md", "clipwatch prompts --config FILE --json"),
     ],
 )
+@pytest.mark.thorough
 def test_keys_of_answers_are_named(document: str, command: str, scratch: DocsWorld) -> None:
     """Where a sentence says what `--json` prints, it names every key."""
     [named] = re.findall(r"`--json` prints[^`]*`([^`]*)`", prose(ROOT / document))

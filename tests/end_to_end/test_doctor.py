@@ -69,6 +69,7 @@ def test_nothing_is_changed(project: Path, base: Path, home: Path) -> None:
     assert (snapshot(project), snapshot(home), snapshot(base)) == before
 
 
+@pytest.mark.thorough
 def test_nothing_is_changed_beside_a_daemons_state(project: Path, base: Path, home: Path) -> None:
     """The same holds where a daemon has been, with its log, its images and its curves."""
     guarded(project / "output", base, 10)

@@ -37,6 +37,7 @@ def test_models_that_can_be_fetched(project: Path, hub: Hub, home: Path) -> None
     assert list(snapshot(home)) == [str(home)]
 
 
+@pytest.mark.thorough
 def test_models_in_the_cache(project: Path, hub: Hub, home: Path) -> None:
     """What was fetched is found whole, the scorer in the bot's pull request, and nobody is asked.
 
@@ -62,6 +63,7 @@ def test_models_in_the_cache(project: Path, hub: Hub, home: Path) -> None:
     assert "clipwatch fetch" in spoilt["fix"]
 
 
+@pytest.mark.thorough
 def test_models_that_cannot_be_fetched(project: Path, hub: Hub, home: Path) -> None:
     """A gated model fails with what to do, and is well with a token; an unknown one fails."""
     configure(project, pretrained_model_name_or_path="org/base", report_to="none")
@@ -75,6 +77,7 @@ def test_models_that_cannot_be_fetched(project: Path, hub: Hub, home: Path) -> N
     assert "no such model" in findings(cwd=project, env=env)["base model"]["found"]
 
 
+@pytest.mark.thorough
 def test_a_hub_that_never_answers(project: Path, home: Path) -> None:
     """A server that takes the connection and is silent is told, without the login to it."""
     configure(project, pretrained_model_name_or_path="org/base", report_to="none")

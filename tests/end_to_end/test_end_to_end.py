@@ -96,6 +96,7 @@ def test_checkpoints_become_points_in_tensorboard_and_rows_in_wandb(
     assert clipwatch("log", "--json", "--state-dir", "state", cwd=project).stdout == logged
 
 
+@pytest.mark.thorough
 def test_kill_minus_nine_costs_the_batch_in_flight_and_nothing_else(
     project: Path, base: Path
 ) -> None:
@@ -130,6 +131,7 @@ def test_kill_minus_nine_costs_the_batch_in_flight_and_nothing_else(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.thorough(but=1)
 def test_a_checkpoint_written_while_it_watches_is_published_and_a_signal_ends_it(
     project: Path, base: Path, number: signal.Signals
 ) -> None:
@@ -148,6 +150,7 @@ def test_a_checkpoint_written_while_it_watches_is_published_and_a_signal_ends_it
     assert status(project)[0]["state"] == "published"
 
 
+@pytest.mark.thorough
 def test_a_trained_lora_is_scored_by_hand_with_exactly_the_pixels_kept(
     project: Path, base: Path
 ) -> None:
@@ -175,6 +178,7 @@ def test_a_trained_lora_is_scored_by_hand_with_exactly_the_pixels_kept(
 
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
+@pytest.mark.thorough
 def test_a_run_of_accelerate_is_followed_while_it_trains(
     project: Path, base: Path, kind: str
 ) -> None:
@@ -207,6 +211,7 @@ def test_a_run_of_accelerate_is_followed_while_it_trains(
         assert ema != live
 
 
+@pytest.mark.thorough
 def test_folders_without_a_marker_or_a_future_are_told(project: Path, base: Path) -> None:
     """A pipeline folder counts by the number in its name; a pickle is discarded, never opened."""
     output = project / "output"

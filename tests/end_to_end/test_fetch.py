@@ -33,6 +33,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
+@pytest.mark.thorough
 def test_fetched_ahead_a_run_needs_no_network(
     project: Path, base: Path, hub: Hub, home: Path
 ) -> None:
@@ -97,6 +98,7 @@ def test_only_safetensors_and_each_file_once(project: Path, hub: Hub, home: Path
     assert not [name for name in hub.downloads() if name.endswith(".safetensors")]
 
 
+@pytest.mark.thorough
 def test_cut_off_download_goes_on(project: Path, hub: Hub, home: Path) -> None:
     """A connection that breaks in the middle of the weights costs no error and no second half."""
     use_hub(project)
@@ -112,6 +114,7 @@ def test_cut_off_download_goes_on(project: Path, hub: Hub, home: Path) -> None:
     assert "ok    scorer" in found
 
 
+@pytest.mark.thorough
 def test_killed_fetch_leaves_what_the_next_one_needs(project: Path, hub: Hub, home: Path) -> None:
     """Killed with the weights half sent, it leaves an incomplete cache that is told as such."""
     use_hub(project)
@@ -183,6 +186,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
     return line
 
 
+@pytest.mark.thorough
 def test_gated_model(project: Path, hub: Hub, home: Path) -> None:
     """A gated model is told with what to do; with the token it is fetched, and no text holds it."""
     configure(project, pretrained_model_name_or_path="org/base")
@@ -217,6 +221,7 @@ def test_gated_model(project: Path, hub: Hub, home: Path) -> None:
         ),
     ],
 )
+@pytest.mark.thorough
 def test_models_that_are_not_there(
     project: Path, hub: Hub, home: Path, changes: dict[str, str], told: str
 ) -> None:
@@ -234,6 +239,7 @@ class Silent(BaseRequestHandler):
         """Say nothing."""
 
 
+@pytest.mark.thorough
 def test_hub_out_of_reach(project: Path, home: Path) -> None:
     """With nobody at HF_ENDPOINT there is one line that names it."""
     configure(project, pretrained_model_name_or_path="org/base")
@@ -243,6 +249,7 @@ def test_hub_out_of_reach(project: Path, home: Path) -> None:
     assert f"{address} does not answer" in line
 
 
+@pytest.mark.thorough
 def test_full_disk(project: Path, hub: Hub, home: Path, tiny_disk: Path) -> None:
     """A cache without space for the weights is one line that says which disk."""
     use_hub(project)
@@ -266,6 +273,7 @@ def tiny_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     subprocess.run(["umount", "-l", folder], check=True)
 
 
+@pytest.mark.thorough
 def test_further_scorers_are_fetched_too(project: Path, hub: Hub, home: Path) -> None:
     """Each is named in a line of its own; a local one is here already."""
     use_hub(project)

@@ -28,6 +28,7 @@ def alone() -> tuple[str, ...]:
     return ALONE
 
 
+@pytest.mark.thorough
 def test_no_network_device_at_all(
     project: Path, base: Path, tmp_path_factory: pytest.TempPathFactory, alone: tuple[str, ...]
 ) -> None:
@@ -60,6 +61,7 @@ def test_doctor_names_what_to_fetch(
         assert "clipwatch fetch" in found[check]["fix"]
 
 
+@pytest.mark.thorough
 def test_score_names_what_to_fetch(
     project: Path, base: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

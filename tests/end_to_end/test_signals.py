@@ -109,6 +109,7 @@ def test_nobody_reading_its_words_does_not_stop_it(folder: Path) -> None:
         assert process.wait(60) == 0
 
 
+@pytest.mark.thorough
 def test_a_tracker_that_hangs_holds_up_the_end_only_for_a_while(tmp_path: Path) -> None:
     """Asked once, it waits a bounded time for what is being sent; asked twice, it ends at once."""
     with FakeWandb() as server:

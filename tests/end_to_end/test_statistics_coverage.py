@@ -45,6 +45,7 @@ def share(part: str, runs: int) -> tuple[float, int]:
         ("student", 0.0, 0.9, 200),
     ],
 )
+@pytest.mark.thorough
 def test_share(part: str, least: float, most: float, runs: int) -> None:
     """The share is in its bounds, but for three standard errors of so many runs."""
     found, count = share(part, runs)
@@ -52,6 +53,7 @@ def test_share(part: str, least: float, most: float, runs: int) -> None:
     assert least - low <= found <= most + high
 
 
+@pytest.mark.thorough
 def test_a_missed_figure_ends_with_an_error(tmp_path: Path) -> None:
     """A simulation whose figure is missed says so and ends with 1."""
     broken = tmp_path / "broken.py"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import pytest
 from tensorboard.backend.event_processing.directory_watcher import DirectoryDeletedError
 
 from real_world import clipwatch, daemon, guarded, points, until
@@ -26,6 +27,7 @@ def steps(curve: Path) -> list[int]:
         return []
 
 
+@pytest.mark.thorough
 def test_a_running_daemon_moves_its_curve(project: Path, base: Path) -> None:
     """Without a new result, within its next look; it says so, and later points follow there."""
     shutil.rmtree(project / "output/logs")
@@ -42,6 +44,7 @@ def test_a_running_daemon_moves_its_curve(project: Path, base: Path) -> None:
     assert not any((project / "state").glob("tensorboard/**/*tfevents*"))
 
 
+@pytest.mark.thorough
 def test_a_restarted_daemon_moves_its_curve(project: Path, base: Path) -> None:
     """Nothing is evaluated again, and status and doctor name the place by the log."""
     shutil.rmtree(project / "output/logs")

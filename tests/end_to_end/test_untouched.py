@@ -63,6 +63,7 @@ def without_times(said: bytes) -> list[bytes]:
     return re.sub(rb" \d+ s$", b"", said, flags=re.MULTILINE).splitlines()
 
 
+@pytest.mark.thorough
 def test_a_training_beside_clipwatch_is_the_training_without_it(project: Path, base: Path) -> None:
     """Every byte that the trainer writes, its exit code and its steps are the same."""
     alone = train(base, project / "alone")
@@ -124,6 +125,7 @@ def test_nothing_below_the_output_directory_is_written_but_our_own_run(
     assert others == {str(output / "the-end"), str(output), str(output / "logs/shapes")}
 
 
+@pytest.mark.thorough
 def test_an_output_directory_that_is_mounted_read_only_is_evaluated(
     project: Path, base: Path
 ) -> None:

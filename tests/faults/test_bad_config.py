@@ -108,6 +108,7 @@ def test_any_slip_of_the_keyboard(folder: Path, at: int, inserted: bytes) -> Non
 
 
 @pytest.mark.parametrize("part", range(8))
+@pytest.mark.thorough(but=2)
 def test_every_truncation(tmp_path: Path, part: int) -> None:
     """A file that ends too early, wherever it does, is refused with its line."""
     whole = len(EXAMPLE.rstrip())

@@ -70,6 +70,7 @@ def checkpoint(world: Path, tmp_path: Path, kind: str) -> Path:
         ("lora", kit.FILES["lora"], "lora_B.weight"),
     ],
 )
+@pytest.mark.thorough(but=3)
 def test_weights_that_are_not_finite_have_no_score(
     world: Path,
     checkpoint: Path,
@@ -184,6 +185,7 @@ BROKEN: dict[str, Callable[[Path], object]] = {
 
 @after
 @KINDS
+@pytest.mark.thorough(but=1)
 def test_files_that_are_not_whole_are_refused(
     world: Path, tmp_path: Path, evaluator: Evaluator, kind: str
 ) -> None:

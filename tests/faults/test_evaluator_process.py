@@ -314,7 +314,8 @@ def test_no_batch_is_begun_before_the_last_is_kept(children: Children) -> None:
         "        send(messages.Finished(found, 0.0))\n"
         "worker._evaluator = Quick\n"
         "worker.main()\n",
-        opening="import pathlib\nfrom clipwatch.evaluator import messages, worker\n",
+        opening="import pathlib\nfrom clipwatch.evaluator import worker\n"
+        "from clipwatch.executors import messages\n",
     )
     child.handle.evaluate(REQUEST)
     for number in range(3):

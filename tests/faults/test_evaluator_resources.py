@@ -22,7 +22,7 @@ from msgspec import structs
 from PIL import Image
 
 import evaluator_kit as kit
-from clipwatch.evaluator import evaluate
+from clipwatch.evaluator import evaluation
 from clipwatch.evaluator.batching import Search
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError, cause, failing_as, failure_of
@@ -86,6 +86,7 @@ def test_the_machine_at_fault_is_never_the_checkpoint(error: Exception, kind: st
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "pipeline"])
+@pytest.mark.thorough(but=1)
 def test_half_the_batch_after_the_device_was_full(
     world: Path, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -221,6 +222,7 @@ sys.exit(worker.main())
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.thorough
 def test_host_memory_that_runs_short(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,11 +325,12 @@ def test_what_lies_in_the_way_of_an_image(tmp_path: Path, name: str, link: bool)
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "pipeline"])
+@pytest.mark.thorough(but=1)
 def test_models_at_work_give_signs_of_life(
     world: Path, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     """Text encoder, each step of the denoiser, and VAE: there is no long silence in between."""
-    monkeypatch.setattr(evaluate, "_WORKING_SECONDS", 0.0)
+    monkeypatch.setattr(evaluation, "_WORKING_SECONDS", 0.0)
     messages: list[Reply] = []
     how = kit.protocol(world / "base", inference_steps=7)
     evaluator.evaluate(kit.request(world / name, name, how), messages.append)
@@ -343,7 +346,7 @@ def test_signs_of_life_come_at_most_once_a_second(
     """By a clock that goes on by 0.3 s whenever somebody looks at it."""
     ticks = count()
     clock = SimpleNamespace(monotonic=lambda: next(ticks) * 0.3)
-    monkeypatch.setattr(evaluate, "time", clock)
+    monkeypatch.setattr(evaluation, "time", clock)
     messages: list[Reply] = []
     how = kit.protocol(world / "base", inference_steps=7)
     evaluator.evaluate(kit.request(world / "full", "full", how), messages.append)

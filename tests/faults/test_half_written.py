@@ -201,6 +201,7 @@ def test_no_writer_is_overtaken_by_rescans(tmp_path: Path, how: str) -> None:
 
 
 @pytest.mark.parametrize("how", SEQUENTIAL)
+@pytest.mark.thorough(but=1)
 def test_what_a_killed_writer_leaves_is_never_read_but_told(tmp_path: Path, how: str) -> None:
     """Killed after any piece but the last: given up with the reason, never taken for complete."""
     source = tmp_path / "source.safetensors"

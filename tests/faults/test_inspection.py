@@ -214,6 +214,7 @@ def test_the_checksum_is_the_documented_one(log: Path) -> None:
 # Bits ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_no_flipped_bit_ever_changes_an_event_silently(
     original: Path, events: list[Recorded], tmp_path: Path
 ) -> None:

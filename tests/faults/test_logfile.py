@@ -273,6 +273,7 @@ MODES = """
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077])
+@pytest.mark.thorough(but=1)
 def test_nobody_else_can_ever_read_the_log(tmp_path: Path, umask: int) -> None:
     """Whatever the umask, each file of it has mode 0600 and its folder 0700 whenever looked at."""
     seen = run_as(os.getuid(), MODES, tmp_path, umask)

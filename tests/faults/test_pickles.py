@@ -141,6 +141,7 @@ def test_the_bombs_go_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "pipeline", "base", "scorer"])
+@pytest.mark.thorough(but=1)
 def test_pickles_beside_safetensors_are_left_alone(
     world: Path, pristine: Path, watch: Watch, name: str, evaluator: Evaluator
 ) -> None:
@@ -165,6 +166,7 @@ def test_pickles_beside_safetensors_are_left_alone(
         ("scorer", "model", "has no safetensors weights"),
     ],
 )
+@pytest.mark.thorough(but=2)
 def test_pickles_alone_are_no_weights(
     world: Path, name: str, kind: str, words: str, evaluator: Evaluator
 ) -> None:
@@ -239,6 +241,7 @@ def edit(path: Path, **changes: Any) -> None:
         ("vae", ["__path__", "append"], ""),
     ],
 )
+@pytest.mark.thorough(but=2)
 def test_foreign_classes_are_refused(
     world: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -106,6 +106,7 @@ def attempt(tracker: Tracker, series: Series) -> TrackerUnavailable | TrackerRef
 
 @pytest.mark.parametrize("code", [*PASSING, *MENDABLE])
 @pytest.mark.parametrize("steps", [[100, 200], [200, 100]], ids=["appended", "rewritten"])
+@pytest.mark.thorough(but=3)
 def test_tensorboard_tells_every_error(tmp_path: Path, code: int, steps: list[int]) -> None:
     """Whichever call fails, it is told as what it is, and the next attempt shows all."""
 

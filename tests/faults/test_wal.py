@@ -61,6 +61,7 @@ def test_a_truncated_wal_gives_the_commits_that_are_whole(
     assert len(lengths) > 20
 
 
+@pytest.mark.thorough
 def test_a_bad_bit_in_the_wal_is_no_end_of_the_log(
     crashed: Path, with_wal: Callable[[bytes], Path]
 ) -> None:

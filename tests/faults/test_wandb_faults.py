@@ -61,6 +61,7 @@ def mended(server: FakeWandb, tmp_path: Path, series: Series) -> list[tuple[int,
         ("history", 404, "base_url, entity, project"),
     ],
 )
+@pytest.mark.thorough(but=3)
 def test_what_somebody_must_mend_is_refused(
     server: FakeWandb, tmp_path: Path, series: Series, stage: str, status: int, words: str
 ) -> None:
@@ -90,6 +91,7 @@ def test_what_somebody_must_mend_is_refused(
         ("RunResumeStatus", CLOSE, "does not answer"),
     ],
 )
+@pytest.mark.thorough(but=2)
 def test_what_may_pass_is_unavailable_in_time(
     server: FakeWandb, tmp_path: Path, series: Series, stage: str, status: int, words: str
 ) -> None:
@@ -121,6 +123,7 @@ def test_a_short_fault_is_not_even_told(
     ("stage", "status"),
     [("UpsertBucket", 502), ("history", 502), ("history", HANG), ("history", CLOSE)],
 )
+@pytest.mark.thorough(but=2)
 def test_a_lost_reply_repeats_nothing(
     server: FakeWandb, tmp_path: Path, series: Series, stage: str, status: int
 ) -> None:
@@ -159,6 +162,7 @@ def test_a_row_is_never_too_long(server: FakeWandb, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("victim", ["session", "wandb-core"])
 @pytest.mark.parametrize("seed", range(2))
+@pytest.mark.thorough(but=1)
 def test_kills_at_random_lose_and_repeat_nothing(
     server: FakeWandb,
     tmp_path: Path,

@@ -8,31 +8,34 @@ from functools import partial
 from pathlib import Path
 
 from clipwatch.cli.start import obey_signals
-from clipwatch.domain.events import ImagesScored
 from clipwatch.domain.names import run_id
 from clipwatch.executors.child import EvaluatorProcess
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.journal import Journal, log_file
+from clipwatch.journal.projection import read_state
 from clipwatch.judging.ask import Judgement, Question
 from clipwatch.loop.console import Console
 from clipwatch.loop.run import Parts
 from clipwatch.loop.supervisor import Supervisor
-from clipwatch.results.tables import score_table
+from clipwatch.results.reading import scores_of
 from clipwatch.service.lock import exclusive
 from clipwatch.settings import Settings, load
 from clipwatch.statistics import summarize
 from world import Known
 
 
-def plain_judge(question: Question) -> Judgement:
-    """Summarise without scipy, whose import would take longer than all else."""
-    with Journal(Path(question.log), read_only=True) as journal:
-        stream = f"evaluation/{question.run}/{question.evaluation}"
-        events = [it.event for it in journal.read(stream=stream)]
-    images = [it for event in events if isinstance(event, ImagesScored) for it in event.images]
-    return Judgement(
-        {"": summarize([score for row in score_table(images).values() for score in row])}
-    )
+class PlainJudge:
+    """Summarises without scipy, whose import would take longer than all else."""
+
+    def judge(self, question: Question) -> Judgement:
+        """Say no more than the mean."""
+        run = read_state(Path(question.log))[question.run]
+        protocol = run.protocols[run.evaluations[question.evaluation].protocol]
+        images = scores_of(Path(question.log), run.name, question.evaluation, protocol)
+        return Judgement({"": summarize([image.scores[""] for image in images])})
+
+    def close(self) -> None:
+        """Hold nothing."""
 
 
 def fast(settings: Settings) -> LocalExecutor:
@@ -48,7 +51,7 @@ def main(folder: Path, mode: str) -> int:
         Journal(log_file(settings.paths.state_dir)) as journal,
     ):
         supervisor = Supervisor(once=mode == "once")
-        parts = Parts(make_executor=fast, judge=plain_judge, identities=Known())
+        parts = Parts(make_executor=fast, judge=PlainJudge(), identities=Known())
         supervisor.watch(settings, journal, Console(), parts=parts)
         obey_signals(supervisor)
         return supervisor.run()

@@ -22,7 +22,8 @@ from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Reply
 from clipwatch.journal import Journal, Recorded, log_file
 from clipwatch.journal.projection import read_state
-from clipwatch.judging.answer import judge
+from clipwatch.judging.ask import Judge, Judgement, Question
+from clipwatch.judging.judge import judge
 from clipwatch.loop.console import Console
 from clipwatch.loop.run import Parts, WatchedRun
 from clipwatch.loop.supervisor import Supervisor
@@ -93,6 +94,17 @@ class Known(Identities):
         return self._told == self.found
 
 
+class FreshJudge:
+    """Judges in this process, with nothing known from before."""
+
+    def judge(self, question: Question) -> Judgement:
+        """Answer at once."""
+        return judge(question)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
 class Ear(Console):
     """Keeps what it is told."""
 
@@ -120,6 +132,7 @@ class World:
         self.reread: Callable[[], Settings] = lambda: self.settings
         self.executor: Callable[[Settings], Executor] = self._scripted
         self.clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self.judge: Judge = FreshJudge()
         self.said: list[str] = []
         self.watched: WatchedRun
 
@@ -160,7 +173,7 @@ class World:
             clock=self.clock,
             make_tracker=lambda name, _: self.trackers[name],
             make_executor=self.executor,
-            judge=judge,
+            judge=self.judge,
             identities=self.identities,
         )
         self.watched = supervisor.watch(

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from clipwatch.layouts.files import Damaged, NotWhole
 from clipwatch.layouts.header import BITS, Header, read_header
+from examples import examples
 
 
 @pytest.fixture(scope="module")
@@ -191,7 +192,7 @@ def headers(draw: st.DrawFn) -> tuple[dict[str, Any], int]:
     return header, position
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(headers(), st.sampled_from([0, 0, 0, 1]))
 def test_what_is_accepted_safetensors_opens(
     path: Path, header: tuple[dict[str, Any], int], more: int
@@ -201,7 +202,7 @@ def test_what_is_accepted_safetensors_opens(
     assert found is None or found.tensors == opened(path)
 
 
-@settings(max_examples=1000)
+@examples(1000)
 @given(st.data())
 def test_a_real_file_with_changed_bytes_is_never_a_surprise(
     path: Path, data: st.DataObject

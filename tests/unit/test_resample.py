@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
 from clipwatch.evaluator.scorers import resample
 from clipwatch.evaluator.scorers.resample import FILTERS, resize, resize_by_matrices
+from examples import examples
 
 LENGTHS = st.integers(1, 700) | st.integers(1, 40) | st.sampled_from([2**n for n in range(10)])
 
@@ -43,7 +44,7 @@ def by_pillow(images: torch.Tensor, size: tuple[int, int], resample: int) -> tor
     kernel=st.sampled_from(sorted(FILTERS)),
     seed=st.integers(0, 1000),
 )
-@settings(max_examples=300)
+@examples(300)
 def test_bytes_are_pillows(
     before: tuple[int, int], after: tuple[int, int], kind: str, kernel: int, seed: int
 ) -> None:

@@ -71,6 +71,10 @@ class Scoring:
         prompts = [prompt.text for prompt, _, _ in batch]
         with self._phases.phase("score"):
             scores = {name: it.score(images, prompts) for name, it in self._scorers.items()}
+            for name, found in scores.items():
+                if len(found) != len(batch):
+                    what = f"scorer {name!r} gave {len(found)} scores for {len(batch)} images"
+                    raise EvaluationError("scores", what)
             return scores, looks(images), images.cpu()
 
     def _keep(

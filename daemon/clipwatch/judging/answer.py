@@ -1,23 +1,13 @@
-"""The process that judges an evaluation: a question on stdin, a judgement on stdout, as JSON."""
+"""What the scores of an evaluation say beside those before it. Pure."""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
+from collections.abc import Sequence
 
-import msgspec
-
-from clipwatch.domain.events import ImageScore, ProtocolDefined
-from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import Run
-from clipwatch.journal import Journal
 from clipwatch.judging.advice import Point, advise
 from clipwatch.judging.ask import Judgement, Question
-from clipwatch.kit.errors import ClipwatchError
-from clipwatch.kit.processes import end_with_parent
 from clipwatch.models.scorers import scales_of
-from clipwatch.results.reading import read_images
-from clipwatch.results.tables import score_tables
 from clipwatch.statistics import Comparison
 from clipwatch.statistics.intervals import by_category, describe
 from clipwatch.statistics.paired import compare
@@ -28,37 +18,18 @@ MOST_POINTS = 200
 """Checkpoints that advice looks back on, the newest ones; bounds memory."""
 
 
-def judge(question: Question) -> Judgement:
+def answer(run: Run, question: Question, point: Point, earlier: Sequence[Point]) -> Judgement:
     """Say what the scores of an evaluation mean, also beside those before it.
 
-    Raises:
-        ClipwatchError: The log does not have the evaluation.
-        JournalError: It cannot be read.
+    Args:
+        run: Its run.
+        question: Asks for it.
+        point: Its scores.
+        earlier: Those that are `looked_back_on`, without itself.
     """
-    with Journal(Path(question.log), read_only=True) as journal:
-        landmarks = list(journal.landmarks())
-        state = evolve({}, ((it.run, it.event, it.time) for it in landmarks))
-        run = state.get(question.run)
-        if run is None or question.evaluation not in run.evaluations:
-            raise ClipwatchError(f"the log has no evaluation {question.evaluation}")
-        digest = run.evaluations[question.evaluation].protocol
-        protocol = next(
-            it.event.protocol
-            for it in landmarks
-            if it.run == run.name
-            and isinstance(it.event, ProtocolDefined)
-            and it.event.digest == digest
-        )
-        categories = {prompt.id: prompt.category for prompt in protocol.prompts if prompt.category}
-        own = read_images(journal, run.name, question.evaluation)
-        if not own:
-            raise ClipwatchError(f"{question.evaluation} has no images")
-        point = _point(run, question.evaluation, own)
-        earlier = [
-            _point(run, id_, read_images(journal, run.name, id_))
-            for id_ in _looked_back_on(run, digest)
-            if id_ != question.evaluation
-        ]
+    digest = run.evaluations[question.evaluation].protocol
+    protocol = run.protocols[digest]
+    categories = {prompt.id: prompt.category for prompt in protocol.prompts if prompt.category}
     of_base = [it for it in earlier if run.evaluations[it.evaluation].of_base]
     base = of_base[-1] if of_base else None
     others = _latest([it for it in earlier if it not in of_base])
@@ -77,7 +48,7 @@ def judge(question: Question) -> Judgement:
     )
 
 
-def _looked_back_on(run: Run, protocol: str) -> list[str]:
+def looked_back_on(run: Run, protocol: str) -> list[str]:
     """Return the newest results, and the base model's and the best one however old they are."""
     scored = run.scored.get(protocol, ())
     kept = set(scored[-MOST_POINTS:])
@@ -89,13 +60,6 @@ def _looked_back_on(run: Run, protocol: str) -> list[str]:
     }
     kept.update(base[-1:], [max(means, key=means.__getitem__)] if means else [])
     return [id_ for id_ in scored if id_ in kept]
-
-
-def _point(run: Run, evaluation: str, images: tuple[ImageScore, ...]) -> Point:
-    scores = score_tables(images)
-    looks = tuple(it.look for it in images if it.look and it.index == 0)
-    step = run.evaluations[evaluation].step
-    return Point(evaluation, step, describe(scores[""]), scores, looks, run.unit)
 
 
 def _latest(points: list[Point]) -> list[Point]:
@@ -117,20 +81,3 @@ def _compare_with_best(before: list[Point], point: Point, scale: Scale) -> Compa
     if not candidates or not set.intersection(set(own), *map(set, candidates.values())):
         return None
     return compare_with_best(candidates, point.evaluation, own, scale)
-
-
-def main() -> int:
-    """Answer one question; what is wrong goes to stderr, as one line at its end."""
-    end_with_parent()
-    question = msgspec.json.decode(sys.stdin.buffer.read(), type=Question)
-    try:
-        judgement = judge(question)
-    except (ClipwatchError, ValueError) as error:
-        sys.stderr.write(f"{error}\n")
-        return 1
-    sys.stdout.buffer.write(msgspec.json.encode(judgement))
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

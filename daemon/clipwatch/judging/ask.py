@@ -1,25 +1,12 @@
-"""What is asked of, and said by, the process that judges an evaluation (see `judge`)."""
+"""What is asked of, and said by, whoever judges an evaluation."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Callable
 from dataclasses import dataclass, field
-
-import msgspec
+from typing import Protocol
 
 from clipwatch.domain.events import AdviceGiven
-from clipwatch.kit.environment import environment
-from clipwatch.kit.errors import ClipwatchError
 from clipwatch.statistics import Comparison, Summary
-
-PATIENCE_SECONDS = 600.0
-"""The largest logs take a few seconds."""
-
-_ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-_TOLD = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,28 +34,20 @@ class Judgement:
     advice: tuple[AdviceGiven, ...] = ()
 
 
-Judge = Callable[[Question], Judgement]
+class Judge(Protocol):
+    """Whoever says what scores mean; asked by one thread at a time."""
 
+    def judge(self, question: Question) -> Judgement:
+        """Say what the scores of an evaluation mean, also beside those before it.
 
-def ask(question: Question) -> Judgement:
-    """Have a process of its own judge: numpy and scipy would double the daemon's memory.
+        It may take seconds. All images of the evaluation are in the log.
 
-    Raises:
-        ClipwatchError: It did not come to an end; the text says why.
-    """
-    try:
-        ended = subprocess.run(
-            [sys.executable, "-P", "-m", "clipwatch.judging.answer"],
-            input=msgspec.json.encode(question),
-            capture_output=True,
-            timeout=PATIENCE_SECONDS,
-            env=environment(os.environ, 2) | _ONE_THREAD,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise ClipwatchError(f"it could not be judged: {error}") from error
-    if ended.returncode:
-        lines = ended.stderr.decode(errors="replace").strip().splitlines()
-        told = lines[-1][:_TOLD] if lines else f"exit code {ended.returncode}"
-        raise ClipwatchError(f"it could not be judged: {told}")
-    return msgspec.json.decode(ended.stdout, type=Judgement)
+        Raises:
+            ClipwatchError: Nobody can tell; the text says why in a line.
+        """
+
+    def close(self) -> None:
+        """Give back all that is held; from any thread, and a question under way then fails.
+
+        It may be asked again, and then starts anew.
+        """

@@ -6,25 +6,36 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from queue import Empty, SimpleQueue
 
 from clipwatch.domain.events import EvaluationCompleted
 from clipwatch.domain.state import CheckpointKey
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Finished
 from clipwatch.judging.ask import Judge, Judgement, Question
+from clipwatch.kit.errors import ClipwatchError
 from clipwatch.loop.diary import Diary
 from clipwatch.results.reading import scores_of
 from clipwatch.settings import Advice
 from clipwatch.statistics import summarize
 
+IDLE_SECONDS = 3600.0
+"""How long a judge that is not asked keeps its memory."""
+
+PATIENCE_SECONDS = 2.0
+"""How long the end waits for a question that was cut short."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """Message: what the scores of a finished evaluation say, or why nobody could tell."""
+    """Message: what the scores of a finished evaluation say.
+
+    `problem` is why that is no more than their mean; there is an error if they cannot even be read.
+    """
 
     job: Job
     said: Finished
-    judgement: Judgement | None
+    judgement: Judgement | ClipwatchError
     problem: str = ""
 
 
@@ -35,7 +46,7 @@ class Judging:
         advice: The settings.
         diary: Gets the results.
         send: Takes the messages that belong to `judged`, from another thread.
-        judge: Says what scores mean; may take seconds.
+        judge: Says what scores mean; asked, and closed, from one thread that lives as long as we.
     """
 
     def __init__(
@@ -46,6 +57,9 @@ class Judging:
         self._send = send
         self._judge = judge
         self._open: deque[tuple[Job, Finished]] = deque()  # the first one is being judged
+        self._questions: SimpleQueue[tuple[Job, Finished, Question] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
 
     @property
     def keys(self) -> frozenset[CheckpointKey]:
@@ -59,15 +73,16 @@ class Judging:
             self._begin()
 
     def judged(self, message: Judged) -> None:
-        """Write down the result, and what is advised."""
+        """Write down the result, and what is advised.
+
+        Raises:
+            ClipwatchError: The scores cannot be read.
+        """
         job, said, found = message.job, message.said, message.judgement
         self._open.popleft()
-        if found is None:
-            images = scores_of(self._diary.path, self._diary.name, job.id, job.protocol)
-            names = [scorer.name for scorer in job.protocol.scorers]
-            found = Judgement(
-                {name: summarize([image.scores[name] for image in images]) for name in names}
-            )
+        if isinstance(found, ClipwatchError):
+            raise found
+        if message.problem:
             self._diary.say(f"{job.checkpoint.name}: no interval, no advice: {message.problem}")
         cramped = self._diary.run.evaluations[job.id].cramped
         completed = EvaluationCompleted(
@@ -101,12 +116,40 @@ class Judging:
             stretch=self.advice.stretch,
         )
 
-        def ask() -> None:
-            try:
-                with self._diary.during(job.checkpoint.name, "comparing it with those before it"):
-                    message = Judged(job, said, self._judge(question))
-            except Exception as error:  # noqa: BLE001 - the mean is there all the same
-                message = Judged(job, said, None, str(error) or type(error).__name__)
-            self._send(message)
+        self._questions.put((job, said, question))
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="judging", daemon=True)
+            self._thread.start()
 
-        threading.Thread(target=ask, name=f"judge {job.id}", daemon=True).start()
+    def close(self) -> None:
+        """Leave what is open for the next start."""
+        self._closed = True
+        self._questions.put(None)
+        self._judge.close()
+        if self._thread is not None:
+            self._thread.join(PATIENCE_SECONDS)
+
+    def _work(self) -> None:
+        while not self._closed:
+            try:
+                asked = self._questions.get(timeout=IDLE_SECONDS)
+            except Empty:
+                self._judge.close()  # until the next question
+                continue
+            if asked is not None:
+                self._send(self._answer(*asked))
+        self._judge.close()  # which may just have been asked all the same
+
+    def _answer(self, job: Job, said: Finished, question: Question) -> Judged:
+        try:
+            with self._diary.during(job.checkpoint.name, "comparing it with those before it"):
+                return Judged(job, said, self._judge.judge(question))
+        except Exception as error:  # noqa: BLE001 - the mean is there all the same
+            problem = str(error) or type(error).__name__
+        try:
+            images = scores_of(self._diary.path, question.run, job.id, job.protocol)
+            names = [scorer.name for scorer in job.protocol.scorers]
+            means = {name: summarize([image.scores[name] for image in images]) for name in names}
+            return Judged(job, said, Judgement(means), problem)
+        except ClipwatchError as error:
+            return Judged(job, said, error)

@@ -16,7 +16,8 @@ from clipwatch.domain.state import Run
 from clipwatch.executors import named
 from clipwatch.executors.base import Executor
 from clipwatch.journal import Journal
-from clipwatch.judging.ask import Judge, ask
+from clipwatch.judging.ask import Judge
+from clipwatch.judging.process import JudgeProcess
 from clipwatch.kit.errors import SettingsError
 from clipwatch.loop.console import Console
 from clipwatch.loop.deliveries import Delivered, Deliveries
@@ -54,7 +55,7 @@ class Parts:
         luck: Gives numbers in 0..1 that spread the pauses before new attempts.
         make_tracker: Makes an adapter.
         make_executor: Makes what evaluations run on.
-        judge: Says what the scores of a finished evaluation mean.
+        judge: Says what the scores of a finished evaluation mean; this run's alone.
         identities: What is known of the models' files.
     """
 
@@ -62,7 +63,7 @@ class Parts:
     luck: Callable[[], float] = random.random
     make_tracker: Callable[[str, trackers.Target], trackers.Tracker] = _adapter
     make_executor: Callable[[Settings], Executor] = named.load
-    judge: Judge = ask
+    judge: Judge = field(default_factory=JudgeProcess)
     identities: Identities = field(default_factory=Identities)
 
 
@@ -204,6 +205,7 @@ class WatchedRun:
         """Let go of everything."""
         self.eyes.close()
         self.evaluations.close()
+        self._judging.close()
         self._health.close()
         self._console.close()
 

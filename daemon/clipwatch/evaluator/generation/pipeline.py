@@ -171,13 +171,7 @@ class Generator:
             self._restore(but="")
             return
         paths = tensor_files(folder, request.files)
-        if request.kind not in ADAPTERS and self._protocol.base_precision:
-            raise EvaluationError(
-                "weights",
-                f"{folder} holds whole weights, and base_precision quantises the base that a LoRA"
-                " is trained on",
-                fix='set "base_precision": "none"',
-            )
+        _check_form(request.kind, folder, paths, self._protocol.base_precision)
         if request.kind == "pipeline":
             self._drop()
             with failing_as("weights", f"{folder} cannot be loaded as a pipeline"):
@@ -185,8 +179,6 @@ class Generator:
                 self._take(open_folder(folder, self._protocol, variant, {}, paths))
             self._holds = "pipeline"
         elif request.kind in ADAPTERS:
-            if len(paths) > 1:
-                raise EvaluationError("weights", f"{folder} has {len(paths)} adapters, not one")
             self._restore(but="")
             alpha = request.protocol.lora_alpha
             self._adapter = adapters.apply(self._pipeline, paths[0], alpha=alpha)
@@ -255,6 +247,24 @@ class Generator:
         self._holds, self.commit, self._adapter, self._out = "", "", None, False
         self._pipeline = self._scheduler = self._encoder = None
         free_memory()
+
+
+def _check_form(kind: str, folder: Path, paths: Sequence[Path], base_precision: str) -> None:
+    """Make sure that an adapter is one file, and that whole weights meet a base that is whole.
+
+    Raises:
+        EvaluationError: It is not so ("weights").
+    """
+    if kind in ADAPTERS:
+        if len(paths) > 1:
+            raise EvaluationError("weights", f"{folder} has {len(paths)} adapters, not one")
+    elif base_precision:
+        raise EvaluationError(
+            "weights",
+            f"{folder} holds whole weights, and base_precision quantises the base that a LoRA"
+            " is trained on",
+            fix='set "base_precision": "none"',
+        )
 
 
 def _misfit(

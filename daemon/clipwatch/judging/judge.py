@@ -1,0 +1,91 @@
+"""The judge that reads a log, and keeps of it what it looks back on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from clipwatch.domain.fold import Happened, evolve
+from clipwatch.domain.state import Run, State
+from clipwatch.journal import Journal
+from clipwatch.judging.advice import Point
+from clipwatch.judging.answer import answer, looked_back_on
+from clipwatch.judging.ask import Judgement, Question
+from clipwatch.kit.errors import ClipwatchError
+from clipwatch.results.reading import read_images
+from clipwatch.results.tables import score_tables
+from clipwatch.statistics.intervals import describe
+
+
+def judge(question: Question) -> Judgement:
+    """Answer one question with nothing known before; see `LogJudge.judge`."""
+    return LogJudge().judge(question)
+
+
+class LogJudge:
+    """Judges in this very process: with numpy and scipy it takes some 100 MB, see `JudgeProcess`.
+
+    Each event of a log and each evaluation's images are read once; of images it keeps those that
+    the next judgement looks back on. Between two questions no file is open.
+    """
+
+    def __init__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Forget all."""
+        self._log = ""
+        self._state: State = {}
+        self._seq = 0
+        self._points: dict[str, dict[str, Point]] = {}  # run -> evaluation -> its scores
+
+    def judge(self, question: Question) -> Judgement:
+        """Say what the scores of an evaluation mean, also beside those before it.
+
+        Raises:
+            ClipwatchError: The log does not have the evaluation.
+            JournalError: It cannot be read.
+        """
+        if question.log != self._log:
+            self.close()
+        try:
+            return self._judge(question)
+        except BaseException:
+            self.close()  # whatever it was, it is not carried on
+            raise
+        finally:
+            self._log = question.log
+
+    def _judge(self, question: Question) -> Judgement:
+        id_ = question.evaluation
+        with Journal(Path(question.log), read_only=True) as journal:
+            self._state = evolve(self._state, self._news(journal))
+            run = self._state.get(question.run)
+            if run is None or id_ not in run.evaluations:
+                raise ClipwatchError(f"the log has no evaluation {id_}")
+            known = self._points.get(run.name, {})
+            # a scored evaluation gets no further image; the one in question may just have got some
+            points = {
+                it: known[it] if it in known else _point(journal, run, it)
+                for it in looked_back_on(run, run.evaluations[id_].protocol)
+                if it != id_
+            }
+            point = _point(journal, run, id_)
+        self._points[run.name] = {**points, id_: point}
+        return answer(run, question, point, list(points.values()))
+
+    def _news(self, journal: Journal) -> Iterator[Happened]:
+        """Read what the log has beyond what we know."""
+        for recorded in journal.read(self._seq, brief=self._seq == 0):
+            self._seq = recorded.seq
+            yield recorded.run, recorded.event, recorded.time
+
+
+def _point(journal: Journal, run: Run, evaluation: str) -> Point:
+    images = read_images(journal, run.name, evaluation)
+    if not images:
+        raise ClipwatchError(f"{evaluation} has no images")
+    scores = score_tables(images)
+    looks = tuple(it.look for it in images if it.look and it.index == 0)
+    step = run.evaluations[evaluation].step
+    return Point(evaluation, step, describe(scores[""]), scores, looks, run.unit)
