@@ -30,7 +30,7 @@ def listed(output_dir: Path) -> Listing:
 def listed_alone(path: Path) -> Listing:
     """List nothing but one folder or file of the directory that it lies in; no scan."""
     folders, files = ((path.name,), ()) if path.is_dir() else ((), (path.name,))
-    return Listing(path.parent, folders, files, lambda name: _exists(path.parent / name))
+    return Listing(path.parent, folders, files, lambda name: _exists(f"{path.parent}/{name}"))
 
 
 def _listing(root: Path, entries: list[os.DirEntry[str]]) -> Listing:
@@ -49,9 +49,11 @@ def _listing(root: Path, entries: list[os.DirEntry[str]]) -> Listing:
             target = Path(entry.path).resolve()
             if target.parent == root.resolve():
                 links[entry.name] = target.name
-    return Listing(root, tuple(folders), tuple(files), lambda name: _exists(root / name), links)
+    return Listing(
+        root, tuple(folders), tuple(files), lambda name: _exists(f"{root}/{name}"), links
+    )
 
 
-def _exists(path: Path) -> bool:
+def _exists(path: str) -> bool:
     """Whether it is there as far as we can see; Path.exists raises where we may not look."""
-    return os.path.exists(path)  # noqa: PTH110 - see above
+    return os.path.exists(path)  # noqa: PTH110 - see above; a Path costs more than the call

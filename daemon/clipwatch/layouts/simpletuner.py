@@ -19,7 +19,7 @@ from clipwatch.layouts.base import Candidate, Inspection, Listing, NotWhole, set
 
 GUARD = ".guard"
 MANIFEST = "checkpoint_manifest.json"
-_MARKS = (GUARD, "training_state.json", MANIFEST)
+_EARLIER = ("training_state.json", MANIFEST)
 _NAME = re.compile(r"checkpoint-(\d{1,18})(-rolling)?", re.ASCII)
 
 
@@ -32,10 +32,10 @@ def step(name: str) -> int | None:
 def candidates(listing: Listing) -> Iterator[Candidate]:
     """The names are those of diffusers' scripts; the files in the folders tell them apart."""
     named = {name: found for name in listing.folders if (found := step(name)) is not None}
-    guarded = any(listing.holds(f"{name}/{GUARD}") for name in named)
+    guarded = {name for name in named if listing.holds(f"{name}/{GUARD}")}
     for name, found in named.items():
-        if any(listing.holds(f"{name}/{mark}") for mark in _MARKS):
-            yield Candidate(found, "step", name, listing.root / name, marked=guarded)
+        if name in guarded or any(listing.holds(f"{name}/{mark}") for mark in _EARLIER):
+            yield Candidate(found, "step", name, listing.root / name, marked=bool(guarded))
 
 
 def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
