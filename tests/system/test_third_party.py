@@ -1,4 +1,4 @@
-"""A package of somebody else's that adds a tracker and a layout: installed, tested, run."""
+"""Somebody else's package with a tracker, a layout and a scorer: installed, tested, run."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image, ImageStat
 
 from adapter_kit import unet_lora, written
 from places import DATA, python_path
-from real_world import clipwatch, environment, status
+from real_world import clipwatch, environment, scored_images, status
 
 
 @pytest.fixture(scope="module")
@@ -50,16 +51,16 @@ def test_it_passes_the_contracts_that_clipwatch_ships(package: Path) -> None:
     assert ended.returncode == 0, ended.stdout
     found = re.search(r"(\d+) passed", ended.stdout)
     assert found
-    assert int(found[1]) >= 15
+    assert int(found[1]) >= 21
 
 
 def test_clipwatch_runs_with_it_to_the_end(
     package: Path, project: Path, base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Files of a flat folder are found, generated from, scored, and published by epoch."""
+    """Files of a flat folder are found, generated from, scored by two, and published by epoch."""
     monkeypatch.setenv("PYTHONPATH", beside(package)["PYTHONPATH"])
     config = json.loads((project / "config.json").read_text())
-    config["clipwatch"] |= {"report_to": "csv"}
+    config["clipwatch"] |= {"report_to": "csv", "scorers": {"light": "brightness:"}}
     (project / "config.json").write_text(json.dumps(config))
     for epoch in (1, 2):
         file = project / "output" / f"lora-epoch-{epoch}.safetensors"
@@ -78,3 +79,8 @@ def test_clipwatch_runs_with_it_to_the_end(
     told = clipwatch("log", "--json", "--state-dir", "state", cwd=project).stdout.splitlines()
     found = [it["data"] for it in map(json.loads, told) if it["type"] == "CheckpointCompleted"]
     assert {(it["step"], it["unit"]) for it in found} == {(1, "epoch"), (2, "epoch")}
+    [run] = (project / "state" / "images").iterdir()
+    for image in scored_images(project):
+        with Image.open(run / str(image.image)) as picture:
+            light = sum(ImageStat.Stat(picture).mean) / 3 / 255
+        assert image.scores["light"] == pytest.approx(10 * light, abs=1e-4)

@@ -97,10 +97,8 @@ class WatchedRun:
     ) -> None:
         self.settings = settings
         self.name = run_id(settings.paths.output_dir)
-        self._once = once
-        self._reread = reread
-        self._alive = alive
-        self._parts = parts
+        self._once, self._parts = once, parts
+        self._reread, self._alive = reread, alive
         self._console = console
         self._deadlines = Deadlines()
         self._health = HealthReporter(settings, self.name, console.say)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.layouts.base import Layout
 from clipwatch.testing.layouts import LayoutContract, Save
+from clipwatch.testing.scorers import ScorerContract
 from clipwatch.testing.series import make_target
 from clipwatch.testing.trackers import Connect, TrackerContract
 from flatrun import layout as flat
@@ -45,3 +47,12 @@ class TestFlat(LayoutContract):
             save_file(tensors, output / f"lora-epoch-{epoch}.safetensors")
 
         return write
+
+
+class TestBrightness(ScorerContract):
+    """The scorer."""
+
+    @pytest.fixture
+    def spec(self) -> ScorerSpec:
+        """See ScorerContract."""
+        return ScorerSpec("light", "", kind="brightness", options=(("most", "5"),))
