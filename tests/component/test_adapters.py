@@ -256,6 +256,7 @@ def with_twin(state: forms.State) -> forms.State:
     }
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(
     ("change", "words"),
     [

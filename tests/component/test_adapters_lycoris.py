@@ -65,6 +65,7 @@ def applied(pipeline: Any, path: Path) -> Iterator[Any]:
 # --- against the trainer's own network -----------------------------------------------------------
 
 
+@pytest.mark.thorough(but=4)
 @pytest.mark.parametrize("algo", forms.ALGOS)
 def test_it_does_what_the_trainers_network_does(pipeline: Any, tmp_path: Path, algo: str) -> None:
     """The same answers as the network from which the file was saved, and the base's afterwards."""
@@ -212,6 +213,7 @@ FORMULAS: dict[str, Callable[..., torch.Tensor]] = {
 }
 
 
+@pytest.mark.thorough(but=4)
 @pytest.mark.parametrize("algo", FORMULAS)
 def test_the_weights_are_those_of_the_formula(
     base: Path, pipeline: Any, tmp_path: Path, algo: str

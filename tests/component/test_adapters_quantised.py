@@ -88,6 +88,7 @@ def test_nothing_is_said_that_nobody_can_act_on(base: Path, tmp_path: Path) -> N
     assert [str(it.message) for it in said] == ["heard"]
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ["locon-dora", "full-norm"])
 def test_what_would_do_something_else_there_is_refused(

@@ -173,6 +173,7 @@ def test_a_gpu_is_asked_what_it_has(
 # --- in an evaluation ----------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_search_goes_on_in_the_next_evaluation(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

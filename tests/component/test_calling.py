@@ -97,6 +97,7 @@ def test_sana_attends_to_the_text_with_normalised_states() -> None:
     assert float(seen[0].mean(-1).abs().max()) > 1e-3
 
 
+@pytest.mark.thorough
 def test_prompts_are_kept_apart_by_rules(tmp_path: Path) -> None:
     """What was encoded behind one system message is not taken for the other."""
     embedding_kit.write_pipeline("Flux2Pipeline", tmp_path)

@@ -89,6 +89,7 @@ def test_images_are_those_of_plain_prompts(tmp_path: Path, calls: list[str], fam
         assert not any(kit.same_pictures([one], [two]) for one, two in pairwise(expected))
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("family", ["StableDiffusionXLPipeline", "QwenImagePipeline"])
 def test_guidance_and_negative_prompt(tmp_path: Path, calls: list[str], family: str) -> None:
     """Guidance 0, 1 and more, with a negative prompt and with none, give diffusers' pictures."""

@@ -166,6 +166,7 @@ def no_folder(folder: Path, _: pytest.MonkeyPatch) -> None:
     (folder / "cache").write_text("a file")
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("fault", [full, spared, no_folder])
 def test_a_disk_that_takes_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, fault: Any

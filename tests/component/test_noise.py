@@ -51,6 +51,7 @@ def trainers_pictures(base: Path, how: EvaluationProtocol) -> list[np.ndarray]:
     return [np.asarray(image, int) for image in found]
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize(
     ("sampler", "batch"), [("", 6), ("", 3), ("", 4), ("", 2), ("ddpm", 6), ("ddpm", 4)]
 )

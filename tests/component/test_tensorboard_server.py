@@ -100,6 +100,7 @@ def test_late_and_repeated_steps_are_put_in_place(server: Server, tmp_path: Path
     )
 
 
+@pytest.mark.thorough(but=1)
 def test_an_open_chart_follows_late_steps(server: Server, tmp_path: Path) -> None:
     """Each reader shows the new generation without a restart, then appended points."""
     target = target_below(server.logdir, tmp_path, "live")
@@ -177,6 +178,7 @@ def test_an_open_chart_survives_damage(
     until(lambda: server.points(run, "clip/mean"), points)
 
 
+@pytest.mark.thorough(but=1)
 def test_the_trainers_curve_goes_on(server: Server, tmp_path: Path) -> None:
     """Both write, both are shown under one tag, and the trainer's files hold what it wrote."""
     target = target_below(server.logdir, tmp_path, "both")

@@ -89,6 +89,7 @@ def test_offline_runs_can_be_synced(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (run.group, run.job_type) == ("run", "eval")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("offline")
 def test_runs_may_be_removed_once_they_are_synced(tmp_path: Path) -> None:
     """What somebody synced and cleaned away is not written again, so the next sync adds no row."""

@@ -89,6 +89,7 @@ def test_a_hanging_session_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert children[-1].returncode == -signal.SIGKILL
 
 
+@pytest.mark.thorough
 def test_a_session_ends_without_anybody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A child that hangs ends by itself where nobody is left to kill it."""
     (tmp_path / "wandb.py").write_text("import signal; signal.pause()")
@@ -142,6 +143,7 @@ def modes(folder: Path) -> dict[str, int]:
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("usual_umask")
 def test_our_files_are_private(
     server: FakeWandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -130,6 +130,7 @@ def test_slips_are_told(project: Path, home: Path) -> None:
     assert "did you mean 'pretrained_model_name_or_path'?" in found["found"]
 
 
+@pytest.mark.thorough
 def test_flags_count(project: Path, home: Path, tmp_path: Path) -> None:
     """The flags of `start` are looked at instead of what the file says."""
     env = environment(home)
@@ -285,6 +286,7 @@ def test_wandb_with_its_server(project: Path, home: Path, server: FakeWandb) -> 
     assert not server.runs
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(
     ("key", "told"), [("", "no API key"), ("9" * 40, "not accept the API key")]
 )

@@ -82,6 +82,7 @@ def test_bytes_are_told(
     assert (tqdm.__init__, tqdm.display) == before
 
 
+@pytest.mark.thorough
 def test_only_safetensors_and_each_file_once(project: Path, hub: Hub, home: Path) -> None:
     """No pickle and no file of another framework is asked for, and a second call downloads none."""
     use_hub(project)
@@ -153,6 +154,7 @@ def test_killed_fetch_leaves_what_the_next_one_needs(project: Path, hub: Hub, ho
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.thorough
 def test_local_models_need_no_fetch(project: Path, home: Path) -> None:
     """Folders are told as local, also where downloads are forbidden; nothing is written."""
     before = snapshot(project)

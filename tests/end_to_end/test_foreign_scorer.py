@@ -61,6 +61,7 @@ def brightness(path: Path) -> float:
     return 10 * sum(means) / len(means) / 255
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("installed")
 def test_a_scorer_of_a_third_party_decides(project: Path, base: Path) -> None:
     """Its numbers, far from cosines, come unchanged to log, tracker and tables; CLIP is beside."""

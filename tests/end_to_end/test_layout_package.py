@@ -13,6 +13,7 @@ from package_kit import write_package
 from real_world import clipwatch, digests, points, status
 
 
+@pytest.mark.thorough
 @pytest.mark.timeout(400)
 def test_a_layout_of_another_package_is_scored_to_the_end(
     project: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -185,6 +185,7 @@ def test_a_decoy_opens_no_pickle(world: Path, evaluator: Evaluator) -> None:
     assert (failed.kind, "model.safetensors" in failed.reason) == ("model", True), failed
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(
     ("name", "weights", "kind"),
     [
@@ -263,6 +264,7 @@ def test_foreign_classes_are_refused(
     assert "never run" in failed.reason
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(
     ("module", "words", "changes"),
     [

@@ -105,6 +105,7 @@ ADDRESSES = [
 ]
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("address", ADDRESSES)
 def test_in_addresses(tmp_path: Path, address: str) -> None:
     """Who logs in, and with which password, is left out of an address at any key."""
