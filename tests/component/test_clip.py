@@ -365,6 +365,7 @@ def hub() -> Iterator[tuple[str, list[str]]]:
         thread.join()
 
 
+@pytest.mark.thorough
 def test_weights_from_the_conversion_bot(tmp_path: Path, hub: tuple[str, list[str]]) -> None:
     """The bot's safetensors are found when main has a pickle only, and again without a network."""
     address, asked = hub

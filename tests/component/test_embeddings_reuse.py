@@ -84,6 +84,7 @@ def test_what_does_not_count(world: Path, calls: list[str], changes: dict[str, A
 
 
 @pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.thorough(but=1)
 def test_little_memory(
     world: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch, cache: bool
 ) -> None:
@@ -148,7 +149,7 @@ def other_cleaner(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         *("library", "cleaner"),
     ],
 )
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_each_part_of_the_key_counts(
     world: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
@@ -167,6 +168,7 @@ def test_each_part_of_the_key_counts(
     assert kit.same(found, fresh)
 
 
+@pytest.mark.thorough
 def test_trained_text_encoders_are_apart(world: Path, calls: list[str]) -> None:
     """A LoRA with a text encoder, and a whole pipeline, are encoded anew and leave nothing."""
     names = ["full", "text-lora", "lora", "text-lora", "pipeline", "other-full"]
@@ -296,6 +298,7 @@ def test_a_text_is_scored_whatever_its_neighbours() -> None:
 # --- the daemon ----------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_the_state_directory_has_them(project: Path, base: Path) -> None:
     """`clipwatch start` keeps each prompt's encoding and text features in the state directory."""
     real_world.guarded(project / "output", base, 100)

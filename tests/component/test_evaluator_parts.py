@@ -51,6 +51,7 @@ def louder(path: Path, factor: float) -> None:
     save_file({name: it * factor if it.dim() > 1 else it for name, it in state.items()}, path)
 
 
+@pytest.mark.thorough
 def test_the_variant_that_is_found_is_the_one_that_is_loaded(
     world: Path, tmp_path: Path, evaluator: Evaluator
 ) -> None:

@@ -27,6 +27,7 @@ def snapshot(folder: Path) -> dict[str, bytes | str]:
     }
 
 
+@pytest.mark.thorough
 class TestOnline(TrackerContract):
     """The contract against a server."""
 

@@ -22,6 +22,7 @@ def change(project: Path, **own: object) -> None:
     (project / "config.json").write_text(json.dumps(config))
 
 
+@pytest.mark.thorough
 def test_the_numbers_that_decide_are_published(project: Path, base: Path) -> None:
     """The base model is step 0; every point has its interval and its differences, by each scorer.
 

@@ -75,6 +75,7 @@ def points(curve: Path) -> list[int]:
     return [point.step for point in accumulator.Scalars("clip/mean")]
 
 
+@pytest.mark.thorough
 def test_what_was_scored_under_earlier_settings_is_published_when_the_tracker_is_back(
     training: Training, server: FakeWandb
 ) -> None:
@@ -135,6 +136,7 @@ def test_a_changed_destination_gets_everything_once(training: Training, server: 
     assert points(training.curve) == [10, 20, 30]
 
 
+@pytest.mark.thorough
 def test_a_tracker_that_is_no_longer_named_is_owed_nothing(
     training: Training, server: FakeWandb
 ) -> None:
@@ -151,6 +153,7 @@ def test_a_tracker_that_is_no_longer_named_is_owed_nothing(
     assert rows(server) == [[10]]
 
 
+@pytest.mark.thorough
 def test_a_state_directory_of_an_earlier_version_publishes_nothing_again(
     training: Training, server: FakeWandb
 ) -> None:

@@ -153,6 +153,7 @@ def test_killed_fetch_leaves_what_the_next_one_needs(project: Path, hub: Hub, ho
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.thorough
 def test_local_models_need_no_fetch(project: Path, home: Path) -> None:
     """Folders are told as local, also where downloads are forbidden; nothing is written."""
     before = snapshot(project)

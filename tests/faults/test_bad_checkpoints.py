@@ -288,6 +288,7 @@ def test_a_link_back_into_the_output_directory_is_no_maze(tmp_path: Path) -> Non
 # Many --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_ten_thousand_checkpoints_are_all_seen(tmp_path: Path) -> None:
     """Whole, unfinished and damaged ones: each has its verdict, at the first look and the next."""
     scanning = scanner(tmp_path)
