@@ -23,7 +23,7 @@ def judge(question: Question) -> Judgement:
 
 
 class LogJudge:
-    """Judges in this very process: with numpy and scipy it takes 75 MB and more, see `JudgeProcess`.
+    """Judges in this very process: numpy and scipy take 75 MB and more, see `JudgeProcess`.
 
     Each event of a log and each evaluation's images are read once; of images it keeps those that
     the next judgement looks back on. Between two questions no file is open.
