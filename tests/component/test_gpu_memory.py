@@ -58,14 +58,13 @@ def test_memory_is_bound_before_a_model_is_loaded(
     bounds: list[tuple[float, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the first model, once for a process; who runs into the bound is told of it."""
-    module = "clipwatch.evaluator.evaluate"
-    monkeypatch.setattr(f"{module}.find_device", lambda _: "cuda:0")
+    monkeypatch.setattr("clipwatch.evaluator.resident.find_device", lambda _: "cuda:0")
 
     def load(*_: object) -> None:
         assert len(bounds) == 1
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
 
-    monkeypatch.setattr(f"{module}.Scorer", load)
+    monkeypatch.setattr("clipwatch.evaluator.scorers.base.make", load)
     evaluator = Evaluator()
     replies: list[Reply] = []
     for _ in range(2):

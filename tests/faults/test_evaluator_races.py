@@ -249,7 +249,8 @@ def test_a_trainer_that_writes_at_any_moment(
 
 CUT_IN_THE_PROCESS = """
 import os, sys
-from clipwatch.evaluator import opening, weights, worker
+from clipwatch.evaluator import worker
+from clipwatch.evaluator.generation import opening, weights
 module, name, number = {place}
 original, calls = getattr(module, name), []
 def cutting(*arguments):
