@@ -67,6 +67,7 @@ def applied(pipeline: Any, path: Path) -> Iterator[Any]:
 
 @pytest.mark.thorough(but=4)
 @pytest.mark.parametrize("algo", forms.ALGOS)
+@pytest.mark.thorough(but=5)
 def test_it_does_what_the_trainers_network_does(pipeline: Any, tmp_path: Path, algo: str) -> None:
     """The same answers as the network from which the file was saved, and the base's afterwards."""
     unet = pipeline.unet

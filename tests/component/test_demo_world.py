@@ -207,6 +207,7 @@ def test_all_tensors_of_a_lora_are_applied(base: Path, tmp_path: Path) -> None:
     assert np.abs(after - before).max() > 0
 
 
+@pytest.mark.thorough
 def test_training_twice_gives_the_same_weights(base: Path, tmp_path: Path) -> None:
     """Equal options give equal weights."""
     for name in ("first", "second"):

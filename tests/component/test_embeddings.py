@@ -51,7 +51,7 @@ def plain_images(folder: Path, how: EvaluationProtocol, **parts: Any) -> list[by
 
 
 @pytest.mark.parametrize("family", embedding_kit.FAMILIES | embedding_kit.PLAIN)
-@pytest.mark.thorough(but=5)
+@pytest.mark.thorough(but=3)
 def test_images_are_those_of_plain_prompts(tmp_path: Path, calls: list[str], family: str) -> None:
     """The base model and a checkpoint of every family give diffusers' pictures.
 
@@ -91,6 +91,7 @@ def test_images_are_those_of_plain_prompts(tmp_path: Path, calls: list[str], fam
 
 @pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("family", ["StableDiffusionXLPipeline", "QwenImagePipeline"])
+@pytest.mark.thorough(but=1)
 def test_guidance_and_negative_prompt(tmp_path: Path, calls: list[str], family: str) -> None:
     """Guidance 0, 1 and more, with a negative prompt and with none, give diffusers' pictures."""
     denoiser = embedding_kit.write_pipeline(family, tmp_path)

@@ -85,6 +85,7 @@ def test_what_does_not_count(world: Path, calls: list[str], changes: dict[str, A
 
 @pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("cache", [False, True])
+@pytest.mark.thorough(but=1)
 def test_little_memory(
     world: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch, cache: bool
 ) -> None:
@@ -149,7 +150,7 @@ def other_cleaner(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         *("library", "cleaner"),
     ],
 )
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_each_part_of_the_key_counts(
     world: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:

@@ -44,7 +44,7 @@ def test_where_parts_wait_changes_no_score(world: Path, offload: str) -> None:
 
 
 @pytest.mark.parametrize("precision", ["int8-quanto", "int8-torchao", "nf4-bnb"])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_a_quantised_base_under_a_lora(
     world: Path, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

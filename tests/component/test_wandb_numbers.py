@@ -172,7 +172,7 @@ def test_advice_is_an_alert(server: FakeWandb, tmp_path: Path, series: Series) -
 
 
 @pytest.mark.parametrize("stage", ["NotifyScriptableRunAlert", "history"])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_a_kill_does_not_lose_an_alert(
     server: FakeWandb,
     tmp_path: Path,
@@ -205,7 +205,7 @@ def test_a_kill_does_not_lose_an_alert(
 
 
 @pytest.mark.parametrize("status", [404, 500])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_an_alert_that_is_not_taken_does_not_stop_the_numbers(
     server: FakeWandb, tmp_path: Path, series: Series, status: int
 ) -> None:

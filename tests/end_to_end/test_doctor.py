@@ -147,6 +147,7 @@ def test_flags_count(project: Path, home: Path, tmp_path: Path) -> None:
 # Somebody else holds the run ---------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_a_watched_run(project: Path, home: Path) -> None:
     """The holder of the run's lock is named; the lock stays his, and is free when he ends."""
     hold = (
@@ -290,6 +291,7 @@ def test_wandb_with_its_server(project: Path, home: Path, server: FakeWandb) -> 
 @pytest.mark.parametrize(
     ("key", "told"), [("", "no API key"), ("9" * 40, "not accept the API key")]
 )
+@pytest.mark.thorough(but=1)
 def test_wandb_without_a_good_key(
     project: Path, home: Path, server: FakeWandb, key: str, told: str
 ) -> None:

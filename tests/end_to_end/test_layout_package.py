@@ -15,6 +15,7 @@ from real_world import clipwatch, digests, points, status
 
 @pytest.mark.thorough
 @pytest.mark.timeout(400)
+@pytest.mark.thorough
 def test_a_layout_of_another_package_is_scored_to_the_end(
     project: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

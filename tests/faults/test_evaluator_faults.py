@@ -70,7 +70,7 @@ def checkpoint(world: Path, tmp_path: Path, kind: str) -> Path:
         ("lora", kit.FILES["lora"], "lora_B.weight"),
     ],
 )
-@pytest.mark.thorough(but=3)
+@pytest.mark.thorough(but=2)
 def test_weights_that_are_not_finite_have_no_score(
     world: Path,
     checkpoint: Path,
@@ -122,6 +122,7 @@ def test_images_that_are_not_finite_have_no_score(
 @pytest.mark.thorough(but=1)
 @after
 @pytest.mark.parametrize("value", ["nan", "inf"])
+@pytest.mark.thorough(but=1)
 def test_a_scorer_or_base_model_that_is_not_finite_is_refused(
     world: Path, tmp_path: Path, evaluator: Evaluator, value: str
 ) -> None:

@@ -145,7 +145,7 @@ def while_copied(monkeypatch: pytest.MonkeyPatch, act: Act) -> None:
 @pytest.mark.parametrize(
     ("act", "expected"), [(rewrite, "changed"), (replaced, "changed"), (delete, "vanished")]
 )
-@pytest.mark.thorough(but=4)
+@pytest.mark.thorough(but=2)
 def test_weights_that_go_while_they_are_read(
     world: Path,
     checkpoint: Path,
@@ -178,7 +178,7 @@ def test_weights_that_go_while_they_are_read(
     ("act", "expected"),
     [(rewrite, "changed"), (replaced, "changed"), (truncate, "changed"), (delete, "")],
 )
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_weights_that_go_while_images_are_made(
     world: Path,
     checkpoint: Path,

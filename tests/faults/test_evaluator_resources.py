@@ -137,6 +137,7 @@ def test_images_are_decoded_one_by_one_first(world: Path, monkeypatch: pytest.Mo
     assert calls[5:] == [1, 1, 1, 1]  # which is known by now
 
 
+@pytest.mark.thorough
 def test_a_search_halves_what_does_not_fit(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same images are made by half, nothing failed, and the size stays."""
     how = kit.protocol(world / "base", images_per_prompt=6, guidance=1.0)
@@ -163,6 +164,7 @@ def test_a_scorer_without_memory_ends_a_search(
     assert kit.batches(evaluator, request) == ([2] * 4, 2)
 
 
+@pytest.mark.thorough
 def test_tiles_are_the_last_resort(
     world: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

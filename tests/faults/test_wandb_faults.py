@@ -61,7 +61,7 @@ def mended(server: FakeWandb, tmp_path: Path, series: Series) -> list[tuple[int,
         ("history", 404, "base_url, entity, project"),
     ],
 )
-@pytest.mark.thorough(but=3)
+@pytest.mark.thorough(but=1)
 def test_what_somebody_must_mend_is_refused(
     server: FakeWandb, tmp_path: Path, series: Series, stage: str, status: int, words: str
 ) -> None:
@@ -91,7 +91,7 @@ def test_what_somebody_must_mend_is_refused(
         ("RunResumeStatus", CLOSE, "does not answer"),
     ],
 )
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_what_may_pass_is_unavailable_in_time(
     server: FakeWandb, tmp_path: Path, series: Series, stage: str, status: int, words: str
 ) -> None:
@@ -110,6 +110,7 @@ def test_what_may_pass_is_unavailable_in_time(
 
 @pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("stage", ["UpsertBucket", "history"])
+@pytest.mark.thorough(but=1)
 def test_a_short_fault_is_not_even_told(
     server: FakeWandb, tmp_path: Path, series: Series, stage: str
 ) -> None:
@@ -124,7 +125,7 @@ def test_a_short_fault_is_not_even_told(
     ("stage", "status"),
     [("UpsertBucket", 502), ("history", 502), ("history", HANG), ("history", CLOSE)],
 )
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_a_lost_reply_repeats_nothing(
     server: FakeWandb, tmp_path: Path, series: Series, stage: str, status: int
 ) -> None:
