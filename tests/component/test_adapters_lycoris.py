@@ -65,7 +65,6 @@ def applied(pipeline: Any, path: Path) -> Iterator[Any]:
 # --- against the trainer's own network -----------------------------------------------------------
 
 
-@pytest.mark.thorough(but=4)
 @pytest.mark.parametrize("algo", forms.ALGOS)
 @pytest.mark.thorough(but=5)
 def test_it_does_what_the_trainers_network_does(pipeline: Any, tmp_path: Path, algo: str) -> None:

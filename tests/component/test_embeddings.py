@@ -89,7 +89,6 @@ def test_images_are_those_of_plain_prompts(tmp_path: Path, calls: list[str], fam
         assert not any(kit.same_pictures([one], [two]) for one, two in pairwise(expected))
 
 
-@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("family", ["StableDiffusionXLPipeline", "QwenImagePipeline"])
 @pytest.mark.thorough(but=1)
 def test_guidance_and_negative_prompt(tmp_path: Path, calls: list[str], family: str) -> None:

@@ -83,7 +83,6 @@ def test_what_does_not_count(world: Path, calls: list[str], changes: dict[str, A
     assert not calls
 
 
-@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("cache", [False, True])
 @pytest.mark.thorough(but=1)
 def test_little_memory(

@@ -222,7 +222,6 @@ BEGINNERS = """
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("source", "count"), [("format-1.db", 20), ("no such file", 0)])
-@pytest.mark.thorough(but=1)
 def test_many_may_begin_a_log_or_bring_it_up_to_date_at_once(
     source: str, count: int, tmp_path: Path
 ) -> None:

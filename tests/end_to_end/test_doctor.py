@@ -287,7 +287,6 @@ def test_wandb_with_its_server(project: Path, home: Path, server: FakeWandb) -> 
     assert not server.runs
 
 
-@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(
     ("key", "told"), [("", "no API key"), ("9" * 40, "not accept the API key")]
 )

@@ -13,7 +13,6 @@ from package_kit import write_package
 from real_world import clipwatch, digests, points, status
 
 
-@pytest.mark.thorough
 @pytest.mark.timeout(400)
 @pytest.mark.thorough
 def test_a_layout_of_another_package_is_scored_to_the_end(

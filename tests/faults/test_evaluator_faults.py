@@ -119,7 +119,6 @@ def test_images_that_are_not_finite_have_no_score(
     assert (failed.kind, "the images are not finite" in failed.reason) == ("scores", True)
 
 
-@pytest.mark.thorough(but=1)
 @after
 @pytest.mark.parametrize("value", ["nan", "inf"])
 @pytest.mark.thorough(but=1)

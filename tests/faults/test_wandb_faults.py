@@ -108,7 +108,6 @@ def test_what_may_pass_is_unavailable_in_time(
     assert mended(server, tmp_path, series) == ROWS
 
 
-@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("stage", ["UpsertBucket", "history"])
 @pytest.mark.thorough(but=1)
 def test_a_short_fault_is_not_even_told(
