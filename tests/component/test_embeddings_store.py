@@ -34,7 +34,7 @@ PARTS: list[Part] = [
 WRITER = """
 import sys, torch
 from pathlib import Path
-from clipwatch.evaluator.embeddings_store import Store
+from clipwatch.evaluator.store import Store
 store = Store(Path(sys.argv[1]))
 for turn in range(3):
     for number in range(40):
