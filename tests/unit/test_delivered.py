@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from clipwatch.delivery.channels import channels
 from clipwatch.domain.delivered import (
     Destination,
-    Kind,
     addressed,
     advice_id,
     may_try,
@@ -36,6 +35,7 @@ from clipwatch.domain.events import (
     SettingsChanged,
 )
 from clipwatch.domain.fold import evolve
+from clipwatch.domain.kinds import ReceiverKind
 from clipwatch.domain.state import Run, State
 from clipwatch.loop.pruning import prune
 from clipwatch.results import view
@@ -224,7 +224,7 @@ class World:
         self.state = evolve({}, [(RUN, event, self.now) for event in self.log])
         self.tried.clear()
 
-    def attempt(self, kind: Kind, name: str, end: str) -> bool:
+    def attempt(self, kind: ReceiverKind, name: str, end: str) -> bool:
         """Bring the next series that may be tried; return whether there was one."""
         to = Destination(kind, name, self.settings[name])
         self.record(*addressed(self.run, to))
@@ -267,7 +267,7 @@ actions = st.one_of(
     st.just(("restart",)),
     st.just(("wait",)),
 )
-KINDS: dict[str, Kind] = {"wandb": "tracker", "webhook": "channel"}
+KINDS: dict[str, ReceiverKind] = {"wandb": "tracker", "webhook": "channel"}
 
 
 @given(st.lists(actions, min_size=5, max_size=40))

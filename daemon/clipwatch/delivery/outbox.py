@@ -10,8 +10,9 @@ from typing import Protocol
 
 from clipwatch.delivery.channels import channels
 from clipwatch.delivery.trackers import Target, Tracker
-from clipwatch.domain.delivered import Destination, Kind, received
+from clipwatch.domain.delivered import Destination, received
 from clipwatch.domain.events import AdviceNotSent, AdviceSent, Published, PublishFailed
+from clipwatch.domain.kinds import ReceiverKind
 from clipwatch.domain.retries import pause
 from clipwatch.domain.state import Received, Run
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
@@ -73,10 +74,10 @@ class Outbox:
     luck: Callable[[], float]
 
     @property
-    def receivers(self) -> list[tuple[Kind, str]]:
+    def receivers(self) -> list[tuple[ReceiverKind, str]]:
         """All that the settings name, trackers first."""
         named = self.settings.publishing.trackers
-        trackers: list[tuple[Kind, str]] = [("tracker", name) for name in named]
+        trackers: list[tuple[ReceiverKind, str]] = [("tracker", name) for name in named]
         return [*trackers, *(("channel", name) for name in channels(self.settings.advice))]
 
     def tracker(self, name: str) -> Tracker:
@@ -84,7 +85,7 @@ class Outbox:
         known = received(self.run, "tracker", name)
         return self.make(name, target(self.settings, self.run.name, name, known.where))
 
-    def destination(self, kind: Kind, name: str) -> Destination:
+    def destination(self, kind: ReceiverKind, name: str) -> Destination:
         """Return where everything for a receiver goes now; no side effect.
 
         Raises:
@@ -111,7 +112,7 @@ class Outbox:
             events.append(failed(name, brought.problem, attempt, pausing, *ends))
         return events
 
-    def _receiver(self, kind: Kind, name: str) -> Receiver:
+    def _receiver(self, kind: ReceiverKind, name: str) -> Receiver:
         if kind == "tracker":
             return Publishing(self.tracker(name))
         return channels(self.settings.advice)[name]
@@ -149,7 +150,7 @@ def _bring(make: Callable[[], Receiver], series: Series, known: Received, place:
 
 
 def _taken(
-    kind: Kind, name: str, brought: _Brought, known: Received, ends: tuple[str, str]
+    kind: ReceiverKind, name: str, brought: _Brought, known: Received, ends: tuple[str, str]
 ) -> Iterator[Outcome]:
     """Yield what is to be written down of what is there now; nothing that is in the log."""
     place, protocol = ends

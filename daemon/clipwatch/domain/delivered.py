@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal
 
 from clipwatch.domain.events import AdviceGiven, DestinationChanged
+from clipwatch.domain.kinds import ReceiverKind
 from clipwatch.domain.retries import is_due
 from clipwatch.domain.state import Received, Run
-
-Kind = Literal["tracker", "channel"]
 
 Owed = dict[str, tuple[str, ...]]
 """Protocol → what of its series is owed, in order; the present protocol first, none empty."""
@@ -25,17 +23,17 @@ Owed = dict[str, tuple[str, ...]]
 class Destination:
     """A tracker or a channel, and all that decides where there something goes; no secret in it."""
 
-    kind: Kind
+    kind: ReceiverKind
     name: str
     place: str
 
 
-def received(run: Run, kind: Kind, name: str) -> Received:
+def received(run: Run, kind: ReceiverKind, name: str) -> Received:
     """Return what is known of a tracker or channel."""
     return (run.trackers if kind == "tracker" else run.channels).get(name, Received())
 
 
-def owed(run: Run, kind: Kind, name: str) -> Owed:
+def owed(run: Run, kind: ReceiverKind, name: str) -> Owed:
     """Return what a receiver's present destination is not known to have.
 
     Of a tracker these are evaluations, in order of their seq; of a channel advice_id()s.
@@ -49,7 +47,7 @@ def owed(run: Run, kind: Kind, name: str) -> Owed:
     return {protocol: ids for protocol, ids in lacking.items() if ids}
 
 
-def may_try(run: Run, kind: Kind, name: str, protocol: str, now: datetime) -> bool:
+def may_try(run: Run, kind: ReceiverKind, name: str, protocol: str, now: datetime) -> bool:
     """Whether a series is neither parked nor waiting for its next attempt."""
     trial = received(run, kind, name).trial(protocol)
     return not trial.parked and is_due(trial.retry_at, now)

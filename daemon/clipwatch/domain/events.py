@@ -8,9 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
-from clipwatch.domain.kinds import AdviceKind, CheckpointKind, DiscardKind, FailureKind, Unit
+from clipwatch.domain.kinds import (
+    AdviceKind,
+    CheckpointKind,
+    DiscardKind,
+    FailureKind,
+    ReceiverKind,
+    Unit,
+)
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.statistics import Comparison, Summary
 
@@ -226,7 +233,7 @@ class DestinationChanged:
     it went before, too.
     """
 
-    kind: Literal["tracker", "channel"]
+    kind: ReceiverKind
     name: str
     place: str
 

@@ -44,6 +44,9 @@ FailureKind = Literal[
 
 AdviceKind = Literal["low", "saturated", "plateau", "regressed", "collapsed"]
 
+ReceiverKind = Literal["tracker", "channel"]
+"""Who gets what a run has for others: results, or advice."""
+
 TrainedWeights = Literal["live", "ema"]
 """Which of a checkpoint's: as trained, or averaged."""
 

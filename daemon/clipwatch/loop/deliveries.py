@@ -12,8 +12,9 @@ from typing import Final
 
 from clipwatch.delivery.outbox import Outbox, Outcome
 from clipwatch.delivery.trackers import Target, Tracker
-from clipwatch.domain.delivered import Destination, Kind, addressed, may_try, owed, received
+from clipwatch.domain.delivered import Destination, addressed, may_try, owed, received
 from clipwatch.domain.events import Published
+from clipwatch.domain.kinds import ReceiverKind
 from clipwatch.loop.diary import Diary
 from clipwatch.results.reading import series_of
 from clipwatch.results.series import Series
@@ -80,7 +81,7 @@ class Deliveries:
         self._diary = diary
         self._send = send
         self._tools = (make, clock, luck)
-        self._couriers: dict[tuple[Kind, str], Courier] = {}
+        self._couriers: dict[tuple[ReceiverKind, str], Courier] = {}
         self._hints: dict[str, str] = {}
         self.adopt(settings)
 
@@ -90,8 +91,8 @@ class Deliveries:
         Who is no longer named ends what it is at.
         """
         self._settings = settings
-        self._tried: set[tuple[Kind, str, str]] = set()
-        self._asked: set[tuple[Kind, str]] = set()
+        self._tried: set[tuple[ReceiverKind, str, str]] = set()
+        self._asked: set[tuple[ReceiverKind, str]] = set()
 
     @property
     def busy(self) -> bool:
@@ -156,7 +157,7 @@ class Deliveries:
         for name in self._settings.publishing.trackers:
             self._hint(name)
 
-    def _address(self, outbox: Outbox, kind: Kind, name: str, *told: str) -> None:
+    def _address(self, outbox: Outbox, kind: ReceiverKind, name: str, *told: str) -> None:
         """Write down where a receiver's things go now, or where that was `told` to be."""
         place = told[-1] if told else ""
         with suppress(Exception):  # it says so when it is to publish
@@ -175,7 +176,7 @@ class Deliveries:
                 self._hints[name] = hint
                 self._diary.say(f"{name}: to look at it: {hint}")
 
-    def _courier(self, kind: Kind, name: str) -> Courier:
+    def _courier(self, kind: ReceiverKind, name: str) -> Courier:
         if (kind, name) not in self._couriers:
             self._couriers[kind, name] = Courier(f"{kind} {name}", self._send)
         return self._couriers[kind, name]
@@ -186,5 +187,5 @@ class Deliveries:
     def _series(self, protocol: str) -> Series:
         return series_of(self._diary.run, protocol, self._settings.paths.state_dir)
 
-    def _stream(self, kind: Kind, name: str) -> str:
+    def _stream(self, kind: ReceiverKind, name: str) -> str:
         return f"{_STREAMS[kind]}/{self._diary.run.name}/{name}"
