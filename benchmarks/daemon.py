@@ -40,7 +40,7 @@ from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, log_file
-from clipwatch.judging.ask import Judgement, Question
+from clipwatch.judging.base import Judgement, Question
 from clipwatch.loop.console import Console
 from clipwatch.loop.run import Parts
 from clipwatch.loop.supervisor import Supervisor

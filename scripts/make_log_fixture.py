@@ -52,7 +52,7 @@ FIRST = f"checkpoint-100/aaaaaaaa/{PROTOCOL[:8]}"
 SECOND = f"checkpoint-200/bbbbbbbb/{PROTOCOL[:8]}"
 FILES = (WeightFile("pytorch_lora_weights.safetensors", 1000, 1764000000000000000, 42),)
 TRACKERS = ("tensorboard", "wandb")
-DIARY = f"run/{RUN}"
+RUN_STREAM = f"run/{RUN}"
 
 
 FIRST_PROTOCOL = EvaluationProtocol(
@@ -93,39 +93,39 @@ def _at(seconds: int) -> datetime:
 
 
 STORY = (
-    Told(1, DIARY, RunStarted("/out", PROTOCOL, TRACKERS, {"seed": "0"}, "0.1.0")),
+    Told(1, RUN_STREAM, RunStarted("/out", PROTOCOL, TRACKERS, {"seed": "0"}, "0.1.0")),
     Told(
         2,
-        DIARY,
+        RUN_STREAM,
         ProtocolDefined(
             PROTOCOL,
             FIRST_PROTOCOL,
         ),
     ),
-    Told(3, DIARY, OutputDirChecked("/out does not exist yet")),
-    Told(4, DIARY, OutputDirChecked("")),
+    Told(3, RUN_STREAM, OutputDirChecked("/out does not exist yet")),
+    Told(4, RUN_STREAM, OutputDirChecked("")),
     Told(
         5,
-        DIARY,
+        RUN_STREAM,
         CheckpointFound(100, "checkpoint-100", "/out/checkpoint-100", "no weights in it yet"),
     ),
     Told(
         6,
-        DIARY,
+        RUN_STREAM,
         CheckpointCompleted(
             100, "checkpoint-100", "/out/checkpoint-100", "lora", "", FILES, "a" * 16
         ),
     ),
     Told(
         6,
-        DIARY,
+        RUN_STREAM,
         CheckpointCompleted(
             200, "checkpoint-200", "/out/checkpoint-200", "lora", "", FILES, "b" * 16
         ),
     ),
     Told(
         7,
-        DIARY,
+        RUN_STREAM,
         CheckpointDiscarded(
             50,
             "checkpoint-50",
@@ -177,12 +177,12 @@ STORY = (
     Told(17, f"tracker/{RUN}/wandb", PublishFailed("wandb", "error 401", 2)),
     Told(
         18,
-        DIARY,
+        RUN_STREAM,
         SettingsChanged(PROTOCOL, TRACKERS, {"seed": "0", "keep_images": "3"}, "0.1.0"),
     ),
     Told(
         19,
-        DIARY,
+        RUN_STREAM,
         CheckpointCompleted(0, "base-model", "/base", "base", "", (), "c" * 16),
     ),
     Told(
@@ -231,9 +231,9 @@ STORY = (
     Told(21, f"evaluation/{RUN}/{SECOND}", AdviceGiven(SECOND, 200, "low", "look at it")),
     Told(22, f"advice/{RUN}/webhook", AdviceNotSent("webhook", "error 503", 1, _at(52))),
     Told(23, f"advice/{RUN}/webhook", AdviceSent("webhook", (f"{SECOND}/low",))),
-    Told(24, DIARY, ModelsChecked("base model '/base' vae/ is missing")),
-    Told(25, DIARY, ModelsChecked("")),
-    Told(26, DIARY, ProtocolContinued(PROTOCOL, "fedcba9876543210", KNOWN)),
+    Told(24, RUN_STREAM, ModelsChecked("base model '/base' vae/ is missing")),
+    Told(25, RUN_STREAM, ModelsChecked("")),
+    Told(26, RUN_STREAM, ProtocolContinued(PROTOCOL, "fedcba9876543210", KNOWN)),
     Told(27, f"tracker/{RUN}/tensorboard", DestinationChanged("tracker", "tensorboard", "/room")),
     Told(28, f"tracker/{RUN}/tensorboard", DestinationChanged("tracker", "tensorboard", "/out")),
     Told(

@@ -78,7 +78,7 @@ FOUND = Output(Path("/out"), "ext4", "auto", 5.0, "", 3, Newest("checkpoint-30")
 )
 def test_how_changes_are_noticed(kind: str, watch: WatchMode, way: str) -> None:
     """The line tells the file system and how changes on it are noticed."""
-    found = output.judge(replace(FOUND, kind=kind, watch=watch))
+    found = output.assess(replace(FOUND, kind=kind, watch=watch))
     assert found.verdict == "ok"
     assert found.found == f"/out {way}, 3 checkpoints, newest checkpoint-30 readable"
 
@@ -103,7 +103,7 @@ ROOM = State(Path("/state"), "ext4", None, 10 * GIB, GIB)
 )
 def test_room_for_the_state(changes: dict[str, object], verdict: str, told: str) -> None:
     """Writable, local, and with the space that a run needs: else warn or fail."""
-    found = state_dir.judge(replace(ROOM, **changes))  # type: ignore[arg-type]
+    found = state_dir.assess(replace(ROOM, **changes))  # type: ignore[arg-type]
     assert (found.verdict, told in found.found) == (verdict, True), found
     assert bool(found.fix) == (verdict != "ok")
 
@@ -238,7 +238,7 @@ def test_devices(
     verdict: str, told: str,
 ) -> None:  # fmt: skip
     """PyTorch must see the device, and its memory should be enough."""
-    found = device.judge(name, gpu, torch, need, most, 8 * GIB)
+    found = device.assess(name, gpu, torch, need, most, 8 * GIB)
     assert (found.verdict, told in found.found) == (verdict, True), found
     assert bool(found.fix) == (verdict != "ok")
 
@@ -367,13 +367,13 @@ def test_old_and_missing_versions(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_where_results_go(tmp_path: Path) -> None:
     """An address and a folder below a writable one are well; below a file nothing can be made."""
     state = tmp_path / "state"
-    assert publishing.judge("t", "https://wandb.ai/a/b", "", state).verdict == "ok"
-    assert publishing.judge("t", str(tmp_path / "logs" / "run"), "", state).verdict == "ok"
-    shown = publishing.judge("t", str(state / "run"), "wandb sync x", state)
+    assert publishing.assess("t", "https://wandb.ai/a/b", "", state).verdict == "ok"
+    assert publishing.assess("t", str(tmp_path / "logs" / "run"), "", state).verdict == "ok"
+    shown = publishing.assess("t", str(state / "run"), "wandb sync x", state)
     assert shown.found == f"{state / 'run'}; then `wandb sync x`"
     (tmp_path / "logs").touch()
     # no folder can be made below a file, whoever asks
-    assert publishing.judge("t", str(tmp_path / "logs" / "run"), "", state).verdict == "fail"
+    assert publishing.assess("t", str(tmp_path / "logs" / "run"), "", state).verdict == "fail"
 
 
 def test_tensorboard_folder(tmp_path: Path) -> None:

@@ -8,8 +8,8 @@ import pytest
 import torch
 from msgspec.structs import replace
 
-from clipwatch.evaluator.device import bound_memory
 from clipwatch.evaluator.evaluate import Evaluator
+from clipwatch.evaluator.torch_device import bound_memory
 from clipwatch.executors.messages import Failed, Reply, Working
 from evaluator_child import REQUEST
 from fake_nvml import GIB

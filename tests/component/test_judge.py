@@ -19,8 +19,8 @@ from clipwatch.domain.events import EvaluationCompleted, Event, ImageScore, Imag
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
 from clipwatch.judging.advice import worths
-from clipwatch.judging.ask import Judgement, Question
-from clipwatch.judging.judge import judge
+from clipwatch.judging.base import Judgement, Question
+from clipwatch.judging.log_judge import judge
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.models.scorers import scale_of
 from clipwatch.statistics.scale import Scale

@@ -22,8 +22,8 @@ from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import BASE_NAME
 from clipwatch.journal import Journal, log_file
-from clipwatch.judging.ask import Judgement, Question
-from clipwatch.judging.judge import LogJudge, judge
+from clipwatch.judging.base import Judgement, Question
+from clipwatch.judging.log_judge import LogJudge, judge
 from clipwatch.judging.process import JudgeProcess
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.results.reading import read_images
@@ -135,7 +135,7 @@ def test_each_evaluation_is_read_once(log: Log, monkeypatch: pytest.MonkeyPatch)
         read.append(evaluation)
         return read_images(journal, run, evaluation)
 
-    monkeypatch.setattr("clipwatch.judging.judge.read_images", noted)
+    monkeypatch.setattr("clipwatch.judging.log_judge.read_images", noted)
     living, asked = LogJudge(), []
     for step in range(100, 700, 100):
         question = scored(log, step, 0.3)
@@ -252,7 +252,7 @@ def test_it_never_outlives_who_asks(log: Log) -> None:
     question = scored(log, 100, 0.3)
     code = (
         "import os, signal, sys, msgspec\n"
-        "from clipwatch.judging.ask import Question\n"
+        "from clipwatch.judging.base import Question\n"
         "from clipwatch.judging.process import JudgeProcess\n"
         "process = JudgeProcess()\n"
         "process.judge(msgspec.json.decode(sys.argv[1], type=Question))\n"

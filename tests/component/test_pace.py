@@ -373,9 +373,9 @@ def test_a_daemon_beside_a_living_training_says_what_is_lost(tmp_path: Path) -> 
 
 def test_doctor_warns_of_checkpoints_that_will_be_lost() -> None:
     """With the remedy as its fix; what keeps up is well."""
-    finding = costs.judge(SLOW, told(SLOW))
+    finding = costs.assess(SLOW, told(SLOW))
     assert (finding.verdict, finding.fix) == ("warn", remedy(SLOW))
-    assert costs.judge(replace(SLOW, seconds=60.0), "").verdict == "ok"
+    assert costs.assess(replace(SLOW, seconds=60.0), "").verdict == "ok"
 
 
 def test_doctor_measures_what_lies_there(tmp_path: Path) -> None:

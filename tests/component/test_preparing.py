@@ -130,10 +130,10 @@ def test_what_lacks_is_fetched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         broken.mended.set()
 
     checkpoint(world.output, 5)
-    monkeypatch.setattr("clipwatch.loop.preparing.bring", refuse)
+    monkeypatch.setattr("clipwatch.loop.preparing.fetch_models", refuse)
     assert world.once() == 1
     assert "nothing can be scored: base model 'b': the Hub does not answer" in world.said
-    monkeypatch.setattr("clipwatch.loop.preparing.bring", bring)
+    monkeypatch.setattr("clipwatch.loop.preparing.fetch_models", bring)
     assert world.once() == 0
     assert asked == [world.settings.protocol.base_model] * 2
     assert "base model 'b' vae/ is missing: fetching it" in world.said

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from clipwatch.cli import main
 from clipwatch.domain.protocol import Prompt
 from clipwatch.prompts import builtin, read
-from clipwatch.prompts.choice import subset
+from clipwatch.prompts.subset import subset
 
 
 def call(*arguments: str | Path) -> Result:

@@ -13,7 +13,7 @@ from clipwatch.executors.child import EvaluatorProcess
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.journal import Journal, log_file
 from clipwatch.journal.projection import read_state
-from clipwatch.judging.ask import Judgement, Question
+from clipwatch.judging.base import Judgement, Question
 from clipwatch.loop.console import Console
 from clipwatch.loop.run import Parts
 from clipwatch.loop.supervisor import Supervisor

@@ -22,8 +22,8 @@ from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Reply
 from clipwatch.journal import Journal, Recorded, log_file
 from clipwatch.journal.projection import read_state
-from clipwatch.judging.ask import Judge, Judgement, Question
-from clipwatch.judging.judge import judge
+from clipwatch.judging.base import Judge, Judgement, Question
+from clipwatch.judging.log_judge import judge
 from clipwatch.loop.console import Console
 from clipwatch.loop.run import Parts, WatchedRun
 from clipwatch.loop.supervisor import Supervisor

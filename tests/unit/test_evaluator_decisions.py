@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 
 import evaluator_kit as kit
 from clipwatch.domain.protocol import EvaluationProtocol
-from clipwatch.evaluator.device import find_device
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.generation.schedulers import DIFFUSION, FLOW_MATCHING, sampler
 from clipwatch.evaluator.generation.weights import misfit
 from clipwatch.evaluator.images import image_name
+from clipwatch.evaluator.torch_device import find_device
 
 pytestmark = [
     # the libraries' own, under versions that disagree with each other

@@ -34,7 +34,7 @@ def look(settings: Settings) -> list[Finding]:
     size = f"{protocol.width}x{protocol.height}, {protocol.inference_steps} steps"
     images = f"{found.images} image{'s' * (found.images != 1)} of {size}"
     text = f"{images}; {pace.told(found)}"
-    return [judge(found, text)]
+    return [assess(found, text)]
 
 
 def pictures(settings: Settings) -> Finding:
@@ -46,7 +46,7 @@ def pictures(settings: Settings) -> Finding:
     return ok(PICTURES, f"{size}, guidance {protocol.guidance:g}")
 
 
-def judge(found: pace.Pace, text: str) -> Finding:
+def assess(found: pace.Pace, text: str) -> Finding:
     """Warn of checkpoints that will get no score, or theirs late."""
     return warn(CHECK, text, pace.remedy(found)) if found.load > 1 else ok(CHECK, text)
 

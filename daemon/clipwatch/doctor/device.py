@@ -55,14 +55,14 @@ def look(settings: Settings) -> list[Finding]:
     )
     torch = ask_torch(gpu.uuid if gpu else "")
     memory = psutil.virtual_memory().available
-    finding = judge(settings.compute.device, gpu, torch, need, most, memory)
+    finding = assess(settings.compute.device, gpu, torch, need, most, memory)
     left = left_out.device(settings)
     if left and finding.verdict == "ok":
         return [warn(CHECK, f"{left.found}: {finding.found}", left.fix)]
     return [finding]
 
 
-def judge(
+def assess(
     device: str, gpu: Gpu | None, torch: Torch, need: int | None, most: float | None, memory: int
 ) -> Finding:
     """Say whether evaluations can run on a device.

@@ -77,10 +77,10 @@ def look(settings: Settings) -> list[Finding]:
         checkpoints=len(found),
         newest=newest,
     )
-    return [judge(output)]
+    return [assess(output)]
 
 
-def judge(output: Output) -> Finding:
+def assess(output: Output) -> Finding:
     """Say what an output directory that may be listed means for a run."""
     told_so = events_tell(output.watch, output.kind)
     way = "events" if told_so else f"a look every {output.seconds:g} s"

@@ -60,7 +60,7 @@ def look(settings: Settings, name: str) -> list[Finding]:
     except TrackerUnavailable as error:
         fix = error.fix or "see to it when you can: results wait in the log until it is reached"
         return [warn(check, error.problem, fix)]
-    found = judge(check, where, hint, settings.paths.state_dir)
+    found = assess(check, where, hint, settings.paths.state_dir)
     count = owed_at(state, Destination("tracker", name, place)) if state else 0
     more = f"; {count} result{'s' * (count > 1)} of the log will be published there" * bool(count)
     return [replace(found, found=found.found + more)]
@@ -73,7 +73,7 @@ def owed_at(run: Run, destination: Destination) -> int:
     return sum(map(len, lacking.values()))
 
 
-def judge(check: str, where: str, hint: str, state_dir: Path) -> Finding:
+def assess(check: str, where: str, hint: str, state_dir: Path) -> Finding:
     """Say whether results can go to `where`, an address or a folder that may not exist yet."""
     how = f"; then `{hint}`" if hint else ""
     folder = Path(where)

@@ -62,7 +62,7 @@ def look(settings: Settings) -> list[Finding]:
         free=shutil.disk_usage(stands).free,
         needed=needed(settings),
     )
-    return [judge(state), judge_holder(lock.stem, holder(lock))]
+    return [assess(state), assess_holder(lock.stem, holder(lock))]
 
 
 def lock_file(settings: Settings) -> Path:
@@ -70,7 +70,7 @@ def lock_file(settings: Settings) -> Path:
     return settings.paths.state_dir / f"{run_id(settings.paths.output_dir)}.lock"
 
 
-def judge(state: State) -> Finding:
+def assess(state: State) -> Finding:
     """Say whether a run can keep its state there."""
     if state.unwritable is not None:
         advice = "make it writable for the user of clipwatch, or choose another with --state-dir"
@@ -92,7 +92,7 @@ def judge(state: State) -> Finding:
     return ok(CHECK, f"{where}, a run may take {size(state.needed)}")
 
 
-def judge_holder(run: str, holder: str) -> Finding:
+def assess_holder(run: str, holder: str) -> Finding:
     """Say whether a run can be watched by one more daemon: it cannot."""
     if holder:
         advice = "leave it to that one, or stop it before you start another"

@@ -7,12 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from clipwatch.evaluator.bringing import bring
-from clipwatch.evaluator.device import bound_memory, find_device
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.generation.pipeline import Generator, free_memory
+from clipwatch.evaluator.missing import fetch_missing
 from clipwatch.evaluator.scorers import base
 from clipwatch.evaluator.store import Store
+from clipwatch.evaluator.torch_device import bound_memory, find_device
 from clipwatch.models.identity import Identities, ModelError, scorer_part
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Resident:
         except ModelError as error:
             if error.remote:
                 tell("downloading models that are gone from the Hub's cache")
-                bring(protocol)
+                fetch_missing(protocol)
                 with suppress(ModelError):
                     found = self._identities.inputs(protocol)
         if protocol.inputs and found != protocol.inputs:

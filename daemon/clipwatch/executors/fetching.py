@@ -49,7 +49,7 @@ def fetch(protocol: EvaluationProtocol) -> Iterator[FetchReply]:
     own = environment(os.environ, os.cpu_count() or 1) | _QUIET
     told = 0
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", "clipwatch.evaluator.fetch"],
+        [sys.executable, "-P", "-m", "clipwatch.evaluator.downloader"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=own,

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from clipwatch.gpus.choice import Refusal, usable
 from clipwatch.gpus.nvml import Gpu, read_gpus
+from clipwatch.gpus.usable import Refusal, usable
 
 if TYPE_CHECKING:
     from clipwatch.settings import Settings

@@ -9,7 +9,7 @@ from itertools import combinations
 
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.kinds import AdviceKind, Unit
-from clipwatch.judging.ask import Question
+from clipwatch.judging.base import Question
 from clipwatch.statistics import Summary
 from clipwatch.statistics.course import RECENT, fall, gain, lag
 from clipwatch.statistics.means import Means

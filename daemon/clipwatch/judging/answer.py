@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from clipwatch.domain.state import Run
 from clipwatch.judging.advice import Point, advise
-from clipwatch.judging.ask import Judgement, Question
+from clipwatch.judging.base import Judgement, Question
 from clipwatch.models.scorers import scales_of
 from clipwatch.statistics import Comparison
 from clipwatch.statistics.intervals import by_category, describe

@@ -13,7 +13,7 @@ from typing import IO, Final, cast
 
 import msgspec
 
-from clipwatch.judging.ask import Judgement, Question
+from clipwatch.judging.base import Judgement, Question
 from clipwatch.kit.environment import environment
 from clipwatch.kit.errors import ClipwatchError
 
@@ -26,7 +26,7 @@ _TOLD = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     """What the process says to a question: a judgement, or in a line why there is none."""
 
     judgement: Judgement | None
@@ -90,7 +90,7 @@ class JudgeProcess:
                     raise ClipwatchError(f"it could not be judged: {error}") from error
             return self._child
 
-    def _answer(self, child: subprocess.Popen[bytes], line: bytes) -> Answer:
+    def _answer(self, child: subprocess.Popen[bytes], line: bytes) -> Reply:
         """Return the answer to a question; a problem and a dead process where there is none."""
         begun, said = time.monotonic(), ""
         timer = threading.Timer(self._patience, child.kill)
@@ -102,7 +102,7 @@ class JudgeProcess:
                 _pipe(child.stdin).flush()
             for heard in _pipe(child.stdout):
                 try:
-                    return msgspec.json.decode(heard, type=Answer)
+                    return msgspec.json.decode(heard, type=Reply)
                 except msgspec.MsgspecError:  # a warning of some library, or of a traceback
                     said = heard.decode(errors="replace").strip()[:_TOLD] or said
         except ValueError:  # `close` was faster
@@ -112,7 +112,7 @@ class JudgeProcess:
         code = child.wait()
         if time.monotonic() - begun >= self._patience:
             said = f"no answer within {self._patience:g} s"
-        return Answer(None, said or f"exit code {code}")
+        return Reply(None, said or f"exit code {code}")
 
     def _drop(self, child: subprocess.Popen[bytes]) -> bool:
         """End a process and what leads to it; say whether it was ours until now."""

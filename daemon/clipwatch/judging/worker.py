@@ -6,24 +6,24 @@ import sys
 
 import msgspec
 
-from clipwatch.judging.ask import Question
-from clipwatch.judging.judge import LogJudge
-from clipwatch.judging.process import Answer
+from clipwatch.judging.base import Question
+from clipwatch.judging.log_judge import LogJudge
+from clipwatch.judging.process import Reply
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.processes import end_with_parent
 
 
 def main() -> int:
-    """Answer until stdin ends."""
+    """Reply until stdin ends."""
     end_with_parent()
     judge, questions = LogJudge(), msgspec.json.Decoder(Question)
     for line in sys.stdin.buffer:
         try:
-            answer = Answer(judge.judge(questions.decode(line)))
+            answer = Reply(judge.judge(questions.decode(line)))
         except (ClipwatchError, ValueError) as error:
-            answer = Answer(None, str(error))
+            answer = Reply(None, str(error))
         except Exception as error:  # noqa: BLE001 - the next question may be an easier one
-            answer = Answer(None, f"{type(error).__name__}: {error}")
+            answer = Reply(None, f"{type(error).__name__}: {error}")
         sys.stdout.buffer.write(msgspec.json.encode(answer) + b"\n")
         sys.stdout.buffer.flush()
     return 0

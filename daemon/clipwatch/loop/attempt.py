@@ -11,7 +11,7 @@ from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.executors.base import EvaluatorHandle, Slot
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
-from clipwatch.loop.diary import Diary
+from clipwatch.loop.run_log import RunLog
 from clipwatch.models.memory import needed, outlook
 from clipwatch.settings import Settings
 from clipwatch.staging import Held
@@ -24,7 +24,7 @@ class Attempt:
     Args:
         job: What is evaluated.
         evaluator: That has it in hand.
-        diary: Gets what happens.
+        log: Gets what happens.
         precision: The mean need be known only so closely; None to score every image.
         earlier: The images of earlier attempts, needed only with a precision.
     """
@@ -33,13 +33,13 @@ class Attempt:
         self,
         job: Job,
         evaluator: EvaluatorHandle,
-        diary: Diary,
+        log: RunLog,
         precision: float | None,
         earlier: tuple[ImageScore, ...] = (),
     ) -> None:
         self.job = job
         self._evaluator = evaluator
-        self._diary = diary
+        self._log = log
         images = job.protocol.images_per_prompt
         self._followed = None if precision is None else Followed(images, precision)
         self._follow(earlier)
@@ -53,22 +53,22 @@ class Attempt:
         """Hand the job over."""
         self._evaluator.evaluate(request)
         place = f" on {self.job.slot.title}" if self.job.slot.title else ""
-        self._diary.say(f"{self.job.checkpoint.name}: loading{place}")
-        self._diary.working(self.job.checkpoint.name, f"loading{place}")
+        self._log.say(f"{self.job.checkpoint.name}: loading{place}")
+        self._log.working(self.job.checkpoint.name, f"loading{place}")
 
     def heard(self, reply: Reply) -> Finished | Failed | None:
         """Write down what the evaluator says; return what ends the attempt."""
         job = self.job
         match reply:
             case Working(doing):
-                self._diary.working(job.checkpoint.name, doing)
+                self._log.working(job.checkpoint.name, doing)
             case Loaded(environment):
-                begun = started(self._diary.run, job.checkpoint, environment)
-                self._diary.record_evaluation(job.id, begun)
+                begun = started(self._log.run, job.checkpoint, environment)
+                self._log.record_evaluation(job.id, begun)
                 self._show()
             case Scored(images):
                 kept = tuple(replace(it, image=_below(job.id, it.image)) for it in images)
-                self._diary.record_evaluation(job.id, ImagesScored(job.id, kept))
+                self._log.record_evaluation(job.id, ImagesScored(job.id, kept))
                 self._follow(kept)
                 self._evaluator.kept(enough=self._enough)
                 self._show()
@@ -76,7 +76,7 @@ class Attempt:
                 if self._done != _images(job.protocol) and not self._enough:
                     return Failed("internal", f"only {self._done} images were scored")
                 said = f"{self._done} images scored, its result follows"
-                self._diary.say(f"{job.checkpoint.name}: {said}")
+                self._log.say(f"{job.checkpoint.name}: {said}")
                 return reply
             case Failed(kind, reason):
                 return Failed(kind, job.told(reason))
@@ -84,11 +84,11 @@ class Attempt:
 
     @property
     def _done(self) -> int:
-        return len(self._diary.run.evaluations[self.job.id].done)
+        return len(self._log.run.evaluations[self.job.id].done)
 
     def _show(self) -> None:
         done, total = self._done, _images(self.job.protocol)
-        self._diary.working(self.job.checkpoint.name, f"{done} of {total} images", done, total)
+        self._log.working(self.job.checkpoint.name, f"{done} of {total} images", done, total)
 
     def _follow(self, images: tuple[ImageScore, ...]) -> None:
         if self._followed is not None:

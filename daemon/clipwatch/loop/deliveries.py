@@ -15,7 +15,7 @@ from clipwatch.delivery.trackers import Target, Tracker
 from clipwatch.domain.delivered import Destination, addressed, may_try, owed, received
 from clipwatch.domain.events import Published
 from clipwatch.domain.kinds import ReceiverKind
-from clipwatch.loop.diary import Diary
+from clipwatch.loop.run_log import RunLog
 from clipwatch.results.reading import series_of
 from clipwatch.results.series import Series
 from clipwatch.settings import Settings
@@ -62,7 +62,7 @@ class Deliveries:
 
     Args:
         settings: Of the run.
-        diary: Gets what the trackers show and the channels took, or why they did not.
+        log: Gets what the trackers show and the channels took, or why they did not.
         send: Takes the messages that belong to `delivered`, from the couriers.
         clock: The time, in UTC.
         luck: Gives numbers in 0..1 that spread the pauses before new attempts.
@@ -72,13 +72,13 @@ class Deliveries:
     def __init__(
         self,
         settings: Settings,
-        diary: Diary,
+        log: RunLog,
         send: Callable[[Delivered], None],
         clock: Callable[[], datetime],
         luck: Callable[[], float],
         make: Callable[[str, Target], Tracker],
     ) -> None:
-        self._diary = diary
+        self._log = log
         self._send = send
         self._tools = (make, clock, luck)
         self._couriers: dict[tuple[ReceiverKind, str], Courier] = {}
@@ -102,13 +102,13 @@ class Deliveries:
     @property
     def lacking(self) -> list[str]:
         """The trackers that do not show everything."""
-        named, run = self._settings.publishing.trackers, self._diary.run
+        named, run = self._settings.publishing.trackers, self._log.run
         return [name for name in named if owed(run, "tracker", name)]
 
     @property
     def wanted(self) -> set[str]:
         """The evaluations that a tracker does not show, under any protocol."""
-        named, run = self._settings.publishing.trackers, self._diary.run
+        named, run = self._settings.publishing.trackers, self._log.run
         lacks = (owed(run, "tracker", name) for name in named)
         return {id_ for lacking in lacks for ids in lacking.values() for id_ in ids}
 
@@ -135,7 +135,7 @@ class Deliveries:
                 fresh = (kind, name, protocol) not in self._tried  # a restart is a new chance
                 if fresh or may_try(run, kind, name, protocol, now):
                     self._tried.add((kind, name, protocol))
-                    self._diary.working(name, _WORK[kind])
+                    self._log.working(name, _WORK[kind])
                     place = received(run, kind, name).destination
                     courier.take(outbox, Destination(kind, name, place), self._series(protocol))
                     break
@@ -144,11 +144,11 @@ class Deliveries:
         """Write down what came of an attempt; the next series may be brought."""
         kind, name = message.destination.kind, message.destination.name
         self._courier(kind, name).busy = False
-        self._diary.rested(name)
+        self._log.rested(name)
         outbox = self._outbox()
         if (kind, name) in outbox.receivers:
             self._address(outbox, kind, name, *(it.destination for it in message.events))
-        self._diary.record(self._stream(kind, name), *message.events)
+        self._log.record(self._stream(kind, name), *message.events)
         if any(isinstance(event, Published) for event in message.events):
             self._hint(name)
 
@@ -164,17 +164,17 @@ class Deliveries:
             place = outbox.destination(kind, name).place
         if place:
             changed = addressed(outbox.run, Destination(kind, name, place))
-            self._diary.record(self._stream(kind, name), *changed)
+            self._log.record(self._stream(kind, name), *changed)
 
     def _hint(self, name: str) -> None:
-        run = self._diary.run
+        run = self._log.run
         if not run.protocol:
             return
         with suppress(Exception):  # it says so when it is to publish
             hint = self._outbox().tracker(name).hint(self._series(run.protocol))
             if hint and self._hints.get(name) != hint:
                 self._hints[name] = hint
-                self._diary.say(f"{name}: to look at it: {hint}")
+                self._log.say(f"{name}: to look at it: {hint}")
 
     def _courier(self, kind: ReceiverKind, name: str) -> Courier:
         if (kind, name) not in self._couriers:
@@ -182,10 +182,10 @@ class Deliveries:
         return self._couriers[kind, name]
 
     def _outbox(self) -> Outbox:
-        return Outbox(self._diary.run, self._settings, *self._tools)
+        return Outbox(self._log.run, self._settings, *self._tools)
 
     def _series(self, protocol: str) -> Series:
-        return series_of(self._diary.run, protocol, self._settings.paths.state_dir)
+        return series_of(self._log.run, protocol, self._settings.paths.state_dir)
 
     def _stream(self, kind: ReceiverKind, name: str) -> str:
-        return f"{_STREAMS[kind]}/{self._diary.run.name}/{name}"
+        return f"{_STREAMS[kind]}/{self._log.run.name}/{name}"

@@ -19,8 +19,8 @@ from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Failed, Finished
 from clipwatch.kit.filesystems import make_private
 from clipwatch.loop.attempt import Attempt, memory_told, request
-from clipwatch.loop.diary import Diary
-from clipwatch.loop.judgements import Judging
+from clipwatch.loop.judgements import Judgements
+from clipwatch.loop.run_log import RunLog
 from clipwatch.loop.slots import Heard, Pool, Seat
 from clipwatch.loop.vacancies import Vacancies
 from clipwatch.results.reading import images_of, scores_of
@@ -42,48 +42,48 @@ class Evaluations:
 
     Args:
         settings: Of the run.
-        diary: Gets what happens.
+        log: Gets what happens.
         send: Takes the messages that belong to `heard` and `staged`, from any thread.
         clock: The time, in UTC.
         luck: Gives numbers in 0..1 that spread the pauses.
         executor: Has the slots in which they run.
         pool: Lends them.
-        judging: Takes what is finished.
+        judgements: Takes what is finished.
     """
 
     def __init__(
         self,
         settings: Settings,
-        diary: Diary,
+        log: RunLog,
         send: Callable[[Heard | Staged], None],
         clock: Callable[[], datetime],
         luck: Callable[[], float],
         executor: Executor,
         pool: Pool,
-        judging: Judging,
+        judgements: Judgements,
     ) -> None:
         self._settings = settings
-        self._diary = diary
+        self._log = log
         self._send = send
         self._clock = clock
         self._luck = luck
-        self._judging = judging
-        self._seat = Seat(diary.name, executor, pool, send)
+        self._judgements = judgements
+        self._seat = Seat(log.name, executor, pool, send)
         self._attempt: Attempt | None = None
-        self._vacancies = Vacancies(diary, clock)
+        self._vacancies = Vacancies(log, clock)
         self._awaited = ""  # the checkpoint that is evaluated as soon as it is kept
         self._stage = self._new_stage()
 
     @property
     def busy(self) -> bool:
         """Whether an evaluation is in hand, or being judged."""
-        return self._attempt is not None or bool(self._judging.keys)
+        return self._attempt is not None or bool(self._judgements.keys)
 
     @property
     def held(self) -> frozenset[CheckpointKey]:
         """What can be evaluated though its folder may be gone."""
         own = {self._attempt.job.key} if self._attempt else set()
-        return self._stage.keys | self._judging.keys | own
+        return self._stage.keys | self._judgements.keys | own
 
     def adopt(self, settings: Settings, executor: Executor | None = None) -> None:
         """Work by these settings from here on; what they would make another is dropped.
@@ -114,10 +114,10 @@ class Evaluations:
         """
         self._vacancies.look(self._seat.executor)
         self._end_if_silent()
-        run, attempt = self._diary.run, self._attempt
+        run, attempt = self._log.run, self._attempt
         # while the protocol is unknown, whatever is whole will be due
         found = due_(run, self._clock()) if run.protocol else queue(run)
-        due = [c for c in found if (c.name, c.digest) not in self._judging.keys]
+        due = [c for c in found if (c.name, c.digest) not in self._judgements.keys]
         in_hand = attempt.job.checkpoint if attempt else None
         most = self._settings.staging.stage_limit
         self._stage.want(to_keep(run, in_hand, due, self._stage.keys, most))
@@ -134,8 +134,8 @@ class Evaluations:
     def staged(self, message: Staged) -> None:
         """Write down why a checkpoint could not be kept; a kept one is taken up when it is due."""
         checkpoint = message.checkpoint
-        known = self._diary.run.checkpoints.get(checkpoint.name)
-        if message.kind and known == checkpoint and known in queue(self._diary.run):
+        known = self._log.run.checkpoints.get(checkpoint.name)
+        if message.kind and known == checkpoint and known in queue(self._log.run):
             self._failed(checkpoint, message.kind, message.problem)
 
     def heard(self, message: Heard) -> None:
@@ -146,7 +146,7 @@ class Evaluations:
         match self._attempt.heard(message.reply):
             case Finished() as said:
                 self._drop()
-                self._judging.ask(job, said)
+                self._judgements.ask(job, said)
             case Failed(kind, reason):
                 if kind == "internal":
                     self._seat.leave()  # nobody knows what it holds now
@@ -163,9 +163,9 @@ class Evaluations:
         if name == self._awaited:
             return
         if self._awaited:
-            self._diary.rested(self._awaited)
+            self._log.rested(self._awaited)
         if name:
-            self._diary.working(name, "keeping it from deletion")
+            self._log.working(name, "keeping it from deletion")
         self._awaited = name
 
     def _held(self, checkpoint: Checkpoint) -> Held | None:
@@ -174,9 +174,9 @@ class Evaluations:
         return self._stage.held(checkpoint)
 
     def _start(self, checkpoint: Checkpoint, held: Held) -> None:
-        settings, run, seat = self._settings, self._diary.run, self._seat
+        settings, run, seat = self._settings, self._log.run, self._seat
         evaluation, id_ = evaluation_of(run, checkpoint), evaluation_id(checkpoint, run.protocol)
-        images = images_of(settings.paths.state_dir, self._diary.name)
+        images = images_of(settings.paths.state_dir, self._log.name)
         had = seat.evaluator
         try:
             make_private(images / id_)
@@ -196,21 +196,21 @@ class Evaluations:
             self._failed(checkpoint, "stage", reason)
             return
         if seat.evaluator is not had and (told := memory_told(settings, seat.slot)):
-            self._diary.say(told)  # before the first image is made
+            self._log.say(told)  # before the first image is made
         done = tuple(sorted(evaluation.done)) if evaluation else ()
         job = Job(id_, checkpoint, settings.protocol, len(done), held.path, seat.slot)
         earlier: tuple[ImageScore, ...] = ()
         precision = settings.evaluating.precision
         if precision is not None and done:
-            earlier = scores_of(self._diary.path, self._diary.name, id_, settings.protocol)
-        self._attempt = Attempt(job, seat.evaluator, self._diary, precision, earlier)
+            earlier = scores_of(self._log.path, self._log.name, id_, settings.protocol)
+        self._attempt = Attempt(job, seat.evaluator, self._log, precision, earlier)
         if remark := mistaken(settings, checkpoint.weights.kind):
-            self._diary.say(f"{checkpoint.name}: {remark}")
+            self._log.say(f"{checkpoint.name}: {remark}")
         batch = batch_sizes(run, evaluation, settings.compute.batch_size)
         self._attempt.begin(request(settings, job, held, done, images, batch))
 
     def _failed(self, checkpoint: Checkpoint, kind: FailureKind, reason: str) -> None:
-        run, settings = self._diary.run, self._settings
+        run, settings = self._log.run, self._settings
         id_ = evaluation_id(checkpoint, run.protocol)
         if self._attempt is not None and self._attempt.job.id == id_:
             self._drop()
@@ -220,17 +220,17 @@ class Evaluations:
             batch_size=settings.compute.batch_size,
             luck=self._luck(),
         )
-        self._diary.record_evaluation(id_, *new)
-        if kind == "vanished" and self._diary.run.checkpoints[checkpoint.name] == checkpoint:
-            self._diary.record_run(vanished(checkpoint))
+        self._log.record_evaluation(id_, *new)
+        if kind == "vanished" and self._log.run.checkpoints[checkpoint.name] == checkpoint:
+            self._log.record_run(vanished(checkpoint))
 
     def _drop(self) -> None:
         if self._attempt is not None:
-            self._diary.rested(self._attempt.job.checkpoint.name)
+            self._log.rested(self._attempt.job.checkpoint.name)
             self._attempt = None
 
     def _new_stage(self) -> Stage:
-        folder = self._settings.paths.state_dir / "staged" / self._diary.name
+        folder = self._settings.paths.state_dir / "staged" / self._log.name
         return Stage(folder, self._settings.staging.stage, self._send)
 
 

@@ -16,8 +16,8 @@ from clipwatch.kit.filesystems import make_private
 from clipwatch.layouts import Scanner
 from clipwatch.layouts.files import NotReadable
 from clipwatch.layouts.watch import Watcher
-from clipwatch.loop.diary import Diary
 from clipwatch.loop.ending import TrainingEnd
+from clipwatch.loop.run_log import RunLog
 from clipwatch.service.wake import wake_folder
 from clipwatch.settings import Settings
 
@@ -30,15 +30,15 @@ class Eyes:
 
     Args:
         settings: Of the run.
-        diary: Gets what is seen.
+        log: Gets what is seen.
         hint: Called from another thread when a look may be worth while.
         once: Nobody waits for a directory that is not there.
     """
 
     def __init__(
-        self, settings: Settings, diary: Diary, hint: Callable[[], None], *, once: bool
+        self, settings: Settings, log: RunLog, hint: Callable[[], None], *, once: bool
     ) -> None:
-        self._diary = diary
+        self._log = log
         self._hint = hint
         self._once = once
         self._look_at = 0.0  # by the clock that nobody sets
@@ -78,7 +78,7 @@ class Eyes:
         Raises:
             SettingsError: With `once`, when there is none.
         """
-        run, problem, sightings = self._diary.run, "", None
+        run, problem, sightings = self._log.run, "", None
         output_dir = self._settings.paths.output_dir
         try:
             sightings = self._scanner.scan()
@@ -89,14 +89,12 @@ class Eyes:
         except NotReadable as error:
             problem = str(error)
         if problem != run.problem:
-            self._diary.record_run(OutputDirChecked(problem))
+            self._log.record_run(OutputDirChecked(problem))
         if sightings is not None:
             seen = observe(run, sightings, held)
-            self._diary.record_run(*seen)
+            self._log.record_run(*seen)
             self._look_for_end(news=bool(seen))
-        pending = [
-            Path(c.path) for c in self._diary.run.checkpoints.values() if c.state == "partial"
-        ]
+        pending = [Path(c.path) for c in self._log.run.checkpoints.values() if c.state == "partial"]
         self._watcher.rearm(pending)
         seconds = self._settings.watching.rescan_seconds
         self._look_at = time.monotonic() + (min(seconds, PENDING_SECONDS) if pending else seconds)
@@ -112,7 +110,7 @@ class Eyes:
             settings.paths.output_dir,
             weights=settings.protocol.weights,
             settle_seconds=settings.watching.settle_seconds,
-            known=wholes(self._diary.run) if self._diary.begun else {},
+            known=wholes(self._log.run) if self._log.begun else {},
         )
         wake = wake_folder(settings.paths.state_dir)
         with suppress(OSError):  # hints are never needed
@@ -128,8 +126,8 @@ class Eyes:
             return
         if news:
             self._training_end.news()
-        newest = newest_written(self._diary.run)
+        newest = newest_written(self._log.run)
         reason = self._training_end.look(newest, self._settings.watching.settle_seconds)
         if reason and not self._ended:
-            self._diary.say(f"the training has ended: {reason}; ending when all is published")
+            self._log.say(f"the training has ended: {reason}; ending when all is published")
         self._ended = reason

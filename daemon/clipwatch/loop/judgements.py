@@ -12,9 +12,9 @@ from clipwatch.domain.events import EvaluationCompleted
 from clipwatch.domain.state import CheckpointKey
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Finished
-from clipwatch.judging.ask import Judge, Judgement, Question
+from clipwatch.judging.base import Judge, Judgement, Question
 from clipwatch.kit.errors import ClipwatchError
-from clipwatch.loop.diary import Diary
+from clipwatch.loop.run_log import RunLog
 from clipwatch.results.reading import scores_of
 from clipwatch.settings import Advice
 from clipwatch.statistics import summarize
@@ -39,21 +39,21 @@ class Judged:
     problem: str = ""
 
 
-class Judging:
+class Judgements:
     """Has results judged in the order in which they came: each is compared with those before it.
 
     Args:
         advice: The settings.
-        diary: Gets the results.
+        log: Gets the results.
         send: Takes the messages that belong to `judged`, from another thread.
         judge: Says what scores mean; asked, and closed, from one thread that lives as long as we.
     """
 
     def __init__(
-        self, advice: Advice, diary: Diary, send: Callable[[Judged], None], judge: Judge
+        self, advice: Advice, log: RunLog, send: Callable[[Judged], None], judge: Judge
     ) -> None:
         self.advice = advice
-        self._diary = diary
+        self._log = log
         self._send = send
         self._judge = judge
         self._open: deque[tuple[Job, Finished]] = deque()  # the first one is being judged
@@ -83,8 +83,8 @@ class Judging:
         if isinstance(found, ClipwatchError):
             raise found
         if message.problem:
-            self._diary.say(f"{job.checkpoint.name}: no interval, no advice: {message.problem}")
-        cramped = self._diary.run.evaluations[job.id].cramped
+            self._log.say(f"{job.checkpoint.name}: no interval, no advice: {message.problem}")
+        cramped = self._log.run.evaluations[job.id].cramped
         completed = EvaluationCompleted(
             evaluation=job.id,
             scores=found.scores,
@@ -99,15 +99,15 @@ class Judging:
             against_base=found.against_base,
             against_best=found.against_best,
         )
-        self._diary.record_evaluation(job.id, completed, *found.advice)
+        self._log.record_evaluation(job.id, completed, *found.advice)
         if self._open:
             self._begin()
 
     def _begin(self) -> None:
         job, said = self._open[0]
         question = Question(
-            log=str(self._diary.path),
-            run=self._diary.name,
+            log=str(self._log.path),
+            run=self._log.name,
             evaluation=job.id,
             low=self.advice.low,
             saturated=self.advice.saturated,
@@ -142,12 +142,12 @@ class Judging:
 
     def _answer(self, job: Job, said: Finished, question: Question) -> Judged:
         try:
-            with self._diary.during(job.checkpoint.name, "comparing it with those before it"):
+            with self._log.during(job.checkpoint.name, "comparing it with those before it"):
                 return Judged(job, said, self._judge.judge(question))
         except Exception as error:  # noqa: BLE001 - the mean is there all the same
             problem = str(error) or type(error).__name__
         try:
-            images = scores_of(self._diary.path, question.run, job.id, job.protocol)
+            images = scores_of(self._log.path, question.run, job.id, job.protocol)
             names = [scorer.name for scorer in job.protocol.scorers]
             means = {name: summarize([image.scores[name] for image in images]) for name in names}
             return Judged(job, said, Judgement(means), problem)

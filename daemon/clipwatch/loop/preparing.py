@@ -14,7 +14,7 @@ from clipwatch.domain.protocol import EvaluationProtocol, Input
 from clipwatch.executors.fetching import fetch
 from clipwatch.executors.messages import Coming, Fetched, Missed
 from clipwatch.kit.errors import ClipwatchError
-from clipwatch.loop.diary import Diary
+from clipwatch.loop.run_log import RunLog
 from clipwatch.models.identity import Identities, ModelError
 
 MODELS = "models"
@@ -45,7 +45,7 @@ class Preparing:
 
     Args:
         asked: The protocol of the settings, without the identity of its files.
-        diary: Gets what is found.
+        log: Gets what is found.
         send: Takes the messages that belong to `prepared`, from that thread.
         identities: What is known of files.
     """
@@ -53,12 +53,12 @@ class Preparing:
     def __init__(
         self,
         asked: EvaluationProtocol,
-        diary: Diary,
+        log: RunLog,
         send: Callable[[Prepared], None],
         identities: Identities,
     ) -> None:
         self._asked = asked
-        self._diary = diary
+        self._log = log
         self._send = send
         self._identities = identities
         self._known: EvaluationProtocol | None = None  # what is asked for, as its files are
@@ -100,25 +100,25 @@ class Preparing:
         self.busy = False
         if message.asked != self._asked:  # the settings were read again meanwhile
             return None
-        run = self._diary.run
+        run = self._log.run
         self._known, self.answered = None, True
         if message.problem != run.lacking:
-            self._diary.record_run(ModelsChecked(message.problem))
+            self._log.record_run(ModelsChecked(message.problem))
         if message.problem:
             self._again = time.monotonic() + AGAIN_SECONDS
             return None
         protocol = self._known = replace(self._asked, inputs=message.inputs)
         digest, new = with_protocol(run, protocol, message.commits)
-        self._diary.record_run(*new)
-        if digest != self._diary.run.protocol:
+        self._log.record_run(*new)
+        if digest != self._log.run.protocol:
             if parts := _other_parts(run.protocols.get(run.protocol), protocol):
-                self._diary.say(f"{', '.join(parts)}: other files than before make another curve")
-            self._diary.record_run(SettingsChanged(digest, *told))
+                self._log.say(f"{', '.join(parts)}: other files than before make another curve")
+            self._log.record_run(SettingsChanged(digest, *told))
         return protocol
 
     def _work(self, asked: EvaluationProtocol) -> None:
         try:
-            with self._diary.during(MODELS, "reading their files"):
+            with self._log.during(MODELS, "reading their files"):
                 inputs = self._inputs(asked)
             self._send(Prepared(asked, inputs, self._identities.commits(asked)))
         except (ModelError, ClipwatchError) as error:
@@ -132,9 +132,9 @@ class Preparing:
         except ModelError as error:
             if not error.remote:
                 raise
-            self._diary.say(f"{error}: fetching it")
-        bring(asked, self._diary.say, partial(self._diary.working, MODELS))
-        self._diary.working(MODELS, "reading their files")
+            self._log.say(f"{error}: fetching it")
+        fetch_models(asked, self._log.say, partial(self._log.working, MODELS))
+        self._log.working(MODELS, "reading their files")
         return self._identities.inputs(asked)
 
 
@@ -146,7 +146,7 @@ def _other_parts(before: EvaluationProtocol | None, now: EvaluationProtocol) -> 
     return [it.part for it in now.inputs if known.get(it.part) != it.digest]
 
 
-def bring(
+def fetch_models(
     protocol: EvaluationProtocol,
     say: Callable[[str], None],
     working: Callable[[str, float, float], None],

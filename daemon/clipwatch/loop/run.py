@@ -16,20 +16,20 @@ from clipwatch.domain.state import Run
 from clipwatch.executors import named
 from clipwatch.executors.base import Executor
 from clipwatch.journal import Journal
-from clipwatch.judging.ask import Judge
+from clipwatch.judging.base import Judge
 from clipwatch.judging.process import JudgeProcess
 from clipwatch.kit.errors import SettingsError
 from clipwatch.loop.console import Console
 from clipwatch.loop.deliveries import Delivered, Deliveries
-from clipwatch.loop.diary import Diary
 from clipwatch.loop.ending import Deadlines, Left
 from clipwatch.loop.evaluations import Evaluations
 from clipwatch.loop.eyes import Eyes
 from clipwatch.loop.inbox import Look, Message
-from clipwatch.loop.judgements import Judged, Judging
+from clipwatch.loop.judgements import Judged, Judgements
 from clipwatch.loop.preparing import Prepared, Preparing
 from clipwatch.loop.pruning import prune
 from clipwatch.loop.rest import rest
+from clipwatch.loop.run_log import RunLog
 from clipwatch.loop.slots import Heard, Pool
 from clipwatch.models.identity import Identities
 from clipwatch.results.reading import images_of
@@ -102,14 +102,14 @@ class WatchedRun:
         self._console = console
         self._deadlines = Deadlines()
         self._health = HealthReporter(settings, self.name, console.say)
-        self._diary = diary = Diary(journal, self.name, console, self._beat, parts.clock, once=once)
-        self.eyes = Eyes(settings, diary, lambda: send(Look()), once=once)
-        self._preparing = Preparing(settings.protocol, diary, send, parts.identities)
+        self._log = log = RunLog(journal, self.name, console, self._beat, parts.clock, once=once)
+        self.eyes = Eyes(settings, log, lambda: send(Look()), once=once)
+        self._preparing = Preparing(settings.protocol, log, send, parts.identities)
         chance = (parts.clock, parts.luck)
-        self._deliveries = Deliveries(settings, diary, send, *chance, parts.make_tracker)
-        self._judging = Judging(settings.advice, diary, send, parts.judge)
+        self._deliveries = Deliveries(settings, log, send, *chance, parts.make_tracker)
+        self._judgements = Judgements(settings.advice, log, send, parts.judge)
         self.evaluations = Evaluations(
-            settings, diary, send, *chance, parts.make_executor(settings), pool, self._judging
+            settings, log, send, *chance, parts.make_executor(settings), pool, self._judgements
         )
 
     @property
@@ -124,14 +124,14 @@ class WatchedRun:
         Raises:
             SettingsError: With `once`, when there is no output directory to look at.
         """
-        self._diary.begin(self.settings)
+        self._log.begin(self.settings)
         self._deliveries.hint()
         self._look()
         self._health.enter("watching")
 
     def turn(self) -> int | None:
         """Take up what can be done now; return the exit code when nothing is left to wait for."""
-        self._diary.refresh()
+        self._log.refresh()
         self._beat()
         if self._deadlines.evaluating:
             self.evaluations.advance(ready=self._ready())
@@ -140,7 +140,7 @@ class WatchedRun:
         if self._done(left):
             return self._exit_code()
         if not left.busy and not self._deadlines.asked:
-            self._diary.rest(rest(self._run, self._deliveries.lacking, self.settings))
+            self._log.rest(rest(self._run, self._deliveries.lacking, self.settings))
         return None
 
     def take(self, message: Message) -> None:
@@ -155,7 +155,7 @@ class WatchedRun:
             case Heard():
                 self.evaluations.heard(message)
             case Judged():
-                self._judging.judged(message)
+                self._judgements.judged(message)
                 self._prune()
             case Delivered():
                 self._deliveries.delivered(message)
@@ -172,16 +172,16 @@ class WatchedRun:
                     )
             executor = self._parts.make_executor(new)
         except SettingsError as error:
-            self._diary.say(f"settings not reloaded, the old ones stay: {error}")
+            self._log.say(f"settings not reloaded, the old ones stay: {error}")
             return
         new = replace(new, protocol=self._preparing.adopt(new.protocol))
         self.settings = new
         self.evaluations.adopt(new, executor)
-        self._judging.advice = new.advice
+        self._judgements.advice = new.advice
         self._deliveries.adopt(new)
         self.eyes.adopt(new)
         self._health.adopt(new)
-        self._diary.say("settings reloaded")
+        self._log.say("settings reloaded")
         self.begin()
 
     def stop(self) -> float:
@@ -192,27 +192,27 @@ class WatchedRun:
         waits = bool(drain and self._left().unevaluated)
         self._health.enter("draining" if waits else "stopping")
         until = f": what is left is evaluated first, for {drain:g} s at most; again ends it at once"
-        self._diary.say(f"stopping{until if waits else ''}")
+        self._log.say(f"stopping{until if waits else ''}")
         return self._deadlines.ask(drain if waits else 0.0)
 
     def hurry(self) -> None:
         """Wait for no disk any more; may be called from any thread."""
-        self._diary.hurry()
+        self._log.hurry()
 
     def close(self) -> None:
         """Let go of everything."""
         self.eyes.close()
         self.evaluations.close()
-        self._judging.close()
+        self._judgements.close()
         self._health.close()
         self._console.close()
 
     @property
     def _run(self) -> Run:
-        return self._diary.run
+        return self._log.run
 
     def _beat(self) -> None:
-        self._health.beat(self._run if self._diary.begun else None, self._diary.seq)
+        self._health.beat(self._run if self._log.begun else None, self._log.seq)
         self._alive(self._health.status)
 
     def _look(self) -> None:
@@ -234,7 +234,7 @@ class WatchedRun:
             self.settings = replace(self.settings, protocol=protocol)
             self.evaluations.adopt(self.settings)
             base = with_base(self._run, protocol, wanted=self.settings.evaluating.baseline)
-            self._diary.record_run(*base)
+            self._log.record_run(*base)
             self._deliveries.hint()
 
     def _prune(self) -> None:
@@ -264,5 +264,5 @@ class WatchedRun:
             return 0
         code, lines = closing(self._run, self._deliveries.lacking)
         for line in lines:
-            self._diary.say(line)
+            self._log.say(line)
         return code

@@ -10,7 +10,7 @@ from clipwatch.domain.events import EvaluationReopened
 from clipwatch.domain.queue import queue
 from clipwatch.domain.state import evaluation_of
 from clipwatch.executors.base import Executor, Refusal
-from clipwatch.loop.diary import Diary
+from clipwatch.loop.run_log import RunLog
 
 SLOT_SECONDS = 30.0
 """Pause between two looks while evaluations wait."""
@@ -20,12 +20,12 @@ class Vacancies:
     """Knows when an executor was looked at last; used from the loop's thread.
 
     Args:
-        diary: Gets what may go on.
+        log: Gets what may go on.
         clock: The time, in UTC.
     """
 
-    def __init__(self, diary: Diary, clock: Callable[[], datetime]) -> None:
-        self._diary = diary
+    def __init__(self, log: RunLog, clock: Callable[[], datetime]) -> None:
+        self._log = log
         self._clock = clock
         self._looked: float | None = None  # by the clock that nobody sets
 
@@ -35,7 +35,7 @@ class Vacancies:
 
     def look(self, executor: Executor) -> None:
         """Say at first if no slot may be used; later, let what waits for one go on if one may."""
-        run, now, moment = self._diary.run, self._clock(), time.monotonic()
+        run, now, moment = self._log.run, self._clock(), time.monotonic()
         first = self._looked is None
         if self._looked is not None and moment - self._looked < SLOT_SECONDS:
             return
@@ -50,6 +50,6 @@ class Vacancies:
         if not isinstance(slots, Refusal):
             for evaluation in waiting:
                 again = EvaluationReopened(evaluation.id, now)
-                self._diary.record_evaluation(evaluation.id, again)
+                self._log.record_evaluation(evaluation.id, again)
         elif first:
-            self._diary.say(f"evaluations wait: {slots}")
+            self._log.say(f"evaluations wait: {slots}")

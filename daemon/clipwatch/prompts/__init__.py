@@ -11,9 +11,9 @@ from clipwatch.domain.protocol import Prompt
 from clipwatch.kit import textfiles
 from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.textfiles import plain, refused
-from clipwatch.prompts import grammar, hub, jsonfiles, lines, tables, tomlfiles, trainer
-from clipwatch.prompts.choice import stratified, subset
+from clipwatch.prompts import grammar, hub_datasets, jsonfiles, lines, tables, tomlfiles, trainer
 from clipwatch.prompts.listing import LONGEST_NAME, MOST, Entry, Listed, listed, long_note
+from clipwatch.prompts.subset import stratified, subset
 
 __all__ = ["FEW", "LARGEST", "LONGEST_NAME", "MOST", "Listed", "builtin", "chosen", "library",
            "of_trainer", "read", "stratified"]  # fmt: skip
@@ -49,7 +49,7 @@ def library(name: str) -> Listed | None:
             raise SettingsError(f"{plain(name)!r} names no library", fix=fix)
         return Listed(grammar.compositional(int(rest)))
     if kind == "hf":
-        dataset = hub.fetched(plain(name))
+        dataset = hub_datasets.fetched(plain(name))
         prompts, notes = _read(dataset.files, dataset.column)
         return Listed(prompts, (f"{plain(name)} is read at commit {dataset.commit}", *notes))
     return None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from clipwatch.domain.kinds import Dtype, Offload, Seeds, Spacing, TrainedWeights
-from clipwatch.settings import choices
+from clipwatch.settings import derived
 from clipwatch.settings import readers as read
 from clipwatch.settings.keys import own, trainers
 from clipwatch.settings.values import Size
@@ -228,7 +228,7 @@ class Pictures:
         "before each prompt",
         read.instruction,
         blank=True,
-        becomes=choices.or_blank,
+        becomes=derived.or_blank,
     )
     base_model: str = trainers(
         "pretrained_model_name_or_path", None, "base model: folder or Hub id", read.optional

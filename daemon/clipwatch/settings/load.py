@@ -17,7 +17,7 @@ from clipwatch.kit import plugins
 from clipwatch.kit.statedir import default_state_dir
 from clipwatch.kit.textfiles import problem, refused
 from clipwatch.models.scorers import scale_of
-from clipwatch.settings import choices, device, prompts, scorers, sources, usual
+from clipwatch.settings import accelerator, derived, prompts, scorers, sources, usual
 from clipwatch.settings.asked import Pictures, Sampling
 from clipwatch.settings.keys import built
 from clipwatch.settings.places import Places, below, mode
@@ -61,9 +61,9 @@ def load(
     document = forms.read(config)
     trainers = options.for_clipwatch(document, environ)
     given = sources.collect(document, trainers, flags, environ, installed)
-    about = reading.judged(document, given, environ, cwd, installed)
+    about = reading.assessed(document, given, environ, cwd, installed)
     given |= _of_trainer(given, about)
-    choices.check_evaluation(given)
+    derived.check_evaluation(given)
     places = Places.of(
         config, cwd, given["working_dir"], about.installed.package if about.installed else None
     )
@@ -85,11 +85,11 @@ def load(
     given |= chosen_given
     scale = scale_of(specs[0])
     for name, usual_bound in (("low", scale.poor), ("saturated", scale.saturated)):
-        given |= {f"advice.{name}": choices.bound(given, f"advice.{name}", usual_bound)}
+        given |= {f"advice.{name}": derived.bound(given, f"advice.{name}", usual_bound)}
     if about.datasets:
         remarks += datasets.remark(about.datasets, about.model.name, places)
     _check_texts(given)
-    choices.check_worth(given)
+    derived.check_worth(given)
     return built(
         Settings,
         given,
@@ -189,11 +189,11 @@ def _choices(
 ) -> tuple[dict[str, Given], tuple[str, ...]]:
     """Return the keys that depend on others, or on this machine, and what is told of them."""
     project, run = given["tracker_project_name"], given["tracker_run_name"]
-    named, skipped = choices.trackers(given, installed)
+    named, skipped = derived.trackers(given, installed)
     quantised, unknown = reading.precision(given)
-    dtype = choices.dtype({**given, "base_precision": quantised}, processor.value)
-    seed = choices.seed(given)
-    remarks = (*skipped, *unknown, *choices.unknowable(given, seed))
+    dtype = derived.dtype({**given, "base_precision": quantised}, processor.value)
+    seed = derived.seed(given)
+    remarks = (*skipped, *unknown, *derived.unknowable(given, seed))
     sizes = given["validation_resolution"]
     if len(sizes.value) > 1 and sizes.trainers:
         first = sizes.value[0]
@@ -203,14 +203,14 @@ def _choices(
         "device": processor,
         "dtype": dtype,
         "report_to": named,
-        "tracker_project_name": choices.tracker_name(project, "simpletuner-training"),
-        "tracker_run_name": choices.tracker_name(run, "simpletuner-training-run"),
-        "vae_dtype": choices.vae_dtype(
+        "tracker_project_name": derived.tracker_name(project, "simpletuner-training"),
+        "tracker_run_name": derived.tracker_name(run, "simpletuner-training-run"),
+        "vae_dtype": derived.vae_dtype(
             given, dtype, about.model.name, simpletuner=about.simpletuner
         ),
-        "validation_resolution": choices.size(given),
+        "validation_resolution": derived.size(given),
         "validation_seed": seed,
-        "weights": choices.weights(given),
+        "weights": derived.weights(given),
     }, remarks
 
 
@@ -218,7 +218,7 @@ def _device(named: Given, environ: Mapping[str, str]) -> Given:
     if named.value != "auto":
         return named
     machine = platform.machine()
-    return named.but(device.found(environ, os.path.exists, sys.platform, machine), "auto")
+    return named.but(accelerator.found(environ, os.path.exists, sys.platform, machine), "auto")
 
 
 def _protocol(

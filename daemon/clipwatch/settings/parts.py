@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipwatch.domain.kinds import StageMode, WatchMode
-from clipwatch.settings import choices
+from clipwatch.settings import derived
 from clipwatch.settings import readers as read
 from clipwatch.settings.keys import own, trainers
 from clipwatch.settings.values import Address, Ends
@@ -156,7 +156,7 @@ class Advice:
         None,
         "a difference of means that matters, by scorer",
         read.worth,
-        becomes=choices.by_scorer,
+        becomes=derived.by_scorer,
     )
     stretch: int = own(
         "advice.stretch", 1000, "steps without a gain of worth: a plateau", read.whole(1)
@@ -166,7 +166,7 @@ class Advice:
         None,
         "address that gets advice as JSON",
         secret=True,
-        becomes=choices.or_blank,
+        becomes=derived.or_blank,
     )
     apprise: tuple[str, ...] = own(
         "advice.apprise", (), "Apprise addresses that get advice", read.addresses, secret=True

@@ -72,7 +72,7 @@ def of_family(family: str, flavour: str) -> tuple[str, ...]:
     return tuple(told[name] for name in (family, f"{family}/{flavour}") if name in told)
 
 
-def judged(
+def assessed(
     written: Mapping[str, Iterable[Given]], ours: Collection[str], family: str
 ) -> Iterator[str]:
     """Yield a remark for each key of the trainer's file that changes pictures and is not followed.

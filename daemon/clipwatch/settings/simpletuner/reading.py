@@ -1,4 +1,4 @@
-"""A configuration of the trainer, judged before anything else: whose it is, what it trains."""
+"""A configuration of the trainer, assessed before anything else: whose it is, what it trains."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Reading:
     remarks: tuple[str, ...]
 
 
-def judged(
+def assessed(
     document: Document,
     given: Values,
     environ: Mapping[str, str],
@@ -89,7 +89,7 @@ def judged(
             _check_choice(name, given[name])
         elif simpletuner:
             _check_choice(name, *keys.get(name, [])[-1:])
-    remarks = [*answers.judged(keys, ours, model.name)]
+    remarks = [*answers.assessed(keys, ours, model.name)]
     if base.value:  # without one it ends the start
         remarks += families.of_no_flavour(known, model, flavour)
     if simpletuner:

@@ -1,4 +1,4 @@
-"""Downloads what evaluations load, in a process of its own: `python -m clipwatch.evaluator.fetch`.
+"""Downloads what evaluations load, in a process of its own (`python -m`).
 
 The protocol comes as JSON on standard input, a reply for each model goes as JSON, one a line, to
 standard output. The evaluator's own functions find the files, so none lacks and none is too many.

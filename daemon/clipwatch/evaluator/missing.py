@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from clipwatch.domain.protocol import EvaluationProtocol
 
 
-def bring(protocol: EvaluationProtocol) -> None:
+def fetch_missing(protocol: EvaluationProtocol) -> None:
     """Fetch what lacks of all models of a protocol.
 
     Raises:

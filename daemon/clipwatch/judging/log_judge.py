@@ -10,7 +10,7 @@ from clipwatch.domain.state import Run, State
 from clipwatch.journal import Journal
 from clipwatch.judging.advice import Point
 from clipwatch.judging.answer import answer, looked_back_on
-from clipwatch.judging.ask import Judgement, Question
+from clipwatch.judging.base import Judgement, Question
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.results.reading import read_images
 from clipwatch.results.tables import score_tables

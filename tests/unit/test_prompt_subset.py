@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from clipwatch.domain.protocol import Prompt
 from clipwatch.kit.errors import SettingsError
 from clipwatch.prompts import builtin, library, stratified
-from clipwatch.prompts.choice import subset
 from clipwatch.prompts.grammar import _WORDS as WORDS
 from clipwatch.prompts.grammar import MOST, a, compositional, many, one
+from clipwatch.prompts.subset import subset
 from clipwatch.settings import Settings, load
 
 PROMPTS = st.lists(

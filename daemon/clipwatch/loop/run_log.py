@@ -22,7 +22,7 @@ FULL_DISK_SECONDS = 10.0
 """Pause before a write is tried again on a full disk."""
 
 
-class Diary:
+class RunLog:
     """The log of one run as its daemon sees it: what is recorded is folded and told.
 
     Args:

@@ -11,7 +11,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from clipwatch.gpus import Gpu, GpuProcess, Refusal, usable
-from clipwatch.gpus.choice import UNSEEN_BYTES, visible_gpus
+from clipwatch.gpus.usable import UNSEEN_BYTES, visible_gpus
 
 GIB = 1 << 30
 ME = 1

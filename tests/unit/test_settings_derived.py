@@ -11,7 +11,7 @@ import pytest
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.kit.errors import SettingsError
 from clipwatch.settings import Settings, load
-from clipwatch.settings.device import found
+from clipwatch.settings.accelerator import found
 
 LEAST = {"output_dir": "out", "evaluation_type": "clip", "model_family": "sdxl", "seed": 7}
 
