@@ -28,8 +28,8 @@ settings.load_profile("quick")  # --hypothesis-profile=full
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test by its folder, and by when it runs: `quick`, `rest`, or with both.
 
-    What is `thorough` is left to the rest, but for the number of cases that it names. Properties
-    are held twice, with examples by the profile.
+    What is `thorough` is left to the rest, but for the number of cases that it names, of a test
+    or of a whole class. Properties are held twice, with examples by the profile.
     """
     cases: dict[object, list[pytest.Item]] = {}
     for item in items:
@@ -37,17 +37,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         item.add_marker(folder)
         if folder == "system":
             item.add_marker("rest")
-        elif item.get_closest_marker("thorough"):
-            cases.setdefault(getattr(item, "function", item), []).append(item)
+        elif marked := next(item.iter_markers_with_node("thorough"), None):
+            whole = isinstance(marked[0], pytest.Class)
+            alike = marked[0] if whole else getattr(item, "function", item)
+            cases.setdefault(alike, []).append(item)
         else:
             item.add_marker("quick")
             if is_hypothesis_test(getattr(item, "function", None)):
                 item.add_marker("rest")
-    for alike in cases.values():
-        thorough = alike[0].get_closest_marker("thorough")
+    for found in cases.values():
+        thorough = found[0].get_closest_marker("thorough")
         kept = thorough.kwargs.get("but", 0) if thorough else 0
-        quick = {len(alike) * n // kept for n in range(kept)}  # spread over all
-        for place, item in enumerate(alike):
+        quick = {len(found) * n // kept for n in range(kept)}  # spread over all
+        for place, item in enumerate(found):
             item.add_marker("quick" if place in quick else "rest")
 
 

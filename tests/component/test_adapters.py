@@ -335,6 +335,7 @@ def test_forms_may_be_mixed(
 # --- strength ------------------------------------------------------------------------------------
 
 
+@pytest.mark.thorough
 def test_each_prompt_has_its_own_strength(
     base: Path, evaluator: Evaluator, tmp_path: Path, lora: tuple[forms.State, dict[str, Any]]
 ) -> None:

@@ -118,7 +118,7 @@ def test_a_convolution_that_peft_cannot_adapt_is_told(base: Path, tmp_path: Path
 
 @pytest.mark.parametrize("offload", ["model", "group"])
 @pytest.mark.parametrize("algo", ["locon", "lokr", "full-norm", "glora"])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_where_the_base_waits_changes_no_score(
     base: Path, tmp_path: Path, offload: str, algo: str
 ) -> None:

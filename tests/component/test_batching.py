@@ -193,6 +193,7 @@ def test_a_search_goes_on_in_the_next_evaluation(
     assert run(3) == ([3, 3, 3, 3], 3)
 
 
+@pytest.mark.thorough
 def test_the_limit_is_no_more_than_there_are_images(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,6 +149,7 @@ def test_equal_seeds_write_equal_base_pipelines(base: Path, tmp_path: Path) -> N
     assert (base / name).read_bytes() != (tmp_path / "other" / name).read_bytes()
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(
     ("more", "kind", "weights"),
     [
@@ -179,6 +180,7 @@ def test_a_checkpoint_is_complete_when_its_guard_appears(
     assert list((tmp_path / "logs" / "shapes").glob("events.out.tfevents.*"))
 
 
+@pytest.mark.thorough
 def test_the_loss_is_logged_to_tensorboard(base: Path, tmp_path: Path) -> None:
     """The trainer's own run holds its loss under the steps it was measured at."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator

@@ -243,6 +243,7 @@ def test_devices(
     assert bool(found.fix) == (verdict != "ok")
 
 
+@pytest.mark.thorough
 def test_a_cpu_that_nobody_chose(tmp_path: Path) -> None:
     """A warning where "auto" came to the CPU, none where it was chosen; it tells what it found."""
     folder = str(tmp_path / "no-gpu")

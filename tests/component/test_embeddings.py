@@ -51,7 +51,7 @@ def plain_images(folder: Path, how: EvaluationProtocol, **parts: Any) -> list[by
 
 
 @pytest.mark.parametrize("family", embedding_kit.FAMILIES | embedding_kit.PLAIN)
-@pytest.mark.thorough(but=3)
+@pytest.mark.thorough(but=1)
 def test_images_are_those_of_plain_prompts(tmp_path: Path, calls: list[str], family: str) -> None:
     """The base model and a checkpoint of every family give diffusers' pictures.
 

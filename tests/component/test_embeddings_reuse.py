@@ -84,7 +84,7 @@ def test_what_does_not_count(world: Path, calls: list[str], changes: dict[str, A
 
 
 @pytest.mark.parametrize("cache", [False, True])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_little_memory(
     world: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch, cache: bool
 ) -> None:
@@ -149,7 +149,7 @@ def other_cleaner(_: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         *("library", "cleaner"),
     ],
 )
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_each_part_of_the_key_counts(
     world: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch, change: Any
 ) -> None:
@@ -187,6 +187,7 @@ def test_trained_text_encoders_are_apart(world: Path, calls: list[str]) -> None:
     assert not kit.same(fresh["text-lora"], fresh["lora"], kit.NEAR)
 
 
+@pytest.mark.thorough
 def test_trained_component_is_a_text_encoder(world: Path, calls: list[str]) -> None:
     """Text encoders that are checkpoints themselves are each encoded with."""
     evaluator = Evaluator()
@@ -282,6 +283,7 @@ def test_text_features_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert made == [1, 1]
 
 
+@pytest.mark.thorough
 def test_a_text_is_scored_whatever_its_neighbours() -> None:
     """A cosine is the same whichever texts were encoded before and beside it."""
     image = gradient("radial")[None]

@@ -77,6 +77,7 @@ def test_lora_is_applied_in_full(world: Path, tmp_path: Path, evaluator: Evaluat
     assert kit.same_pictures(kit.saved_images(how, tmp_path / "im"), expected)
 
 
+@pytest.mark.thorough
 def test_nothing_of_a_checkpoint_stays(world: Path, evaluator: Evaluator) -> None:
     """Scores are the same whatever was evaluated before."""
     how = kit.protocol(world / "base")
@@ -223,7 +224,7 @@ def test_vanished_and_changed_before_loading(
         ({"scorers": (ScorerSpec("", "/nowhere/clip"),)}, "model", "no such folder"),
     ],
 )
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_settings_that_cannot_be_used(
     world: Path, evaluator: Evaluator, changes: dict[str, Any], kind: str, word: str
 ) -> None:
@@ -285,7 +286,7 @@ def test_saved_pixels_are_scored_pixels(world: Path, tmp_path: Path, evaluator: 
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp16"])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_half_precision(world: Path, evaluator: Evaluator, dtype: Dtype) -> None:
     """Half precision gives nearly the scores of fp32, for full weights and for a LoRA."""
     how = kit.protocol(world / "base")

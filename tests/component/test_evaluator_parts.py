@@ -70,6 +70,7 @@ def test_the_variant_that_is_found_is_the_one_that_is_loaded(
     assert scores(evaluator, world, tmp_path / "both") == theirs
 
 
+@pytest.mark.thorough
 def test_a_denoiser_saved_as_a_variant(world: Path, tmp_path: Path, evaluator: Evaluator) -> None:
     """A full fine-tune may have one, too."""
     shutil.copytree(world / "full", tmp_path / "full")

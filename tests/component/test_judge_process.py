@@ -313,6 +313,7 @@ def test_a_daemon_has_one_and_ends_it(tmp_path: Path) -> None:
     assert not psutil.pid_exists(pid)
 
 
+@pytest.mark.thorough
 def test_a_judge_that_is_not_asked_gives_back_its_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,7 +51,7 @@ def trainers_pictures(base: Path, how: EvaluationProtocol) -> list[np.ndarray]:
     return [np.asarray(image, int) for image in found]
 
 
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(
     ("sampler", "batch"), [("", 6), ("", 3), ("", 4), ("", 2), ("ddpm", 6), ("ddpm", 4)]
 )

@@ -100,6 +100,7 @@ def test_the_next_batch_is_made_before_the_last_is_kept(
     assert not threads & steps.threads
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("when", [1, 2, 4])
 def test_enough(world: Path, evaluator: Evaluator, steps: Steps, when: int) -> None:
     """After so many batches no further one is reported, and none is generated to its end."""
@@ -120,6 +121,7 @@ def test_enough(world: Path, evaluator: Evaluator, steps: Steps, when: int) -> N
     assert kit.same(kit.scores_of(evaluator, asked(world)), whole)  # what was dropped left nothing
 
 
+@pytest.mark.thorough
 def test_a_batch_that_is_not_needed_is_dropped_at_once(
     world: Path, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -278,6 +280,7 @@ def test_further_scorers(world: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert set(map(id, evaluator.models.scorers.values())) == kept
 
 
+@pytest.mark.thorough
 def test_a_further_scorer_that_gives_no_number(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -297,6 +300,7 @@ def test_a_further_scorer_that_gives_no_number(
     assert (failed.kind, "scorer 'second'" in failed.reason) == ("scores", True)
 
 
+@pytest.mark.thorough
 def test_the_base_model_alone(world: Path, tmp_path: Path, evaluator: Evaluator) -> None:
     """There is no checkpoint, and nothing of the one before is left."""
     how = kit.protocol(world / "base")

@@ -68,6 +68,7 @@ def write_scalar(writer: EventFileWriter, step: int, value: float) -> None:
     writer.flush()
 
 
+@pytest.mark.thorough(but=1)
 def test_points_are_shown_in_order(server: Server, tmp_path: Path) -> None:
     """Each of the five scalars has one point a step, with the evaluation's time and value."""
     target = target_below(server.logdir, tmp_path, "ordered")
@@ -100,7 +101,7 @@ def test_late_and_repeated_steps_are_put_in_place(server: Server, tmp_path: Path
     )
 
 
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_an_open_chart_follows_late_steps(server: Server, tmp_path: Path) -> None:
     """Each reader shows the new generation without a restart, then appended points."""
     target = target_below(server.logdir, tmp_path, "live")
@@ -198,6 +199,7 @@ def test_the_trainers_curve_goes_on(server: Server, tmp_path: Path) -> None:
     until(lambda: bool(server.points("both/clipwatch", "clip/mean")), expected=True)
 
 
+@pytest.mark.thorough(but=1)
 def test_images_are_shown_with_their_prompts(server: Server, tmp_path: Path) -> None:
     """Each chosen prompt is a tag, headed and described by its text, with a JPEG a step."""
     target = target_below(server.logdir, tmp_path, "images")
@@ -227,6 +229,7 @@ def test_images_are_shown_with_their_prompts(server: Server, tmp_path: Path) -> 
         assert image.size == (64, 48 + 15)
 
 
+@pytest.mark.thorough(but=1)
 def test_each_prompts_score_is_tabled(server: Server, tmp_path: Path) -> None:
     """The table shows prompts literally, with category and mean score, up to a bound it tells."""
     target = target_below(server.logdir, tmp_path, "table")
@@ -248,6 +251,7 @@ def test_each_prompts_score_is_tabled(server: Server, tmp_path: Path) -> None:
     assert "3 more prompts are not shown." in text()
 
 
+@pytest.mark.thorough(but=1)
 def test_the_charts_are_laid_out(server: Server, tmp_path: Path) -> None:
     """The custom scalars page has a band for intervals and differences, and finds each tag."""
     target = target_below(server.logdir, tmp_path, "charts")
@@ -282,6 +286,7 @@ def test_the_charts_are_laid_out(server: Server, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.thorough(but=1)
 def test_advice_is_shown_as_text(server: Server, tmp_path: Path) -> None:
     """Advice stands at its step, its kind in bold, and no markup in it takes effect."""
     target = target_below(server.logdir, tmp_path, "advice")

@@ -74,7 +74,7 @@ def pixels(path: Path, height: int) -> NDArray[np.int64]:
 
 
 @pytest.mark.parametrize(("name", "dtype"), RUNS)
-@pytest.mark.thorough(but=4)
+@pytest.mark.thorough(but=2)
 def test_our_picture_is_the_trainers(
     trainers: Path,
     evaluator: Evaluator,

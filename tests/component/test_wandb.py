@@ -100,6 +100,7 @@ def test_a_row_says_it_all(server: FakeWandb, tmp_path: Path) -> None:
     assert len(axes) == 5 + 5
 
 
+@pytest.mark.thorough
 def test_a_new_log_is_a_new_run(server: FakeWandb, tmp_path: Path) -> None:
     """Results of a log that was begun anew do not hide behind those of the lost one."""
     tracker = WandbTracker(make_target(tmp_path))
@@ -140,6 +141,7 @@ def test_the_destination_is_all_that_decides_and_no_secret(
         told()
 
 
+@pytest.mark.thorough
 def test_the_trainer_is_found_and_left_alone(server: FakeWandb, tmp_path: Path) -> None:
     """The group is the trainer's run id, for good, and its files stay as they are."""
     train(tmp_path, "project")
@@ -195,6 +197,7 @@ def test_a_missing_package_is_named(
         WandbTracker(make_target(tmp_path)).published(make_series(tmp_path, [100]))
 
 
+@pytest.mark.thorough
 def test_a_hostile_environment_changes_nothing(
     server: FakeWandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -60,6 +60,7 @@ def test_a_row_has_every_number(server: FakeWandb, tmp_path: Path, series: Serie
     assert len(expected) == 8 + 6 + 2 + 2 * 8
 
 
+@pytest.mark.thorough
 def test_a_later_session_keeps_the_axes(server: FakeWandb, tmp_path: Path, series: Series) -> None:
     """What only earlier results have keeps its x-axis when a session brings a bare one."""
     bare = make_series(tmp_path, [100, 200, 300], images=False).results[2]
@@ -107,6 +108,7 @@ def test_the_summary_has_best_and_last(server: FakeWandb, tmp_path: Path, late: 
     assert server.run.points == [(0, 0), (300, 300), (301, 200), (302, 100)]
 
 
+@pytest.mark.thorough
 def test_offline_runs_bring_the_summary(
     tmp_path: Path, late: Series, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,6 +143,7 @@ def test_a_place_is_kept_for_good(
     assert list(places(in_order)) == ordered
 
 
+@pytest.mark.thorough
 def test_further_scorers_are_in_the_table(
     server: FakeWandb, tmp_path: Path, series: Series
 ) -> None:
@@ -221,6 +224,7 @@ def test_an_alert_that_is_not_taken_does_not_stop_the_numbers(
     assert str(status) in log
 
 
+@pytest.mark.thorough
 def test_offline_alerts_come_with_the_sync(
     tmp_path: Path, series: Series, monkeypatch: pytest.MonkeyPatch
 ) -> None:

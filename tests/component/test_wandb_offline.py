@@ -34,6 +34,7 @@ def offline(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     monkeypatch.setenv("WANDB_MODE", "offline")
 
 
+@pytest.mark.thorough(but=4)
 @pytest.mark.usefixtures("offline")
 class TestOffline(TrackerContract):
     """The contract with offline runs."""
@@ -45,6 +46,7 @@ class TestOffline(TrackerContract):
         return lambda: WandbTracker(target)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("offline")
 def test_a_torn_offline_run_is_replaced(tmp_path: Path) -> None:
     """A run without its end counts for nothing and makes room for a whole one; repeats add none."""
@@ -180,6 +182,7 @@ def test_a_full_disk_may_pass(tmp_path: Path, left: int) -> None:
         assert [row["_step"] for row in rows] == [100, 300]
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("offline")
 def test_a_read_only_disk_is_refused(tmp_path: Path) -> None:
     """A state folder that cannot be written is named, for somebody to mend."""
@@ -242,6 +245,7 @@ def test_damage_hides_a_run_but_never_invents_one(
     assert finished_rows(tmp_path) in (None, finished_rows(run_file.parent))
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("offline")
 def test_a_trainer_of_another_project_is_a_stranger(tmp_path: Path) -> None:
     """The latest run counts only if it belongs to the project, and nothing unreadable matters."""

@@ -164,6 +164,7 @@ def test_our_files_are_private(
     assert [name for name, mode in seen.items() if mode & 0o077] == []
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("usual_umask")
 def test_tensorboards_files_are_for_all(server: FakeWandb, tmp_path: Path) -> None:
     """Another user's TensorBoard can read our event files, also after a session with W&B."""
@@ -226,6 +227,7 @@ def test_the_key_is_told_to_nobody(
     assert found == []
 
 
+@pytest.mark.thorough
 def test_a_login_in_the_servers_address_is_told_to_nobody(
     server: FakeWandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

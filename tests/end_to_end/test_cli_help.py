@@ -113,6 +113,7 @@ def offered(shell: Path, *words: str) -> list[str]:
     return done.stdout.split()
 
 
+@pytest.mark.thorough(but=3)
 @pytest.mark.parametrize(
     ("words", "expected"),
     [

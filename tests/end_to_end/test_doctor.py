@@ -122,6 +122,7 @@ def test_no_configuration(home: Path) -> None:
     assert "fix: name the trainer's file with --config" in done.stdout
 
 
+@pytest.mark.thorough
 def test_slips_are_told(project: Path, home: Path) -> None:
     """A key that looks misspelt is a remark with its line."""
     configure(project, pretrained_model_name_or_pth="x")
@@ -240,6 +241,7 @@ def test_output_of_another_user_without_checkpoints(shared: Path) -> None:
     assert found["fix"] == "run clipwatch as root"
 
 
+@pytest.mark.thorough
 def test_unfinished_checkpoint(project: Path, base: Path, home: Path) -> None:
     """A newest checkpoint without weights is told as what it is, and is no failure."""
     checkpoint = guarded(project / "output", base, 10)
@@ -250,6 +252,7 @@ def test_unfinished_checkpoint(project: Path, base: Path, home: Path) -> None:
     assert "newest checkpoint-10: unet/ has no weights yet" in found["found"]
 
 
+@pytest.mark.thorough
 def test_nearly_full_disk(project: Path, home: Path, tmp_path: Path) -> None:
     """A state directory on a disk of 1 MiB fails, with what a run needs."""
     disk = tmp_path / "disk"
@@ -290,7 +293,7 @@ def test_wandb_with_its_server(project: Path, home: Path, server: FakeWandb) -> 
 @pytest.mark.parametrize(
     ("key", "told"), [("", "no API key"), ("9" * 40, "not accept the API key")]
 )
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_wandb_without_a_good_key(
     project: Path, home: Path, server: FakeWandb, key: str, told: str
 ) -> None:
@@ -302,6 +305,7 @@ def test_wandb_without_a_good_key(
     assert not key or key not in json.dumps(found)
 
 
+@pytest.mark.thorough
 def test_wandb_mode_that_is_none(project: Path, home: Path) -> None:
     """A WANDB_MODE that clipwatch cannot do fails."""
     env = environment(home, WANDB_MODE="shared")

@@ -84,6 +84,7 @@ def test_the_only_table_is_read_at_its_commit(tmp_path: Path, hub: Hub) -> None:
     assert listed(ask(tmp_path, f"hf:org/one@{commit}", dead))[0] == expected[0]
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize(
     ("name", "texts"),
     [
@@ -104,6 +105,7 @@ def test_a_split_and_a_column_are_chosen(
     assert notes[0] == f"{name} is read at commit {commit_of(folder)}"
 
 
+@pytest.mark.thorough(but=2)
 @pytest.mark.parametrize(
     ("name", "says"),
     [
@@ -124,6 +126,7 @@ def test_what_cannot_be_had_is_told_in_a_line(
     assert says in done.stderr
 
 
+@pytest.mark.thorough
 def test_several_files_are_offered(tmp_path: Path, hub: Hub) -> None:
     """Which one is meant is the user's to say."""
     (tmp_path / "one" / "More.tsv").write_text("prompt\nx\n")
@@ -142,6 +145,7 @@ def test_a_part_that_is_missing_is_told(tmp_path: Path, hub: Hub) -> None:
     assert "hf:org/many/val: only 1 of 2 parts are there" in done.stderr
 
 
+@pytest.mark.thorough
 def test_nothing_cached_and_no_network(tmp_path: Path, hub: Hub) -> None:
     """The line says whether the Hub was not asked or did not answer."""
     done = ask(tmp_path, "hf:org/one", hub, HF_HUB_OFFLINE="1")

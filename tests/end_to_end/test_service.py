@@ -70,6 +70,7 @@ def test_a_service_tells_its_whole_life(folder: Path, manager: tuple[socket.sock
         assert process.wait(60) == 0
 
 
+@pytest.mark.thorough(but=1)
 def test_a_loop_that_stands_still_is_not_alive(
     folder: Path, manager: tuple[socket.socket, str]
 ) -> None:

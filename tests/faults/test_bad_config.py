@@ -108,7 +108,7 @@ def test_any_slip_of_the_keyboard(folder: Path, at: int, inserted: bytes) -> Non
 
 
 @pytest.mark.parametrize("part", range(8))
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_every_truncation(tmp_path: Path, part: int) -> None:
     """A file that ends too early, wherever it does, is refused with its line."""
     whole = len(EXAMPLE.rstrip())
@@ -174,6 +174,7 @@ def test_any_depth(tmp_path: Path, depth: int, key: str) -> None:
         assert "is nested too deeply" in said or depth < DEEPEST
 
 
+@pytest.mark.thorough
 def test_any_size(tmp_path: Path) -> None:
     """A file of one MiB is read whatever it is made of; a larger one is refused unread."""
     least = json.dumps(LEAST)[:-1]

@@ -129,7 +129,7 @@ def test_any_depth(tmp_path: Path, depth: int) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_any_size(tmp_path: Path, name: str) -> None:
     """Ten MB of anything are read or refused, and more than LARGEST is not even read."""
     file = tmp_path / name
@@ -147,6 +147,7 @@ def test_any_size(tmp_path: Path, name: str) -> None:
     assert outcome(file) == ": is larger than 16 MiB: is it the right file?"
 
 
+@pytest.mark.thorough
 def test_as_many_as_may_be(tmp_path: Path) -> None:
     """A file of MOST prompts is read; one of one more is refused."""
     file = tmp_path / "many.txt"

@@ -70,7 +70,7 @@ def checkpoint(world: Path, tmp_path: Path, kind: str) -> Path:
         ("lora", kit.FILES["lora"], "lora_B.weight"),
     ],
 )
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_weights_that_are_not_finite_have_no_score(
     world: Path,
     checkpoint: Path,
@@ -91,6 +91,7 @@ def test_weights_that_are_not_finite_have_no_score(
     assert tensor.rpartition(".")[0] in failed.reason
 
 
+@pytest.mark.thorough
 @after
 @pytest.mark.parametrize("kind", ["full"])
 def test_weights_beyond_half_precision_have_no_score(
@@ -121,7 +122,7 @@ def test_images_that_are_not_finite_have_no_score(
 
 @after
 @pytest.mark.parametrize("value", ["nan", "inf"])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_a_scorer_or_base_model_that_is_not_finite_is_refused(
     world: Path, tmp_path: Path, evaluator: Evaluator, value: str
 ) -> None:

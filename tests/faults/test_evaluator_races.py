@@ -145,7 +145,7 @@ def while_copied(monkeypatch: pytest.MonkeyPatch, act: Act) -> None:
 @pytest.mark.parametrize(
     ("act", "expected"), [(rewrite, "changed"), (replaced, "changed"), (delete, "vanished")]
 )
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_weights_that_go_while_they_are_read(
     world: Path,
     checkpoint: Path,
@@ -205,7 +205,7 @@ def test_weights_that_go_while_images_are_made(
 
 @after
 @KINDS
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_a_trainer_that_writes_at_any_moment(
     world: Path,
     checkpoint: Path,
@@ -272,7 +272,7 @@ sys.exit(worker.main())
         ("pipeline", "opening, 'check_whole', 1"),
     ],
 )
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_a_file_cut_short_while_it_is_mapped(
     world: Path,
     checkpoint: Path,

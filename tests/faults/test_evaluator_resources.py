@@ -86,7 +86,7 @@ def test_the_machine_at_fault_is_never_the_checkpoint(error: Exception, kind: st
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "pipeline"])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_half_the_batch_after_the_device_was_full(
     world: Path, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -124,6 +124,7 @@ def out_of_memory(
     return calls
 
 
+@pytest.mark.thorough
 def test_images_are_decoded_one_by_one_first(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """If a batch cannot be decoded it is made again, as large as before, and scores stay."""
     request = kit.request(world / "full", "full", kit.protocol(world / "base"))
@@ -151,6 +152,7 @@ def test_a_search_halves_what_does_not_fit(world: Path, monkeypatch: pytest.Monk
     assert kit.batches(evaluator, request) == ([2] * 6, 2)
 
 
+@pytest.mark.thorough
 def test_a_scorer_without_memory_ends_a_search(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -61,6 +61,7 @@ def test_a_vae_of_other_channels_is_refused_by_name(
     assert not [it for it in caplog.records if it.levelno >= logging.ERROR]
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize(
     ("key", "factor", "words"),
     [

@@ -141,7 +141,7 @@ def test_the_bombs_go_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["full", "lora", "pipeline", "base", "scorer"])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_pickles_beside_safetensors_are_left_alone(
     world: Path, pristine: Path, watch: Watch, name: str, evaluator: Evaluator
 ) -> None:
@@ -166,7 +166,7 @@ def test_pickles_beside_safetensors_are_left_alone(
         ("scorer", "model", "has no safetensors weights"),
     ],
 )
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_pickles_alone_are_no_weights(
     world: Path, name: str, kind: str, words: str, evaluator: Evaluator
 ) -> None:
@@ -176,6 +176,7 @@ def test_pickles_alone_are_no_weights(
     assert (failed.kind, words in failed.reason) == (kind, True), failed
 
 
+@pytest.mark.thorough
 def test_a_decoy_opens_no_pickle(world: Path, evaluator: Evaluator) -> None:
     """Safetensors that are not the scorer's weights do not make its pickle readable."""
     shutil.copy(world / "scorer" / "model.safetensors", world / "decoy")
@@ -242,7 +243,7 @@ def edit(path: Path, **changes: Any) -> None:
         ("vae", ["__path__", "append"], ""),
     ],
 )
-@pytest.mark.thorough(but=2)
+@pytest.mark.thorough(but=1)
 def test_foreign_classes_are_refused(
     world: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -264,7 +265,7 @@ def test_foreign_classes_are_refused(
     assert "never run" in failed.reason
 
 
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("module", "words", "changes"),
     [
@@ -312,6 +313,7 @@ def test_code_in_the_folder_of_a_model_is_not_run(
     assert (failed.kind, words in failed.reason) == ("model", True), failed
 
 
+@pytest.mark.thorough
 def test_code_that_nothing_needs_is_ignored(world: Path, evaluator: Evaluator) -> None:
     """Modules beside the models, and maps to classes in place of those of transformers."""
     expected = kit.scores_of(evaluator, request(world, "pipeline"))

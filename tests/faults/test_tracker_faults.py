@@ -134,6 +134,7 @@ def test_tensorboard_tells_every_error(tmp_path: Path, code: int, steps: list[in
     assert clean.calls > 20
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("mode", ["offline", "online"])
 def test_wandb_tells_every_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: str

@@ -40,6 +40,7 @@ def with_wal(crashed: Path, tmp_path: Path) -> Callable[[bytes], Path]:
     return put
 
 
+@pytest.mark.thorough
 def test_a_truncated_wal_gives_the_commits_that_are_whole(
     crashed: Path, with_wal: Callable[[bytes], Path]
 ) -> None:

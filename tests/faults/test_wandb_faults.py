@@ -91,7 +91,7 @@ def test_what_somebody_must_mend_is_refused(
         ("RunResumeStatus", CLOSE, "does not answer"),
     ],
 )
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_what_may_pass_is_unavailable_in_time(
     server: FakeWandb, tmp_path: Path, series: Series, stage: str, status: int, words: str
 ) -> None:
@@ -109,7 +109,7 @@ def test_what_may_pass_is_unavailable_in_time(
 
 
 @pytest.mark.parametrize("stage", ["UpsertBucket", "history"])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_a_short_fault_is_not_even_told(
     server: FakeWandb, tmp_path: Path, series: Series, stage: str
 ) -> None:
@@ -124,7 +124,7 @@ def test_a_short_fault_is_not_even_told(
     ("stage", "status"),
     [("UpsertBucket", 502), ("history", 502), ("history", HANG), ("history", CLOSE)],
 )
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_a_lost_reply_repeats_nothing(
     server: FakeWandb, tmp_path: Path, series: Series, stage: str, status: int
 ) -> None:
@@ -143,6 +143,7 @@ def test_nobody_listens(server: FakeWandb, tmp_path: Path, series: Series) -> No
         impatient(tmp_path, 6).published(series)
 
 
+@pytest.mark.thorough
 def test_media_are_secondary(server: FakeWandb, tmp_path: Path) -> None:
     """A row is published though the server takes no files."""
     series = make_series(tmp_path, [100, 300, 200])
@@ -151,6 +152,7 @@ def test_media_are_secondary(server: FakeWandb, tmp_path: Path) -> None:
     assert server.run.points == ROWS
 
 
+@pytest.mark.thorough
 def test_a_row_is_never_too_long(server: FakeWandb, tmp_path: Path) -> None:
     """W&B silently leaves out rows above 10 MB: prompts of any length stay below."""
     prompts = [prompt.__class__(prompt.id, "x" * 3_000_000, "long") for prompt in PROMPTS]

@@ -67,6 +67,7 @@ def test_every_choice_of_the_trainer_is_a_value(version: str) -> None:
         KEYS["validation_noise_scheduler"].read("perflow")
 
 
+@pytest.mark.thorough(but=30)
 @pytest.mark.parametrize(("version", "name"), FAMILIES)
 def test_every_flavour_is_scored_or_refused_for_what_it_is(
     tmp_path: Path, version: str, name: str

@@ -33,6 +33,7 @@ TOLD_KEYS = sorted(name for name, it in answers.answers().items() if it.kind == 
 REFUSED_KEYS = sorted(name for name, it in answers.answers().items() if it.kind == REFUSED)
 
 
+@pytest.mark.thorough(but=20)
 @pytest.mark.parametrize("name", TOLD_KEYS)
 def test_what_is_not_followed_is_told_when_it_is_set(tmp_path: Path, name: str) -> None:
     """One line with file, line, key and what it means; none for the default or a null."""
