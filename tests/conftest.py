@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +23,17 @@ if TYPE_CHECKING:
 settings.register_profile("quick", deadline=None, derandomize=True, max_examples=20)
 settings.register_profile("full", deadline=None, derandomize=True, max_examples=FULL)
 settings.load_profile("quick")  # --hypothesis-profile=full
+
+
+def pytest_sessionstart() -> None:
+    """Look for no garbage while tests and what they import are read; see `importing`."""
+    gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """Nor ever among what was."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses

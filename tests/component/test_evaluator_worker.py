@@ -30,6 +30,7 @@ WORKER = [sys.executable, "-m", "clipwatch.evaluator.worker"]
 # what a library might do: print, and write to file descriptor 1 from below Python
 NOISY = """
 import os, sys
+from clipwatch.evaluator.quiet import quiet; quiet()
 import clipwatch.evaluator.evaluate as module
 from clipwatch.evaluator.worker import main
 def noisy(self, request, send, quiet=module.Evaluator.evaluate):

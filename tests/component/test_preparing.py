@@ -24,8 +24,9 @@ from clipwatch.domain.state import Run
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.models.identity import ModelError
 from evaluator_kit import protocol
+from known import Known
 from loop_kit import states, until
-from world import Known, World, checkpoint
+from world import World, checkpoint
 
 ONE, OTHER = Input("base/vae", "1" * 16), Input("base/vae", "2" * 16)
 NOW = datetime(2026, 1, 2, tzinfo=UTC)

@@ -21,7 +21,7 @@ from clipwatch.results.reading import scores_of
 from clipwatch.service.lock import exclusive
 from clipwatch.settings import Settings, load
 from clipwatch.statistics import summarize
-from world import Known
+from known import Known
 
 
 class PlainJudge:

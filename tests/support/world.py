@@ -15,7 +15,6 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from clipwatch.delivery.trackers import Target, Tracker
-from clipwatch.domain.protocol import EvaluationProtocol, Input
 from clipwatch.domain.state import Run
 from clipwatch.executors.base import Executor
 from clipwatch.executors.local import LocalExecutor
@@ -27,11 +26,11 @@ from clipwatch.judging.log_judge import judge
 from clipwatch.loop.console import Console
 from clipwatch.loop.run import Parts, WatchedRun
 from clipwatch.loop.supervisor import Supervisor
-from clipwatch.models.identity import Identities
 from clipwatch.results.series import Series
 from clipwatch.settings import Settings, load
 from clipwatch.testing.memory import MemoryTracker
 from clipwatch.testing.scripted import ScriptedEvaluator, usual
+from known import Known
 
 PROMPTS = "a red circle\na blue square\nthree green stars\nnothing but white\n"
 
@@ -70,28 +69,6 @@ def settings(folder: Path, **changes: Any) -> Settings:
 def publishing_to(settings: Settings, *trackers: str) -> Settings:
     """Return settings with these trackers instead of those that report_to named."""
     return replace(settings, publishing=replace(settings.publishing, trackers=trackers))
-
-
-class Known(Identities):
-    """Knows models that are not there; `found` may be changed, as if other files lay there."""
-
-    def __init__(self, *found: Input) -> None:
-        super().__init__()
-        self.found = found
-        self._told: tuple[Input, ...] | None = None
-
-    def inputs(self, _: EvaluationProtocol) -> tuple[Input, ...]:
-        """Return what is found."""
-        self._told = self.found
-        return self.found
-
-    def commits(self, _: EvaluationProtocol) -> dict[str, str]:
-        """Return none."""
-        return {}
-
-    def unchanged(self, _: EvaluationProtocol) -> bool:
-        """Whether it is what was told last."""
-        return self._told == self.found
 
 
 class FreshJudge:

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from clipwatch.kit.processes import end_with_parent
+from clipwatch.kit.processes import end_with_parent, importing
 from clipwatch_adapters.wandb.outcome import Outcome, explain
 
 if TYPE_CHECKING:
@@ -295,6 +295,8 @@ def main() -> None:
     # Kills us even if wandb hangs in C and nobody is left to do it; wandb-core follows at once.
     signal.setitimer(signal.ITIMER_REAL, job.seconds + GRACE)
     try:
+        with importing():
+            import wandb  # noqa: F401 - all else here needs it
         outcome = perform(job)
     except Exception as error:  # noqa: BLE001 - every error becomes an outcome
         outcome = explain(error, _server(), job.key)

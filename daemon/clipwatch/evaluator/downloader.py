@@ -19,7 +19,7 @@ from clipwatch.evaluator.failures import from_hub
 from clipwatch.evaluator.quiet import hush
 from clipwatch.executors.messages import BASE, SCORER, Coming, Fetched, FetchReply, Missed
 from clipwatch.kit.hub import bytes_told, unreachable
-from clipwatch.kit.processes import end_with_parent
+from clipwatch.kit.processes import end_with_parent, importing
 from clipwatch.models.places import cache_of
 from clipwatch.models.scorers import kind_of
 
@@ -34,6 +34,8 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is for a person
     warnings.simplefilter("ignore")
     hush()
+    with importing():
+        from clipwatch.evaluator.generation import opening  # noqa: F401 - all else here needs it
     protocol = msgspec.json.decode(sys.stdin.buffer.read(), type=EvaluationProtocol)
 
     def answer(reply: FetchReply) -> None:

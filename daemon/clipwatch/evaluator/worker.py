@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
+from clipwatch.evaluator.quiet import quiet
 from clipwatch.executors.messages import Evaluate, Failed, Kept, Reply, Scored, Working
-from clipwatch.kit.processes import end_with_parent
+from clipwatch.kit.processes import end_with_parent, importing
 
 if TYPE_CHECKING:
     from clipwatch.evaluator.evaluate import Evaluator
@@ -76,7 +77,9 @@ def _show_only(gpu: str) -> None:
 
 
 def _evaluator() -> Evaluator:
-    from clipwatch.evaluator.evaluate import Evaluator
+    with importing():
+        quiet()
+        from clipwatch.evaluator.evaluate import Evaluator
 
     return Evaluator()
 

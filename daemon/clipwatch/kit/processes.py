@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Final
 
 import psutil
@@ -21,6 +23,21 @@ def end_with_parent() -> None:
     """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Look for no garbage while large libraries are imported, nor later among what they leave.
+
+    It is half a million objects for torch and diffusers: a fifth of the time that they take to
+    import, and half a second whenever a model is let go.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 NICENESS: Final = 10

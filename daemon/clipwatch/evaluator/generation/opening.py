@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from diffusers import DiffusionPipeline
 
 from clipwatch.evaluator.failures import EvaluationError, failing_as, from_hub
 from clipwatch.evaluator.foreign import check_classes, check_shards
@@ -84,8 +85,6 @@ def open_folder(
     Raises:
         EvaluationError, ValueError, OSError: Not all of it can be loaded.
     """
-    from diffusers import DiffusionPipeline
-
     index = read_index(folder)
     check_classes(index)
     check_shards(folder)
@@ -154,8 +153,6 @@ def locate(protocol: EvaluationProtocol) -> tuple[Path, str]:
     What is whole in the Hub's cache is taken as it is, without a question to the Hub: so it stays
     the commit that the training loaded. Anything that lacks is fetched.
     """
-    from diffusers import DiffusionPipeline
-
     name = protocol.base_model
     if Path(name).is_dir():
         return Path(name), ""

@@ -8,6 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
+from transformers import AutoModel, AutoTokenizer
 
 from clipwatch.evaluator.failures import EvaluationError, failing_as, from_hub
 from clipwatch.evaluator.foreign import check_shards
@@ -46,8 +47,6 @@ class DualEncoder:
         store: Store | None = None,
         digest: str = "",
     ) -> None:
-        from transformers import AutoTokenizer
-
         name = spec.model
         what = f"scorer {name!r} cannot be loaded"
         with failing_as("model", what):
@@ -162,8 +161,6 @@ def _load(name: str, folder: Path) -> Any:
     Raises:
         EvaluationError: Not all of its weights are there ("model").
     """
-    from transformers import AutoModel
-
     check_shards(folder)
     model, loading = AutoModel.from_pretrained(
         folder,
