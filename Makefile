@@ -33,6 +33,7 @@ fmt: $(INSTALLED)
 clean:
 	rm -rf .venv demo-run .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
+# --no-compile: what is imported is compiled then, most never is
 $(INSTALLED): pyproject.toml constraints.txt
 	@echo "Installing clipwatch and what it needs into .venv: torch, diffusers, the tests' tools."
 	@echo "That is some gigabytes and takes minutes, once."
@@ -40,7 +41,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@while sleep 9 >/dev/null 2>&1; do echo "... still installing, $$(du -sh .venv | cut -f1) so far"; done & \
 	beat=$$!; trap "kill $$beat" EXIT; trap "exit 130" INT TERM HUP; \
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --upgrade pip && \
-	$(BIN)/python -m pip install --constraint constraints.txt --group dev --editable '.[$(EXTRAS)]'
+	$(BIN)/python -m pip install --no-compile --constraint constraints.txt --group dev --editable '.[$(EXTRAS)]'
 	@touch $@
 	@echo "Installed."
 

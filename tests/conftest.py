@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +19,8 @@ from real_world import PROMPTS, write_config
 if TYPE_CHECKING:
     from clipwatch.evaluator.evaluate import Evaluator
     from fake_wandb import FakeWandb
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: each test has a core, as here run many
 
 # no deadline, for machines may be busy; the same examples on all, so that failures are repeated
 settings.register_profile("quick", deadline=None, derandomize=True, max_examples=20)

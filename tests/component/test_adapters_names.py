@@ -193,6 +193,7 @@ def test_every_module_is_found_by_every_name(sdxl: Any) -> None:
                 assert names.find(name) == Place("unet", path)
 
 
+@pytest.mark.thorough
 @given(st.text(max_size=30) | st.from_regex(r"(lora_unet_|unet\.|lycoris_)[a-z0-9_.]{0,20}"))
 def test_no_name_upsets_the_search(sdxl: Any, name: str) -> None:
     """Any text is a module's name, or none."""

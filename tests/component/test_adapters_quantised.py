@@ -61,7 +61,7 @@ def write(base: Path, path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("name", ["lora", "dora", "locon", "loha", "lokr", "lokr-full"])
-@pytest.mark.thorough(but=4)
+@pytest.mark.thorough(but=2)
 def test_it_adds_the_same_to_a_base_in_few_bits(
     base: Path, tmp_path: Path, precision: str, name: str
 ) -> None:

@@ -190,6 +190,7 @@ def test_the_loss_is_logged_to_tensorboard(base: Path, tmp_path: Path) -> None:
     assert [event.step for event in events.Scalars("train_loss")] == [4]
 
 
+@pytest.mark.thorough
 def test_all_tensors_of_a_lora_are_applied(base: Path, tmp_path: Path) -> None:
     """Loading a LoRA checkpoint puts every tensor of its file into the UNet, and it shows."""
     from peft import get_peft_model_state_dict

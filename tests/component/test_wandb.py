@@ -158,6 +158,7 @@ def test_the_trainer_is_found_and_left_alone(server: FakeWandb, tmp_path: Path) 
     assert server.requests.count("RunResumeStatus") == 2
 
 
+@pytest.mark.thorough
 def test_the_trainers_run_is_linked(server: FakeWandb, tmp_path: Path) -> None:
     """Once the server has the trainer's run, its address is in our run's config."""
     train(tmp_path, "project")

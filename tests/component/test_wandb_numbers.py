@@ -159,6 +159,7 @@ def test_further_scorers_are_in_the_table(
     assert table["data"][1][3:] == [0.201, None, 0.5]
 
 
+@pytest.mark.thorough
 def test_advice_is_an_alert(server: FakeWandb, tmp_path: Path, series: Series) -> None:
     """Advice is sent before its row, as a warning; the row and the run's summary keep its text."""
     WandbTracker(make_target(tmp_path)).publish(series, [0, 1])

@@ -140,7 +140,7 @@ def disturb(file: Path) -> None:
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("damage", [cut, zero, empty, disturb])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_after_damage_each_row_is_there_once(
     tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
@@ -163,7 +163,7 @@ def test_after_damage_each_row_is_there_once(
 
 @pytest.mark.usefixtures("offline")
 @pytest.mark.parametrize("left", [0, 8192], ids=["nothing", "too-little"])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_a_full_disk_may_pass(tmp_path: Path, left: int) -> None:
     """Without room for us or for W&B's own files nothing is lost; with room all rows come once."""
     series = make_series(tmp_path, [100, 300], images=False)

@@ -56,7 +56,7 @@ def ended(home: str) -> bool:
 
 
 @pytest.mark.parametrize("stage", ["Run", "UpsertBucket", "history", "RunHistoryKeys"])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_nothing_outlives_a_killed_daemon(server: FakeWandb, tmp_path: Path, stage: str) -> None:
     """Killed at any stage, the daemon takes its session and wandb-core along, and none is lost.
 

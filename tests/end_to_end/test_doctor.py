@@ -60,6 +60,7 @@ def test_a_run_that_would_go_well(project: Path, base: Path, home: Path) -> None
     assert "fix: name more" in done.stdout
 
 
+@pytest.mark.thorough
 def test_nothing_is_changed(project: Path, base: Path, home: Path) -> None:
     """Output, state, home and caches are to the last time stamp what they were."""
     guarded(project / "output", base, 10)

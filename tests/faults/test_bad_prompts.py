@@ -129,7 +129,7 @@ def test_any_depth(tmp_path: Path, depth: int) -> None:
 
 
 @pytest.mark.parametrize("name", FORMS)
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_any_size(tmp_path: Path, name: str) -> None:
     """Ten MB of anything are read or refused, and more than LARGEST is not even read."""
     file = tmp_path / name

@@ -165,7 +165,7 @@ def test_a_row_is_never_too_long(server: FakeWandb, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("victim", ["session", "wandb-core"])
 @pytest.mark.parametrize("seed", range(2))
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_kills_at_random_lose_and_repeat_nothing(
     server: FakeWandb,
     tmp_path: Path,

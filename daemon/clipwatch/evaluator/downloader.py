@@ -34,8 +34,6 @@ def main() -> None:
     os.dup2(2, 1)  # what libraries print is for a person
     warnings.simplefilter("ignore")
     hush()
-    with importing():
-        from clipwatch.evaluator.generation import opening  # noqa: F401 - all else here needs it
     protocol = msgspec.json.decode(sys.stdin.buffer.read(), type=EvaluationProtocol)
 
     def answer(reply: FetchReply) -> None:
@@ -52,8 +50,9 @@ def main() -> None:
 
 def _base(protocol: EvaluationProtocol, tell: Callable[[Coming], None]) -> FetchReply:
     def locate() -> tuple[Path, str]:
-        from clipwatch.evaluator.foreign import check_classes, check_shards
-        from clipwatch.evaluator.generation import opening
+        with importing():
+            from clipwatch.evaluator.foreign import check_classes, check_shards
+            from clipwatch.evaluator.generation import opening
 
         folder, commit = opening.locate(protocol)
         check_classes(opening.read_index(folder))
@@ -66,8 +65,9 @@ def _base(protocol: EvaluationProtocol, tell: Callable[[Coming], None]) -> Fetch
 
 def _part(part: Part, tell: Callable[[Coming], None]) -> FetchReply:
     def locate() -> tuple[Path, str]:
-        from clipwatch.evaluator.foreign import check_shards
-        from clipwatch.evaluator.generation import opening
+        with importing():
+            from clipwatch.evaluator.foreign import check_shards
+            from clipwatch.evaluator.generation import opening
 
         folder = opening.locate_part(part)
         check_shards(folder)

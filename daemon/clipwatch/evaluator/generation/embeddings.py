@@ -29,7 +29,8 @@ MEMORY_BYTES: Final = 1 << 30
 class PromptEncoder:
     """Stands in for a pipeline's `encode_prompt`: every prompt is encoded by itself, and once.
 
-    A pipeline whose class is not in JOINS keeps its own.
+    A pipeline whose class is not in JOINS keeps its own. `encode_prompt` is one name in all
+    families; what comes with `prompt_embeds=` has each family's own names and rules.
 
     Args:
         pipeline: On its device.
