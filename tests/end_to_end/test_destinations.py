@@ -53,8 +53,10 @@ def change(training: Training, **top: Any) -> None:
 def run_once(training: Training) -> tuple[int, str]:
     """Let a daemon do all that is left; return how it ends, and what it said."""
     (training.folder / "said").write_text("")
-    code = training.start().wait(120)
-    return code, (training.folder / "said").read_text()
+    daemon = training.start()
+    daemon.join(120)
+    assert daemon.exitcode is not None
+    return daemon.exitcode, (training.folder / "said").read_text()
 
 
 def problems(training: Training) -> list[str]:

@@ -122,9 +122,10 @@ def test_a_tracker_that_hangs_holds_up_the_end_only_for_a_while(tmp_path: Path) 
             until(lambda: "Viewer" in server.requests)
             daemon.terminate()
             until(lambda: b"stopping" in (training.folder / "said").read_bytes())
-            assert daemon.poll() is None  # it gives the tracker a chance
+            assert daemon.is_alive()  # it gives the tracker a chance
             daemon.terminate()
-            assert daemon.wait(10) == 0
+            daemon.join(10)
+            assert daemon.exitcode == 0
         finally:
             daemon.kill()
         assert b"Traceback" not in (training.folder / "said").read_bytes()

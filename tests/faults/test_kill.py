@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import signal
 import time
 from collections import Counter
 from itertools import accumulate
@@ -38,11 +37,11 @@ def killed(training: Training, kills: int, seed: int, amid: float) -> None:
         known, committed, before = training.logged(), training.committed(), training.images()
         daemon = training.start()
         events = len(known) + chance.randrange(10)
-        while training.written() < events and daemon.poll() is None:
+        while training.written() < events and daemon.is_alive():
             time.sleep(0.003)  # asking the log costs as much as the daemon's own start
         time.sleep(chance.uniform(0, amid))
-        daemon.send_signal(signal.SIGKILL)
-        daemon.wait()
+        daemon.kill()
+        daemon.join()
         assert training.logged()[: len(known)] == known
         assert committed.isdisjoint(training.images()[len(before) :])
     training.finish()

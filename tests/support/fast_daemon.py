@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -43,8 +44,20 @@ def fast(settings: Settings) -> LocalExecutor:
     return LocalExecutor(settings, partial(EvaluatorProcess, module="fast_worker"))
 
 
-def main(folder: Path, mode: str) -> int:
-    """Evaluate and publish what lies in `folder`/output; `mode` is "once" or "live"."""
+def main(folder: Path, mode: str, environ: Mapping[str, str], said: Path) -> None:
+    """Be a daemon from here on, in a process that was forked for it.
+
+    Args:
+        folder: What lies in its `output` is evaluated and published.
+        mode: "once" or "live".
+        environ: All of the environment.
+        said: Takes what is printed, behind what is there.
+    """
+    os.environ.clear()
+    os.environ.update(environ)
+    with said.open("ab") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
     settings = load(folder / "config.json", flags={}, environ=os.environ, cwd=folder)
     with (
         exclusive(settings.paths.state_dir, run_id(settings.paths.output_dir)),
@@ -54,8 +67,4 @@ def main(folder: Path, mode: str) -> int:
         parts = Parts(make_executor=fast, judge=PlainJudge(), identities=Known())
         supervisor.watch(settings, journal, Console(), parts=parts)
         obey_signals(supervisor)
-        return supervisor.run()
-
-
-if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2]))
+        sys.exit(supervisor.run())

@@ -5,22 +5,37 @@ from __future__ import annotations
 import json
 import os
 import sqlite3
-import subprocess
-import sys
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import cache
+from multiprocessing import forkserver, get_context
+from multiprocessing.context import ForkServerContext, ForkServerProcess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+import fast_daemon
 from clipwatch.domain.events import ImagesScored
 from clipwatch.domain.state import Run
 from clipwatch.journal import Journal, Recorded, log_file
 from clipwatch.journal.projection import read_state
 from clipwatch.results import view
-from places import SUPPORT, python_path
+from places import python_path
 from world import PROMPTS, checkpoint
 
 BATCH = 2
+
+
+@cache
+def _forking() -> ForkServerContext:
+    """Have a process that has imported all, and is forked: that is most of a daemon's start."""
+    context = get_context("forkserver")
+    context.set_forkserver_preload([fast_daemon.__name__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", python_path())
+        forkserver.ensure_running()
+    return context
 
 
 @dataclass
@@ -53,24 +68,26 @@ class Training:
         self.steps += 10
         checkpoint(self.folder / "output", self.steps, self.steps / 100)
 
-    def start(self, mode: str = "once") -> subprocess.Popen[bytes]:
+    def start(self, mode: str = "once") -> ForkServerProcess:
         """Start a daemon that ends when all is done, or one that watches on ("live")."""
         kept = {name: value for name, value in os.environ.items() if "WANDB" not in name}
-        environment = {
+        environ = {
             **kept,
             **self.environment,
             "HOME": str(self.folder),
             "GENERATED": str(self.generated),
             "PYTHONPATH": python_path(),
         }
-        program = str(SUPPORT / "fast_daemon.py")
-        command = [sys.executable, program, str(self.folder), mode]
-        with (self.folder / "said").open("ab") as said:
-            return subprocess.Popen(command, env=environment, stdout=said, stderr=said)
+        asked = (self.folder, mode, environ, self.folder / "said")
+        daemon = _forking().Process(target=fast_daemon.main, args=asked)
+        daemon.start()
+        return daemon
 
     def finish(self) -> None:
         """Let a daemon do all that is left."""
-        assert self.start().wait(120) == 0, (self.folder / "said").read_text()[-3000:]
+        daemon = self.start()
+        daemon.join(120)
+        assert daemon.exitcode == 0, (self.folder / "said").read_text()[-3000:]
 
     @property
     def generated(self) -> Path:
