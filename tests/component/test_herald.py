@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import threading
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -33,6 +34,8 @@ class Hook:
     address: str
     codes: list[int] = field(default_factory=lambda: [204])
     got: list[dict[str, Any]] = field(default_factory=list)
+    login: str | None = None
+    asked: int = 0
 
 
 @contextmanager
@@ -42,9 +45,15 @@ def hook() -> Iterator[Hook]:
             body = self.rfile.read(int(self.headers["Content-Length"]))
             code = kept.codes.pop(0) if len(kept.codes) > 1 else kept.codes[0]
             kept.got.append(json.loads(body))
+            kept.login = self.headers["Authorization"]
             self.send_response(code)
+            self.send_header("Location", "/elsewhere")
             self.send_header("Content-Length", "0")
             self.end_headers()
+
+        def do_GET(self) -> None:
+            kept.asked += 1
+            self.send_error(200)
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""
@@ -138,6 +147,24 @@ def test_another_address_gets_all_advice_once(tmp_path: Path) -> None:
         places = [it.destination for it in channel_events(world) if isinstance(it, AdviceSent)]
     assert len(set(places)) == 2
     assert "T0KEN" not in world.log.read_bytes().decode(errors="replace")
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+def test_a_redirect_is_no_delivery(code: int) -> None:
+    """What is redirected arrives nowhere as it was sent, so somebody must name the new address."""
+    with hook() as kept:
+        kept.codes[:] = [code]
+        with pytest.raises(TrackerRefused, match=rf"^127\.0\.0\.1 answered {code}"):
+            post(kept.address, {"text": "it"})
+        assert kept.asked == 0
+
+
+def test_a_login_in_the_address_is_sent_as_one() -> None:
+    """`https://name:pass@host/` logs in; signs are written as in any address."""
+    with hook() as kept:
+        post(kept.address.replace("//", "//me:a%40b@"), {"text": "it"})
+        assert kept.got == [{"text": "it"}]
+        assert kept.login == f"Basic {b64encode(b'me:a@b').decode()}"
 
 
 def test_nobody_listens() -> None:

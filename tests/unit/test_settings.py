@@ -225,19 +225,30 @@ def test_the_name_of_the_config_is_no_setting(read: Load) -> None:
     assert settings.compute.batch_size is None
 
 
-def test_a_service_of_kubernetes_is_no_setting(read: Load) -> None:
-    """A Service called clipwatch puts its address into the environment; other names are slips."""
+@pytest.mark.parametrize("name", ["CLIPWATCH", "CLIPWATCH_METRICS", "CLIPWATCH_BATCH_SIZE"])
+def test_a_service_of_kubernetes_is_no_setting(read: Load, name: str) -> None:
+    """A Service called clipwatch, or so with more behind it, is told to every pod."""
     service = {
-        "CLIPWATCH_SERVICE_HOST": "10.0.0.1",
-        "CLIPWATCH_SERVICE_PORT": "9464",
-        "CLIPWATCH_SERVICE_PORT_HTTP": "9464",
-        "CLIPWATCH_PORT": "tcp://10.0.0.1:9464",
-        "CLIPWATCH_PORT_9464_TCP": "tcp://10.0.0.1:9464",
-        "CLIPWATCH_PORT_9464_TCP_ADDR": "10.0.0.1",
+        f"{name}_SERVICE_HOST": "10.0.0.1",
+        f"{name}_SERVICE_PORT": "9464",
+        f"{name}_SERVICE_PORT_HTTP": "9464",
+        f"{name}_PORT": "tcp://10.0.0.1:9464",
+        f"{name}_PORT_9464_TCP": "tcp://10.0.0.1:9464",
+        f"{name}_PORT_9464_TCP_PROTO": "tcp",
+        f"{name}_PORT_9464_TCP_PORT": "9464",
+        f"{name}_PORT_9464_TCP_ADDR": "fd00::1",
     }
     assert read(environ=service).compute.batch_size is None
-    with pytest.raises(SettingsError, match="CLIPWATCH_PORTS: is not a setting"):
-        read(environ={"CLIPWATCH_PORTS": "1"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("PORTS", "1"), ("HEALTH_PORT", "9464"), ("SERVICE_HOST", "a.example"), ("PORT", "9464")],
+)
+def test_what_looks_like_a_service_is_a_slip(read: Load, name: str, value: str) -> None:
+    """What Kubernetes does not write so was written by somebody who means a setting."""
+    with pytest.raises(SettingsError, match=f"CLIPWATCH_{name}: is not a setting"):
+        read(environ={f"CLIPWATCH_{name}": value})
 
 
 def test_sage_attention_and_native(read: Load) -> None:

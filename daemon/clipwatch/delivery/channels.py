@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
-from urllib.parse import parse_qsl, urlsplit
-from urllib.request import Request, urlopen
+from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from clipwatch.domain.delivered import advice_id
 from clipwatch.domain.events import AdviceGiven
@@ -105,6 +106,13 @@ def as_json(run: str, advice: AdviceGiven) -> dict[str, Any]:
     }
 
 
+class _Stay(HTTPRedirectHandler):
+    """Follows nobody: of a POST that is redirected, only a GET without its content would arrive."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def post(address: str, content: Mapping[str, Any]) -> None:
     """Send JSON by POST; no error tells more of the address than its host.
 
@@ -116,10 +124,14 @@ def post(address: str, content: Mapping[str, Any]) -> None:
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise TrackerRefused("advice.webhook must be an http or https address", fix="correct it")
     body = json.dumps(content).encode()
-    kind = {"Content-Type": "application/json", "User-Agent": "clipwatch"}
-    request = Request(address, data=body, headers=kind, method="POST")  # noqa: S310 - checked above
+    headers = {"Content-Type": "application/json", "User-Agent": "clipwatch"}
+    login, at, host = parts.netloc.rpartition("@")
+    if at:
+        headers["Authorization"] = f"Basic {b64encode(unquote(login).encode()).decode()}"
+        address = parts._replace(netloc=host).geturl()
+    request = Request(address, data=body, headers=headers, method="POST")  # noqa: S310 - see above
     try:
-        with urlopen(request, timeout=SECONDS):  # noqa: S310
+        with build_opener(_Stay).open(request, timeout=SECONDS):
             return
     except HTTPError as error:
         error.close()

@@ -26,7 +26,11 @@ _OBJECTS = {SCORERS, *(name.partition(".")[0] for name in KEYS if "." in name)}
 _PREFIX = "CLIPWATCH_"
 _OBJECT, _LIKE = "must be an object of options", 'write it like {"name": "value"}'
 _VARIABLE = re.compile(r"\{env:([^{}]*)\}")
-_SERVICE = re.compile(r"CLIPWATCH_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT(_\d+_\w+)?)")
+# what Kubernetes tells of Services called clipwatch or clipwatch-anything, by name and value
+_SERVICE = re.compile(
+    r"CLIPWATCH_(\w+_)?(SERVICE_HOST=[\da-fA-F.:]+|SERVICE_PORT(_\w+)?=\d+"
+    r"|PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*)"
+)
 _OPTION = re.compile(r"[\w.-]{1,100}")
 
 Named = tuple[str, Given]
@@ -135,8 +139,9 @@ def _environment(environ: Mapping[str, str], objects: Collection[str]) -> Iterat
     """Yield the variables CLIPWATCH_<KEY>; those of objects hold JSON."""
     for variable in sorted(environ):
         name = variable.removeprefix(_PREFIX).lower()
-        # --config names the file itself; Kubernetes tells of a Service called clipwatch
-        if variable.startswith(_PREFIX) and name != "config" and not _SERVICE.fullmatch(variable):
+        service = _SERVICE.fullmatch(f"{variable}={environ[variable]}")
+        # --config names the file itself
+        if variable.startswith(_PREFIX) and name != "config" and not service:
             given = Given(environ[variable].strip(), variable, variable)
             yield from _options(name, given) if name in objects else [(name, given)]
 
