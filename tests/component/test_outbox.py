@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -137,18 +139,20 @@ def test_an_adapter_that_cannot_be_made_is_told(
     assert failed.destination == "somewhere"
 
 
-def test_a_daemon_survives_an_adapter_that_cannot_be_made(
-    world: World, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("breaks", [lambda *_: 1 / 0, lambda *_: sys.exit("no licence")])
+def test_a_daemon_survives_an_adapter_that_breaks(
+    world: World, monkeypatch: pytest.MonkeyPatch, breaks: Callable[..., Any]
 ) -> None:
-    """Asked where it publishes, for its hint or for a series: the others go on."""
+    """Asked where it publishes, for its hint or a series: the others go on, also if it exits."""
     checkpoint(world.output, 3, 3)
     broken = tracker_of(world)
     world.trackers["broken"] = broken
     for method in ("destination", "hint", "where", "published"):
-        monkeypatch.setattr(broken, method, lambda *_: 1 / 0)
+        monkeypatch.setattr(broken, method, breaks)
     assert world.once() == 1
     assert sorted(world.rows()) == [0, 1, 2]
-    assert "ZeroDivisionError: division by zero" in str(world.said)
+    told = str(world.said)
+    assert "ZeroDivisionError: division by zero" in told or "SystemExit: no licence" in told
     monkeypatch.undo()
     assert world.once() == 0
     assert sorted(world.rows("broken")) == [0, 1, 2]

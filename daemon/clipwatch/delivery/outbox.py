@@ -145,7 +145,7 @@ def _bring(make: Callable[[], Receiver], series: Series, known: Received, place:
     except (TrackerRefused, TrackerUnavailable) as error:
         refused = isinstance(error, TrackerRefused)
         return _Brought(place, tuple(there), problem=str(error), refused=refused)
-    except Exception as error:  # noqa: BLE001 - a faulty adapter must not stop the others
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a faulty adapter stops nobody else
         return _Brought(place, tuple(there), problem=f"{type(error).__name__}: {error}")
 
 

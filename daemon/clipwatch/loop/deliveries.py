@@ -160,7 +160,7 @@ class Deliveries:
     def _address(self, outbox: Outbox, kind: ReceiverKind, name: str, *told: str) -> None:
         """Write down where a receiver's things go now, or where that was `told` to be."""
         place = told[-1] if told else ""
-        with suppress(Exception):  # it says so when it is to publish
+        with suppress(Exception, SystemExit):  # it says so when it is to publish
             place = outbox.destination(kind, name).place
         if place:
             changed = addressed(outbox.run, Destination(kind, name, place))
@@ -170,7 +170,7 @@ class Deliveries:
         run = self._log.run
         if not run.protocol:
             return
-        with suppress(Exception):  # it says so when it is to publish
+        with suppress(Exception, SystemExit):  # it says so when it is to publish
             hint = self._outbox().tracker(name).hint(self._series(run.protocol))
             if hint and self._hints.get(name) != hint:
                 self._hints[name] = hint
