@@ -249,6 +249,34 @@ def test_host_memory_that_runs_short(
         assert isinstance(child.reply(), Finished)
 
 
+NO_ROOM_TO_MAP = """
+import resource, sys
+from clipwatch.evaluator.failures import EvaluationError
+from clipwatch.evaluator.generation.weights import _opened
+from pathlib import Path
+used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + (100 << 20), -1))
+try:
+    _opened(Path(sys.argv[1]))
+except EvaluationError as error:
+    print(error.kind, error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.thorough
+def test_a_file_that_cannot_be_mapped_is_not_to_blame(tmp_path: Path) -> None:
+    """A machine without room says so, and the checkpoint has its turn later."""
+    header = b'{"x":{"dtype":"U8","shape":[1073741824],"data_offsets":[0,1073741824]}}'
+    with (tmp_path / "large.safetensors").open("wb") as file:
+        file.write(len(header).to_bytes(8, "little") + header)
+        file.truncate(8 + len(header) + (1 << 30))
+    command = [sys.executable, "-c", NO_ROOM_TO_MAP, tmp_path / "large.safetensors"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.startswith("memory "), done.stderr
+    assert "large.safetensors" in done.stdout
+
+
 # --- images --------------------------------------------------------------------------------------
 
 

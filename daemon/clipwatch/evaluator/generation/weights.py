@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from safetensors import safe_open
 
-from clipwatch.evaluator.failures import EvaluationError, failing_as
+from clipwatch.evaluator.failures import EvaluationError, cause, failing_as, one_line
 from clipwatch.evaluator.generation.embeddings import is_text_part
 from clipwatch.evaluator.tensors import check_finite
 from clipwatch.layouts.adapter_file import acting
@@ -259,7 +259,7 @@ def _opened(path: Path) -> Any:
     """Open a safetensors file.
 
     Raises:
-        EvaluationError: It is not one, or not ours to read ("weights").
+        EvaluationError: It is not one, or not ours to read ("weights"); or as `cause` says.
     """
     try:
         return safe_open(path, framework="pt", device="cpu")
@@ -270,4 +270,6 @@ def _opened(path: Path) -> Any:
     except FileNotFoundError as error:
         raise EvaluationError("vanished", f"{path} is gone") from error
     except Exception as error:
+        if machine := cause(error):
+            raise EvaluationError(machine, f"{path}: {one_line(error)}") from error
         raise EvaluationError("weights", f"{path} is not a whole safetensors file") from error
