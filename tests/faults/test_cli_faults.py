@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -158,3 +159,47 @@ def test_a_state_directory_that_cannot_be_made(tmp_path: Path) -> None:
     told = ended.stderr.splitlines()[-1]
     assert f"the state directory {state} cannot be made or written" in told
     assert "choose another with --state-dir" in told
+
+
+@pytest.mark.parametrize("asked", [["--help"], ["status"], ["log"], ["prompts"]])
+def test_a_full_disk_behind_the_output_is_one_line(state: Path, asked: list[str]) -> None:
+    """What is printed gets lost, and that is said."""
+    place: list[str | Path] = ["--state-dir", state] if asked[0] in ("status", "log") else []
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            command(*asked, *place),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            env=environment(),
+            text=True,
+            check=False,
+        )
+    assert ended.returncode == 1
+    assert ended.stderr == "Error: what is printed here: No space left on device\n"
+
+
+def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
+    """It is cut, as a terminal has an end."""
+    ended = clipwatch("status", "--state-dir", tmp_path / ("a" * 5000), cwd=tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith(f"Error: {tmp_path}/aaa")
+    assert ended.stderr.endswith("...: File name too long\n")
+    assert len(ended.stderr) < 300
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user")
+def test_a_user_without_a_home_is_told_what_to_name(tmp_path: Path) -> None:
+    """Containers run as numbers that nobody knows."""
+    ended = subprocess.run(
+        ["setpriv", "--reuid=54321", "--clear-groups", *command("status")],
+        env={name: value for name, value in environment().items() if name != "HOME"},
+        cwd=tmp_path.anchor,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert ended.stderr == (
+        "Error: this user has no home directory for the state:"
+        " name a folder with --state-dir or CLIPWATCH_STATE_DIR\n"
+    )

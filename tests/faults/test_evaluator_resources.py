@@ -271,7 +271,7 @@ def test_a_file_that_cannot_be_mapped_is_not_to_blame(tmp_path: Path) -> None:
     with (tmp_path / "large.safetensors").open("wb") as file:
         file.write(len(header).to_bytes(8, "little") + header)
         file.truncate(8 + len(header) + (1 << 30))
-    command = [sys.executable, "-c", NO_ROOM_TO_MAP, tmp_path / "large.safetensors"]
+    command = [sys.executable, "-c", NO_ROOM_TO_MAP, str(tmp_path / "large.safetensors")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.startswith("memory "), done.stderr
     assert "large.safetensors" in done.stdout

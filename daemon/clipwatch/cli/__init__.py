@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -25,6 +27,9 @@ from clipwatch.cli.start import start
 from clipwatch.cli.status import status
 from clipwatch.cli.systemd import systemd
 from clipwatch.kit.errors import ClipwatchError
+
+LONGEST = 200
+"""Signs of a path that are printed."""
 
 SECTIONS = {
     "Begin": (demo, doctor, start),
@@ -53,6 +58,17 @@ class Commands(click.Group):
                 ]
                 formatter.write_dl(rows)
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run what is asked for; an error of the system is one line, too."""
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:  # a full disk behind stdout, say; of a pipe's end click knows
+            # what could not be written is not tried once more at the end
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            click.echo(f"Error: {told(error)}", err=True)
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command."""
         if isinstance(sys.stdout, io.TextIOWrapper):  # a prompt may not fit the terminal's charset
@@ -62,6 +78,13 @@ class Commands(click.Group):
         except ClipwatchError as error:
             click.echo(f"Error: {error}", err=True)
             ctx.exit(error.exit_code)
+
+
+def told(error: OSError) -> str:
+    """Return an error of the system in a line; without a file it is of what is printed."""
+    where = str(error.filename or "what is printed here")
+    short = where if len(where) <= LONGEST else f"{where[:LONGEST]}..."
+    return f"{short}: {error.strerror or error}"
 
 
 @click.group(
