@@ -7,7 +7,7 @@ import platform
 import stat
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -166,11 +166,7 @@ def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[
     return {
         "working_dir": given["working_dir"].but(places.working_dir),
         "output_dir": output,
-        "logging_dir": replace(
-            logging,
-            value=output.value / logging.value,
-            secret=logging.secret or output.secret,
-        ),
+        "logging_dir": logging.but(output.value / logging.value),
         "state_dir": state,
         "pretrained_model_name_or_path": _base_model(given, places, about),
     }

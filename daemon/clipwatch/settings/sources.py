@@ -181,6 +181,11 @@ def _accepted(
             raise untold.error(_OBJECT, fix=_LIKE)
         if key is None and not (outer in free and _OPTION.fullmatch(option)):
             raise untold.error("is not a setting of clipwatch", fix=_meant(name, [*KEYS, *objects]))
+        if key and given.secret and not key.secret:
+            raise untold.error(
+                "is shown and logged, and takes a variable whose name looks like a secret's",
+                fix="write the value itself, or give the variable another name",
+            )
         secret = given.secret or (key.secret if key else secrets.named(option))
         entry = replace(given, secret=secret)
         try:
