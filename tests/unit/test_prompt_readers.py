@@ -8,6 +8,7 @@ import json
 import random
 import re
 import sys
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -242,6 +243,23 @@ def test_parquet_needs_pyarrow_and_says_so(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.delitem(sys.modules, "pyarrow.parquet", raising=False)
     with pytest.raises(SettingsError, match="pip install pyarrow"):
         read(write(tmp_path, "a.parquet", "PAR1"))
+
+
+@pytest.mark.parametrize("text", ["", "x" * 2**20])
+def test_parquet_that_unpacks_without_end_is_refused(tmp_path: Path, text: str) -> None:
+    """A few kilobytes that stand for 60 GB are not unpacked, whatever they would say."""
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    column = arrow.DictionaryArray.from_arrays(arrow.array([0] * 60_000), ["x" * 2**20])
+    texts = arrow.DictionaryArray.from_arrays(arrow.array([0] * 60_000), [text])
+    file = tmp_path / "bomb.parquet"
+    parquet.write_table(arrow.table({"prompt": texts, "id": column}), file, compression="zstd")
+    assert file.stat().st_size < 10_000
+    tracemalloc.start()
+    with pytest.raises(SettingsError, match="more than (64 MiB|10000)"):
+        read(file)
+    assert tracemalloc.get_traced_memory()[1] < 2**30
+    tracemalloc.stop()
 
 
 def test_parquet_is_read_by_row(tmp_path: Path) -> None:

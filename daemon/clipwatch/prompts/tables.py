@@ -14,6 +14,11 @@ from clipwatch.prompts.listing import Entry
 TEXTS = ("prompt", "prompts", "caption", "text")
 """Columns that hold a prompt, the most telling first; big and small letters are the same."""
 
+UNPACKED = 64 * 2**20
+"""Bytes that the texts of a Parquet file may hold; a kilobyte of it can be gigabytes."""
+
+_ROWS = 16  # that are unpacked at once
+
 Line = tuple[int, Sequence[str]]
 
 
@@ -32,7 +37,7 @@ def parquet_entries(path: Path, column: str) -> Iterator[Entry]:
     """Yield the rows of a Parquet file, by the number of the row.
 
     Raises:
-        SettingsError: There is no such column, the file is broken, or pyarrow is not installed.
+        SettingsError: There is no such column, the file is broken or too large, or pyarrow lacks.
     """
     try:
         pyarrow, parquet = import_module("pyarrow"), import_module("pyarrow.parquet")
@@ -45,8 +50,11 @@ def parquet_entries(path: Path, column: str) -> Iterator[Entry]:
         wanted = {*TEXTS, "id", "category", column.lower()}
         names = [name for name in table.schema_arrow.names if name.lower() in wanted]
         yield 1, names
-        line = 0
-        for batch in table.iter_batches(columns=names):
+        line = size = 0
+        for batch in table.iter_batches(_ROWS, columns=names):
+            size += batch.nbytes
+            if size > UNPACKED:
+                raise refused(f"unpacks to more than {UNPACKED >> 20} MiB", file=path)
             for row in batch.to_pylist():
                 line += 1
                 yield line, ["" if row[name] is None else str(row[name]) for name in names]
