@@ -15,7 +15,7 @@ TEXTS = ("prompt", "prompts", "caption", "text")
 """Columns that hold a prompt, the most telling first; big and small letters are the same."""
 
 UNPACKED = 64 * 2**20
-"""Bytes that the texts of a Parquet file may hold; a kilobyte of it can be gigabytes."""
+"""Signs that the texts of a Parquet file may hold; a kilobyte of it can be gigabytes."""
 
 _ROWS = 16  # that are unpacked at once
 
@@ -52,12 +52,13 @@ def parquet_entries(path: Path, column: str) -> Iterator[Entry]:
         yield 1, names
         line = size = 0
         for batch in table.iter_batches(_ROWS, columns=names):
-            size += batch.nbytes
-            if size > UNPACKED:
-                raise refused(f"unpacks to more than {UNPACKED >> 20} MiB", file=path)
             for row in batch.to_pylist():
                 line += 1
-                yield line, ["" if row[name] is None else str(row[name]) for name in names]
+                cells = ["" if row[name] is None else str(row[name]) for name in names]
+                size += sum(map(len, cells))
+                if size > UNPACKED:
+                    raise refused(f"unpacks to more than {UNPACKED >> 20} MiB", file=path)
+                yield line, cells
 
     try:
         yield from _rows(path, rows(), column)
