@@ -282,3 +282,16 @@ def test_a_log_deleted_under_a_daemon_ends_it(tmp_path: Path) -> None:
     world.script = lambda _: None
     assert world.once() == 0
     assert states(world) == {1: "published"}
+
+
+def test_what_files_say_cannot_steer_a_terminal(tmp_path: Path) -> None:
+    """Names of tensors come from anywhere: in log, status and on the screen they are text."""
+    world = World(tmp_path)
+    world.script = lambda _: [Failed("weights", "lacks \x1b]0;owned\x07\x1b[2J\nunet.weight")]
+    checkpoint(world.output, 1)
+    assert world.once() == 0
+    (row,) = view.rows(world.run)
+    assert row.reason == r"lacks \x1b]0;owned\x07\x1b[2J\nunet.weight"
+    told = "\n".join(world.said) + view.listing({world.run.name: world.run})
+    assert "owned" in told
+    assert "\x1b" not in told

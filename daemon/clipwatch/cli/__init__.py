@@ -27,6 +27,7 @@ from clipwatch.cli.start import start
 from clipwatch.cli.status import status
 from clipwatch.cli.systemd import systemd
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.kit.textfiles import printable
 
 LONGEST = 200
 """Signs of a path that are printed."""
@@ -66,7 +67,7 @@ class Commands(click.Group):
             # what could not be written is not tried once more at the end
             with suppress(OSError, ValueError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            click.echo(f"Error: {told(error)}", err=True)
+            click.echo(printable(f"Error: {told(error)}"), err=True)
             sys.exit(1)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -76,7 +77,7 @@ class Commands(click.Group):
         try:
             return super().invoke(ctx)
         except ClipwatchError as error:
-            click.echo(f"Error: {error}", err=True)
+            click.echo(printable(f"Error: {error}"), err=True)
             ctx.exit(error.exit_code)
 
 

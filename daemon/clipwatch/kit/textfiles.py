@@ -60,9 +60,13 @@ def problem(text: str) -> tuple[str, str] | None:
 
 def plain(text: str, longest: int = _MESSAGE) -> str:
     """Return a text as one line without invisible characters, and without its middle if long."""
-    characters = _shortened(text, longest)
-    written = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in characters)
-    return _shortened("".join(written), longest)
+    return _shortened(printable(_shortened(text, longest)), longest)
+
+
+def printable(text: str) -> str:
+    """Return a text as one line, with escapes for what would move a terminal's cursor, or worse."""
+    written = (c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return "".join(written)
 
 
 def _shortened(text: str, longest: int) -> str:

@@ -22,6 +22,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from clipwatch.kit.textfiles import printable
+
 UNHEARD = (OSError, SystemExit)
 """What a write that nobody reads raises; SystemExit is rich's answer to a broken pipe."""
 
@@ -87,7 +89,8 @@ class Console:
         """Print one line; text is never taken as markup."""
         with self._lock, suppress(*UNHEARD):
             self._spoke = self._clock()
-            self._console.print(f"{datetime.now():%H:%M:%S} {text}", markup=False)  # noqa: DTZ005 - for a person here
+            now = datetime.now()  # noqa: DTZ005 - for a person here
+            self._console.print(f"{now:%H:%M:%S} {printable(text)}", markup=False)
 
     def working(self, what: str, doing: str, done: float = 0, total: float = 0) -> None:
         """Have something in hand until it is `rested`, or say what is done about it now.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from clipwatch import __version__, pace
@@ -14,6 +15,7 @@ from clipwatch.domain.state import Run
 from clipwatch.journal import Journal
 from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import DiskFull
+from clipwatch.kit.textfiles import printable
 from clipwatch.loop.console import Console
 from clipwatch.loop.narration import narrate
 from clipwatch.settings import Settings
@@ -111,12 +113,15 @@ class RunLog:
     def record(self, stream: str, *new: Event) -> None:
         """Write events down, then say them. On a full disk wait until there is space.
 
+        Reasons, which may quote what stands in somebody's files, are made printable.
+
         Raises:
             DiskFull: There is none, and nobody would wait.
             JournalError: The log cannot be written.
         """
-        self._write(stream, *new)
-        for line in (line for event in new for line in narrate(event, once=self._once)):
+        printable_ones = tuple(map(_printable, new))
+        self._write(stream, *printable_ones)
+        for line in (line for event in printable_ones for line in narrate(event, once=self._once)):
             self.say(line)
 
     def record_run(self, *new: Event) -> None:
@@ -150,3 +155,9 @@ class RunLog:
                 if waiting:
                     self.say("there is space again")
                 return
+
+
+def _printable(event: Event) -> Event:
+    said = {name: getattr(event, name, "") for name in ("reason", "problem")}
+    plain = {name: printable(text) for name, text in said.items() if not text.isprintable()}
+    return replace(event, **plain) if plain else event

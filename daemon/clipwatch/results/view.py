@@ -20,6 +20,7 @@ from clipwatch.domain.state import (
     State,
     evaluation_of,
 )
+from clipwatch.kit.textfiles import printable
 from clipwatch.models.scorers import scale_of
 from clipwatch.statistics import Summary
 from clipwatch.statistics.scale import UNKNOWN
@@ -202,7 +203,8 @@ def _cells(row: Row, digits: int) -> tuple[str, ...]:
         scores = (clip.mean, half, clip.min, clip.max, clip.std)
         numbers = (*("" if it is None else f"{it:.{digits}f}" for it in scores), str(clip.n))
     reason = "" if row.state == "scored" else row.reason or ""
-    return (str(row.step), *numbers, WORDS.get(row.state, row.state), row.name, reason)
+    state = WORDS.get(row.state, row.state)
+    return (str(row.step), *numbers, state, printable(row.name), printable(reason))
 
 
 def problems(run: Run) -> list[str]:
@@ -253,9 +255,10 @@ def listing(state: State) -> str:
     lines = []
     for run in state.values():
         made = f"{run.settings.get('weights', '')} weights, protocol {run.protocol}"
-        lines += [f"{run.name}  {run.output_dir}  {made}", table(run), *problems(run)]
+        lines += [f"{run.name}  {printable(run.output_dir)}  {made}", table(run)]
+        lines += map(printable, problems(run))
         known = ((name, received(run, "tracker", name)) for name in run.tracker_names)
         places = {name: it.places.get(run.protocol, it.where) for name, it in known}
-        lines += [f"{name}: {where}" for name, where in places.items() if where]
+        lines += [printable(f"{name}: {where}") for name, where in places.items() if where]
         lines += [f"advice at {it.unit} {it.step}: {it.kind}: {it.text}" for it in advice(run)]
     return "\n".join(lines)
