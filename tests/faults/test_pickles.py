@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import clipwatch.evaluator
 import evaluator_kit as kit
@@ -263,6 +264,24 @@ def test_foreign_classes_are_refused(
     assert failed.kind == ("weights" if name == "pipeline" else "model")
     assert f"model_index.json has {named} as {part}" in failed.reason
     assert "never run" in failed.reason
+
+
+@pytest.mark.thorough(but=1)
+@pytest.mark.parametrize("library", ["diffusers", "stable_diffusion"])
+@pytest.mark.parametrize("name", ["pipeline", "base"])
+def test_no_pipeline_is_read_within_a_pipeline(
+    world: Path, evaluator: Evaluator, name: str, library: str
+) -> None:
+    """What its folder holds would be loaded without a word on the format."""
+    inner = world / name / "unet"
+    shutil.rmtree(inner)
+    shutil.copytree(world / "base" if name == "pipeline" else world / "pipeline", inner)
+    weights = inner / "unet" / "diffusion_pytorch_model.safetensors"
+    torch.save(load_file(weights), weights.with_suffix(".bin"))
+    weights.unlink()
+    edit(world / name / "model_index.json", unet=[library, "StableDiffusionPipeline"])
+    failed = kit.failure(evaluator, request(world, name))
+    assert "as unet, a whole pipeline" in failed.reason
 
 
 @pytest.mark.thorough

@@ -17,7 +17,8 @@ def check_classes(index: Mapping[str, Any]) -> None:
         index: The content of its model_index.json.
 
     Raises:
-        ValueError: It names something else: a module that would be imported, or code to run.
+        ValueError: It names something else: a module that would be imported, or code to run; or a
+            pipeline within the pipeline, which diffusers would load in any format.
     """
     for part, named in index.items():
         match named:
@@ -25,6 +26,11 @@ def check_classes(index: Mapping[str, Any]) -> None:
                 raise ValueError(
                     f"model_index.json has {list(named)} as {part}, which is neither diffusers' nor"
                     " transformers': code that comes with a model is never run"
+                )
+            case [str(library), str(name)] if _is_pipeline(library, name):
+                raise ValueError(
+                    f"model_index.json has {list(named)} as {part}, a whole pipeline, and none is"
+                    " read within another: its weights might be pickles"
                 )
 
 
@@ -46,3 +52,13 @@ def _known(library: str) -> bool:
     # diffusers names a few classes by the module of the pipeline that they were made for
     pipeline = not library.startswith("_") and hasattr(pipelines, library)
     return library in _LIBRARIES or pipeline
+
+
+def _is_pipeline(library: str, name: str) -> bool:
+    import diffusers
+
+    for home in (diffusers, getattr(diffusers.pipelines, library, None)):
+        kind = getattr(home, name, None)
+        if isinstance(kind, type) and issubclass(kind, diffusers.DiffusionPipeline):
+            return True
+    return False
