@@ -70,7 +70,7 @@ def look(settings: Settings) -> list[Finding]:
     newest = newest_of(found[0], settings.protocol.weights) if found else None
     output = Output(
         folder=folder,
-        kind=file_system(folder.resolve()),
+        kind=file_system(Path(os.path.realpath(folder))),
         watch=settings.watching.watch,
         seconds=settings.watching.rescan_seconds,
         owner=_other_owner(folder),

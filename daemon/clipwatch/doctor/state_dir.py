@@ -57,7 +57,7 @@ def look(settings: Settings) -> list[Finding]:
     closed = (path for path, how in ours if os.path.lexists(path) and not os.access(path, how))
     state = State(
         folder=folder,
-        kind=file_system(stands.resolve()),
+        kind=file_system(Path(os.path.realpath(stands))),
         unwritable=next(closed, None) if stands.is_dir() else stands,
         free=shutil.disk_usage(stands).free,
         needed=needed(settings),
@@ -124,7 +124,7 @@ def needed(settings: Settings) -> int:
     images = len(protocol.prompts) * protocol.images_per_prompt
     kept = settings.evaluating.keep_images if settings.evaluating.keep_images >= 0 else _ALL_IMAGES
     copies = 0
-    kind = file_system(settings.paths.output_dir.resolve())
+    kind = file_system(Path(os.path.realpath(settings.paths.output_dir)))
     if settings.staging.stage == "copy" or (settings.staging.stage == "auto" and kind not in LOCAL):
         with suppress(OSError, NotReadable):
             for newest in claims_in(settings.paths.output_dir)[:1]:

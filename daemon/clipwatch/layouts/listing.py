@@ -14,7 +14,7 @@ def listed(output_dir: Path) -> Listing:
 
     Raises:
         FileNotFoundError: It does not exist.
-        NotReadable: It may not be read.
+        NotReadable: It is there but cannot be read; its text says why.
     """
     try:
         with os.scandir(output_dir) as entries:
@@ -24,6 +24,11 @@ def listed(output_dir: Path) -> Listing:
     except NotADirectoryError as error:
         message = f"{output_dir} is a file, not an output directory"
         raise NotReadable(message, fix="correct output_dir") from error
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        message = f"{output_dir} cannot be read: {error.strerror or error}"
+        raise NotReadable(message, fix="see to its disk or mount") from error
     return _listing(output_dir, found)
 
 
@@ -46,9 +51,9 @@ def _listing(root: Path, entries: list[os.DirEntry[str]]) -> Listing:
         except OSError:  # a link that leads in a circle
             continue
         if entry.is_symlink():
-            target = Path(entry.path).resolve()
-            if target.parent == root.resolve():
-                links[entry.name] = target.name
+            folder, name = os.path.split(os.path.realpath(entry.path))
+            if folder == os.path.realpath(root):
+                links[entry.name] = name
     return Listing(
         root, tuple(folders), tuple(files), lambda name: _exists(f"{root}/{name}"), links
     )

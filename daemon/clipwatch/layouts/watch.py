@@ -6,6 +6,7 @@ that we may not read (measured with watchdog 7.1), so nothing may depend on thes
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class Watcher(FileSystemEventHandler):
 
     def rearm(self, pending: Iterable[Path]) -> bool:
         """Watch what is there now; called at every look. Return whether events can be expected."""
-        root = Path(self._output_dir.resolve())
+        root = Path(os.path.realpath(self._output_dir))  # Path.resolve raises on links in a circle
         told = events_tell(self._mode, file_system(root))
         paths = (self._wake, root, *pending) if told else (self._wake,)
         wanted = {path: key for path in paths if (key := _identity(path)) is not None}

@@ -88,6 +88,8 @@ class Eyes:
                 raise SettingsError(f"{output_dir} does not exist", key="output_dir") from None
         except NotReadable as error:
             problem = str(error)
+        except OSError as error:  # a dead mount, no file descriptor left, ...: until it is over
+            problem = f"{output_dir} cannot be read: {error.strerror or error}"
         if problem != run.problem:
             self._log.record_run(OutputDirChecked(problem))
         if sightings is not None:
