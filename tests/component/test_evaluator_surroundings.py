@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import gc
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import clipwatch
 import clipwatch_adapters
 from clipwatch.executors.messages import Finished, Loaded
 from clipwatch.kit.environment import environment
+from clipwatch.kit.processes import importing
 from evaluator_child import REQUEST, Children, Started
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -171,3 +173,12 @@ def test_the_daemon_never_imports_an_adapter() -> None:
     assert "clipwatch_adapters" not in imports(daemon)
     assert "clipwatch" in imports(adapters)
     assert {"torch", "diffusers", "transformers"}.isdisjoint(imports(adapters))
+
+
+def test_garbage_is_looked_for_again_after_an_import() -> None:
+    """Also when it fails; what was there by then is left alone from there on."""
+    with pytest.raises(ImportError), importing():
+        assert not gc.isenabled()
+        raise ImportError
+    assert gc.isenabled()
+    assert gc.get_freeze_count() > 0

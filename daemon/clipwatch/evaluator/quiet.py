@@ -21,6 +21,8 @@ def quiet() -> None:
     """Silence progress bars and remarks that nobody can act on; errors stay."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     hush()
+    # of code that is compiled when it is first imported, as uv installs it
+    warnings.filterwarnings("ignore", category=SyntaxWarning)
     from diffusers.utils import logging as diffusers_logging
     from huggingface_hub.utils.tqdm import disable_progress_bars
     from transformers.utils import logging as transformers_logging
