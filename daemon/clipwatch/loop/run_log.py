@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from clipwatch import __version__, pace
 from clipwatch.domain.events import EvaluationReopened, Event, RunStarted, SettingsChanged
@@ -159,5 +160,7 @@ class RunLog:
 
 def _printable(event: Event) -> Event:
     said = {name: getattr(event, name, "") for name in ("reason", "problem")}
-    plain = {name: printable(text) for name, text in said.items() if not text.isprintable()}
+    plain: dict[str, Any] = {
+        name: printable(text) for name, text in said.items() if not text.isprintable()
+    }
     return replace(event, **plain) if plain else event
