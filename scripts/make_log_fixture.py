@@ -29,7 +29,9 @@ from clipwatch.domain.events import (
     ImageScore,
     ImagesScored,
     ModelsChecked,
+    NoLongerShown,
     OutputDirChecked,
+    OutputDirMoved,
     ProtocolContinued,
     ProtocolDefined,
     Published,
@@ -264,15 +266,22 @@ STORY = (
         f"advice/{RUN}/webhook",
         AdviceSent("webhook", (f"{SECOND}/low",), "https:0123", PROTOCOL),
     ),
+    Told(34, RUN_STREAM, OutputDirMoved("/moved")),
+    Told(
+        35,
+        f"tracker/{RUN}/wandb",
+        NoLongerShown("wandb", (FIRST,), "the server", PROTOCOL),
+    ),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 
 
 def write(path: Path) -> None:
     """Write the story into a new log, one commit an event."""
-    clock = iter([_at(told.seconds) for told in STORY])
-    with Journal(path, clock=lambda: next(clock)) as journal:
+    now = NOON
+    with Journal(path, clock=lambda: now) as journal:
         for told in STORY:
+            now = _at(told.seconds)
             journal.append(RUN, told.stream, journal.version(told.stream), [told.event])
 
 

@@ -82,6 +82,7 @@ def lines(*requests: Evaluate | Kept) -> bytes:
 REQUEST = lines(kit.request(Path("/nowhere"), "full", kit.protocol(Path("/nowhere"))))
 
 
+@pytest.mark.thorough
 def test_conversation(tmp_path: Path) -> None:
     """Several checkpoints in a row are answered in order, whatever libraries print."""
     write_base_pipeline(tmp_path / "base")

@@ -185,3 +185,4 @@ def test_looks_are_on_time_however_many_messages_come(tmp_path: Path) -> None:
         world.watched.begin()
         supervisor.reload()
         assert [type(letter.message) for letter in supervisor._receive()] == [Reload]
+        world.watched.close()

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-from clipwatch.delivery.outbox import bring
 from clipwatch.delivery.trackers import Target
 from clipwatch.kit.errors import TrackerUnavailable
 from clipwatch.results.series import Series
@@ -29,6 +28,7 @@ from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.tensorboard import event_files as _events
 from examples import examples
 from tensorboard_kit import event_file
+from tracker_kit import bring
 
 
 @pytest.fixture
@@ -293,9 +293,39 @@ def test_points_of_a_lost_log_stay_under_the_same_protocol(target: Target, tmp_p
         *means(old, [0]),
         *means(fresh, [0, 1]),
     ]
-    other = replace(fresh, protocol=make_protocol(seed=1))
-    tracker.publish(other, [0])
-    assert shown(Path(tracker.where(fresh)), "clip/mean") == means(other, [0])
+
+
+def test_another_protocol_never_takes_the_folder_of_one(target: Target, tmp_path: Path) -> None:
+    """A new log with other prompts has a folder of its own; the old log finds its own again."""
+    old = make_series(tmp_path / "old", [100, 200])
+    TensorBoardTracker(target).publish(old, [0, 1])
+    (file,) = Path(TensorBoardTracker(target).where(old)).iterdir()
+    before = file.read_bytes()
+    other = make_series(tmp_path / "new", [100, 300], protocol=make_protocol(seed=1))
+    tracker = TensorBoardTracker(target)
+    assert tracker.published(other) == frozenset()
+    tracker.publish(other, [0, 1])
+    place = Path(tracker.where(other))
+    assert place.name == f"clipwatch-{other.digest[:8]}"
+    assert shown(place, "clip/mean") == means(other, [0, 1])
+    assert file.read_bytes() == before
+    assert TensorBoardTracker(target).published(old) == {0, 1}
+    later = replace(other, name=f"clipwatch-{other.digest[:8]}")  # of a log that has both
+    assert TensorBoardTracker(target).published(later) == {0, 1}
+
+
+def test_weights_that_came_back_stand_again(target: Target, tmp_path: Path) -> None:
+    """The last result of a step is shown, though an earlier file had it before another one."""
+    series = make_series(tmp_path, [100, 100, 200])
+    TensorBoardTracker(target).publish(series, [0, 1, 2])
+    first, second, third = series.results
+    back = (replace(second, seq=0), replace(third, seq=1), replace(first, seq=2))
+    again = replace(series, results=back)
+    tracker = TensorBoardTracker(target)
+    assert tracker.published(again) == {0, 1}
+    tracker.publish(again, [2])
+    assert tracker.published(again) == {0, 1, 2}
+    assert shown(Path(tracker.where(again)), "clip/mean") == means(series, [0, 2])
 
 
 @given(data=st.binary(max_size=300) | st.binary(min_size=3000, max_size=3100))

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from clipwatch.delivery.trackers import Target
-from clipwatch.kit.errors import TrackerRefused
-from clipwatch.testing.series import make_series, make_target
+from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.testing.series import make_protocol, make_series, make_target
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.tensorboard import event_files as _events
 from places import python_path
@@ -175,7 +175,7 @@ import sys
 from pathlib import Path
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch_adapters.tensorboard import TensorBoardTracker
-from clipwatch.testing.series import make_series, make_target
+from clipwatch.testing.series import make_protocol, make_series, make_target
 folder, *where = map(Path, sys.argv[1:])
 series = make_series(folder, [100, 200], images=False)
 tracker = TensorBoardTracker(make_target(folder, where=str(*where)))
@@ -263,15 +263,69 @@ def test_a_disk_that_fills_up_amid_a_record_is_survived(
     assert tracker.published(series) == {0, 1}
 
 
-def test_another_runs_folder_is_refused(target: Target, tmp_path: Path) -> None:
-    """Two trainings that share a logging folder and a project never mix in one curve."""
+@pytest.mark.parametrize("protocol", [0, 1])
+def test_two_trainings_of_one_logging_folder_have_folders_of_their_own(
+    tmp_path: Path, protocol: int
+) -> None:
+    """Outside of the output directory another run's curve is left as it is, byte for byte."""
+    target = replace(make_target(tmp_path), logging_dir=tmp_path / "logs")
+    (target.logging_dir / target.project).mkdir(parents=True)
     series = make_series(tmp_path, [100, 200])
+    other = make_series(tmp_path, [100, 200], protocol=make_protocol(seed=protocol))
+    other = replace(other, run="another")
     TensorBoardTracker(target).publish(series, [0])
     (file,) = Path(TensorBoardTracker(target).where(series)).iterdir()
     before = file.read_bytes()
-    other = replace(series, run="another")
-    with pytest.raises(TrackerRefused, match="another run, run: remove"):
-        TensorBoardTracker(target).published(other)
-    with pytest.raises(TrackerRefused, match="tracker_project_name"):
-        TensorBoardTracker(target).publish(other, [1])
+    tracker = TensorBoardTracker(target)
+    assert tracker.published(other) == frozenset()
+    tracker.publish(other, [0, 1])
+    assert TensorBoardTracker(target).published(other) == {0, 1}
     assert file.read_bytes() == before
+    assert TensorBoardTracker(target).published(series) == {0}
+    assert tracker.where(other) != TensorBoardTracker(target).where(series)
+
+
+def test_a_run_that_was_moved_goes_on_in_its_folder(target: Target, tmp_path: Path) -> None:
+    """What lies in the output directory is this training's, whatever the log called it."""
+    series = make_series(tmp_path, [100, 200, 300])
+    TensorBoardTracker(target).publish(series, [0, 1])
+    where = TensorBoardTracker(target).where(series)
+    moved = replace(series, run="moved")
+    tracker = TensorBoardTracker(target)
+    assert tracker.published(moved) == {0, 1}
+    tracker.publish(moved, [2])
+    assert tracker.published(moved) == {0, 1, 2}
+    assert tracker.where(moved) == where
+
+
+HOLD = """
+import sys
+from pathlib import Path
+from clipwatch_adapters.tensorboard.event_files import locked
+with locked(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_two_publishers_of_one_folder_exclude_each_other(
+    target: Target, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While another process writes there it is waited for, and told when that takes too long."""
+    series = make_series(tmp_path, [100, 200])
+    TensorBoardTracker(target).publish(series, [0])
+    folder = TensorBoardTracker(target).where(series)
+    monkeypatch.setattr(_events, "LOCK_SECONDS", 0.2)
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, folder],
+        env={**os.environ, "PYTHONPATH": python_path()},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == b"held\n"
+        with pytest.raises(TrackerUnavailable, match=f"another clipwatch is writing to {folder}"):
+            TensorBoardTracker(target).publish(series, [1])
+        other.kill()
+    TensorBoardTracker(target).publish(series, [1])
+    assert TensorBoardTracker(target).published(series) == {0, 1}

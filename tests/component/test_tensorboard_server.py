@@ -21,7 +21,6 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from clipwatch.delivery.outbox import bring
 from clipwatch.domain.protocol import Prompt
 from clipwatch.testing.series import (
     PROMPTS,
@@ -32,6 +31,7 @@ from clipwatch.testing.series import (
 )
 from clipwatch_adapters.tensorboard import TensorBoardTracker, logdir_hint
 from tensorboard_kit import Server, publish_each, target_below, tensorboard, until
+from tracker_kit import bring
 
 
 @pytest.fixture(scope="module")

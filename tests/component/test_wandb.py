@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ from typing import Any
 import pytest
 
 from clipwatch.kit.errors import TrackerRefused
+from clipwatch.results.series import ImageScore, Series
 from clipwatch.testing.series import make_protocol, make_series, make_target
 from clipwatch.testing.trackers import Connect, TrackerContract
 from clipwatch_adapters.wandb import WandbTracker
+from clipwatch_adapters.wandb.companion import Companion
 from fake_wandb import KEY, FakeWandb
+from tracker_kit import bring
 from wandb_world import train
 
 
@@ -49,19 +54,6 @@ class TestOnline(TrackerContract):
         connect().publish(series, [0, 1])
         assert self.server.run.points == [(100, 100), (200, 200)]
         assert not {"UpsertBucket", "history", "file_stream"} & set(self.server.requests)
-
-    def test_series_do_not_mix(self, connect: Connect, tmp_path: Path) -> None:
-        """Two protocols are two runs; an earlier result that a run still lacks goes along."""
-        one = make_series(tmp_path, [100, 200])
-        protocol = make_protocol(seed=1)
-        other = make_series(tmp_path, [100, 200], name="clipwatch-other", protocol=protocol)
-        tracker = connect()
-        tracker.publish(one, [0])
-        assert tracker.published(other) == frozenset()
-        tracker.publish(other, [1])
-        assert tracker.published(one) == {0}
-        assert tracker.published(other) == {0, 1}
-        assert tracker.where(one) != tracker.where(other)
 
 
 def test_a_row_says_it_all(server: FakeWandb, tmp_path: Path) -> None:
@@ -100,15 +92,64 @@ def test_a_row_says_it_all(server: FakeWandb, tmp_path: Path) -> None:
     assert len(axes) == 5 + 5
 
 
+def restarted(series: Series, names: Sequence[str], steps: Sequence[int]) -> Series:
+    """Return a series as another log has it: its evaluations by name, in another order."""
+    by_name = {result.evaluation: result for result in series.results}
+    results = [
+        replace(by_name.get(name, series.results[0]), seq=seq, step=step, evaluation=name)
+        for seq, (name, step) in enumerate(zip(names, steps, strict=True))
+    ]
+
+    def scores(name: str) -> tuple[ImageScore, ...]:
+        return series.scores(name if name in by_name else series.results[0].evaluation)
+
+    return replace(series, results=tuple(results), scores=scores)
+
+
 @pytest.mark.thorough
-def test_a_new_log_is_a_new_run(server: FakeWandb, tmp_path: Path) -> None:
-    """Results of a log that was begun anew do not hide behind those of the lost one."""
-    tracker = WandbTracker(make_target(tmp_path))
-    tracker.publish(make_series(tmp_path, [100]), [0])
+def test_another_log_doubles_and_hides_nothing(server: FakeWandb, tmp_path: Path) -> None:
+    """One begun anew, or restored from a backup: rows are known by their evaluations."""
+    series = make_series(tmp_path, [100, 200, 300])
+    target = make_target(tmp_path)
+    WandbTracker(target).publish(series, [0, 1, 2])
+    # begun anew: the newest first, one that was rewritten since, and what was there before
+    anew = restarted(series, ["clipwatch-2", "rewritten", "clipwatch-0"], [300, 200, 100])
+    tracker = WandbTracker(target)
+    assert tracker.published(anew) == {0, 2}
+    assert bring(tracker, anew) == {0, 1, 2}
+    # of yesterday: it knows the first alone, and what comes now lies before what the run has
+    restored = restarted(series, ["clipwatch-0", "between"], [100, 150])
+    assert bring(WandbTracker(target), restored) == {0, 1}
+    points = [(100, 100), (200, 200), (300, 300), (301, 200), (302, 150)]
+    assert server.run.points == points
+    names = [row["clipwatch/evaluation"] for row in server.run.rows]
+    assert names == ["clipwatch-0", "clipwatch-1", "clipwatch-2", "rewritten", "between"]
+    assert bring(WandbTracker(target), series) == {0, 1, 2}  # and the old log, if it is found
+    assert server.run.points == points
+
+
+def test_a_protocol_is_a_run_whatever_the_log_calls_it(server: FakeWandb, tmp_path: Path) -> None:
+    """A log with other prompts never writes into the run of the one before."""
     series = make_series(tmp_path, [100])
-    anew = replace(series, results=(replace(series.results[0], evaluation="anew"),))
-    assert tracker.published(anew) == frozenset()
-    assert len(server.runs) == 1
+    other = make_series(tmp_path, [100], protocol=make_protocol(seed=1))
+    companion = Companion(make_target(tmp_path))
+    ids = {companion.identity(series), companion.identity(other)}
+    assert len(ids) == 2
+    assert companion.identity(replace(series, name="clipwatch-later")) in ids
+    moved = replace(make_target(tmp_path), output_dir=tmp_path / "moved")
+    assert Companion(moved).identity(series) in ids
+    assert not server.runs
+
+
+def test_a_run_that_an_earlier_version_began_goes_on(server: FakeWandb, tmp_path: Path) -> None:
+    """Its id was made otherwise; the address that the log knows tells."""
+    series, target = make_series(tmp_path, [100]), make_target(tmp_path)
+    facts = (server.url, "", "project", "run", str(target.output_dir), "clipwatch", "2")
+    text = "\0".join((*facts, series.results[0].evaluation))
+    earlier = "cw-" + hashlib.sha256(text.encode()).hexdigest()[:16]
+    known = replace(target, places={"clipwatch": f"{server.url}/team/project/runs/{earlier}"})
+    assert Companion(known).identity(series) == earlier
+    assert Companion(target).identity(series) != earlier
 
 
 def test_the_destination_is_all_that_decides_and_no_secret(

@@ -14,7 +14,6 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from clipwatch.delivery.outbox import bring
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.testing.series import make_series, make_target
 from clipwatch.testing.trackers import Connect, TrackerContract
@@ -24,6 +23,7 @@ from clipwatch_adapters.wandb.starting import api_key, environment
 from examples import examples
 from fake_wandb import KEY, FakeWandb
 from tracker_disks import fill, mounted, run
+from tracker_kit import bring
 from wandb_world import isolate, train
 
 

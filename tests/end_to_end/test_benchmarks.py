@@ -90,6 +90,7 @@ def test_a_benchmark_prints_ratios_of_peers_that_agree(
     assert {who: int(count) for who, count in said} == agreements
 
 
+@pytest.mark.thorough
 def test_peers_that_disagree_are_no_comparison() -> None:
     """Another number, a missing number and NaN end a benchmark with a line that says whose."""
     script = (

@@ -81,6 +81,7 @@ def test_nothing_is_changed_beside_a_daemons_state(project: Path, base: Path, ho
     assert (snapshot(project), snapshot(home)) == before
 
 
+@pytest.mark.thorough
 def test_no_torch(project: Path, home: Path) -> None:
     """The command's own process imports neither torch nor what would import it."""
     listed = """
@@ -283,6 +284,7 @@ def wandb(project: Path, home: Path, server: FakeWandb, key: str) -> dict[str, s
     return findings(*flags, cwd=project, env=env)["tracker wandb"]
 
 
+@pytest.mark.thorough
 def test_wandb_with_its_server(project: Path, home: Path, server: FakeWandb) -> None:
     """The server is asked with the key, no run is made there, and the address is told."""
     found = wandb(project, home, server, KEY)

@@ -26,6 +26,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("home")
 
 
+@pytest.mark.thorough
 def test_models_that_can_be_fetched(project: Path, hub: Hub, home: Path) -> None:
     """Models that are not here are well if the Hub would give them; none of them is downloaded."""
     use_hub(project)

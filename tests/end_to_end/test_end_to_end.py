@@ -131,7 +131,7 @@ def test_kill_minus_nine_costs_the_batch_in_flight_and_nothing_else(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.thorough(but=1)
+@pytest.mark.thorough
 def test_a_checkpoint_written_while_it_watches_is_published_and_a_signal_ends_it(
     project: Path, base: Path, number: signal.Signals
 ) -> None:

@@ -48,6 +48,7 @@ def test_no_network_device_at_all(
     assert diagnosed.returncode == 0, diagnosed.stdout
 
 
+@pytest.mark.thorough
 def test_doctor_names_what_to_fetch(
     project: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:

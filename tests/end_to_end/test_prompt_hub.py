@@ -70,6 +70,7 @@ def listed(done: Done) -> tuple[list[str], list[str]]:
     return [prompt["prompt"] for prompt in whole["prompts"]], whole["notes"]
 
 
+@pytest.mark.thorough
 def test_the_only_table_is_read_at_its_commit(tmp_path: Path, hub: Hub) -> None:
     """The note says which commit; the second time, without a network, the cache does."""
     commit = commit_of(tmp_path / "one")

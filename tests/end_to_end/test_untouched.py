@@ -108,6 +108,7 @@ def recorded(folder: Path) -> Iterator[list[str]]:
         observer.join()
 
 
+@pytest.mark.thorough
 def test_nothing_below_the_output_directory_is_written_but_our_own_run(
     project: Path, base: Path
 ) -> None:

@@ -15,7 +15,6 @@ from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.types_pb2 import DT_STRING
 
-from clipwatch.delivery.outbox import bring
 from clipwatch.delivery.trackers import Target
 from clipwatch.domain.events import ImageScore
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
@@ -26,6 +25,7 @@ from clipwatch_adapters.tensorboard import event_files as _events
 from clipwatch_adapters.tensorboard.records import PLUGIN
 from tensorboard_kit import event_file
 from tracker_disks import fill, mounted, mounted_by_a_server, run
+from tracker_kit import bring
 
 ORDERS = {"appended": [100, 200], "rewritten": [200, 100]}
 """Steps of two results, of which the second is added in either way."""
@@ -159,7 +159,7 @@ def meanwhile(series: Series, act: Callable[[], None]) -> Series:
 def test_a_folder_replaced_by_a_file_amid_publishing(tmp_path: Path, order: str, at: str) -> None:
     """A file in the place of our folder or the trainer's run is named and kept; then all is shown.
 
-    Without the trainer's run the curve finds room of our own.
+    A trainer's run that is gone is waited for: two places would tell two stories.
     """
     series = make_series(tmp_path, ORDERS[order])
     target = begin(target_in(tmp_path), series)
@@ -172,10 +172,37 @@ def test_a_folder_replaced_by_a_file_amid_publishing(tmp_path: Path, order: str,
     with pytest.raises((TrackerRefused, TrackerUnavailable)) as told:
         bring(TensorBoardTracker(target), meanwhile(series, swap))
     assert place.read_text() == "mine"
-    if at == "clipwatch":
-        assert told.type is TrackerRefused
-        assert f"{place}" in str(told.value)
-        place.unlink()
+    assert f"{place}" in str(told.value)
+    with pytest.raises((TrackerRefused, TrackerUnavailable)):
+        bring(TensorBoardTracker(target), series)
+    assert place.read_text() == "mine"
+    place.unlink()
+    if at == ".":
+        place.mkdir()
+    shows_all(target, series)
+    assert not target.state_dir.exists()
+
+
+def test_a_curve_waits_for_a_trainers_run_that_is_gone(tmp_path: Path) -> None:
+    """Unmounted, with an empty folder in its place, it is told; back again, all stands there."""
+    series = make_series(tmp_path, [100, 200, 300])
+    output = tmp_path / "output"
+    disk = tmp_path / "disk"
+    target = begin(target_in(tmp_path), series)
+    output.rename(disk)
+    for mount_point in (False, True):
+        if mount_point:
+            output.mkdir()
+        tracker = TensorBoardTracker(target)
+        for ask in (tracker.destination, lambda: tracker.where(series)):  # noqa: B023 - at once
+            with pytest.raises(TrackerUnavailable, match="is gone"):
+                ask()
+        with pytest.raises(TrackerUnavailable, match=f"{target.logging_dir}.*is gone.*mounted"):
+            bring(tracker, series)
+        assert not target.state_dir.exists()
+        assert not output.exists() or not os.listdir(output)
+    output.rmdir()
+    disk.rename(output)
     shows_all(target, series)
 
 

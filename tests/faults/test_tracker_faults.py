@@ -18,7 +18,6 @@ from typing import Any
 
 import pytest
 
-from clipwatch.delivery.outbox import bring
 from clipwatch.delivery.trackers import Target, Tracker
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
@@ -28,6 +27,7 @@ from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.outcome import Outcome
 from clipwatch_adapters.wandb.session import Job
 from tensorboard_kit import event_file
+from tracker_kit import bring
 from wandb_world import isolate
 
 READING = ("open", "stat", "lstat", "fstat", "listdir", "scandir")
@@ -154,7 +154,10 @@ def test_wandb_tells_every_error(
     monkeypatch.setenv("WANDB_MODE", mode)
 
     def session(_self: WandbTracker, _series: Series, job: Job, _log: object) -> Outcome:
-        return Outcome("ok", held=201, url=f"url/{job.id}")
+        shown = tuple(str(row.values["clipwatch/evaluation"]) for row in job.rows) or tuple(
+            result.evaluation for result in series.results
+        )
+        return Outcome("ok", shown=shown, url=f"url/{job.id}")
 
     monkeypatch.setattr(WandbTracker, "_session", session)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from clipwatch.cli.start import obey_signals
-from clipwatch.domain.names import run_id
 from clipwatch.executors.child import EvaluatorProcess
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.journal import Journal, log_file
 from clipwatch.journal.projection import read_state
 from clipwatch.judging.base import Judgement, Question
 from clipwatch.loop.console import Console
+from clipwatch.loop.recognising import recognise
 from clipwatch.loop.run import Parts
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.results.reading import scores_of
@@ -59,12 +59,11 @@ def main(folder: Path, mode: str, environ: Mapping[str, str], said: Path) -> Non
         os.dup2(out.fileno(), 1)
         os.dup2(out.fileno(), 2)
     settings = load(folder / "config.json", flags={}, environ=os.environ, cwd=folder)
-    with (
-        exclusive(settings.paths.state_dir, run_id(settings.paths.output_dir)),
-        Journal(log_file(settings.paths.state_dir)) as journal,
-    ):
+    log = log_file(settings.paths.state_dir)
+    name = recognise(log, settings.paths.output_dir).name
+    with exclusive(settings.paths.state_dir, name), Journal(log) as journal:
         supervisor = Supervisor(once=mode == "once")
         parts = Parts(make_executor=fast, judge=PlainJudge(), identities=Known())
-        supervisor.watch(settings, journal, Console(), parts=parts)
+        supervisor.watch(settings, journal, Console(), name=name, parts=parts)
         obey_signals(supervisor)
         sys.exit(supervisor.run())

@@ -198,7 +198,7 @@ class World:
 
 
 def _target(folder: Path) -> Target:
-    return Target(folder, folder, folder, "p", "r", folder, "", {})
+    return Target(folder, folder, folder, folder, "p", "r", folder, "", {})
 
 
 __all__ = [

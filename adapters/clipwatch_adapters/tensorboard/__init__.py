@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from clipwatch.delivery.trackers import Target
-from clipwatch.kit.errors import TrackerRefused
+from clipwatch.kit.errors import TrackerUnavailable
 from clipwatch.results.series import Result, Series
 from clipwatch_adapters.shared.disk import plain_errors
 from clipwatch_adapters.shared.numbers import FORM, Names
@@ -35,6 +35,9 @@ class TensorBoardTracker:
     A file holds one record a step in the order of steps. A result that comes late, again for a
     step, or with what the file's head does not lay out, becomes a new file with the whole history,
     which then takes the old one's place.
+
+    What another log wrote, before this one was begun or beside it, stays: under the same protocol
+    in the same file, under another one in a folder of its own.
     """
 
     def __init__(self, target: Target) -> None:
@@ -53,8 +56,9 @@ class TensorBoardTracker:
         """
         with plain_errors("TensorBoard", folder := self._folder(series)):
             self._move(folder.parent)
-            _events.tidy(folder)
-            held, _ = _read(_events.newest(folder), series, folder)
+            with _events.locked(folder):
+                _events.tidy(folder)
+                held, _ = _read(_events.newest(folder))
         self._read[series.name] = folder
         shown = _standing(series, held)
         return frozenset(
@@ -69,25 +73,8 @@ class TensorBoardTracker:
             self._move(folder.parent)
             folder.mkdir(parents=folder.is_relative_to(self._target.state_dir), exist_ok=True)
             self._earlier = str(folder)
-            _events.tidy(folder)
-            path = _events.newest(folder)
-            held, whole = _read(path, series, folder)
-            shown = _standing(series, held)
-            fresh: dict[int, Result] = {}
-            for result in (series.results[seq] for seq in sorted(missing)):
-                if result.step not in shown or shown[result.step][0] < result.seq:
-                    fresh[result.step] = result
-            if not fresh:
-                return
-            names = Names.of(series)
-            begun, write = head(series, names), partial(record, series, names)
-            steps = [each.receipt.step for each in held]
-            last = steps == sorted(shown) and min(fresh) > max(steps, default=math.inf)
-            if path and whole and last and _bytes(path, 0, len(begun)) == begun:
-                _events.append(path, (write(fresh[step]) for step in sorted(fresh)))
-            else:
-                kept = {step: each for step, (_, each) in shown.items()}
-                _events.replace(folder, _history(begun, path, kept, fresh, write))
+            with _events.locked(folder):
+                _write(folder, series, missing)
 
     def where(self, series: Series) -> str:
         """Return the run's folder, which may not exist yet; once it was read, where that was.
@@ -104,13 +91,31 @@ class TensorBoardTracker:
         return logdir_hint(self._target, where)
 
     def _folder(self, series: Series) -> Path:
-        return self._home() / series.name
+        """Return the first folder that is free or holds this series, whichever log wrote it.
+
+        In a home outside of the output directory other trainings may have theirs, too.
+        """
+        home, digests = self._home(), (series.digest, series.protocol.digest)
+        other = f"clipwatch-{series.digest[:8]}"
+        names = (series.name, other, f"{other}-{series.run}")
+        alone = home.is_relative_to(self._target.output_dir)
+        with plain_errors("TensorBoard", home):
+            for name in names[:-1]:
+                first = _first(home / name)
+                same = first is not None and first.protocol in digests
+                if first is None or (same and (alone or first.run == series.run)):
+                    return home / name
+        return home / names[-1]
 
     def _home(self) -> Path:
         """Return where all curves belong: in the trainer's run, where they were, or our own room.
 
         Curves that have begun in a trainer's run leave it only for one with the project's name,
-        though it may not be written now: two places would tell two stories.
+        though it may not be written now, or is gone with its mount: two places would tell two
+        stories.
+
+        Raises:
+            TrackerUnavailable: They are gone, and so is every run of the trainer's.
         """
         target, earlier = self._target, Path(self._earlier).parent if self._earlier else None
         ours = earlier is None or earlier.is_relative_to(target.state_dir)
@@ -123,6 +128,11 @@ class TensorBoardTracker:
             trainers = _trainer_run(target)
             if trainers and _writable(trainers):
                 return trainers
+        if not ours:
+            raise TrackerUnavailable(
+                f"TensorBoard: {earlier}, the trainer's run with the curves in it, is gone",
+                fix="they go on when it is mounted again; made anew, it gets all of them again",
+            )
         return target.state_dir / target.project
 
     def _move(self, home: Path) -> None:
@@ -191,7 +201,43 @@ def _writable(home: Path) -> bool:
         return False
 
 
-def _read(path: Path | None, series: Series, folder: Path) -> tuple[list[_Held], bool]:
+def _first(folder: Path) -> Receipt | None:
+    """Return what the first result in our file says of itself, None if there is none."""
+    path = _events.newest(folder)
+    for _, payload in _events.records(path) if path else ():
+        try:
+            found = receipt(payload)
+        except ValueError:
+            return None
+        if found:
+            return found
+    return None
+
+
+def _write(folder: Path, series: Series, missing: Sequence[int]) -> None:
+    """Append the missing results when they come last, else write the whole history anew."""
+    _events.tidy(folder)
+    path = _events.newest(folder)
+    held, whole = _read(path)
+    shown = _standing(series, held)
+    fresh: dict[int, Result] = {}
+    for result in (series.results[seq] for seq in sorted(missing)):
+        if result.step not in shown or shown[result.step][0] < result.seq:
+            fresh[result.step] = result
+    if not fresh:
+        return
+    names = Names.of(series)
+    begun, write = head(series, names), partial(record, series, names)
+    steps = [each.receipt.step for each in held]
+    last = steps == sorted(shown) and min(fresh) > max(steps, default=math.inf)
+    if path and whole and last and _bytes(path, 0, len(begun)) == begun:
+        _events.append(path, (write(fresh[step]) for step in sorted(fresh)))
+    else:
+        kept = {step: each for step, (_, each) in shown.items()}
+        _events.replace(folder, _history(begun, path, kept, fresh, write))
+
+
+def _read(path: Path | None) -> tuple[list[_Held], bool]:
     """Return the results in our file in its order, and whether the file is whole."""
     held: list[_Held] = []
     end = 0
@@ -205,30 +251,22 @@ def _read(path: Path | None, series: Series, folder: Path) -> tuple[list[_Held],
         end = offset + len(payload) + _events.OVERHEAD
         if found:
             held.append(_Held(found, offset, end - offset))
-    others = {each.receipt.run for each in held} - {series.run}
-    if others:
-        raise TrackerRefused(
-            f"TensorBoard: {folder} holds the scores of another run, {min(others)}",
-            fix="remove that folder, or give each training its own tracker_project_name",
-        )
     return held, end == path.stat().st_size
 
 
 def _standing(series: Series, held: Sequence[_Held]) -> dict[int, tuple[int, _Held]]:
-    """Return step → (seq, record) of what may stay.
+    """Return step → (seq, record) of what stays.
 
-    Points of an earlier log stay under the same protocol, with seq -1, until a result takes their
-    step: their checkpoints may be gone. Under another protocol they are not comparable and go. What
-    an earlier version wrote, under other names, counts as an earlier log's.
+    Points of another log, whose checkpoints may be gone, have seq -1: they stay until a result
+    takes their step. What an earlier version wrote, under other names, counts as another log's.
     """
     standing: dict[int, tuple[int, _Held]] = {}
     known = {result.evaluation: result.seq for result in series.results}
     for each in held:
-        if each.receipt.protocol == series.protocol.digest:
-            step, evaluation = each.receipt.step, each.receipt.evaluation
-            seq = known.get(evaluation, -1) if each.receipt.form == FORM else -1
-            if step not in standing or standing[step][0] <= seq:
-                standing[step] = (seq, each)
+        step, evaluation = each.receipt.step, each.receipt.evaluation
+        seq = known.get(evaluation, -1) if each.receipt.form == FORM else -1
+        if step not in standing or standing[step][0] <= seq:
+            standing[step] = (seq, each)
     return standing
 
 

@@ -13,20 +13,26 @@ is gone (DirectoryWatcher.Load), but goes on from the end of an empty one to the
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import struct
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import google_crc32c
+
+from clipwatch.kit.errors import TrackerUnavailable
 
 PREFIX = "events.out.tfevents.clipwatch."
 """Our files' names are this and a number; they sort after a stock writer's, which hold a time."""
 UNFINISHED = "clipwatch.unfinished"
 """A generation being written; TensorBoard opens only names with "tfevents" in them."""
+
+LOCK_SECONDS = 10.0
+"""How long another publisher of one folder is waited for: a write takes a moment."""
 
 _HEADER = struct.Struct("<QI")
 _FOOTER = struct.Struct("<I")
@@ -109,6 +115,39 @@ def move(folder: Path, to: Path) -> None:
         path.unlink()
     with suppress(OSError):  # somebody else's file is in it
         folder.rmdir()
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other publishers out of a folder, if it is there; on NFS, which cannot, hope for none.
+
+    Raises:
+        TrackerUnavailable: One is at it, and does not come to its end.
+    """
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except FileNotFoundError:
+        yield
+        return
+    try:
+        _lock(fd, folder)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _lock(fd: int, folder: Path) -> None:
+    deadline = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            return fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                what = f"TensorBoard: another clipwatch is writing to {folder}"
+                raise TrackerUnavailable(what) from None
+        except OSError:
+            return None
+        time.sleep(0.05)
 
 
 def tidy(folder: Path) -> None:

@@ -64,9 +64,7 @@ def receipt(payload: bytes) -> Receipt | None:
 def record(series: Series, names: Names, result: Result) -> bytes:
     """Return all that is shown of one result, as one record dated by the evaluation."""
     scores = series.scores(result.evaluation)
-    own = Receipt(
-        *(series.run, series.protocol.digest, result.seq, result.step, result.evaluation), FORM
-    )
+    own = Receipt(*(series.run, series.digest, result.seq, result.step, result.evaluation), FORM)
     values = [
         Summary.Value(
             tag="clipwatch/receipt",

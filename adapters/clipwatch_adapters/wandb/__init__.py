@@ -1,9 +1,10 @@
 """Weights & Biases: each series becomes a companion run beside the trainer's own.
 
-Writing into the trainer's live run would lose the trainer's rows, so clipwatch never does. A row's
-`_step` is the result's place (see rows.py), which makes repeats harmless; charts use
-`clipwatch/step` as x. All of wandb runs in a child process (see session.py): nothing here
-imports it.
+Writing into the trainer's live run would lose the trainer's rows, so clipwatch never does. Rows
+are known by their evaluations, so that a log that was lost, or restored from a backup, doubles and
+hides none. A row's `_step` is the result's place (see rows.py), which makes repeats harmless;
+charts use `clipwatch/step` as x. All of wandb runs in a child process (see session.py): nothing
+here imports it.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class WandbTracker:
     patience = 50.0
 
     def __init__(self, target: Target) -> None:
-        self._state_dir, self._known = target.state_dir, target.where
+        self._state_dir, self._known = target.state_dir, target.places
         self._companion = Companion(target)
         self._urls: dict[str, str] = {}
 
@@ -57,19 +58,17 @@ class WandbTracker:
     def published(self, series: Series) -> frozenset[int]:
         """Return the `seq` that the server shows, or that our finished offline runs hold.
 
-        The server is asked for its highest one: rows are sent in order and never with a gap.
+        Which rows the server has is told by their evaluations, whoever sent them.
         """
         if not series.results:
             return frozenset()
         if self._companion.mode == "offline":
             return self._written(series)
-        return frozenset(range(_count(series, self._read(series).held)))
+        shown = frozenset(self._read(series).shown)
+        return frozenset(it.seq for it in series.results if it.evaluation in shown)
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
-        """Bring the missing results in sessions of BATCH, each one confirmed by reading back.
-
-        The server takes a series in order only: earlier results that it lacks go along.
-        """
+        """Bring the missing results in sessions of BATCH, each one confirmed by reading back."""
         if not missing:
             return
         deadline = time.monotonic() + self.patience
@@ -84,7 +83,7 @@ class WandbTracker:
         """Return the run's address as W&B reports it, or the folder to give to `wandb sync`."""
         if self._companion.mode == "offline":
             return str(self._companion.folder(series) / "wandb")
-        known = self._urls.get(series.name, self._known)
+        known = self._urls.get(series.name) or self._known.get(series.name, "")
         return known if known.endswith(self._companion.identity(series)) else self._read(series).url
 
     def hint(self, series: Series) -> str:
@@ -104,14 +103,14 @@ class WandbTracker:
     def _send(
         self, log: IO[bytes], series: Series, missing: Sequence[int], deadline: float
     ) -> None:
-        at, end = min(missing), max(missing) + 1
         folder = self._companion.folder(series)
-        while at < end:
+        todo = sorted(missing)
+        for first in range(0, len(todo), BATCH):
+            results = [series.results[seq] for seq in todo[first : first + BATCH]]
             shutil.rmtree(folder, ignore_errors=True)
-            job = self._companion.job(
-                series, series.results[at:end][:BATCH], folder, self._left(deadline)
+            self._session(
+                series, self._companion.job(series, results, folder, self._left(deadline)), log
             )
-            at = _count(series, self._session(series, job, log).held)
         shutil.rmtree(folder, ignore_errors=True)
 
     def _write(
@@ -136,7 +135,8 @@ class WandbTracker:
         """Return the `seq` that our finished offline runs hold."""
         with plain_errors("W&B", self._companion.folder(series)):
             held = self._offline_runs(series).held()
-        return frozenset(seq for seq, place in enumerate(places(series.results)) if place in held)
+        placed = zip(series.results, places(series.results), strict=True)
+        return frozenset(it.seq for it, place in placed if it.evaluation in held or place in held)
 
     def _left(self, deadline: float) -> float:
         left = deadline - time.monotonic()
@@ -151,8 +151,3 @@ class WandbTracker:
 
     def _offline_runs(self, series: Series) -> OfflineRuns:
         return OfflineRuns(self._companion.folder(series), self._companion.identity(series))
-
-
-def _count(series: Series, held: int) -> int:
-    """Return how many results of a series have a place before `held`."""
-    return sum(place < held for place in places(series.results))

@@ -14,6 +14,7 @@ from clipwatch.kit.secrets import masked
 from clipwatch_adapters.shared.disk import write_private
 from clipwatch_adapters.shared.numbers import FORM
 from clipwatch_adapters.wandb.files import trainer_run
+from clipwatch_adapters.wandb.offline import OfflineRuns
 from clipwatch_adapters.wandb.rows import config, filled
 from clipwatch_adapters.wandb.session import Job
 from clipwatch_adapters.wandb.starting import api_key
@@ -94,24 +95,37 @@ class Companion:
         )
 
     def identity(self, series: Series) -> str:
-        """Return the companion run's id: the same after any restart.
+        """Return the companion run's id: the same after any restart, and for any log of the run.
 
-        The first evaluation is in it for the day when the log is lost and begun anew, the mode
-        because a later `wandb sync` adds its rows once more to a run that has them from elsewhere,
-        and the form because rows cannot be renamed.
+        The protocol is in it, as rows of two are not comparable; and the form, as rows cannot be
+        renamed. Offline the log is, by its first result: a later `wandb sync` adds rows once more
+        to a run that has them from elsewhere. A run that an earlier version began goes on.
         """
-        facts = (
-            self.option("base_url").rstrip("/"),
-            self.option("entity"),
-            self._target.project,
-            self.trainer or self._target.run_name,
-            str(self._target.output_dir),
+        earlier = self._id(
+            str(self._target.first_dir),
             series.name,
             str(FORM),
             *(result.evaluation for result in series.results[:1]),
             *(["offline"] if self.mode == "offline" else []),
         )
-        return "cw-" + hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
+        if self._target.places.get(series.name, "").endswith(earlier):
+            return earlier
+        if self.mode == "offline" and OfflineRuns(self.folder(series), earlier).held():
+            return earlier
+        log = (f"{it.evaluation} {it.finished.isoformat()}" for it in series.results[:1])
+        return self._id(
+            *(str(self._target.first_dir), series.digest, str(FORM)),
+            *(["offline", *log] if self.mode == "offline" else []),
+        )
+
+    def _id(self, *facts: str) -> str:
+        where = (
+            self.option("base_url").rstrip("/"),
+            self.option("entity"),
+            self._target.project,
+            self.trainer or self._target.run_name,
+        )
+        return "cw-" + hashlib.sha256("\0".join((*where, *facts)).encode()).hexdigest()[:16]
 
     def job(self, series: Series, results: Sequence[Result], folder: Path, seconds: float) -> Job:
         """Return what brings the results; without any it only reads."""

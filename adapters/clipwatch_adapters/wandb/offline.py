@@ -10,6 +10,7 @@ import msgspec
 
 from clipwatch_adapters.shared.disk import write_private
 from clipwatch_adapters.wandb.files import finished_rows, matching
+from clipwatch_adapters.wandb.session import EVALUATION
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -28,13 +29,15 @@ class OfflineRuns:
         self._folder = folder
         self._pattern = f"offline-run-*-{identity}"
 
-    def held(self) -> frozenset[int]:
-        """Return the places (`_step`) in finished runs, present or noted.
+    def held(self) -> frozenset[str | int]:
+        """Return the evaluations in finished runs, present or noted.
+
+        Notes of earlier versions tell of runs that were taken away places (`_step`) instead.
 
         Raises:
             OSError: A folder or file cannot be read.
         """
-        return frozenset(place for places in self._runs().values() for place in places)
+        return frozenset(row for rows in self._runs().values() for row in rows)
 
     def tidy(self) -> None:
         """Remove the runs that were cut short: a sync would upload what they have."""
@@ -51,13 +54,13 @@ class OfflineRuns:
     def _present(self) -> list[Path]:
         return matching(self._folder / "wandb", self._pattern)
 
-    def _runs(self) -> dict[str, list[int]]:
+    def _runs(self) -> dict[str, list[str | int]]:
         try:
             runs = msgspec.json.decode(
-                (self._folder / NOTE).read_bytes(), type=dict[str, list[int]]
+                (self._folder / NOTE).read_bytes(), type=dict[str, list[str | int]]
             )
         except (FileNotFoundError, ValueError):  # damaged: the runs themselves still tell
             runs = {}
         for run in self._present():
-            runs[run.name] = [row["_step"] for row in finished_rows(run) or ()]
-        return {name: places for name, places in runs.items() if fnmatch(name, self._pattern)}
+            runs[run.name] = [row[EVALUATION] for row in finished_rows(run) or ()]
+        return {name: rows for name, rows in runs.items() if fnmatch(name, self._pattern)}

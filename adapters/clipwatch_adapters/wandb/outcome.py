@@ -31,7 +31,7 @@ LENGTH = 300
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How it went; online, the server was read and shows the rows 0 .. `held` - 1 at `url`.
+    """How it went; online, the server was read and has `shown` these evaluations at `url`.
 
     `reason` says what is wrong, and `fix` what to do about a refusal.
     """
@@ -39,7 +39,7 @@ class Outcome(msgspec.Struct, frozen=True):
     kind: Literal["ok", "unavailable", "refused"]
     reason: str = ""
     fix: str = ""
-    held: int = 0
+    shown: tuple[str, ...] = ()
     url: str = ""
 
 

@@ -34,7 +34,6 @@ def filled(job: Job, series: Series, results: Sequence[Result]) -> Job:
     tags = (tag for result in series.results for tag in scalars(names, result))
     return replace(
         job,
-        after=place[results[0].seq - 1] if results[0].seq else -1,
         metrics=tuple(dict.fromkeys(tags)),
         summary=_summary(names, series.results[: last + 1]),
         rows=tuple(row(series, names, result, place[result.seq]) for result in results),
@@ -45,8 +44,8 @@ def places(results: Sequence[Result]) -> tuple[int, ...]:
     """Return each result's own step at W&B (`_step`), which grows from row to row.
 
     It is the trainer's step, or the next free number for a result that comes late. So the sliders
-    of images, which know no other step, count the trainer's; and the highest one tells which rows
-    are there, as a result keeps its place whatever comes later.
+    of images, which know no other step, count the trainer's. A result keeps its place whatever
+    comes later, unless the run has rows behind it that this log does not know (session.lacking).
     """
     found: list[int] = []
     for result in results:

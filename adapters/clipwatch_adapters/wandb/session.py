@@ -1,7 +1,7 @@
 """One session with W&B, in a process of its own: `python -m clipwatch_adapters.wandb.session`.
 
 A job comes as JSON on standard input, one outcome goes as JSON to standard output. The parent may
-kill it at any point: each row has a place of its own, and a session starts where the server's run
+kill it at any point: a row is known by its evaluation, and a session goes on where the server's run
 ends.
 """
 
@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import quote
 
 import msgspec
+from msgspec.structs import replace
 
 from clipwatch.kit.processes import end_with_parent, importing
 from clipwatch_adapters.wandb.outcome import Outcome, explain
 
 if TYPE_CHECKING:
+    from collections.abc import Collection, Sequence
+
     import wandb
 
 GRACE = 5.0
@@ -66,13 +69,12 @@ class HistoryRow(msgspec.Struct, frozen=True):
 
 
 class Job(msgspec.Struct, frozen=True):
-    """Bring `rows` (by `place`, online without gaps; none: only read) to the run in `seconds`.
+    """Bring those of `rows` (by `place`; none: only read) that lack to the run in `seconds`.
 
     `folder` is W&B's own: it gets the run's files. `entity` "" is the key's default, `key` "" the
     one that `wandb login` left. `trainer` is the id of the trainer's run, "" if it is not known.
-    `after` is the place of the row before these, -1 if there is none. `metrics` are all scalars of
-    the run: each session's definitions take the place of those before it. `summary` is what the
-    run's shows once the rows are there.
+    `metrics` are all scalars of the run: each session's definitions take the place of those before
+    it. `summary` is what the run's shows once the rows are there.
     """
 
     mode: Literal["online", "offline"]
@@ -86,7 +88,6 @@ class Job(msgspec.Struct, frozen=True):
     folder: str
     seconds: float
     trainer: str = ""
-    after: int = -1
     metrics: tuple[str, ...] = ()
     summary: dict[str, float | int | str] = {}
     rows: tuple[HistoryRow, ...] = ()
@@ -99,7 +100,7 @@ class LogLine(msgspec.Struct):
 
 
 class UploadError(Exception):
-    """wandb-core gave up sending rows."""
+    """Rows that were sent are not there, or not so far."""
 
 
 def perform(job: Job) -> Outcome:
@@ -111,16 +112,17 @@ def perform(job: Job) -> Outcome:
     deadline = time.monotonic() + job.seconds
     if job.mode == "offline":
         _wait_for_a_free_name(Path(job.folder), job.id)
-        _send(job, job.rows[0].place)
+        _send(job, job.rows, job.rows[0].place)
         return Outcome("ok")
-    held, url = _read(job)
-    if not job.rows or not job.after < held <= job.rows[-1].place:  # no more, or after a gap
-        return Outcome("ok", held=held, url=url)
-    sent, problem = _send(job, held)
+    held, url, shown = _read(job)
+    rows = lacking(job.rows, held, shown)
+    if not rows:
+        return Outcome("ok", shown=shown, url=url)
+    sent, problem = _send(job, rows, held)
     while True:
-        held, url = _read(job)
+        held, url, shown = _read(job)
         if held >= sent:
-            return Outcome("ok", held=held, url=url)
+            return Outcome("ok", shown=shown, url=url)
         if problem:
             raise UploadError(problem)
         if time.monotonic() > deadline:
@@ -128,8 +130,26 @@ def perform(job: Job) -> Outcome:
         time.sleep(0.5)
 
 
-def _send(job: Job, held: int) -> tuple[int, str]:
-    """Log the rows from place `held` on; return what `held` should be then, and what failed."""
+def lacking(rows: Sequence[HistoryRow], held: int, shown: Collection[str]) -> list[HistoryRow]:
+    """Return the rows whose evaluations are not shown, each at a place that is free.
+
+    The run may have rows that this log does not know: of one that was lost, or is older than they.
+
+    Args:
+        rows: In order of their places.
+        held: The first place behind all rows of the run, which takes none before it.
+        shown: The evaluations of the run's rows.
+    """
+    found: list[HistoryRow] = []
+    for row in rows:
+        if row.values[EVALUATION] not in shown:
+            found.append(replace(row, place=max(row.place, held)))
+            held = found[-1].place + 1
+    return found
+
+
+def _send(job: Job, rows: Sequence[HistoryRow], held: int) -> tuple[int, str]:
+    """Log rows from place `held` on; return what `held` should be then, and what failed."""
     import wandb
 
     run = wandb.init(
@@ -153,7 +173,7 @@ def _send(job: Job, held: int) -> tuple[int, str]:
     run.summary.update(job.summary)
     start = max(held, run.starting_step)  # the two are told by different parts of the server
     with TemporaryDirectory() as scratch:
-        for row in job.rows:
+        for row in rows:
             if row.place >= start:
                 for title, text in row.alerts:  # first: a row that is there is not sent again
                     run.alert(title, text, level="WARN")
@@ -162,7 +182,7 @@ def _send(job: Job, held: int) -> tuple[int, str]:
     log = Path(run.settings.log_internal)
     if problem := _problem(log, NO_ALERT):
         sys.stderr.write(f"W&B did not take an alert, its text is in the row: {problem}\n")
-    return max(start, job.rows[-1].place + 1), _problem(log, GAVE_UP)
+    return max(start, rows[-1].place + 1), _problem(log, GAVE_UP)
 
 
 def _problem(log: Path, kind: str) -> str:
@@ -246,15 +266,26 @@ def _media(row: HistoryRow, scratch: Path) -> dict[str, Any]:
     return media
 
 
-def _read(job: Job) -> tuple[int, str]:
-    """Return the first place that the run lacks, and the run's address (also before it exists)."""
+def _read(job: Job) -> tuple[int, str, tuple[str, ...]]:
+    """Return what the run holds, see Outcome, and the first place behind all of its rows.
+
+    Its address is told also before it exists.
+
+    Raises:
+        UploadError: The server does not show all of them so far.
+    """
     import wandb
 
     run, entity = _found(job, job.id)
-    if run:
-        return run.lastHistoryStep + 1, run.url
-    address = f"{quote(entity)}/{quote(job.project)}/runs/{job.id}"
-    return 0, f"{wandb.setup().settings.app_url.rstrip('/')}/{address}"
+    if run is None:
+        address = f"{quote(entity)}/{quote(job.project)}/runs/{job.id}"
+        return 0, f"{wandb.setup().settings.app_url.rstrip('/')}/{address}", ()
+    held = run.lastHistoryStep + 1
+    rows = run.scan_history([EVALUATION, "_step"], page_size=max(held, 1), use_cache=False)
+    found = {row["_step"]: str(row[EVALUATION]) for row in rows}
+    if held and held - 1 not in found:  # told by different parts of the server
+        raise UploadError(f"{run.url} does not show its newest row")
+    return held, run.url, tuple(found.values())
 
 
 def _trainer(job: Job) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from clipwatch import __version__
+from clipwatch.cli.adopt import adopt
 from clipwatch.cli.best import best
 from clipwatch.cli.compare import compare
 from clipwatch.cli.demo import demo
@@ -35,7 +36,7 @@ LONGEST = 200
 SECTIONS = {
     "Begin": (demo, doctor, start),
     "Look at the scores": (status, best, compare, log),
-    "One thing at a time": (score, retry, prompts, fetch),
+    "One thing at a time": (score, retry, adopt, prompts, fetch),
     "As a service": (systemd, health, notify),
 }
 """The commands in the order in which people need them."""

@@ -80,10 +80,10 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
         for origin in settings.origins:
             click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")
         return
-    from clipwatch.domain.names import run_id
     from clipwatch.journal import Journal, log_file
     from clipwatch.kit.processes import give_way
     from clipwatch.loop.console import Console
+    from clipwatch.loop.recognising import recognise
     from clipwatch.loop.supervisor import Supervisor
     from clipwatch.prompts import FEW
     from clipwatch.service.lock import exclusive
@@ -95,16 +95,21 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     _runs_on(settings.compute.device)
     if once:
         _expect(settings.paths.output_dir)
-    name = run_id(settings.paths.output_dir)
     state = settings.paths.state_dir
-    with exclusive(state, name), Journal(log_file(state)) as journal:
+    found = recognise(log_file(state), settings.paths.output_dir)
+    with exclusive(state, found.name), Journal(log_file(state)) as journal:
         console = Console()
         supervisor = Supervisor(once=once, service=ServiceManager(os.environ))
-        supervisor.watch(settings, journal, console, reread=reread)
+        supervisor.watch(settings, journal, console, name=found.name, reread=reread)
         obey_signals(supervisor)
         protocol = settings.protocol
         images = len(protocol.prompts) * protocol.images_per_prompt
-        console.say(f"watching {settings.paths.output_dir} as run {name}")
+        console.say(f"watching {settings.paths.output_dir} as run {found.name}")
+        if found.copy_of:
+            console.say(
+                f"it holds weights of run {found.copy_of}, whose own directory is still there; "
+                f"if it is to go on as that one: clipwatch adopt {found.copy_of}"
+            )
         console.say(
             f"{images} images a checkpoint, {protocol.width}x{protocol.height}, "
             f"{protocol.inference_steps} steps, {protocol.weights} weights, "

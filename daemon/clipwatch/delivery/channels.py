@@ -39,6 +39,11 @@ class Channel:
     place: str
     send: Callable[[str, AdviceGiven], None]
 
+    @property
+    def lost(self) -> AbstractSet[str]:
+        """Nothing can be found to be there no more."""
+        return frozenset()
+
     def destination(self) -> str:
         """Return `place`."""
         return self.place

@@ -6,12 +6,20 @@ from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Protocol
 
 from clipwatch.delivery.channels import channels
 from clipwatch.delivery.trackers import Target, Tracker
+from clipwatch.domain.curves import series_name
 from clipwatch.domain.delivered import Destination, received
-from clipwatch.domain.events import AdviceNotSent, AdviceSent, Published, PublishFailed
+from clipwatch.domain.events import (
+    AdviceNotSent,
+    AdviceSent,
+    NoLongerShown,
+    Published,
+    PublishFailed,
+)
 from clipwatch.domain.kinds import ReceiverKind
 from clipwatch.domain.retries import pause
 from clipwatch.domain.state import Received, Run
@@ -19,7 +27,7 @@ from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
 from clipwatch.settings import Settings
 
-Outcome = Published | PublishFailed | AdviceSent | AdviceNotSent
+Outcome = Published | NoLongerShown | PublishFailed | AdviceSent | AdviceNotSent
 
 MOVES = 3
 """How often a series is brought in one attempt when its destination changes meanwhile."""
@@ -27,6 +35,10 @@ MOVES = 3
 
 class Receiver(Protocol):
     """Who takes a series: a channels.Channel, or a Publishing for a tracker."""
+
+    @property
+    def lost(self) -> AbstractSet[str]:
+        """Of what the log knows to be there, what was found to be there no more."""
 
     def destination(self) -> str:
         """Tell all that decides where it goes, see Tracker.destination."""
@@ -48,11 +60,29 @@ class Publishing:
         self.destination = tracker.destination
         self.where = tracker.where
         self._tracker = tracker
+        self._lost: AbstractSet[str] = frozenset()
 
-    def bring(self, series: Series, had: AbstractSet[str]) -> Iterator[str]:  # noqa: ARG002 - it is asked
-        """Yield all evaluations of the series, or none."""
-        shown = bring(self._tracker, series)
-        yield from (series.results[seq].evaluation for seq in sorted(shown))
+    @property
+    def lost(self) -> AbstractSet[str]:
+        """See Receiver."""
+        return self._lost
+
+    def bring(self, series: Series, had: AbstractSet[str]) -> Iterator[str]:
+        """Yield all evaluations of the series, or none.
+
+        Raises:
+            TrackerUnavailable: Also when it shows less than it was given.
+            TrackerRefused: It will take nothing until somebody mends something.
+        """
+        shown = self._tracker.published(series)
+        missing = [result for result in series.results if result.seq not in shown]
+        self._lost = had & {result.evaluation for result in missing}
+        if missing:
+            self._tracker.publish(series, [result.seq for result in missing])
+            shown = self._tracker.published(series)
+        if lacking := len(series.results) - len(shown):
+            raise TrackerUnavailable(f"{lacking} results were sent but are not shown")
+        yield from (result.evaluation for result in series.results)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,8 +112,7 @@ class Outbox:
 
     def tracker(self, name: str) -> Tracker:
         """Return an adapter that knows where it has published before."""
-        known = received(self.run, "tracker", name)
-        return self.make(name, target(self.settings, self.run.name, name, known.where))
+        return self.make(name, target(self.settings, self.run, name))
 
     def destination(self, kind: ReceiverKind, name: str) -> Destination:
         """Return where everything for a receiver goes now; no side effect.
@@ -127,26 +156,32 @@ class _Brought:
     where: str = ""
     problem: str = ""
     refused: bool = False
+    lost: AbstractSet[str] = frozenset()
 
 
 def _bring(make: Callable[[], Receiver], series: Series, known: Received, place: str) -> _Brought:
     there: list[str] = []
+    lost: AbstractSet[str] = frozenset()
     try:
         receiver = make()
         for _ in range(MOVES):
             place = receiver.destination()
             there.clear()
-            for id_ in receiver.bring(series, known.at(place)):
-                there.append(id_)  # noqa: PERF402 - those before an error stay there
+            try:
+                for id_ in receiver.bring(series, known.at(place)):
+                    there.append(id_)  # noqa: PERF402 - those before an error stay there
+            finally:
+                lost = receiver.lost
             where = receiver.where(series)
             if receiver.destination() == place:
-                return _Brought(place, tuple(there), where)
+                return _Brought(place, tuple(there), where, lost=lost)
         return _Brought(place, problem="its destination does not stay the same")
     except (TrackerRefused, TrackerUnavailable) as error:
         refused = isinstance(error, TrackerRefused)
-        return _Brought(place, tuple(there), problem=str(error), refused=refused)
+        return _Brought(place, tuple(there), problem=str(error), refused=refused, lost=lost)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - a faulty adapter stops nobody else
-        return _Brought(place, tuple(there), problem=f"{type(error).__name__}: {error}")
+        what = f"{type(error).__name__}: {error}"
+        return _Brought(place, tuple(there), problem=what, lost=lost)
 
 
 def _taken(
@@ -154,45 +189,35 @@ def _taken(
 ) -> Iterator[Outcome]:
     """Yield what is to be written down of what is there now; nothing that is in the log."""
     place, protocol = ends
-    fresh = [id_ for id_ in brought.there if id_ not in known.at(place)]
+    had = known.at(place) - brought.lost
+    fresh = [id_ for id_ in brought.there if id_ not in had]
     if kind == "channel":
         if fresh:
             yield AdviceSent(name, tuple(fresh), *ends)
         return
+    if brought.lost and not fresh:
+        yield NoLongerShown(name, tuple(sorted(brought.lost)), *ends)
     where = brought.where or known.places.get(protocol, "")
-    if fresh or where != known.places.get(protocol, ""):
+    over = known.trial(protocol).attempt > 0 and not brought.problem
+    if fresh or over or where != known.places.get(protocol, ""):
         before = frozenset().union(*known.had.values())
         new = tuple(id_ for id_ in fresh if id_ not in before)
         again = tuple(id_ for id_ in fresh if id_ in before)
         yield Published(name, new, where, *ends, again)
 
 
-def bring(tracker: Tracker, series: Series) -> frozenset[int]:
-    """Publish what the tracker lacks and return what it shows, by its own word.
-
-    Raises:
-        TrackerUnavailable: Also when it shows less than it was given.
-        TrackerRefused: It will take nothing until somebody mends something.
-    """
-    everything = frozenset(range(len(series.results)))
-    shown = tracker.published(series)
-    if missing := sorted(everything - shown):
-        tracker.publish(series, missing)
-        shown = tracker.published(series)
-    if lacking := everything - shown:
-        raise TrackerUnavailable(f"{len(lacking)} results were sent but are not shown")
-    return shown
-
-
-def target(settings: Settings, run: str, name: str, where: str = "") -> Target:
-    """Return where a run's tracker is to publish; `where` is the place of its last publication."""
+def target(settings: Settings, run: Run, name: str) -> Target:
+    """Return where a run's tracker is to publish."""
+    known = received(run, "tracker", name)
     return Target(
         output_dir=settings.paths.output_dir,
+        first_dir=Path(run.first_dir),
         logging_dir=settings.paths.logging_dir,
         working_dir=settings.paths.working_dir,
         project=settings.publishing.project,
         run_name=settings.publishing.run_name,
-        state_dir=settings.paths.state_dir / name / run,
-        where=where,
+        state_dir=settings.paths.state_dir / name / run.name,
+        where=known.where,
         options=settings.options.get(name, {}),
+        places={series_name(run, it): place for it, place in known.places.items()},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -17,16 +17,19 @@ class Target:
 
     Attributes:
         output_dir: The trainer's output directory (read-only but for a TensorBoard child run).
+        first_dir: What it was called when the run began; it may have been moved since.
         logging_dir: The trainer's TensorBoard folder, absolute.
         working_dir: The trainer's working directory, where W&B keeps its files.
         project: tracker_project_name.
         run_name: tracker_run_name.
         state_dir: A folder of ours for this run and tracker, may not exist yet.
         where: The place of the last publication, as `where` told it; "" before the first.
+        places: That of each series that was published, by its name.
         options: The tracker's own object in the settings ("wandb": {"entity": ...}).
     """
 
     output_dir: Path
+    first_dir: Path
     logging_dir: Path
     working_dir: Path
     project: str
@@ -34,6 +37,7 @@ class Target:
     state_dir: Path
     where: str
     options: dict[str, str] = field(repr=False)  # an api_key may be among them
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 class Tracker(Protocol):

@@ -8,7 +8,7 @@ from itertools import islice
 
 from clipwatch import pace
 from clipwatch.doctor.findings import Finding, ok, warn
-from clipwatch.domain.names import run_id
+from clipwatch.doctor.state_dir import run_name
 from clipwatch.journal import log_file
 from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import JournalError
@@ -27,7 +27,7 @@ def look(settings: Settings) -> list[Finding]:
         state = read_state(log_file(settings.paths.state_dir))
     except JournalError:  # of which the state directory's check tells
         state = {}
-    run = state.get(run_id(settings.paths.output_dir))
+    run = state.get(run_name(settings))
     saves = [*(pace.saves_of(run) if run else ()), *_saves(settings)]
     protocol = settings.protocol
     found = pace.pace_of(protocol, settings.as_text(), run, saves, time.time())

@@ -10,11 +10,11 @@ from pathlib import Path
 from clipwatch.delivery import trackers
 from clipwatch.delivery.outbox import target
 from clipwatch.doctor.findings import Finding, fail, ok, warn
+from clipwatch.doctor.state_dir import run_name
 from clipwatch.domain.curves import series_name
 from clipwatch.domain.delivered import Destination, addressed, owed
 from clipwatch.domain.fold import evolve
-from clipwatch.domain.names import run_id
-from clipwatch.domain.state import Received, Run
+from clipwatch.domain.state import Run
 from clipwatch.journal import log_file
 from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
@@ -35,7 +35,7 @@ def none(settings: Settings) -> Finding:
 
 def look(settings: Settings, name: str) -> list[Finding]:
     """Ask one adapter; W&B's asks its server, with the key, for a run that is not there yet."""
-    check, run = f"tracker {name}", run_id(settings.paths.output_dir)
+    check, run = f"tracker {name}", run_name(settings)
     try:
         state = read_state(log_file(settings.paths.state_dir)).get(run)
     except JournalError:  # of which the state directory's check tells
@@ -43,14 +43,16 @@ def look(settings: Settings, name: str) -> list[Finding]:
     series = Series(
         run=run,
         name=series_name(state, state.protocol) if state and state.protocol else "clipwatch",
+        digest=(state and state.protocol) or settings.protocol.digest,
         protocol=settings.protocol,
         results=(),
         scores=lambda _: (),
         images=images_of(settings.paths.state_dir, run),
     )
-    known = state.trackers.get(name, Received()).where if state else ""
+    first = str(settings.paths.output_dir)
+    known = state or Run(run, first, "", (), {}, first_dir=first)
     try:
-        tracker = trackers.load(name)(target(settings, run, name, known))
+        tracker = trackers.load(name)(target(settings, known, name))
         where = tracker.where(series)
         hint = tracker.hint(series)
         place = tracker.destination()

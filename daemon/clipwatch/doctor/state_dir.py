@@ -13,9 +13,11 @@ from clipwatch.doctor.findings import Finding, fail, ok, size, warn
 from clipwatch.doctor.output import newest_of
 from clipwatch.domain.names import run_id
 from clipwatch.journal import log_file
+from clipwatch.kit.errors import JournalError
 from clipwatch.kit.filesystems import LOCAL, file_system
 from clipwatch.layouts.claims import claims_in
 from clipwatch.layouts.files import NotReadable
+from clipwatch.loop.recognising import recognise
 from clipwatch.settings import Settings
 
 CHECK = "state directory"
@@ -65,9 +67,18 @@ def look(settings: Settings) -> list[Finding]:
     return [assess(state), assess_holder(lock.stem, holder(lock))]
 
 
+def run_name(settings: Settings) -> str:
+    """Return what the run is, or would be, called in the log."""
+    log, output_dir = log_file(settings.paths.state_dir), settings.paths.output_dir
+    try:
+        return recognise(log, output_dir).name
+    except JournalError:  # of which its own check tells
+        return run_id(output_dir)
+
+
 def lock_file(settings: Settings) -> Path:
     """Return the file that the daemon of a run locks."""
-    return settings.paths.state_dir / f"{run_id(settings.paths.output_dir)}.lock"
+    return settings.paths.state_dir / f"{run_name(settings)}.lock"
 
 
 def assess(state: State) -> Finding:

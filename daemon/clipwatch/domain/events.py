@@ -113,6 +113,13 @@ class OutputDirChecked:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputDirMoved:
+    """The run's output directory has another path: renamed, mounted elsewhere, or by a link."""
+
+    output_dir: str
+
+
+@dataclass(frozen=True, slots=True)
 class CheckpointFound:
     """A checkpoint is there but cannot be evaluated yet; `reason` says what it waits for.
 
@@ -300,6 +307,16 @@ class Published:
 
 
 @dataclass(frozen=True, slots=True)
+class NoLongerShown:
+    """A tracker was read and lacks evaluations that it has shown at this destination."""
+
+    tracker: str
+    evaluations: tuple[str, ...]
+    destination: str
+    protocol: str
+
+
+@dataclass(frozen=True, slots=True)
 class PublishFailed:
     """A tracker took nothing; no `retry_at` means that it waits for a changed setting."""
 
@@ -318,6 +335,7 @@ Event = (
     | ProtocolContinued
     | ModelsChecked
     | OutputDirChecked
+    | OutputDirMoved
     | CheckpointFound
     | CheckpointCompleted
     | CheckpointDiscarded
@@ -331,6 +349,7 @@ Event = (
     | EvaluationFailed
     | EvaluationReopened
     | Published
+    | NoLongerShown
     | PublishFailed
 )
 

@@ -26,7 +26,9 @@ from clipwatch.domain.events import (
     ImageScore,
     ImagesScored,
     ModelsChecked,
+    NoLongerShown,
     OutputDirChecked,
+    OutputDirMoved,
     ProtocolContinued,
     ProtocolDefined,
     Published,
@@ -36,7 +38,7 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
-from clipwatch.domain.state import Checkpoint, Evaluation, Run, State
+from clipwatch.domain.state import Checkpoint, Evaluation, Run, State, evaluation_id
 
 THEN = ", then "
 
@@ -55,7 +57,7 @@ def evolve(state: State, happened: Iterable[Happened]) -> State:
     for run, event, time in _joined(happened):
         if isinstance(event, RunStarted):
             told = (event.output_dir, event.protocol, event.trackers, event.settings)
-            drafts[run] = _Draft(Run(run, *told))
+            drafts[run] = _Draft(Run(run, *told, first_dir=event.output_dir, there=time))
             continue
         if run not in drafts:
             drafts[run] = _Draft(state[run])
@@ -125,7 +127,10 @@ class _Draft:
             case CheckpointCompleted() as c:
                 made = (c.kind, c.component, c.files, c.digest)
                 whole = Checkpoint(c.step, c.name, c.path, "whole", "", *made, time, c.unit)
+                before = self._checkpoints.get(c.name)
                 self._checkpoints[c.name] = whole
+                if before and before.digest != c.digest:
+                    self._stand_again(whole)
             case CheckpointDiscarded(step, name, path, _, reason, unit):
                 gone = Checkpoint(step, name, path, "discarded", reason, since=time, unit=unit)
                 self._checkpoints[name] = gone
@@ -189,8 +194,31 @@ class _Draft:
                 self._run = replace(self._run, lacking=problem)
             case OutputDirChecked(problem=problem):
                 self._run = replace(self._run, problem=problem)
+            case OutputDirMoved(output_dir=output_dir):
+                self._move(output_dir, time)
+            case NoLongerShown() as lost:
+                self._trackers.lost(lost.tracker, lost.destination, lost.evaluations)
             case _:
                 raise TypeError(f"no case for {event!r}")
+
+    def _move(self, output_dir: str, time: datetime) -> None:
+        """Take what lies below the output directory along."""
+        old = self._run.output_dir
+        self._run = replace(self._run, output_dir=output_dir, there=time)
+        for name, it in self._checkpoints.items():
+            if it.path.startswith(f"{old}/"):
+                moved = replace(it, path=output_dir + it.path.removeprefix(old))
+                self._checkpoints[name] = moved
+
+    def _stand_again(self, back: Checkpoint) -> None:
+        """Let weights that came back stand for their step again; trackers show others there."""
+        for protocol, ids in self._scored.items():
+            own = [id_ for id_ in ids if self._evaluations[id_].checkpoint == back.name]
+            id_ = evaluation_id(back, protocol)
+            if id_ in own[:-1]:
+                ids.remove(id_)
+                ids.append(id_)
+                self._trackers.forget(id_)
 
     def _complete(self, event: EvaluationCompleted, time: datetime) -> None:
         known = self._evaluations[event.evaluation]

@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 
-def run_id(output_dir: Path) -> str:
-    """Name the run of an output directory: readable, and unique by its path."""
+def run_id(output_dir: Path, digits: int = 6) -> str:
+    """Name the run of an output directory: readable, and with `digits` of its path's digest."""
     slug = re.sub(r"[^A-Za-z0-9._-]+", "-", output_dir.name).strip("-") or "run"
-    return f"{slug}-{hashlib.sha256(str(output_dir).encode()).hexdigest()[:6]}"
+    return f"{slug}-{hashlib.sha256(str(output_dir).encode()).hexdigest()[:digits]}"
 
 
 def evaluation_stream(run: str, evaluation: str) -> str:

@@ -54,6 +54,16 @@ class Receiving:
             places[protocol] = where  # the last one
         self._known[name] = replace(known, trials=trials, places=places)
 
+    def lost(self, name: str, destination: str, ids: Iterable[str]) -> None:
+        """Note what a destination has no more."""
+        self._had.setdefault(name, {}).setdefault(destination, set()).difference_update(ids)
+
+    def forget(self, id_: str) -> None:
+        """Let something be owed to all again, wherever it was."""
+        for had in self._had.values():
+            for ids in had.values():
+                ids.discard(id_)
+
     def failed(self, name: str, protocol: str, event: AdviceNotSent | PublishFailed) -> None:
         """Note an attempt in vain, unless it was for a place that is none any more."""
         known = self._of(name)

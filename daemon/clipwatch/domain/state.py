@@ -154,7 +154,11 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One output directory: all that happened to its checkpoints."""
+    """One output directory: all that happened to its checkpoints.
+
+    It may have been moved: `first_dir` is its path when the run began, `output_dir` that of now,
+    and `there` tells since when.
+    """
 
     name: str
     output_dir: str
@@ -171,7 +175,10 @@ class Run:
     checkpoints: Mapping[str, Checkpoint] = field(default_factory=dict)
     evaluations: Mapping[str, Evaluation] = field(default_factory=dict)
     scored: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    """Protocol → evaluations in the order of their scoring: the place of one is its seq."""
+    """Protocol → evaluations in the order of their scoring: the place of one is its seq.
+
+    One whose weights came back in the place of others is last again: the last of a step stands.
+    """
     trackers: Mapping[str, Received] = field(default_factory=dict)
     spent: Mapping[str, float] = field(default_factory=dict)
     """Seconds that finished evaluations took, by phase."""
@@ -180,6 +187,8 @@ class Run:
     advice: tuple[AdviceGiven, ...] = ()
     """In the order in which it was given, under all protocols."""
     channels: Mapping[str, Received] = field(default_factory=dict)
+    first_dir: str = ""
+    there: datetime | None = None
 
     @property
     def unit(self) -> Unit:

@@ -91,6 +91,18 @@ class Reader:
             ).fetchone()
         return int(row[0])
 
+    def streams(self, beginning: str) -> list[str]:
+        """Return the streams whose names begin so, in order; looked up in the index."""
+        end = beginning[:-1] + chr(ord(beginning[-1]) + 1)
+        with self._named():
+            if self._format() == 0:
+                return []
+            found = self._db.execute(
+                "SELECT DISTINCT stream FROM events WHERE stream >= ? AND stream < ?",
+                (beginning, end),
+            ).fetchall()
+        return [stream for (stream,) in found]
+
     def read(
         self, after: int = 0, *, stream: str | None = None, brief: bool = False
     ) -> Iterator[Recorded]:

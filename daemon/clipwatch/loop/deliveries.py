@@ -13,7 +13,7 @@ from typing import Final
 from clipwatch.delivery.outbox import Outbox, Outcome
 from clipwatch.delivery.trackers import Target, Tracker
 from clipwatch.domain.delivered import Destination, addressed, may_try, owed, received
-from clipwatch.domain.events import Published
+from clipwatch.domain.events import Published, PublishFailed
 from clipwatch.domain.kinds import ReceiverKind
 from clipwatch.loop.run_log import RunLog
 from clipwatch.results.reading import series_of
@@ -26,9 +26,10 @@ _WORK: Final = {"tracker": "publishing", "channel": "sending advice"}
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """Message: what came of an attempt."""
+    """Message: what came of an attempt with the series of a protocol."""
 
     destination: Destination
+    protocol: str
     events: list[Outcome]
 
 
@@ -54,7 +55,8 @@ class Courier:
     def _work(self) -> None:
         while True:
             outbox, destination, series = self._jobs.get()
-            self._receive(Delivered(destination, outbox.deliver(destination, series)))
+            events = outbox.deliver(destination, series)
+            self._receive(Delivered(destination, series.digest, events))
 
 
 class Deliveries:
@@ -93,6 +95,7 @@ class Deliveries:
         self._settings = settings
         self._tried: set[tuple[ReceiverKind, str, str]] = set()
         self._asked: set[tuple[ReceiverKind, str]] = set()
+        self._read: set[tuple[str, str]] = set()  # (tracker, protocol): those that were read
 
     @property
     def busy(self) -> bool:
@@ -126,12 +129,17 @@ class Deliveries:
             self._address(outbox, kind, name)
 
     def offer(self) -> None:
-        """Have one series brought to each who lacks one and may try; each one after a start."""
+        """Have one series brought to each who lacks one and may try; each one after a start.
+
+        After a start each tracker is read once, too, though it is known to have all.
+        """
         outbox, now = self._outbox(), self._tools[1]()
         run = outbox.run
         for kind, name in outbox.receivers:
             courier = self._courier(kind, name)
-            for protocol in owed(run, kind, name) if not courier.busy else ():
+            unread = [it for it in run.scored if kind == "tracker" and (name, it) not in self._read]
+            wanted = dict.fromkeys((*owed(run, kind, name), *unread))
+            for protocol in wanted if not courier.busy else ():
                 fresh = (kind, name, protocol) not in self._tried  # a restart is a new chance
                 if fresh or may_try(run, kind, name, protocol, now):
                     self._tried.add((kind, name, protocol))
@@ -148,6 +156,8 @@ class Deliveries:
         outbox = self._outbox()
         if (kind, name) in outbox.receivers:
             self._address(outbox, kind, name, *(it.destination for it in message.events))
+        if not any(isinstance(event, PublishFailed) for event in message.events):
+            self._read.add((name, message.protocol))
         self._log.record(self._stream(kind, name), *message.events)
         if any(isinstance(event, Published) for event in message.events):
             self._hint(name)

@@ -10,19 +10,25 @@ from pathlib import Path
 
 from clipwatch.domain.events import OutputDirChecked
 from clipwatch.domain.queue import newest_written, observe, wholes
+from clipwatch.domain.sighting import Sighting
 from clipwatch.domain.state import CheckpointKey
-from clipwatch.kit.errors import SettingsError
+from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.kit.filesystems import make_private
 from clipwatch.layouts import Scanner
 from clipwatch.layouts.files import NotReadable
 from clipwatch.layouts.watch import Watcher
 from clipwatch.loop.ending import TrainingEnd
 from clipwatch.loop.run_log import RunLog
+from clipwatch.service.claim import Claim
 from clipwatch.service.wake import wake_folder
 from clipwatch.settings import Settings
 
 PENDING_SECONDS = 1.0
 """Pause between looks while a checkpoint is being written."""
+
+
+class _Taken(Exception):  # noqa: N818 - says what happened
+    """Another clipwatch watches the directory."""
 
 
 class Eyes:
@@ -43,6 +49,7 @@ class Eyes:
         self._once = once
         self._look_at = 0.0  # by the clock that nobody sets
         self._ended = ""
+        self._claim = Claim()
         self._open(settings)
 
     @property
@@ -77,17 +84,24 @@ class Eyes:
 
         Raises:
             SettingsError: With `once`, when there is none.
+            ClipwatchError: With `once`, when another clipwatch watches it.
         """
         run, problem, sightings = self._log.run, "", None
         output_dir = self._settings.paths.output_dir
         try:
-            sightings = self._scanner.scan()
+            sightings = self._scan()
         except FileNotFoundError:
             problem = f"{output_dir} does not exist yet"
             if self._once:
                 raise SettingsError(f"{output_dir} does not exist", key="output_dir") from None
         except NotReadable as error:
             problem = str(error)
+        except _Taken as taken:
+            problem = str(taken)
+            if self._once:
+                raise ClipwatchError(
+                    problem, fix="leave it to that one, or stop it first"
+                ) from None
         except OSError as error:  # a dead mount, no file descriptor left, ...: until it is over
             problem = f"{output_dir} cannot be read: {error.strerror or error}"
         if problem != run.problem:
@@ -105,6 +119,14 @@ class Eyes:
     def close(self) -> None:
         """Watch no more."""
         self._watcher.close()
+        self._claim.close()
+
+    def _scan(self) -> list[Sighting]:
+        output_dir = self._settings.paths.output_dir
+        sightings = self._scanner.scan()
+        if holder := self._claim.take(output_dir):
+            raise _Taken(f"{output_dir} is watched by {holder}: waiting until that ends")
+        return sightings
 
     def _open(self, settings: Settings) -> None:
         self._settings = settings

@@ -19,7 +19,9 @@ from clipwatch.domain.events import (
     Event,
     ImagesScored,
     ModelsChecked,
+    NoLongerShown,
     OutputDirChecked,
+    OutputDirMoved,
     ProtocolContinued,
     ProtocolDefined,
     Published,
@@ -83,6 +85,10 @@ def narrate(event: Event, *, once: bool = False) -> list[str]:  # noqa: C901, PL
         case Published(tracker=name, evaluations=ids, where=where):
             what = f"{', '.join(map(_checkpoint, ids))} published to" if ids else "all is now in"
             return [f"{name}: {what} {where}"]
+        case NoLongerShown(tracker=name, evaluations=ids):
+            return [f"{name}: {', '.join(map(_checkpoint, ids))} not shown any more"]
+        case OutputDirMoved(output_dir=place):
+            return [f"the run goes on in {place}, with all that is known of it"]
         case PublishFailed(tracker=name, reason=reason, retry_at=again):
             outlook = "waits for a restart" if again is None else _next_try(again, once=once)
             return [f"{name}: {reason} ({outlook})"]

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from clipwatch import __version__
 from clipwatch.delivery import trackers
 from clipwatch.domain.delivered import parked
-from clipwatch.domain.names import run_id
 from clipwatch.domain.queue import due, queue, with_base
 from clipwatch.domain.state import Run
 from clipwatch.executors import named
@@ -72,6 +71,7 @@ class WatchedRun:
 
     Args:
         settings: Of the run.
+        name: The run's in the log.
         journal: Open for writing; the caller holds the run's lock.
         console: Its own, to which it says what happens; closed with it.
         parts: What it meets the world with.
@@ -85,6 +85,7 @@ class WatchedRun:
     def __init__(
         self,
         settings: Settings,
+        name: str,
         journal: Journal,
         console: Console,
         parts: Parts,
@@ -95,8 +96,7 @@ class WatchedRun:
         once: bool,
         reread: Callable[[], Settings],
     ) -> None:
-        self.settings = settings
-        self.name = run_id(settings.paths.output_dir)
+        self.settings, self.name = settings, name
         self._once, self._parts = once, parts
         self._reread, self._alive = reread, alive
         self._console = console

@@ -9,7 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from clipwatch import __version__, pace
-from clipwatch.domain.events import EvaluationReopened, Event, RunStarted, SettingsChanged
+from clipwatch.domain.events import (
+    EvaluationReopened,
+    Event,
+    OutputDirMoved,
+    RunStarted,
+    SettingsChanged,
+)
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.queue import reopenable
 from clipwatch.domain.state import Run
@@ -82,7 +88,9 @@ class RunLog:
         told = (settings.publishing.trackers, settings.as_text())
         if not self.begun:
             self.record_run(RunStarted(str(settings.paths.output_dir), "", *told, __version__))
-        elif (self.run.tracker_names, self.run.settings) != told:
+        if self.run.output_dir != str(settings.paths.output_dir):
+            self.record_run(OutputDirMoved(str(settings.paths.output_dir)))
+        if (self.run.tracker_names, self.run.settings) != told:
             self.record_run(SettingsChanged(self.run.protocol, *told, __version__))
         for evaluation in reopenable(self.run, self._clock()):
             again = EvaluationReopened(evaluation.id, self._clock())

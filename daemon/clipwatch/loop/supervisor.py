@@ -40,6 +40,7 @@ class Supervisor:
         journal: Journal,
         console: Console,
         *,
+        name: str = "",
         reread: Callable[[], Settings] | None = None,
         parts: Parts | None = None,
     ) -> WatchedRun:
@@ -49,12 +50,14 @@ class Supervisor:
             settings: Of the run.
             journal: Open for writing; the caller holds the run's lock.
             console: To which it says what happens; each run has its own.
+            name: The run's in the log, "" for the one that its path makes.
             reread: Reads the settings again; may raise SettingsError.
             parts: What it meets the world with.
         """
-        name = run_id(settings.paths.output_dir)
+        name = name or run_id(settings.paths.output_dir)
         self._runs[name] = WatchedRun(
             settings,
+            name,
             journal,
             console,
             parts or Parts(),

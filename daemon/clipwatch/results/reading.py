@@ -70,7 +70,7 @@ def series_of(run: Run, protocol: str, state_dir: Path) -> Series:
     results = tuple(_result(run, seq, id_) for seq, id_ in enumerate(run.scored.get(protocol, ())))
     images = images_of(state_dir, run.name)
     return Series(
-        *(run.name, series_name(run, protocol), made, results, scores, images, run.unit),
+        *(run.name, series_name(run, protocol), protocol, made, results, scores, images, run.unit),
         scales=scales_of(made),
     )
 

@@ -30,7 +30,8 @@ class Result:
     """One finished evaluation as a tracker shows it.
 
     Attributes:
-        seq: Its place among the results of its series: 0, 1, 2, ... without gaps, never reused.
+        seq: Its place among the results of its series: 0, 1, 2, ... without gaps. One whose weights
+            came back in the place of others is last again; a result is known by `evaluation`.
         step: The trainer's global step, or its epoch (see `Series.unit`). Several results may share
             one; the highest `seq` stands.
         evaluation: Its identity in the log.
@@ -69,6 +70,7 @@ class Series:
     Attributes:
         run: The run's name in the log.
         name: "clipwatch" for the run's first protocol, "clipwatch-<digest>" for any other.
+        digest: The protocol's, as it was when the curve began: an earlier version knew less of it.
         protocol: What the numbers share.
         results: In order of `seq`, complete.
         scores: Read the scores of one evaluation from the log, in the protocol's order.
@@ -79,6 +81,7 @@ class Series:
 
     run: str
     name: str
+    digest: str
     protocol: EvaluationProtocol
     results: tuple[Result, ...]
     scores: Callable[[str], tuple[ImageScore, ...]] = field(repr=False)

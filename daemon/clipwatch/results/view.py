@@ -209,8 +209,7 @@ def _cells(row: Row, digits: int) -> tuple[str, ...]:
 
 def problems(run: Run) -> list[str]:
     """Return what stands in the way of the whole run, a line each."""
-    lacking = {name for row in rows(run) for name, shown in row.published.items() if not shown}
-    known = {name: _reason(run, name, run.protocol) for name in sorted(lacking)}
+    known = {name: _reason(run, name, run.protocol) for name in sorted(run.tracker_names)}
     trackers = [f"{name}: {reason}" for name, reason in known.items() if reason]
     none = f"no checkpoint seen in {run.output_dir} so far"
     trained = any(not checkpoint.is_base for checkpoint in run.checkpoints.values())

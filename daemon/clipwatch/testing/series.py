@@ -79,7 +79,10 @@ def make_series(
         clip = summarize([score.score for score in scores[evaluation]])
         finished = START + timedelta(minutes=seq)
         results.append(Result(seq, step, evaluation, f"checkpoint-{step}", {"": clip}, finished))
-    return Series("run", name, protocol, tuple(results), scores.__getitem__, folder / "images")
+    return Series(
+        *("run", name, protocol.digest, protocol, tuple(results)),
+        *(scores.__getitem__, folder / "images"),
+    )
 
 
 def _beside(first: Any, siglip: Any, odd: Any) -> dict[str, Any]:
@@ -162,6 +165,7 @@ def make_target(folder: Path, *, project: str = "project", where: str = "") -> T
     output_dir.mkdir(parents=True, exist_ok=True)
     return Target(
         output_dir=output_dir,
+        first_dir=output_dir,
         logging_dir=output_dir / "logs",
         working_dir=folder,
         project=project,

@@ -91,6 +91,7 @@ class _Server(ThreadingHTTPServer):
     """Has few clients at once, however many there are and however slow."""
 
     daemon_threads = True
+    request_queue_size = 128  # of five, a probe amid a crowd would be turned away for seconds
 
     def __init__(
         self, family: int, place: tuple[str, int], handler: type[BaseHTTPRequestHandler]

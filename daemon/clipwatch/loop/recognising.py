@@ -1,0 +1,136 @@
+"""Which run of the log an output directory is, also where it was renamed, moved, mounted or linked.
+
+A run is known by its path, and by its weights: nobody else has the same under the same names.
+Nothing is written for it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from clipwatch.domain.fold import evolve
+from clipwatch.domain.names import run_id
+from clipwatch.domain.state import Checkpoint, Run, State
+from clipwatch.journal import Journal
+from clipwatch.journal.logfile import present
+from clipwatch.kit.errors import ClipwatchError
+from clipwatch.layouts.files import content_digest
+
+Relation = Literal["named", "same", "moved", "copy"]
+"""How a run of the log is related to an output directory.
+
+"named": it is watched under this very path. "same": its path leads here, too. "moved": its weights
+lie here, and nothing where its path leads. "copy": its weights lie here, and something there.
+"""
+
+_TRIED: Final = 3
+"""Checkpoints of a run that are compared, the newest that may be the same."""
+_BEGUN: Final = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """The run's name; and that of one of which the directory seems to be a copy, else ""."""
+
+    name: str
+    copy_of: str = ""
+
+
+def recognise(log: Path, output_dir: Path) -> Recognised:
+    """Say which run a log has, or is to have, for an output directory.
+
+    Args:
+        log: The log's file, which may not be there yet.
+        output_dir: Which may not be there, either.
+
+    Raises:
+        JournalError: The log cannot be read.
+    """
+    state = known_runs(log)
+    relations = {name: found for name, run in state.items() if (found := related(run, output_dir))}
+    return choose(state, relations, output_dir)
+
+
+def choose(state: State, relations: Mapping[str, Relation], output_dir: Path) -> Recognised:
+    """Decide by how the runs are related to the directory; of equals the last to be there counts.
+
+    A name that another path has already, as 24 bits can do, becomes longer.
+    """
+    for relation in ("named", "same", "moved"):
+        found = [state[name] for name in relations if relations[name] == relation]
+        if found:
+            return Recognised(max(found, key=lambda run: run.there or _BEGUN).name)
+    names = (run_id(output_dir, digits) for digits in range(6, 65))
+    fresh = next(name for name in names if name not in state)
+    return Recognised(fresh, copy_of=next(reversed(list(relations)), ""))
+
+
+def related(run: Run, output_dir: Path) -> Relation | None:
+    """Say how a run is related to a directory; None if it is another one's.
+
+    The run's own path, which may lie on a dead mount, is looked at only if its weights are here.
+    """
+    if run.output_dir == str(output_dir):
+        return "named"
+    if run.output_dir == os.path.realpath(output_dir):
+        return "same"
+    if not _has_weights(run, output_dir):
+        return None
+    with suppress(OSError):
+        if output_dir.samefile(run.output_dir):
+            return "same"
+    return "moved" if _nothing(run.output_dir) else "copy"
+
+
+def known_runs(log: Path) -> State:
+    """Read what is known of runs and their checkpoints, and nothing of evaluations.
+
+    Raises:
+        JournalError: The log cannot be read.
+    """
+    if not present(log):
+        return {}
+    with Journal(log, read_only=True) as journal:
+        streams = journal.streams("run/")
+        told = (it for stream in streams for it in journal.read(stream=stream))
+        return evolve({}, ((it.run, it.event, it.time) for it in told))
+
+
+def _has_weights(run: Run, output_dir: Path) -> bool:
+    try:
+        entries = set(os.listdir(output_dir))
+    except OSError:
+        return False
+    newest = sorted(run.checkpoints.values(), key=lambda it: -it.step)
+    placed = ((it, _below(run, it)) for it in newest if it.files)
+    here = [(it, at) for it, at in placed if at is not None and _entry(it, at) in entries]
+    for it, at in here[:_TRIED]:
+        with suppress(ClipwatchError, OSError):
+            if content_digest(output_dir / at, it.files) == it.digest:
+                return True
+    return False
+
+
+def _below(run: Run, checkpoint: Checkpoint) -> Path | None:
+    path = Path(checkpoint.path)
+    return path.relative_to(run.output_dir) if path.is_relative_to(run.output_dir) else None
+
+
+def _entry(checkpoint: Checkpoint, at: Path) -> str:
+    return at.parts[0] if at.parts else checkpoint.files[0].path.split("/", maxsplit=1)[0]
+
+
+def _nothing(path: str) -> bool:
+    """Whether nothing is there; a folder where something is mounted at other times is empty."""
+    try:
+        return not os.listdir(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
