@@ -239,7 +239,7 @@ def test_a_full_state_disk_is_waited_for_and_nothing_is_lost(
     tmp_path: Path, small: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The daemon says that it waits, and goes on where it was when there is space."""
-    monkeypatch.setattr("clipwatch.loop.run_log.FULL_DISK_SECONDS", 0.05)
+    monkeypatch.setattr("clipwatch.loop.run_log.PAUSE_SECONDS", 0.05)
     world = World(tmp_path, state_dir=str(small / "state"))
     with world.live():
         checkpoint(world.output, 1, 1)
@@ -251,7 +251,7 @@ def test_a_full_state_disk_is_waited_for_and_nothing_is_lost(
         ballast.unlink()
         until(lambda: states(world) == {1: "published", 2: "published"})
     assert world.logged[: len(known)] == known
-    assert "there is space again" in world.said
+    assert "the log can be written again" in world.said
     assert len(world.requests) == 2
 
 

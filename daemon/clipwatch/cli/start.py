@@ -84,6 +84,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     from clipwatch.kit.processes import give_way
     from clipwatch.loop.console import Console
     from clipwatch.loop.recognising import recognise
+    from clipwatch.loop.run_log import when_unlocked
     from clipwatch.loop.supervisor import Supervisor
     from clipwatch.prompts import FEW
     from clipwatch.service.lock import exclusive
@@ -95,10 +96,10 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     _runs_on(settings.compute.device)
     if once:
         _expect(settings.paths.output_dir)
-    state = settings.paths.state_dir
-    found = recognise(log_file(state), settings.paths.output_dir)
-    with exclusive(state, found.name), Journal(log_file(state)) as journal:
-        console = Console()
+    state, console = settings.paths.state_dir, Console()
+    patiently = partial(when_unlocked, once=once, say=console.say)
+    found = patiently(lambda: recognise(log_file(state), settings.paths.output_dir))
+    with exclusive(state, found.name), patiently(lambda: Journal(log_file(state))) as journal:
         supervisor = Supervisor(once=once, service=ServiceManager(os.environ))
         supervisor.watch(settings, journal, console, name=found.name, reread=reread)
         obey_signals(supervisor)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clipwatch.journal import wal
 from clipwatch.journal.logformat import LogDamaged
-from clipwatch.kit.errors import DiskFull, JournalError
+from clipwatch.kit.errors import DiskFull, JournalError, LogLocked
 from clipwatch.kit.filesystems import make_private
 
 Failure = sqlite3.Error | UnicodeError | OSError
@@ -94,10 +94,8 @@ def explain(path: Path, error: Failure) -> JournalError:
                 fix="make the file and its folder writable for the user who runs "
                 "clipwatch, or choose another --state-dir",
             )
-        case "BUSY":
-            return JournalError(
-                f"{path}: another program keeps it locked", fix="close that and go on"
-            )
+        case "BUSY" | "LOCKED" | "PROTOCOL":
+            return LogLocked(f"{path}: another program keeps it locked", fix="close that program")
         case _:
             return JournalError(f"{path}: {what} ({code})")
 

@@ -67,6 +67,7 @@ class Journal(Reader):
             newer clipwatch.
         LogDamaged: It is not what was written; nothing was changed in it.
         DiskFull: There is no space for it.
+        LogLocked: Another program keeps it locked.
     """
 
     def __init__(
@@ -145,6 +146,7 @@ class Journal(Reader):
         Raises:
             Conflict: The stream has another version.
             DiskFull: There is no space for them; nothing was added, it may be tried again.
+            LogLocked: Another program keeps it locked; the same.
             JournalError: The file cannot be written; nothing was added.
         """
         if not events:

@@ -57,6 +57,10 @@ class DiskFull(JournalError):  # noqa: N818 - says what happened
     """There is no space for the log just now; nothing was added to it."""
 
 
+class LogLocked(JournalError):  # noqa: N818 - says what happened
+    """Another program keeps the log locked; nothing was added to it."""
+
+
 class Conflict(JournalError):  # noqa: N818 - the established name for it
     """Somebody else appended to the stream first: fold again, then decide again."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from clipwatch import __version__, pace
 from clipwatch.domain.events import (
@@ -21,14 +22,35 @@ from clipwatch.domain.queue import reopenable
 from clipwatch.domain.state import Run
 from clipwatch.journal import Journal
 from clipwatch.journal.projection import Projection
-from clipwatch.kit.errors import DiskFull
+from clipwatch.kit.errors import DiskFull, LogLocked
 from clipwatch.kit.textfiles import printable
 from clipwatch.loop.console import Console
 from clipwatch.loop.narration import narrate
 from clipwatch.settings import Settings
 
-FULL_DISK_SECONDS = 10.0
-"""Pause before a write is tried again on a full disk."""
+PAUSE_SECONDS = 10.0
+"""Pause before the log is tried again, on a full disk or behind another program's lock."""
+
+Answer = TypeVar("Answer")
+
+
+def when_unlocked(act: Callable[[], Answer], say: Callable[[str], None], *, once: bool) -> Answer:
+    """Open a log, as soon as no other program keeps it locked; with `once` now or never.
+
+    Raises:
+        JournalError: It cannot be opened.
+    """
+    told = False
+    while True:
+        try:
+            return act()
+        except LogLocked as error:
+            if once:
+                raise
+            if not told:
+                say(f"{error}: waiting for it")
+            told = True
+            time.sleep(PAUSE_SECONDS)
 
 
 class RunLog:
@@ -64,6 +86,8 @@ class RunLog:
         self._clock = clock
         self._once = once
         self._rest = ""
+        self.waiting = ""
+        """Why the log cannot be had just now, "" when it can."""
         self._hurried = threading.Event()
         self._pace: pace.Pace | None = None  # as it was last told
         self._counted = (0, 0)
@@ -97,8 +121,12 @@ class RunLog:
             self.record_evaluation(evaluation.id, again)
 
     def refresh(self) -> None:
-        """See what other processes wrote: `clipwatch retry` does."""
-        self._projection.catch_up()
+        """See what other processes wrote: `clipwatch retry` does.
+
+        Raises:
+            LogLocked: As `record`.
+        """
+        self._patiently(self._projection.catch_up)
         if self.begun:
             self._tell_pace()
 
@@ -120,12 +148,12 @@ class RunLog:
         self._hurried.set()
 
     def record(self, stream: str, *new: Event) -> None:
-        """Write events down, then say them. On a full disk wait until there is space.
+        """Write events down, then say them. On a full disk wait for space, and for who locks it.
 
         Reasons, which may quote what stands in somebody's files, are made printable.
 
         Raises:
-            DiskFull: There is none, and nobody would wait.
+            DiskFull, LogLocked: There is none, or somebody does; and nobody would wait.
             JournalError: The log cannot be written.
         """
         printable_ones = tuple(map(_printable, new))
@@ -148,22 +176,27 @@ class RunLog:
             self._rest = line
 
     def _write(self, stream: str, *new: Event) -> None:
-        waiting = False
+        self._patiently(lambda: self._projection.record(self.name, stream, *new))
+
+    def _patiently(self, act: Callable[[], Answer]) -> Answer:
+        """Use the log as soon as it can be had; nothing is lost meanwhile."""
         while True:
             try:
-                self._projection.record(self.name, stream, *new)
-            except DiskFull as error:
+                answer = act()
+            except (DiskFull, LogLocked) as error:
                 if self._once or self._hurried.is_set():
                     raise
-                if not waiting:
-                    self.say(f"{error}: waiting for space, nothing is lost")
-                waiting = True
+                if self.waiting != str(error):
+                    what = "space" if isinstance(error, DiskFull) else "it"
+                    self.say(f"{error}: waiting for {what}, nothing is lost")
+                self.waiting = str(error)
                 self._alive()
-                self._hurried.wait(FULL_DISK_SECONDS)
+                self._hurried.wait(PAUSE_SECONDS)
             else:
-                if waiting:
-                    self.say("there is space again")
-                return
+                if self.waiting:
+                    self.waiting = ""
+                    self.say("the log can be written again")
+                return answer
 
 
 def _printable(event: Event) -> Event:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from clipwatch.domain.state import Run
@@ -54,17 +56,19 @@ class HealthReporter:
         else:
             self._say(f"health and metrics on http://{self._server.address}")
 
-    def beat(self, run: Run | None, seq: int) -> None:
-        """Show that the loop goes round."""
+    def beat(self, run: Run | None, seq: int, waiting: str = "") -> None:
+        """Show that the loop goes round, or what the log is waited for."""
         before = self._loop
-        self._loop = LoopState(run, seq, before.phase)
-        if run is not None and run is not before.run:
+        self._loop = LoopState(run, seq, before.phase, waiting=waiting)
+        if waiting:
+            self.status = waiting
+        elif run is not None and (run is not before.run or before.waiting):
             self.status = summary(run)
         self._heartbeat.beat(self.status)
 
     def enter(self, phase: Phase) -> None:
         """Be in another phase, as in LoopState."""
-        self._loop = LoopState(self._loop.run, self._loop.seq, phase)
+        self._loop = replace(self._loop, phase=phase, at=time.monotonic())
 
     def close(self) -> None:
         """Tell nobody anything any more."""

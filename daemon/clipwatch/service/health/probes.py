@@ -21,12 +21,14 @@ class LoopState:
         seq: The last event's number in the log.
         phase: What it does just now.
         at: When, by the clock that nobody sets.
+        waiting: Why the log cannot be had just now, "" when it can.
     """
 
     run: Run | None = None
     seq: int = 0
     phase: Phase = "starting"
     at: float = field(default_factory=time.monotonic)
+    waiting: str = ""
 
 
 def not_alive(loop: LoopState, now: float) -> str:
@@ -39,6 +41,6 @@ def not_ready(loop: LoopState, now: float) -> str:
     """Return why it does not do its work just now, "" when it does."""
     if problem := not_alive(loop, now):
         return problem
-    if loop.phase != "watching":
-        return loop.phase
+    if loop.phase != "watching" or loop.waiting:
+        return loop.waiting or loop.phase
     return loop.run.problem if loop.run else "starting"
