@@ -24,7 +24,10 @@ from clipwatch.statistics import Comparison, Summary
 
 @dataclass(frozen=True, slots=True)
 class WeightFile:
-    """A file of a checkpoint's weights, `path` relative to the checkpoint's."""
+    """A file of a checkpoint's weights, `path` relative to the checkpoint's.
+
+    `inode` is 0 on file systems that give a file another one now and then.
+    """
 
     path: str
     size: int

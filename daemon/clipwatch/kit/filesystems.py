@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import time
+from functools import lru_cache
 from pathlib import Path
 
 LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "f2fs"})
 """Where inotify sees every change, and a file that is open may be deleted with its folder."""
+
+_MOUNTS_SECONDS = 10.0
+"""How long what is mounted is known."""
 
 
 def file_system(path: Path) -> str:
@@ -26,6 +32,28 @@ def file_system(path: Path) -> str:
         if path.is_relative_to(point) and len(point.parts) >= len(nearest.parts):
             nearest, kind = point, after.split()[0]
     return kind
+
+
+def inode_of(found: os.stat_result) -> int:
+    """Return the inode by which a file is known again; 0 where its number changes though it stays.
+
+    sshfs, rclone, s3fs and others give a file another one when they were mounted anew or forgot it.
+    """
+    moment = int(time.monotonic() / _MOUNTS_SECONDS)
+    return found.st_ino if _is_local(found.st_dev, moment) else 0
+
+
+@lru_cache(maxsize=256)
+def _is_local(device: int, _moment: int) -> bool:
+    """Whether a device is no mount that is known not to be local."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return True
+    number = f"{os.major(device)}:{os.minor(device)}"
+    parts = (line.partition(" - ") for line in mounts.splitlines())
+    kinds = {after.split()[0] for before, _, after in parts if before.split()[2] == number}
+    return not kinds or not kinds.isdisjoint(LOCAL)
 
 
 def make_private(folder: Path) -> None:

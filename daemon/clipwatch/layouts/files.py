@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 
 from clipwatch.domain.events import WeightFile
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.kit.filesystems import inode_of
 
 INDEX_LIMIT = 16_000_000
 """Bytes of an index; a model of 10,000 tensors has one of 1 MB."""
@@ -214,7 +215,7 @@ def stat(root: Path, paths: list[Path]) -> tuple[WeightFile, ...]:
         if not os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids):
             raise refusal(path)
         name = path.relative_to(root).as_posix()
-        files.append(WeightFile(name, found.st_size, found.st_mtime_ns, found.st_ino))
+        files.append(WeightFile(name, found.st_size, found.st_mtime_ns, inode_of(found)))
     return tuple(files)
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from clipwatch.domain.events import WeightFile
+from clipwatch.kit.filesystems import inode_of
 from clipwatch.layouts.base import Candidate
 from clipwatch.layouts.files import NotWhole
 
@@ -95,7 +96,7 @@ def _signature(paths: list[str]) -> tuple[int, int]:
         except OSError as error:
             seen.append((path, error.errno))
             continue
-        seen.append((path, found.st_ino, found.st_size, found.st_blocks))
+        seen.append((path, inode_of(found), found.st_size, found.st_blocks))
         seen.append((found.st_mtime_ns, found.st_ctime_ns))
         newest_ns = max(newest_ns, found.st_mtime_ns, found.st_ctime_ns)
     return hash(tuple(seen)), newest_ns

@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable
 
 from clipwatch.domain.events import WeightFile
+from clipwatch.kit.filesystems import inode_of
 from clipwatch.layouts.base import Candidate
 
 RACY_SECONDS = 3.0
@@ -63,4 +64,4 @@ def _identity(paths: tuple[str, ...]) -> Identity:
         found = [os.stat(path) for path in paths]  # noqa: PTH116 - a Path costs more than the call
     except OSError:
         return ()
-    return tuple((it.st_ino, it.st_size, it.st_mtime_ns, it.st_ctime_ns) for it in found)
+    return tuple((inode_of(it), it.st_size, it.st_mtime_ns, it.st_ctime_ns) for it in found)

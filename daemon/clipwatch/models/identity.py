@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from clipwatch.domain.protocol import EvaluationProtocol, Input, Part, ScorerSpec
+from clipwatch.kit.filesystems import inode_of
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, samples
 from clipwatch.layouts.unchanged import RACY_SECONDS
 from clipwatch.models.files import Unfit, part_files, pipeline_files
@@ -182,4 +183,4 @@ def _first(what: str, name: str, roots: list[Path], read: Callable[[Path], Files
 
 def _signature(path: Path) -> Signature:
     found = path.stat()
-    return found.st_size, found.st_ino, found.st_mtime_ns, found.st_ctime_ns
+    return found.st_size, inode_of(found), found.st_mtime_ns, found.st_ctime_ns

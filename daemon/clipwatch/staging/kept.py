@@ -12,6 +12,7 @@ from typing import Final
 
 from clipwatch.domain.events import WeightFile
 from clipwatch.domain.state import Checkpoint, CheckpointKey
+from clipwatch.kit.filesystems import inode_of
 from clipwatch.layouts.files import NotReadable, NotWhole, content_digest
 
 _WHOLE: Final = re.compile(r"(.+)-([0-9a-f]{16})", re.DOTALL)
@@ -115,5 +116,5 @@ def as_held(folder: Path, checkpoint: Checkpoint, how: str) -> Held:
         OSError: A weight file is not in it.
     """
     found = ((file.path, (folder / file.path).stat()) for file in checkpoint.files)
-    files = (WeightFile(path, s.st_size, s.st_mtime_ns, s.st_ino) for path, s in found)
+    files = (WeightFile(path, s.st_size, s.st_mtime_ns, inode_of(s)) for path, s in found)
     return Held(str(folder), tuple(files), how)

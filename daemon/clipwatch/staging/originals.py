@@ -17,6 +17,7 @@ import msgspec
 from clipwatch.domain.events import WeightFile
 from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.state import Checkpoint
+from clipwatch.kit.filesystems import inode_of
 from clipwatch.layouts.files import refusal
 from clipwatch.layouts.pipeline_parts import INDEX
 
@@ -85,7 +86,7 @@ def check(path: Path, descriptor: int, expected: WeightFile | None) -> None:
     """
     with theirs(path):
         found = os.fstat(descriptor)
-    if expected is not None and (found.st_size, found.st_mtime_ns, found.st_ino) != (
+    if expected is not None and (found.st_size, found.st_mtime_ns, inode_of(found)) != (
         expected.size,
         expected.mtime_ns,
         expected.inode,
