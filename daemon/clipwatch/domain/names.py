@@ -6,10 +6,13 @@ import hashlib
 import re
 from pathlib import Path
 
+SLUG = 150
+"""Characters of a directory's name in its run's, of which names of files are made."""
+
 
 def run_id(output_dir: Path, digits: int = 6) -> str:
     """Name the run of an output directory: readable, and with `digits` of its path's digest."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", output_dir.name).strip("-") or "run"
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", output_dir.name).strip("-")[:SLUG] or "run"
     return f"{slug}-{hashlib.sha256(str(output_dir).encode()).hexdigest()[:digits]}"
 
 

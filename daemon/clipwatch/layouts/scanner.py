@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
@@ -64,6 +64,7 @@ class Scanner:
         self._digests: dict[str, tuple[int, str]] = {}
         self._wholes = dict(known)
         self._unchanged = Unchanged(wall)
+        self._young: set[str] = set()  # whole for so short a time that their times need not tell
         self._written_ns = 0
         self.settling = False
         """Whether the last scan saw a checkpoint that only has to stay unchanged."""
@@ -79,12 +80,14 @@ class Scanner:
         self.settling = False
         try:
             found = claims(listed(self.output_dir), self._layouts)
-            sightings = [self.look(claim) for claim in found]
+            taken = {claim.candidate.name for claim in found}
+            sightings = [self.look(claim, taken) for claim in found]
         finally:
             self._still.first_look = False
         names = {sighting.name for sighting in sightings}
         self._still.keep(names)
         self._unchanged.keep(names)
+        self._young &= names
         for kept in (self._digests, self._wholes):
             for name in kept.keys() - names:
                 del kept[name]
@@ -92,13 +95,15 @@ class Scanner:
         self._written_ns = max((file.mtime_ns for file in files), default=0)
         return sightings
 
-    def look(self, claim: Claim) -> Sighting:
-        """Look at one checkpoint."""
+    def look(self, claim: Claim, taken: Container[str] = ()) -> Sighting:
+        """Look at one checkpoint; what cannot be printed gets a name that is not `taken`."""
         it = claim.candidate
         name, path = it.name, it.root
         verdict: Whole | Partial | Unusable
         if not name.isprintable():
             name = ascii(name)[1:-1]
+            while name in taken:
+                name += "'"
             path = path if it.files else path.parent / name
             what = "file" if it.files else "folder"
             verdict = Unusable("unsupported", _UNPRINTABLE.format(what))
@@ -138,12 +143,19 @@ class Scanner:
 
     def _whole(self, candidate: Candidate, found: Inspection) -> Whole:
         """Return what is whole, or raises as `_settled`."""
-        whole = self._wholes.get(candidate.name)
-        if whole is None or whole.weights != found.weights:
+        name, files = candidate.name, found.weights.files
+        whole = self._wholes.get(name)
+        known = whole is not None and whole.weights == found.weights
+        # within one tick of a file system's clock its files can be others, and stat the same
+        if known and whole and name in self._young:
+            known = content_digest(candidate.root, files) == whole.digest
+        if whole is None or not known:
             with settling_for(found.settlings):
                 digest = self._settled(candidate, found)
-            whole = self._wholes[candidate.name] = Whole(found.weights, digest)
-        self._unchanged.remember(candidate, found.weights.files)
+            whole = self._wholes[name] = Whole(found.weights, digest)
+            self._young.add(name)
+        if self._unchanged.remember(candidate, files):
+            self._young.discard(name)
         return whole
 
     def _settled(self, candidate: Candidate, found: Inspection) -> str:

@@ -29,11 +29,11 @@ class Unchanged:
         self._wall = wall
         self._known: dict[str, tuple[tuple[str, ...], Identity]] = {}
 
-    def remember(self, candidate: Candidate, files: tuple[WeightFile, ...]) -> None:
+    def remember(self, candidate: Candidate, files: tuple[WeightFile, ...]) -> bool:
         """Take note of its weights, and of its folder and those that they lie in.
 
         A flat folder is not one of these: others come into it all the time. What changed only just
-        now is not remembered: the next look goes into it again.
+        now is not remembered, which is returned: the next look goes into it again.
         """
         root = str(candidate.root)
         weights = [f"{root}/{file.path}" for file in files]
@@ -44,8 +44,10 @@ class Unchanged:
         identity = _identity(paths)
         youngest = max((max(it[2:]) for it in identity), default=0)
         self._known.pop(candidate.name, None)
-        if identity and youngest < (self._wall() - RACY_SECONDS) * 1e9:
+        old = bool(identity) and youngest < (self._wall() - RACY_SECONDS) * 1e9
+        if old:
             self._known[candidate.name] = (paths, identity)
+        return old
 
     def same(self, name: str) -> bool:
         """Whether nothing was added, removed, written, or made unreadable since."""

@@ -65,6 +65,21 @@ def reflink(root: Path, files: Files, folder: Path) -> None:
                 raise
 
 
+def link(path: Path, to: Path) -> None:
+    """Make a symlink of ours.
+
+    Raises:
+        Unable: The file system knows none, as exFAT.
+        OSError: It cannot be made.
+    """
+    try:
+        path.symlink_to(to)
+    except OSError as error:
+        if error.errno in _UNABLE:
+            raise Unable from error
+        raise
+
+
 def copy(root: Path, files: Files, folder: Path, *, wanted: Callable[[], bool], shy: bool) -> None:
     """Copy files below `folder`, one after the other, so that at most one is open.
 

@@ -13,7 +13,7 @@ from clipwatch.domain.kinds import StageMode
 from clipwatch.domain.state import Checkpoint
 from clipwatch.kit.filesystems import LOCAL, file_system, make_private
 from clipwatch.staging import originals
-from clipwatch.staging.copying import Unable, copy, make_folders, ours, reflink
+from clipwatch.staging.copying import Unable, copy, link, make_folders, ours, reflink
 from clipwatch.staging.kept import Held, Kept, as_held, holds, place_of
 from clipwatch.staging.originals import NotKept, theirs
 
@@ -134,7 +134,7 @@ def _pin(checkpoint: Checkpoint, files: Iterable[str], farm: Path) -> Kept:
                 descriptors.append(os.open(root / name, originals.READ))
             with ours(farm.parent):
                 make_folders(farm, name)
-                (farm / name).symlink_to(links / str(descriptors[-1]))
+                link(farm / name, links / str(descriptors[-1]))
         try:
             held = as_held(farm, checkpoint, "pin")
         except OSError as error:

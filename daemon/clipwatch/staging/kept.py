@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -14,6 +15,9 @@ from clipwatch.domain.events import WeightFile
 from clipwatch.domain.state import Checkpoint, CheckpointKey
 from clipwatch.kit.filesystems import inode_of
 from clipwatch.layouts.files import NotReadable, NotWhole, content_digest
+
+_LONGEST: Final = 230
+"""Bytes of a checkpoint's name, so that a digest and a suffix fit into the 255 of file systems."""
 
 _WHOLE: Final = re.compile(r"(.+)-([0-9a-f]{16})", re.DOTALL)
 
@@ -72,7 +76,11 @@ def place_of(checkpoint: Checkpoint, folder: Path) -> Path:
     Raises:
         ValueError: The checkpoint's name is none that a folder can have.
     """
-    place = folder / f"{checkpoint.name}-{checkpoint.digest}"
+    name, written = checkpoint.name, os.fsencode(checkpoint.name)
+    if len(written) > _LONGEST:
+        cut = written[: _LONGEST - 17].decode(errors="ignore")
+        name = f"{cut}~{hashlib.sha256(written).hexdigest()[:16]}"
+    place = folder / f"{name}-{checkpoint.digest}"
     if place.parent != folder:
         raise ValueError(f"{checkpoint.name!r} is not the name of a folder")
     return place
