@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pwd
 import shutil
 import subprocess
@@ -12,7 +14,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from clipwatch.cli import main
+from clipwatch.cli import main, told
 from clipwatch.executors.messages import Failed
 from places import LOGS
 from real_world import clipwatch, command, environment
@@ -176,6 +178,18 @@ def test_a_full_disk_behind_the_output_is_one_line(state: Path, asked: list[str]
         )
     assert ended.returncode == 1
     assert ended.stderr == "Error: what is printed here: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (errno.ENOSPC, "what is printed here: No space left on device"),
+        (errno.EMFILE, "the system says: Too many open files"),
+    ],
+)
+def test_an_error_without_a_file_says_whose_it_is(code: int, said: str) -> None:
+    """What is printed is to blame for errors of writing alone."""
+    assert told(OSError(code, os.strerror(code))) == said
 
 
 def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import sys
@@ -29,6 +30,8 @@ from clipwatch.cli.status import status
 from clipwatch.cli.systemd import systemd
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.textfiles import printable
+
+_OF_WRITES = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
 
 LONGEST = 200
 """Signs of a path that are printed."""
@@ -83,8 +86,9 @@ class Commands(click.Group):
 
 
 def told(error: OSError) -> str:
-    """Return an error of the system in a line; without a file it is of what is printed."""
-    where = str(error.filename or "what is printed here")
+    """Return an error of the system in a line; a write without a file is of what is printed."""
+    writing = error.errno in _OF_WRITES
+    where = str(error.filename or ("what is printed here" if writing else "the system says"))
     short = where if len(where) <= LONGEST else f"{where[:LONGEST]}..."
     return f"{short}: {error.strerror or error}"
 
