@@ -298,6 +298,43 @@ def test_a_run_that_was_moved_goes_on_in_its_folder(target: Target, tmp_path: Pa
     assert tracker.where(moved) == where
 
 
+def test_a_home_by_another_name_is_not_moved_into_itself(target: Target, tmp_path: Path) -> None:
+    """By a link, or at another mount point: every run in it stays as it is."""
+    series = make_series(tmp_path, [100, 200])
+    tracker = TensorBoardTracker(target)
+    for name in ("clipwatch", "clipwatch-2"):
+        tracker.publish(replace(series, name=name), [0])
+    (tmp_path / "link").symlink_to(target.output_dir)
+    logs = tmp_path / "link/logs"
+    linked = replace(target, output_dir=tmp_path / "link", logging_dir=logs)
+    again = TensorBoardTracker(replace(linked, where=tracker.where(series)))
+    home = target.logging_dir / target.project
+    before = {path: (path.stat().st_ino, path.read_bytes()) for path in home.glob("*/*")}
+    assert len(before) == 2
+    assert again.published(series) == {0}
+    assert {path: (path.stat().st_ino, path.read_bytes()) for path in home.glob("*/*")} == before
+    assert again.where(series) == str(logs / target.project / "clipwatch")
+
+
+def test_what_stands_at_the_new_home_and_what_would_move_there_both_stay(tmp_path: Path) -> None:
+    """Of two curves none is thrown away for the other."""
+    target = make_target(tmp_path)
+    series = make_series(tmp_path, [100, 200], images=False)
+    tracker = TensorBoardTracker(target)
+    tracker.publish(series, [0, 1])
+    earlier = Path(tracker.where(series))
+    home = target.logging_dir / target.project
+    home.mkdir(parents=True)
+    others = replace(make_series(tmp_path, [300], images=False), run="another")
+    TensorBoardTracker(target).publish(others, [0])
+    (kept, before) = (event_file(earlier), event_file(earlier).read_bytes())
+    again = TensorBoardTracker(replace(target, where=str(earlier)))
+    assert again.published(series) <= {0}
+    again.publish(series, [0, 1])
+    assert again.published(series) == {0, 1}
+    assert kept.read_bytes() == before
+
+
 HOLD = """
 import sys
 from pathlib import Path

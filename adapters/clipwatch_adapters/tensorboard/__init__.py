@@ -143,6 +143,8 @@ class TensorBoardTracker:
         earlier = Path(self._earlier).parent if self._earlier else home
         if earlier == home or not earlier.is_dir():
             return
+        if home.is_dir() and earlier.samefile(home):  # by a link, or at another mount point
+            return
         for folder in sorted(path for path in earlier.iterdir() if path.is_dir()):
             if _events.newest(folder):
                 _events.move(folder, home / folder.name)

@@ -14,6 +14,7 @@ is gone (DirectoryWatcher.Load), but goes on from the end of an empty one to the
 from __future__ import annotations
 
 import fcntl
+import filecmp
 import os
 import re
 import struct
@@ -101,12 +102,15 @@ def replace(folder: Path, frames: Iterable[bytes]) -> None:
 
 
 def move(folder: Path, to: Path) -> None:
-    """Move a run's file to another folder, which may be on another disk; what stands there stays.
+    """Move a run's file to another folder, which may be on another disk.
 
-    Killed amid it, the file is in one of them, or whole in both; called again, it goes on.
+    Killed amid it, the file is in one of them, or whole in both; called again, it goes on. Where
+    something else stands, both stay as they are.
     """
-    file = newest(folder)
-    if file and newest(to) is None:
+    file, there = newest(folder), newest(to)
+    if file and there and not filecmp.cmp(file, there, shallow=False):
+        return
+    if file and there is None:
         to.mkdir(exist_ok=True)
         with file.open("rb") as source:
             replace(to, iter(lambda: source.read(1 << 20), b""))
