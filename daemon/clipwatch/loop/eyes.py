@@ -97,11 +97,10 @@ class Eyes:
         except NotReadable as error:
             problem = str(error)
         except _Taken as taken:
-            problem = str(taken)
             if self._once:
-                raise ClipwatchError(
-                    problem, fix="leave it to that one, or stop it first"
-                ) from None
+                fix = "leave it to that one, or stop it first"
+                raise ClipwatchError(str(taken), fix=fix) from None
+            problem = f"{taken}: waiting until that ends"
         except OSError as error:  # a dead mount, no file descriptor left, ...: until it is over
             problem = f"{output_dir} cannot be read: {error.strerror or error}"
         if problem != run.problem:
@@ -125,7 +124,7 @@ class Eyes:
         output_dir = self._settings.paths.output_dir
         sightings = self._scanner.scan()
         if holder := self._claim.take(output_dir):
-            raise _Taken(f"{output_dir} is watched by {holder}: waiting until that ends")
+            raise _Taken(f"{output_dir} is watched by {holder}")
         return sightings
 
     def _open(self, settings: Settings) -> None:
