@@ -14,6 +14,7 @@ from clipwatch.doctor.output import newest_of
 from clipwatch.domain.names import run_id
 from clipwatch.journal import log_file
 from clipwatch.kit.filesystems import LOCAL, file_system
+from clipwatch.kit.ownfiles import open_own
 from clipwatch.layouts.claims import claims_in
 from clipwatch.layouts.files import NotReadable
 from clipwatch.settings import Settings
@@ -107,7 +108,7 @@ def holder(lock: Path) -> str:
     shared, and for no longer than it takes to let go of it.
     """
     try:
-        with lock.open("rb") as file:
+        with open(lock, "rb", opener=open_own) as file:
             who = file.read(200).decode(errors="replace").strip()
             if who:
                 with suppress(BlockingIOError):
