@@ -257,7 +257,7 @@ def test_what_waits_for_a_gpu_goes_on_when_there_is_one(
     """Not only at the next try, which may be half an hour away; in between nothing is written."""
     fake = two(monkeypatch, 4711)
     monkeypatch.setattr(vacancies, "SLOT_SECONDS", 0.0)
-    world = World(tmp_path, device="cuda:0", rescan_seconds=0.01)
+    world = World(tmp_path, device="cuda:0", rescan_seconds=0.1)
     for step in (100, 200):
         checkpoint(world.output, step)
     with world.live():
@@ -276,7 +276,7 @@ def test_waiting_for_a_gpu_costs_no_attempt(
 ) -> None:
     """It waits for ever, and what fails afterwards has all its attempts."""
     fake = two(monkeypatch, 4711)
-    world = World(tmp_path, device="cuda:0", rescan_seconds=0.01)
+    world = World(tmp_path, device="cuda:0", rescan_seconds=0.1)
     checkpoint(world.output, 100)
     now = [datetime(2026, 1, 1, tzinfo=UTC)]
 

@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +17,8 @@ from click.testing import CliRunner
 
 from clipwatch.cli import main, told
 from clipwatch.executors.messages import Failed
+from clipwatch.journal import Journal
+from log_kit import write
 from places import LOGS
 from real_world import clipwatch, command, environment
 from world import World, checkpoint, settings
@@ -75,6 +78,25 @@ def test_a_damaged_log_is_told_where_and_read_as_far_as_it_is_whole(state: Path)
     assert "log --verify" in ended.stderr
     assert clipwatch("status", "--state-dir", state, cwd=state).returncode == 0
     assert (state / "clipwatch.db").read_bytes() == damaged
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_a_check_that_is_ended_leaves_nothing_behind(tmp_path: Path, how: signal.Signals) -> None:
+    """Of a log with more faults than its pipe takes it is in the midst of its work."""
+    path = tmp_path / "clipwatch.db"
+    with Journal(path) as journal:
+        write(journal, batches=1500)
+    path.write_bytes(path.read_bytes().replace(b'"score":0.25', b'"score":0.75'))
+    (tmp_path / "tmp").mkdir()
+    verify = command("log", "--verify", "--state-dir", tmp_path)
+    own = environment() | {"TMPDIR": str(tmp_path / "tmp")}
+    with subprocess.Popen(verify, env=own, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.read(6) == b"event "
+        assert process.poll() is None
+        process.send_signal(how)
+        assert process.wait() != 0
+    assert list((tmp_path / "tmp").iterdir()) == []
 
 
 def test_a_log_that_is_not_there_is_no_healthy_one(tmp_path: Path) -> None:

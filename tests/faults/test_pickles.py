@@ -211,6 +211,23 @@ def test_shards_that_are_pickles_are_refused(
     assert (failed.kind, f"names {shard.name}: only safetensors" in failed.reason) == (kind, True)
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["pipeline", "base"])
+def test_shards_behind_a_link_are_looked_at_too(
+    world: Path, evaluator: Evaluator, name: str
+) -> None:
+    """A part of a pipeline may lie elsewhere."""
+    part = world / name / "text_encoder"
+    part.rename(world / "elsewhere")
+    part.symlink_to(world / "elsewhere")
+    (world / "elsewhere" / "model.safetensors").rename(world / "elsewhere" / "decoy.safetensors")
+    torch.save(Bomb(world.parent / "mark"), part / "shard.bin")
+    index = {"metadata": {"total_size": 1}, "weight_map": {"conv_in.bias": "shard.bin"}}
+    (part / "model.safetensors.index.json").write_text(json.dumps(index))
+    failed = kit.failure(evaluator, request(world, name))
+    assert "names shard.bin: only safetensors" in failed.reason
+
+
 # --- code ----------------------------------------------------------------------------------------
 
 

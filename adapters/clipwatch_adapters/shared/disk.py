@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.kit.ownfiles import open_own as private
+from clipwatch.kit.ownfiles import write_private
+
+__all__ = ["plain_errors", "private", "write_private"]
 
 _MENDABLE = frozenset(
     {
@@ -39,16 +42,3 @@ def plain_errors(tracker: str, folder: Path) -> Iterator[None]:
         if error.errno in _MENDABLE:
             raise TrackerRefused(what, fix="let clipwatch write there") from error
         raise TrackerUnavailable(f"{what}; it will be tried again") from error
-
-
-def private(path: str, flags: int) -> int:
-    """Open a file that nobody else may read, as `opener` of open()."""
-    return os.open(path, flags, 0o600)
-
-
-def write_private(path: Path, data: bytes) -> None:
-    """Replace a file of ours as a whole by one that nobody else may read."""
-    fresh = path.with_suffix(".new")
-    with open(fresh, "wb", opener=private) as file:
-        file.write(data)
-    fresh.replace(path)

@@ -15,6 +15,7 @@ from clipwatch.domain.names import run_id
 from clipwatch.journal import log_file
 from clipwatch.kit.errors import JournalError
 from clipwatch.kit.filesystems import LOCAL, file_system
+from clipwatch.kit.ownfiles import open_own
 from clipwatch.layouts.claims import claims_in
 from clipwatch.layouts.files import NotReadable
 from clipwatch.loop.recognising import recognise
@@ -118,7 +119,7 @@ def holder(lock: Path) -> str:
     shared, and for no longer than it takes to let go of it.
     """
     try:
-        with lock.open("rb") as file:
+        with open(lock, "rb", opener=open_own) as file:
             who = file.read(200).decode(errors="replace").strip()
             if who:
                 with suppress(BlockingIOError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -40,10 +40,18 @@ def check_shards(folder: Path) -> None:
     Raises:
         ValueError: One of its indices names a file that is not safetensors.
     """
-    for path in folder.rglob("*.index.json"):
+    for path in within(folder, "*.index.json"):
         for name in set(json.loads(path.read_bytes()).get("weight_map", {}).values()):
             if not str(name).endswith(".safetensors"):
                 raise ValueError(f"{path} names {name}: only safetensors weights are read")
+
+
+def within(folder: Path, pattern: str) -> Iterator[Path]:
+    """Yield files of a model's folder, of its parts, which may be links, and below these."""
+    yield from folder.glob(pattern)
+    for part in folder.iterdir():
+        if part.is_dir():
+            yield from part.rglob(pattern)
 
 
 def _known(library: str) -> bool:

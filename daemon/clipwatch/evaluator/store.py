@@ -20,6 +20,7 @@ import torch
 from safetensors.torch import load, save
 
 from clipwatch.kit.filesystems import make_private
+from clipwatch.kit.ownfiles import read_own
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,9 +64,9 @@ class Store:
             return None
         path = self._path(self.folder, key)
         with suppress(OSError):
-            parts = unpack(path.read_bytes(), key)
+            parts = unpack(read_own(path), key)
             if parts is not None:
-                os.utime(path)  # the files used least recently go first
+                os.utime(path, follow_symlinks=False)  # the files used least recently go first
             return parts
         return None
 
@@ -104,7 +105,7 @@ class Store:
         if shutil.disk_usage(folder).free - size < SPARE_BYTES:
             raise OSError(ENOSPC, "the disk is nearly full")
         if self._used is None or self._used + size > DISK_BYTES:
-            stats = [(path, path.stat()) for path in folder.iterdir()]
+            stats = [(path, path.lstat()) for path in folder.iterdir()]
             self._used = sum(stat.st_size for _, stat in stats)
             for path, stat in sorted(stats, key=lambda it: it[1].st_mtime):
                 if self._used + size <= DISK_BYTES or stat.st_mtime >= self._opened:

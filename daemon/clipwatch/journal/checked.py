@@ -8,7 +8,6 @@ turned while a daemon ran may stand in the checksum itself.
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import zlib
 from contextlib import closing, suppress
@@ -19,6 +18,7 @@ import msgspec
 
 from clipwatch import __version__
 from clipwatch.journal import logfile, wal
+from clipwatch.kit.ownfiles import read_own, write_private
 
 BY = f"clipwatch {__version__}, SQLite {sqlite3.sqlite_version}"
 """Who checked; another may look for more."""
@@ -50,7 +50,7 @@ def beside(path: Path) -> Path:
 def trusted(path: Path, now: datetime) -> Mark | None:
     """Return what is known of the log as it lies there; None if it must be looked at."""
     try:
-        mark = msgspec.json.decode(beside(path).read_bytes(), type=Mark)
+        mark = msgspec.json.decode(read_own(beside(path)), type=Mark)
         fresh = mark.by == BY and timedelta() <= now - mark.whole < LASTING
         if not fresh or wal.beside(path).exists() or path.stat().st_size != mark.size:
             return None
@@ -72,9 +72,7 @@ def leave(path: Path, seq: int, whole: datetime) -> None:
             if last != seq or fault(db):
                 return
         mark = Mark(BY, seq, whole, path.stat().st_size, _sum(path))
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
-        with os.fdopen(os.open(beside(path), flags, 0o600), "wb") as file:
-            file.write(msgspec.json.encode(mark))
+        write_private(beside(path), msgspec.json.encode(mark))
 
 
 def fault(db: sqlite3.Connection) -> str | None:

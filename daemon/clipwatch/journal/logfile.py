@@ -53,20 +53,26 @@ def check(path: Path) -> None:
         LogDamaged: It is empty or gone, but its -wal is not.
     """
     log = wal.beside(path)
-    try:
-        pending = log.stat().st_size  # before the other's: a new log has a header first
-    except FileNotFoundError:
-        pending = 0
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        size = 0
-    else:
-        if not stat.S_ISREG(found.st_mode):
-            raise JournalError(f"{path}: is no regular file", fix="choose another --state-dir")
-        size = found.st_size
+    pending = _size(log)  # before the other's: a new log has a header first
+    size = _size(path)
+    _size(path.with_name(f"{path.name}-shm"))
     if size == 0 and pending > 0:  # SQLite would delete it
         raise LogDamaged(path, f"is empty, but {log.name} beside it is not")
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, 0 if there is none; of a link SQLite keeps the -wal elsewhere.
+
+    Raises:
+        JournalError: It is no regular file.
+    """
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return 0
+    if not stat.S_ISREG(found.st_mode):
+        raise JournalError(f"{path}: is no regular file", fix="choose another --state-dir")
+    return found.st_size
 
 
 def connect_read_only(path: Path) -> sqlite3.Connection:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import stat
 import time
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -60,8 +63,24 @@ def make_private(folder: Path) -> None:
     """Make a folder and those above it that lack, all with mode 0700.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: It cannot be made, or is `planted`.
     """
+    if planted(folder):
+        raise OSError(errno.ELOOP, "leads over a link of another user", str(folder))
     if not folder.is_dir():
         make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
+
+
+def planted(folder: Path) -> bool:
+    """Whether a path leads over a link of somebody who is neither root, we, nor the owner there.
+
+    So does Linux judge of links in /tmp (protected_symlinks in proc_sys_fs(5)).
+    """
+    for place in (folder, *folder.parents):
+        with suppress(OSError):
+            found = place.lstat()
+            trusted = (0, os.geteuid(), place.parent.stat().st_uid)
+            if stat.S_ISLNK(found.st_mode) and found.st_uid not in trusted:
+                return True
+    return False

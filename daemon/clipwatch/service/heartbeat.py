@@ -13,6 +13,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from clipwatch.kit.ownfiles import read_own, write_private
+
 BEAT_SECONDS = 10.0
 """The longest that a loop with nothing to do waits."""
 
@@ -78,9 +80,9 @@ class HeartbeatFile:
         with suppress(OSError):
             if status != self._mine.status:
                 self._mine = replace(self._mine, status=status)
-                _replace(self._path, json.dumps(asdict(self._mine)))
+                write_private(self._path, json.dumps(asdict(self._mine)).encode())
             elif now - self._touched >= BEAT_SECONDS / 2:
-                os.utime(self._path)
+                os.utime(self._path, follow_symlinks=False)
             else:
                 return
             self._touched = now
@@ -96,8 +98,8 @@ def heartbeats(state_dir: Path) -> list[FoundHeartbeat]:
     found = []
     for path in sorted(state_dir.glob(f"*{SUFFIX}")):
         with suppress(OSError, ValueError, TypeError):  # it ends just now
+            heartbeat = Heartbeat(**json.loads(read_own(path)))
             age = time.time() - path.stat().st_mtime
-            heartbeat = Heartbeat(**json.loads(path.read_text(encoding="utf-8")))
             here = heartbeat.namespace == _namespace() != ""
             gone = here and not Path(f"/proc/{heartbeat.pid}").exists()
             found.append(FoundHeartbeat(heartbeat, age, gone))
@@ -110,12 +112,3 @@ def _namespace() -> str:
         return os.readlink("/proc/self/ns/pid")  # noqa: PTH115 - it points to no path
     except OSError:
         return ""
-
-
-def _replace(path: Path, text: str) -> None:
-    """Write a file that is never seen half written; only its owner can read it."""
-    new = path.with_name(f".{path.name}.new")
-    number = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(number, "w", encoding="utf-8") as file:
-        file.write(text)
-    new.replace(path)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.kit.filesystems import make_private
+from clipwatch.kit.ownfiles import open_own
 
 
 @contextmanager
@@ -26,7 +27,7 @@ def exclusive(state_dir: Path, run: str) -> Iterator[None]:
     path = state_dir / f"{run}.lock"
     try:
         make_private(state_dir)
-        number = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        number = open_own(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         reason = f"the state directory {state_dir} cannot be made or written ({error.strerror})"
         # a full disk gets free again, so that one is worth another start

@@ -81,7 +81,7 @@ class Evaluating:
         "precision", None, "end an evaluation at this half interval", read.real(0, above=True)
     )
     stall_seconds: float = own(
-        "stall_seconds", 1800.0, "silence before an evaluator is ended", read.real(0, above=True)
+        "stall_seconds", 1800.0, "silence before an evaluator is ended", read.real(1)
     )
     max_attempts: int = own(
         "max_attempts", 3, "tries before an evaluation is given up", read.whole(1)
@@ -97,7 +97,7 @@ class Watching:
 
     watch: WatchMode = own("watch", "auto", "how changes are noticed")
     rescan_seconds: float = own(
-        "rescan_seconds", 5.0, "time between two looks at the folder", read.real(0, above=True)
+        "rescan_seconds", 5.0, "time between two looks at the folder", read.real(0.1)
     )
     settle_seconds: float = own(
         "settle_seconds", 10.0, "an unmarked checkpoint's time without change", read.real(0)

@@ -13,7 +13,7 @@ from typing import Final
 
 from clipwatch.domain.events import WeightFile
 from clipwatch.domain.state import Checkpoint, CheckpointKey
-from clipwatch.kit.filesystems import inode_of
+from clipwatch.kit.filesystems import inode_of, planted
 from clipwatch.layouts.files import NotReadable, NotWhole, content_digest
 
 _LONGEST: Final = 230
@@ -92,7 +92,8 @@ def left_behind(folder: Path) -> dict[CheckpointKey, Kept]:
     Pins died with the process that held them, and what it did not finish is of no use.
     """
     found: dict[CheckpointKey, Kept] = {}
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+    ours = folder.is_dir() and not planted(folder)
+    for path in sorted(folder.iterdir()) if ours else ():
         match = _WHOLE.fullmatch(path.name)
         if path.is_symlink() or not path.is_dir():
             path.unlink()

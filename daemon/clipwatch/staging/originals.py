@@ -28,6 +28,7 @@ READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 """How to open them; a FIFO in the place of a file must not stop us."""
 
 _TENSORS: Final = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".safetensors"})
+_CODE: Final = frozenset({".py", ".pyc", ".so"})
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM})
@@ -98,7 +99,7 @@ def needed(checkpoint: Checkpoint) -> dict[str, WeightFile | None]:
     """Return what evaluation reads, relative to the checkpoint; None for what is no weight.
 
     LoRA and full weights stand for themselves. A pipeline also needs its configs and tokenizers:
-    small files beside the index or in a folder that it names, and never another kind of weights.
+    small files beside the index or in a folder that it names, and never another kind of weights, or code.
 
     Raises:
         NotKept: The pipeline cannot be listed any more.
@@ -110,7 +111,9 @@ def needed(checkpoint: Checkpoint) -> dict[str, WeightFile | None]:
     for folder in (root, *_parts(root)):
         with theirs(folder), os.scandir(folder) as entries:
             for entry in entries:
-                config = not entry.name.startswith(".") and Path(entry).suffix not in _TENSORS
+                config = (
+                    not entry.name.startswith(".") and Path(entry).suffix not in _TENSORS | _CODE
+                )
                 if config and entry.is_file() and entry.stat().st_size <= SMALL:
                     found.setdefault(Path(entry).relative_to(root).as_posix(), None)
     return found

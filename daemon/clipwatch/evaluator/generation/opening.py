@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from diffusers import DiffusionPipeline
 
+from clipwatch.evaluator.depth import check_depth
 from clipwatch.evaluator.failures import EvaluationError, failing_as, from_hub
 from clipwatch.evaluator.foreign import check_classes, check_shards
 from clipwatch.evaluator.generation.latents import channels
@@ -88,6 +89,7 @@ def open_folder(
     index = read_index(folder)
     check_classes(index)
     check_shards(folder)
+    check_depth(folder)
     if index.get("_class_name") == "OmniGenPipeline" and find_spec("torchvision") is None:
         raise EvaluationError("model", "OmniGen needs torchvision", fix="pip install torchvision")
     dtype, vae = dtypes_of(protocol)
@@ -136,6 +138,7 @@ def open_part(part: Part, index: Mapping[str, Any], protocol: EvaluationProtocol
                 raise EvaluationError("model", f"{what}: the base model has {other} there")
         folder = locate_part(part)
         check_shards(folder)
+        check_depth(folder)
         dtype, vae = dtypes_of(protocol)
         given: dict[str, Any] = {"dtype": vae if part.name == "vae" else dtype}
         return kind.from_pretrained(

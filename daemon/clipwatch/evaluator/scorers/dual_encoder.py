@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import torch
 from transformers import AutoModel, AutoTokenizer
 
+from clipwatch.evaluator.depth import check_depth
 from clipwatch.evaluator.failures import EvaluationError, failing_as, from_hub
 from clipwatch.evaluator.foreign import check_shards
 from clipwatch.evaluator.scorers.files import locate, read_config, read_processor
@@ -162,6 +163,7 @@ def _load(name: str, folder: Path) -> Any:
         EvaluationError: Not all of its weights are there ("model").
     """
     check_shards(folder)
+    check_depth(folder)
     model, loading = AutoModel.from_pretrained(
         folder,
         dtype=torch.float32,

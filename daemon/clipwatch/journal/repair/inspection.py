@@ -1,12 +1,11 @@
 """What is wrong with a log, and everything in it that can still be read.
 
-Nothing here writes to the log or its -wal: whatever SQLite might mend, it mends in a private copy.
+Nothing here writes to the log or its -wal: whatever SQLite might mend, it mends in a copy. That is
+in memory, for a file would outlive a command that is killed.
 """
 
 from __future__ import annotations
 
-import mmap
-import shutil
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -14,7 +13,6 @@ from dataclasses import dataclass
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import cast
 
 from clipwatch.domain.fold import evolve
@@ -72,57 +70,56 @@ def verify(path: Path) -> Iterator[Found]:
     Raises:
         JournalError: It is no file that we may read.
     """
-    with TemporaryDirectory(prefix="clipwatch-") as folder:
-        copy = Path(folder) / "log.db"
-        try:
-            yield from _copy(path, copy)
-        except OSError as error:
-            raise logfile.explain(path, error) from error
-        faults, count = _structure(copy, path)
-        yield from faults
-        if copy.stat().st_size == 0:
-            return
-        with copy.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            yield from _consistent(_events(data, count))
+    try:
+        copy, faults = _copy(path)
+    except OSError as error:
+        raise logfile.explain(path, error) from error
+    yield from faults
+    faults, count = _structure(copy, path)
+    yield from faults
+    yield from _consistent(_events(copy, count))
 
 
-def _copy(path: Path, copy: Path) -> Iterator[Fault]:
-    """Copy the log with what stands in its -wal; yield why that needed our own hands, if it did."""
+def _copy(path: Path) -> tuple[bytes, list[Fault]]:
+    """Return the log with what stands in its -wal, and why that needed our own hands, if it did."""
+    faults = []
     try:
         logfile.check(path)
         source = logfile.connect_read_only(path)
-        with closing(source), closing(sqlite3.connect(copy)) as target:
-            target.execute("PRAGMA synchronous = OFF")
+        with closing(source), closing(sqlite3.connect(":memory:")) as target:
             source.backup(target)
+            copy = target.serialize()
     except (*logfile.FAILURES, LogDamaged) as error:
         damage = error if isinstance(error, LogDamaged) else logfile.explain(path, error)
         if isinstance(damage, LogDamaged):
-            yield Fault("file", damage.what)
-        _copy_by_hand(path, copy)
+            faults.append(Fault("file", damage.what))
+        copy = _copy_by_hand(path)
     if lost := wal.lost_commits(path):
         cut = "its last write is not whole: a power cut interrupted it, or it is damaged"
         what = cut if lost == 1 else f"damaged: {lost} commits stand behind the bad place"
-        yield Fault(wal.beside(path).name, what)
+        faults.append(Fault(wal.beside(path).name, what))
+    return copy, faults
 
 
-def _copy_by_hand(path: Path, copy: Path) -> None:
-    shutil.copyfile(path, copy)
+def _copy_by_hand(path: Path) -> bytes:
+    copy = bytearray(path.read_bytes())
     log = wal.beside(path)
-    if not log.exists():
-        return
-    data = log.read_bytes()
+    data = log.read_bytes() if log.exists() else b""
     newest = wal.parse(data)
-    with copy.open("r+b") as file:
-        for page, start in newest.pages.items():
-            file.seek((page - 1) * newest.page_size)
-            file.write(data[start : start + newest.page_size])
+    for page, start in newest.pages.items():
+        at = (page - 1) * newest.page_size
+        copy.extend(bytes(max(0, at - len(copy))))
+        copy[at : at + newest.page_size] = data[start : start + newest.page_size]
+    return bytes(copy)
 
 
-def _structure(copy: Path, path: Path) -> tuple[list[Fault], int]:
+def _structure(copy: bytes, path: Path) -> tuple[list[Fault], int]:
     """Return what SQLite finds wrong, and how many events there should be as far as it knows."""
     faults = list(_cut(copy))
     try:
-        with closing(sqlite3.connect(copy)) as db:
+        with closing(sqlite3.connect(":memory:")) as db:
+            if copy:
+                db.deserialize(_without_wal(copy))
             for (text,) in db.execute(f"PRAGMA integrity_check({MOST_FAULTS})"):
                 lines = [line for line in text.splitlines() if not line.startswith("***")]
                 faults += [Fault("structure", line) for line in lines if line != "ok"]
@@ -135,16 +132,21 @@ def _structure(copy: Path, path: Path) -> tuple[list[Fault], int]:
         return [*faults, Fault("file", what)], 0
 
 
-def _cut(copy: Path) -> Iterator[Fault]:
-    with copy.open("rb") as file:
-        header = file.read(100)
-    size = copy.stat().st_size
-    should_be = int.from_bytes(header[28:32], "big") * pages.page_size(header)
-    if header.startswith(b"SQLite format 3") and size < should_be:
-        yield Fault("file", f"it ends at byte {size} of {should_be}")
+def _without_wal(copy: bytes) -> bytes:
+    """Return a database that has no -wal, by its header too: in memory it could have none.
+
+    https://www.sqlite.org/fileformat2.html#file_format_version_numbers
+    """
+    return copy[:18] + b"\1\1" + copy[20:] if copy[18:20] == b"\2\2" else copy
 
 
-def _events(data: mmap.mmap, count: int) -> Iterator[Found]:
+def _cut(copy: bytes) -> Iterator[Fault]:
+    should_be = int.from_bytes(copy[28:32], "big") * pages.page_size(copy)
+    if copy.startswith(b"SQLite format 3") and len(copy) < should_be:
+        yield Fault("file", f"it ends at byte {len(copy)} of {should_be}")
+
+
+def _events(data: bytes, count: int) -> Iterator[Found]:
     size = pages.page_size(data)
     last, checked = 0, False
     for seq, cells in groupby(sorted(pages.cells(data, size)), key=itemgetter(0)):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from typing import Protocol
 
 Value = int | float | str | bytes | None
 
@@ -19,21 +18,14 @@ _INTEGERS = {1: 1, 2: 2, 3: 3, 4: 4, 5: 6, 6: 8}  # serial type → bytes
 _REAL, _ZERO, _ONE, _BLOB = 7, 8, 9, 12
 
 
-class Data(Protocol):
-    """Bytes, or a memory-mapped file."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, key: slice, /) -> bytes: ...
-
-
-def page_size(data: Data) -> int:
+def page_size(data: bytes) -> int:
     """Return the size of the file's pages as its header has it, else SQLite's default."""
     size = int.from_bytes(data[16:18], "big")
     size = 65536 if size == 1 else size
     return size if size in {1 << n for n in range(9, 17)} else 4096
 
 
-def cells(data: Data, size: int) -> Iterator[tuple[int, int]]:
+def cells(data: bytes, size: int) -> Iterator[tuple[int, int]]:
     """Yield the rowid and the offset of each row in the file, page by page.
 
     The first page is passed over: it holds the schema.
@@ -54,7 +46,7 @@ def cells(data: Data, size: int) -> Iterator[tuple[int, int]]:
                 yield rowid, cell
 
 
-def record(data: Data, size: int, cell: int) -> tuple[Value, ...]:
+def record(data: bytes, size: int, cell: int) -> tuple[Value, ...]:
     """Return the columns of the row at an offset.
 
     Raises:
@@ -75,7 +67,7 @@ def record(data: Data, size: int, cell: int) -> tuple[Value, ...]:
     return tuple(values)
 
 
-def _payload(data: Data, size: int, at: int, length: int) -> bytes:
+def _payload(data: bytes, size: int, at: int, length: int) -> bytes:
     """Join a row's first part with the pages that it spills into."""
     if length > len(data):
         raise ValueError("it is longer than the file")
@@ -114,7 +106,7 @@ def _value(payload: bytes, at: int, kind: int) -> tuple[Value, int]:
         raise ValueError("its text is no UTF-8") from error
 
 
-def _varint(data: Data, at: int) -> tuple[int, int]:
+def _varint(data: bytes, at: int) -> tuple[int, int]:
     """Return SQLite's variable-length integer and the offset behind it."""
     value = 0
     for n, byte in enumerate(data[at : at + 9]):
@@ -126,7 +118,7 @@ def _varint(data: Data, at: int) -> tuple[int, int]:
     raise ValueError("it is cut off")
 
 
-def _piece(data: Data, at: int, length: int) -> bytes:
+def _piece(data: bytes, at: int, length: int) -> bytes:
     piece = data[at : at + length] if at >= 0 else b""
     if len(piece) != length:
         raise ValueError("it is cut off")
