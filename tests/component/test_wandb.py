@@ -138,6 +138,7 @@ def test_a_protocol_is_a_run_whatever_the_log_calls_it(server: FakeWandb, tmp_pa
     assert companion.identity(replace(series, name="clipwatch-later")) in ids
     moved = replace(make_target(tmp_path), output_dir=tmp_path / "moved")
     assert Companion(moved).identity(series) in ids
+    assert companion.identity(replace(series, run="begun-where-that-one-was")) not in ids
     assert not server.runs
 
 

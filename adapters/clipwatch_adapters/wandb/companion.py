@@ -97,9 +97,11 @@ class Companion:
     def identity(self, series: Series) -> str:
         """Return the companion run's id: the same after any restart, and for any log of the run.
 
-        The protocol is in it, as rows of two are not comparable; and the form, as rows cannot be
-        renamed. Offline the log is, by its first result: a later `wandb sync` adds rows once more
-        to a run that has them from elsewhere. A run that an earlier version began goes on.
+        The run's path when it began and its name are in it: a training that was begun where another
+        one was moved away is another. So is the protocol, as rows of two are not comparable, and
+        the form, as rows cannot be renamed. Offline the log is, by its first result: a later `wandb
+        sync` adds rows once more to a run that has them from elsewhere. A run that an earlier
+        version began goes on.
         """
         earlier = self._id(
             str(self._target.first_dir),
@@ -114,7 +116,7 @@ class Companion:
             return earlier
         log = (f"{it.evaluation} {it.finished.isoformat()}" for it in series.results[:1])
         return self._id(
-            *(str(self._target.first_dir), series.digest, str(FORM)),
+            *(str(self._target.first_dir), series.run, series.digest, str(FORM)),
             *(["offline", *log] if self.mode == "offline" else []),
         )
 
