@@ -214,6 +214,27 @@ def test_an_error_without_a_file_says_whose_it_is(code: int, said: str) -> None:
     assert told(OSError(code, os.strerror(code))) == said
 
 
+def test_what_is_not_of_the_output_does_not_blame_it(tmp_path: Path) -> None:
+    """No descriptors are left for the process that fetches: stdout has nothing to do with it."""
+    (tmp_path / "base").mkdir()
+    (tmp_path / "prompts.txt").write_text("a cat")
+    (tmp_path / "config.json").write_text(
+        '{"output_dir": "o", "pretrained_model_name_or_path": "./base", '
+        '"clipwatch": {"evaluation_type": "clip", "prompts": "prompts.txt"}}'
+    )
+    ended = subprocess.run(
+        ["prlimit", "--nofile=6", *command("fetch", "--config", tmp_path / "config.json")],
+        capture_output=True,
+        env=environment() | {"HF_HUB_OFFLINE": "0"},
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 1
+    told = ended.stderr.splitlines()
+    assert told[-1] == "Error: the system says: Too many open files"
+    assert len(told) == 2  # and what it was at
+
+
 def test_a_name_that_no_file_can_have_is_one_line(tmp_path: Path) -> None:
     """It is cut, as a terminal has an end."""
     ended = clipwatch("status", "--state-dir", tmp_path / ("a" * 5000), cwd=tmp_path)

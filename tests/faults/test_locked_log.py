@@ -15,10 +15,11 @@ from pathlib import Path
 import pytest
 
 from clipwatch.journal import Journal, log_file
+from clipwatch.judging.base import Judgement, Question
 from clipwatch.kit.errors import LogLocked
 from clipwatch.loop.run_log import when_unlocked
 from loop_kit import states, until
-from world import World, checkpoint
+from world import FreshJudge, World, checkpoint
 
 LOCK = """
 import sqlite3, sys
@@ -138,3 +139,37 @@ def test_it_is_waited_for_at_a_start(tmp_path: Path) -> None:
     assert said == [f"{path}: another program keeps it locked: close that program: waiting for it"]
     with locked(path), pytest.raises(LogLocked):
         when_unlocked(lambda: Journal(path), said.append, once=True)
+
+
+@pytest.mark.thorough
+def test_a_result_waits_for_its_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who judges cannot read either: the result is compared with its base when that is over."""
+    monkeypatch.setattr("clipwatch.judging.log_judge.LOCKED_SECONDS", 0.05)
+    world = World(tmp_path)
+    asked = world.judge
+    over = threading.Event()
+
+    class Late(FreshJudge):
+        """Begins when the log is locked."""
+
+        def judge(self, question: Question) -> Judgement:
+            """Have it locked until the loop has said so."""
+            if question.evaluation.startswith("checkpoint-2"):
+                with ExitStack() as stack:
+                    stack.enter_context(locked(world.log, LOCK_ALL))
+                    threading.Thread(target=later, args=(stack.pop_all(),)).start()
+            return asked.judge(question)
+
+    def later(lock: ExitStack) -> None:
+        with lock:
+            until(lambda: any("keeps it locked" in line for line in world.said))
+        over.set()
+
+    world.judge = Late()
+    with world.live():
+        checkpoint(world.output, 1, 1)
+        until(lambda: states(world) == {1: "published"})
+        checkpoint(world.output, 2, 2)
+        assert over.wait(60)
+        until(lambda: states(world) == {1: "published", 2: "published"})
+    assert [line for line in world.said if "no interval" in line] == []

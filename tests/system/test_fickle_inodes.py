@@ -75,6 +75,18 @@ def test_a_checkpoint_is_kept_and_loaded_by_another_number(tmp_path: Path, behin
         assert staging_kit.intact(at.keep(found), found)
 
 
+def test_a_machine_to_which_the_disk_is_not_local_loads_what_another_found(
+    tmp_path: Path, behind: Path
+) -> None:
+    """And the other way round: who knows no inode asks for none."""
+    output = tmp_path / "output"
+    checkpoint(behind, 1)
+    for there, here in ((behind, output), (output, behind)):
+        (found,) = Scanner(there, weights="live", settle_seconds=0.0).scan()
+        assert isinstance(found.verdict, Whole)
+        verify(here / found.name, found.verdict.weights.files)
+
+
 def test_on_a_local_disk_another_number_is_another_file(tmp_path: Path) -> None:
     """There a file that was replaced by one of the same size and time is noticed."""
     checkpoint(tmp_path, 1)

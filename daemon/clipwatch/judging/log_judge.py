@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,10 +12,13 @@ from clipwatch.journal import Journal
 from clipwatch.judging.advice import Point
 from clipwatch.judging.answer import answer, looked_back_on
 from clipwatch.judging.base import Judgement, Question
-from clipwatch.kit.errors import ClipwatchError
+from clipwatch.kit.errors import ClipwatchError, LogLocked
 from clipwatch.results.reading import read_images
 from clipwatch.results.tables import score_tables
 from clipwatch.statistics.intervals import describe
+
+LOCKED_SECONDS = 1.0
+"""Pause before a log that another program keeps locked is tried again."""
 
 
 def judge(question: Question) -> Judgement:
@@ -42,19 +46,25 @@ class LogJudge:
     def judge(self, question: Question) -> Judgement:
         """Say what the scores of an evaluation mean, also beside those before it.
 
+        A log that another program keeps locked is waited for.
+
         Raises:
             ClipwatchError: The log does not have the evaluation.
             JournalError: It cannot be read.
         """
-        if question.log != self._log:
-            self.close()
-        try:
-            return self._judge(question)
-        except BaseException:
-            self.close()  # whatever it was, it is not carried on
-            raise
-        finally:
-            self._log = question.log
+        while True:
+            if question.log != self._log:
+                self.close()
+            try:
+                return self._judge(question)
+            except LogLocked:
+                self.close()  # it may have been read in part
+                time.sleep(LOCKED_SECONDS)
+            except BaseException:
+                self.close()  # whatever it was, it is not carried on
+                raise
+            finally:
+                self._log = question.log
 
     def _judge(self, question: Question) -> Judgement:
         id_ = question.evaluation

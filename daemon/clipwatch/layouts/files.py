@@ -219,6 +219,13 @@ def stat(root: Path, paths: list[Path]) -> tuple[WeightFile, ...]:
     return tuple(files)
 
 
+def is_same(file: WeightFile, found: os.stat_result) -> bool:
+    """Whether a file is as it was found, perhaps by another machine, to which its disk is local."""
+    inode = inode_of(found)
+    known = (file.size, file.mtime_ns, file.inode or inode)
+    return known == (found.st_size, found.st_mtime_ns, inode or file.inode)
+
+
 def sparse(path: Path) -> bool:
     """Whether parts of a file were never written; where a file system cannot tell, they were.
 

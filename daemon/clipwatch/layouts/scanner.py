@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import time
 from collections.abc import Callable, Container, Mapping
 from pathlib import Path
@@ -101,9 +103,9 @@ class Scanner:
         name, path = it.name, it.root
         verdict: Whole | Partial | Unusable
         if not name.isprintable():
-            name = ascii(name)[1:-1]
-            while name in taken:
-                name += "'"
+            name = ascii(it.name)[1:-1]
+            if name in taken:
+                name += f"~{hashlib.sha256(os.fsencode(it.name)).hexdigest()[:16]}"
             path = path if it.files else path.parent / name
             what = "file" if it.files else "folder"
             verdict = Unusable("unsupported", _UNPRINTABLE.format(what))

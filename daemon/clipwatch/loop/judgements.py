@@ -13,7 +13,7 @@ from clipwatch.domain.state import CheckpointKey
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Finished
 from clipwatch.judging.base import Judge, Judgement, Question
-from clipwatch.kit.errors import ClipwatchError
+from clipwatch.kit.errors import ClipwatchError, LogLocked
 from clipwatch.loop.run_log import RunLog
 from clipwatch.results.reading import scores_of
 from clipwatch.settings import Advice
@@ -141,6 +141,12 @@ class Judgements:
         self._judge.close()  # which may just have been asked all the same
 
     def _answer(self, job: Job, said: Finished, question: Question) -> Judged:
+        while True:
+            answer = self._attempt(job, said, question)
+            if self._closed or not isinstance(answer.judgement, LogLocked):
+                return answer
+
+    def _attempt(self, job: Job, said: Finished, question: Question) -> Judged:
         try:
             with self._log.during(job.checkpoint.name, "comparing it with those before it"):
                 return Judged(job, said, self._judge.judge(question))

@@ -212,8 +212,7 @@ class WatchedRun:
         return self._log.run
 
     def _beat(self) -> None:
-        run = self._run if self._log.begun else None
-        self._health.beat(run, self._log.seq, self._log.waiting)
+        self._health.beat(self._run if self._log.begun else None, self._log.seq, self._log.waiting)
         self._alive(self._health.status)
 
     def _look(self) -> None:

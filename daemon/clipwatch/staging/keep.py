@@ -43,7 +43,7 @@ def keep(checkpoint: Checkpoint, folder: Path, mode: StageMode, wanted: Callable
     files = originals.needed(checkpoint)
     place = place_of(checkpoint, folder)
     with ours(folder):
-        make_private(folder)
+        make_private(place.parent)
     for way in ways:
         with suppress(Unable):
             if way == "pin":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import shutil
@@ -18,6 +17,11 @@ from clipwatch.layouts.files import NotReadable, NotWhole, content_digest
 
 _LONGEST: Final = 230
 """Bytes of a checkpoint's name, so that a digest and a suffix fit into the 255 of file systems."""
+
+_CUT: Final = 50
+"""Characters, of up to 4 bytes, of the first part of a longer one."""
+
+_GOES_ON: Final = "~"
 
 _WHOLE: Final = re.compile(r"(.+)-([0-9a-f]{16})", re.DOTALL)
 
@@ -73,17 +77,17 @@ def key(checkpoint: Checkpoint) -> CheckpointKey:
 def place_of(checkpoint: Checkpoint, folder: Path) -> Path:
     """Return the folder of a whole copy; a suffix makes it another that will not be taken for it.
 
+    A name that leaves no room for ours is cut in two, one folder in the other.
+
     Raises:
         ValueError: The checkpoint's name is none that a folder can have.
     """
-    name, written = checkpoint.name, os.fsencode(checkpoint.name)
-    if len(written) > _LONGEST:
-        cut = written[: _LONGEST - 17].decode(errors="ignore")
-        name = f"{cut}~{hashlib.sha256(written).hexdigest()[:16]}"
-    place = folder / f"{name}-{checkpoint.digest}"
-    if place.parent != folder:
-        raise ValueError(f"{checkpoint.name!r} is not the name of a folder")
-    return place
+    name = checkpoint.name
+    if (folder / name).parent != folder:
+        raise ValueError(f"{name!r} is not the name of a folder")
+    if len(os.fsencode(name)) > _LONGEST:
+        folder, name = folder / f"{name[:_CUT]}{_GOES_ON}", name[_CUT:]
+    return folder / f"{name}-{checkpoint.digest}"
 
 
 def left_behind(folder: Path) -> dict[CheckpointKey, Kept]:
@@ -97,10 +101,13 @@ def left_behind(folder: Path) -> dict[CheckpointKey, Kept]:
         match = _WHOLE.fullmatch(path.name)
         if path.is_symlink() or not path.is_dir():
             path.unlink()
-        elif match is None:
-            shutil.rmtree(path, ignore_errors=True)
-        else:
+        elif match is not None:
             found[match[1], match[2]] = Kept(None, path)
+        elif path.name.endswith(_GOES_ON) and (rests := left_behind(path)):
+            begins = path.name.removesuffix(_GOES_ON)
+            found |= {(begins + rest, digest): kept for (rest, digest), kept in rests.items()}
+        else:
+            shutil.rmtree(path, ignore_errors=True)
     return found
 
 

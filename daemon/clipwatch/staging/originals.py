@@ -17,8 +17,7 @@ import msgspec
 from clipwatch.domain.events import WeightFile
 from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.state import Checkpoint
-from clipwatch.kit.filesystems import inode_of
-from clipwatch.layouts.files import refusal
+from clipwatch.layouts.files import is_same, refusal
 from clipwatch.layouts.pipeline_parts import INDEX
 
 SMALL: Final = 64 * 2**20
@@ -87,11 +86,7 @@ def check(path: Path, descriptor: int, expected: WeightFile | None) -> None:
     """
     with theirs(path):
         found = os.fstat(descriptor)
-    if expected is not None and (found.st_size, found.st_mtime_ns, inode_of(found)) != (
-        expected.size,
-        expected.mtime_ns,
-        expected.inode,
-    ):
+    if expected is not None and not is_same(expected, found):
         raise NotKept("changed", f"{path} was written again before it was kept")
 
 

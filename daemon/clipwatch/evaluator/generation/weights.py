@@ -11,8 +11,8 @@ from safetensors import safe_open
 from clipwatch.evaluator.failures import EvaluationError, cause, failing_as, one_line
 from clipwatch.evaluator.generation.embeddings import is_text_part
 from clipwatch.evaluator.tensors import check_finite
-from clipwatch.kit.filesystems import inode_of
 from clipwatch.layouts.adapter_file import acting
+from clipwatch.layouts.files import is_same
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -39,11 +39,7 @@ def verify(folder: Path, files: Iterable[WeightFile]) -> None:
             found = (folder / file.path).stat()
         except (FileNotFoundError, NotADirectoryError) as error:
             raise EvaluationError("vanished", f"{folder / file.path} is gone") from error
-        if (found.st_size, found.st_mtime_ns, inode_of(found)) != (
-            file.size,
-            file.mtime_ns,
-            file.inode,
-        ):
+        if not is_same(file, found):
             raise EvaluationError("changed", f"{folder / file.path} was written again")
 
 
