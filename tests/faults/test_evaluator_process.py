@@ -84,6 +84,19 @@ def test_however_it_ends_the_daemon_hears_of_it(
     assert child.replies.empty()
 
 
+def test_a_reply_of_many_long_ids_is_heard(children: Children) -> None:
+    """A batch of 5,000 images, whose prompts have ids as long as they may be."""
+    child = children.start(
+        "image = {'prompt_id': 'a' * 200, 'index': 0, 'seed': 0, 'scores': {'': 0.5}}\n"
+        "say('Scored', images=[image] * 5_000); time.sleep(1000)"
+    )
+    child.handle.evaluate(REQUEST)
+    assert child.reply() == Loaded({})
+    scored = child.reply()
+    assert isinstance(scored, Scored), scored
+    assert len(scored.images) == 5_000
+
+
 def test_a_line_without_end_is_not_read_to_its_end(children: Children, tmp_path: Path) -> None:
     """Of 100 MB without a newline the daemon takes a part, and ends the writer."""
     child = children.start("sys.stdout.write('x' * 100_000_000); pathlib.Path('written').touch()")

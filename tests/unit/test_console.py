@@ -126,6 +126,14 @@ def test_the_journal_is_spared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         assert "checkpoint-500: loading (60 s)" in (tmp_path / "journal").read_text()
 
 
+def test_words_of_others_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """What looks like an emoji or like markup may be the name of a folder."""
+    console = Console()
+    console.say("/runs/:fire:/[red]a[/red] is complete")
+    console.close()
+    assert "/runs/:fire:/[red]a[/red] is complete\n" in capsys.readouterr().err
+
+
 def test_a_terminal_shows_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     """It moves without our help, carries no markup, and is gone when all is done."""
     monkeypatch.setenv("TERM", "xterm")

@@ -22,7 +22,7 @@ from clipwatch.kit.environment import environment
 PATIENCE_SECONDS: Final = 5.0
 """How long a process may take to end, once it is killed or has closed its output."""
 
-_LONGEST_LINE: Final = 1 << 20
+_LONGEST_LINE: Final = 16 << 20  # a batch may have thousands of images, an id 200 letters
 _MOVED: Final = ("rchar", "wchar", "read_bytes")
 
 

@@ -94,8 +94,7 @@ def needed(checkpoint: Checkpoint) -> dict[str, WeightFile | None]:
     """Return what evaluation reads, relative to the checkpoint; None for what is no weight.
 
     LoRA and full weights stand for themselves. A pipeline also needs its configs and tokenizers:
-    small files beside the index or in a folder that it names, and never another kind of weights or
-    code.
+    small files beside the index or in a folder that it names, no other kind of weights, no code.
 
     Raises:
         NotKept: The pipeline cannot be listed any more.
