@@ -213,8 +213,10 @@ class _Draft:
     def _stand_again(self, back: Checkpoint) -> None:
         """Let weights that came back stand for their step again; trackers show others there."""
         for protocol, ids in self._scored.items():
-            own = [id_ for id_ in ids if self._evaluations[id_].checkpoint == back.name]
             id_ = evaluation_id(back, protocol)
+            if id_ not in self._evaluations:  # most are new, and a long log has many
+                continue
+            own = [it for it in ids if self._evaluations[it].checkpoint == back.name]
             if id_ in own[:-1]:
                 ids.remove(id_)
                 ids.append(id_)

@@ -48,9 +48,8 @@ class Claim:
             ours.listen(1)
         except OSError as error:
             ours.close()
-            return (
-                _holder(name) if error.errno == errno.EADDRINUSE else ""
-            )  # else: not allowed here
+            taken = error.errno == errno.EADDRINUSE  # a sandbox may forbid such names
+            return _holder(name) if taken else ""
         self._place, self._socket = place, ours
         return ""
 
