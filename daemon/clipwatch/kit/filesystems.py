@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import suppress
 from pathlib import Path
 
 LOCAL = frozenset({"ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "zfs", "f2fs"})
@@ -29,7 +31,7 @@ def file_system(path: Path) -> str:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder and those above it that lack, all with mode 0700.
+    """Make a folder and those above it that lack, all with mode 0700; they survive a power cut.
 
     Raises:
         OSError: It cannot be made.
@@ -37,3 +39,14 @@ def make_private(folder: Path) -> None:
     if not folder.is_dir():
         make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
+        _sync(folder.parent)
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where its file system can: all in it stand on it."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
