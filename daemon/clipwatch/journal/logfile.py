@@ -82,7 +82,7 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     One that is only half made is read as an empty one.
     """
     pending = _size(wal.beside(path))
-    if not pending and _half_made(path):
+    if (pending or 0) <= wal.HEADER and _half_made(path):
         return sqlite3.connect(":memory:")
     still = "&immutable=1" if pending is None else ""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{still}", uri=True)
