@@ -23,7 +23,7 @@ _CALLS = (
     "rename,renameat,renameat2,unlink,unlinkat,rmdir,link,linkat,symlink,symlinkat,mkdir,mkdirat,"
     "fsync,fdatasync,copy_file_range,sendfile"
 )
-_KEPT = (0.0, 0.3, 0.7, 1.0, -1.0)  # how much has come to the disk; -1: all but one
+_KEPT = (0.0, 0.5, 1.0, -1.0, -1.0)  # how much has come to the disk; -1: all but one
 _BLOCKS = (512, 4096, 1 << 18)  # a disk's, a page's, what the kernel writes at once
 _CALL = re.compile(rb"(\w+)\((.*)\) += (\d+)(?:<((?:[^>\\]|\\.)*)>)?(?:\(deleted\))?\n", re.DOTALL)
 _ARGUMENT = re.compile(
@@ -257,7 +257,7 @@ class Disk:
     def lost(self, luck: Random) -> Tree:
         """Return what may be left below the root."""
         # journals of file systems bring entries to the disk in their order; nothing promises it
-        ordered, kept = luck.random() < 1 / 2, luck.choice(_KEPT)
+        ordered, kept = luck.random() < 1 / 3, luck.choice((*_KEPT, 1.0, 1.0))
         loose = [change for change in self._changes if not change.durable]
         come = loose[: luck.randint(0, len(loose))]
         if not ordered:
