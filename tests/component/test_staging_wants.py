@@ -20,7 +20,7 @@ from clipwatch.domain.state import Checkpoint
 from clipwatch.staging import Held, Staged, copying, keep, kept
 from examples import examples
 from places import python_path
-from staging_kit import Desk, before_chunks, descriptors, desk, full, intact, seen
+from staging_kit import Desk, before_chunks, descriptors, desk, full, intact, pipeline, seen
 from world import checkpoint as write_lora
 
 LOCAL_WAYS = ["pin", "copy"]
@@ -309,6 +309,27 @@ def test_a_damaged_copy_of_an_earlier_life_is_made_anew(tmp_path: Path, damage: 
     with desk(tmp_path / "staged", "copy") as at:
         assert at.fail(checkpoint)[0] == "vanished"
         assert at.left == []
+
+
+def test_a_copy_whose_deletion_was_begun_is_not_taken_for_a_pipeline(tmp_path: Path) -> None:
+    """Its weights may be there, and a file that only makes another picture of a prompt be gone."""
+    checkpoint = pipeline(tmp_path, 1)
+    with desk(tmp_path / "staged", "copy") as at:
+        place = Path(at.keep(checkpoint).path)
+    names = sorted(path.relative_to(place) for path in place.rglob("*") if path.is_file())
+    assert len(names) == 6
+    shutil.move(place, tmp_path / "copy")
+    for name in names:
+        shutil.copytree(tmp_path / "copy", place)
+        (place / name).unlink()
+        with desk(tmp_path / "staged", "copy") as at:
+            held = at.keep(checkpoint)
+            assert (Path(held.path) / name).read_bytes() == (tmp_path / "copy" / name).read_bytes()
+            at.stage.want([])
+    shutil.copytree(tmp_path / "copy", place)
+    shutil.rmtree(checkpoint.path)
+    with desk(tmp_path / "staged", "copy") as at:
+        assert intact(at.keep(checkpoint), checkpoint)  # one that is whole serves
 
 
 def test_an_unwanted_copy_of_an_earlier_life_is_deleted(tmp_path: Path) -> None:

@@ -10,13 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from fake_wandb import KEY, FakeWandb
-from fast_world import BATCH, Training
+from fast_world import BATCH, TAGS, Training
 from tensorboard_kit import tensorboard
-
-TAGS = ("clip/mean", "clip/min", "clip/max", "clip/std")
 
 
 def cases(*, of: int, seeds: int, few: int) -> list[Any]:
@@ -73,13 +70,8 @@ def test_kills_at_random_moments_leave_the_state_of_a_run_that_was_never_killed(
     assert_no_repeats(training, kills)
     other = undisturbed(training, tmp_path / "undisturbed")
     assert training.results() == other.results()
-    points = EventAccumulator(str(training.curve), size_guidance={"scalars": 0}).Reload()
+    training.one_point_a_step()
     steps = list(range(10, training.steps + 1, 10))
-    for tag in TAGS:
-        assert [point.step for point in points.Scalars(tag)] == steps
-    means = {step: row[2].mean for step, row in training.results().items()}
-    shown = {point.step: point.value for point in points.Scalars("clip/mean")}
-    assert shown == pytest.approx(means, abs=1e-6)
     if seed == 0:
         (tmp_path / "server").mkdir()
         reader = ["--logdir", str(training.curve.parent), "--load_fast=true"]

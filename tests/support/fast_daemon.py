@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
 from clipwatch.cli.start import obey_signals
+from clipwatch.domain.events import Event
 from clipwatch.executors.child import EvaluatorProcess
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.journal import Journal, log_file
@@ -23,6 +24,18 @@ from clipwatch.service.lock import exclusive
 from clipwatch.settings import Settings, load
 from clipwatch.statistics import summarize
 from known import Known
+
+
+class Telling(Journal):
+    """Notes in $TOLD how many events there are, after each append that returned."""
+
+    def append(self, run: str, stream: str, expected: int, events: Sequence[Event]) -> int:
+        """Add events, and tell of it."""
+        version = super().append(run, stream, expected, events)
+        told = os.open(os.environ["TOLD"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.write(told, b"%d\n" % self._db.execute("SELECT max(seq) FROM events").fetchone())
+        os.close(told)
+        return version
 
 
 class PlainJudge:
@@ -61,9 +74,10 @@ def main(folder: Path, mode: str, environ: Mapping[str, str], said: Path) -> Non
     settings = load(folder / "config.json", flags={}, environ=os.environ, cwd=folder)
     log = log_file(settings.paths.state_dir)
     name = recognise(log, settings.paths.output_dir).name
-    with exclusive(settings.paths.state_dir, name), Journal(log) as journal:
+    with exclusive(settings.paths.state_dir, name), Telling(log) as journal:
         supervisor = Supervisor(once=mode == "once")
         parts = Parts(make_executor=fast, judge=PlainJudge(), identities=Known())
         supervisor.watch(settings, journal, Console(), name=name, parts=parts)
         obey_signals(supervisor)
-        sys.exit(supervisor.run())
+        code = supervisor.run()
+    sys.exit(code)  # not amid the log, for which that would be no normal end

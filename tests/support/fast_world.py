@@ -25,6 +25,7 @@ from places import python_path
 from world import PROMPTS, checkpoint
 
 BATCH = 2
+TAGS = ("clip/mean", "clip/min", "clip/max", "clip/std")
 
 
 @cache
@@ -40,18 +41,22 @@ def _forking() -> ForkServerContext:
 
 @dataclass
 class Training:
-    """An output directory that grows, and daemons beside it that are killed."""
+    """An output directory that grows, and daemons beside it that are killed.
+
+    `own` are further settings of the clipwatch object.
+    """
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    own: dict[str, Any] = field(default_factory=dict)
     steps: int = 0
 
     def __post_init__(self) -> None:
-        (self.folder / "base").mkdir(parents=True)
-        self.curve.parent.mkdir(parents=True)
+        (self.folder / "base").mkdir(parents=True, exist_ok=True)
+        self.curve.parent.mkdir(parents=True, exist_ok=True)
         (self.curve.parent / "events.out.tfevents.1.trainer").touch()
         (self.folder / "prompts.txt").write_text(PROMPTS)
-        own = {"prompts": "prompts.txt", "state_dir": "state", "device": "cpu"}
+        own = {"prompts": "prompts.txt", "state_dir": "state", "device": "cpu"} | self.own
         config = {
             "output_dir": "output",
             "pretrained_model_name_or_path": "./base",
@@ -76,6 +81,7 @@ class Training:
             **self.environment,
             "HOME": str(self.folder),
             "GENERATED": str(self.generated),
+            "TOLD": str(self.told),
             "PYTHONPATH": python_path(),
         }
         asked = (self.folder, mode, environ, self.folder / "said")
@@ -89,10 +95,42 @@ class Training:
         daemon.join(120)
         assert daemon.exitcode == 0, (self.folder / "said").read_text()[-3000:]
 
+    def finish_with(self, results: dict[int, Any]) -> None:
+        """Let a daemon do all that is left, so that these are its results in the end.
+
+        No image is made whose score is in the log, and each step has one point.
+        """
+        committed, before = self.committed(), len(self.images())
+        self.finish()
+        assert committed.isdisjoint(self.images()[before:])
+        assert self.results() == results
+        self.one_point_a_step()
+
+    def one_point_a_step(self) -> None:
+        """Have TensorBoard show each result once, and with its mean."""
+        from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+        points = EventAccumulator(str(self.curve), size_guidance={"scalars": 0}).Reload()
+        means = {step: row[2].mean for step, row in self.results().items()}
+        for tag in TAGS:
+            assert [point.step for point in points.Scalars(tag)] == sorted(means)
+        shown = {point.step: point.value for point in points.Scalars("clip/mean")}
+        assert shown == pytest.approx(means, abs=1e-6)
+
     @property
     def generated(self) -> Path:
         """The evaluators' record of what they made."""
         return self.folder / "generated"
+
+    @property
+    def told(self) -> Path:
+        """The daemons' record of what they knew to be written down: numbers of events."""
+        return self.folder / "told"
+
+    @property
+    def state(self) -> Path:
+        """The state directory."""
+        return self.folder / "state"
 
     def images(self) -> list[str]:
         """Return every image that was generated, as often as it was."""
@@ -100,7 +138,7 @@ class Training:
 
     def logged(self) -> list[Recorded]:
         """Return the whole log."""
-        path = log_file(self.folder / "state")
+        path = log_file(self.state)
         if not path.exists():
             return []
         with Journal(path, read_only=True) as journal:
@@ -108,7 +146,7 @@ class Training:
 
     def written(self) -> int:
         """Return how many events are in the log; cheap enough to be asked all the time."""
-        path = log_file(self.folder / "state")
+        path = log_file(self.state)
         try:
             with closing(sqlite3.connect(f"{path.as_uri()}?mode=ro", uri=True)) as log:
                 return int(log.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0])
@@ -118,7 +156,7 @@ class Training:
     def committed(self) -> set[str]:
         """Return the images whose scores are in the log, named as in `images`."""
         run = self.run
-        root = self.folder / "state" / "images" / run.name if run else None
+        root = self.state / "images" / run.name if run else None
         return {
             f"{root}/{recorded.event.evaluation} {image.prompt_id} {image.index}"
             for recorded in self.logged()
@@ -129,7 +167,7 @@ class Training:
     @property
     def run(self) -> Run | None:
         """What the log says, None before there is one."""
-        state = read_state(log_file(self.folder / "state"))
+        state = read_state(log_file(self.state))
         return next(iter(state.values()), None)
 
     def results(self) -> dict[int, Any]:

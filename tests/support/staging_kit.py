@@ -44,6 +44,22 @@ def full(output: Path, step: int, *, shards: int = 1, kilobytes: int = 64) -> Ch
     return seen(folder)
 
 
+def pipeline(output: Path, step: int, *, kilobytes: int = 64) -> Checkpoint:
+    """Write a checkpoint that is a whole pipeline: a UNet, and a tokenizer of two files."""
+    folder = output / f"checkpoint-{step}"
+    for name, text in {
+        "model_index.json": '{"_class_name": "X", "unet": ["d", "U"], "tokenizer": ["t", "T"]}',
+        "unet/config.json": "{}",
+        "tokenizer/vocab.json": '{"a": 1}',
+        "tokenizer/added_tokens.json": '{"b": 2}',
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    values = np.random.default_rng(step).standard_normal(kilobytes * 256, np.float32)
+    save_file({"w": values}, folder / "unet" / f"{MODEL}.safetensors")
+    return seen(folder)
+
+
 def seen(folder: Path) -> Checkpoint:
     """Return a checkpoint as the supervisor knows it."""
     found = look_once(folder, "live")

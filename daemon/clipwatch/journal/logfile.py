@@ -14,6 +14,8 @@ from clipwatch.journal.logformat import LogDamaged
 from clipwatch.kit.errors import DiskFull, JournalError, LogLocked
 from clipwatch.kit.filesystems import make_private
 
+_PAGE = 4096
+
 Failure = sqlite3.Error | UnicodeError | OSError
 FAILURES = (sqlite3.Error, UnicodeError, OSError)
 """What the use of the file raises: damaged text gets as far as SQLite's own messages."""
@@ -56,12 +58,12 @@ def check(path: Path) -> None:
     pending = _size(log)  # before the other's: a new log has a header first
     size = _size(path)
     _size(path.with_name(f"{path.name}-shm"))
-    if size == 0 and pending > 0:  # SQLite would delete it
+    if not size and pending:  # SQLite would delete it
         raise LogDamaged(path, f"is empty, but {log.name} beside it is not")
 
 
-def _size(path: Path) -> int:
-    """Return the bytes of a file, 0 if there is none; of a link SQLite keeps the -wal elsewhere.
+def _size(path: Path) -> int | None:
+    """Return the bytes of a file, None if there is none; of a link SQLite keeps the -wal elsewhere.
 
     Raises:
         JournalError: It is no regular file.
@@ -69,7 +71,7 @@ def _size(path: Path) -> int:
     try:
         found = path.lstat()
     except FileNotFoundError:
-        return 0
+        return None
     if not stat.S_ISREG(found.st_mode):
         raise JournalError(f"{path}: is no regular file", fix="choose another --state-dir")
     return found.st_size
@@ -79,9 +81,22 @@ def connect_read_only(path: Path) -> sqlite3.Connection:
     """Open a database for reading, beside its writers or where nothing can be written.
 
     Without a -wal beside it nobody has it open: it is then read without making SQLite's -shm.
+    One that is only half made is read as an empty one.
     """
-    still = "" if wal.beside(path).exists() else "&immutable=1"
+    pending = _size(wal.beside(path))
+    if (pending or 0) <= wal.HEADER and _half_made(path):
+        return sqlite3.connect(":memory:")
+    still = "&immutable=1" if pending is None else ""
     return sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro{still}", uri=True)
+
+
+def _half_made(path: Path) -> bool:
+    """Whether a power cut came as it was made, which SQLite undoes, or somebody just makes it.
+
+    Only then is a rollback journal beside it; its one page may be torn.
+    """
+    made = _size(path.with_name(f"{path.name}-journal"))
+    return bool(made) and (_size(path) or 0) <= _PAGE
 
 
 def explain(path: Path, error: Failure) -> JournalError:

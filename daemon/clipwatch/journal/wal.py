@@ -16,6 +16,9 @@ _HEADER = struct.Struct(">8I")  # magic, version, page size, sequence, two salts
 _FRAME = struct.Struct(">6I")  # page, pages of the database if it commits, two salts, two sums
 _MAGIC = 0x377F0682  # with the last bit set the sums are those of big-endian words
 
+HEADER = _HEADER.size
+"""Bytes before the first frame."""
+
 Sums = tuple[int, int]
 
 

@@ -60,7 +60,7 @@ def _is_local(device: int, _moment: int) -> bool:
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder and those above it that lack, all with mode 0700.
+    """Make a folder and those above it that lack, all with mode 0700; they survive a power cut.
 
     Raises:
         OSError: It cannot be made, or is `planted`.
@@ -70,6 +70,7 @@ def make_private(folder: Path) -> None:
     if not folder.is_dir():
         make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
+        _sync(folder.parent)
 
 
 def planted(folder: Path) -> bool:
@@ -84,3 +85,13 @@ def planted(folder: Path) -> bool:
             if stat.S_ISLNK(found.st_mode) and found.st_uid not in trusted:
                 return True
     return False
+
+
+def _sync(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where its file system can: all in it stand on it."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

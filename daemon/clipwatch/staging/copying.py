@@ -63,6 +63,7 @@ def reflink(root: Path, files: Files, folder: Path) -> None:
                 if error.errno in _UNABLE:
                     raise Unable from error
                 raise
+            os.fsync(target)
 
 
 def link(path: Path, to: Path) -> None:
@@ -104,8 +105,7 @@ def copy(root: Path, files: Files, folder: Path, *, wanted: Callable[[], bool], 
                         done, whole = _go_on(source, target, done, wanted, visitors)
                     if not whole:
                         visitors.wait()
-                if expected is None:
-                    os.fsync(target)  # weights have a digest to know them by after a power cut
+                os.fsync(target)  # of large files the digest knows a part, after a power cut, too
 
 
 def _go_on(

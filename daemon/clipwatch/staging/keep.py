@@ -14,7 +14,7 @@ from clipwatch.domain.state import Checkpoint
 from clipwatch.kit.filesystems import LOCAL, file_system, make_private
 from clipwatch.staging import originals
 from clipwatch.staging.copying import Unable, copy, link, make_folders, ours, reflink
-from clipwatch.staging.kept import Held, Kept, as_held, holds, place_of
+from clipwatch.staging.kept import Held, Kept, as_held, holds, place_of, seal
 from clipwatch.staging.originals import NotKept, theirs
 
 MARGIN: Final = 2**30
@@ -110,6 +110,7 @@ def _finished(place: Path, checkpoint: Checkpoint) -> Iterator[Path]:
         if not holds(part, checkpoint):
             raise NotKept("changed", f"{checkpoint.path} was written again while it was copied")
         with ours(place.parent):
+            seal(part, checkpoint)
             part.rename(place)
     except BaseException:
         shutil.rmtree(part, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -22,6 +23,9 @@ _CUT: Final = 50
 """Characters, of up to 4 bytes, of the first part of a longer one."""
 
 _GOES_ON: Final = "~"
+
+_SEAL: Final = ".whole"
+"""Beside the files of a copied pipeline: tells that those are all there that have no digest."""
 
 _WHOLE: Final = re.compile(r"(.+)-([0-9a-f]{16})", re.DOTALL)
 
@@ -112,10 +116,46 @@ def left_behind(folder: Path) -> dict[CheckpointKey, Kept]:
 
 
 def looked_at(kept: Kept, checkpoint: Checkpoint) -> Kept | None:
-    """Return a copy of an earlier life as held, or None when its weights are not whole."""
+    """Return a copy of an earlier life as held, or None when it is not whole.
+
+    It was whole once: but a power cut, a kill amid its deletion or a backup may have left a part.
+    """
     if kept.folder is None or not holds(kept.folder, checkpoint):
         return None
+    if checkpoint.kind == "pipeline" and not _sealed(kept.folder, checkpoint):
+        return None
     return Kept(as_held(kept.folder, checkpoint, "copy"), kept.folder)
+
+
+def seal(folder: Path, checkpoint: Checkpoint) -> None:
+    """Note what a copy holds beside its weights, for `looked_at`.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    if checkpoint.kind == "pipeline":
+        number = os.open(folder / _SEAL, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        with os.fdopen(number, "w") as file:
+            file.write(_others(folder, checkpoint))
+            file.flush()
+            os.fsync(number)
+
+
+def _sealed(folder: Path, checkpoint: Checkpoint) -> bool:
+    with suppress(OSError, UnicodeDecodeError):
+        return (folder / _SEAL).read_text() == _others(folder, checkpoint)
+    return False
+
+
+def _others(folder: Path, checkpoint: Checkpoint) -> str:
+    """Return a digest of names and contents of all but the weights: small files."""
+    weights = {folder / file.path for file in checkpoint.files} | {folder / _SEAL}
+    digest = hashlib.sha256()
+    for path in sorted(set(folder.rglob("*")) - weights):
+        if path.is_file():
+            data = path.read_bytes()
+            digest.update(b"%s\0%d\0" % (os.fsencode(path.relative_to(folder)), len(data)) + data)
+    return digest.hexdigest()
 
 
 def holds(folder: Path, checkpoint: Checkpoint) -> bool:
