@@ -10,6 +10,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,19 @@ def test_a_damaged_log_is_told_where_and_read_as_far_as_it_is_whole(state: Path)
     assert (state / "clipwatch.db").read_bytes() == damaged
 
 
+@contextmanager
+def heeded(number: signal.Signals) -> Iterator[None]:
+    """Start processes that do not ignore a signal, as those of a shell's background jobs do."""
+    if number == signal.SIGKILL:
+        yield
+        return
+    before = signal.signal(number, signal.SIG_DFL)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_a_check_that_is_ended_leaves_nothing_behind(tmp_path: Path, how: signal.Signals) -> None:
     """Of a log with more faults than its pipe takes it is in the midst of its work."""
@@ -90,7 +105,9 @@ def test_a_check_that_is_ended_leaves_nothing_behind(tmp_path: Path, how: signal
     (tmp_path / "tmp").mkdir()
     verify = command("log", "--verify", "--state-dir", tmp_path)
     own = environment() | {"TMPDIR": str(tmp_path / "tmp")}
-    with subprocess.Popen(verify, env=own, stdout=subprocess.PIPE) as process:
+    with heeded(how):
+        verifying = subprocess.Popen(verify, env=own, stdout=subprocess.PIPE)
+    with verifying as process:
         assert process.stdout is not None
         assert process.stdout.read(6) == b"event "
         assert process.poll() is None
