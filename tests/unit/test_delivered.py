@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,7 +36,6 @@ from clipwatch.domain.events import (
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.kinds import ReceiverKind
 from clipwatch.domain.state import Run, State
-from clipwatch.loop.pruning import prune
 from clipwatch.results import view
 from clipwatch.settings import Advice
 from clipwatch.statistics import Summary
@@ -141,18 +139,6 @@ def test_status_says_what_is_owed_of_earlier_settings() -> None:
     assert view.as_json({RUN: fold(*events, *later)})["runs"][0]["owed"]["wandb"] == 2
     unnamed = fold(*events, under(B, ["tensorboard"]))
     assert not any("wandb" in line for line in view.problems(unnamed))
-
-
-def test_images_of_owed_results_stay_under_every_protocol(tmp_path: Path) -> None:
-    """The newest of each stay, and those that are to be published; all others go."""
-    run = fold(*scored(1, A), *scored(2, A), *scored(3, A), under(B), *scored(4, B), *scored(5, B))
-    ids = [id_ for series in run.scored.values() for id_ in series]
-    for id_ in ids:
-        (tmp_path / id_).mkdir(parents=True)
-    prune(run, tmp_path, 1, {id_of(1, A)})
-    assert [(tmp_path / id_).is_dir() for id_ in ids] == [True, False, True, False, True]
-    prune(run, tmp_path, 1, set())
-    assert [(tmp_path / id_).is_dir() for id_ in ids] == [False, False, True, False, True]
 
 
 SILENT = Advice(low=None, saturated=None, after=0, worth={}, stretch=0, webhook="", apprise=())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import entry_points
 from typing import Any, Final
 
@@ -32,8 +33,11 @@ def names(group: str) -> list[str]:
     return sorted(entry_points(group=group).names)
 
 
+@cache
 def load(group: str, name: str) -> Any:
     """Return what is registered as `name` in a group.
+
+    What was found once is not looked for again: that reads the metadata of all that is installed.
 
     Raises:
         SettingsError: There is none, or its package is missing.

@@ -1,24 +1,56 @@
-"""Images are kept of the newest evaluations only; scores stay in the log."""
+"""Images are kept of the newest evaluations, and of those under way; scores stay in the log."""
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Container
+from contextlib import suppress
 from pathlib import Path
 
-from clipwatch.domain.state import Run
+from clipwatch.domain.state import CheckpointKey, Evaluation, Run
 
 
-def prune(run: Run, images: Path, keep: int, wanted: Container[str]) -> None:
-    """Delete the images of a run's finished evaluations, under each of its protocols.
+def prune(
+    run: Run, images: Path, keep: int, wanted: Container[str], held: Container[CheckpointKey]
+) -> None:
+    """Delete the images of a run that nobody needs any more, under each of its protocols.
 
     Args:
         run: As the log has it.
-        images: The folder of the run's images.
+        images: The folder of the run's images: each evaluation has its own, named by its id.
         keep: Of how many of a protocol, the newest, they stay; -1 for all.
         wanted: Evaluations whose images are still to be published: they stay as well.
+        held: Checkpoints that can be evaluated though their folders may be gone.
     """
-    for scored in run.scored.values() if keep >= 0 else ():
-        for id_ in scored[: max(0, len(scored) - keep)]:
-            if id_ not in wanted:
-                shutil.rmtree(images / id_, ignore_errors=True)
+    if keep < 0:
+        return
+    newest = {id_ for ids in run.scored.values() for id_ in ids[max(0, len(ids) - keep) :]}
+    for checkpoint in _folders(images):
+        for weights in _folders(checkpoint):
+            for made in _folders(weights):
+                known = run.evaluations.get("/".join(made.parts[-3:]))
+                if known is None or known.id in newest or known.id in wanted:
+                    continue
+                if known.state == "scored" or not _goes_on(run, known, held):
+                    shutil.rmtree(made, ignore_errors=True)
+            _remove_empty(weights)
+        _remove_empty(checkpoint)
+
+
+def _goes_on(run: Run, evaluation: Evaluation, held: Container[CheckpointKey]) -> bool:
+    """Whether the weights of an unfinished evaluation are still to be had."""
+    there = run.checkpoints.get(evaluation.checkpoint)
+    whole = there is not None and there.state == "whole" and there.digest == evaluation.digest
+    return whole or (evaluation.checkpoint, evaluation.digest) in held
+
+
+def _folders(folder: Path) -> list[Path]:
+    with suppress(OSError), os.scandir(folder) as entries:
+        return [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return []
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it is not
+        folder.rmdir()

@@ -27,7 +27,6 @@ from clipwatch.loop.inbox import Look, Message
 from clipwatch.loop.judgements import Judged, Judgements
 from clipwatch.loop.preparing import Prepared, Preparing
 from clipwatch.loop.pruning import prune
-from clipwatch.loop.rest import rest
 from clipwatch.loop.run_log import RunLog
 from clipwatch.loop.slots import Heard, Pool
 from clipwatch.models.identity import Identities
@@ -98,8 +97,7 @@ class WatchedRun:
     ) -> None:
         self.settings, self.name = settings, name
         self._once, self._parts = once, parts
-        self._reread, self._alive = reread, alive
-        self._console = console
+        self._reread, self._alive, self._console = reread, alive, console
         self._deadlines = Deadlines()
         self._health = HealthReporter(settings, self.name, console.say)
         self._log = log = RunLog(journal, self.name, console, self._beat, parts.clock, once=once)
@@ -140,7 +138,7 @@ class WatchedRun:
         if self._done(left):
             return self._exit_code()
         if not left.busy and not self._deadlines.asked:
-            self._log.rest(rest(self._run, self._deliveries.lacking, self.settings))
+            self._log.rest(self._deliveries.lacking, self.settings)
         return None
 
     def take(self, message: Message) -> None:
@@ -240,7 +238,8 @@ class WatchedRun:
     def _prune(self) -> None:
         """Delete images that nobody needs any more; their scores stay in the log."""
         images = images_of(self.settings.paths.state_dir, self.name)
-        prune(self._run, images, self.settings.evaluating.keep_images, self._deliveries.wanted)
+        keep, held = self.settings.evaluating.keep_images, self.evaluations.held
+        prune(self._run, images, keep, self._deliveries.wanted, held)
 
     def _left(self) -> Left:
         run = self._run

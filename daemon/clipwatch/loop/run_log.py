@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, TypeVar
@@ -26,6 +26,7 @@ from clipwatch.kit.errors import DiskFull, LogLocked
 from clipwatch.kit.textfiles import printable
 from clipwatch.loop.console import Console
 from clipwatch.loop.narration import narrate
+from clipwatch.loop.rest import rest
 from clipwatch.settings import Settings
 
 PAUSE_SECONDS = 10.0
@@ -86,6 +87,7 @@ class RunLog:
         self._clock = clock
         self._once = once
         self._rest = ""
+        self._idle: tuple[Run | None, Settings | None] = (None, None)  # of which it speaks
         self.waiting = ""
         """Why the log cannot be had just now, "" when it can."""
         self._hurried = threading.Event()
@@ -169,8 +171,18 @@ class RunLog:
         """Record what happened to an evaluation."""
         self.record(evaluation_stream(self.name, evaluation), *new)
 
-    def rest(self, line: str) -> None:
-        """Say what is waited for, "" for nothing, unless that was said last."""
+    def rest(self, lacking: Sequence[str], settings: Settings) -> None:
+        """Say what is waited for, unless that was said last; nothing is in hand.
+
+        Args:
+            lacking: The trackers that do not show everything.
+            settings: Of the run.
+        """
+        run = self.run
+        if self._idle[0] is run and self._idle[1] is settings:  # every few seconds, for days
+            return
+        self._idle = (run, settings)
+        line = rest(run, lacking, settings)
         if line not in ("", self._rest):
             self.say(line)
             self._rest = line

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -59,17 +60,21 @@ def rows(run: Run) -> list[Row]:
     ordered = sorted(run.checkpoints.values(), key=lambda item: (item.step, item.name))
     done = (run.evaluations[id_] for id_ in run.scored.get(run.protocol, ()))
     latest = {it.checkpoint: it for it in done}  # a score outlives its folder
-    return [_row(run, checkpoint, latest.get(checkpoint.name)) for checkpoint in ordered]
+    shown = {name: received(run, "tracker", name).has for name in run.tracker_names}
+    return [_row(run, checkpoint, latest.get(checkpoint.name), shown) for checkpoint in ordered]
 
 
-def _row(run: Run, checkpoint: Checkpoint, latest: Evaluation | None) -> Row:
+def _row(
+    run: Run,
+    checkpoint: Checkpoint,
+    latest: Evaluation | None,
+    shown: Mapping[str, AbstractSet[str]],
+) -> Row:
     evaluation = evaluation_of(run, checkpoint) if checkpoint.digest else None
     if evaluation is None and checkpoint.state == "discarded":
         evaluation = latest
-    published = {
-        name: evaluation is not None and evaluation.id in received(run, "tracker", name).has
-        for name in run.tracker_names
-    }
+    id_ = evaluation.id if evaluation else ""
+    published = {name: id_ in there for name, there in shown.items()}
     state, reason = _state(run, checkpoint, evaluation, published)
     clip = evaluation.clip if evaluation else None
     return Row(

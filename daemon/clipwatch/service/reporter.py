@@ -17,6 +17,9 @@ from clipwatch.settings.values import Address
 if TYPE_CHECKING:
     from clipwatch.service.health.server import HealthServer
 
+STATUS_SHARE = 0.01
+"""The most of the loop's time that goes into its status: that grows with the checkpoints."""
+
 
 class HealthReporter:
     """Told by the loop at each turn; all that is said of its health comes from there.
@@ -32,7 +35,9 @@ class HealthReporter:
         self._heartbeat = HeartbeatFile(settings.paths.state_dir, name, settings.paths.output_dir)
         self._loop = LoopState()
         self.status = "starting"
-        """A line for a person."""
+        """A line for a person; beside thousands of checkpoints it may be some seconds old."""
+        self._told: Run | None = None  # of which `status` speaks
+        self._tell_at = 0.0
         self._server: HealthServer | None = None
         self._address: Address | None = None
         self.adopt(settings)
@@ -58,12 +63,13 @@ class HealthReporter:
 
     def beat(self, run: Run | None, seq: int, waiting: str = "") -> None:
         """Show that the loop goes round, or what the log is waited for."""
-        before = self._loop
-        self._loop = LoopState(run, seq, before.phase, waiting=waiting)
+        self._loop = LoopState(run, seq, self._loop.phase, waiting=waiting)
         if waiting:
-            self.status = waiting
-        elif run is not None and (run is not before.run or before.waiting):
-            self.status = summary(run)
+            self.status, self._told = waiting, None
+        elif run is not None and run is not self._told and self._loop.at >= self._tell_at:
+            self.status, self._told = summary(run), run
+            now = time.monotonic()
+            self._tell_at = now + (now - self._loop.at) / STATUS_SHARE
         self._heartbeat.beat(self.status)
 
     def enter(self, phase: Phase) -> None:
