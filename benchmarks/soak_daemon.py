@@ -19,7 +19,6 @@ from queue import SimpleQueue
 from typing import Final
 
 from clipwatch.cli.start import obey_signals
-from clipwatch.delivery import trackers
 from clipwatch.domain.events import ImageScore
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
@@ -37,9 +36,6 @@ TURN: Final = struct.Struct("d")
 
 FAILS_ONCE, FAILS_ALWAYS = 37, 101
 """Every so many checkpoints an evaluation runs out of memory once, or ends each time."""
-
-WANDB_SECONDS = 20.0
-"""What a session with a server on loopback may take."""
 
 
 def _png() -> bytes:
@@ -130,13 +126,6 @@ def _executor(settings: Settings) -> LocalExecutor:
     return LocalExecutor(settings, Evaluator)
 
 
-def _tracker(name: str, target: trackers.Target) -> trackers.Tracker:
-    made = trackers.load(name)(target)
-    if name == "wandb":
-        made.patience = WANDB_SECONDS  # type: ignore[attr-defined]
-    return made
-
-
 def main(folder: Path, speed: float) -> int:
     """Watch the run in a folder, by a clock that goes so many times as fast."""
     began, real = datetime.now(UTC), time.monotonic()
@@ -150,7 +139,7 @@ def main(folder: Path, speed: float) -> int:
     name = recognise(log_file(state), settings.paths.output_dir).name
     with exclusive(state, name), Journal(log_file(state)) as journal:
         supervisor = Timed(folder / "turns")
-        parts = Parts(clock=clock, make_tracker=_tracker, make_executor=_executor)
+        parts = Parts(clock=clock, make_executor=_executor)
         supervisor.watch(settings, journal, Console(), name=name, reread=reread, parts=parts)
         obey_signals(supervisor)
         return supervisor.run()

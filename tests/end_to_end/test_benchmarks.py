@@ -17,7 +17,7 @@ BENCHMARKS = ROOT / "benchmarks"
 def run(name: str, *arguments: str) -> str:
     """Run a benchmark on one thread in a process of its own; return what it prints."""
     done = subprocess.run(
-        [sys.executable, BENCHMARKS / f"{name}.py", "--quick", "--rounds", "1", *arguments],
+        [sys.executable, BENCHMARKS / f"{name}.py", "--quick", *arguments],
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -78,7 +78,7 @@ def test_a_benchmark_prints_ratios_of_peers_that_agree(
     name: str, compared: list[tuple[str, str]], agreements: dict[str, int]
 ) -> None:
     """Every peer has its row with a positive ratio, and all cosines of peers were compared."""
-    printed = run(name)
+    printed = run(name, "--rounds", "1")
     found = rows(printed)
     assert [(row[0], row[1]) for row in found] == compared
     ratio = re.compile(r"([\d.e+-]+) \(([\d.e+-]+) to ([\d.e+-]+)\)")
@@ -112,4 +112,21 @@ def test_peers_that_disagree_are_no_comparison() -> None:
         "naive: 3 cosines of clipwatch, 2 of the peer",
         "naive: cosines differ by nan, more than 0.001",
         "naive: 2 cosines, largest difference 5.0e-04",
+    ]
+
+
+@pytest.mark.thorough
+def test_a_soak_of_three_hours_loses_and_doubles_nothing() -> None:
+    """Amid outages, reloads and failures; what it measures is all there."""
+    printed = run("soak")
+    assert "each in TensorBoard and W&B, once" in printed
+    assert [row[0] for row in rows(printed) if "median" not in row[0]] == [
+        "memory of the daemon, MiB",
+        "of the judge, MiB",
+        "descriptors",
+        "threads",
+        "files",
+        "log, bytes a result",
+        "a turn, ms",
+        "99 % of the turns, ms",
     ]

@@ -38,10 +38,10 @@ def owed(run: Run, kind: ReceiverKind, name: str) -> Owed:
 
     Of a tracker these are evaluations, in order of their seq; of a channel advice_id()s.
     """
-    known = received(run, kind, name)
+    has = received(run, kind, name).has
     series = run.scored if kind == "tracker" else _advised(run)
     lacking = {
-        protocol: tuple(id_ for id_ in series[protocol] if id_ not in known.has)
+        protocol: tuple(id_ for id_ in series[protocol] if id_ not in has)
         for protocol in sorted(series, key=lambda it: it != run.protocol)
     }
     return {protocol: ids for protocol, ids in lacking.items() if ids}

@@ -23,19 +23,13 @@ def prune(
         wanted: Evaluations whose images are still to be published: they stay as well.
         held: Checkpoints that can be evaluated though their folders may be gone.
     """
-    if keep < 0:
-        return
+    there = _folders(images) if keep >= 0 else set()
     newest = {id_ for ids in run.scored.values() for id_ in ids[max(0, len(ids) - keep) :]}
-    for checkpoint in _folders(images):
-        for weights in _folders(checkpoint):
-            for made in _folders(weights):
-                known = run.evaluations.get("/".join(made.parts[-3:]))
-                if known is None or known.id in newest or known.id in wanted:
-                    continue
-                if known.state == "scored" or not _goes_on(run, known, held):
-                    shutil.rmtree(made, ignore_errors=True)
-            _remove_empty(weights)
-        _remove_empty(checkpoint)
+    for known in run.evaluations.values():
+        if known.checkpoint not in there or known.id in newest or known.id in wanted:
+            continue
+        if known.state == "scored" or not _goes_on(run, known, held):
+            _remove(images / known.id)
 
 
 def _goes_on(run: Run, evaluation: Evaluation, held: Container[CheckpointKey]) -> bool:
@@ -45,12 +39,17 @@ def _goes_on(run: Run, evaluation: Evaluation, held: Container[CheckpointKey]) -
     return whole or (evaluation.checkpoint, evaluation.digest) in held
 
 
-def _folders(folder: Path) -> list[Path]:
+def _folders(folder: Path) -> set[str]:
     with suppress(OSError), os.scandir(folder) as entries:
-        return [Path(entry) for entry in entries if entry.is_dir(follow_symlinks=False)]
-    return []
+        return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+    return set()
 
 
-def _remove_empty(folder: Path) -> None:
-    with suppress(OSError):  # it is not
-        folder.rmdir()
+def _remove(made: Path) -> None:
+    """Delete an evaluation's folder, and those above it that hold nothing else."""
+    weights = made.parent
+    if not weights.is_symlink():
+        shutil.rmtree(made, ignore_errors=True)
+        with suppress(OSError):  # one of them is not empty
+            weights.rmdir()
+            weights.parent.rmdir()
