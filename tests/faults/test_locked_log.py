@@ -141,6 +141,32 @@ def test_it_is_waited_for_at_a_start(tmp_path: Path) -> None:
         when_unlocked(lambda: Journal(path), said.append, once=True)
 
 
+def test_it_is_waited_for_between_opening_and_reading(tmp_path: Path) -> None:
+    """Nothing of a start ends it, but with --once."""
+    world = World(tmp_path)
+    checkpoint(world.output, 1, 1)
+    assert world.once() == 0
+    world.said.clear()
+    with Journal(world.log) as journal, ExitStack() as stack:
+        stack.enter_context(locked(world.log, LOCK_ALL))
+        with pytest.raises(LogLocked):
+            world.supervisor(journal, once=True)
+
+        def release() -> None:
+            until(lambda: bool(world.said))
+            stack.close()
+
+        person = threading.Thread(target=release)
+        person.start()
+        supervisor = world.supervisor(journal, once=False)
+        person.join()
+        supervisor.stop()
+        assert supervisor.run() == 0
+    assert [line for line in world.said if "keeps it locked" in line] == [
+        f"{world.log}: another program keeps it locked: close that program: waiting for it"
+    ]
+
+
 @pytest.mark.thorough
 def test_a_result_waits_for_its_intervals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who judges cannot read either: the result is compared with its base when that is over."""

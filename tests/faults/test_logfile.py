@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import os
 import re
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -12,19 +13,20 @@ import sys
 import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
 
-from clipwatch.domain.events import OutputDirChecked
-from clipwatch.journal import Journal, logfile
+from clipwatch.domain.events import OutputDirChecked, RunStarted
+from clipwatch.journal import Journal, Recorded, logfile
 from clipwatch.journal.logformat import LogDamaged
 from clipwatch.journal.repair.inspection import Fault, readable, verify
 from clipwatch.kit.errors import JournalError
 
 NOBODY = 65534
 EVENT = OutputDirChecked("x")
+BEGUN = RunStarted("/out", "p", (), {}, "1")
 
 
 def opened(path: Path) -> str:
@@ -382,3 +384,56 @@ def test_a_crashed_daemons_log_on_a_read_only_disk_can_be_verified(
     assert [f.event for f in verify(place / path.name) if not isinstance(f, Fault)] == [EVENT]
     with pytest.raises(JournalError, match=r"unable to open .*--state-dir"):
         list(readable(place / path.name))
+
+
+@contextmanager
+def descriptors(left: int) -> Iterator[None]:
+    """Let this process open so many files more."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    highest = max(map(int, os.listdir("/proc/self/fd")))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (highest + 10, limits[1]))
+    with ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, limits)
+        held: list[int] = []
+        with suppress(OSError):
+            while True:
+                held.append(os.open(os.devnull, os.O_RDONLY))
+        for number in held[left:]:
+            stack.callback(os.close, number)
+        for number in held[:left]:
+            os.close(number)
+        yield
+
+
+def _read(path: Path, *, read_only: bool) -> Iterator[Recorded | Fault]:
+    with Journal(path, read_only=read_only) as journal:
+        yield from journal.read()
+
+
+@pytest.mark.parametrize("pending", [False, True], ids=["merged", "in its -wal"])
+@pytest.mark.parametrize("left", range(5))
+def test_want_of_descriptors_is_no_fault_of_the_log(
+    tmp_path: Path, left: int, pending: bool
+) -> None:
+    """It is read whole, or what lacks is told; a log with a -wal needs three."""
+    with Journal(tmp_path / "one" / "clipwatch.db") as journal:
+        journal.append("r", "run", 0, [BEGUN, EVENT])
+        if pending:
+            shutil.copytree(tmp_path / "one", tmp_path / "log")
+    if not pending:
+        shutil.copytree(tmp_path / "one", tmp_path / "log")
+    path = tmp_path / "log" / "clipwatch.db"
+    ways: list[Callable[[], Iterator[Recorded | Fault]]] = [
+        lambda: verify(path),
+        lambda: readable(path),
+        lambda: _read(path, read_only=True),
+        lambda: _read(path, read_only=False),  # the last: it merges the -wal
+    ]
+    assert [it.event for it in verify(path) if isinstance(it, Recorded)] == [BEGUN, EVENT]
+    for number, way in enumerate(ways):
+        lacks = left < (3 if pending or number == len(ways) - 1 else 1)
+        with descriptors(left), ExitStack() as stack:
+            if lacks:
+                told = "this process has no file descriptor left to open it: raise its limit"
+                stack.enter_context(pytest.raises(JournalError, match=re.escape(told)))
+            assert [getattr(it, "event", it) for it in way()] == [BEGUN, EVENT]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -47,15 +48,20 @@ def digest(scanner: Scanner) -> str:
             return seen.verdict.digest
 
 
-def test_weights_written_again_within_one_second_are_noticed(tmp_path: Path) -> None:
-    """On a disk whose times are whole seconds: ext4 with small inodes, as ext3 had them."""
+@pytest.mark.parametrize("behind", [0, 60])
+def test_weights_written_again_within_one_second_are_noticed(tmp_path: Path, behind: int) -> None:
+    """On a disk whose times are whole seconds: ext4 with small inodes, as ext3 had them.
+
+    So they are where the clock of a file server is behind ours by so many seconds.
+    """
     image, output = tmp_path / "image", tmp_path / "output"
     image.write_bytes(bytes(4 << 20))
     run("mkfs.ext4", "-q", "-I", "128", "-O", "^has_journal", image)
     with mounted(output, "-o", "loop", image):
         file = checkpoint(output, 1, 0.1) / LORA
         assert file.stat().st_mtime_ns % 10**9 == 0
-        scanner = Scanner(output, weights="live", settle_seconds=0.0)
+        wall = lambda: time.time() + behind  # noqa: E731
+        scanner = Scanner(output, weights="live", settle_seconds=0.0, wall=wall)
         digests = [digest(scanner)]
         for value in (0.2, 0.1):
             rewrite(file, value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -15,13 +15,19 @@ from clipwatch.doctor.state_dir import holder
 from clipwatch.domain.events import OutputDirChecked
 from clipwatch.evaluator.store import Store
 from clipwatch.journal import Journal, checked
-from clipwatch.kit.errors import ClipwatchError, JournalError
+from clipwatch.kit.errors import ClipwatchError, JournalError, TrackerRefused
 from clipwatch.kit.filesystems import make_private
 from clipwatch.service.heartbeat import HeartbeatFile, heartbeats
 from clipwatch.service.lock import exclusive
 from clipwatch.staging.kept import left_behind
-from clipwatch_adapters.shared.disk import write_private
+from clipwatch.testing.series import make_series, make_target
+from clipwatch_adapters.shared.disk import plain_errors, write_private
+from clipwatch_adapters.tensorboard import TensorBoardTracker, event_files
+from clipwatch_adapters.wandb.companion import Companion
+from clipwatch_adapters.wandb.offline import NOTE, OfflineRuns
 from clipwatch_adapters.wandb.starting import room
+from tensorboard_kit import event_file
+from tracker_kit import bring
 
 pytestmark = pytest.mark.timeout(30)  # a pipe that is opened blocks for ever
 
@@ -146,7 +152,7 @@ def test_no_lock_is_written_over_another_file(state: Path, trap: Trap) -> None:
 def test_notes_of_trackers_replace_what_is_planted(state: Path, trap: Trap, name: str) -> None:
     """Only their owner can read them."""
     trap.set(state / name)
-    write_private(state / "note.json", b"{}")
+    write_private(state / "note.json", b"{}", lasting=True)
     assert (state / "note.json").read_bytes() == b"{}"
     assert (state / "note.json").lstat().st_mode & 0o777 == 0o600
 
@@ -165,6 +171,80 @@ def test_encoded_prompts_are_made_anew(state: Path, trap: Trap) -> None:
     assert store.read("key") is None
     assert store.write("key", VECTORS)
     assert store.read("key") is not None
+
+
+@pytest.mark.parametrize("name", ["trainer-run.json", "wandb/latest-run/run-1.wandb"])
+def test_what_is_planted_names_no_trainers_run(
+    state: Path, trap: Trap, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does it hold anybody up; what is remembered takes its place."""
+    monkeypatch.setenv("WANDB_DIR", str(state))
+    (state / name).parent.mkdir(parents=True, exist_ok=True)
+    trap.set(state / name)
+    companion = Companion(replace(make_target(state), state_dir=state))
+    assert companion.trainer == ""
+    companion.remember_trainer()
+    assert (state / "trainer-run.json").read_bytes() == b'["project",""]'
+
+
+def test_a_link_names_no_trainers_run(state: Path) -> None:
+    """Whatever it leads to."""
+    (state / "other.json").write_bytes(b'["project","found"]')
+    (state / "trainer-run.json").symlink_to(state / "other.json")
+    assert Companion(replace(make_target(state), state_dir=state)).trainer == ""
+
+
+@pytest.mark.parametrize("name", [NOTE, "wandb/offline-run-1-id/run-1.wandb"])
+def test_what_is_planted_tells_of_no_offline_run(state: Path, trap: Trap, name: str) -> None:
+    """It is told: what runs held that were taken away is not known then.
+
+    A second name may be read: a copy of the folder that is made of links has such.
+    """
+    (state / name).parent.mkdir(parents=True, exist_ok=True)
+    trap.set(state / name)
+    runs = OfflineRuns(state, "id")
+    if trap.kind == "second name":
+        assert runs.held() == frozenset()
+        return
+    with pytest.raises(TrackerRefused, match=Path(name).name), plain_errors("W&B", state):
+        runs.held()
+
+
+@pytest.mark.parametrize(
+    "name", [event_files.UNFINISHED, *(f"{event_files.PREFIX}{n:010d}" for n in (0, 1, 2))]
+)
+@pytest.mark.parametrize("moves", [False, True])
+def test_a_curve_is_written_nowhere_else(state: Path, trap: Trap, name: str, moves: bool) -> None:
+    """Neither as it begins, goes on, is written anew, nor as it moves into the trainer's run."""
+    target, series = make_target(state), make_series(state, [10, 20, 15], images=False)
+    trainers = target.logging_dir / target.project
+    place = trainers if moves else target.state_dir / target.project
+    (place / series.name).mkdir(parents=True)
+    if moves:
+        trainers.rename(state / "later")
+    tracker = TensorBoardTracker(target)
+    for number in range(3):
+        if moves and number == 1:
+            (state / "later").rename(trainers)
+        if (place / series.name).is_dir() and not (place / series.name / name).exists():
+            trap.set(place / series.name / name)
+        tracker.publish(series, [number])
+    assert Path(tracker.where(series)).parent == place
+    assert bring(tracker, series) == {0, 1, 2}
+
+
+def test_a_copy_of_a_curve_that_is_made_of_links_stays_as_it_is(state: Path) -> None:
+    """`cp -al` makes such: the curve goes on in a file of its own."""
+    target, series = make_target(state), make_series(state, [10, 20], images=False)
+    tracker = TensorBoardTracker(target)
+    tracker.publish(series, [0])
+    file = event_file(Path(tracker.where(series)))
+    (copy := state / "copy").hardlink_to(file)
+    before = copy.read_bytes()
+    assert tracker.published(series) == {0}
+    tracker.publish(series, [1])
+    assert copy.read_bytes() == before
+    assert tracker.published(series) == {0, 1}
 
 
 # --- Folders -------------------------------------------------------------------------------------

@@ -25,12 +25,17 @@ from clipwatch.journal.projection import Projection
 from clipwatch.journal.repair.inspection import verify
 from clipwatch.service.heartbeat import heartbeats
 from clipwatch.staging.kept import left_behind, looked_at
+from clipwatch.testing.series import make_target
 from clipwatch_adapters.tensorboard import event_files
+from clipwatch_adapters.tensorboard.records import receipt
+from clipwatch_adapters.wandb.files import finished_rows, matching
 from clipwatch_adapters.wandb.offline import OfflineRuns
+from clipwatch_adapters.wandb.session import EVALUATION
 from fast_world import Training
 from places import SUPPORT, python_path
 from power import Disk, File, Recording, Tree, here, lay, record
 from power_state import ROUNDS, encoded, pixels
+from power_trackers import noted
 from staging_kit import pipeline
 
 CUT = "clipwatch.db-wal: its last write is not whole: a power cut interrupted it, or it is damaged"
@@ -135,6 +140,34 @@ def test_what_an_append_told_is_in_the_log_whatever_else_is_lost(tmp_path: Path)
             lay(tree, place := tmp_path / str(len(different)))
             whole_log(place / "a" / "state", log, told(disk))
     assert len({repr(tree.get("loose")) for tree in different.values()}) > 10
+
+
+def test_what_trackers_were_told_is_there_or_is_told_again(tmp_path: Path) -> None:
+    """At 200 moments: TensorBoard's curve, also as it moves into the trainer's run, and notes.
+
+    No note says of a run of W&B's that was lost that somebody has taken it away.
+    """
+    (root := tmp_path / "root").mkdir()
+    recording = recorded(SUPPORT / "power_trackers.py", root)
+    luck = Random(3)
+    different: dict[str, Tree] = {}
+    for disk in recording.cuts(200, luck):
+        tree, least = disk.lost(luck), told(disk)
+        if different.setdefault(repr((least, tree)), tree) is not tree:
+            continue
+        lay(tree, place := tmp_path / str(len(different)))
+        state = make_target(place).state_dir
+        note = state / "note"
+        assert note.read_bytes() in {noted(n) for n in range(least, 5)} if least else True
+        runs = matching(state / "offline" / "wandb", "*")
+        there = {row[EVALUATION] for run in runs for row in finished_rows(run) or ()}
+        assert {str(n) for n in range(least)} <= there
+        assert OfflineRuns(state / "offline", "id").held() <= there
+        files = [it for it in place.rglob(f"{event_files.PREFIX}*") if it.stat().st_size]
+        shown = [len([1 for _, it in event_files.records(file) if receipt(it)]) for file in files]
+        assert max(shown, default=0) >= least
+        shutil.rmtree(place)
+    assert len(different) > 50
 
 
 @pytest.mark.thorough

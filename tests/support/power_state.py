@@ -60,7 +60,7 @@ def _write(root: Path, checkpoint: Checkpoint) -> None:
         (target.logging_dir / target.project).mkdir(parents=True, exist_ok=True)  # its run appears
         offline = target.state_dir / "offline"
         offline.mkdir(exist_ok=True)
-        write_private(offline / NOTE, KEPT)
+        write_private(offline / NOTE, KEPT, lasting=True)
         OfflineRuns(offline, "id").note()
         kept.release()
 

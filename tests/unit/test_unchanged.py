@@ -13,7 +13,9 @@ from safetensors.numpy import save_file
 from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Sighting, Whole
 from clipwatch.layouts import Scanner, contents
-from clipwatch.layouts.unchanged import RACY_SECONDS
+from clipwatch.layouts.unchanged import LONG_AGO_SECONDS, RACY_SECONDS
+from layout_kit import Clock
+from layout_kit import scanner as scanner_by
 from world import checkpoint
 
 WEIGHTS = "pytorch_lora_weights.safetensors"
@@ -33,11 +35,10 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return found
 
 
-def scanner(folder: Path, *, later: float = RACY_SECONDS + 60) -> Scanner:
+def scanner(folder: Path) -> Scanner:
     """Scan by a clock of file times that is ahead, as if the files had lain there for a while."""
-    import time
-
-    return Scanner(folder, weights="live", settle_seconds=0.0, wall=lambda: time.time() + later)
+    wall = Clock(LONG_AGO_SECONDS + 60).wall
+    return Scanner(folder, weights="live", settle_seconds=0.0, wall=wall)
 
 
 def test_what_is_as_it_was_is_not_looked_into_again(tmp_path: Path, looked: list[Path]) -> None:
@@ -100,10 +101,19 @@ def fresh(folder: Path) -> list[Sighting]:
     return scanner(folder).scan()
 
 
-def test_what_changed_just_now_is_looked_into_again(tmp_path: Path, looked: list[Path]) -> None:
-    """Another change within the same tick of the clock would look the same."""
+@pytest.mark.parametrize("ahead", [-3600.0, 0.0, 3600.0])
+def test_what_changed_just_now_is_looked_into_again(
+    tmp_path: Path, looked: list[Path], ahead: float
+) -> None:
+    """Another change within the same tick of the clock would look the same.
+
+    How long ago that was is told by our own clock: a file server's may be behind, or ahead.
+    """
     path = checkpoint(tmp_path, 1)
-    scanning = scanner(tmp_path, later=0.0)
-    scanning.scan()
-    scanning.scan()
-    assert looked == [path, path]
+    clock = Clock()
+    clock.jump = ahead
+    scanning = scanner_by(tmp_path, clock)
+    for passed, looks in ((0.0, 1), (RACY_SECONDS / 2, 2), (RACY_SECONDS, 3), (1.0, 3), (60.0, 3)):
+        clock.ahead += passed
+        scanning.scan()
+        assert looked == [path] * looks

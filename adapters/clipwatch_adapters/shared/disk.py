@@ -9,9 +9,9 @@ from pathlib import Path
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.kit.ownfiles import open_own as private
-from clipwatch.kit.ownfiles import write_private
+from clipwatch.kit.ownfiles import read_own, write_private
 
-__all__ = ["plain_errors", "private", "write_private"]
+__all__ = ["plain_errors", "private", "read_own", "write_private"]
 
 _MENDABLE = frozenset(
     {

@@ -13,6 +13,7 @@ import msgspec
 
 from clipwatch.delivery.trackers import Target
 from clipwatch.kit.errors import TrackerUnavailable
+from clipwatch.kit.filesystems import make_private
 from clipwatch.results.series import Result, Series
 from clipwatch_adapters.shared.disk import plain_errors
 from clipwatch_adapters.shared.numbers import FORM, Names
@@ -71,7 +72,10 @@ class TensorBoardTracker:
         """Append the missing results when they come last, else write the whole history anew."""
         with plain_errors("TensorBoard", folder := self._folder(series)):
             self._move(folder.parent)
-            folder.mkdir(parents=folder.is_relative_to(self._target.state_dir), exist_ok=True)
+            if folder.is_relative_to(self._target.state_dir):
+                make_private(folder)
+            else:
+                _events.make(folder)
             self._earlier = str(folder)
             with _events.locked(folder):
                 _write(folder, series, missing)
@@ -220,7 +224,7 @@ def _write(folder: Path, series: Series, missing: Sequence[int]) -> None:
     """Append the missing results when they come last, else write the whole history anew."""
     _events.tidy(folder)
     path = _events.newest(folder)
-    held, whole = _read(path)
+    held, ours = _read(path)
     shown = _standing(series, held)
     fresh: dict[int, Result] = {}
     for result in (series.results[seq] for seq in sorted(missing)):
@@ -232,7 +236,7 @@ def _write(folder: Path, series: Series, missing: Sequence[int]) -> None:
     begun, write = head(series, names), partial(record, series, names)
     steps = [each.receipt.step for each in held]
     last = steps == sorted(shown) and min(fresh) > max(steps, default=math.inf)
-    if path and whole and last and _bytes(path, 0, len(begun)) == begun:
+    if path and ours and last and _bytes(path, 0, len(begun)) == begun:
         _events.append(path, (write(fresh[step]) for step in sorted(fresh)))
     else:
         kept = {step: each for step, (_, each) in shown.items()}
@@ -240,7 +244,11 @@ def _write(folder: Path, series: Series, missing: Sequence[int]) -> None:
 
 
 def _read(path: Path | None) -> tuple[list[_Held], bool]:
-    """Return the results in our file in its order, and whether the file is whole."""
+    """Return the results in our file in its order, and whether it may be appended to.
+
+    It may if it is whole, and ours alone: one with a second name, as in a copy of the run that was
+    made of links, is left as it is.
+    """
     held: list[_Held] = []
     end = 0
     if path is None:
@@ -253,7 +261,8 @@ def _read(path: Path | None) -> tuple[list[_Held], bool]:
         end = offset + len(payload) + _events.OVERHEAD
         if found:
             held.append(_Held(found, offset, end - offset))
-    return held, end == path.stat().st_size
+    state = path.stat()
+    return held, end == state.st_size and state.st_nlink == 1
 
 
 def _standing(series: Series, held: Sequence[_Held]) -> dict[int, tuple[int, _Held]]:
@@ -289,6 +298,6 @@ def _history(
 
 
 def _bytes(path: Path, offset: int, size: int) -> bytes:
-    with path.open("rb") as file:
+    with _events.opened(path, "rb") as file:
         file.seek(offset)
         return file.read(size)

@@ -21,11 +21,15 @@ import struct
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import google_crc32c
 
 from clipwatch.kit.errors import TrackerUnavailable
+from clipwatch.kit.filesystems import sync_folder
+from clipwatch_adapters.shared.disk import private
 
 PREFIX = "events.out.tfevents.clipwatch."
 """Our files' names are this and a number; they sort after a stock writer's, which hold a time."""
@@ -52,7 +56,7 @@ def frame(payload: bytes) -> bytes:
 
 def records(path: Path) -> Iterator[tuple[int, bytes]]:
     """Yield (offset, payload) of each record up to the first that is torn or damaged."""
-    with path.open("rb") as file:
+    with opened(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         offset = 0
         while len(header := file.read(_HEADER.size)) == _HEADER.size:
@@ -66,6 +70,17 @@ def records(path: Path) -> Iterator[tuple[int, bytes]]:
             offset += length + OVERHEAD
 
 
+def opened(path: Path, mode: str) -> IO[bytes]:
+    """Open one of our files, never what others planted under its name: links, pipes.
+
+    Made, it is for whoever shall see the trainer's curves, as the umask says.
+
+    Raises:
+        OSError: It cannot be opened, or is no file of ours.
+    """
+    return open(path, mode, opener=partial(private, mode=0o666))
+
+
 def newest(folder: Path) -> Path | None:
     """Return our file in the folder that counts, if there is one."""
     return max(_ours(folder), default=None)
@@ -73,7 +88,7 @@ def newest(folder: Path) -> Path | None:
 
 def append(path: Path, frames: Iterable[bytes]) -> None:
     """Write records to the end of a whole file; on return they are on disk."""
-    with path.open("ab", buffering=0) as file:
+    with opened(path, "ab") as file:
         for record in frames:
             _write(file.fileno(), record)
         os.fsync(file.fileno())
@@ -88,7 +103,8 @@ def replace(folder: Path, frames: Iterable[bytes]) -> None:
     number = 1 if old is None else int(old.name.removeprefix(PREFIX)) + 1
     unfinished = folder / UNFINISHED
     try:
-        with unfinished.open("wb", buffering=0) as file:
+        unfinished.unlink(missing_ok=True)
+        with opened(unfinished, "xb") as file:
             for record in frames:
                 _write(file.fileno(), record)
             os.fsync(file.fileno())
@@ -97,8 +113,14 @@ def replace(folder: Path, frames: Iterable[bytes]) -> None:
         with suppress(OSError):
             unfinished.unlink()  # on a full disk this is the room that others wait for
         raise
-    _sync(folder)
+    sync_folder(folder)
     tidy(folder)
+
+
+def make(folder: Path) -> None:
+    """Make a run's folder, if it is not there; it survives a power cut."""
+    folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def move(folder: Path, to: Path) -> None:
@@ -111,8 +133,8 @@ def move(folder: Path, to: Path) -> None:
     if file and there and not filecmp.cmp(file, there, shallow=False):
         return
     if file and there is None:
-        to.mkdir(exist_ok=True)
-        with file.open("rb") as source:
+        make(to)
+        with opened(file, "rb") as source:
             replace(to, iter(lambda: source.read(1 << 20), b""))
     (folder / UNFINISHED).unlink(missing_ok=True)
     for path in _ours(folder):
@@ -158,9 +180,12 @@ def tidy(folder: Path) -> None:
     """Finish what a killed `replace` left, and remove what was emptied long ago."""
     (folder / UNFINISHED).unlink(missing_ok=True)
     for path in sorted(_ours(folder))[:-1]:
-        found = path.stat()
-        if found.st_size:
-            os.truncate(path, 0)
+        found = path.lstat()
+        if found.st_nlink > 1:  # under its other name, as in a copy made of links, it stays whole
+            path.unlink()
+        elif found.st_size:
+            with opened(path, "r+b") as file:
+                file.truncate(0)
         elif time.time() - found.st_mtime > EMPTY_SECONDS:
             path.unlink()
 
@@ -174,21 +199,14 @@ def _masked_crc(data: bytes) -> int:
 def _ours(folder: Path) -> list[Path]:
     name = re.compile(re.escape(PREFIX) + "[0-9]{10}")
     try:
-        return [path for path in folder.iterdir() if name.fullmatch(path.name)]
+        with os.scandir(folder) as found:
+            plain = [it.name for it in found if it.is_file(follow_symlinks=False)]
     except FileNotFoundError:
         return []
+    return [folder / it for it in plain if name.fullmatch(it)]
 
 
 def _write(fd: int, data: bytes) -> None:
     """Write all of it; the kernel may take less at once, as when a disk fills up."""
     while data:
         data = data[os.write(fd, data) :]
-
-
-def _sync(folder: Path) -> None:
-    """Make a rename in the folder survive a loss of power."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

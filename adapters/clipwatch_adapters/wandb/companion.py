@@ -11,7 +11,7 @@ import msgspec
 
 from clipwatch.kit.errors import TrackerRefused
 from clipwatch.kit.secrets import masked
-from clipwatch_adapters.shared.disk import write_private
+from clipwatch_adapters.shared.disk import read_own, write_private
 from clipwatch_adapters.shared.numbers import FORM
 from clipwatch_adapters.wandb.files import trainer_run
 from clipwatch_adapters.wandb.offline import OfflineRuns
@@ -78,9 +78,8 @@ class Companion:
     def trainer(self) -> str:
         """Return the id of the trainer's run: the remembered one, else what its files say now."""
         try:
-            project, found = msgspec.json.decode(
-                self._trainer_file().read_bytes(), type=tuple[str, str]
-            )
+            noted = read_own(self._trainer_file())
+            project, found = msgspec.json.decode(noted, type=tuple[str, str])
         except (OSError, ValueError):
             project, found = "", ""
         if project == self._target.project:
@@ -90,9 +89,8 @@ class Companion:
 
     def remember_trainer(self) -> None:
         """Keep to the first trainer's run: a restarted trainer must not split the curve."""
-        write_private(
-            self._trainer_file(), msgspec.json.encode((self._target.project, self.trainer))
-        )
+        noted = msgspec.json.encode((self._target.project, self.trainer))
+        write_private(self._trainer_file(), noted, lasting=True)
 
     def identity(self, series: Series) -> str:
         """Return the companion run's id: the same after any restart, and for any log of the run.

@@ -14,6 +14,8 @@ from fnmatch import fnmatch
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from clipwatch_adapters.shared.disk import private
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -35,9 +37,9 @@ def records(path: Path) -> Iterator[bytes]:
     """Yield the records of a `.wandb` file up to the first torn or damaged one.
 
     Raises:
-        OSError: The file cannot be read.
+        OSError: The file cannot be read, or is a link or a pipe.
     """
-    with path.open("rb") as file:
+    with open(path, "rb", opener=private) as file:
         if file.read(len(HEADER)) != HEADER:
             return
         record = b""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from fnmatch import fnmatch
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from clipwatch_adapters.shared.disk import write_private
+from clipwatch.kit.filesystems import sync_folder
+from clipwatch_adapters.shared.disk import private, read_own, write_private
 from clipwatch_adapters.wandb.files import finished_rows, matching
 from clipwatch_adapters.wandb.session import EVALUATION
 
@@ -48,19 +50,37 @@ class OfflineRuns:
             shutil.rmtree(run)
 
     def note(self) -> None:
-        """Write down what the runs hold."""
-        write_private(self._folder / NOTE, msgspec.json.encode(self._runs()))
+        """Write down what the runs hold; they are on the disk before it, as W&B syncs nothing.
+
+        One that a power cut took would else count as taken away.
+        """
+        noted = self._noted()
+        for run in self._present():
+            if run.name not in noted:
+                _sync(run)
+        write_private(self._folder / NOTE, msgspec.json.encode(self._runs()), lasting=True)
 
     def _present(self) -> list[Path]:
         return matching(self._folder / "wandb", self._pattern)
 
     def _runs(self) -> dict[str, list[str | int]]:
-        try:
-            runs = msgspec.json.decode(
-                (self._folder / NOTE).read_bytes(), type=dict[str, list[str | int]]
-            )
-        except (FileNotFoundError, ValueError):  # damaged: the runs themselves still tell
-            runs = {}
+        runs = self._noted()
         for run in self._present():
             runs[run.name] = [row[EVALUATION] for row in finished_rows(run) or ()]
         return {name: rows for name, rows in runs.items() if fnmatch(name, self._pattern)}
+
+    def _noted(self) -> dict[str, list[str | int]]:
+        try:
+            noted = read_own(self._folder / NOTE)
+            return msgspec.json.decode(noted, type=dict[str, list[str | int]])
+        except (FileNotFoundError, ValueError):  # damaged: the runs themselves still tell
+            return {}
+
+
+def _sync(run: Path) -> None:
+    for path in (*run.rglob("*"), run, run.parent, run.parent.parent):
+        if path.is_dir():
+            sync_folder(path)
+        elif path.is_file() and not path.is_symlink():
+            with open(path, "rb", opener=private) as file:
+                os.fsync(file)

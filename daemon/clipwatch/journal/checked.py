@@ -72,7 +72,7 @@ def leave(path: Path, seq: int, whole: datetime) -> None:
             if last != seq or fault(db):
                 return
         mark = Mark(BY, seq, whole, path.stat().st_size, _sum(path))
-        write_private(beside(path), msgspec.json.encode(mark))
+        write_private(beside(path), msgspec.json.encode(mark), lasting=False)  # it can be lost
 
 
 def fault(db: sqlite3.Connection) -> str | None:

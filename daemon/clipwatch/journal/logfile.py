@@ -6,15 +6,23 @@ import errno
 import os
 import sqlite3
 import stat
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from clipwatch.journal import wal
 from clipwatch.journal.logformat import LogDamaged
-from clipwatch.kit.errors import DiskFull, JournalError, LogLocked
+from clipwatch.kit.errors import DiskFull, JournalError, LogLocked, NoDescriptor
 from clipwatch.kit.filesystems import make_private
 
 _PAGE = 4096
+_NEEDED = 3
+"""Files that SQLite opens for a log: itself, the -wal and the -shm."""
+_CODES = {
+    errno.ENOSPC: "FULL",
+    errno.EDQUOT: "FULL",
+    errno.EMFILE: "NOFD",
+    errno.ENFILE: "NOFD",
+}
 
 Failure = sqlite3.Error | UnicodeError | OSError
 FAILURES = (sqlite3.Error, UnicodeError, OSError)
@@ -109,25 +117,43 @@ def explain(path: Path, error: Failure) -> JournalError:
             return DiskFull(f"{path}: the disk is full")
         case "CORRUPT" | "NOTADB":
             return LogDamaged(path, what)
+        case "NOFD":
+            return NoDescriptor(
+                f"{path}: this process has no file descriptor left to open it",
+                fix="raise its limit (ulimit -n, or LimitNOFILE of its service)",
+            )
         case "READONLY" | "CANTOPEN" | "PERM":
-            return JournalError(
-                f"{path}: {what}",
-                fix="make the file and its folder writable for the user who runs "
-                "clipwatch, or choose another --state-dir",
+            fix = (
+                "make the file and its folder writable for the user who runs "
+                "clipwatch, or choose another --state-dir"
             )
         case "BUSY" | "LOCKED" | "PROTOCOL":
             return LogLocked(f"{path}: another program keeps it locked", fix="close that program")
         case _:
-            return JournalError(f"{path}: {what} ({code})")
+            what, fix = f"{what} ({code})", ""
+    return JournalError(f"{path}: {what}", fix=fix)
 
 
 def _reason(error: sqlite3.Error | UnicodeError | OSError) -> tuple[str, str]:
     """Return SQLite's code, or the one it would have, and a text."""
     if isinstance(error, OSError):
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return "FULL" if full else "CANTOPEN", str(error.strerror)
+        return _CODES.get(error.errno or 0, "CANTOPEN"), str(error.strerror)
     code = getattr(error, "sqlite_errorname", "").removeprefix("SQLITE_")
     if not code:  # Python's own complaint, which would quote all of the text
         return "CORRUPT", "its text is no UTF-8"
-    # the -shm, of 32 KiB, found no place
-    return "FULL" if code == "IOERR_SHMSIZE" else code, str(error)
+    if code == "IOERR_SHMSIZE":  # the -shm, of 32 KiB, found no place
+        code = "FULL"
+    if code.startswith("CANTOPEN") and _exhausted():  # it does not tell why it cannot
+        code = "NOFD"
+    return code, str(error)
+
+
+def _exhausted() -> bool:
+    """Whether the process, or the system, has fewer descriptors left than SQLite needs."""
+    with ExitStack() as held:
+        try:
+            for _ in range(_NEEDED):
+                held.callback(os.close, os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            return error.errno in (errno.EMFILE, errno.ENFILE)
+    return False

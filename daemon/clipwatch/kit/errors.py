@@ -61,6 +61,10 @@ class LogLocked(JournalError):  # noqa: N818 - says what happened
     """Another program keeps the log locked; nothing was added to it."""
 
 
+class NoDescriptor(JournalError):  # noqa: N818 - says what happened
+    """This process can open no file any more, of which the log knows nothing."""
+
+
 class Conflict(JournalError):  # noqa: N818 - the established name for it
     """Somebody else appended to the stream first: fold again, then decide again."""
 

@@ -70,7 +70,7 @@ def make_private(folder: Path) -> None:
     if not folder.is_dir():
         make_private(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
-        _sync(folder.parent)
+        sync_folder(folder.parent)
 
 
 def planted(folder: Path) -> bool:
@@ -87,11 +87,18 @@ def planted(folder: Path) -> bool:
     return False
 
 
-def _sync(folder: Path) -> None:
-    """Bring the names in a folder to the disk, where its file system can: all in it stand on it."""
-    with suppress(OSError):
+def sync_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk, where we may and its file system can.
+
+    Raises:
+        OSError: The disk fails, or is full.
+    """
+    try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise

@@ -7,21 +7,25 @@ import os
 import stat
 from pathlib import Path
 
+from clipwatch.kit.filesystems import sync_folder
+
 LONGEST = 1 << 30
 """Bytes of a file of ours, far more than any has."""
 
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC  # a pipe would block
 
 
-def open_own(path: str | Path, flags: int) -> int:
-    """Open a file by its name, made for its owner alone if `flags` say so; as `opener` of open().
+def open_own(path: str | Path, flags: int, mode: int = 0o600) -> int:
+    """Open a file by its name, made with `mode` if `flags` say so; as `opener` of open().
 
     Raises:
-        OSError: It cannot be opened, or it is no regular file with this one name.
+        OSError: It cannot be opened, it is no regular file, or it is one with a second name that
+            would be written. Read it may be: a copy of a folder that is made of links has such.
     """
-    number = os.open(path, flags | _SAFE, 0o600)
+    number = os.open(path, flags | _SAFE, mode)
     found = os.fstat(number)
-    if stat.S_ISREG(found.st_mode) and found.st_nlink <= 1:
+    reads = flags & os.O_ACCMODE == os.O_RDONLY
+    if stat.S_ISREG(found.st_mode) and (reads or found.st_nlink <= 1):
         return number
     os.close(number)
     raise OSError(errno.EPERM, "is a pipe, or has a second name", str(path))
@@ -37,8 +41,10 @@ def read_own(path: Path) -> bytes:
         return file.read(LONGEST)
 
 
-def write_private(path: Path, data: bytes) -> None:
+def write_private(path: Path, data: bytes, *, lasting: bool) -> None:
     """Replace a file as a whole, whatever stands there, by one that only its owner can read.
+
+    On return a `lasting` one is on the disk; of another a power cut may leave nothing, or a part.
 
     Raises:
         OSError: It cannot be written.
@@ -47,4 +53,9 @@ def write_private(path: Path, data: bytes) -> None:
     fresh.unlink(missing_ok=True)  # of a process that was killed, or somebody's trap
     with open(fresh, "xb", opener=open_own) as file:
         file.write(data)
+        if lasting:
+            file.flush()
+            os.fsync(file.fileno())
     fresh.replace(path)
+    if lasting:
+        sync_folder(path.parent)

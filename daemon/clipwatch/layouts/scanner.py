@@ -65,7 +65,7 @@ class Scanner:
         self._still = Stillness(clock, wall)
         self._digests: dict[str, tuple[int, str]] = {}
         self._wholes = dict(known)
-        self._unchanged = Unchanged(wall)
+        self._unchanged = Unchanged(clock, wall)
         self._young: set[str] = set()  # whole for so short a time that their times need not tell
         self._written_ns = 0
         self.settling = False

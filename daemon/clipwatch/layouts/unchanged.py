@@ -15,6 +15,9 @@ from clipwatch.layouts.base import Candidate
 RACY_SECONDS = 3.0
 """A file changed again within a tick of its clock looks the same; FAT's tick is 2 s."""
 
+LONG_AGO_SECONDS = 86_400.0
+"""No file server's clock is behind by more."""
+
 Identity = tuple[tuple[int, int, int, int], ...]
 
 
@@ -22,18 +25,22 @@ class Unchanged:
     """Remembers checkpoints, and the files of them that matter.
 
     Args:
-        wall: Seconds of the clock of file times.
+        clock: Seconds of a clock that nobody sets.
+        wall: Seconds of the time of day, which is the clock of file times, more or less.
     """
 
-    def __init__(self, wall: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], wall: Callable[[], float]) -> None:
+        self._clock = clock
         self._wall = wall
+        self._seen: dict[str, tuple[Identity, float]] = {}  # and since when by our own clock
         self._known: dict[str, tuple[tuple[str, ...], Identity]] = {}
 
     def remember(self, candidate: Candidate, files: tuple[WeightFile, ...]) -> bool:
         """Take note of its weights, and of its folder and those that they lie in.
 
-        A flat folder is not one of these: others come into it all the time. What changed only just
-        now is not remembered, which is returned: the next look goes into it again.
+        A flat folder is not one of these: others come into it all the time. What may have changed
+        only just now is not remembered, which is returned: the next look goes into it again. Its
+        age is what we saw of it, as a file server's clock may be behind.
         """
         root = str(candidate.root)
         weights = [f"{root}/{file.path}" for file in files]
@@ -42,9 +49,16 @@ class Unchanged:
             del folders[root]
         paths = (*folders, *weights)
         identity = _identity(paths)
-        youngest = max((max(it[2:]) for it in identity), default=0)
         self._known.pop(candidate.name, None)
-        old = bool(identity) and youngest < (self._wall() - RACY_SECONDS) * 1e9
+        if not identity:
+            return False
+        seen, since = self._seen.get(candidate.name, ((), 0.0))
+        if seen != identity:
+            since = self._clock()
+            self._seen[candidate.name] = (identity, since)
+        youngest = max(max(it[2:]) for it in identity)
+        long_ago = youngest < (self._wall() - LONG_AGO_SECONDS) * 1e9
+        old = long_ago or self._clock() - since >= RACY_SECONDS
         if old:
             self._known[candidate.name] = (paths, identity)
         return old
@@ -56,8 +70,9 @@ class Unchanged:
 
     def keep(self, names: set[str]) -> None:
         """Forget all others."""
-        for name in self._known.keys() - names:
-            del self._known[name]
+        for kept in (self._known, self._seen):
+            for name in kept.keys() - names:
+                del kept[name]
 
 
 def _identity(paths: tuple[str, ...]) -> Identity:

@@ -36,10 +36,10 @@ Answer = TypeVar("Answer")
 
 
 def when_unlocked(act: Callable[[], Answer], say: Callable[[str], None], *, once: bool) -> Answer:
-    """Open a log, as soon as no other program keeps it locked; with `once` now or never.
+    """Open or read a log, as soon as no other program keeps it locked; with `once` now or never.
 
     Raises:
-        JournalError: It cannot be opened.
+        JournalError: It cannot be opened or read.
     """
     told = False
     while True:
@@ -82,7 +82,7 @@ class RunLog:
         self.working = console.working
         self.rested = console.rested
         self.during = console.during
-        self._projection = Projection(journal)
+        self._projection = when_unlocked(lambda: Projection(journal), self.say, once=once)
         self._alive = alive
         self._clock = clock
         self._once = once

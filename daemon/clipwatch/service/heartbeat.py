@@ -80,7 +80,7 @@ class HeartbeatFile:
         with suppress(OSError):
             if status != self._mine.status:
                 self._mine = replace(self._mine, status=status)
-                write_private(self._path, json.dumps(asdict(self._mine)).encode())
+                write_private(self._path, json.dumps(asdict(self._mine)).encode(), lasting=False)
             elif now - self._touched >= BEAT_SECONDS / 2:
                 os.utime(self._path, follow_symlinks=False)
             else:

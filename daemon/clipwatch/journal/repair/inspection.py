@@ -22,7 +22,7 @@ from clipwatch.journal.logformat import COLUMNS, EventRow, LogDamaged, identify
 from clipwatch.journal.reading import Recorded, recorded
 from clipwatch.journal.repair import pages
 from clipwatch.journal.store import Journal
-from clipwatch.kit.errors import JournalError
+from clipwatch.kit.errors import JournalError, NoDescriptor
 
 MOST_FAULTS = 20
 """So many faults of the structure are told: one bad page is enough for hundreds."""
@@ -91,6 +91,8 @@ def _copy(path: Path) -> tuple[bytes, list[Fault]]:
             copy = target.serialize()
     except (*logfile.FAILURES, LogDamaged) as error:
         damage = error if isinstance(error, LogDamaged) else logfile.explain(path, error)
+        if isinstance(damage, NoDescriptor):
+            raise damage from error
         if isinstance(damage, LogDamaged):
             faults.append(Fault("file", damage.what))
         copy = _copy_by_hand(path)
