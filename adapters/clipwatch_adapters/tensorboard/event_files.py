@@ -17,6 +17,7 @@ import fcntl
 import filecmp
 import os
 import re
+import stat
 import struct
 import time
 from collections.abc import Iterable, Iterator
@@ -155,11 +156,18 @@ def _lock(fd: int, folder: Path) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Finish what a killed `replace` left, and remove what was emptied long ago."""
-    (folder / UNFINISHED).unlink(missing_ok=True)
+    """Finish what a killed `replace` left, and remove what was emptied long ago.
+
+    The second name of a file is a backup's (cp -al, rsnapshot), which keeps what is in it.
+    """
+    unfinished = folder / UNFINISHED
+    unfinished.unlink(missing_ok=True)
     for path in sorted(_ours(folder))[:-1]:
         found = path.stat()
-        if found.st_size:
+        if found.st_size and found.st_nlink > 1:
+            unfinished.touch()
+            unfinished.rename(path)
+        elif found.st_size:
             os.truncate(path, 0)
         elif time.time() - found.st_mtime > EMPTY_SECONDS:
             path.unlink()
@@ -172,9 +180,11 @@ def _masked_crc(data: bytes) -> int:
 
 
 def _ours(folder: Path) -> list[Path]:
+    """Return our files; a pipe under such a name would hold us, a link lead to another's file."""
     name = re.compile(re.escape(PREFIX) + "[0-9]{10}")
     try:
-        return [path for path in folder.iterdir() if name.fullmatch(path.name)]
+        named = [path for path in folder.iterdir() if name.fullmatch(path.name)]
+        return [path for path in named if stat.S_ISREG(path.lstat().st_mode)]
     except FileNotFoundError:
         return []
 
