@@ -6,11 +6,13 @@ import os
 import re
 import shutil
 import threading
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from clipwatch.domain.delivered import parked as waits_for_somebody
+from clipwatch.domain.events import EvaluationReopened
 from clipwatch.domain.state import evaluation_id
 from clipwatch.executors.messages import Evaluate, Failed, Reply
 from clipwatch.journal.projection import read_state
@@ -133,6 +135,32 @@ def test_a_checkpoint_that_vanished_is_discarded_not_failed(tmp_path: Path) -> N
     world.script = script
     assert world.once() == 0
     assert states(world) == {1: "published", 2: "discarded"}
+
+
+def test_a_checkpoint_that_comes_back_is_scored(tmp_path: Path) -> None:
+    """A mount that was gone for a moment, as the weights were read, costs no result."""
+    world = World(tmp_path)
+    checkpoint(world.output, 1)
+    aside = tmp_path / "aside"
+
+    def gone(request: Evaluate) -> list[Reply]:
+        world.output.rename(aside)
+        world.output.mkdir()
+        return [Failed("vanished", f"{request.path} is gone")]
+
+    world.script = gone
+    assert world.once() == 0
+    assert states(world) == {1: "discarded"}
+    assert any("is gone (tried again if it comes back)" in line for line in world.said)
+    world.script = lambda _: None
+    written = len(world.logged)
+    assert world.once() == 0
+    assert not [it for it in world.logged[written:] if isinstance(it.event, EvaluationReopened)]
+    world.output.rmdir()
+    aside.rename(world.output)
+    world.clock = lambda: datetime.now(UTC) + timedelta(minutes=1)
+    assert world.once() == 0
+    assert states(world) == {1: "published"}
 
 
 def test_a_hanging_tracker_delays_neither_the_others_nor_the_evaluation(tmp_path: Path) -> None:

@@ -231,12 +231,15 @@ def test_the_key_is_told_to_nobody(
 def test_a_login_in_the_servers_address_is_told_to_nobody(
     server: FakeWandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither the address of a run nor the text of an error has the password of a proxy in it."""
+    """No address of a run, text of an error or file has the password of a proxy in it."""
     monkeypatch.setenv("WANDB_BASE_URL", server.url.replace("://", "://joe:hunter2@"))
-    tracker = WandbTracker(make_target(tmp_path))
+    target = make_target(tmp_path)
+    tracker = WandbTracker(target)
     series = make_series(tmp_path, [100])
     tracker.publish(series, [0])
     assert tracker.where(series).startswith(server.url)
+    assert (target.state_dir / "session.log").read_bytes()
+    assert offenders(("hunter2",), [target.state_dir]) == []
     server.faults.append(Fault("*", 401))
     with pytest.raises(TrackerRefused, match="does not accept the API key") as told:
         tracker.publish(series, [0])

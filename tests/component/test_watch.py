@@ -10,6 +10,8 @@ import pytest
 from clipwatch.kit.filesystems import file_system, make_private
 from clipwatch.layouts.watch import Watcher
 from clipwatch.service.wake import ring, wake_folder
+from loop_kit import states, until
+from world import World, checkpoint
 
 
 @pytest.mark.parametrize(("path", "kind"), [("/proc/self", "proc"), ("/sys/kernel", "sysfs")])
@@ -69,3 +71,38 @@ def test_a_directory_made_anew_is_watched_anew(tmp_path: Path) -> None:
         assert hinted.wait(30)
     finally:
         watcher.close()
+
+
+def test_a_system_without_a_thread_to_spare_is_looked_at_by_rescans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a container may have so many processes: no error, and events once there is one."""
+    wake = wake_folder(tmp_path)
+    make_private(wake)
+    watcher = Watcher(tmp_path, wake, "events", lambda: None)
+
+    def refused(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        assert not watcher.rearm(())
+    assert watcher.rearm(())
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", refused)
+        (tmp_path / "checkpoint-1").mkdir()
+        assert watcher.rearm([tmp_path / "checkpoint-1"])
+    watcher.close()
+
+
+def test_many_unfinished_checkpoints_take_few_threads(tmp_path: Path) -> None:
+    """Folders that a broken trainer leaves by the hundred are found by rescans."""
+    world = World(tmp_path)
+    for step in range(1, 200):
+        (world.output / f"checkpoint-{step}").mkdir()
+    before = threading.active_count()
+    with world.live():
+        until(lambda: len(states(world)) == 199)
+        checkpoint(world.output, 200)
+        until(lambda: states(world).get(200) == "published")
+        assert threading.active_count() < before + 60

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import shutil
 import sqlite3
 import subprocess
@@ -80,6 +81,27 @@ def test_a_full_disk_tears_nothing_and_stops_nothing(place: tuple[Path, Disk], s
                 journal.append("r", "s", count, told(count))
             assert str(full.value) == f"{path}: the disk is full"
         resize(2 * size + 1024 * 1024)
+        count = journal.append("r", "s", count, told(count))
+    assert texts(path) == list(range(1, count))
+
+
+def test_a_full_quota_is_a_full_disk(tmp_path: Path) -> None:
+    """SQLite calls it an error of the disk; it is waited for all the same, and nothing is torn.
+
+    The system's limit on the size of a file stands for it, which binds root, too.
+    """
+    path = tmp_path / "clipwatch.db"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with Journal(path) as journal:
+        count = journal.append("r", "s", 0, told(0))
+        full = path.with_name(f"{path.name}-wal").stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (full, hard))
+        try:
+            for _ in range(2):
+                with pytest.raises(DiskFull, match=r"takes no more, as when a quota is full"):
+                    journal.append("r", "s", count, told(count))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         count = journal.append("r", "s", count, told(count))
     assert texts(path) == list(range(1, count))
 

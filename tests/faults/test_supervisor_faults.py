@@ -137,6 +137,19 @@ def test_settings_that_are_read_again_hold_at_once(tmp_path: Path) -> None:
     assert "settings reloaded" in world.said
 
 
+def test_a_storm_of_reloads_is_one(tmp_path: Path) -> None:
+    """What was asked for while settings were being read is answered by reading them once more."""
+    world = World(tmp_path)
+    checkpoint(world.output, 1)
+    with world.live() as supervisor:
+        until(lambda: states(world) == {1: "published"})
+        for _ in range(200):
+            supervisor.reload()
+        checkpoint(world.output, 2)
+        until(lambda: states(world) == {1: "published", 2: "published"})
+    assert 1 <= world.said.count("settings reloaded") < 20
+
+
 def test_a_reload_drops_an_evaluation_that_nobody_wants_any_more(tmp_path: Path) -> None:
     """What was under way by the old protocol is ended, what it had scored stays in the log."""
     world = World(tmp_path)

@@ -254,3 +254,36 @@ def test_a_sound_record_that_is_not_ours_is_no_obstacle(tmp_path: Path, payload:
     file = event_file(Path(target.where))
     file.write_bytes(file.read_bytes() + _events.frame(payload))
     shows_all(target, series)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("number", [0, 9])
+@pytest.mark.parametrize("trap", ["pipe", "link", "folder"])
+def test_what_only_has_the_name_of_our_file_is_passed_by(
+    tmp_path: Path, order: str, number: int, trap: str
+) -> None:
+    """A pipe holds nobody up, and the file that a link leads to keeps what is in it."""
+    series = make_series(tmp_path, ORDERS[order])
+    target = begin(target_in(tmp_path), series)
+    thesis = tmp_path / "thesis"
+    thesis.write_text("a year's work")
+    planted = target.logging_dir / target.project / "clipwatch" / f"{_events.PREFIX}{number:010d}"
+    make = {"pipe": os.mkfifo, "link": lambda at: at.symlink_to(thesis), "folder": os.mkdir}
+    make[trap](planted)
+    bring(TensorBoardTracker(target), series)
+    assert TensorBoardTracker(target).published(series) == set(range(len(series.results)))
+    assert thesis.read_text() == "a year's work"
+    assert planted.lstat()
+
+
+def test_a_backup_of_hard_links_keeps_its_curve(tmp_path: Path) -> None:
+    """As `cp -al` and rsnapshot make them: a new generation empties only our name of the file."""
+    series = make_series(tmp_path, ORDERS["rewritten"])
+    target = begin(target_in(tmp_path), series)
+    (ours,) = (target.logging_dir / target.project / "clipwatch").glob(f"{_events.PREFIX}*")
+    backup = tmp_path / "backup"
+    backup.hardlink_to(ours)
+    before = backup.read_bytes()
+    shows_all(target, series)
+    assert backup.read_bytes() == before
+    assert ours.read_bytes() == b""

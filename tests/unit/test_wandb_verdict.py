@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from types import SimpleNamespace
 
 import pytest
@@ -93,3 +94,10 @@ def test_no_part_of_the_key_is_told(before: int, after: str, known: bool) -> Non
     error = CommError(text) if known else RuntimeError(text)
     verdict = explain(error, "https://server", KEY)
     assert KEY[:8] not in verdict.reason + verdict.fix
+
+
+def test_the_key_as_it_was_sent_is_not_told() -> None:
+    """A proxy may say what it did not take: the header of basic authentication."""
+    sent = b64encode(f"api:{KEY}".encode()).decode()
+    verdict = explain(CommError(f"bad token Basic {sent}"), "https://server", KEY)
+    assert "bad token Basic ***" in verdict.reason

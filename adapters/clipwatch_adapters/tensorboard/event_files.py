@@ -177,12 +177,17 @@ def _lock(fd: int, folder: Path) -> None:
 
 
 def tidy(folder: Path) -> None:
-    """Finish what a killed `replace` left, and remove what was emptied long ago."""
-    (folder / UNFINISHED).unlink(missing_ok=True)
+    """Finish what a killed `replace` left, and remove what was emptied long ago.
+
+    The second name of a file is a backup's (cp -al, rsnapshot), which keeps what is in it.
+    """
+    unfinished = folder / UNFINISHED
+    unfinished.unlink(missing_ok=True)
     for path in sorted(_ours(folder))[:-1]:
         found = path.lstat()
-        if found.st_nlink > 1:  # under its other name, as in a copy made of links, it stays whole
-            path.unlink()
+        if found.st_size and found.st_nlink > 1:
+            opened(unfinished, "xb").close()
+            unfinished.rename(path)
         elif found.st_size:
             with opened(path, "r+b") as file:
                 file.truncate(0)
@@ -197,6 +202,7 @@ def _masked_crc(data: bytes) -> int:
 
 
 def _ours(folder: Path) -> list[Path]:
+    """Return our files; a pipe under such a name would hold us, a link lead to another's file."""
     name = re.compile(re.escape(PREFIX) + "[0-9]{10}")
     try:
         with os.scandir(folder) as found:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Literal
@@ -48,8 +49,9 @@ def explain(error: Exception, server: str, key: str) -> Outcome:
     chain = list(_chain(error))
     kinds = {kind.__name__ for kind in type(error).__mro__}
     text = " ".join(f"{error}".split()) or type(error).__name__
-    if key:
-        text = text.replace(key, "***")
+    if key:  # also as it goes over the wire, which a server's complaint may repeat
+        sent = base64.b64encode(f"api:{key}".encode()).decode()
+        text = text.replace(key, "***").replace(sent, "***")
     text = text.partition(" Consider increasing")[0][:LENGTH]
     responses = (getattr(each, "response", None) for each in chain)
     status = next((s for r in responses if (s := getattr(r, "http_status", 0))), 0)

@@ -20,7 +20,7 @@ from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.kit.filesystems import make_private
 from clipwatch_adapters.shared.disk import plain_errors, private
 from clipwatch_adapters.wandb.outcome import Outcome
-from clipwatch_adapters.wandb.session import GRACE, Job
+from clipwatch_adapters.wandb.session import GRACE, LOGIN, Job
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -43,10 +43,13 @@ def room(folder: Path) -> Iterator[IO[bytes]]:
     """
     with plain_errors("W&B", folder):
         make_private(folder)
-        with open(folder / "session.log", "ab", opener=private) as log:
+        with open(folder / "session.log", "a+b", opener=private) as log:
             _lock(log)
             log.truncate(0)
-            yield log
+            try:
+                yield log
+            finally:
+                _without_logins(log)
 
 
 def run(job: Job, base_url: str, log: IO[bytes] | int) -> Outcome:
@@ -99,6 +102,16 @@ def run(job: Job, base_url: str, log: IO[bytes] | int) -> Outcome:
     if outcome.kind == "unavailable":
         raise TrackerUnavailable(outcome.reason)
     return outcome
+
+
+def _without_logins(log: IO[bytes]) -> None:
+    """Take the logins out of addresses: wandb tells the server's as it is."""
+    log.seek(0)
+    said = log.read()
+    told = LOGIN.sub(b"://", said)
+    if told != said:
+        log.truncate(0)
+        log.write(told)
 
 
 def _lock(log: IO[bytes]) -> None:

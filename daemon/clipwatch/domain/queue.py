@@ -175,12 +175,17 @@ def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[E
 
 
 def reopenable(run: Run, now: datetime) -> list[Evaluation]:
-    """Return what failed for reasons outside the checkpoint: a restart tries it again at once."""
+    """Return what failed for reasons outside the checkpoint: a restart tries it again at once.
+
+    Not what vanished and did not come back: there are many of these in a long training.
+    """
+    here = {(c.name, c.digest) for c in run.checkpoints.values() if c.state == "whole"}
     return [
         evaluation
         for evaluation in run.evaluations.values()
         if evaluation.state == "failed"
         and evaluation.kind not in LASTING
+        and (evaluation.kind != "vanished" or (evaluation.checkpoint, evaluation.digest) in here)
         and (evaluation.retry_at is None or evaluation.retry_at > now)
     ]
 

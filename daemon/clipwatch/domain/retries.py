@@ -23,7 +23,7 @@ def is_due(at: datetime | None, now: datetime) -> bool:
     return at is None or not now < at <= now + longest
 
 
-LASTING: frozenset[FailureKind] = frozenset({"weights", "misfit", "scores", "vanished"})
+LASTING: frozenset[FailureKind] = frozenset({"weights", "misfit", "scores"})
 """Kinds of failure that another attempt at the same files cannot mend."""
 
 CRAMPED: frozenset[FailureKind] = frozenset({"memory", "killed", "hung"})

@@ -24,6 +24,10 @@ _CODES = {
     errno.ENFILE: "NOFD",
 }
 
+_NO_MORE = "its disk takes no more, as when a quota is full"
+_FULL = {"FULL": "the disk is full", "IOERR_WRITE": _NO_MORE, "IOERR_FSYNC": _NO_MORE}
+"""SQLite knows ENOSPC as full; EDQUOT and all else are errors of a write (os_unix.c, unixWrite)."""
+
 Failure = sqlite3.Error | UnicodeError | OSError
 FAILURES = (sqlite3.Error, UnicodeError, OSError)
 """What the use of the file raises: damaged text gets as far as SQLite's own messages."""
@@ -112,9 +116,9 @@ def explain(path: Path, error: Failure) -> JournalError:
     if isinstance(error, UnicodeEncodeError):
         return JournalError(f"{path}: cannot hold a name that is no UTF-8: {error.object!r}")
     code, what = _reason(error)
+    if code in _FULL:
+        return DiskFull(f"{path}: {_FULL[code]}")
     match code.split("_")[0]:
-        case "FULL":
-            return DiskFull(f"{path}: the disk is full")
         case "CORRUPT" | "NOTADB":
             return LogDamaged(path, what)
         case "NOFD":

@@ -65,7 +65,7 @@ class Watcher(FileSystemEventHandler):
             try:
                 self._observer = Observer()
                 self._observer.start()
-            except OSError:  # no inotify instance left: rescans go on without it
+            except (OSError, RuntimeError):  # no inotify instance or thread left: rescans go on
                 self._observer = None
                 return False
         for path, (key, watch) in list(self._watches.items()):
@@ -76,7 +76,7 @@ class Watcher(FileSystemEventHandler):
             if path not in self._watches:
                 try:
                     watch = self._observer.schedule(self, str(path), event_filter=HINTS)
-                except OSError:  # gone again, or no watch left
+                except (OSError, RuntimeError):  # gone again, or no watch or thread left
                     continue
                 self._watches[path] = (key, watch)
         return root in self._watches

@@ -26,6 +26,9 @@ from clipwatch.settings import Settings
 PENDING_SECONDS = 1.0
 """Pause between looks while a checkpoint is being written."""
 
+WATCHED = 16
+"""Unfinished checkpoints whose events are hints, the newest: each one takes two threads."""
+
 
 class _Taken(Exception):  # noqa: N818 - says what happened
     """Another clipwatch watches the directory."""
@@ -109,8 +112,9 @@ class Eyes:
             seen = observe(run, sightings, held)
             self._log.record_run(*seen)
             self._look_for_end(news=bool(seen))
-        pending = [Path(c.path) for c in self._log.run.checkpoints.values() if c.state == "partial"]
-        self._watcher.rearm(pending)
+        pending = [c for c in self._log.run.checkpoints.values() if c.state == "partial"]
+        newest = sorted(pending, key=lambda it: -it.step)[:WATCHED]
+        self._watcher.rearm(Path(it.path) for it in newest)
         seconds = self._settings.watching.rescan_seconds
         self._look_at = time.monotonic() + (min(seconds, PENDING_SECONDS) if pending else seconds)
         return sightings is not None

@@ -79,6 +79,8 @@ def narrate(event: Event, *, once: bool = False) -> list[str]:  # noqa: C901, PL
             return [f"{name}: advice not sent: {reason} ({outlook})"]
         case EvaluationFailed(reason=reason, retry_at=again) as failed:
             outlook = "given up" if again is None else _next_try(again, once=once)
+            if failed.kind == "vanished" and again is not None:
+                outlook = "tried again if it comes back"
             return [f"{_checkpoint(failed.evaluation)}: failed: {reason} ({outlook})"]
         case EvaluationReopened(evaluation=id_):
             return [f"{_checkpoint(id_)}: to be tried again"]

@@ -113,18 +113,22 @@ class Supervisor:
         return worst
 
     def _receive(self) -> list[Letter]:
-        """Wait for messages until something is due; a look comes last, and once for each run."""
+        """Wait for messages until something is due; a look comes last, and once for each run.
+
+        Settings are read again once, however often that was asked for meanwhile.
+        """
         patience = min(BEAT_SECONDS, self._service.patience)
         pause = min((run.pause for run in self._runs.values()), default=0.0)
         letters = self._inbox.receive(min(pause, patience))
         hinted = {letter.run for letter in letters if isinstance(letter.message, Look)}
-        others = [letter for letter in letters if not isinstance(letter.message, Look)]
+        reloads = [letter for letter in letters if isinstance(letter.message, Reload)][:1]
+        others = [it for it in letters if not isinstance(it.message, (Look, Reload))]
         look = [
             Letter(name, Look())
             for name, run in self._runs.items()
             if name in hinted or run.eyes.seconds_left <= 0
         ]
-        return others + look
+        return others + reloads + look
 
     def _take(self, letter: Letter) -> None:
         runs = self._runs.values()
