@@ -12,7 +12,17 @@ from typing import Final
 from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.kit import plugins
 from clipwatch.kit.errors import ClipwatchError
-from clipwatch.layouts import diffusers_script, pipeline_folder, simpletuner
+from clipwatch.layouts import (
+    ai_toolkit,
+    diffusers_script,
+    diffusion_pipe,
+    everydream2,
+    kohya,
+    onetrainer,
+    pipeline_folder,
+    simpletuner,
+    step_folder,
+)
 from clipwatch.layouts.base import Candidate, Inspection, Layout, Listing
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported
 from clipwatch.layouts.listing import listed, listed_alone
@@ -23,11 +33,17 @@ Layouts = Mapping[str, Layout]
 BUILT_IN: Final[Layouts] = MappingProxyType(
     {
         "simpletuner": simpletuner,
+        "onetrainer": onetrainer,
+        "everydream2": everydream2,
+        "kohya": kohya,
+        "ai_toolkit": ai_toolkit,
+        "diffusion_pipe": diffusion_pipe,
         "pipeline_folder": pipeline_folder,
         "diffusers_script": diffusers_script,
+        "step_folder": step_folder,
     }
 )
-"""From the particular to the general: the last takes any checkpoint-N that is left."""
+"""From the particular to the general: the last ones take what is left under a name for a step."""
 
 
 @cache
@@ -89,11 +105,12 @@ def claims(listing: Listing, layouts: Layouts) -> list[Claim]:
                 f"the layout {name!r} fails on {listing.root} ({told})",
                 fix="mend or uninstall the package that brings it",
             ) from error
-        taken.update(entry for it in mine for entry in it.files or (it.root.name,))
+        taken.update(entry for it in mine for entry in _entries(it, listing.root))
         for candidate in mine:
             found.setdefault(candidate.name, Claim(candidate, name, layout))
-    entries = {it.candidate.entry for it in found.values()}
-    kept = (it for it in found.values() if listing.links.get(it.candidate.entry) not in entries)
+    entries = {name: _entries(it.candidate, listing.root)[0] for name, it in found.items()}
+    named = set(entries.values())
+    kept = (it for name, it in found.items() if listing.links.get(entries[name]) not in named)
     return sorted(kept, key=lambda it: (-it.candidate.step, it.candidate.name))
 
 
@@ -119,6 +136,14 @@ def claim_of(path: Path) -> Claim | None:
         return found[0] if found else None
     candidate = Candidate(pipeline_folder.step(path.name) or 0, "step", path.name, path)
     return Claim(candidate, "diffusers_script", diffusers_script)
+
+
+def _entries(candidate: Candidate, root: Path) -> tuple[str, ...]:
+    """Return the names in a listing that a candidate takes: of a deeper one the folder on the way."""
+    if candidate.root == root:
+        return candidate.files
+    below = candidate.root.is_relative_to(root)
+    return (candidate.root.relative_to(root).parts[0] if below else candidate.root.name,)
 
 
 def _but(names: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
-from clipwatch.layouts import contents, settling
+from clipwatch.layouts import contents, settling, twins
 from clipwatch.layouts.base import Candidate, Inspection
 from clipwatch.layouts.claims import Claim, Layouts, claim_of, claims, installed
 from clipwatch.layouts.files import (
@@ -64,6 +64,7 @@ class Scanner:
         self._layouts = installed() if layouts is None else layouts
         self._still = Stillness(clock, wall)
         self._digests: dict[str, tuple[int, str]] = {}
+        self._looked: dict[str, Inspection] = {}
         self._wholes = dict(known)
         self._unchanged = Unchanged(wall)
         self._young: set[str] = set()  # whole for so short a time that their times need not tell
@@ -84,13 +85,15 @@ class Scanner:
             found = claims(listed(self.output_dir), self._layouts)
             taken = {claim.candidate.name for claim in found}
             sightings = [self.look(claim, taken) for claim in found]
+            placed = {it.candidate.name: self._placed(it.candidate) for it in found}
+            sightings = twins.apart(sightings, self._looked, placed)
         finally:
             self._still.first_look = False
         names = {sighting.name for sighting in sightings}
         self._still.keep(names)
         self._unchanged.keep(names)
         self._young &= names
-        for kept in (self._digests, self._wholes):
+        for kept in (self._digests, self._wholes, self._looked):
             for name in kept.keys() - names:
                 del kept[name]
         files = (f for whole in self._wholes.values() for f in whole.weights.files)
@@ -113,12 +116,20 @@ class Scanner:
             verdict = self._wholes[name]
         else:
             verdict = self._verdict(claim)
-        return Sighting(it.step, name, path, verdict, it.unit)
+        told = self._looked.get(name)
+        step, unit = told.at if told and told.at else (it.step, it.unit)
+        return Sighting(step, name, path, verdict, unit)
+
+    def _placed(self, candidate: Candidate) -> bool:
+        told = self._looked.get(candidate.name)
+        return candidate.placed or bool(told and told.at)
 
     def _verdict(self, claim: Claim) -> Whole | Partial | Unusable:  # noqa: PLR0911 - one an outcome
         it = claim.candidate
         try:
-            return self._whole(it, claim.inspect(self._weights))
+            found = claim.inspect(self._weights)
+            self._looked[it.name] = found
+            return self._whole(it, found)
         except Settling as reason:
             self.settling = True
             return Partial(str(reason))

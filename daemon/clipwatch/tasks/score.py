@@ -38,7 +38,7 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     if not isinstance(sighting.verdict, Whole):
         inside = claims_in(checkpoint)[:1] if checkpoint.is_dir() else []
         fix = "".join(
-            f"name one of the checkpoints in it, as {checkpoint / it.candidate.entry}"
+            f"name one of the checkpoints in it, as {it.candidate.path}"
             for it in inside
         )
         raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}", fix=fix)
