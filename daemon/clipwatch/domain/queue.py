@@ -96,12 +96,16 @@ def wholes(run: Run) -> dict[str, Whole]:
     }
 
 
+DELETED = "it was deleted"
+"""How the reasons begin for checkpoints that are gone."""
+
+
 def vanished(checkpoint: Checkpoint, *, scored: bool = False) -> CheckpointDiscarded:
     """Return the record of a checkpoint that was deleted; a scored one may be seen half deleted."""
-    reason = "it was deleted, after it was scored"
+    reason = f"{DELETED}, after it was scored"
     if not scored:
         reason = (
-            "it was deleted before it was evaluated: keep more checkpoints, sample less, or, if it "
+            f"{DELETED} before it was evaluated: keep more checkpoints, sample less, or, if it "
             "never settled, lower settle_seconds"
         )
     place = (checkpoint.step, checkpoint.name, checkpoint.path)

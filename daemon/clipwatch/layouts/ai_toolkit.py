@@ -1,7 +1,7 @@
 """ai-toolkit: NAME_000000500.safetensors, or a folder of that name, and NAME at the end.
 
-Source: ai-toolkit 0.12, jobs/process/BaseSDTrainProcess.py (save, clean_up_saves): nine digits count
-steps; the weights are written in place, optimizer.pt after them.
+Source: ai-toolkit 0.12, jobs/process/BaseSDTrainProcess.py (save, clean_up_saves): nine digits
+count steps; the weights are written in place, optimizer.pt after them.
 """
 
 from __future__ import annotations

@@ -103,8 +103,8 @@ class Inspection:
         weights: What is to be loaded.
         settlings: See above.
         at: Step and what it counts, where what lies in it tells that better than its name.
-        same: What two files with the same weights have in common, whatever else is in them; "" where
-            nothing tells. Of two that stand at one place only the first is evaluated.
+        same: What two files with the same weights have in common, whatever else is in them; ""
+            where nothing tells. Of two that stand at one place only the first is evaluated.
     """
 
     weights: Weights

@@ -9,7 +9,15 @@ from pathlib import Path
 from clipwatch.domain.kinds import AdapterKind, TrainedWeights
 from clipwatch.domain.sighting import Weights
 from clipwatch.layouts import adapter_file, pipeline_parts
-from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, read_json, refusal, shards, stat
+from clipwatch.layouts.files import (
+    NotReadable,
+    NotWhole,
+    Unsupported,
+    read_json,
+    refusal,
+    shards,
+    stat,
+)
 from clipwatch.layouts.files import variants as variants_of
 from clipwatch.layouts.header import Header, read_header
 from clipwatch.layouts.pipeline_parts import DENOISERS, INDEX, MODEL
@@ -23,7 +31,9 @@ ADAPTERS = (LORA, "adapter_model.safetensors", "lora.safetensors")
 
 PEFT_CONFIG = "adapter_config.json"
 
-_ORIGINAL = re.compile(r"model\.diffusion_model\.|cond_stage_model\.|first_stage_model\.|conditioner\.")
+_ORIGINAL = re.compile(
+    r"model\.diffusion_model\.|cond_stage_model\.|first_stage_model\.|conditioner\."
+)
 """Of models in their authors' own form."""
 
 EMA = {"lora": LORA, "lycoris": "ema_model.safetensors"}
@@ -137,8 +147,8 @@ def adapter(root: Path, name: str) -> Weights:
     header = read_header(root / name)
     if any(map(_ORIGINAL.match, header.tensors)):
         raise Unsupported(
-            f"{name}: it holds a whole model in one file, which is not read: let the trainer save in"
-            " the form of diffusers, or a LoRA"
+            f"{name}: it holds a whole model in one file, which is not read: let the trainer save"
+            " in the form of diffusers, or a LoRA"
         )
     _refuse_scaled(root, name)
     return Weights(_kind_of(name, header), "", stat(root, [root / name]))

@@ -1,7 +1,7 @@
 """OneTrainer: save/…-save-GLOBAL-EPOCH-STEP, a file or a folder of diffusers.
 
-Source: OneTrainer, modules/trainer/GenericTrainer.py (__save) and modules/util/TrainProgress.py: the
-first number is the global step, the last the step in its epoch. A file is written under another
+Source: OneTrainer, modules/trainer/GenericTrainer.py (__save) and modules/util/TrainProgress.py:
+the first number is the global step, the last the step in its epoch. A file is written under another
 name and renamed. The folder save/ of a workspace may be named, or the workspace.
 """
 

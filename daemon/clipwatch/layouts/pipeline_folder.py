@@ -26,7 +26,11 @@ def step(name: str) -> int | None:
 
 def _unit(name: str) -> Unit:
     """What the last number counts: an epoch where it is called so."""
-    return "epoch" if re.search(r"(?:^|[^a-zA-Z])ep(?:och)?[-_]?\d+\D*$", name, re.I) else "step"
+    return (
+        "epoch"
+        if re.search(r"(?:^|[^a-zA-Z])ep(?:och)?[-_]?\d+\D*$", name, re.IGNORECASE)
+        else "step"
+    )
 
 
 def candidates(listing: Listing) -> Iterator[Candidate]:

@@ -26,6 +26,7 @@ from clipwatch.layouts.files import (
     stat,
 )
 from clipwatch.layouts.listing import listed
+from clipwatch.layouts.lying import lying
 from clipwatch.layouts.settling import Settling, Stillness
 from clipwatch.layouts.unchanged import Unchanged
 
@@ -71,6 +72,8 @@ class Scanner:
         self._written_ns = 0
         self.settling = False
         """Whether the last scan saw a checkpoint that only has to stay unchanged."""
+        self.lying = ""
+        """What the last scan passed over, as `lying` tells it."""
 
     def scan(self) -> list[Sighting]:
         """Look at every checkpoint; newest step first.
@@ -82,7 +85,9 @@ class Scanner:
         """
         self.settling = False
         try:
-            found = claims(listed(self.output_dir), self._layouts)
+            listing = listed(self.output_dir)
+            found = claims(listing, self._layouts)
+            self.lying = lying(listing, found, self._layouts)
             taken = {claim.candidate.name for claim in found}
             sightings = [self.look(claim, taken) for claim in found]
             placed = {it.candidate.name: self._placed(it.candidate) for it in found}
@@ -98,7 +103,7 @@ class Scanner:
                 del kept[name]
         files = (f for whole in self._wholes.values() for f in whole.weights.files)
         self._written_ns = max((file.mtime_ns for file in files), default=0)
-        return sightings
+        return sorted(sightings, key=lambda it: (-it.step, it.name))
 
     def look(self, claim: Claim, taken: Container[str] = ()) -> Sighting:
         """Look at one checkpoint; what cannot be printed gets a name that is not `taken`."""
@@ -226,12 +231,12 @@ class Scanner:
         )
 
 
-def look_once(path: Path, weights: TrainedWeights) -> Sighting:
+def look_once(path: Path, weights: TrainedWeights, layouts: Layouts | None = None) -> Sighting:
     """Look at one checkpoint, a folder or a file, without waiting for it to settle.
 
-    The step is 0 when the name of a folder tells none.
+    The step is 0 when nothing tells one.
     """
-    claim = claim_of(path)
+    claim = claim_of(path, installed() if layouts is None else layouts)
     if claim is None:
         unknown = Unusable("unsupported", "no layout knows such a file")
         return Sighting(0, path.name, path.parent, unknown)

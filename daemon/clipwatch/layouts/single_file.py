@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 from clipwatch.domain.events import WeightFile
@@ -64,7 +65,7 @@ def numbered(listing: Listing, read: Reader) -> Iterator[Candidate]:
 
 def _each(epochs: list[int]) -> bool:
     """Whether they are saved at every epoch, though the older ones may be gone."""
-    steps = {after - before for before, after in zip(epochs, epochs[1:], strict=False)}
+    steps = {after - before for before, after in pairwise(epochs)}
     return steps == {1} or epochs == [1]
 
 
@@ -72,6 +73,11 @@ def _candidate(listing: Listing, name: str, number: int, unit: Unit, *, placed: 
     if name.endswith(SUFFIX):
         return Candidate(number, unit, name, listing.root, (name,), placed=placed)
     return Candidate(number, unit, name, listing.root / name, placed=placed)
+
+
+def candidates(listing: Listing) -> tuple[Candidate, ...]:  # noqa: ARG001 - as of Layout
+    """None by itself: a file without a number is looked at where somebody names it."""
+    return ()
 
 
 def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
@@ -110,8 +116,10 @@ def step_in(metadata: Mapping[str, str]) -> int | None:
 
 
 def _same(root: Path, file: WeightFile, metadata: Mapping[str, str]) -> str:
-    """Return kohya's digest of the tensors, else one of our own: the last step and the final file
-    differ in their metadata alone."""
+    """Return kohya's digest of the tensors, else one of our own.
+
+    The last step's file and the final one differ in their metadata alone.
+    """
     told = metadata.get("sshs_model_hash", "")
     return told.removeprefix("0x") or _of_tensors(root / file.path, file.size, file.mtime_ns)
 

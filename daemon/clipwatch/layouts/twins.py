@@ -1,4 +1,4 @@
-"""Which of the checkpoints that were looked at are another one once more, and which stand nowhere."""
+"""Which checkpoints are another one under a second name, and which have no place on the curve."""
 
 from __future__ import annotations
 
