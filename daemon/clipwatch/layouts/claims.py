@@ -23,6 +23,7 @@ from clipwatch.layouts import (
     simpletuner,
     single_file,
     step_folder,
+    textual_inversion,
 )
 from clipwatch.layouts.base import Candidate, Inspection, Layout, Listing
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported
@@ -40,6 +41,7 @@ BUILT_IN: Final[Layouts] = MappingProxyType(
         "kohya": kohya,
         "ai_toolkit": ai_toolkit,
         "diffusion_pipe": diffusion_pipe,
+        "textual_inversion": textual_inversion,
         "pipeline_folder": pipeline_folder,
         "diffusers_script": diffusers_script,
         "step_folder": step_folder,
