@@ -1,4 +1,4 @@
-"""Output directories as the trainers left them: which step each checkpoint has, and which is none."""
+"""Output directories as the trainers left them: which step each checkpoint has, if any."""
 
 from __future__ import annotations
 

@@ -20,9 +20,8 @@ Seen = dict[str, tuple[int, str, str]]
 
 @cache
 def _runs() -> dict[str, dict[str, dict[str, Any]]]:
-    found: dict[str, dict[str, dict[str, Any]]] = json.loads(
-        lzma.open(ROOT / "tests/data/trainers/runs.json.xz").read()
-    )
+    with lzma.open(ROOT / "tests/data/trainers/runs.json.xz") as packed:
+        found: dict[str, dict[str, dict[str, Any]]] = json.load(packed)
     return found
 
 
