@@ -18,9 +18,8 @@ from clipwatch.layouts import (
 )
 from clipwatch.layouts.base import Layout
 from clipwatch.testing.layouts import LayoutContract, Save
-from layout_kit import diffusers_lora
+from layout_kit import diffusers_lora, weights
 from layout_kit import simpletuner as guarded
-from layout_kit import weights
 
 
 def saved(write: Callable[[Path], Path], output: Path, step: int) -> None:

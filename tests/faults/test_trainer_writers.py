@@ -53,9 +53,9 @@ def test_no_file_is_read_before_it_is_done(trainer: str, how: str, tmp_path: Pat
     assert looks >= 30
     scanning.scan()
     clock.ahead += SETTLE
-    found = verdict(scanning)
-    assert isinstance(found, Whole)
-    assert found.digest == final
+    whole = verdict(scanning)
+    assert isinstance(whole, Whole)
+    assert whole.digest == final
 
 
 def test_a_killed_save_file_leaves_nothing_that_is_read(tmp_path: Path) -> None:
