@@ -58,12 +58,9 @@ def epoch(output: Path, number: int, value: float = 1.0) -> Path:
 
 def test_layouts_of_other_packages_come_before_ours() -> None:
     """What takes whatever is left is asked last."""
-    assert list(installed()) == [
-        "epoch_files",
-        "simpletuner",
-        "pipeline_folder",
-        "diffusers_script",
-    ]
+    names = list(installed())
+    assert names[:2] == ["epoch_files", "simpletuner"]
+    assert names[-3:] == ["pipeline_folder", "diffusers_script", "step_folder"]
 
 
 def test_single_files_lie_beside_folders(output: Path) -> None:

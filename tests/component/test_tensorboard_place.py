@@ -58,6 +58,52 @@ def test_the_trainers_run_is_found(tmp_path: Path, events: list[str], home: str)
     assert tracker.published(series) == {0}
 
 
+E = "events.out.tfevents.1.host"
+
+
+@pytest.mark.parametrize(
+    ("below", "events", "home"),
+    [
+        ("", [f"logs/20261127230916/network_train/{E}"], "logs/20261127230916/network_train"),
+        (
+            "",
+            [f"logs/a20261127230916/network_train/{E}", f"logs/a20261128002325/finetuning/{E}"],
+            "logs/a20261128002325/finetuning",
+        ),
+        ("", [f"logs/a20261127230916/n/{E}", f"logs/b20261128002325/n/{E}"], "state"),
+        ("", [f"logs/a20261127230916/n/{E}", f"logs/other/{E}"], "state"),
+        ("", [f"logs/lora_20261127-230916/{E}"], "logs/lora_20261127-230916"),
+        ("save", [f"tensorboard/2026-11-27_23-09-16/{E}"], "tensorboard/2026-11-27_23-09-16"),
+        ("", [f"tensorboard/2026-11-27_23-09-16/{E}"], "tensorboard/2026-11-27_23-09-16"),
+        ("20261127_10-00-00", [f"20261127_10-00-00/{E}"], "20261127_10-00-00"),
+        (
+            "",
+            [f"20261127_10-00-00/{E}", f"20261128_10-00-00/{E}"],
+            "20261128_10-00-00",
+        ),
+        ("run/ckpts", [f"run/{E}"], "run"),
+    ],
+)
+def test_each_trainers_place_is_found(
+    tmp_path: Path, below: str, events: list[str], home: str
+) -> None:
+    """The newest of those that are named by their time; and the command shows both curves."""
+    root = tmp_path / "train"
+    target = replace(make_target(tmp_path), output_dir=root / below, logging_dir=root / "logs")
+    for name in (*events, f"{below}/x" if below else "x"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).touch()
+    series = make_series(tmp_path, [100])
+    tracker = TensorBoardTracker(target)
+    place = target.state_dir / target.project if home == "state" else root / home
+    assert tracker.where(series) == str(place / "clipwatch")
+    tracker.publish(series, [0])
+    assert tracker.published(series) == {0}
+    shown = root / "logs" if home.startswith("logs") else place
+    if home != "state":
+        assert tracker.hint(series) == f"tensorboard --logdir {shown}"
+
+
 @pytest.mark.parametrize("restarted", [False, True])
 def test_a_curve_moves_into_the_trainers_run(tmp_path: Path, *, restarted: bool) -> None:
     """When that appears, what was shown in our own room moves there, with its images."""

@@ -66,6 +66,7 @@ def test_the_files_in_a_folder_tell_whose_it_is() -> None:
         "pytorch_lora_weights.safetensors",
     )
     assert owners(found) == [
+        ("step-8", 8, "step_folder"),
         ("step-7", 7, "pipeline_folder"),
         ("checkpoint-6", 6, "diffusers_script"),
         ("checkpoint-5", 5, "pipeline_folder"),

@@ -20,6 +20,7 @@ from clipwatch_adapters.shared.numbers import FORM, Names
 from clipwatch_adapters.tensorboard import event_files as _events
 from clipwatch_adapters.tensorboard.charts import head
 from clipwatch_adapters.tensorboard.records import Receipt, receipt, record
+from clipwatch_adapters.tensorboard.trainers import named_run, trainer_run
 
 
 class _Held(msgspec.Struct, frozen=True):
@@ -124,12 +125,12 @@ class TensorBoardTracker:
         target, earlier = self._target, Path(self._earlier).parent if self._earlier else None
         ours = earlier is None or earlier.is_relative_to(target.state_dir)
         with plain_errors("TensorBoard", target.logging_dir):
-            better = _trainer_run(target) if ours else _named_run(target)
+            better = trainer_run(target) if ours else named_run(target)
             if better and better != earlier and _writable(better):
                 return better
             if earlier and earlier.is_dir():
                 return earlier
-            trainers = _trainer_run(target)
+            trainers = trainer_run(target)
             if trainers and _writable(trainers):
                 return trainers
         if not ours:
@@ -158,42 +159,10 @@ def logdir_hint(target: Target, where: str) -> str:
     """Return the command that shows the trainer's curves and ours in the same charts."""
     if Path(where).is_relative_to(target.logging_dir):
         return f"tensorboard --logdir {shlex.quote(str(target.logging_dir))}"
+    if not Path(where).is_relative_to(target.state_dir):  # in a run that lies elsewhere
+        return f"tensorboard --logdir {shlex.quote(str(Path(where).parent))}"
     both = f"trainer:{target.logging_dir},clipwatch:{Path(where).parent}"
     return f"tensorboard --logdir_spec {shlex.quote(both)}"
-
-
-def _trainer_run(target: Target) -> Path | None:
-    """Find the trainer's run: the project's folder, else the only one with the trainer's events.
-
-    accelerate writes to logging_dir/project, other trainers into logging_dir or a folder of their
-    own below it. Several such folders tell nothing, so none is taken.
-    """
-    logs = target.logging_dir
-    if named := _named_run(target):
-        return named
-    try:
-        if _has_events(logs):
-            return logs
-        found = [path for path in logs.iterdir() if path.is_dir() and _has_events(path)]
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return None
-    return found[0] if len(found) == 1 else None
-
-
-def _named_run(target: Target) -> Path | None:
-    """Find the trainer's run by the project's name."""
-    named = target.logging_dir / target.project
-    try:
-        return named if named.is_dir() else None
-    except PermissionError:
-        return None
-
-
-def _has_events(folder: Path) -> bool:
-    """Tell whether a stock writer's event file is in the folder."""
-    return any(
-        "tfevents" in name and not name.startswith(_events.PREFIX) for name in os.listdir(folder)
-    )
 
 
 def _writable(home: Path) -> bool:

@@ -93,6 +93,11 @@ def run_options(command: Command) -> Command:
             metavar="DIRECTORY",
             help="Where the trainer leaves checkpoints.  [default: the config's]",
         ),
+        click.option(
+            "--layout",
+            metavar="NAME",
+            help="Whose checkpoints are looked for, as kohya or onetrainer.  [default: any]",
+        ),
         click.option("--state-dir", metavar="DIRECTORY", help=STATE_DIR_HELP),
     ):
         command = decorate(command)

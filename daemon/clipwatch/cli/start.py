@@ -67,7 +67,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
     a file with a mistake in it leaves the old ones in force.
 
     Ends with 0 when it is stopped; with --once and --exit-when-done with 0, or 1 if something
-    failed; with 2 when the configuration is wrong.
+    failed, and with --once also if nothing that lies there is understood; with 2 when the
+    configuration is wrong.
     """
     from clipwatch.settings import load
 

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
+from clipwatch.kit.textfiles import printable
+
+if TYPE_CHECKING:
+    from clipwatch.domain.state import Run
 
 
 @click.command(epilog=examples("clipwatch status", "clipwatch status --json"))
@@ -31,5 +36,25 @@ def status(state_dir: Path | None, as_json: bool) -> None:
         click.echo(json.dumps(view.as_json(state), indent=2))
     elif state:
         click.echo(view.listing(state))
+        for run in state.values():
+            if there := _unread(run):
+                click.echo(f"nothing in {printable(run.output_dir)} is understood: {there}")
     else:
         click.echo(f"nothing yet in {path.parent}")
+
+
+def _unread(run: Run) -> str:
+    """Return what lies in a run's directory where nothing of it is understood; "" elsewhere."""
+    from contextlib import suppress
+
+    from clipwatch.kit.errors import ClipwatchError
+    from clipwatch.layouts.claims import chosen
+    from clipwatch.layouts.lying import lying_in
+    from clipwatch.results import view
+
+    there = ""
+    with suppress(OSError, ClipwatchError):  # it need not be there any more
+        told = (run.settings.get(key, "") for key in ("layout_files", "layout_step"))
+        layouts = chosen(run.settings.get("layout", "") or "auto", *told)
+        there = lying_in(Path(run.output_dir), layouts)
+    return view.unread(run, there)

@@ -55,7 +55,11 @@ def _saves(settings: Settings) -> list[pace.Save]:
     """Return step and time of the newest checkpoints in the output directory, if it tells steps."""
     found: list[pace.Save] = []
     with suppress(OSError, NotReadable):  # of which its own check tells
-        counted = (it for it in claims_in(settings.paths.output_dir) if it.candidate.unit == "step")
+        counted = (
+            it
+            for it in claims_in(settings.paths.output_dir, settings.watching.layouts)
+            if it.candidate.unit == "step"
+        )
         for claim in islice(counted, RECENT):
             with suppress(OSError, NotReadable, NotWhole, Unsupported):
                 files = claim.inspect(settings.protocol.weights).weights.files

@@ -11,8 +11,10 @@ from clipwatch.doctor.findings import Finding, fail, ok, warn
 from clipwatch.domain.events import WeightFile
 from clipwatch.domain.kinds import TrainedWeights, WatchMode
 from clipwatch.kit.filesystems import file_system
-from clipwatch.layouts.claims import Claim, claims_in
+from clipwatch.layouts.claims import Claim, claims
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, refusal
+from clipwatch.layouts.listing import listed
+from clipwatch.layouts.lying import lying
 from clipwatch.layouts.watch import events_tell
 from clipwatch.settings import Settings
 
@@ -44,6 +46,7 @@ class Output:
         owner: Who it belongs to, "" for us, or for anybody where we may read everything.
         checkpoints: How many.
         newest: The one with the highest step.
+        lying: What is passed over, "" for nothing.
     """
 
     folder: Path
@@ -53,13 +56,15 @@ class Output:
     owner: str
     checkpoints: int
     newest: Newest | None
+    lying: str = ""
 
 
 def look(settings: Settings) -> list[Finding]:
     """Look at the output directory; opens one weight file of the newest checkpoint."""
     folder = settings.paths.output_dir
     try:
-        found = claims_in(folder)
+        listing = listed(folder)
+        found = claims(listing, settings.watching.layouts)
     except FileNotFoundError:
         advice = "clipwatch waits for it; correct output_dir if the training runs already"
         return [warn(CHECK, f"{folder} is not there yet", advice)]
@@ -76,6 +81,7 @@ def look(settings: Settings) -> list[Finding]:
         owner=_other_owner(folder),
         checkpoints=len(found),
         newest=newest,
+        lying=lying(listing, found, settings.watching.layouts),
     )
     return [assess(output)]
 
@@ -90,9 +96,13 @@ def assess(output: Output) -> Finding:
         if output.owner:
             advice = f"run clipwatch as {output.owner}: checkpoints are often for their owner only"
             return warn(CHECK, f"{found}; it belongs to {output.owner}", advice)
+        if output.lying:
+            advice = "see docs/layouts.md for what is known as a checkpoint"
+            return warn(CHECK, f"{found}; there is {output.lying}", advice)
         return ok(CHECK, found)
     newest = output.newest
     found = f"{where}, {output.checkpoints} checkpoint{'s' * (output.checkpoints != 1)}"
+    found += f" (passed over: {output.lying})" * bool(output.lying)
     if newest.unreadable:
         return fail(CHECK, f"{found}; {newest.unreadable.problem}", newest.unreadable.fix)
     if newest.odd:

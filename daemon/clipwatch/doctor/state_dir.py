@@ -139,7 +139,7 @@ def needed(settings: Settings) -> int:
     kind = file_system(Path(os.path.realpath(settings.paths.output_dir)))
     if settings.staging.stage == "copy" or (settings.staging.stage == "auto" and kind not in LOCAL):
         with suppress(OSError, NotReadable):
-            for newest in claims_in(settings.paths.output_dir)[:1]:
+            for newest in claims_in(settings.paths.output_dir, settings.watching.layouts)[:1]:
                 files = newest_of(newest, protocol.weights).files
                 copies = settings.staging.stage_limit * sum(file.size for file in files)
     return LEAST + kept * images * protocol.width * protocol.height * 3 + copies

@@ -35,7 +35,7 @@ def clock(settings: Settings) -> list[Finding]:
     newest = 0.0
     with suppress(OSError, NotReadable):
         newest = settings.paths.output_dir.stat().st_mtime
-        for claim in claims_in(settings.paths.output_dir)[:1]:
+        for claim in claims_in(settings.paths.output_dir, settings.watching.layouts)[:1]:
             entries = os.scandir(claim.candidate.root)
             newest = max([newest, *(entry.stat().st_mtime for entry in entries)])
     return [judge_clock(time.time(), newest)]

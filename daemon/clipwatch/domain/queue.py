@@ -11,7 +11,7 @@ from clipwatch.domain.events import CheckpointCompleted, CheckpointDiscarded, Ch
 from clipwatch.domain.kinds import Unit
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.retries import LASTING, is_due
-from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
+from clipwatch.domain.sighting import SAME, Partial, Sighting, Unusable, Whole
 from clipwatch.domain.state import (
     BASE_NAME,
     Checkpoint,
@@ -28,15 +28,17 @@ def observe(
     """Return what a look at the output directory adds to the log; nothing when nothing changed.
 
     What is `held` can be evaluated though its folder is gone. A run counts in one unit: that of the
-    checkpoint that it saw first.
+    checkpoint that was the first to be whole.
     """
     new: list[Event] = []
-    seen_before = any(not it.is_base for it in run.checkpoints.values())
-    unit = run.unit if seen_before or not sightings else sightings[0].unit
+    whole = next((seen.unit for seen in sightings if isinstance(seen.verdict, Whole)), run.unit)
+    unit = run.unit if run.counts else whole
     for seen in (_counted(it, unit) for it in sightings):
         known = run.checkpoints.get(seen.name)
         place = (seen.step, seen.name, str(seen.path))
         match seen.verdict:
+            case Whole() as again if known is not None and _told_as_same(known, again):
+                pass
             case Whole(weights, digest):
                 kind, component, files = weights.kind, weights.component, weights.files
                 same = known is not None and known.state == "whole" and known.files == files
@@ -62,11 +64,21 @@ def observe(
 
 
 def _counted(seen: Sighting, unit: Unit) -> Sighting:
-    """A sighting as it counts in a run of this unit."""
-    if seen.unit == unit:
+    """A sighting as it counts in a run of this unit; what is not whole may still tell another."""
+    if seen.unit == unit or not isinstance(seen.verdict, Whole):
         return seen
     told = f"it counts {seen.unit}s, where the run counts {unit}s: one curve cannot show both"
     return replace(seen, verdict=Unusable("unsupported", told))
+
+
+def _told_as_same(known: Checkpoint, seen: Whole) -> bool:
+    """Whether it was left out as another one's weights, and was not written since.
+
+    That one may be gone by now, but its score stands.
+    """
+    if known.state != "discarded" or not known.reason.startswith(SAME) or known.since is None:
+        return False
+    return all(file.mtime_ns <= known.since.timestamp() * 1e9 for file in seen.weights.files)
 
 
 def newest_written(run: Run) -> float:
@@ -84,12 +96,16 @@ def wholes(run: Run) -> dict[str, Whole]:
     }
 
 
+DELETED = "it was deleted"
+"""How the reasons begin for checkpoints that are gone."""
+
+
 def vanished(checkpoint: Checkpoint, *, scored: bool = False) -> CheckpointDiscarded:
     """Return the record of a checkpoint that was deleted; a scored one may be seen half deleted."""
-    reason = "it was deleted, after it was scored"
+    reason = f"{DELETED}, after it was scored"
     if not scored:
         reason = (
-            "it was deleted before it was evaluated: keep more checkpoints, sample less, or, if it "
+            f"{DELETED} before it was evaluated: keep more checkpoints, sample less, or, if it "
             "never settled, lower settle_seconds"
         )
     place = (checkpoint.step, checkpoint.name, checkpoint.path)

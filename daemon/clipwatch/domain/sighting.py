@@ -41,6 +41,10 @@ class Unusable:
     reason: str
 
 
+SAME = "it holds the same weights as"
+"""How the reason begins for which a checkpoint is not evaluated again under another name."""
+
+
 @dataclass(frozen=True, slots=True)
 class Sighting:
     """A checkpoint as one look found it; `path` as in CheckpointFound."""

@@ -5,7 +5,7 @@ Pure: no files, no clock, no torch. A test is `assert decide(state, now) == [...
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -191,10 +191,25 @@ class Run:
     there: datetime | None = None
 
     @property
+    def counts(self) -> bool:
+        """Whether what it counts in is settled: something was whole, or evaluated."""
+        return next(self._counted(), None) is not None
+
+    @property
     def unit(self) -> Unit:
-        """What its checkpoints are counted in; those of another unit are left out."""
-        trained = (it.unit for it in self.checkpoints.values() if not it.is_base)
-        return next(trained, "step")
+        """What its checkpoints are counted in; those of another unit are left out.
+
+        Before one of them is whole it is that of the first.
+        """
+        first = (it.unit for it in self.checkpoints.values() if not it.is_base)
+        return next(self._counted(), next(first, "step"))
+
+    def _counted(self) -> Iterator[Unit]:
+        """Yield what those count that are whole, then those that were evaluated."""
+        known = self.checkpoints
+        yield from (it.unit for it in known.values() if it.state == "whole" and not it.is_base)
+        named = (it.checkpoint for it in self.evaluations.values() if not it.of_base)
+        yield from (known[name].unit for name in named if name in known)
 
 
 State = Mapping[str, Run]

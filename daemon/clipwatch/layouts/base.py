@@ -42,6 +42,8 @@ class Listing:
         files: Those of the regular files; links count as what they lead to, in both.
         holds: Whether a path, relative to `root`, is there as far as we may see; costs a stat.
         links: The entries that are only a second name for one beside them: link → that one.
+        inside: Lists a folder in it by name, for trainers that keep theirs one level down; costs a
+            scan, and finds nothing in what cannot be read.
     """
 
     root: Path
@@ -49,6 +51,7 @@ class Listing:
     files: tuple[str, ...]
     holds: Callable[[str], bool]
     links: Mapping[str, str] = field(default_factory=dict)
+    inside: Callable[[str], Listing] = lambda name: Listing(Path(name), (), (), lambda _: False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +65,8 @@ class Candidate:
         root: Its folder; for files in a flat folder that one.
         files: Those that it consists of, relative to `root`; none for all that `root` holds.
         marked: Whether its trainer marks what is complete, as others beside it show.
+        placed: Whether `step` is where it stands; if not, what is in it has to tell (see
+            Inspection), and it stands nowhere if that does not.
 
     Raises:
         ValueError: The step is out of range, or the name is none that a folder can have.
@@ -73,6 +78,7 @@ class Candidate:
     root: Path
     files: tuple[str, ...] = ()
     marked: bool = False
+    placed: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.step < _LARGEST:
@@ -81,9 +87,9 @@ class Candidate:
             raise ValueError(f"{self.name!r} is no name")
 
     @property
-    def entry(self) -> str:
-        """The name under which it stands in the listing."""
-        return self.files[0] if self.files else self.root.name
+    def path(self) -> Path:
+        """Where a person finds it."""
+        return self.root / self.files[0] if self.files else self.root
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +98,19 @@ class Inspection:
 
     0.0 says that a mark of the trainer's makes it complete; 1.0 is for all that is known to be
     there; more where something may still come that nobody would miss.
+
+    Attributes:
+        weights: What is to be loaded.
+        settlings: See above.
+        at: Step and what it counts, where what lies in it tells that better than its name.
+        same: What two files with the same weights have in common, whatever else is in them; ""
+            where nothing tells. Of two that stand at one place only the first is evaluated.
     """
 
     weights: Weights
     settlings: float = 1.0
+    at: tuple[int, Unit] | None = None
+    same: str = ""
 
 
 class Layout(Protocol):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -12,9 +12,22 @@ from typing import Final
 from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.kit import plugins
 from clipwatch.kit.errors import ClipwatchError
-from clipwatch.layouts import diffusers_script, pipeline_folder, simpletuner
+from clipwatch.layouts import (
+    ai_toolkit,
+    diffusers_script,
+    diffusion_pipe,
+    everydream2,
+    kohya,
+    onetrainer,
+    pipeline_folder,
+    simpletuner,
+    single_file,
+    step_folder,
+    textual_inversion,
+)
 from clipwatch.layouts.base import Candidate, Inspection, Layout, Listing
 from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported
+from clipwatch.layouts.generic import Generic
 from clipwatch.layouts.listing import listed, listed_alone
 
 Layouts = Mapping[str, Layout]
@@ -23,11 +36,22 @@ Layouts = Mapping[str, Layout]
 BUILT_IN: Final[Layouts] = MappingProxyType(
     {
         "simpletuner": simpletuner,
+        "onetrainer": onetrainer,
+        "everydream2": everydream2,
+        "kohya": kohya,
+        "ai_toolkit": ai_toolkit,
+        "diffusion_pipe": diffusion_pipe,
+        "textual_inversion": textual_inversion,
         "pipeline_folder": pipeline_folder,
         "diffusers_script": diffusers_script,
+        "step_folder": step_folder,
     }
 )
-"""From the particular to the general: the last takes any checkpoint-N that is left."""
+"""From the particular to the general: the last ones take what is left under a name for a step."""
+
+
+GENERIC: Final = "generic"
+"""The name of the layout that the settings describe."""
 
 
 @cache
@@ -41,6 +65,25 @@ def installed() -> Layouts:
     """
     theirs = {name: plugins.load(plugins.LAYOUTS, name) for name in plugins.names(plugins.LAYOUTS)}
     return MappingProxyType({**theirs, **BUILT_IN})
+
+
+@cache
+def chosen(name: str, files: str = "", step: str = "") -> Layouts:
+    """Return the layouts of the settings: all that are installed for "auto", else the named one.
+
+    Args:
+        name: "auto", GENERIC or a layout's.
+        files: With GENERIC, as of Generic.
+        step: With GENERIC, as of Generic.
+
+    Raises:
+        SettingsError: As `installed`, or there is none of that name.
+    """
+    if name == GENERIC:
+        return MappingProxyType({GENERIC: Generic(files, step)})
+    if name == "auto" or name in BUILT_IN:
+        return installed() if name == "auto" else MappingProxyType({name: BUILT_IN[name]})
+    return MappingProxyType({name: plugins.load(plugins.LAYOUTS, name)})
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,15 +132,16 @@ def claims(listing: Listing, layouts: Layouts) -> list[Claim]:
                 f"the layout {name!r} fails on {listing.root} ({told})",
                 fix="mend or uninstall the package that brings it",
             ) from error
-        taken.update(entry for it in mine for entry in it.files or (it.root.name,))
+        taken.update(entry for it in mine for entry in _entries(it, listing.root))
         for candidate in mine:
             found.setdefault(candidate.name, Claim(candidate, name, layout))
-    entries = {it.candidate.entry for it in found.values()}
-    kept = (it for it in found.values() if listing.links.get(it.candidate.entry) not in entries)
+    entries = {name: _entries(it.candidate, listing.root)[0] for name, it in found.items()}
+    named = set(entries.values())
+    kept = (it for name, it in found.items() if listing.links.get(entries[name]) not in named)
     return sorted(kept, key=lambda it: (-it.candidate.step, it.candidate.name))
 
 
-def claims_in(output_dir: Path) -> list[Claim]:
+def claims_in(output_dir: Path, layouts: Layouts) -> list[Claim]:
     """Return the candidates that lie in an output directory, newest step first.
 
     Raises:
@@ -105,20 +149,38 @@ def claims_in(output_dir: Path) -> list[Claim]:
         NotReadable: It may not be read.
         ClipwatchError: As `claims` and `installed`.
     """
-    return claims(listed(output_dir), installed())
+    return claims(listed(output_dir), layouts)
 
 
-def claim_of(path: Path) -> Claim | None:
+def claim_of(path: Path, layouts: Layouts) -> Claim | None:
     """Return the claim to one folder or file, whatever lies beside it.
 
-    Any folder is one, as a checkpoint of diffusers and of step 0 if nobody claims it; None for a
-    file that nobody claims.
+    If nobody claims it, any folder is one, as a checkpoint of diffusers and of step 0, and any
+    safetensors file, of the step that it tells; None for other files.
     """
-    found = claims(listed_alone(path), installed())
-    if found or not path.is_dir():
-        return found[0] if found else None
+    found = claims(listed_alone(path), layouts)
+    if found:
+        return found[0]
+    if not path.is_dir():
+        if path.suffix != single_file.SUFFIX:
+            return None
+        alone = Candidate(0, "step", path.name, path.parent, (path.name,), placed=False)
+        return Claim(alone, "single_file", single_file)
     candidate = Candidate(pipeline_folder.step(path.name) or 0, "step", path.name, path)
     return Claim(candidate, "diffusers_script", diffusers_script)
+
+
+def entries(found: Iterable[Claim], root: Path) -> set[str]:
+    """Return the names in a listing that belong to claims."""
+    return {name for it in found for name in _entries(it.candidate, root)}
+
+
+def _entries(candidate: Candidate, root: Path) -> tuple[str, ...]:
+    """Return the names in a listing that a candidate takes; of a deeper one that of its folder."""
+    if candidate.root == root:
+        return candidate.files
+    below = candidate.root.is_relative_to(root)
+    return (candidate.root.relative_to(root).parts[0] if below else candidate.root.name,)
 
 
 def _but(names: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 from clipwatch.domain.kinds import AdapterKind, TrainedWeights
 from clipwatch.domain.sighting import Weights
 from clipwatch.layouts import adapter_file, pipeline_parts
-from clipwatch.layouts.files import NotWhole, Unsupported, refusal, shards, stat
+from clipwatch.layouts.files import (
+    NotReadable,
+    NotWhole,
+    Unsupported,
+    read_json,
+    refusal,
+    shards,
+    stat,
+)
 from clipwatch.layouts.files import variants as variants_of
 from clipwatch.layouts.header import Header, read_header
 from clipwatch.layouts.pipeline_parts import DENOISERS, INDEX, MODEL
@@ -17,6 +26,16 @@ ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 """Folders in which scripts of diffusers save the text encoders that they train as well."""
 
 LORA = "pytorch_lora_weights.safetensors"
+ADAPTERS = (LORA, "adapter_model.safetensors", "lora.safetensors")
+"""Adapters in a folder: as diffusers calls them, PEFT, and others (x-flux)."""
+
+PEFT_CONFIG = "adapter_config.json"
+
+_ORIGINAL = re.compile(
+    r"model\.diffusion_model\.|cond_stage_model\.|first_stage_model\.|conditioner\."
+)
+"""Of models in their authors' own form."""
+
 EMA = {"lora": LORA, "lycoris": "ema_model.safetensors"}
 """In ema/, by kind of adapter."""
 
@@ -50,12 +69,43 @@ def find(checkpoint: Path, weights: TrainedWeights) -> Weights:
         weights = "live"  # SimpleTuner puts the averaged weights themselves into it
     trained = [name for name in (*DENOISERS, *ENCODERS) if name in names]
     if trained:
+        _refuse_conditioned(checkpoint, trained)
         return Weights("full", trained[0], stat(checkpoint, _trained(checkpoint, trained, weights)))
     if LORA in names:
         return _adapter(checkpoint, weights)
+    for name in (it for it in ADAPTERS if it in names):
+        if weights == "ema":
+            raise Unsupported(_NO_EMA)
+        return adapter(checkpoint, name)
     _refuse_leftovers(checkpoint, names)
     raise NotWhole("no weights in it yet")
 
+
+def _refuse_conditioned(checkpoint: Path, trained: list[str]) -> None:
+    """Refuse what the scripts of diffusers train that makes no images from text alone.
+
+    Raises:
+        Unsupported: Its config says so.
+    """
+    if (checkpoint / "unet_target").is_dir():
+        raise Unsupported("it holds an LCM's UNet (unet_target/), which needs a sampler of its own")
+    for name in trained:
+        try:
+            told = read_json(checkpoint / name / "config.json")
+        except (NotWhole, NotReadable):  # it need not be there
+            continue
+        kind = (told.get("_class_name"), told.get("in_channels")) if isinstance(told, dict) else ()
+        if what := _CONDITIONED.get(kind) or _CONDITIONED.get((*kind[:1], None)):
+            raise Unsupported(f"{name}/ holds {what}")
+
+
+_CONDITIONED: dict[tuple[object, ...], str] = {
+    ("UNet2DConditionModel", 8): "an InstructPix2Pix model, which needs images to edit",
+    ("UNet2DConditionModel", 9): "an inpainting model, which needs images and masks",
+    ("UNet2DModel", None): "an unconditional model, which knows no prompts",
+    ("PriorTransformer", None): "a prior, which makes embeddings and no images",
+}
+"""By class and channels of the input."""
 
 _NO_EMA = 'it holds no EMA weights: set "weights": "live", or use_ema in the training'
 _PICKLE = (
@@ -94,8 +144,32 @@ def adapter(root: Path, name: str) -> Weights:
     Raises:
         NotWhole, Damaged, NotReadable, Unsupported: As `find`.
     """
-    kind = _kind_of(name, read_header(root / name))
-    return Weights(kind, "", stat(root, [root / name]))
+    header = read_header(root / name)
+    if any(map(_ORIGINAL.match, header.tensors)):
+        raise Unsupported(
+            f"{name}: it holds a whole model in one file, which is not read: let the trainer save"
+            " in the form of diffusers, or a LoRA"
+        )
+    _refuse_scaled(root, name)
+    return Weights(_kind_of(name, header), "", stat(root, [root / name]))
+
+
+def _refuse_scaled(root: Path, name: str) -> None:
+    """PEFT keeps the scale beside its file; it is 1 where nothing is read of it.
+
+    Raises:
+        Unsupported: It is another one.
+    """
+    config = root / PEFT_CONFIG
+    if name != "adapter_model.safetensors" or not config.is_file():
+        return
+    told = read_json(config)
+    told = told if isinstance(told, dict) else {}
+    plain = told.get("lora_alpha", told.get("r")) == told.get("r")
+    odd = [key for key in ("use_rslora", "rank_pattern", "alpha_pattern") if told.get(key)]
+    if not plain or odd:
+        what = ", ".join(odd) or f"lora_alpha {told.get('lora_alpha')!r}, r {told.get('r')!r}"
+        raise Unsupported(f"its scale stands in {PEFT_CONFIG} alone ({what}), which is not read")
 
 
 def _adapter(checkpoint: Path, weights: TrainedWeights) -> Weights:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.layouts import contents, simpletuner
-from clipwatch.layouts.base import Candidate, Inspection, Listing, settling_for
+from clipwatch.layouts.base import Candidate, Inspection, Listing, Unsupported, settling_for
 
 
 def candidates(listing: Listing) -> Iterator[Candidate]:
@@ -26,5 +26,12 @@ def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
     """Without the last file it may be a copy of the weights alone, or half a checkpoint."""
     complete = "random_states_0.pkl" in os.listdir(candidate.root)
     settlings = 1.0 if complete else 6.0
+    tokens = sorted(candidate.root.parent.glob("*_emb.safetensors"))
     with settling_for(settlings):
-        return Inspection(contents.find(candidate.root, weights), settlings)
+        found = contents.find(candidate.root, weights)
+        if tokens and found.kind != "pipeline":
+            raise Unsupported(
+                f"it was trained with tokens of its own, whose embeddings ({tokens[0].name}, beside"
+                " it) are not read"
+            )
+        return Inspection(found, settlings)

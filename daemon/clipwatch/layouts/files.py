@@ -265,13 +265,14 @@ def content_digest(root: Path, files: tuple[WeightFile, ...]) -> str:
     return digest.hexdigest()[:16]
 
 
-def samples(file: BinaryIO, size: int) -> Iterator[bytes]:
-    """Yield the whole of a small file, of a large one 64 evenly spaced pieces."""
+def samples(file: BinaryIO, size: int, begin: int = 0) -> Iterator[bytes]:
+    """Yield all `size` bytes from `begin` on, of many 64 evenly spaced pieces."""
+    file.seek(begin)
     if size <= SAMPLES * SAMPLE_BYTES:
         yield file.read(size)
         return
     for n in range(SAMPLES):
-        file.seek((size - SAMPLE_BYTES) * n // (SAMPLES - 1))
+        file.seek(begin + (size - SAMPLE_BYTES) * n // (SAMPLES - 1))
         yield file.read(SAMPLE_BYTES)
 
 

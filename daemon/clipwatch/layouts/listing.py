@@ -55,8 +55,20 @@ def _listing(root: Path, entries: list[os.DirEntry[str]]) -> Listing:
             if folder == os.path.realpath(root):
                 links[entry.name] = name
     return Listing(
-        root, tuple(folders), tuple(files), lambda name: _exists(f"{root}/{name}"), links
+        root,
+        tuple(folders),
+        tuple(files),
+        lambda name: _exists(f"{root}/{name}"),
+        links,
+        lambda name: _inside(root / name),
     )
+
+
+def _inside(folder: Path) -> Listing:
+    try:
+        return listed(folder)
+    except (OSError, NotReadable):
+        return Listing(folder, (), (), lambda _: False)
 
 
 def _exists(path: str) -> bool:

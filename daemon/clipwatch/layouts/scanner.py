@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
-from clipwatch.layouts import contents, settling
+from clipwatch.layouts import contents, settling, twins
 from clipwatch.layouts.base import Candidate, Inspection
 from clipwatch.layouts.claims import Claim, Layouts, claim_of, claims, installed
 from clipwatch.layouts.files import (
@@ -26,6 +26,7 @@ from clipwatch.layouts.files import (
     stat,
 )
 from clipwatch.layouts.listing import listed
+from clipwatch.layouts.lying import lying
 from clipwatch.layouts.settling import Settling, Stillness
 from clipwatch.layouts.unchanged import Unchanged
 
@@ -64,12 +65,15 @@ class Scanner:
         self._layouts = installed() if layouts is None else layouts
         self._still = Stillness(clock, wall)
         self._digests: dict[str, tuple[int, str]] = {}
+        self._looked: dict[str, Inspection] = {}
         self._wholes = dict(known)
         self._unchanged = Unchanged(clock, wall)
         self._young: set[str] = set()  # whole for so short a time that their times need not tell
         self._written_ns = 0
         self.settling = False
         """Whether the last scan saw a checkpoint that only has to stay unchanged."""
+        self.lying = ""
+        """What the last scan passed over, as `lying` tells it."""
 
     def scan(self) -> list[Sighting]:
         """Look at every checkpoint; newest step first.
@@ -81,21 +85,25 @@ class Scanner:
         """
         self.settling = False
         try:
-            found = claims(listed(self.output_dir), self._layouts)
+            listing = listed(self.output_dir)
+            found = claims(listing, self._layouts)
+            self.lying = lying(listing, found, self._layouts)
             taken = {claim.candidate.name for claim in found}
             sightings = [self.look(claim, taken) for claim in found]
+            placed = {it.candidate.name: self._placed(it.candidate) for it in found}
+            sightings = twins.apart(sightings, self._looked, placed)
         finally:
             self._still.first_look = False
         names = {sighting.name for sighting in sightings}
         self._still.keep(names)
         self._unchanged.keep(names)
         self._young &= names
-        for kept in (self._digests, self._wholes):
+        for kept in (self._digests, self._wholes, self._looked):
             for name in kept.keys() - names:
                 del kept[name]
         files = (f for whole in self._wholes.values() for f in whole.weights.files)
         self._written_ns = max((file.mtime_ns for file in files), default=0)
-        return sightings
+        return sorted(sightings, key=lambda it: (-it.step, it.name))
 
     def look(self, claim: Claim, taken: Container[str] = ()) -> Sighting:
         """Look at one checkpoint; what cannot be printed gets a name that is not `taken`."""
@@ -113,12 +121,20 @@ class Scanner:
             verdict = self._wholes[name]
         else:
             verdict = self._verdict(claim)
-        return Sighting(it.step, name, path, verdict, it.unit)
+        told = self._looked.get(name)
+        step, unit = told.at if told and told.at else (it.step, it.unit)
+        return Sighting(step, name, path, verdict, unit)
+
+    def _placed(self, candidate: Candidate) -> bool:
+        told = self._looked.get(candidate.name)
+        return candidate.placed or bool(told and told.at)
 
     def _verdict(self, claim: Claim) -> Whole | Partial | Unusable:  # noqa: PLR0911 - one an outcome
         it = claim.candidate
         try:
-            return self._whole(it, claim.inspect(self._weights))
+            found = claim.inspect(self._weights)
+            self._looked[it.name] = found
+            return self._whole(it, found)
         except Settling as reason:
             self.settling = True
             return Partial(str(reason))
@@ -215,12 +231,12 @@ class Scanner:
         )
 
 
-def look_once(path: Path, weights: TrainedWeights) -> Sighting:
+def look_once(path: Path, weights: TrainedWeights, layouts: Layouts | None = None) -> Sighting:
     """Look at one checkpoint, a folder or a file, without waiting for it to settle.
 
-    The step is 0 when the name of a folder tells none.
+    The step is 0 when nothing tells one.
     """
-    claim = claim_of(path)
+    claim = claim_of(path, installed() if layouts is None else layouts)
     if claim is None:
         unknown = Unusable("unsupported", "no layout knows such a file")
         return Sighting(0, path.name, path.parent, unknown)

@@ -51,7 +51,7 @@ class Eyes:
         self._hint = hint
         self._once = once
         self._look_at = 0.0  # by the clock that nobody sets
-        self._ended = ""
+        self._ended = self._told = ""
         self._claim = Claim()
         self._open(settings)
 
@@ -59,6 +59,11 @@ class Eyes:
     def settling(self) -> bool:
         """Whether something is watched that may be a checkpoint in a moment."""
         return self._scanner.settling
+
+    @property
+    def lying(self) -> str:
+        """What lies there and is passed over, as `layouts.lying` tells it."""
+        return self._scanner.lying
 
     @property
     def seconds_left(self) -> float:
@@ -111,6 +116,7 @@ class Eyes:
         if sightings is not None:
             seen = observe(run, sightings, held)
             self._log.record_run(*seen)
+            self._say_lying(checkpoints=bool(sightings))
             self._look_for_end(news=bool(seen))
         pending = [c for c in self._log.run.checkpoints.values() if c.state == "partial"]
         newest = sorted(pending, key=lambda it: -it.step)[:WATCHED]
@@ -138,6 +144,7 @@ class Eyes:
             weights=settings.protocol.weights,
             settle_seconds=settings.watching.settle_seconds,
             known=wholes(self._log.run) if self._log.begun else {},
+            layouts=settings.watching.layouts,
         )
         wake = wake_folder(settings.paths.state_dir)
         with suppress(OSError):  # hints are never needed
@@ -146,6 +153,12 @@ class Eyes:
         self._watcher = Watcher(output, wake, settings.watching.watch, self._hint)
         ends = settings.watching.exit_when_done
         self._training_end = TrainingEnd(ends, output) if ends else None
+
+    def _say_lying(self, *, checkpoints: bool) -> None:
+        """Say once what is passed over; without any checkpoint the line of a rest tells it."""
+        if checkpoints and self.lying and self.lying != self._told:
+            self._told = self.lying
+            self._log.say(f"passed over: {self.lying}")
 
     def _look_for_end(self, *, news: bool) -> None:
         """See whether the training has ended, and say so once."""

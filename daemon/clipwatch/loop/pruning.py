@@ -9,20 +9,22 @@ from contextlib import suppress
 from pathlib import Path
 
 from clipwatch.domain.state import CheckpointKey, Evaluation, Run
+from clipwatch.results.reading import images_of
 
 
 def prune(
-    run: Run, images: Path, keep: int, wanted: Container[str], held: Container[CheckpointKey]
+    run: Run, state_dir: Path, keep: int, wanted: Container[str], held: Container[CheckpointKey]
 ) -> None:
     """Delete the images of a run that nobody needs any more, under each of its protocols.
 
     Args:
         run: As the log has it.
-        images: The folder of the run's images: each evaluation has its own, named by its id.
+        state_dir: The folder of the log and the images.
         keep: Of how many of a protocol, the newest, they stay; -1 for all.
         wanted: Evaluations whose images are still to be published: they stay as well.
         held: Checkpoints that can be evaluated though their folders may be gone.
     """
+    images = images_of(state_dir, run.name)
     there = _folders(images) if keep >= 0 else set()
     newest = {id_ for ids in run.scored.values() for id_ in ids[max(0, len(ids) - keep) :]}
     for known in run.evaluations.values():

@@ -11,21 +11,20 @@ from clipwatch.results.view import rows, summary
 from clipwatch.settings import Settings
 
 
-def rest(run: Run, lacking: Sequence[str], settings: Settings) -> str:
+def rest(run: Run, lacking: Sequence[str], settings: Settings, lying: str = "") -> str:
     """Return a line for who looks on, "" while anything that was told of is still to come.
 
     Args:
         run: Nothing of it is in hand.
         lacking: The trackers that do not show everything.
         settings: Of the run.
+        lying: What its directory holds that is passed over, "" for nothing.
     """
     again = f"looked for every {settings.watching.rescan_seconds:g} s at least"
     listed = [row for row in rows(run) if not row.is_base]
     if not (listed or run.problem):
-        return (
-            "no checkpoint there yet: folders named checkpoint-N are looked for, and pipelines "
-            f"with a number in their name; {again}"
-        )
+        there = f"there is {lying}" if lying else "nothing that is known as a trainer's"
+        return f"no checkpoint there yet: {there}; see docs/layouts.md; {again}"
     partial = any(it.state == "partial" for it in run.checkpoints.values())
     tried_again = [name for name in lacking if not parked(run, name)]
     if run.problem or run.lacking or partial or queue(run) or tried_again:

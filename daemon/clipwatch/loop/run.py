@@ -30,8 +30,7 @@ from clipwatch.loop.pruning import prune
 from clipwatch.loop.run_log import RunLog
 from clipwatch.loop.slots import Heard, Pool
 from clipwatch.models.identity import Identities
-from clipwatch.results.reading import images_of
-from clipwatch.results.view import closing
+from clipwatch.results import view
 from clipwatch.service.reporter import HealthReporter
 from clipwatch.settings import Settings
 from clipwatch.staging import Staged
@@ -138,7 +137,7 @@ class WatchedRun:
         if self._done(left):
             return self._exit_code()
         if not left.busy and not self._deadlines.asked:
-            self._log.rest(self._deliveries.lacking, self.settings)
+            self._log.rest(self._deliveries.lacking, self.settings, self.eyes.lying)
         return None
 
     def take(self, message: Message) -> None:
@@ -237,9 +236,8 @@ class WatchedRun:
 
     def _prune(self) -> None:
         """Delete images that nobody needs any more; their scores stay in the log."""
-        images = images_of(self.settings.paths.state_dir, self.name)
         keep, held = self.settings.evaluating.keep_images, self.evaluations.held
-        prune(self._run, images, keep, self._deliveries.wanted, held)
+        prune(self._run, self.settings.paths.state_dir, keep, self._deliveries.wanted, held)
 
     def _left(self) -> Left:
         run = self._run
@@ -261,7 +259,8 @@ class WatchedRun:
     def _exit_code(self) -> int:
         if self._deadlines.asked:
             return 0
-        code, lines = closing(self._run, self._deliveries.lacking)
+        unread = view.unread(self._run, self.eyes.lying) if self._once else ""
+        code, lines = view.closing(self._run, self._deliveries.lacking, unread)
         for line in lines:
             self._log.say(line)
         return code

@@ -87,7 +87,7 @@ class RunLog:
         self._clock = clock
         self._once = once
         self._rest = ""
-        self._idle: tuple[Run | None, Settings | None] = (None, None)  # of which it speaks
+        self._idle: tuple[Run, Settings, str] | None = None  # of which it speaks
         self.waiting = ""
         """Why the log cannot be had just now, "" when it can."""
         self._hurried = threading.Event()
@@ -171,18 +171,18 @@ class RunLog:
         """Record what happened to an evaluation."""
         self.record(evaluation_stream(self.name, evaluation), *new)
 
-    def rest(self, lacking: Sequence[str], settings: Settings) -> None:
+    def rest(self, lacking: Sequence[str], settings: Settings, lying: str) -> None:
         """Say what is waited for, unless that was said last; nothing is in hand.
 
         Args:
             lacking: The trackers that do not show everything.
             settings: Of the run.
+            lying: What its directory holds that is passed over, "" for nothing.
         """
-        run = self.run
-        if self._idle[0] is run and self._idle[1] is settings:  # every few seconds, for days
-            return
-        self._idle = (run, settings)
-        line = rest(run, lacking, settings)
+        before, self._idle = self._idle, (self.run, settings, lying)
+        if before and before[0] is self.run and before[1:] == (settings, lying):
+            return  # every few seconds, for days
+        line = rest(self.run, lacking, settings, lying)
         if line not in ("", self._rest):
             self.say(line)
             self._rest = line

@@ -12,7 +12,7 @@ import msgspec
 from clipwatch.domain.delivered import owed, received
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.kinds import Unit
-from clipwatch.domain.queue import given_up, queue
+from clipwatch.domain.queue import DELETED, given_up, queue
 from clipwatch.domain.state import (
     BASE_NAME,
     Checkpoint,
@@ -232,12 +232,31 @@ def summary(run: Run) -> str:
     return f"{len(states)} checkpoints: {', '.join(counts)}" if states else problems(run)[0]
 
 
-def closing(run: Run, lacking: Sequence[str]) -> tuple[int, list[str]]:
+def unread(run: Run, lying: str) -> str:
+    """Return what there is where no checkpoint could be read at all, "" where one was.
+
+    Args:
+        run: Its run.
+        lying: What its directory holds that is passed over.
+    """
+    if any(not it.of_base and it.state == "scored" for it in run.evaluations.values()):
+        return ""
+    trained = [it for it in run.checkpoints.values() if not it.is_base]
+    if any(it.state != "discarded" for it in trained):
+        return ""
+    left = {it.name: it.reason for it in trained if not it.reason.startswith(DELETED)}
+    told = [f"{name}: {reason}" for name, reason in list(left.items())[:1]]
+    more = [f"{len(left) - 1} more are left out"] if len(left) > 1 else []
+    return "; ".join(filter(None, (*told, *more, lying)))
+
+
+def closing(run: Run, lacking: Sequence[str], unread: str = "") -> tuple[int, list[str]]:
     """Return the exit code of a daemon that has nothing left to do, and what it says.
 
     Args:
         run: Its run.
         lacking: The trackers that do not show everything.
+        unread: What there is where no checkpoint could be read.
     """
     whole = [c for c in run.checkpoints.values() if c.state == "whole"]
     evaluations = [evaluation_of(run, checkpoint) for checkpoint in whole]
@@ -251,7 +270,9 @@ def closing(run: Run, lacking: Sequence[str]) -> tuple[int, list[str]]:
         lines.append("nothing can be scored: clipwatch status says why")
     if lacking:
         lines.append(f"not everything is published to {', '.join(lacking)}")
-    return int(bool(failed or lacking or run.lacking)), lines
+    if unread:
+        lines.append(f"nothing was scored, as nothing there is understood: {unread}")
+    return int(bool(failed or lacking or run.lacking or unread)), lines
 
 
 def listing(state: State) -> str:

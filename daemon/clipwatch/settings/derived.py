@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from clipwatch.layouts.claims import GENERIC
 from clipwatch.settings.values import Given
 
 _WITHOUT_ADAPTER = (
@@ -185,6 +186,22 @@ def check_worth(given: Values) -> None:
     for name in named.value if isinstance(named.value, dict) else ():
         if name not in scorers:
             raise named.error(f"there is no scorer {name!r}: known are {', '.join(scorers)}")
+
+
+def check_layout(given: Values) -> None:
+    """Refuse half of a layout of the user's own, or one that is not asked.
+
+    Raises:
+        SettingsError: Names the key.
+    """
+    asked = given["layout"].value == GENERIC
+    for key in ("layout_files", "layout_step"):
+        if asked and not given[key].value:
+            raise given["layout"].error(
+                f"{GENERIC} needs {key}", fix="see docs/trainers.md, Any other trainer"
+            )
+        if given[key].value and not asked:
+            raise given[key].error(f"is for another layout: set layout to {GENERIC!r}, or leave it")
 
 
 def by_scorer(worth: float | dict[str, float | None] | None) -> dict[str, float | None]:

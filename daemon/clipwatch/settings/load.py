@@ -90,6 +90,7 @@ def load(
         remarks += datasets.remark(about.datasets, about.model.name, places)
     _check_texts(given)
     derived.check_worth(given)
+    derived.check_layout(given)
     return built(
         Settings,
         given,

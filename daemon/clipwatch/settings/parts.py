@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clipwatch.domain.kinds import StageMode, WatchMode
+from clipwatch.layouts.claims import Layouts, chosen
 from clipwatch.settings import derived
 from clipwatch.settings import readers as read
 from clipwatch.settings.keys import own, trainers
@@ -95,6 +96,13 @@ class Evaluating:
 class Watching:
     """How the output directory is looked at; without `exit_when_done` for ever."""
 
+    layout: str = own("layout", "auto", "whose checkpoints are looked for", read.layout)
+    layout_files: str = own(
+        "layout_files", "", "for generic: a pattern of names", read.text, blank=True
+    )
+    layout_step: str = own(
+        "layout_step", "", "for generic: an expression for the step", read.number_in, blank=True
+    )
     watch: WatchMode = own("watch", "auto", "how changes are noticed")
     rescan_seconds: float = own(
         "rescan_seconds", 5.0, "time between two looks at the folder", read.real(0.1)
@@ -105,6 +113,15 @@ class Watching:
     exit_when_done: Ends | None = own(
         "exit_when_done", None, "end with the training", read.ends, blank=True
     )
+
+    @property
+    def layouts(self) -> Layouts:
+        """Those to ask.
+
+        Raises:
+            SettingsError: One cannot be loaded.
+        """
+        return chosen(self.layout, self.layout_files, self.layout_step)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from packaging.version import InvalidVersion, Version
 
 from clipwatch.kit import plugins
 from clipwatch.kit.textfiles import problem
+from clipwatch.layouts.claims import BUILT_IN, GENERIC
 from clipwatch.models.precisions import PRECISIONS
 from clipwatch.settings.values import Address, Ends, Size
 
@@ -138,6 +139,27 @@ def executor(value: Any) -> str:
     known = sorted({"local", *plugins.names(plugins.EXECUTORS)})
     if written not in known:
         raise _wrong(f"must be one of {', '.join(known)}", value)
+    return written
+
+
+def layout(value: Any) -> str:
+    """Read "auto", "generic", or the name of a layout that is installed."""
+    written = text(value)
+    known = {"auto", GENERIC, *BUILT_IN, *plugins.names(plugins.LAYOUTS)}
+    if written not in known:
+        raise _wrong(f"must be one of {', '.join(sorted(known))}", value)
+    return written
+
+
+def number_in(value: Any) -> str:
+    """Read a regular expression with one group, or nothing."""
+    written = text(value)
+    try:
+        groups = re.compile(written).groups if written else 1
+    except re.error as error:
+        raise _wrong(f"must be a regular expression ({error})", value) from None
+    if groups != 1:
+        raise _wrong("must have one group in brackets, which is the number", value)
     return written
 
 

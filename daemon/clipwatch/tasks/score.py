@@ -34,13 +34,11 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     Raises:
         CheckpointError: It cannot be evaluated; the text says why.
     """
-    sighting = look_once(checkpoint.absolute(), settings.protocol.weights)
+    layouts = settings.watching.layouts
+    sighting = look_once(checkpoint.absolute(), settings.protocol.weights, layouts)
     if not isinstance(sighting.verdict, Whole):
-        inside = claims_in(checkpoint)[:1] if checkpoint.is_dir() else []
-        fix = "".join(
-            f"name one of the checkpoints in it, as {checkpoint / it.candidate.entry}"
-            for it in inside
-        )
+        inside = claims_in(checkpoint, layouts)[:1] if checkpoint.is_dir() else []
+        fix = "".join(f"name one of the checkpoints in it, as {it.candidate.path}" for it in inside)
         raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}", fix=fix)
     weights = sighting.verdict.weights
     executor = named.load(settings)

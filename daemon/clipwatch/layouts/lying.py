@@ -1,0 +1,94 @@
+"""What lies in an output directory beside its checkpoints, in a line for a person.
+
+What is not understood must not look as if nothing were there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from clipwatch.layouts.base import Listing
+from clipwatch.layouts.claims import Claim, Layouts, claims, entries
+from clipwatch.layouts.listing import listed
+
+DEPTH = 3
+"""Folders below an output directory in which checkpoints are looked for, to name them."""
+
+MOST = 100
+"""Folders that are looked into at most."""
+
+_SUFFIXES = {
+    ".safetensors": "single .safetensors {} whose name tells no step",
+    ".ckpt": ".ckpt {}, a pickle that is never opened",
+    ".pt": ".pt {}, a pickle that is never opened",
+    ".pth": ".pth {}, a pickle that is never opened",
+    ".bin": ".bin {}, a pickle that is never opened",
+    ".gguf": ".gguf {}, which is not read",
+}
+_KNOWN = ("pytorch_lora_weights", "optimizer")
+"""How files begin that trainers leave beside their checkpoints."""
+
+_STATE = "-state"
+
+
+def lying(listing: Listing, found: Sequence[Claim], layouts: Layouts) -> str:
+    """Return what is passed over, "" where there is nothing of the kind.
+
+    Where there is no checkpoint at all, those in folders below are named.
+
+    Args:
+        listing: Of the output directory.
+        found: The claims in it.
+        layouts: That were asked.
+    """
+    taken = entries(found, listing.root)
+    files = [it for it in listing.files if it not in taken and not it.startswith(_KNOWN)]
+    told = [_files(files, suffix, what) for suffix, what in _SUFFIXES.items()]
+    states = [it for it in listing.folders if it.endswith(_STATE) and it not in taken]
+    told.append(_counted(states, "{} to resume from", "folder"))
+    if not found:
+        told.append(_below(listing, layouts))
+    return "; ".join(filter(None, told))
+
+
+def _files(names: Sequence[str], suffix: str, what: str) -> str:
+    return _counted([name for name in names if name.endswith(suffix)], what, "file")
+
+
+def _counted(names: Sequence[str], what: str, noun: str) -> str:
+    if not names:
+        return ""
+    many = what.format(noun + "s" * (len(names) > 1))
+    if len(names) > 1:
+        many = many.replace("whose name tells", "whose names tell").replace("a pickle", "pickles")
+        many = many.replace("that is never", "that are never").replace(
+            "which is not", "which are not"
+        )
+    return f"{len(names)} {many} ({ascii(min(names))[1:-1]})"
+
+
+def _below(listing: Listing, layouts: Layouts) -> str:
+    left = MOST
+    level = [listing]
+    for _ in range(DEPTH):
+        inside = [it.inside(name) for it in level for name in sorted(it.folders)[:left]][:left]
+        left -= len(inside)
+        full = [it for it in inside if claims(it, layouts)]
+        if full:
+            more = f" (and {len(full) - 1} more)" if len(full) > 1 else ""
+            number = len(claims(full[0], layouts))
+            them = f"{number} checkpoint{'s' * (number > 1)}"
+            return f"{them} in {full[0].root}{more}: name that folder as output_dir"
+        level = inside
+    return ""
+
+
+def lying_in(output_dir: Path, layouts: Layouts) -> str:
+    """Return what `lying` says of a folder.
+
+    Raises:
+        OSError, NotReadable, ClipwatchError: As `claims_in`.
+    """
+    listing = listed(output_dir)
+    return lying(listing, claims(listing, layouts), layouts)
