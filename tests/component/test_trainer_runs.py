@@ -277,6 +277,25 @@ def test_folders_to_resume_from_are_told(tmp_path: Path) -> None:
     assert lying_in(out, chosen("auto")) == "4 folders to resume from (shape-state)"
 
 
+def test_two_trainings_in_one_folder_are_told(tmp_path: Path) -> None:
+    """A folder that is used again under another --output_name."""
+    out = written("kohya-gui", tmp_path) / "out"
+    assert lying_in(out, chosen("auto")) == ""
+    data = file("kohya-dora", "out/shape-step00000002.safetensors")
+    (out / "other-step00000002.safetensors").write_bytes(data)
+    assert lying_in(out, chosen("auto")).startswith(
+        "checkpoints of 2 trainings, by their names (other, shape)"
+    )
+
+
+def test_a_backup_of_onetrainer_has_its_global_step(tmp_path: Path) -> None:
+    """Where somebody names the folder of backups."""
+    written("onetrainer-full-diffusers", tmp_path)
+    old = tmp_path / "save/2026-11-28_00-10-58-save-100-1-20"
+    old.rename(tmp_path / "2026-11-28_00-10-58-backup-100-1-20")
+    assert seen(tmp_path)["2026-11-28_00-10-58-backup-100-1-20"] == (100, "step", "pipeline")
+
+
 @pytest.mark.parametrize(
     ("run", "expected"),
     [

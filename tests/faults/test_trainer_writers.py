@@ -236,7 +236,7 @@ def test_once_ends_with_1_where_nothing_is_understood(tmp_path: Path) -> None:
     assert f"nothing was scored, as nothing there is understood: {told}" in world.said
     lora(world.output / "a-step00000002.safetensors", 2)
     assert world.once() == 0
-    assert f"passed over: {told}" in world.said
+    assert f"there is also {told}" in world.said
 
 
 def test_once_ends_with_1_where_all_is_left_out(tmp_path: Path) -> None:

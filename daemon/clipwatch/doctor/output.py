@@ -102,7 +102,7 @@ def assess(output: Output) -> Finding:
         return ok(CHECK, found)
     newest = output.newest
     found = f"{where}, {output.checkpoints} checkpoint{'s' * (output.checkpoints != 1)}"
-    found += f" (passed over: {output.lying})" * bool(output.lying)
+    found += f" (also {output.lying})" * bool(output.lying)
     if newest.unreadable:
         return fail(CHECK, f"{found}; {newest.unreadable.problem}", newest.unreadable.fix)
     if newest.odd:

@@ -31,8 +31,8 @@ from clipwatch.loop.rest import rest
 from clipwatch.loop.run_log import RunLog
 from clipwatch.loop.slots import Heard, Pool
 from clipwatch.models.identity import Identities
-from clipwatch.results import view
 from clipwatch.results.reading import images_of
+from clipwatch.results.view import closing
 from clipwatch.service.reporter import HealthReporter
 from clipwatch.settings import Settings
 from clipwatch.staging import Staged
@@ -140,8 +140,7 @@ class WatchedRun:
         if self._done(left):
             return self._exit_code()
         if not left.busy and not self._deadlines.asked:
-            lacking, lying = self._deliveries.lacking, self.eyes.lying
-            self._log.rest(rest(self._run, lacking, self.settings, lying))
+            self._log.rest(rest(self._run, self._deliveries.lacking, self.settings, self.eyes.more))
         return None
 
     def take(self, message: Message) -> None:
@@ -263,8 +262,7 @@ class WatchedRun:
     def _exit_code(self) -> int:
         if self._deadlines.asked:
             return 0
-        unread = view.unread(self._run, self.eyes.lying) if self._once else ""
-        code, lines = view.closing(self._run, self._deliveries.lacking, unread)
+        code, lines = closing(self._run, self._deliveries.lacking, self.eyes.unread)
         for line in lines:
             self._log.say(line)
         return code
