@@ -160,7 +160,7 @@ class Eyes:
         """Say once what is passed over; without any checkpoint the line of a rest tells it."""
         if checkpoints and self.more and self.more != self._told:
             self._told = self.more
-            self._log.say(f"there is also {self.more}")
+            self._log.say(f"also there: {self.more}")
 
     def _look_for_end(self, *, news: bool) -> None:
         """See whether the training has ended, and say so once."""
