@@ -9,6 +9,7 @@ import pytest
 from clipwatch.layouts import look_once
 from clipwatch.layouts.claims import chosen
 from clipwatch.layouts.lying import lying_in
+from layout_kit import weights
 from trainer_runs import file, looked, seen, told, written
 
 MODEL = "it holds a whole model in one file, which is not read"
@@ -332,6 +333,13 @@ def test_a_lora_with_tokens_of_its_own_is_not_scored_without_them(tmp_path: Path
     assert seen(tmp_path)["checkpoint-2"][2] == "lora"
     (tmp_path / "advanced_emb.safetensors").write_bytes(file("kohya-ti", "out/tok.safetensors"))
     assert "advanced_emb.safetensors" in seen(tmp_path)["checkpoint-2"][2]
+
+
+def test_a_lora_of_t5_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    """What diffusers would drop while it applies the rest is told."""
+    name = "art-step00000004.safetensors"
+    weights(tmp_path / name, **{f"lora_te3_x.lora_{it}.weight": 8 for it in ("down", "up")})
+    assert "a LoRA of T5" in seen(tmp_path)[name][2]
 
 
 def test_a_scale_that_stands_beside_the_file_is_not_passed_over(tmp_path: Path) -> None:
