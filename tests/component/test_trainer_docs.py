@@ -85,7 +85,7 @@ def test_every_section_is_tried() -> None:
         ({"layout": "kohia"}, "must be one of ai_toolkit, auto,"),
         ({"layout": "generic"}, "generic needs layout_files"),
         ({"layout": "generic", "layout_files": "*"}, "generic needs layout_step"),
-        ({"layout_step": r"(\d+)"}, "is for another layout: set layout to 'generic'"),
+        ({"layout_step": r"(\d+)"}, "is for the layout 'generic' alone"),
         ({"layout": "generic", "layout_files": "*", "layout_step": "("}, "a regular expression"),
         ({"layout": "generic", "layout_files": "*", "layout_step": "x"}, "must have one group"),
     ],

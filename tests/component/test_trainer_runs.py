@@ -9,6 +9,7 @@ import pytest
 from clipwatch.layouts import look_once
 from clipwatch.layouts.claims import chosen
 from clipwatch.layouts.lying import lying_in
+from layout_kit import weights
 from trainer_runs import file, looked, seen, told, written
 
 MODEL = "it holds a whole model in one file, which is not read"
@@ -277,6 +278,25 @@ def test_folders_to_resume_from_are_told(tmp_path: Path) -> None:
     assert lying_in(out, chosen("auto")) == "4 folders to resume from (shape-state)"
 
 
+def test_two_trainings_in_one_folder_are_told(tmp_path: Path) -> None:
+    """A folder that is used again under another --output_name."""
+    out = written("kohya-gui", tmp_path) / "out"
+    assert lying_in(out, chosen("auto")) == ""
+    data = file("kohya-dora", "out/shape-step00000002.safetensors")
+    (out / "other-step00000002.safetensors").write_bytes(data)
+    assert lying_in(out, chosen("auto")).startswith(
+        "checkpoints of 2 trainings, by their names (other, shape)"
+    )
+
+
+def test_a_backup_of_onetrainer_has_its_global_step(tmp_path: Path) -> None:
+    """Where somebody names the folder of backups."""
+    written("onetrainer-full-diffusers", tmp_path)
+    old = tmp_path / "save/2026-11-28_00-10-58-save-100-1-20"
+    old.rename(tmp_path / "2026-11-28_00-10-58-backup-100-1-20")
+    assert seen(tmp_path)["2026-11-28_00-10-58-backup-100-1-20"] == (100, "step", "pipeline")
+
+
 @pytest.mark.parametrize(
     ("run", "expected"),
     [
@@ -313,6 +333,13 @@ def test_a_lora_with_tokens_of_its_own_is_not_scored_without_them(tmp_path: Path
     assert seen(tmp_path)["checkpoint-2"][2] == "lora"
     (tmp_path / "advanced_emb.safetensors").write_bytes(file("kohya-ti", "out/tok.safetensors"))
     assert "advanced_emb.safetensors" in seen(tmp_path)["checkpoint-2"][2]
+
+
+def test_a_lora_of_t5_is_not_left_out_in_silence(tmp_path: Path) -> None:
+    """What diffusers would drop while it applies the rest is told."""
+    name = "art-step00000004.safetensors"
+    weights(tmp_path / name, **{f"lora_te3_x.lora_{it}.weight": 8 for it in ("down", "up")})
+    assert "a LoRA of T5" in seen(tmp_path)[name][2]
 
 
 def test_a_scale_that_stands_beside_the_file_is_not_passed_over(tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from safetensors.numpy import save_file
 
+from clipwatch.cli import main
+from clipwatch.doctor.output import look as examined
 from clipwatch.domain.sighting import Partial, Unusable, Whole
 from clipwatch.layouts import Scanner
 from clipwatch.results import view
@@ -234,9 +237,13 @@ def test_once_ends_with_1_where_nothing_is_understood(tmp_path: Path) -> None:
     assert world.once() == 1
     told = "1 single .safetensors file whose name tells no step (my_style.safetensors)"
     assert f"nothing was scored, as nothing there is understood: {told}" in world.said
+    shown = CliRunner().invoke(main, ["status", "--state-dir", str(tmp_path / "state")]).output
+    assert f"nothing in {world.output} is understood: {told}" in shown
+    [found] = examined(world.settings)
+    assert (found.verdict, f"no checkpoint yet, but {told}" in found.found) == ("warn", True)
     lora(world.output / "a-step00000002.safetensors", 2)
     assert world.once() == 0
-    assert f"passed over: {told}" in world.said
+    assert f"also there: {told}" in world.said
 
 
 def test_once_ends_with_1_where_all_is_left_out(tmp_path: Path) -> None:

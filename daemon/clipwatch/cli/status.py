@@ -52,6 +52,8 @@ def _unread(run: Run) -> str:
     from clipwatch.layouts.lying import lying_in
     from clipwatch.results import view
 
+    if not view.unread(run, "?"):  # its disk is not asked for nothing
+        return ""
     there = ""
     with suppress(OSError, ClipwatchError):  # it need not be there any more
         told = (run.settings.get(key, "") for key in ("layout_files", "layout_step"))

@@ -98,11 +98,11 @@ def assess(output: Output) -> Finding:
             return warn(CHECK, f"{found}; it belongs to {output.owner}", advice)
         if output.lying:
             advice = "see docs/layouts.md for what is known as a checkpoint"
-            return warn(CHECK, f"{found}; there is {output.lying}", advice)
+            return warn(CHECK, f"{found}, but {output.lying}", advice)
         return ok(CHECK, found)
     newest = output.newest
     found = f"{where}, {output.checkpoints} checkpoint{'s' * (output.checkpoints != 1)}"
-    found += f" (passed over: {output.lying})" * bool(output.lying)
+    found += f" (also {output.lying})" * bool(output.lying)
     if newest.unreadable:
         return fail(CHECK, f"{found}; {newest.unreadable.problem}", newest.unreadable.fix)
     if newest.odd:

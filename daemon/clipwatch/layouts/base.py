@@ -65,6 +65,7 @@ class Candidate:
         root: Its folder; for files in a flat folder that one.
         files: Those that it consists of, relative to `root`; none for all that `root` holds.
         marked: Whether its trainer marks what is complete, as others beside it show.
+        series: What the names of one training have in common, "" where they tell no training.
         placed: Whether `step` is where it stands; if not, what is in it has to tell (see
             Inspection), and it stands nowhere if that does not.
 
@@ -79,6 +80,7 @@ class Candidate:
     files: tuple[str, ...] = ()
     marked: bool = False
     placed: bool = True
+    series: str = ""
 
     def __post_init__(self) -> None:
         if not 0 <= self.step < _LARGEST:

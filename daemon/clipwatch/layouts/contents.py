@@ -150,6 +150,8 @@ def adapter(root: Path, name: str) -> Weights:
             f"{name}: it holds a whole model in one file, which is not read: let the trainer save"
             " in the form of diffusers, or a LoRA"
         )
+    if any(tensor.startswith("lora_te3_") for tensor in header.tensors):  # diffusers drops them
+        raise Unsupported(f"{name}: it holds a LoRA of T5 (lora_te3_), which is not applied yet")
     _refuse_scaled(root, name)
     return Weights(_kind_of(name, header), "", stat(root, [root / name]))
 

@@ -33,7 +33,7 @@ _STATE = "-state"
 
 
 def lying(listing: Listing, found: Sequence[Claim], layouts: Layouts) -> str:
-    """Return what is passed over, "" where there is nothing of the kind.
+    """Return what is passed over, or mixed, "" where there is nothing of the kind.
 
     Where there is no checkpoint at all, those in folders below are named.
 
@@ -47,6 +47,13 @@ def lying(listing: Listing, found: Sequence[Claim], layouts: Layouts) -> str:
     told = [_files(files, suffix, what) for suffix, what in _SUFFIXES.items()]
     states = [it for it in listing.folders if it.endswith(_STATE) and it not in taken]
     told.append(_counted(states, "{} to resume from", "folder"))
+    series = sorted({it.candidate.series for it in found} - {""})
+    if len(series) > 1:
+        names = ", ".join(series[:3])
+        told.append(
+            f"checkpoints of {len(series)} trainings, by their names ({names}), which one curve"
+            " cannot tell apart: give each its own folder, or describe one (layout generic)"
+        )
     if not found:
         told.append(_below(listing, layouts))
     return "; ".join(filter(None, told))

@@ -2,7 +2,8 @@
 
 Source: OneTrainer, modules/trainer/GenericTrainer.py (__save) and modules/util/TrainProgress.py:
 the first number is the global step, the last the step in its epoch. A file is written under another
-name and renamed. The folder save/ of a workspace may be named, or the workspace.
+name and renamed; a backup is a folder with a name of the same form. The folder save/ of a workspace
+may be named, or the workspace.
 """
 
 from __future__ import annotations
@@ -15,13 +16,13 @@ from clipwatch.layouts.single_file import Named, inspect, numbered
 
 __all__ = ["candidates", "inspect"]
 
-_NAME = re.compile(r"(?P<series>.*)-save-(?P<step>\d{1,18})-\d{1,18}-\d{1,18}", re.ASCII)
+_NAME = re.compile(r".*-(?:save|backup)-(?P<step>\d{1,18})-\d{1,18}-\d{1,18}", re.ASCII)
 _FOLDER = "save"
 
 
 def _read(stem: str) -> Named | None:
     match = _NAME.fullmatch(stem)
-    return Named(match["series"], int(match["step"]), "step") if match else None
+    return Named("", int(match["step"]), "step") if match else None
 
 
 def candidates(listing: Listing) -> Iterator[Candidate]:

@@ -72,6 +72,8 @@ class Scanner:
         self._written_ns = 0
         self.settling = False
         """Whether the last scan saw a checkpoint that only has to stay unchanged."""
+        self.folders: set[Path] = set()
+        """Folders below the output directory in which the last scan saw checkpoints."""
         self.lying = ""
         """What the last scan passed over, as `lying` tells it."""
 
@@ -87,6 +89,7 @@ class Scanner:
         try:
             listing = listed(self.output_dir)
             found = claims(listing, self._layouts)
+            self.folders = {it.candidate.path.parent for it in found} - {self.output_dir}
             self.lying = lying(listing, found, self._layouts)
             taken = {claim.candidate.name for claim in found}
             sightings = [self.look(claim, taken) for claim in found]

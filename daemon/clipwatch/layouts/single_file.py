@@ -30,7 +30,7 @@ _DIGITS = re.compile(r"\d{1,18}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """What a name tells: of which series it is, and where in it."""
+    """What a name tells: of which series it is, "" where that changes, and where in it."""
 
     series: str
     number: int
@@ -53,14 +53,14 @@ def numbered(listing: Listing, read: Reader) -> Iterator[Candidate]:
     for stem, name in names.items():
         if named := read(stem):
             found.setdefault(named.series, []).append(named)
-            yield _candidate(listing, name, named.number, named.unit, placed=True)
+            yield _candidate(listing, name, named, placed=True)
     for series, all_ in found.items():
         if series in names and read(series) is None:
             last = max(all_, key=lambda it: (it.unit == "step", it.number))
             epochs = sorted(it.number for it in all_ if it.unit == "epoch")
             every = len(epochs) == len(all_) and _each(epochs)
-            number = last.number + every
-            yield _candidate(listing, names[series], number, last.unit, placed=every)
+            final = Named(series, last.number + every, last.unit)
+            yield _candidate(listing, names[series], final, placed=every)
 
 
 def _each(epochs: list[int]) -> bool:
@@ -69,10 +69,17 @@ def _each(epochs: list[int]) -> bool:
     return steps == {1} or epochs == [1]
 
 
-def _candidate(listing: Listing, name: str, number: int, unit: Unit, *, placed: bool) -> Candidate:
-    if name.endswith(SUFFIX):
-        return Candidate(number, unit, name, listing.root, (name,), placed=placed)
-    return Candidate(number, unit, name, listing.root / name, placed=placed)
+def _candidate(listing: Listing, name: str, named: Named, *, placed: bool) -> Candidate:
+    alone = name.endswith(SUFFIX)
+    return Candidate(
+        named.number,
+        named.unit,
+        name,
+        listing.root if alone else listing.root / name,
+        (name,) if alone else (),
+        placed=placed,
+        series=named.series,
+    )
 
 
 def candidates(listing: Listing) -> tuple[Candidate, ...]:  # noqa: ARG001 - as of Layout

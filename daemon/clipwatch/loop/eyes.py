@@ -19,6 +19,7 @@ from clipwatch.layouts.files import NotReadable
 from clipwatch.layouts.watch import Watcher
 from clipwatch.loop.ending import TrainingEnd
 from clipwatch.loop.run_log import RunLog
+from clipwatch.results import view
 from clipwatch.service.claim import Claim
 from clipwatch.service.wake import wake_folder
 from clipwatch.settings import Settings
@@ -61,9 +62,14 @@ class Eyes:
         return self._scanner.settling
 
     @property
-    def lying(self) -> str:
-        """What lies there and is passed over, as `layouts.lying` tells it."""
+    def more(self) -> str:
+        """What more lies there and is passed over, as `layouts.lying` tells it."""
         return self._scanner.lying
+
+    @property
+    def unread(self) -> str:
+        """With `once`, what lies there of which nothing could be read, "" where something was."""
+        return view.unread(self._log.run, self.more) if self._once else ""
 
     @property
     def seconds_left(self) -> float:
@@ -120,7 +126,7 @@ class Eyes:
             self._look_for_end(news=bool(seen))
         pending = [c for c in self._log.run.checkpoints.values() if c.state == "partial"]
         newest = sorted(pending, key=lambda it: -it.step)[:WATCHED]
-        self._watcher.rearm(Path(it.path) for it in newest)
+        self._watcher.rearm((*(Path(it.path) for it in newest), *self._scanner.folders))
         seconds = self._settings.watching.rescan_seconds
         self._look_at = time.monotonic() + (min(seconds, PENDING_SECONDS) if pending else seconds)
         return sightings is not None
@@ -156,9 +162,9 @@ class Eyes:
 
     def _say_lying(self, *, checkpoints: bool) -> None:
         """Say once what is passed over; without any checkpoint the line of a rest tells it."""
-        if checkpoints and self.lying and self.lying != self._told:
-            self._told = self.lying
-            self._log.say(f"passed over: {self.lying}")
+        if checkpoints and self.more and self.more != self._told:
+            self._told = self.more
+            self._log.say(f"also there: {self.more}")
 
     def _look_for_end(self, *, news: bool) -> None:
         """See whether the training has ended, and say so once."""

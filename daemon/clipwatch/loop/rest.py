@@ -23,8 +23,8 @@ def rest(run: Run, lacking: Sequence[str], settings: Settings, lying: str = "") 
     again = f"looked for every {settings.watching.rescan_seconds:g} s at least"
     listed = [row for row in rows(run) if not row.is_base]
     if not (listed or run.problem):
-        there = f"there is {lying}" if lying else "nothing that is known as a trainer's"
-        return f"no checkpoint there yet: {there}; see docs/layouts.md; {again}"
+        there = f", but {lying}" if lying else ""
+        return f"no checkpoint there yet{there} (docs/layouts.md has what is known as one); {again}"
     partial = any(it.state == "partial" for it in run.checkpoints.values())
     tried_again = [name for name in lacking if not parked(run, name)]
     if run.problem or run.lacking or partial or queue(run) or tried_again:

@@ -30,7 +30,7 @@ from clipwatch.loop.pruning import prune
 from clipwatch.loop.run_log import RunLog
 from clipwatch.loop.slots import Heard, Pool
 from clipwatch.models.identity import Identities
-from clipwatch.results import view
+from clipwatch.results.view import closing
 from clipwatch.service.reporter import HealthReporter
 from clipwatch.settings import Settings
 from clipwatch.staging import Staged
@@ -137,7 +137,7 @@ class WatchedRun:
         if self._done(left):
             return self._exit_code()
         if not left.busy and not self._deadlines.asked:
-            self._log.rest(self._deliveries.lacking, self.settings, self.eyes.lying)
+            self._log.rest(self._deliveries.lacking, self.settings, self.eyes.more)
         return None
 
     def take(self, message: Message) -> None:
@@ -259,8 +259,7 @@ class WatchedRun:
     def _exit_code(self) -> int:
         if self._deadlines.asked:
             return 0
-        unread = view.unread(self._run, self.eyes.lying) if self._once else ""
-        code, lines = view.closing(self._run, self._deliveries.lacking, unread)
+        code, lines = closing(self._run, self._deliveries.lacking, self.eyes.unread)
         for line in lines:
             self._log.say(line)
         return code

@@ -201,7 +201,9 @@ def check_layout(given: Values) -> None:
                 f"{GENERIC} needs {key}", fix="see docs/trainers.md, Any other trainer"
             )
         if given[key].value and not asked:
-            raise given[key].error(f"is for another layout: set layout to {GENERIC!r}, or leave it")
+            raise given[key].error(
+                f"is for the layout {GENERIC!r} alone", fix=f"set layout to {GENERIC!r}"
+            )
 
 
 def by_scorer(worth: float | dict[str, float | None] | None) -> dict[str, float | None]:
