@@ -14,14 +14,11 @@ import evaluator_kit as kit
 import tiny_families
 import tiny_new_families
 from clipwatch.evaluator.generation import adapters
+from trained_forms import ALPHA, RANK, State
 
 pytestmark = kit.QUIET
 
 EXACT = 1e-6
-RANK, ALPHA = 2, 5.0
-
-State = dict[str, torch.Tensor]
-
 FAMILIES: dict[str, Callable[[], Any]] = {
     "sd": tiny_families.stable_diffusion,
     "sdxl": tiny_families.stable_diffusion_xl,

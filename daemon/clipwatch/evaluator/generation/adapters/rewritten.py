@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 _OWN: Final = ("oft_R.weight", "lokr_t2")
 """Tensors of forms that LyCORIS cannot rebuild."""
+_SD_SCRIPTS: Final = "oft_unet_"
+"""Before the names in sd-scripts' OFT, whose number of blocks LyCORIS takes for their size."""
 
 
 def is_ours(names: Names, modules: Mapping[str, Tensors]) -> bool:
@@ -32,7 +34,9 @@ def is_ours(names: Names, modules: Mapping[str, Tensors]) -> bool:
         modules: The file's tensors, as `modules_of` gives them.
     """
     return any(
-        any(leaf in tensors for leaf in _OWN) or (names.find(name) is None and names.join(name))
+        name.startswith(_SD_SCRIPTS)
+        or any(leaf in tensors for leaf in _OWN)
+        or (names.find(name) is None and names.join(name))
         for name, tensors in modules.items()
     )
 
