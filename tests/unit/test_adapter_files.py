@@ -102,6 +102,7 @@ OTHERS = {
     "textual inversion": (["emb_params"], {}, "textual inversion"),
     "of two encoders": (["clip_g", "clip_l"], {}, "textual inversion"),
     "of diffusers": (["<shape>"], {}, "textual inversion"),
+    "OneTrainer's": ([*pair("unet.a"), "bundle_emb.<a>.clip_l"], {}, "learned tokens (bundle_emb)"),
     "AnyFlow": (
         [
             *pair("transformer.a"),

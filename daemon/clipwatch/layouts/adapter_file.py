@@ -68,6 +68,7 @@ _FURTHER: Final = (
 _OTHERS: Final = (
     (r"controlnet", "a ControlNet's adapter, which needs conditioning images"),
     (r"emb_params$|clip_[lg]$|t5$|<", "embeddings of learned tokens (textual inversion), no LoRA"),
+    (r"bundle_emb\.", "learned tokens (bundle_emb) beside its LoRA, which are not read"),
     (_FURTHER, "an adapter for a model with further embeddings, which only its trainer has"),
     (r".*\.(?:lambda_layer|[pq]_layer\.weight)$", "a T-LoRA, which is another at every timestep"),
     (r".*\.lora_[AB]\.(?:\w+\.)?bias$", "a LoRA with biases"),
