@@ -147,8 +147,11 @@ def _write(layer: Layer, strength: float) -> None:
     turned = _swapped(turned) if layer.joint.swapped else turned
     pieces = torch.split(turned, [len(part) for part in parts])
     for module, original, piece in zip(layer.modules, layer.originals, pieces, strict=True):
-        module.weight = torch.nn.Parameter(piece.to(original.dtype), requires_grad=False)
-        original.data = original.data.cpu()
+        if module.weight is original:
+            module.weight = torch.nn.Parameter(piece.to(original.dtype), requires_grad=False)
+            original.data = original.data.cpu()
+        else:  # in its place: what waits in host memory is known by its parameters
+            module.weight.data.copy_(piece)
 
 
 def _swapped(weight: torch.Tensor) -> torch.Tensor:
