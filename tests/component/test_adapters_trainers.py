@@ -187,9 +187,12 @@ TEXTS = {
 """kohya's, before the name of the layer."""
 
 COMFY = {
-    "text_encoder": "text_encoders.clip_l.transformer.text_model.",
-    "text_encoder_2": "text_encoders.clip_g.transformer.text_model.",
+    "diffusion_model.input_blocks.3.1.proj_in": ["unet.down_blocks.1.attentions.0.proj_in"],
+    "diffusion_model.output_blocks.1.2.conv": ["unet.up_blocks.0.upsamplers.0.conv"],
+    f"text_encoders.clip_l.transformer.text_model.{CLIP}": [f"text_encoder.{CLIP}"],
+    f"text_encoders.clip_g.transformer.text_model.{CLIP}": [f"text_encoder_2.text_model.{CLIP}"],
 }
+"""As OneTrainer writes SDXL for ComfyUI."""
 
 
 def weight_in(pipeline: Any, place: str) -> torch.Tensor:
@@ -252,6 +255,19 @@ def test_every_weight_changes_by_what_kohyas_file_says(
     layers = pairs(pipeline, names, 1)
     save_file(flattened(layers), tmp_path / "a.safetensors")
     check(pipeline, tmp_path / "a.safetensors", names, layers)
+
+
+@pytest.mark.parametrize("leaves", [("lora_down", "lora_up"), ("lora_A", "lora_B")])
+def test_comfyuis_names(pipelines: dict[str, Any], tmp_path: Path, leaves: tuple[str, str]) -> None:
+    """With dots, and of both text encoders."""
+    pipeline = pipeline_of(pipelines, "sdxl")
+    layers = pairs(pipeline, COMFY, 2)
+    state = {
+        name.replace("lora_down", leaves[0]).replace("lora_up", leaves[1]): it
+        for name, it in flattened(layers).items()
+    }
+    save_file(state, tmp_path / "a.safetensors")
+    check(pipeline, tmp_path / "a.safetensors", COMFY, layers)
 
 
 def check(
