@@ -8,11 +8,13 @@ import pytest
 import torch
 from accelerate import init_empty_weights
 from diffusers import FluxTransformer2DModel, UNet2DConditionModel
+from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
 from hypothesis import given
 from hypothesis import strategies as st
 
 import evaluator_kit as kit
 import tiny_families
+from clipwatch.evaluator.generation.adapters.foreign import foreign_names
 from clipwatch.evaluator.generation.adapters.lora import Layer, place
 from clipwatch.evaluator.generation.adapters.names import Names, Place
 from clipwatch.evaluator.generation.adapters.translation import translate
@@ -138,6 +140,34 @@ def test_an_sdxl_lora_in_sgm_names_has_its_alphas(sdxl: Any) -> None:
     (rest,) = (it for it in found if it.path != path)
     assert rest == Place("unet", "up_blocks.0.attentions.0.proj_in")
     assert found[rest].alpha == ALPHA
+
+
+@pytest.mark.parametrize("family", ["sd", "sdxl"])
+def test_our_map_of_a_unet_is_that_of_diffusers(sdxl: Any, family: str) -> None:
+    """Each weight, read as one of a whole UNet of the real shape, comes to where the map says."""
+    unet = sdxl.unet
+    if family == "sd":
+        with init_empty_weights():
+            unet = UNet2DConditionModel(cross_attention_dim=768)
+    ours = foreign_names("UNet2DConditionModel", [path for path, _ in unet.named_modules()])
+    weighted = {
+        path for path, it in unet.named_modules() if getattr(it, "weight", None) is not None
+    }
+    theirs = {name: joint.paths[0] for name, joint in ours.items() if joint.paths[0] in weighted}
+    marks = dict(enumerate(theirs))
+    state = {
+        f"model.diffusion_model.{name}.{part}": torch.tensor(float(mark))
+        for mark, name in marks.items()
+        for part in ("weight", "bias")
+    }
+    found = convert_ldm_unet_checkpoint(state, dict(unet.config))
+    seen = {
+        name.removesuffix(".weight"): theirs[marks[int(mark)]]
+        for name, mark in found.items()
+        if name.endswith(".weight")
+    }
+    assert {path: path for path in seen} == seen
+    assert seen.keys() == weighted
 
 
 @pytest.mark.parametrize(

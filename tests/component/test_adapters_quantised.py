@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import adapter_kit as forms
 import evaluator_kit as kit
 from adapter_kit import LORA
 from clipwatch.demo.models import write_base_pipeline
+from clipwatch.domain.kinds import Offload
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.generation import adapters
@@ -90,7 +92,7 @@ def test_nothing_is_said_that_nobody_can_act_on(base: Path, tmp_path: Path) -> N
 
 @pytest.mark.thorough(but=2)
 @pytest.mark.parametrize("precision", PRECISIONS)
-@pytest.mark.parametrize("name", ["locon-dora", "full-norm"])
+@pytest.mark.parametrize("name", ["locon-dora", "full-norm", "lokr-tucker"])
 def test_what_would_do_something_else_there_is_refused(
     base: Path, tmp_path: Path, precision: str, name: str
 ) -> None:
@@ -117,18 +119,18 @@ def test_a_convolution_that_peft_cannot_adapt_is_told(base: Path, tmp_path: Path
 
 
 @pytest.mark.parametrize("offload", ["model", "group"])
-@pytest.mark.parametrize("algo", ["locon", "lokr", "full-norm", "glora"])
+@pytest.mark.parametrize("algo", ["locon", "lokr", "lokr-tucker", "full-norm", "glora"])
 @pytest.mark.thorough
 def test_where_the_base_waits_changes_no_score(
-    base: Path, tmp_path: Path, offload: str, algo: str
+    base: Path, tmp_path: Path, offload: Offload, algo: str
 ) -> None:
     """A network goes with the parts that it acts on, in and out."""
     forms.write_lycoris(base, tmp_path / LORA, algo)
-    how = kit.protocol(base)
     plain, waiting = Evaluator(), Evaluator()
-    for _ in range(2):
+    for strength in (1.0, 0.5):
+        how = kit.protocol(base, adapter_strength=strength)
         expected = kit.scores_of(plain, forms.request(tmp_path, "live", how))
-        request = forms.request(tmp_path, "live", kit.protocol(base, offload=offload))
+        request = forms.request(tmp_path, "live", replace(how, offload=offload))
         found = kit.scores_of(waiting, request)
         assert [it.score for it in found] == pytest.approx([it.score for it in expected], abs=1e-6)
         alone = kit.request(base, "base", kit.protocol(base, offload=offload), files=())

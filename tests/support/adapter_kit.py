@@ -144,6 +144,7 @@ ALGOS: Final[dict[str, dict[str, Any]]] = {
     "loha-tucker": {"algo": "loha", "use_tucker": True},
     "lokr": {"algo": "lokr", "factor": 4},
     "lokr-both": {"algo": "lokr", "factor": 8, "decompose_both": True},
+    "lokr-tucker": {"algo": "lokr", "factor": 4, "use_tucker": True},
     "lokr-full": {"algo": "lokr", "factor": 4, "full_matrix": True},
     "lokr-dora": {"algo": "lokr", "factor": 4, "dora_wd": True},
     "full-norm": {"algo": "full", "train_norm": True},

@@ -66,6 +66,11 @@ KINDS = {
     ),
     "loha": ([f"lora_unet_{FLAT}.hada_w1_a"], "lycoris"),
     "lokr": ([f"lycoris_{FLAT}.lokr_w1", f"lycoris_{FLAT}.lokr_w2_a"], "lycoris"),
+    "lokr in Tucker form": ([f"lycoris_{FLAT}.lokr_w1", f"lycoris_{FLAT}.lokr_t2"], "lycoris"),
+    "ComfyUI's DoRA": (
+        [f"diffusion_model.{LAYER}.{it}" for it in ("lora_A.weight", "dora_scale")],
+        "lycoris",
+    ),
     "lokr of ai-toolkit": (
         [f"transformer.{LAYER}.lokr_w1", f"transformer.{LAYER}.lokr_w2"],
         "lycoris",
@@ -76,6 +81,12 @@ KINDS = {
     "glora": ([f"lycoris_{FLAT}.a1.weight"], "lycoris"),
     "ia3": ([f"lycoris_{FLAT}.weight", f"lycoris_{FLAT}.on_input"], "lycoris"),
 }
+
+
+def test_onetrainers_oft_is_read_without_lycoris(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is told from PEFT's by the metadata, and computed without that package."""
+    monkeypatch.setattr("clipwatch.layouts.adapter_file.find_spec", lambda _: None)
+    assert kind_of(["lora_unet_a.oft_R.weight"], {"ot_revision": "23df383"}) == "lycoris"
 
 
 @pytest.mark.parametrize(("names", "kind"), KINDS.values(), ids=KINDS)
@@ -91,6 +102,7 @@ OTHERS = {
     "textual inversion": (["emb_params"], {}, "textual inversion"),
     "of two encoders": (["clip_g", "clip_l"], {}, "textual inversion"),
     "of diffusers": (["<shape>"], {}, "textual inversion"),
+    "OneTrainer's": ([*pair("unet.a"), "bundle_emb.<a>.clip_l"], {}, "learned tokens (bundle_emb)"),
     "AnyFlow": (
         [
             *pair("transformer.a"),
@@ -100,9 +112,8 @@ OTHERS = {
         "further embeddings",
     ),
     "T-LoRA": (["lycoris_a.lambda_layer", "lycoris_a.q_layer.weight"], {}, "T-LoRA"),
-    "LoKr in Tucker form": (["lycoris_a.lokr_w1", "lycoris_a.lokr_t2"], {}, "Tucker"),
     "biases": ([*pair("unet.a"), "unet.a.lora_B.bias"], {}, "biases"),
-    "OneTrainer's OFT": (["lora_unet_a.oft_R.weight"], {}, "oft_R"),
+    "PEFT's OFT": (["unet.a.oft_R.weight"], {}, "(oft_R), which is no OneTrainer's"),
     "SingLoRA": ([f"unet.{it}.lora_A.weight" for it in "ab"], {}, "SingLoRA"),
     "PiSSA": (
         pair("unet.a"),

@@ -34,17 +34,20 @@ _LORA: Final = re.compile(
 )
 _PROCESSOR: Final = re.compile(r"(?:\.processor)?\.to_(q|k|v|out)_lora\.(down|up)\.weight$")
 _LYCORIS: Final = re.compile(
-    r"(?P<module>.+?)\.(?P<leaf>lora_(?:up|down|mid)\.weight|alpha|dora_scale"
+    r"(?P<module>.+?)\.(?P<leaf>lora_(?:up|down|mid|[AB])\.weight|alpha|dora_scale"
     r"|hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t[12])|diff(?:_b)?|[wb]_norm"
-    r"|oft_blocks|rescale|[ab][12]\.weight|bm\.weight|on_input)"
+    r"|oft_blocks|oft_R\.(?:weight|scaled_oft)|rescale|[ab][12]\.weight|bm\.weight|on_input)"
 )
 _WHOLE: Final = (
     ("lora_up.weight", "lora_down.weight", "alpha"),
     ("hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b", "alpha"),
     ("a1.weight", "a2.weight", "b1.weight", "b2.weight", "alpha"),
     ("oft_blocks", "alpha"),
+    ("oft_R.weight",),
 )
 """Without which LyCORIS rebuilds no module (make_module_from_state_dict of each)."""
+_LEAVES: Final = {"lora_A.weight": "lora_down.weight", "lora_B.weight": "lora_up.weight"}
+"""Of a DoRA as ComfyUI reads it, under the names that kohya's has."""
 _IA3: Final = re.compile(r"(?P<module>lycoris_\w+)\.(?P<leaf>weight)")
 _PLAIN: Final = frozenset({"lora_up.weight", "lora_down.weight", "alpha"})  # LoRA has these too
 _PREFIX: Final = "lycoris_"
@@ -65,12 +68,13 @@ _FURTHER: Final = (
 _OTHERS: Final = (
     (r"controlnet", "a ControlNet's adapter, which needs conditioning images"),
     (r"emb_params$|clip_[lg]$|t5$|<", "embeddings of learned tokens (textual inversion), no LoRA"),
+    (r"bundle_emb\.", "learned tokens (bundle_emb) beside its LoRA, which are not read"),
     (_FURTHER, "an adapter for a model with further embeddings, which only its trainer has"),
     (r".*\.(?:lambda_layer|[pq]_layer\.weight)$", "a T-LoRA, which is another at every timestep"),
-    (r".*\.lokr_t2$", "a LoKr in Tucker form, which LyCORIS cannot read back from its own file"),
     (r".*\.lora_[AB]\.(?:\w+\.)?bias$", "a LoRA with biases"),
-    (r".*\.oft_R\.", "an OFT of a form of its own (oft_R)"),
 )
+_OFT: Final = "oft_R."
+_ONETRAINER: Final = "ot_"
 _CHANGED_BASE: Final = ("pissa", "olora", "loftq", "corda", "lora_ga")
 _LONGEST: Final = 80
 
@@ -90,7 +94,7 @@ def lycoris_part(name: str) -> tuple[str, str] | None:
     None for names that are none of LyCORIS's.
     """
     match = _LYCORIS.fullmatch(name) or _IA3.fullmatch(name)
-    return (match["module"], match["leaf"]) if match else None
+    return (match["module"], _LEAVES.get(match["leaf"], match["leaf"])) if match else None
 
 
 def lycoris_lacks(leaves: Collection[str]) -> list[str]:
@@ -160,11 +164,14 @@ def kind_of(tensors: Collection[str], metadata: Mapping[str, str]) -> AdapterKin
     for pattern, what in _OTHERS:
         if any(re.match(pattern, name) for name in names):
             raise Unsupported(f"it holds {what}")
+    turning = any(_OFT in name for name in names)
+    if turning and not any(key.startswith(_ONETRAINER) for key in metadata):
+        raise Unsupported("it holds an OFT of a form of its own (oft_R), which is no OneTrainer's")
     parts = {name: lycoris_part(name) for name in names}
     if _LYCORIS_KEY in metadata or any(map(_lycoris_alone, parts.items())):
         _all_known(parts)
         lycoris_config(metadata)
-        if find_spec("lycoris") is None:
+        if find_spec("lycoris") is None and not turning:
             raise Unsupported(LYCORIS_MISSING)
         return "lycoris"
     halves = {name: lora_part(name) for name in names}

@@ -1,7 +1,8 @@
 """Adapters in a resident pipeline: the whole of one put in, its strength set, and taken out again.
 
-`names` says which modules a file means, `lora` and `lycoris` put it in, `translation` lets
-diffusers read the names of other trainers and makes sure that it loses nothing.
+`modules` reads what a file holds, `names` and `foreign` say which modules it means. `lora` and
+`lycoris` put it in beside the layers, `rewritten` in place of their weights, which `formulas`
+computes. What is left, `translation` has diffusers translate, and makes sure that nothing is lost.
 """
 
 from __future__ import annotations
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from clipwatch.evaluator.failures import failing_as
 from clipwatch.evaluator.generation.adapters.lora import Lora
+from clipwatch.evaluator.generation.adapters.modules import modules_of
 from clipwatch.evaluator.generation.adapters.names import Names
+from clipwatch.evaluator.generation.adapters.rewritten import Rewritten, is_ours
 from clipwatch.evaluator.generation.weights import read_tensors
 from clipwatch.evaluator.tensors import check_finite
 from clipwatch.layouts.adapter_file import acting, kind_of
@@ -60,6 +63,9 @@ def apply(pipeline: Any, path: Path, *, alpha: float | None) -> Adapter:
         names = Names(pipeline)
         if kind == "lora":
             return Lora(names, pipeline, used, metadata, alpha)
+        modules = modules_of(used)
+        if is_ours(names, modules):
+            return Rewritten(names, modules)
         from clipwatch.evaluator.generation.adapters.lycoris import Lycoris
 
-        return Lycoris(names, used, metadata)
+        return Lycoris(names, modules, metadata)

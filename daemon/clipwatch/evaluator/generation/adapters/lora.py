@@ -105,6 +105,11 @@ def place(names: Names, pipeline: Any, state: Mapping[str, torch.Tensor]) -> dic
         ValueError: Some are for no module of the pipeline, or two for the same.
     """
     placed, lost = layers_of(names, state)
+    for name in [name for name in lost if names.join(name)]:
+        parts = _split(names, name, lost.pop(name))
+        if twice := placed.keys() & parts.keys():
+            raise ValueError(f"it holds twice {some({it.path for it in twice})}")
+        placed |= parts
     if lost:
         theirs = {name: it for name, it in state.items() if (lora_part(name) or "")[0] in lost}
         more, strange = layers_of(names, translate(pipeline, theirs))
@@ -155,6 +160,37 @@ def layers_of(
         {key: layer for key, layer in layers.items() if isinstance(key, Place)},
         {key: layer for key, layer in layers.items() if isinstance(key, str)},
     )
+
+
+def _split(names: Names, name: str, layer: Layer) -> dict[Place, Layer]:
+    """Return by module the parts of a layer that is several in the base model.
+
+    Raises:
+        ValueError: It has not as many outputs as they have.
+    """
+    joint = names.join(name)
+    model = names.models[names.denoiser]
+    paths = joint.paths if joint else ()
+    sizes = [_outputs(model.get_submodule(path)) for path in paths]
+    if sum(sizes) != len(layer.up):
+        raise ValueError(f"{name} has {len(layer.up)} outputs for {sum(sizes)}")
+
+    def parts(tensor: torch.Tensor) -> list[torch.Tensor]:
+        swapped = joint is not None and joint.swapped
+        return list(torch.split(torch.cat(tensor.chunk(2)[::-1]) if swapped else tensor, sizes))
+
+    ups = parts(layer.up)
+    magnitudes = [None] * len(ups) if layer.magnitude is None else parts(layer.magnitude)
+    return {
+        Place(names.denoiser, path): layer._replace(up=up, magnitude=magnitude)
+        for path, up, magnitude in zip(paths, ups, magnitudes, strict=True)
+    }
+
+
+def _outputs(layer: Any) -> int:
+    """Return how many outputs a layer has, also where its weight is packed in few bits."""
+    count = getattr(layer, "out_features", None)
+    return len(layer.weight) if count is None else int(count)
 
 
 def with_alphas(layers: Layers, config: Mapping[str, Any], alpha: float | None) -> Layers:

@@ -13,9 +13,10 @@ import torch
 
 from clipwatch.evaluator.failures import one_line
 from clipwatch.evaluator.generation.adapters.lora import ADAPTER
+from clipwatch.evaluator.generation.adapters.modules import Tensors, unknown
 from clipwatch.evaluator.generation.adapters.names import Names, Place, flat, naming, some
 from clipwatch.evaluator.generation.embeddings import is_text_part
-from clipwatch.layouts.adapter_file import lycoris_config, lycoris_lacks, lycoris_part
+from clipwatch.layouts.adapter_file import lycoris_config
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,11 +42,7 @@ _ALIKE: Final = (LoConModule, LohaModule, LokrModule, GLoRAModule)
 """They add the same to an answer as to a weight, unless they set magnitudes."""
 
 _DORA: Final = "dora_scale"
-_HADA: Final = "hada_w"
-_PAIR: Final = 2  # dimensions of a matrix
 _SCALARS: Final = ("alpha", "on_input")
-
-Tensors = dict[str, torch.Tensor]
 
 
 class Lycoris:
@@ -53,7 +50,7 @@ class Lycoris:
 
     Args:
         names: Of the pipeline's modules.
-        state: The file's tensors, whose names `lycoris_part` splits.
+        modules: The file's tensors, as `modules_of` gives them.
         metadata: Of the file.
 
     Raises:
@@ -61,11 +58,11 @@ class Lycoris:
     """
 
     def __init__(
-        self, names: Names, state: Mapping[str, torch.Tensor], metadata: Mapping[str, str]
+        self, names: Names, modules: Mapping[str, Tensors], metadata: Mapping[str, str]
     ) -> None:
         self._networks: dict[str, Any] = {}
         self._models = names.models
-        placed = _place(names, state)
+        placed = _place(names, modules)
         # LyCORIS reads a switch so
         bypass = str(lycoris_config(metadata).get("bypass_mode", False)).lower() != "false"
         try:
@@ -96,29 +93,15 @@ class Lycoris:
         self._networks = {}
 
 
-def _place(names: Names, state: Mapping[str, torch.Tensor]) -> dict[Place, Tensors]:
+def _place(names: Names, modules: Mapping[str, Tensors]) -> dict[Place, Tensors]:
     """Return the tensors of a file by the modules that they are for, none left out.
 
     Raises:
-        ValueError: Some are for no module of the pipeline, or two for the same; or a module lacks
-            some of its own.
+        ValueError: Some are for no module of the pipeline, or two for the same.
     """
-    modules: dict[str, Tensors] = {}
-    for name, tensor in state.items():
-        module, leaf = lycoris_part(name) or (name, "")
-        # OneTrainer's pairs of 1 x 1 convolutions have all four dimensions
-        plain = leaf.startswith(_HADA) and tensor.dim() > _PAIR and tensor.shape[2:].numel() == 1
-        modules.setdefault(module, {})[leaf] = tensor.flatten(1) if plain else tensor
-    parts = {name: lacks for name, leaves in modules.items() if (lacks := lycoris_lacks(leaves))}
-    if parts:
-        missing = " and ".join(sorted({leaf for lacks in parts.values() for leaf in lacks}))
-        raise ValueError(f"it holds only a part of {some(parts)}: {missing} is missing")
     found = {name: names.find(name) for name in modules}
     if lost := {name for name, it in found.items() if it is None}:
-        raise ValueError(
-            f"of {len(modules)} modules the base model has not {some(lost)} under any name that is"
-            " known"
-        )
+        raise unknown(lost, len(modules))
     placed = {it: modules[name] for name, it in found.items() if it is not None}
     if not placed or len(placed) < len(modules) or not all(map(names.alone, placed)):
         raise ValueError("it holds nothing, or two of its modules are one in the base model")

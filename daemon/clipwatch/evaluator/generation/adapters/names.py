@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from torch.nn import Module
 
+from clipwatch.evaluator.generation.adapters.foreign import Joint, foreign_names
 from clipwatch.layouts.pipeline_parts import DENOISERS
 
 if TYPE_CHECKING:
@@ -14,7 +15,12 @@ if TYPE_CHECKING:
 
 _PEFT: Final = "base_model.model."
 _DENOISER: Final = ("model.diffusion_model.", "diffusion_model.")
-_DENOISER_FLAT: Final = ("lycoris_", "lora_unet_", "lora_transformer_")
+_DENOISER_FLAT: Final = ("lycoris_", "lora_unet_", "lora_transformer_", "oft_unet_")
+_TEXT: Final = {  # ComfyUI's, as OneTrainer writes them
+    "text_encoders.clip_l.transformer.": ("text_encoder",),
+    "text_encoders.clip_g.transformer.": ("text_encoder_2", "text_encoder"),
+    "text_encoders.t5xxl.transformer.": ("text_encoder_3", "text_encoder_2", "text_encoder"),
+}
 _TEXT_FLAT: Final = {
     "lora_te_": ("text_encoder",),
     "lora_te1_": ("text_encoder",),
@@ -35,8 +41,9 @@ class Place(NamedTuple):
 class Names:
     """The names of a pipeline's modules, as trainers write them.
 
-    diffusers: "unet.down_blocks.0…"; ComfyUI as SimpleTuner writes it: "diffusion_model.…"; PEFT:
-    "base_model.model.…"; kohya and LyCORIS: "lora_unet_…", "lycoris_…" with underscores for dots.
+    diffusers: "unet.down_blocks.0…"; ComfyUI: "diffusion_model.…", "text_encoders.clip_l.…"; PEFT:
+    "base_model.model.…"; kohya, OneTrainer and LyCORIS: "lora_unet_…", "lora_te1_…", "lycoris_…"
+    with underscores for dots. Behind each may stand the denoiser's other names (see `foreign`).
 
     Attributes:
         models: The pipeline's networks by component.
@@ -52,9 +59,30 @@ class Names:
             for name, model in self.models.items()
         }
         self._flat = {name: _flattened(paths) for name, paths in self._paths.items()}
+        kind = type(self.models.get(self.denoiser)).__name__
+        self._foreign = foreign_names(kind, self._paths.get(self.denoiser, ()))
+        self._foreign_flat = _flattened(self._foreign)
 
     def find(self, name: str) -> Place | None:
         """Return the module that a name means; None if there is none, or more than one."""
+        if place := self._own(name):
+            return place
+        joint = self.join(name)
+        alone = joint is not None and len(joint.paths) == 1 and not joint.swapped
+        return Place(self.denoiser, joint.paths[0]) if joint and alone else None
+
+    def join(self, name: str) -> Joint | None:
+        """Return what another name of the denoiser's means; None if it is none."""
+        name = name.removeprefix(_PEFT)
+        for prefix in _DENOISER_FLAT:
+            if name.startswith(prefix):
+                dotted = self._foreign_flat.get(name.removeprefix(prefix), "")
+                return self._foreign.get(dotted)
+        for prefix in (*_DENOISER, f"{self.denoiser}."):
+            name = name.removeprefix(prefix)
+        return self._foreign.get(name)
+
+    def _own(self, name: str) -> Place | None:
         name = name.removeprefix(_PEFT)
         component, _, path = name.partition(".")
         if component in self.models:
@@ -67,13 +95,18 @@ class Names:
                 return self._underscored(self.denoiser, name.removeprefix(prefix))
         for prefix, components in _TEXT_FLAT.items():
             if name.startswith(prefix):
-                known = next((it for it in components if it in self.models), "")
-                return self._underscored(known, name.removeprefix(prefix))
+                return self._underscored(self._first(components), name.removeprefix(prefix))
+        for prefix, components in _TEXT.items():
+            if name.startswith(prefix):
+                return self._dotted(self._first(components), name.removeprefix(prefix))
         return self._dotted(self.denoiser, name)
 
     def alone(self, place: Place) -> bool:
         """Whether no other module has the same name once its dots are underscores."""
         return bool(self._flat[place.component][flat(place.path)])
+
+    def _first(self, components: Iterable[str]) -> str:
+        return next((it for it in components if it in self.models), "")
 
     def _dotted(self, component: str, path: str) -> Place | None:
         known = self._paths.get(component, set())
