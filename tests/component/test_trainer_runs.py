@@ -116,7 +116,7 @@ RUNS: dict[str, tuple[str, dict[str, tuple[int, str, str]]]] = {
     ),
     "onetrainer-oft_2": (
         "save",
-        {"2026-11-28_00-00-54-save-50-0-50.safetensors": (50, "step", "an OFT of a form")},
+        {"2026-11-28_00-00-54-save-50-0-50.safetensors": (50, "step", "lycoris")},
     ),
     "dp-flux": (
         "",  # the newest training in it; that folder does as well
