@@ -10,6 +10,7 @@ import builtins
 import errno
 import io
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,13 +37,17 @@ SINGLE = (errno.EIO, errno.ELOOP, errno.EMFILE)
 
 @contextmanager
 def failing(below: Path, code: int, fails: Callable[[int], bool]) -> Iterator[list[int]]:
-    """Have calls on paths below a folder fail, those whose number `fails` says so; count them."""
-    calls = [0]
+    """Have calls on paths below a folder fail, those whose number `fails` says so; count them.
+
+    All of them from one moment to another: between two of them a living daemon would look.
+    """
+    calls, on = [0], threading.Event()
 
     def wrap(real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*args: Any, **options: Any) -> Any:
             path = args[0] if args else options.get("path", ".")
-            if isinstance(path, str | os.PathLike) and below in (Path(path), *Path(path).parents):
+            ours = on.is_set() and isinstance(path, str | os.PathLike)
+            if ours and below in (Path(path), *Path(path).parents):
                 calls[0] += 1
                 if fails(calls[0] - 1):
                     raise OSError(code, os.strerror(code), str(path))
@@ -55,7 +60,11 @@ def failing(below: Path, code: int, fails: Callable[[int], bool]) -> Iterator[li
             patch.setattr(os, name, wrap(getattr(os, name)))
         patch.setattr(io, "open", wrap(io.open))
         patch.setattr(builtins, "open", wrap(builtins.open))
-        yield calls
+        on.set()
+        try:
+            yield calls
+        finally:
+            on.clear()
 
 
 @pytest.mark.parametrize("code", CODES, ids=[errno.errorcode[it] for it in CODES])
