@@ -174,4 +174,5 @@ def test_wandb_tells_every_error(
                     told += 1
                 told += attempt(WandbTracker(target), series) is not None
             assert sorted(runs.rglob("*")) == before
-    assert told > clean.calls // 3  # a note that cannot be read is made anew, a folder may stay unsynced
+    # a note that cannot be read is made anew, and some file systems sync no folder: no word of both
+    assert told > clean.calls // 3
