@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from pathlib import Path
@@ -11,7 +12,7 @@ import msgspec
 
 from clipwatch.kit.errors import TrackerRefused
 from clipwatch.kit.secrets import masked
-from clipwatch_adapters.shared.disk import read_own, write_private
+from clipwatch_adapters.shared.disk import plain_errors, read_own, write_private
 from clipwatch_adapters.shared.numbers import FORM
 from clipwatch_adapters.wandb.files import trainer_run
 from clipwatch_adapters.wandb.offline import OfflineRuns
@@ -33,6 +34,9 @@ MODES: dict[str, Literal["online", "offline"]] = {
     "dryrun": "offline",
 }
 """What WANDB_MODE may say here, with W&B's old names."""
+
+_NO_NOTE = (errno.ENOENT, errno.ELOOP, errno.EPERM)
+"""No file of ours is there: none at all, or a link, pipe or folder that somebody planted."""
 
 
 class Companion:
@@ -76,12 +80,21 @@ class Companion:
 
     @property
     def trainer(self) -> str:
-        """Return the id of the trainer's run: the remembered one, else what its files say now."""
-        try:
-            noted = read_own(self._trainer_file())
-            project, found = msgspec.json.decode(noted, type=tuple[str, str])
-        except (OSError, ValueError):
+        """Return the id of the trainer's run: the remembered one, else what its files say now.
+
+        Raises:
+            TrackerRefused, TrackerUnavailable: What is remembered cannot be read: it must not be
+                guessed, as all rows would begin again in another run.
+        """
+        with plain_errors("W&B", file := self._trainer_file()):
             project, found = "", ""
+            try:
+                project, found = msgspec.json.decode(read_own(file), type=tuple[str, str])
+            except ValueError:  # it is damaged
+                pass
+            except OSError as error:
+                if error.errno not in _NO_NOTE:
+                    raise
         if project == self._target.project:
             return found
         root = Path(os.environ.get("WANDB_DIR") or self._target.working_dir)
