@@ -113,7 +113,7 @@ class WatchedRun:
     def pause(self) -> float:
         """How many seconds may pass until the next turn, if no message comes."""
         longest = LAST_PAUSE_SECONDS if self._deadlines.asked else float("inf")
-        return max(0.0, min(self.eyes.seconds_left, longest))
+        return max(0.0, min(self.eyes.seconds_left, self._health.seconds_left, longest))
 
     def begin(self) -> None:
         """Write down what is asked for now, and look; what failed before has a new chance.

@@ -63,14 +63,21 @@ class HealthReporter:
 
     def beat(self, run: Run | None, seq: int, waiting: str = "") -> None:
         """Show that the loop goes round, or what the log is waited for."""
-        self._loop = LoopState(run, seq, self._loop.phase, waiting=waiting)
+        began = time.monotonic()
+        self._loop = LoopState(run, seq, self._loop.phase, began, waiting)
         if waiting:
             self.status, self._told = waiting, None
-        elif run is not None and run is not self._told and self._loop.at >= self._tell_at:
+        elif run is not None and run is not self._told and began >= self._tell_at:
             self.status, self._told = summary(run), run
             now = time.monotonic()
-            self._tell_at = now + (now - self._loop.at) / STATUS_SHARE
+            self._tell_at = now + (now - began) / STATUS_SHARE
         self._heartbeat.beat(self.status)
+
+    @property
+    def seconds_left(self) -> float:
+        """How long until the status is to be told anew; infinity when it is up to date."""
+        late = self._loop.run is not self._told and not self._loop.waiting
+        return max(0.0, self._tell_at - time.monotonic()) if late else float("inf")
 
     def enter(self, phase: Phase) -> None:
         """Be in another phase, as in LoopState."""
