@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import Final, NamedTuple
 
 
@@ -191,13 +192,8 @@ _REFINED: Final = ("layers", "noise_refiner", "context_refiner")
 """The lists of blocks of Lumina 2 and Z-Image, which are named alike."""
 
 
-def _flux(paths: Collection[str]) -> Iterator[tuple[str, Joint]]:
-    yield from _numbered((*_FLUX, *_STREAMS), paths)
-    yield _LAST
-
-
-def _flux_2(paths: Collection[str]) -> Iterator[tuple[str, Joint]]:
-    yield from _numbered((*_FLUX_2, *_STREAMS), paths)
+def _streams(rows: Rows, paths: Collection[str]) -> Iterator[tuple[str, Joint]]:
+    yield from _numbered((*rows, *_STREAMS), paths)
     yield _LAST
 
 
@@ -260,9 +256,9 @@ def _depth(paths: Collection[str]) -> int:
 
 _NAMED: Final[dict[str, Callable[[Collection[str]], Iterator[tuple[str, Joint]]]]] = {
     "UNet2DConditionModel": _unet,
-    "ChromaTransformer2DModel": _flux,
-    "FluxTransformer2DModel": _flux,
-    "Flux2Transformer2DModel": _flux_2,
+    "ChromaTransformer2DModel": partial(_streams, _FLUX),
+    "FluxTransformer2DModel": partial(_streams, _FLUX),
+    "Flux2Transformer2DModel": partial(_streams, _FLUX_2),
     "Lumina2Transformer2DModel": _lumina,
     "SD3Transformer2DModel": _sd_3,
     "ZImageTransformer2DModel": _z_image,
