@@ -141,8 +141,11 @@ def test_it_is_waited_for_at_a_start(tmp_path: Path) -> None:
         when_unlocked(lambda: Journal(path), said.append, once=True)
 
 
-def test_it_is_waited_for_between_opening_and_reading(tmp_path: Path) -> None:
+def test_it_is_waited_for_between_opening_and_reading(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Nothing of a start ends it, but with --once."""
+    monkeypatch.setattr("clipwatch.loop.run_log.PAUSE_SECONDS", 0.05)
     world = World(tmp_path)
     checkpoint(world.output, 1, 1)
     assert world.once() == 0

@@ -179,6 +179,7 @@ def test_wandb_tells_every_error(
 
 
 @pytest.mark.parametrize("code", [*PASSING, errno.EACCES])
+@pytest.mark.thorough(but=1)
 def test_a_note_that_cannot_be_read_is_not_guessed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
