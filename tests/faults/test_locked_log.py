@@ -141,6 +141,7 @@ def test_it_is_waited_for_at_a_start(tmp_path: Path) -> None:
         when_unlocked(lambda: Journal(path), said.append, once=True)
 
 
+@pytest.mark.thorough  # SQLite's own patience, several times
 def test_it_is_waited_for_between_opening_and_reading(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
