@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 from clipwatch.domain.queue import given_up
-from clipwatch.executors.messages import Failed
+from clipwatch.executors.messages import Failed, Loaded, Scored
 from clipwatch.kit.errors import TrackerRefused
 from clipwatch.loop.rest import rest
 from clipwatch.testing.memory import MemoryTracker
@@ -74,3 +75,15 @@ def test_what_failed_for_good_is_counted(tmp_path: Path) -> None:
     assert world.once() == 1
     assert given_up(next(iter(world.run.evaluations.values())))
     assert told(world).startswith("1 checkpoints: 1 failed; waiting for the next one in")
+
+
+def test_answers_without_an_image_are_no_progress(tmp_path: Path) -> None:
+    """What fails around them is given up like what answers nothing at all."""
+    world = World(tmp_path, max_attempts=2)
+    began = datetime.now(UTC)
+    world.clock = lambda: datetime.now(UTC) + 3600 * (datetime.now(UTC) - began)
+    world.script = lambda _: [Loaded({}), Scored(()), Failed("internal", "made up")]
+    checkpoint(world.output, 100)
+    with world.live():
+        until(lambda: any(map(given_up, world.run.evaluations.values())))
+    assert sum("made up" in line for line in world.said) == 2

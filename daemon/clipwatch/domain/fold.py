@@ -120,7 +120,9 @@ class _Draft:
             case ImagesScored(evaluation=id_, images=images):
                 known = self._evaluations[id_]
                 done = known.done | {(image.prompt_id, image.index) for image in images}
-                self._evaluations[id_] = replace(known, done=done, attempt=0)
+                # an answer without a new image is no progress: failures around it are in a row
+                attempt = 0 if len(done) > len(known.done) else known.attempt
+                self._evaluations[id_] = replace(known, done=done, attempt=attempt)
             case CheckpointFound(step, name, path, reason, unit):
                 found = Checkpoint(step, name, path, "partial", reason, since=time, unit=unit)
                 self._checkpoints[name] = found
