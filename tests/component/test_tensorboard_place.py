@@ -58,6 +58,15 @@ def test_the_trainers_run_is_found(tmp_path: Path, events: list[str], home: str)
     assert tracker.published(series) == {0}
 
 
+@pytest.mark.parametrize("project", ["../..", "a/../../..", "/tmp", ".", ".."])
+def test_a_projects_name_leads_nowhere_else(tmp_path: Path, project: str) -> None:
+    """It is a name and no way: curves stay in the trainer's folder for logs, or in our own room."""
+    target = replace(make_target(tmp_path), project=project)
+    home = Path(TensorBoardTracker(target).where(make_series(tmp_path, [100])))
+    assert target.state_dir in home.parent.parents
+    assert ".." not in home.parts
+
+
 E = "events.out.tfevents.1.host"
 
 

@@ -128,6 +128,34 @@ def test_another_log_doubles_and_hides_nothing(server: FakeWandb, tmp_path: Path
     assert server.run.points == points
 
 
+@pytest.mark.thorough
+def test_an_older_log_leaves_what_a_newer_one_summed_up(server: FakeWandb, tmp_path: Path) -> None:
+    """Restored from a backup, it does not know the best and the last, which stand."""
+    series = make_series(tmp_path, [100, 200, 300], images=False)
+    target = make_target(tmp_path)
+    WandbTracker(target).publish(series, [0, 1, 2])
+    before = {**server.run.summary}
+    assert before["clip_last/step"] == 300
+    restored = restarted(series, ["clipwatch-0", "between"], [100, 150])
+    assert bring(WandbTracker(target), restored) == {0, 1}
+    after = server.run.summary
+    assert len(server.run.points) == 4
+    assert after["clip_last/step"] == 300
+    assert after["clip/mean"] == before["clip/mean"]
+    assert after["clip_best/mean"] >= before["clip_best/mean"]
+
+
+def test_anothers_row_in_our_run_is_passed_over(server: FakeWandb, tmp_path: Path) -> None:
+    """Though it is the newest, what is ours is known, and comes behind it."""
+    series, target = make_series(tmp_path, [100, 200], images=False), make_target(tmp_path)
+    WandbTracker(target).publish(series, [0])
+    server.run.lines[1] = {"_step": 500, "loss": 0.5}
+    tracker = WandbTracker(target)
+    assert tracker.published(series) == {0}
+    assert bring(tracker, series) == {0, 1}
+    assert [row["_step"] for row in server.run.rows] == [100, 500, 501]
+
+
 def test_a_protocol_is_a_run_whatever_the_log_calls_it(server: FakeWandb, tmp_path: Path) -> None:
     """A log with other prompts never writes into the run of the one before."""
     series = make_series(tmp_path, [100])

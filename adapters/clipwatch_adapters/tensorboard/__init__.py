@@ -20,7 +20,7 @@ from clipwatch_adapters.shared.numbers import FORM, Names
 from clipwatch_adapters.tensorboard import event_files as _events
 from clipwatch_adapters.tensorboard.charts import head
 from clipwatch_adapters.tensorboard.records import Receipt, receipt, record
-from clipwatch_adapters.tensorboard.trainers import named_run, trainer_run
+from clipwatch_adapters.tensorboard.trainers import inside, named_run, trainer_run
 
 
 class _Held(msgspec.Struct, frozen=True):
@@ -138,7 +138,7 @@ class TensorBoardTracker:
                 f"TensorBoard: {earlier}, the trainer's run with the curves in it, is gone",
                 fix="they go on when it is mounted again; made anew, it gets all of them again",
             )
-        return target.state_dir / target.project
+        return inside(target.state_dir, target.project)
 
     def _move(self, home: Path) -> None:
         """Bring the curves that stand elsewhere to their new home, images and all.

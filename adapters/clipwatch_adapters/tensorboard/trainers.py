@@ -29,12 +29,19 @@ def trainer_run(target: Target) -> Path | None:
 
 
 def named_run(target: Target) -> Path | None:
-    """Find the trainer's run by the project's name."""
-    named = target.logging_dir / target.project
+    """Find the trainer's run by the project's name, which leads nowhere else."""
+    named = inside(target.logging_dir, target.project)
     try:
         return named if named.is_dir() else None
     except PermissionError:
         return None
+
+
+def inside(folder: Path, project: str) -> Path:
+    """Return the project's folder; a name that leads out of `folder` becomes a plain one."""
+    named = Path(os.path.normpath(folder / project))
+    plain = project.replace("/", "-").strip(".-") or "project"
+    return named if folder in named.parents else folder / plain
 
 
 def _elsewhere(output: Path) -> Path | None:

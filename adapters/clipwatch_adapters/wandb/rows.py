@@ -36,6 +36,7 @@ def filled(job: Job, series: Series, results: Sequence[Result]) -> Job:
         job,
         metrics=tuple(dict.fromkeys(tags)),
         summary=_summary(names, series.results[: last + 1]),
+        steps=tuple({it.step for it in series.results}),
         rows=tuple(row(series, names, result, place[result.seq]) for result in results),
     )
 

@@ -27,7 +27,7 @@ from clipwatch.kit.processes import end_with_parent, importing
 from clipwatch_adapters.wandb.outcome import Outcome, explain
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Mapping, Sequence
 
     import wandb
 
@@ -37,6 +37,7 @@ GRACE = 5.0
 STEP = "clipwatch/step"
 TEXTS = CHECKPOINT, EVALUATION = "clipwatch/checkpoint", "clipwatch/evaluation"
 MEDIA = SAMPLES, SCORES, HISTOGRAM = "clipwatch/samples", "clipwatch/scores", "clipwatch/histogram"
+BEST = "clip_best/"
 BINS = 32
 """Of the histogram."""
 
@@ -74,7 +75,7 @@ class Job(msgspec.Struct, frozen=True):
     `folder` is W&B's own: it gets the run's files. `entity` "" is the key's default, `key` "" the
     one that `wandb login` left. `trainer` is the id of the trainer's run, "" if it is not known.
     `metrics` are all scalars of the run: each session's definitions take the place of those before
-    it. `summary` is what the run's shows once the rows are there.
+    it. `summary` is what the run's shows once the rows are there, by results of these `steps`.
     """
 
     mode: Literal["online", "offline"]
@@ -90,6 +91,7 @@ class Job(msgspec.Struct, frozen=True):
     trainer: str = ""
     metrics: tuple[str, ...] = ()
     summary: dict[str, float | int | str] = {}
+    steps: tuple[int, ...] = ()
     rows: tuple[HistoryRow, ...] = ()
 
 
@@ -148,6 +150,23 @@ def lacking(rows: Sequence[HistoryRow], held: int, shown: Collection[str]) -> li
     return found
 
 
+def standing(
+    ours: Mapping[str, float | int | str], shown: Mapping[str, Any], steps: Collection[int]
+) -> dict[str, float | int | str]:
+    """Return what of our summary is written over that which the run shows.
+
+    A last or best result at a step of which our log knows nothing stands, if it is later or higher:
+    another log brought it, of which ours may be an older copy.
+    """
+    last, best = shown.get("clip_last/step"), shown.get(f"{BEST}step")
+    kept = {**ours}
+    if last is not None and last not in steps and last > ours["clip_last/step"]:
+        kept = {key: value for key, value in ours.items() if key.startswith(BEST)}
+    if best is not None and best not in steps and shown[f"{BEST}mean"] > ours[f"{BEST}mean"]:
+        kept = {key: value for key, value in kept.items() if not key.startswith(BEST)}
+    return kept
+
+
 def _send(job: Job, rows: Sequence[HistoryRow], held: int) -> tuple[int, str]:
     """Log rows from place `held` on; return what `held` should be then, and what failed."""
     import wandb
@@ -170,7 +189,7 @@ def _send(job: Job, rows: Sequence[HistoryRow], held: int) -> tuple[int, str]:
         run.define_metric(key, step_metric=STEP, step_sync=False, summary="none")
     for key in MEDIA:
         run.define_metric(key, step_metric=STEP, step_sync=False)
-    run.summary.update(job.summary)
+    run.summary.update(standing(job.summary, dict(run.summary), job.steps))
     start = max(held, run.starting_step)  # the two are told by different parts of the server
     with TemporaryDirectory() as scratch:
         for row in rows:
@@ -281,11 +300,19 @@ def _read(job: Job) -> tuple[int, str, tuple[str, ...]]:
         address = f"{quote(entity)}/{quote(job.project)}/runs/{job.id}"
         return 0, f"{wandb.setup().settings.app_url.rstrip('/')}/{address}", ()
     held = run.lastHistoryStep + 1
-    rows = run.scan_history([EVALUATION, "_step"], page_size=max(held, 1), use_cache=False)
-    found = {row["_step"]: str(row[EVALUATION]) for row in rows}
-    if held and held - 1 not in found:  # told by different parts of the server
-        raise UploadError(f"{run.url} does not show its newest row")
-    return held, run.url, tuple(found.values())
+
+    def rows(*keys: str, first: int = 0) -> dict[int, dict[str, Any]]:
+        scan = run.scan_history(
+            [*keys, "_step"], page_size=max(held - first, 1), min_step=first, use_cache=False
+        )
+        return {row["_step"]: row for row in scan}
+
+    found = rows(EVALUATION)
+    if held and held - 1 not in found:
+        if held - 1 not in rows(first=held - 1):  # told by different parts of the server
+            raise UploadError(f"{run.url} does not show its newest row")
+        found = rows(EVALUATION)  # it is another's, unless it came between the two
+    return held, run.url, tuple(str(row[EVALUATION]) for row in found.values())
 
 
 def _trainer(job: Job) -> str:
