@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Final
 
 from clipwatch.domain.events import (
     AdviceGiven,
@@ -39,6 +40,8 @@ from clipwatch.domain.events import (
 from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
 from clipwatch.domain.state import Checkpoint, Evaluation, Run, State, evaluation_id
+
+_NONE: Final = frozenset[tuple[str, int]]()  # one for all: a long run has thousands
 
 THEN = ", then "
 
@@ -226,7 +229,10 @@ class _Draft:
 
     def _complete(self, event: EvaluationCompleted, time: datetime) -> None:
         known = self._evaluations[event.evaluation]
-        self._scored.setdefault(known.protocol, []).append(event.evaluation)
+        ids = self._scored.setdefault(known.protocol, [])
+        around = {**known.environment, **event.made}
+        before = self._evaluations[ids[-1]].environment if ids else around
+        ids.append(event.evaluation)
         for phase, seconds in event.phases.items():
             self._spent[phase] = self._spent.get(phase, 0.0) + seconds
         if event.batch_size:
@@ -235,7 +241,7 @@ class _Draft:
         self._evaluations[event.evaluation] = replace(
             known,
             state="scored",
-            done=frozenset(),
+            done=_NONE,
             clip=event.clip,
             finished=time,
             reason="",
@@ -244,7 +250,7 @@ class _Draft:
             images=event.images,
             seconds=event.seconds,
             completed=event,
-            environment={**known.environment, **event.made},
+            environment=before if before == around else around,  # nearly all say the same
         )
 
 

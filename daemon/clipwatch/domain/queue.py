@@ -99,10 +99,12 @@ def wholes(run: Run) -> dict[str, Whole]:
 DELETED = "it was deleted"
 """How the reasons begin for checkpoints that are gone."""
 
+_DELETED_SCORED = f"{DELETED}, after it was scored"
+
 
 def vanished(checkpoint: Checkpoint, *, scored: bool = False) -> CheckpointDiscarded:
     """Return the record of a checkpoint that was deleted; a scored one may be seen half deleted."""
-    reason = f"{DELETED}, after it was scored"
+    reason = _DELETED_SCORED
     if not scored:
         reason = (
             f"{DELETED} before it was evaluated: keep more checkpoints, sample less, or, if it "
