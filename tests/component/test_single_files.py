@@ -1,4 +1,4 @@
-"""Checkpoints that are single files in one folder, counted in epochs, by docs/layouts.md.
+"""Checkpoints that are single files in one folder, counted in epochs, by docs/plugins.md.
 
 All but the evaluator is real: the package is found by its entry point, files are watched, kept from
 deletion, and scored to the end.

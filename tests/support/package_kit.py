@@ -1,4 +1,4 @@
-"""The package of docs/layouts.md as it is installed beside clipwatch."""
+"""The package of docs/plugins.md as it is installed beside clipwatch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from clipwatch.layouts.claims import installed
 from docs_kit import blocks
 from places import ROOT
 
-DOCUMENT = ROOT / "docs" / "layouts.md"
+DOCUMENT = ROOT / "docs" / "plugins.md"
 
 
 def write_package(folder: Path) -> Path:

@@ -1,6 +1,6 @@
 """The seam between clipwatch and a trainer: where its checkpoints lie, and what is in each.
 
-A trainer is one module (or object) with the two functions of `Layout`; see docs/layouts.md.
+A trainer is one module (or object) with the two functions of `Layout`; see docs/plugins.md.
 """
 
 from __future__ import annotations
