@@ -119,6 +119,27 @@ def test_a_final_export_ends_a_training(tmp_path: Path, name: str) -> None:
     assert not end.look(STARTED + 59, SETTLE), "a newer checkpoint: it went on"
 
 
+@pytest.mark.parametrize(
+    ("numbered", "name"),
+    [
+        ("art-step00000500.safetensors", "art.safetensors"),
+        ("art-000002.safetensors", "art.safetensors"),
+        ("art-000002/model_index.json", "art/model_index.json"),
+        ("my_lora_v1_000000500.safetensors", "my_lora_v1.safetensors"),
+    ],
+)
+def test_the_one_without_a_number_ends_a_training(tmp_path: Path, numbered: str, name: str) -> None:
+    """sd-scripts, musubi-tuner and ai-toolkit write it last; one of another name tells nothing."""
+    clock = Clock()
+    end = ending(tmp_path, clock, export=True)
+    clock.now = 60
+    written(tmp_path / numbered, 50)
+    written(tmp_path / "another.safetensors", 55)
+    assert not end.look(STARTED + 50, SETTLE)
+    written(tmp_path / name, 55)
+    assert end.look(STARTED + 55, SETTLE) == "its final model is there"
+
+
 def test_an_export_from_before_our_start_may_be_an_earlier_trainings(tmp_path: Path) -> None:
     """It counts once the training had half an hour to show that it was resumed."""
     written(tmp_path / EXPORTS[0], -5)

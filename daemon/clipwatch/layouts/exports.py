@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -14,10 +17,22 @@ EXPORTS: Final = (
 """Each is the last or the only file of its export to be written."""
 
 
+_NUMBERED: Final = re.compile(r"(?P<name>.+?)(-step\d{8}|-\d{6}|_\d{9})(\.safetensors)?", re.ASCII)
+"""Of sd-scripts and musubi-tuner (step, epoch) and ai-toolkit, whose final one has no number."""
+
+
 def export_written(output_dir: Path) -> float | None:
     """Return when the final model was written (mtime, in seconds), None while there is none."""
     written = []
-    for name in EXPORTS:
+    for name in (*EXPORTS, *_unnumbered(output_dir)):
         with suppress(OSError):
             written.append((output_dir / name).stat().st_mtime)
     return max(written, default=None)
+
+
+def _unnumbered(output_dir: Path) -> Iterator[str]:
+    """Yield what the final one beside numbered checkpoints would be called."""
+    with suppress(OSError):
+        matches = map(_NUMBERED.fullmatch, os.listdir(output_dir))
+        for name in {match["name"] for match in matches if match}:
+            yield from (f"{name}.safetensors", f"{name}/model_index.json")
