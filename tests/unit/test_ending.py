@@ -132,7 +132,7 @@ def test_the_one_without_a_number_ends_a_training(tmp_path: Path, numbered: str,
     """sd-scripts, musubi-tuner and ai-toolkit write it last; one of another name tells nothing."""
     clock = Clock()
     end = ending(tmp_path, clock, export=True)
-    clock.now = 60
+    clock.now = 70
     written(tmp_path / numbered, 50)
     written(tmp_path / "another.safetensors", 55)
     assert not end.look(STARTED + 50, SETTLE)
