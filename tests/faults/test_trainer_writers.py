@@ -5,6 +5,7 @@ The writers are processes of their own that stop after every piece (see writers.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -239,6 +240,9 @@ def test_once_ends_with_1_where_nothing_is_understood(tmp_path: Path) -> None:
     assert f"nothing was scored, as nothing there is understood: {told}" in world.said
     shown = CliRunner().invoke(main, ["status", "--state-dir", str(tmp_path / "state")]).output
     assert f"nothing in {world.output} is understood: {told}" in shown
+    as_json = ["status", "--json", "--state-dir", str(tmp_path / "state")]
+    [run] = json.loads(CliRunner().invoke(main, as_json).output)["runs"]
+    assert run["not_understood"] == told
     [found] = examined(world.settings)
     assert (found.verdict, f"no checkpoint yet, but {told}" in found.found) == ("warn", True)
     lora(world.output / "a-step00000002.safetensors", 2)

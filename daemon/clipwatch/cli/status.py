@@ -33,7 +33,10 @@ def status(state_dir: Path | None, as_json: bool) -> None:
     path = log_file(chosen_state_dir(state_dir))
     state = read_state(path)
     if as_json:
-        click.echo(json.dumps(view.as_json(state), indent=2))
+        told = view.as_json(state)
+        for entry, run in zip(told["runs"], state.values(), strict=True):
+            entry["not_understood"] = _unread(run) or None
+        click.echo(json.dumps(told, indent=2))
     elif state:
         click.echo(view.listing(state))
         for run in state.values():
