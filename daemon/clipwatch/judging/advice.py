@@ -77,8 +77,6 @@ def advise(
         scales: Of all scorers.
         given: What was advised under this protocol.
     """
-    if points[-1].unit == "file":  # of which none follows from another
-        return ()
     newest, ways = points[-1], dict[tuple[AdviceKind, str], Callable[[], str]]()
     ways["low", ""] = lambda: _low(points, question, scales[""].digits)
     ways["saturated", ""] = lambda: _saturated(newest, question, scales[""].digits)

@@ -26,7 +26,7 @@ _SUFFIXES = {
     ".bin": ".bin {}, a pickle that is never opened",
     ".gguf": ".gguf {}, which is not read",
 }
-_KNOWN = ("pytorch_lora_weights", "optimizer")
+LEFT_BESIDE = ("pytorch_lora_weights", "optimizer")
 """How files begin that trainers leave beside their checkpoints."""
 
 _STATE = "-state"
@@ -46,7 +46,7 @@ def lying(listing: Listing, found: Sequence[Claim], layouts: Layouts) -> str:
     files = [
         it
         for it in listing.files
-        if it not in taken and not it.startswith(_KNOWN) and (not only or it in only)
+        if it not in taken and not it.startswith(LEFT_BESIDE) and (not only or it in only)
     ]
     told = [_files(files, suffix, what) for suffix, what in _SUFFIXES.items()]
     states = [it for it in listing.folders if it.endswith(_STATE) and it not in taken and not only]
