@@ -189,4 +189,5 @@ def chosen_config(given: Path | None) -> Path:
         if Path(name).exists():
             return Path(name)
     looked = ", ".join(CONFIGS)
-    raise SettingsError(f"none of {looked} is here", fix="name the trainer's file with --config")
+    fix = "name the trainer's file with --config, or the folder of the checkpoints"
+    raise SettingsError(f"none of {looked} is here", fix=fix)

@@ -61,11 +61,13 @@ class Meant:
         from clipwatch.settings import load
         from clipwatch.settings.values import Given
 
-        over, unless = only_given(dict(flags)), {}
+        over, unless = only_given(dict(flags)), dict[str, Given]()
         if self.output_dir is not None:
             over["output_dir"] = Given(str(self.output_dir), _PATH, _PATH)
             if unordered(self.output_dir, self.only, ranked=ranked):
                 unless["layout"] = Given(FILES, "no training orders these files", "layout")
+        if ranked:
+            unless["report_to"] = Given("none", "rank publishes where it is asked to", "report_to")
         if self.only:
             over["only"] = Given(self.only, _PATH, _PATH)
         return partial(
@@ -73,17 +75,25 @@ class Meant:
         )
 
 
-def meant(paths: Sequence[Path], config: Path | None, output_dir: str | None, cwd: Path) -> Meant:
-    """Say what a call means by its paths, of which none, as `start` may have, is a configuration's.
+def meant(
+    paths: Sequence[Path],
+    config: Path | None,
+    output_dir: str | None,
+    cwd: Path,
+    *,
+    there: bool = False,
+) -> Meant:
+    """Say what a call means by its paths; without any it means a configuration.
 
     Args:
         paths: As they are written.
         config: --config.
         output_dir: --output-dir.
         cwd: The directory of the call, absolute.
+        there: Whether a folder must be there; one that is watched may come later.
 
     Raises:
-        SettingsError: They contradict each other, or a file is not there.
+        SettingsError: They contradict each other, or one is not there.
     """
     if not paths:
         return Meant(chosen_config(config))
@@ -99,7 +109,7 @@ def meant(paths: Sequence[Path], config: Path | None, output_dir: str | None, cw
             f"{paths[0]} and --output-dir {output_dir} both name checkpoints",
             fix="leave one of them out",
         )
-    if len(whole) == 1 and (whole[0].is_dir() or not whole[0].suffix):
+    if len(whole) == 1 and (whole[0].is_dir() or _may_come(whole[0], there=there)):
         return Meant(config, whole[0])
     for path, written in zip(whole, paths, strict=True):
         if not os.path.lexists(path):
@@ -114,6 +124,11 @@ def meant(paths: Sequence[Path], config: Path | None, output_dir: str | None, cw
     if config is None and beside.is_file():
         config = beside
     return Meant(config, folders[0], tuple(it.name for it in whole))
+
+
+def _may_come(path: Path, *, there: bool) -> bool:
+    """Whether a path can be that of a folder that a training makes later."""
+    return not (there or path.suffix or os.path.lexists(path))
 
 
 def _is_config(path: Path) -> bool:

@@ -55,7 +55,7 @@ def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: A
     from clipwatch.results.ranking import rank as ranked
     from clipwatch.results.results import open_results
 
-    what = meant(paths, config, flags["output_dir"], here())
+    what = meant(paths, config, flags["output_dir"], here(), there=True)
     with in_hand("settings", "reading them"):
         reread = what.reader(flags, here(), ranked=True)
         settings = reread()

@@ -31,6 +31,7 @@ def watch(settings: Settings, reread: Callable[[], Settings], *, once: bool) -> 
     """
     from clipwatch.journal import Journal, log_file
     from clipwatch.kit.processes import give_way
+    from clipwatch.layouts.claims import FILES
     from clipwatch.loop.console import Console
     from clipwatch.loop.recognising import recognise
     from clipwatch.loop.run_log import when_unlocked
@@ -47,8 +48,8 @@ def watch(settings: Settings, reread: Callable[[], Settings], *, once: bool) -> 
         expect(settings.paths.output_dir)
     state, console = settings.paths.state_dir, Console()
     patiently = partial(when_unlocked, once=once, say=console.say)
-    layout = settings.watching.layout
-    found = patiently(lambda: recognise(log_file(state), settings.paths.output_dir, layout))
+    where, layout = settings.paths.output_dir, settings.watching.layout
+    found = patiently(lambda: recognise(log_file(state), where, layout))
     with exclusive(state, found.name), patiently(lambda: Journal(log_file(state))) as journal:
         supervisor = Supervisor(once=once, service=ServiceManager(os.environ))
         supervisor.watch(settings, journal, console, name=found.name, reread=reread)
@@ -56,6 +57,11 @@ def watch(settings: Settings, reread: Callable[[], Settings], *, once: bool) -> 
         protocol = settings.protocol
         images = len(protocol.prompts) * protocol.images_per_prompt
         console.say(f"watching {settings.paths.output_dir} as run {found.name}")
+        if settings.watching.layout == FILES:
+            console.say(
+                "no training orders what lies there: each file is a checkpoint of its own, and "
+                "its number only its place among their names"
+            )
         if found.copy_of:
             console.say(
                 f"it holds weights of run {found.copy_of}, whose own directory is still there; "
