@@ -101,7 +101,7 @@ def told(error: OSError) -> str:
         "clipwatch demo",
         "clipwatch doctor --config config.json",
         "clipwatch start --config config.json",
-        "clipwatch rank loras/ --base-model stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "clipwatch rank loras/ --base-model models/sd15",
         "clipwatch status",
         "clipwatch compare 1000 2000",
     ),

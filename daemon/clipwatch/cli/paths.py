@@ -97,7 +97,9 @@ def meant(
     """
     if not paths:
         return Meant(chosen_config(config))
-    whole = [cwd / os.path.expanduser(it) for it in paths]  # noqa: PTH111 - as settings.places
+    from clipwatch.settings.places import below
+
+    whole = [below(cwd, str(it)) for it in paths]
     if len(whole) == 1 and _is_config(whole[0]):
         if config is not None:
             raise SettingsError(

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 @click.command(
     epilog=examples(
-        "clipwatch rank loras/ --base-model stable-diffusion-v1-5/stable-diffusion-v1-5",
-        "clipwatch rank loras/a.safetensors loras/b.safetensors --base-model models/base",
+        "clipwatch rank loras/ --base-model models/sd15",
+        "clipwatch rank a.safetensors b.safetensors --base-model models/sd15",
         "clipwatch rank output/ --prompts my-prompts.txt --json",
     )
 )
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: Any) -> None:
-    """Score what is there, and name the best and those that cannot be told from it.
+    """Score what is there; name the best, and those that cannot be told from it.
 
     PATH is a folder of LoRAs or checkpoints, or some files in it. No config is needed, only
     --base-model where nothing tells it. Files whose names tell no step are checkpoints of their

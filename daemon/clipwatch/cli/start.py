@@ -23,7 +23,7 @@ from clipwatch.cli.paths import meant
 @click.command(
     epilog=examples(
         "clipwatch start --config config.json",
-        "clipwatch start loras/ --base-model stable-diffusion-v1-5/stable-diffusion-v1-5",
+        "clipwatch start loras/ --base-model models/sd15",
         "clipwatch start --once --device cpu --max-prompts 16",
         "clipwatch start --exit-when-done export,idle:3600",
         "clipwatch start --print-settings",
