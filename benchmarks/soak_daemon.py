@@ -18,7 +18,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Final
 
-from clipwatch.cli.start import obey_signals
+from clipwatch.cli.watching import obey_signals
 from clipwatch.domain.events import ImageScore
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored

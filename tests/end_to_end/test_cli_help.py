@@ -118,7 +118,8 @@ def offered(shell: Path, *words: str) -> list[str]:
     ("words", "expected"),
     [
         (("st",), ["start", "status"]),
-        (("start", "--pr"), ["--print-settings"]),
+        (("ra",), ["rank"]),
+        (("start", "--print"), ["--print-settings"]),
         (("systemd", "sh"), ["show"]),
         (("best", "--state-dir", ".", ""), ["shapes-0a1b2c"]),
         (("compare", "--state-dir", ".", ""), ["100", "200"]),

@@ -9,7 +9,6 @@ import pwd
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -173,8 +172,7 @@ def test_a_gpu_for_a_torch_without_any_is_refused(
     config["clipwatch"] = {"evaluation_type": "clip", "prompts": "prompts.txt", "baseline": False}
     (tmp_path / "config.json").write_text(json.dumps(config))
     flags = ("--device", "cuda:1", "--state-dir", str(tmp_path / "state"))
-    module = sys.modules["clipwatch.cli.start"]  # whose name in the package is the command
-    monkeypatch.setattr(module, "version", lambda _: "2.13.0+cpu")
+    monkeypatch.setattr("clipwatch.cli.watching.version", lambda _: "2.13.0+cpu")
     monkeypatch.chdir(tmp_path)
     ended = CliRunner().invoke(main, ["start", *flags])
     assert ended.exit_code == 2

@@ -31,6 +31,7 @@ ONLY_READ = {
     "demo": "takes minutes; test_demo_world.py runs it, and `make wheel` from the wheel",
     "systemd install": "writes to /etc; with --user it is run, and test_systemd.py boots it",
     "start": "never ends; with --print-settings it reads all that it would, with --once it is run",
+    "rank": "loads torch; test_rank.py runs it",
     "score": "loads torch; with --images it is run",
     "fetch": "loads torch; the first one is run",
 }
@@ -69,7 +70,7 @@ case "$*" in
     health*)  # nobody watches here
         {python} -m clipwatch "$@"; test $? = 1; exit;;
     retry*) export CLIPWATCH_STATE_DIR={failed};;
-    demo* | "systemd install"*)
+    demo* | rank* | "systemd install"*)
         [[ "$*" == *--user* ]] || exec {python} -m docs_world "$@";;
     score*) [[ "$*" == *--images* ]] || exec {python} -m docs_world "$@";;
     fetch*) mkdir {fetched} || exec {python} -m docs_world "$@";;
@@ -100,6 +101,7 @@ _WORDS = {
     "COMMAND": "status",
     "DIR": "images",
     "FILE": "config.json",
+    "MODEL": "base",
     "N": "4",
     "NAME": "core",
     "NEW": "new-state",
@@ -127,6 +129,7 @@ class DocsWorld:
         self._fail()
 
     def _train(self, base: Path) -> None:
+        (self.folder / "base").symlink_to(base)
         for step in STEPS:
             guarded(self.folder / "output", base, step)
         shutil.copytree(base, self.folder / "output/pipeline")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from clipwatch.cli.start import obey_signals
+from clipwatch.cli.watching import obey_signals
 from clipwatch.domain.events import Event
 from clipwatch.executors.child import EvaluatorProcess
 from clipwatch.executors.local import LocalExecutor
@@ -73,7 +73,7 @@ def main(folder: Path, mode: str, environ: Mapping[str, str], said: Path) -> Non
         os.dup2(out.fileno(), 2)
     settings = load(folder / "config.json", flags={}, environ=os.environ, cwd=folder)
     log = log_file(settings.paths.state_dir)
-    name = recognise(log, settings.paths.output_dir).name
+    name = recognise(log, settings.paths.output_dir, settings.watching.layout).name
     with exclusive(settings.paths.state_dir, name), Telling(log) as journal:
         supervisor = Supervisor(once=mode == "once")
         parts = Parts(make_executor=fast, judge=PlainJudge(), identities=Known())

@@ -121,7 +121,7 @@ def test_the_most_specific_place_counts(read: Load, highest: int) -> None:
         (42, "clipwatch.json:2"),
         (43, "config.json:8"),
         (44, "CLIPWATCH_VALIDATION_NUM_INFERENCE_STEPS"),
-        (45, "--validation-num-inference-steps"),
+        (45, "--steps"),
     ][highest]
     assert origin(settings, key) == expected
     assert settings.protocol.inference_steps == expected[0]

@@ -29,7 +29,10 @@ HEADING = 120
 PLUGIN = "clipwatch"
 """Marks the receipt's tensor; no TensorBoard plugin shows it."""
 
-_EPOCHS = "The axis counts **epochs**: the trainer tells no steps."
+_AXES = {
+    "epoch": "The axis counts **epochs**: the trainer tells no steps.",
+    "file": "The axis counts **files**, by their names: nothing orders them.",
+}
 
 _ENTITIES = {ord(mark): f"&#{ord(mark)};" for mark in string.punctuation}
 
@@ -73,7 +76,7 @@ def record(series: Series, names: Names, result: Result) -> bytes:
         ),
         *(Summary.Value(tag=tag, simple_value=x) for tag, x in scalars(names, result).items()),
         *([_text("clipwatch/advice", _advice(result.advice))] if result.advice else []),
-        *([_text("clipwatch/axis", _EPOCHS)] if series.unit == "epoch" else []),
+        *([_text("clipwatch/axis", _AXES[series.unit])] if series.unit in _AXES else []),
         _text("clipwatch/prompts", _table(series, names, scores)),
         *_images(series, scores),
     ]

@@ -23,6 +23,7 @@ from clipwatch.cli.log import log
 from clipwatch.cli.notify import notify
 from clipwatch.cli.options import examples
 from clipwatch.cli.prompts import prompts
+from clipwatch.cli.rank import rank
 from clipwatch.cli.retry import retry
 from clipwatch.cli.score import score
 from clipwatch.cli.start import start
@@ -39,7 +40,7 @@ LONGEST = 200
 SECTIONS = {
     "Begin": (demo, doctor, start),
     "Look at the scores": (status, best, compare, log),
-    "One thing at a time": (score, retry, adopt, prompts, fetch),
+    "One thing at a time": (rank, score, retry, adopt, prompts, fetch),
     "As a service": (systemd, health, notify),
 }
 """The commands in the order in which people need them."""
@@ -100,6 +101,7 @@ def told(error: OSError) -> str:
         "clipwatch demo",
         "clipwatch doctor --config config.json",
         "clipwatch start --config config.json",
+        "clipwatch rank loras/ --base-model models/sd15",
         "clipwatch status",
         "clipwatch compare 1000 2000",
     ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from clipwatch.cli.figures import (
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 
 if TYPE_CHECKING:
+    from clipwatch.domain.state import Evaluation
     from clipwatch.results.ranking import Ranking
 
 
@@ -61,10 +62,20 @@ def best(run: str, scorer: str | None, as_json: bool, state_dir: Path | None) ->
         ranking = rank(results, known, known.protocol, scorer)
     unlike = circumstances([evaluation for evaluation, _ in ranking.all])
     if as_json:
-        click.echo(json.dumps(_object(ranking) | {"circumstances": unlike}, indent=2))
+        click.echo(json.dumps(as_object(ranking, unlike), indent=2))
         return
-    for line in (*_table(ranking), "", *_sentences(ranking), *not_alike(unlike)):
+    for line in as_lines(ranking, unlike):
         click.echo(line)
+
+
+def as_object(ranking: Ranking, unlike: Sequence[str]) -> dict[str, object]:
+    """Return a ranking as one JSON object; `unlike` says what was not made alike."""
+    return _object(ranking) | {"circumstances": list(unlike)}
+
+
+def as_lines(ranking: Ranking, unlike: Sequence[str]) -> list[str]:
+    """Return a ranking as a table and sentences; `unlike` says what was not made alike."""
+    return [*_table(ranking), "", *_sentences(ranking), *not_alike(unlike)]
 
 
 def _ends(ranking: Ranking) -> tuple[float, float] | None:
@@ -118,11 +129,13 @@ def _sentences(ranking: Ranking) -> Iterator[str]:
 
     ends, least = _ends(ranking), ranking.scale.digits
     count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")
+    files = ranking.run.unit == "file"
     shared = f"{prompts} that all have" if count > 1 else prompts
     corrected = ", corrected for having picked it" if count > 1 else ""
     told = f" (95 % interval {interval(*ends, least)}{corrected})" if ends else ""
     yield (
-        f"@{ranking.best.step} has the highest mean of {plural(count, 'checkpoint')} on "
+        f"{_called(ranking.best, files)} has the highest mean of "
+        f"{plural(count, 'file' if files else 'checkpoint')} on "
         f"{shared}: {number(ranking.mean[0], least)}{told}."
     )
     if count == 1:
@@ -132,10 +145,17 @@ def _sentences(ranking: Ranking) -> Iterator[str]:
     elif not ranking.tied:
         yield f"After correction for having looked at all {count}, every other one is lower."
     else:
-        named = listed([f"@{it.step}" for it in ranking.tied])
+        named = listed([_called(it, files) for it in ranking.tied])
         yield (
             f"After correction for having looked at all {count}, {len(ranking.tied)} cannot be "
             f"told from it: {named}."
         )
+        if files:
+            return
         earliest = min((ranking.best, *ranking.tied), key=lambda it: it.step)
         yield f"Many people take the earliest of these, here @{earliest.step}: a habit, not a rule."
+
+
+def _called(evaluation: Evaluation, files: bool) -> str:
+    """Name a checkpoint by its place on the curve, and one that has none by its name."""
+    return evaluation.checkpoint if files else f"@{evaluation.step}"

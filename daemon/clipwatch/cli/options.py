@@ -94,6 +94,36 @@ def run_options(command: Command) -> Command:
             help="Where the trainer leaves checkpoints.  [default: the config's]",
         ),
         click.option(
+            "--guidance",
+            "validation_guidance",
+            metavar="SCALE",
+            help="Classifier-free guidance.  [default: the config's, else the base model's]",
+        ),
+        click.option(
+            "--steps",
+            "validation_num_inference_steps",
+            metavar="STEPS",
+            help="Denoising steps of each image.  [default: the config's, else 30]",
+        ),
+        click.option(
+            "--size",
+            "validation_resolution",
+            metavar="PIXELS",
+            help="Of the images, as 512 or 1024x768.  [default: the config's, else the base "
+            "model's]",
+        ),
+        click.option(
+            "--prompts",
+            metavar="PROMPTS",
+            help="A file, core, compositional:N or hf:NAME.  [default: the config's, else core]",
+        ),
+        click.option(
+            "--base-model",
+            "pretrained_model_name_or_path",
+            metavar="MODEL",
+            help="A folder of diffusers or an id of the Hub.  [default: the config's]",
+        ),
+        click.option(
             "--layout",
             metavar="NAME",
             help="Whose checkpoints are looked for, as kohya or onetrainer.  [default: any]",
@@ -159,4 +189,5 @@ def chosen_config(given: Path | None) -> Path:
         if Path(name).exists():
             return Path(name)
     looked = ", ".join(CONFIGS)
-    raise SettingsError(f"none of {looked} is here", fix="name the trainer's file with --config")
+    fix = "name the trainer's file with --config, or the folder of the checkpoints"
+    raise SettingsError(f"none of {looked} is here", fix=fix)

@@ -72,7 +72,7 @@ def run_name(settings: Settings) -> str:
     """Return what the run is, or would be, called in the log."""
     log, output_dir = log_file(settings.paths.state_dir), settings.paths.output_dir
     try:
-        return recognise(log, output_dir).name
+        return recognise(log, output_dir, settings.watching.layout).name
     except JournalError:  # of which its own check tells
         return run_id(output_dir)
 

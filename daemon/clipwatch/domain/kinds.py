@@ -14,8 +14,8 @@ network, a whole pipeline; "base" is the base model without a checkpoint."""
 
 AdapterKind = Literal["lora", "lycoris"]
 
-Unit = Literal["step", "epoch"]
-"""What the number of a checkpoint counts."""
+Unit = Literal["step", "epoch", "file"]
+"""What the number of a checkpoint counts; files have no order but that of their names."""
 
 CheckpointState = Literal["partial", "whole", "discarded"]
 

@@ -23,17 +23,21 @@ from clipwatch.domain.state import (
 
 
 def observe(
-    run: Run, sightings: Sequence[Sighting], held: Container[CheckpointKey] = ()
+    run: Run,
+    sightings: Sequence[Sighting],
+    held: Container[CheckpointKey] = (),
+    only: Container[str] = (),
 ) -> list[Event]:
     """Return what a look at the output directory adds to the log; nothing when nothing changed.
 
-    What is `held` can be evaluated though its folder is gone. A run counts in one unit: that of the
-    checkpoint that was the first to be whole.
+    What is `held` can be evaluated though its folder is gone; where `only` some names were looked
+    for, none of the others has to wait. A run counts in one unit: that of the checkpoint that was
+    the first to be whole.
     """
     new: list[Event] = []
     whole = next((seen.unit for seen in sightings if isinstance(seen.verdict, Whole)), run.unit)
     unit = run.unit if run.counts else whole
-    for seen in (_counted(it, unit) for it in sightings):
+    for seen in (_counted(it, unit) for it in _placed(run, sightings)):
         known = run.checkpoints.get(seen.name)
         place = (seen.step, seen.name, str(seen.path))
         match seen.verdict:
@@ -57,10 +61,27 @@ def observe(
         gone = known.name not in present and (known.name, known.digest) not in held
         gone = gone and not known.is_base  # which lies elsewhere
         if gone and _unfinished(run, known):
+            if only and known.name not in only:
+                new.append(_unnamed(known))
+                continue
             done = (run.evaluations[it] for it in run.scored.get(run.protocol, ()))
             scored = any(it.checkpoint == known.name for it in done)
             new.append(vanished(known, scored=scored))
     return new
+
+
+def _placed(run: Run, sightings: Sequence[Sighting]) -> list[Sighting]:
+    """Return the sightings, of which files keep the place that they had; the others follow."""
+    if not any(it.unit == "file" for it in sightings):
+        return list(sightings)
+    known = {name: it.step for name, it in run.checkpoints.items() if it.unit == "file"}
+    places = dict(known)
+    for seen in sorted(sightings, key=lambda it: it.step):
+        taken = places.values()
+        if seen.unit == "file" and seen.name not in places:
+            free = seen.step if seen.step not in taken else max(taken) + 1
+            places[seen.name] = free
+    return [replace(it, step=places.get(it.name, it.step)) for it in sightings]
 
 
 def _counted(seen: Sighting, unit: Unit) -> Sighting:
@@ -112,6 +133,11 @@ def vanished(checkpoint: Checkpoint, *, scored: bool = False) -> CheckpointDisca
         )
     place = (checkpoint.step, checkpoint.name, checkpoint.path)
     return CheckpointDiscarded(*place, "vanished", reason, checkpoint.unit)
+
+
+def _unnamed(checkpoint: Checkpoint) -> CheckpointDiscarded:
+    place = (checkpoint.step, checkpoint.name, checkpoint.path)
+    return CheckpointDiscarded(*place, "abandoned", "others are named", checkpoint.unit)
 
 
 def _stem(reason: str) -> str:

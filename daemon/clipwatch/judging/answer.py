@@ -34,11 +34,12 @@ def answer(run: Run, question: Question, point: Point, earlier: Sequence[Point])
     base = of_base[-1] if of_base else None
     others = _latest([it for it in earlier if it not in of_base])
     is_base = run.evaluations[question.evaluation].of_base
-    before = [it for it in others if it.step < point.step]
+    apart = point.unit == "file"  # none comes before another, and there is no course
+    before = [it for it in others if it.step < point.step and not apart]
     given = [it for it in run.advice if run.evaluations[it.evaluation].protocol == digest]
     environment = run.evaluations[question.evaluation].environment
     scales = scales_of(protocol, environment)
-    newest = not is_base and len(before) == len(others)
+    newest = not (is_base or apart) and len(before) == len(others)
     return Judgement(
         scores={name: describe(scores) for name, scores in point.scores.items()},
         categories=by_category(point.scores[""], categories),

@@ -14,6 +14,7 @@ from clipwatch.kit import plugins
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.layouts import (
     ai_toolkit,
+    apart,
     diffusers_script,
     diffusion_pipe,
     everydream2,
@@ -53,6 +54,9 @@ BUILT_IN: Final[Layouts] = MappingProxyType(
 GENERIC: Final = "generic"
 """The name of the layout that the settings describe."""
 
+FILES: Final = "files"
+"""The name of the layout for what no training orders: each file is a checkpoint of its own."""
+
 
 @cache
 def installed() -> Layouts:
@@ -68,22 +72,50 @@ def installed() -> Layouts:
 
 
 @cache
-def chosen(name: str, files: str = "", step: str = "") -> Layouts:
+def chosen(name: str, files: str = "", step: str = "", only: tuple[str, ...] = ()) -> Layouts:
     """Return the layouts of the settings: all that are installed for "auto", else the named one.
 
     Args:
-        name: "auto", GENERIC or a layout's.
+        name: "auto", GENERIC, FILES or a layout's.
         files: With GENERIC, as of Generic.
         step: With GENERIC, as of Generic.
+        only: The names of the entries that are looked at, none for all.
 
     Raises:
         SettingsError: As `installed`, or there is none of that name.
     """
+    if only:
+        named = frozenset(only)
+        return MappingProxyType(
+            {own: Only(it, named) for own, it in chosen(name, files, step).items()}
+        )
+    if name == FILES:
+        return MappingProxyType({FILES: apart})
     if name == GENERIC:
         return MappingProxyType({GENERIC: Generic(files, step)})
     if name == "auto" or name in BUILT_IN:
         return installed() if name == "auto" else MappingProxyType({name: BUILT_IN[name]})
     return MappingProxyType({name: plugins.load(plugins.LAYOUTS, name)})
+
+
+@dataclass(frozen=True, slots=True)
+class Only:
+    """A layout of which only some entries of the output directory count.
+
+    All are shown to it, as some tell where others stand.
+    """
+
+    layout: Layout
+    names: frozenset[str]
+
+    def candidates(self, listing: Listing) -> list[Candidate]:
+        """Return the layout's that are named."""
+        found = self.layout.candidates(listing)
+        return [it for it in found if self.names.intersection(_entries(it, listing.root))]
+
+    def inspect(self, candidate: Candidate, weights: TrainedWeights) -> Inspection:
+        """Look as the layout does."""
+        return self.layout.inspect(candidate, weights)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +200,11 @@ def claim_of(path: Path, layouts: Layouts) -> Claim | None:
         return Claim(alone, "single_file", single_file)
     candidate = Candidate(pipeline_folder.step(path.name) or 0, "step", path.name, path)
     return Claim(candidate, "diffusers_script", diffusers_script)
+
+
+def named_in(layouts: Layouts) -> frozenset[str]:
+    """Return the names of the only entries that these layouts look at, none for all."""
+    return frozenset().union(*(it.names for it in layouts.values() if isinstance(it, Only)))
 
 
 def entries(found: Iterable[Claim], root: Path) -> set[str]:

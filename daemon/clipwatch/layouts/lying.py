@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipwatch.layouts.base import Listing
-from clipwatch.layouts.claims import Claim, Layouts, claims, entries
+from clipwatch.layouts.claims import Claim, Layouts, claims, entries, named_in
 from clipwatch.layouts.listing import listed
 
 DEPTH = 3
@@ -26,7 +26,7 @@ _SUFFIXES = {
     ".bin": ".bin {}, a pickle that is never opened",
     ".gguf": ".gguf {}, which is not read",
 }
-_KNOWN = ("pytorch_lora_weights", "optimizer")
+LEFT_BESIDE = ("pytorch_lora_weights", "optimizer")
 """How files begin that trainers leave beside their checkpoints."""
 
 _STATE = "-state"
@@ -40,12 +40,16 @@ def lying(listing: Listing, found: Sequence[Claim], layouts: Layouts) -> str:
     Args:
         listing: Of the output directory.
         found: The claims in it.
-        layouts: That were asked.
+        layouts: That were asked; what they are not to look at is not told of.
     """
-    taken = entries(found, listing.root)
-    files = [it for it in listing.files if it not in taken and not it.startswith(_KNOWN)]
+    taken, only = entries(found, listing.root), named_in(layouts)
+    files = [
+        it
+        for it in listing.files
+        if it not in taken and not it.startswith(LEFT_BESIDE) and (not only or it in only)
+    ]
     told = [_files(files, suffix, what) for suffix, what in _SUFFIXES.items()]
-    states = [it for it in listing.folders if it.endswith(_STATE) and it not in taken]
+    states = [it for it in listing.folders if it.endswith(_STATE) and it not in taken and not only]
     told.append(_counted(states, "{} to resume from", "folder"))
     series = sorted({it.candidate.series for it in found} - {""})
     if len(series) > 1:
@@ -54,7 +58,7 @@ def lying(listing: Listing, found: Sequence[Claim], layouts: Layouts) -> str:
             f"checkpoints of {len(series)} trainings, by their names ({names}), which one curve"
             " cannot tell apart: give each its own folder, or describe one (layout generic)"
         )
-    if not found:
+    if not found and not only:
         told.append(_below(listing, layouts))
     return "; ".join(filter(None, told))
 

@@ -32,7 +32,8 @@ def apart(
         there = placed.get(seen.name, True)
         twin = ""
         if same and there:
-            twin = first.setdefault((same, (seen.step, seen.unit)), seen.name)
+            place = "apart" if seen.unit == "file" else (seen.step, seen.unit)
+            twin = first.setdefault((same, place), seen.name)
             anywhere[same] = seen.name
         elif same:
             twin = anywhere.get(same, "")

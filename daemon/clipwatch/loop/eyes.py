@@ -120,7 +120,7 @@ class Eyes:
         if problem != run.problem:
             self._log.record_run(OutputDirChecked(problem))
         if sightings is not None:
-            seen = observe(run, sightings, held)
+            seen = observe(run, sightings, held, self._settings.watching.only)
             self._log.record_run(*seen)
             self._say_lying(checkpoints=bool(sightings))
             self._look_for_end(news=bool(seen))

@@ -62,6 +62,8 @@ def narrate(event: Event, *, once: bool = False) -> list[str]:  # noqa: C901, PL
         case CheckpointCompleted(name=name, kind="base", path=path):
             return [f"{name}: {path} without a checkpoint, now in the queue as step 0"]
         case CheckpointCompleted(name=name, kind=kind, step=step, unit=unit):
+            if unit == "file":
+                return [f"{name}: {KINDS.get(kind, kind)}, file {step}, now in the queue"]
             saved = KINDS.get(kind, kind) + f", epoch {step}" * (unit == "epoch")
             return [f"{name}: saved by the trainer ({saved}), now in the queue"]
         case CheckpointDiscarded(name=name, reason=reason):

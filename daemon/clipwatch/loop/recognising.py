@@ -20,6 +20,7 @@ from clipwatch.domain.state import Checkpoint, Run, State
 from clipwatch.journal import Journal
 from clipwatch.journal.logfile import present
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.layouts.claims import FILES
 from clipwatch.layouts.files import content_digest
 
 Relation = Literal["named", "same", "moved", "copy"]
@@ -42,18 +43,22 @@ class Recognised:
     copy_of: str = ""
 
 
-def recognise(log: Path, output_dir: Path) -> Recognised:
+def recognise(log: Path, output_dir: Path, layout: str = "") -> Recognised:
     """Say which run a log has, or is to have, for an output directory.
 
     Args:
         log: The log's file, which may not be there yet.
         output_dir: Which may not be there, either.
+        layout: Of the settings: what lies side by side, each a file of its own, and a training are
+            two runs, as one curve cannot show both.
 
     Raises:
         JournalError: The log cannot be read.
     """
     state = known_runs(log)
-    relations = {name: found for name, run in state.items() if (found := related(run, output_dir))}
+    apart = layout == FILES
+    alike = {it: run for it, run in state.items() if (run.settings.get("layout") == FILES) == apart}
+    relations = {name: found for name, run in alike.items() if (found := related(run, output_dir))}
     return choose(state, relations, output_dir)
 
 

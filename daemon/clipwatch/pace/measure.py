@@ -78,11 +78,11 @@ def pace_of(
 
 
 def saves_of(run: Run) -> list[Save]:
-    """Return the saves that the log knows of."""
+    """Return the saves of one training that the log knows of."""
     return [
         (it.step, max((file.mtime_ns for file in it.files), default=0) / 1e9 or None)
         for it in run.checkpoints.values()
-        if not it.is_base
+        if not it.is_base and it.unit != "file"
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 
 from clipwatch.domain.state import Evaluation, Run
@@ -49,13 +49,28 @@ def looked_at(run: Run, protocol: str) -> list[Evaluation]:
     return sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))
 
 
-def rank(results: Results, run: Run, protocol: str, scorer: str | None = None) -> Ranking:
+def rank(
+    results: Results,
+    run: Run,
+    protocol: str,
+    scorer: str | None = None,
+    among: Container[str] | None = None,
+) -> Ranking:
     """Rank a run's checkpoints under one of its protocols.
+
+    Args:
+        results: That hold their scores.
+        run: Their run.
+        protocol: Its digest.
+        scorer: By whose numbers, None for the one that decides.
+        among: The names of those that are looked at, None for all.
 
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
     """
-    known = {it.id: it for it in looked_at(run, protocol)}
+    known = {
+        it.id: it for it in looked_at(run, protocol) if among is None or it.checkpoint in among
+    }
     if not known:
         raise ClipwatchError(
             f"{run.name} has no scores yet under its present settings",

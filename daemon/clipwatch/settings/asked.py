@@ -131,6 +131,7 @@ class Sampling:
         (Size(256, 256),),
         "512 or 1024x768, multiples of 16",
         read.sizes,
+        flag="--size",
     )
     general_seed: int | None = trainers(
         "seed", None, "stands in for validation_seed", read.whole(-1, read.LARGEST_SEED)
@@ -186,10 +187,14 @@ class Pictures:
         blank=True,
     )
     inference_steps: int = trainers(
-        "validation_num_inference_steps", 30, "denoising steps", read.whole(1)
+        "validation_num_inference_steps", 30, "denoising steps", read.whole(1), flag="--steps"
     )
     guidance: float = trainers(
-        "validation_guidance", 7.5, "classifier-free guidance scale", read.real(0)
+        "validation_guidance",
+        7.5,
+        "classifier-free guidance scale",
+        read.real(0),
+        flag="--guidance",
     )
     guidance_real: float = trainers(
         "validation_guidance_real", 1.0, "true guidance of distilled models", read.real(0)
@@ -231,7 +236,11 @@ class Pictures:
         becomes=derived.or_blank,
     )
     base_model: str = trainers(
-        "pretrained_model_name_or_path", None, "base model: folder or Hub id", read.optional
+        "pretrained_model_name_or_path",
+        None,
+        "base model: folder or Hub id",
+        read.optional,
+        flag="--base-model",
     )
     base_revision: str = trainers(
         "revision", "", "the base model's revision on the Hub", read.optional, blank=True

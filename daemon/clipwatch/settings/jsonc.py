@@ -37,12 +37,14 @@ class Document:
         values: Its members.
         lines: Path → line of each key that may be ours.
         variables: What {env:NAME} means in it, before the environment.
+        there: Whether there is such a file; else nothing is named after it.
     """
 
     file: Path
     values: dict[str, Any]
     lines: dict[tuple[str, ...], int]
     variables: Mapping[str, str] = field(default_factory=dict)
+    there: bool = True
 
 
 def read(file: Path) -> Document:

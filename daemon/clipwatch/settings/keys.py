@@ -18,12 +18,13 @@ class Key:
     """A key that clipwatch evaluates.
 
     Attributes:
-        name: In files; CLIPWATCH_<NAME> in the environment, --<name> with dashes as a flag.
+        name: In files; CLIPWATCH_<NAME> in the environment.
         read: Makes the typed value.
         default: Typed; None where it depends on other keys.
         meaning: One line for a person.
         blank: The empty text is a value; elsewhere it counts as not given.
         secret: Its value is never shown.
+        flag: On the command line, "" for --<name> with dashes.
         trainers: It is also read from the top level of the trainer's config.json.
         becomes: Makes what the field holds of the value that is shown to a person.
     """
@@ -34,6 +35,7 @@ class Key:
     meaning: str
     blank: bool = False
     secret: bool = False
+    flag: str = ""
     trainers: bool = False
     becomes: Callable[[Any], Any] = lambda value: value
 

@@ -17,7 +17,7 @@ from clipwatch.kit import plugins
 from clipwatch.kit.statedir import default_state_dir
 from clipwatch.kit.textfiles import problem, refused
 from clipwatch.models.scorers import scale_of
-from clipwatch.settings import accelerator, derived, prompts, scorers, sources, usual
+from clipwatch.settings import accelerator, alone, derived, prompts, scorers, sources, usual
 from clipwatch.settings.asked import Pictures, Sampling
 from clipwatch.settings.keys import built
 from clipwatch.settings.places import Places, below, mode
@@ -38,9 +38,10 @@ from clipwatch.settings.values import Given, Setting, text
 
 
 def load(
-    config: Path,
+    config: Path | None,
     *,
     flags: Mapping[str, Any] = MappingProxyType({}),
+    unless: Mapping[str, Given] = MappingProxyType({}),
     environ: Mapping[str, str],
     cwd: Path,
 ) -> Settings:
@@ -48,19 +49,25 @@ def load(
 
     Args:
         config: SimpleTuner's config.json, config.toml or config.env, a clipwatch.json, or the
-            folder of one.
+            folder of one; None for none, so that the flags must say all that nothing else tells.
         flags: What the command line sets, by the names of the keys.
+        unless: What holds of keys that nobody sets.
         environ: The environment variables.
         cwd: The directory of the call, absolute.
 
     Raises:
         SettingsError: Something is wrong or missing; names the file, the line and the key.
     """
-    config = _config_file(below(cwd, str(config)))
     installed = plugins.names(plugins.TRACKERS)
-    document = forms.read(config)
-    trainers = options.for_clipwatch(document, environ)
-    given = sources.collect(document, trainers, flags, environ, installed)
+    document = alone.NO_CONFIG
+    if config is not None:
+        document = forms.read(_config_file(below(cwd, str(config))))
+    config = cwd / document.file
+    written = options.for_clipwatch(document, environ)
+    given = sources.collect(document, written, flags, environ, installed)
+    given |= sources.beneath(given, unless.items())
+    found = alone.found(given, config, cwd)
+    given |= found.values
     about = reading.assessed(document, given, environ, cwd, installed)
     given |= _of_trainer(given, about)
     derived.check_evaluation(given)
@@ -72,7 +79,11 @@ def load(
     given |= {"validation_prompt_library": library}
     models = [it for name, it in given.items() if name.endswith(_MODEL) and it.value]
     unlikely = [line for it in models for line in places.unlikely(it)]
+    if not document.there:
+        alone.check(given, about.model)
     given |= _places(given, places, about)
+    if not document.there:
+        given |= alone.fitting(given, about.model)
     specs = scorers.of_settings(given, places)
     given |= {scorers.FIRST: given[scorers.FIRST].but(str(specs[0]))}
     base = given["pretrained_model_name_or_path"]
@@ -98,7 +109,15 @@ def load(
         protocol=_protocol(given, about, chosen.prompts, specs, elsewhere),
         options=_options(given, installed),
         origins=_origins(given),
-        remarks=(*about.remarks, *unlikely, *mismatch, *followed.remarks, *remarks, *chosen.notes),
+        remarks=(
+            *found.remarks,
+            *about.remarks,
+            *unlikely,
+            *mismatch,
+            *followed.remarks,
+            *remarks,
+            *chosen.notes,
+        ),
         doubts=usual.doubts(given, about.model, elsewhere),
     )
 

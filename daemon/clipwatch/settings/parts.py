@@ -103,6 +103,9 @@ class Watching:
     layout_step: str = own(
         "layout_step", "", "for generic: an expression for the step", read.number_in, blank=True
     )
+    only: tuple[str, ...] = own(
+        "only", (), "names in output_dir; all others are passed over", read.names
+    )
     watch: WatchMode = own("watch", "auto", "how changes are noticed")
     rescan_seconds: float = own(
         "rescan_seconds", 5.0, "time between two looks at the folder", read.real(0.1)
@@ -121,7 +124,7 @@ class Watching:
         Raises:
             SettingsError: One cannot be loaded.
         """
-        return chosen(self.layout, self.layout_files, self.layout_step)
+        return chosen(self.layout, self.layout_files, self.layout_step, self.only)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from packaging.version import InvalidVersion, Version
 
 from clipwatch.kit import plugins
 from clipwatch.kit.textfiles import problem
-from clipwatch.layouts.claims import BUILT_IN, GENERIC
+from clipwatch.layouts.claims import BUILT_IN, FILES, GENERIC
 from clipwatch.models.precisions import PRECISIONS
 from clipwatch.settings.values import Address, Ends, Size
 
@@ -143,9 +143,9 @@ def executor(value: Any) -> str:
 
 
 def layout(value: Any) -> str:
-    """Read "auto", "generic", or the name of a layout that is installed."""
+    """Read "auto", "generic", "files", or the name of a layout that is installed."""
     written = text(value)
-    known = {"auto", GENERIC, *BUILT_IN, *plugins.names(plugins.LAYOUTS)}
+    known = {"auto", GENERIC, FILES, *BUILT_IN, *plugins.names(plugins.LAYOUTS)}
     if written not in known:
         raise _wrong(f"must be one of {', '.join(sorted(known))}", value)
     return written
@@ -289,6 +289,12 @@ def addresses(value: Any) -> tuple[str, ...]:
     """Read one address, several with blanks between them, or a JSON list."""
     listed = value if isinstance(value, list | tuple) else text(value).split()
     return tuple(filter(None, map(text, listed)))
+
+
+def names(value: Any) -> tuple[str, ...]:
+    """Read the name of one file or folder, or a list of such; in their order, each once."""
+    listed = value if isinstance(value, list | tuple) else [value]
+    return tuple(sorted(filter(None, map(text, listed))))
 
 
 def option(value: Any) -> str:

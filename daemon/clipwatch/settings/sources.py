@@ -48,6 +48,8 @@ def collect(
     `document` is the trainer's configuration, or a clipwatch.json; `trainers` are the keys that the
     former has for clipwatch, too.
 
+    A flag's value may be a Given, which says where else in the call it stands.
+
     Precedence: flags, environment, the object "clipwatch" in config.json, clipwatch.json beside
     it, the trainer's keys, defaults.
 
@@ -58,7 +60,8 @@ def collect(
     config = document.file
     beside = config.with_name(OWN_FILE)
     free, objects = {SCORERS, *trackers}, _OBJECTS.union(trackers)
-    found = {name: Given(key.default, "default", name, config) for name, key in KEYS.items()}
+    named = config if document.there else None
+    found = {name: Given(key.default, "default", name, named) for name, key in KEYS.items()}
     if config.name == OWN_FILE:  # no trainer's file at all: a training script of one's own
         layers = [_own(document, environ, objects)]
     else:
@@ -69,6 +72,16 @@ def collect(
     for layer in layers:
         found.update(_accepted(layer, free, objects))
     return found
+
+
+def beneath(given: Mapping[str, Given], layer: Iterable[Named]) -> dict[str, Given]:
+    """Return what a layer says of the keys that nobody set.
+
+    Raises:
+        SettingsError: A key is unknown, or a value is wrong.
+    """
+    accepted = _accepted(layer, (), _OBJECTS)
+    return {name: it for name, it in accepted.items() if given[name].source == "default"}
 
 
 def _object(
@@ -148,8 +161,9 @@ def _environment(environ: Mapping[str, str], objects: Collection[str]) -> Iterat
 
 def _flags(flags: Mapping[str, Any], objects: Collection[str]) -> Iterator[Named]:
     for name, value in flags.items():
-        written = "--" + name.replace("_", "-")
-        given = Given(value, written, written)
+        key = KEYS.get(name)
+        written = (key and key.flag) or "--" + name.replace("_", "-")
+        given = value if isinstance(value, Given) else Given(value, written, written)
         yield from _options(name, given) if name in objects else [(name, given)]
 
 

@@ -9,9 +9,10 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from clipwatch.domain.protocol import Part
 from clipwatch.kit import textfiles
@@ -34,6 +35,7 @@ STRONG, DISTILLED = 2.0, 1.5
 FEW, MANY = 5, 2
 """So many times fewer steps than usual, or more than a distilled model's most."""
 
+_BASE = "pretrained_model_name_or_path"
 _SIZE, _GUIDANCE = "validation_resolution", "validation_guidance"
 _STEPS = "validation_num_inference_steps"
 _SAMPLED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline")
@@ -52,24 +54,68 @@ def doubts(given: Mapping[str, Given], model: Model, parts: Sequence[Part]) -> t
         model: The family and flavour, where they are known.
         parts: What is not the base model's own.
     """
-    base = str(given["pretrained_model_name_or_path"].value)
+    known = _known(given, model, parts)
+    if known is None:
+        return ()
+    base = Path(str(given[_BASE].value))
+    return (
+        *_of_size(given[_SIZE], known.side, known.called),
+        *_of_steps(given[_STEPS], known.usual, known.distilled, known.called),
+        *_of_guidance(given, _embeds(base, known.usual), known.distilled, known.called),
+    )
+
+
+def fitting(given: Mapping[str, Given], model: Model) -> dict[str, Given]:
+    """Return size, steps and guidance as the base model usually has them, where nobody set them.
+
+    Nothing for a base model of which nothing is known. Steps stay the default's but for a
+    distilled model.
+
+    Args:
+        given: With the base model.
+        model: The family and flavour, where they are known.
+    """
+    known = _known(given, model, ())
+    if known is None:
+        return {}
+    values: dict[str, object] = {_SIZE: (Size(known.side, known.side),)}
+    if "steps" in known.distilled:
+        values[_STEPS] = known.distilled["steps"]
+    guidance = known.distilled.get("guidance", known.usual.get("guidance"))
+    if guidance is not None:
+        values[_GUIDANCE] = guidance
+    source = f"usual for {known.called}"
+    return {
+        key: replace(given[key], value=value, source=source)
+        for key, value in values.items()
+        if _default(given[key])
+    }
+
+
+class _Known(NamedTuple):
+    """What a base model is usually called with: its pipeline's, a distilled one's, and its name."""
+
+    usual: Usual
+    distilled: Usual
+    side: int
+    called: str
+
+
+def _known(given: Mapping[str, Given], model: Model, parts: Sequence[Part]) -> _Known | None:
+    base = str(given[_BASE].value)
     own = table()["models"].get(base.lower(), {})
     family = model.usual.pipeline if model.usual else _of_hub(base)
     pipeline = pipeline_of(Path(base)) or own.get("pipeline") or family
     usual = table()["pipelines"].get(pipeline)
     if usual is None:
-        return ()
+        return None
     denoisers = [it.model for it in parts if it.name in ("unet", "transformer")]
     word, distilled = _distilled(denoisers[0] if denoisers else base)
     if "steps" in own and not denoisers:
         word, distilled = base.rpartition("/")[2], own
     side = own.get("side") or _side(Path(base), pipeline) or usual["side"]
     called = " ".join(filter(None, (model.name or pipeline, word)))
-    return (
-        *_of_size(given[_SIZE], side, called),
-        *_of_steps(given[_STEPS], usual, distilled, called),
-        *_of_guidance(given, _embeds(Path(base), usual), distilled, called),
-    )
+    return _Known(usual, distilled, side, called)
 
 
 @cache

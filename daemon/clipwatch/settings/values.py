@@ -91,6 +91,8 @@ class Given:
         if self.secret:
             return secrets.HIDDEN
         shown = str(self.value) if isinstance(self.value, Path | Size) else self.value
+        if isinstance(shown, tuple):
+            return tuple(secrets.masked(it) if isinstance(it, str) else it for it in shown)
         return secrets.masked(shown) if isinstance(shown, str) else shown
 
 

@@ -75,7 +75,7 @@ def assessed(
     _check_owner(document)
     family, flavour = given["model_family"], given["model_flavour"]
     base = given["pretrained_model_name_or_path"]
-    simpletuner = bool(family.value) and family.trainers
+    simpletuner = of_simpletuner(given)
     found = installed.find(given["simpletuner_path"], environ, cwd)
     version = _version(given["simpletuner_version"], found)
     holds = nearest(version.value)
@@ -111,6 +111,11 @@ def assessed(
     if holds != version.value:
         version = version.but(version.value, f"by {holds}'s table")
     return Reading(simpletuner, version, known, model, found, datasets, tuple(remarks))
+
+
+def of_simpletuner(given: Values) -> bool:
+    """Whether a configuration is SimpleTuner's: none of its own is without a family."""
+    return bool(given["model_family"].value) and given["model_family"].trainers
 
 
 def precision(given: Values) -> tuple[Given, tuple[str, ...]]:

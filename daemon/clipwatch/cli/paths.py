@@ -1,0 +1,139 @@
+"""What `start` and `rank` are given: a configuration, a folder of checkpoints, or some in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from clipwatch.cli.options import CONFIGS, chosen_config, only_given
+from clipwatch.kit.errors import SettingsError
+from clipwatch.kit.textfiles import plain
+
+if TYPE_CHECKING:
+    from clipwatch.settings import Settings
+
+_PATH = "PATH"
+"""What a value from there is called."""
+
+_CONFIGS = ("config.json", "clipwatch.json")
+"""Which make a folder that of a configuration."""
+
+_FORMS = (".json", ".toml", ".env", ".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Meant:
+    """What is to be read, and what is said over it.
+
+    Attributes:
+        config: The configuration, None for none.
+        output_dir: The folder of checkpoints, None where the configuration names it.
+        only: The names in it that are meant, none for all.
+    """
+
+    config: Path | None
+    output_dir: Path | None = None
+    only: tuple[str, ...] = ()
+
+    def notes(self, cwd: Path) -> list[str]:
+        """Return what is there and is not read."""
+        if self.output_dir is None or self.config is not None:
+            return []
+        here = [name for name in CONFIGS if (cwd / name).is_file()]
+        return [f"{name} is not read: name it with --config if it is meant" for name in here[:1]]
+
+    def reader(
+        self, flags: Mapping[str, Any], cwd: Path, *, ranked: bool = False
+    ) -> Callable[[], Settings]:
+        """Return what reads the settings, again and again.
+
+        Args:
+            flags: As the command has them, None for what is not given.
+            cwd: The directory of the call, absolute.
+            ranked: All checkpoints are compared, and not only a training's watched.
+        """
+        from clipwatch.layouts.claims import FILES
+        from clipwatch.layouts.unordered import unordered
+        from clipwatch.settings import load
+        from clipwatch.settings.values import Given
+
+        over, unless = only_given(dict(flags)), dict[str, Given]()
+        if self.output_dir is not None:
+            over["output_dir"] = Given(str(self.output_dir), _PATH, _PATH)
+            if unordered(self.output_dir, self.only, ranked=ranked):
+                unless["layout"] = Given(FILES, "no training orders these files", "layout")
+        if ranked:
+            unless["report_to"] = Given("none", "rank publishes where it is asked to", "report_to")
+        if self.only:
+            over["only"] = Given(self.only, _PATH, _PATH)
+        return partial(
+            load, self.config, flags=over, unless=unless, environ=dict(os.environ), cwd=cwd
+        )
+
+
+def meant(
+    paths: Sequence[Path],
+    config: Path | None,
+    output_dir: str | None,
+    cwd: Path,
+    *,
+    there: bool = False,
+) -> Meant:
+    """Say what a call means by its paths; without any it means a configuration.
+
+    Args:
+        paths: As they are written.
+        config: --config.
+        output_dir: --output-dir.
+        cwd: The directory of the call, absolute.
+        there: Whether a folder must be there; one that is watched may come later.
+
+    Raises:
+        SettingsError: They contradict each other, or one is not there.
+    """
+    if not paths:
+        return Meant(chosen_config(config))
+    from clipwatch.settings.places import below
+
+    whole = [below(cwd, str(it)) for it in paths]
+    if len(whole) == 1 and _is_config(whole[0]):
+        if config is not None:
+            raise SettingsError(
+                f"{paths[0]} and --config {config} are two configurations", fix="name one"
+            )
+        return Meant(whole[0])
+    if output_dir is not None:
+        raise SettingsError(
+            f"{paths[0]} and --output-dir {output_dir} both name checkpoints",
+            fix="leave one of them out",
+        )
+    if len(whole) == 1 and (whole[0].is_dir() or _may_come(whole[0], there=there)):
+        return Meant(config, whole[0])
+    for path, written in zip(whole, paths, strict=True):
+        if not os.path.lexists(path):
+            raise SettingsError(f"there is no {plain(str(written))!r}", fix="correct the path")
+    folders = list(dict.fromkeys(it.parent for it in whole))
+    if len(folders) > 1:
+        raise SettingsError(
+            f"{paths[0]} and others lie in {len(folders)} folders",
+            fix="name files of one folder, or that folder",
+        )
+    beside = folders[0] / _CONFIGS[1]
+    if config is None and beside.is_file():
+        config = beside
+    return Meant(config, folders[0], tuple(it.name for it in whole))
+
+
+def _may_come(path: Path, *, there: bool) -> bool:
+    """Whether a path can be that of a folder that a training makes later."""
+    return not (there or path.suffix or os.path.lexists(path))
+
+
+def _is_config(path: Path) -> bool:
+    if path.is_dir():
+        return any((path / name).is_file() for name in _CONFIGS)
+    return path.suffix in _FORMS

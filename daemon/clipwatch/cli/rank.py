@@ -1,0 +1,140 @@
+"""`clipwatch rank`: score what lies in a folder, and say which is best."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from clipwatch.cli.best import as_lines, as_object
+from clipwatch.cli.figures import number, plural
+from clipwatch.cli.options import config_option, examples, here, in_hand, run_options, tell
+from clipwatch.cli.paths import meant
+from clipwatch.kit.errors import ClipwatchError
+from clipwatch.kit.textfiles import printable
+
+if TYPE_CHECKING:
+    from clipwatch.results.ranking import Ranking
+    from clipwatch.results.results import Results
+    from clipwatch.settings import Settings
+
+
+@click.command(
+    epilog=examples(
+        "clipwatch rank loras/ --base-model models/sd15",
+        "clipwatch rank a.safetensors b.safetensors --base-model models/sd15",
+        "clipwatch rank output/ --prompts my-prompts.txt --json",
+    )
+)
+@click.argument(
+    "paths", metavar="PATH...", nargs=-1, required=True, type=click.Path(path_type=Path)
+)
+@config_option
+@run_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: Any) -> None:
+    """Score what is there; name the best, and those that cannot be told from it.
+
+    PATH is a folder of LoRAs or checkpoints, or some files in it. No config is needed, only
+    --base-model where nothing tells it. Files whose names tell no step are checkpoints of their
+    own, each under its name.
+
+    Scores are kept: a second call generates nothing that is there already. Nothing is published
+    unless --report-to or the config says where.
+
+    Ends with 1 when something failed or nothing could be scored; with 2 when something is missing
+    or wrong.
+    """
+    from clipwatch.cli.watching import expect, watch
+    from clipwatch.journal import log_file
+    from clipwatch.results.differences import circumstances
+    from clipwatch.results.ranking import rank as ranked
+    from clipwatch.results.results import open_results
+
+    what = meant(paths, config, flags["output_dir"], here(), there=True)
+    with in_hand("settings", "reading them"):
+        reread = what.reader(flags, here(), ranked=True)
+        settings = reread()
+    tell((*what.notes(here()), *settings.notes))
+    expect(settings.paths.output_dir)
+    there = _there(settings)
+    name, code = watch(settings, reread, once=True)
+    with open_results(log_file(settings.paths.state_dir)) as results:
+        run = results.state[name]
+        ranking = ranked(results, run, run.protocol, among=there)
+        unlike = circumstances([evaluation for evaluation, _ in ranking.all])
+        left = dict(_left_out(results, name, there))
+        base = _base(ranking)
+    if as_json:
+        more = {"base": base, "left_out": left, "prompts": _prompts(settings)}
+        click.echo(json.dumps(as_object(ranking, unlike) | more, indent=2))
+        sys.exit(code)
+    for line in as_lines(ranking, unlike):
+        click.echo(line)
+    if base is not None:
+        click.echo(f"The base model alone has {number(base, ranking.scale.digits)}.")
+    for file, reason in left.items():
+        click.echo(printable(f"No score for {file}: {reason}"))
+    click.echo(_made(settings))
+    sys.exit(code)
+
+
+def _there(settings: Settings) -> set[str]:
+    """Return the names of what is to be scored.
+
+    Raises:
+        ClipwatchError: There is nothing of the kind.
+    """
+    from clipwatch.layouts.claims import claims_in
+    from clipwatch.layouts.lying import lying_in
+
+    folder, layouts = settings.paths.output_dir, settings.watching.layouts
+    found = {it.candidate.name for it in claims_in(folder, layouts)}
+    if not found:
+        lying = lying_in(folder, layouts) or "it holds no LoRA, model or checkpoint"
+        raise ClipwatchError(f"there is nothing to score in {folder}: {lying}")
+    return found
+
+
+def _left_out(results: Results, run: str, there: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield what has no score, and why."""
+    from clipwatch.results.view import rows
+
+    for row in rows(results.state[run]):
+        if row.name in there and row.clip is None:
+            yield row.name, row.reason or row.state
+
+
+def _base(ranking: Ranking) -> float | None:
+    """Return the mean of the base model alone; None if it has no score."""
+    from clipwatch.results.results import scored
+
+    run = ranking.run
+    means = [it.clip.mean for it in scored(run, run.protocol) if it.of_base and it.clip]
+    return means[-1] if means else None
+
+
+def _prompts(settings: Settings) -> dict[str, object]:
+    """Return how many prompts were used, and where they are from."""
+    asked = settings.prompting
+    named = [asked.prompts] if asked.prompts else [asked.user_library, asked.prompt]
+    own = ["core"] if asked.builtin else []
+    return {"n": len(settings.protocol.prompts), "from": [*own, *filter(None, named)]}
+
+
+def _made(settings: Settings) -> str:
+    """Say what the pictures were made with."""
+    told, protocol = _prompts(settings), settings.protocol
+    sources = told["from"]
+    named = " and ".join(sources) if isinstance(sources, list) else ""
+    library = " (clipwatch's own; clipwatch prompts shows them)" if named == "core" else ""
+    count = plural(len(protocol.prompts), "prompt")
+    return printable(
+        f"Made with {count} of {named}{library}, {protocol.width}x{protocol.height}, "
+        f"{protocol.inference_steps} steps, guidance {protocol.guidance:g}, seed {protocol.seed}, "
+        f"on {protocol.base_model}."
+    )

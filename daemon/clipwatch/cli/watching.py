@@ -1,0 +1,128 @@
+"""A run from its settings to its end, as `start` and `rank` have it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from clipwatch.kit.errors import SettingsError
+
+if TYPE_CHECKING:
+    from clipwatch.loop.supervisor import Supervisor
+    from clipwatch.settings import Settings
+
+
+def watch(settings: Settings, reread: Callable[[], Settings], *, once: bool) -> tuple[str, int]:
+    """Watch a run until it ends; return its name in the log, and the exit code.
+
+    Args:
+        settings: Of the run.
+        reread: Reads the settings again, when asked to.
+        once: End when everything that is there is evaluated and published.
+
+    Raises:
+        SettingsError: The settings ask for what is not here.
+        ClipwatchError: The log cannot be had, or somebody else has the run.
+    """
+    from clipwatch.journal import Journal, log_file
+    from clipwatch.kit.processes import give_way
+    from clipwatch.layouts.claims import FILES
+    from clipwatch.loop.console import Console
+    from clipwatch.loop.recognising import recognise
+    from clipwatch.loop.run_log import when_unlocked
+    from clipwatch.loop.supervisor import Supervisor
+    from clipwatch.prompts import FEW
+    from clipwatch.service.lock import exclusive
+    from clipwatch.service.sd_notify import ServiceManager
+    from clipwatch.settings import left_out
+
+    if settings.service.give_way:
+        give_way()
+    _runs_on(settings.compute.device)
+    if once:
+        expect(settings.paths.output_dir)
+    state, console = settings.paths.state_dir, Console()
+    patiently = partial(when_unlocked, once=once, say=console.say)
+    where, layout = settings.paths.output_dir, settings.watching.layout
+    found = patiently(lambda: recognise(log_file(state), where, layout))
+    with exclusive(state, found.name), patiently(lambda: Journal(log_file(state))) as journal:
+        supervisor = Supervisor(once=once, service=ServiceManager(os.environ))
+        supervisor.watch(settings, journal, console, name=found.name, reread=reread)
+        obey_signals(supervisor)
+        protocol = settings.protocol
+        images = len(protocol.prompts) * protocol.images_per_prompt
+        console.say(f"watching {settings.paths.output_dir} as run {found.name}")
+        if settings.watching.layout == FILES:
+            console.say(
+                "no training orders what lies there: each file is a checkpoint of its own, and "
+                "its number only its place among their names"
+            )
+        if found.copy_of:
+            console.say(
+                f"it holds weights of run {found.copy_of}, whose own directory is still there; "
+                f"if it is to go on as that one: clipwatch adopt {found.copy_of}"
+            )
+        console.say(
+            f"{images} images a checkpoint, {protocol.width}x{protocol.height}, "
+            f"{protocol.inference_steps} steps, {protocol.weights} weights, "
+            f"on {settings.compute.device}; scorer {protocol.decides}"
+        )
+        if left := left_out.device(settings):
+            console.say(str(left))
+        if len(protocol.prompts) < FEW:
+            console.say(
+                f"a mean over so few prompts ({len(protocol.prompts)}) says little about a model: "
+                "better hundreds; see README.md, What the numbers mean"
+            )
+        named = ", ".join(settings.publishing.trackers) or "none"
+        console.say(f"trackers: {left_out.trackers(settings) or named}")
+        console.say(f"state in {settings.paths.state_dir}")
+        code = supervisor.run()
+    return found.name, code
+
+
+def _runs_on(device: str) -> None:
+    """Refuse a GPU where torch is a build without any, by its version, as importing it is slow."""
+    try:
+        build = version("torch")
+    except PackageNotFoundError:  # it came by another way than a package of Python's
+        return
+    if device.startswith("cuda") and build.endswith("+cpu"):
+        raise SettingsError(
+            f"{device!r} needs a GPU, and the installed torch {build} is built without",
+            fix="install another build, see docs/install.md, or set device to 'cpu'",
+            key="device",
+        )
+
+
+def expect(output_dir: Path) -> None:
+    """Refuse a folder that is not there, before anything is written down of it."""
+    try:
+        output_dir.stat()
+    except FileNotFoundError:
+        raise SettingsError(
+            "does not exist", fix=f"correct the path {output_dir}", key="output_dir"
+        ) from None
+    except OSError:
+        return  # the look tells
+
+
+def obey_signals(supervisor: Supervisor) -> None:
+    """Stop at SIGTERM and SIGINT, reload at SIGHUP."""
+    at_terminal = os.isatty(2)
+
+    def hang_up(*_: object) -> None:
+        if at_terminal and not os.isatty(2):  # it was closed, and we with it
+            supervisor.stop()
+        else:
+            supervisor.reload()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: supervisor.stop())
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup wants it ignored
+        signal.signal(signal.SIGHUP, hang_up)

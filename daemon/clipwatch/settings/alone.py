@@ -1,0 +1,80 @@
+"""Checkpoints without a configuration of SimpleTuner's: what their folder and base model tell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from clipwatch.kit.errors import SettingsError
+from clipwatch.settings import sources, trainers, usual
+from clipwatch.settings.jsonc import Document
+from clipwatch.settings.places import Places
+from clipwatch.settings.simpletuner.families import Model
+from clipwatch.settings.simpletuner.reading import of_simpletuner
+from clipwatch.settings.values import Given
+
+NO_CONFIG: Final = Document(Path(sources.OWN_FILE), {}, {}, there=False)
+"""What is read where the call names no file."""
+
+_BASE, _SIZE = "pretrained_model_name_or_path", "validation_resolution"
+_SCORES: Final = "default without SimpleTuner"
+
+Values = Mapping[str, Given]
+
+
+class Told(NamedTuple):
+    """Values of keys that nobody set, and what is said of them, a line each."""
+
+    values: dict[str, Given]
+    remarks: tuple[str, ...] = ()
+
+
+def found(given: Values, config: Path, cwd: Path) -> Told:
+    """Return what the training's own files tell; nothing beside a configuration of SimpleTuner's.
+
+    Args:
+        given: What was collected.
+        config: The configuration's file.
+        cwd: The directory of the call.
+
+    Raises:
+        SettingsError: A value that was found cannot be.
+    """
+    if of_simpletuner(given):
+        return Told({})
+    scores = Given("clip", _SCORES, "evaluation_type")
+    layer = trainers.Found("", (), ())
+    if given["output_dir"].value:
+        folder = Places.of(config, cwd, given["working_dir"]).path(given["output_dir"])
+        layer = trainers.found(folder, [folder / name for name in given["only"].value])
+    keys = (("evaluation_type", scores), *layer.keys)
+    return Told(sources.beneath(given, keys), layer.remarks)
+
+
+def check(given: Values, model: Model) -> None:
+    """Ask for the base model where nothing names one.
+
+    Raises:
+        SettingsError: With the flag.
+    """
+    if not given[_BASE].value and model.flavour is None:
+        raise SettingsError(
+            "no base model is known",
+            fix="name it with --base-model, as a folder of diffusers or an id of the Hub",
+        )
+
+
+def fitting(given: Values, model: Model) -> dict[str, Given]:
+    """Return size, steps and guidance that suit the base model, of which nobody set any.
+
+    Raises:
+        SettingsError: Nothing tells the size; with the flag.
+    """
+    values = usual.fitting(given, model)
+    if given[_SIZE].source == "default" and _SIZE not in values:
+        raise SettingsError(
+            f"no size of pictures is known for {given[_BASE].value}",
+            fix="name it with --size, as 512 or 1024x768",
+        )
+    return values
