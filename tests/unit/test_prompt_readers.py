@@ -144,8 +144,10 @@ def test_options_of_sd_scripts_are_no_part_of_a_prompt(tmp_path: Path) -> None:
     assert prompts[0].id == made_id("a fox")
     assert notes == (
         "a.txt: 1 prompt is empty and left out",
-        f"a.txt{IGNORED}-- (1x), --d (2x), --h (1x), --l (1x), --n (1x), --s (1x), --the (1x), "
-        "--w (1x)",
+        (
+            f"a.txt{IGNORED}-- (1x), --d (2x), --h (1x), --l (1x), --n (1x), --s (1x), "
+            "--the (1x), --w (1x)"
+        ),
     )
 
 

@@ -20,6 +20,7 @@ from clipwatch.settings.trainers import (
     onetrainer,
     prompting,
 )
+from clipwatch.settings.trainers.architectures import usual_base
 from clipwatch.settings.trainers.bases import resolved
 from clipwatch.settings.trainers.left import BASE, Left
 from clipwatch.settings.trainers.place import Place
@@ -72,6 +73,9 @@ def _finished(left: Left, place: Place) -> tuple[tuple[tuple[str, Given], ...], 
         base, told = resolved(left.base, place, left.family)
         keys |= {BASE: base} if base else {}
         remarks += told
+    elif usual := usual_base(left.family, ""):
+        told = f"the base of this training is told nowhere: set {BASE} (--base-model)"
+        remarks += (f"{told}, such as {usual}",)
     kept, refused = _readable(keys)
     return tuple(kept.items()), (*remarks, *refused)
 

@@ -1,20 +1,19 @@
-"""What trainers call an architecture, by SimpleTuner's name for it."""
+"""What trainers call an architecture, by SimpleTuner's name for it where it has one."""
 
 from __future__ import annotations
 
 import re
 from typing import Final
 
-from clipwatch.settings.simpletuner.tables import table, versions
-
 NOISE: Final = frozenset(("sd1x", "sd2x", "sdxl"))
 """Families with a schedule of noise, whose samplers are interchangeable."""
 
-EMBEDDED: Final = frozenset(("flux", "flux2"))
+EMBEDDED: Final = frozenset(("flux", "flux_kontext", "flux2"))
 """Families that are told their guidance, and have classifier-free guidance beside it."""
 
 _WORDS: Final = (
     ("flux2", "flux2"),
+    ("fluxkontext", "flux_kontext"),
     ("flux", "flux"),
     ("qwen", "qwen_image"),
     ("zimage", "z_image"),
@@ -41,6 +40,20 @@ _WORDS: Final = (
 """In this order; blanks and signs between the words of a name do not count."""
 
 
+_BASES: Final = {
+    "sd1x": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "sdxl": "stabilityai/stable-diffusion-xl-base-1.0",
+    "sd3": "stabilityai/stable-diffusion-3.5-medium",
+    "flux": "black-forest-labs/FLUX.1-dev",
+    "flux_kontext": "black-forest-labs/FLUX.1-Kontext-dev",
+    "flux2": "black-forest-labs/FLUX.2-dev",
+    "qwen_image": "Qwen/Qwen-Image",
+    "z_image": "Tongyi-MAI/Z-Image",
+    "chroma": "lodestones/Chroma1-HD",
+}
+_VARIANTS: Final = ("schnell", "turbo", "edit", "klein", "krea", "distill", "lightning", "2512")
+
+
 def family(*called: object) -> str:
     """Return the family that the first telling name means, "" for none that is known."""
     for name in called:
@@ -56,12 +69,7 @@ def usual_base(known: str, called: str) -> str:
 
     Args:
         known: As of `family`.
-        called: The name of the base, which may tell the variant: dev, schnell, turbo.
+        called: The name of the base, which may tell that it is a variant.
     """
-    found = table(versions()[-1]).family(known) if known else None
-    if found is None:
-        return ""
-    squeezed = re.sub("[^a-z0-9]", "", called.lower())
-    told = (it for it in found.flavours if re.sub("[^a-z0-9]", "", it) in squeezed)
-    flavour = found.flavour(max(told, key=len, default=found.default))
-    return flavour.model if flavour else ""
+    variant = any(word in called.lower() for word in _VARIANTS)
+    return "" if variant else _BASES.get(known, "")

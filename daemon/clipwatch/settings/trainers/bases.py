@@ -28,15 +28,14 @@ def resolved(named: Given, place: Place, family: str) -> tuple[Given | None, tup
     alone = None
     hub = _HUB_ID.fullmatch(name) and not name.lower().endswith(_WEIGHTS)
     if hub and not any(is_folder(it / name) for it in place.around(named.file)):
-        return replace(named, value=name, key=BASE), ()
-    for path in place.candidates(name, named.file):
+        return replace(named, value=name), ()
+    for path in place.models(name, named.file):
         if is_folder(path) and is_file(path / INDEX):
-            remark = "" if str(path) == name else f"{named.key} {name}"
-            return replace(named.but(str(path), remark), key=BASE), ()
+            return named.but(str(path), "" if str(path) == name else f"found for {name}"), ()
         alone = alone or (path if is_file(path) else None)
     if alone:
         why = f"is a single file, {str(alone)!r}"
-    elif any(is_folder(path) for path in place.candidates(name, named.file)):
+    elif any(is_folder(path) for path in place.models(name, named.file)):
         why = f"is a folder without {INDEX}"
     else:
         why = "is not here"

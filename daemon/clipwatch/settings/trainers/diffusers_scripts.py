@@ -41,15 +41,17 @@ _CONFIGS: Final = (
     ("unet/config.json", "_name_or_path"),
     ("transformer/config.json", "_name_or_path"),
 )
+_NEWEST: Final = 3  # checkpoints that are asked
 _DENOISER = re.compile(r"[\\/](unet|transformer)[\\/]?$")
 _OWN: Final = {
     "validation_prompt": "validation_prompt",
-    "num_validation_images": "num_validation_images",
     "seed": SEED,
     "revision": "revision",
     "variant": "variant",
 }
 """Arguments that are keys of ours."""
+
+_IMAGES: Final = "num_validation_images"  # of the one prompt
 
 
 def read(place: Place) -> Left:
@@ -82,6 +84,8 @@ def _left(arguments: Document, remarks: tuple[str, ...]) -> Left:
         given = arguments.given(name)
         if given is not None and given.value != "":
             keys[key] = given
+    if images := arguments.given(_IMAGES) if "validation_prompt" in keys else None:
+        keys[_IMAGES] = images
     side = arguments.given("resolution")
     if side is not None:
         keys[SIZE] = side.but(size(side.value, side.value))
@@ -96,8 +100,8 @@ def _left(arguments: Document, remarks: tuple[str, ...]) -> Left:
 def _bases(place: Place) -> Iterator[Given]:
     """Yield what configs and files of weights say that they were made from."""
     for root in place.roots:
-        inside = [name for name in names(root)[0] if _is_checkpoint(root / name)]
-        folders = [root, *(root / name for name in inside[:_NEWEST])]
+        below = [it / name for it in (root, root / "save") for name in names(it)[0]]
+        folders = [root, *[it for it in below if _is_checkpoint(it)][:_NEWEST]]
         for folder, (name, key) in ((it, config) for it in folders for config in _CONFIGS):
             if is_file(folder / name):
                 for config in documents.read_all([folder / name])[0]:
@@ -106,9 +110,6 @@ def _bases(place: Place) -> Iterator[Given]:
         adapter = _object(metadata.get("lora_adapter_metadata", "{}"))
         for key in (it for it in adapter if it.endswith(f".{_PEFT}")):
             yield from _named(Document(file, "", adapter), key)
-
-
-_NEWEST = 3
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -28,7 +28,7 @@ class Document:
 
     Attributes:
         file: Absolute.
-        text: All of it.
+        text: All of it, "" for what stands in a file of weights.
         values: What it says; of no particular shape.
     """
 
@@ -58,8 +58,8 @@ class Document:
     def say(self, value: Any, *path: str | int) -> Given:
         """Return a value that follows from what stands at a path."""
         keys = [key for key in path if isinstance(key, str)]
-        line = _line(self.text, keys)
-        source = plain(f"{self.file.name}:{line}")
+        line = _line(self.text, keys) if self.text else None
+        source = plain(f"{self.file.name}:{line}" if line else self.file.name)
         return Given(value, source, plain(keys[-1], 200), self.file, line, trainers=True)
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from clipwatch.kit.textfiles import plain
 from clipwatch.settings.trainers import samplers
@@ -33,13 +33,13 @@ from clipwatch.settings.values import Given
 _SD, _MUSUBI = "sd-scripts", "musubi-tuner"
 _SIDE: Final = {_SD: 512, _MUSUBI: 256}
 _NOISE: Final = {STEPS: 30, GUIDANCE: 7.5, SAMPLER: "ddim", SPACING: "leading"}
-_USUAL: Final = {
+_USUAL: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
     (_SD, "sd1x"): _NOISE,
     (_SD, "sd2x"): _NOISE,
     (_SD, "sdxl"): _NOISE,
     (_SD, "sd3"): {STEPS: 30, GUIDANCE: 7.5},
     (_SD, "flux"): {STEPS: 20, GUIDANCE: 3.5},
-    (_MUSUBI, "flux"): {STEPS: 20, GUIDANCE: 2.5},
+    (_MUSUBI, "flux_kontext"): {STEPS: 20, GUIDANCE: 2.5},
     (_MUSUBI, "flux2"): {STEPS: 20, GUIDANCE: 4},
     (_MUSUBI, "qwen_image"): {STEPS: 20, GUIDANCE: 4},
     (_MUSUBI, "z_image"): {STEPS: 20},
@@ -105,10 +105,12 @@ class _Told:
     def family(self) -> str:
         """Of the metadata, else by the options; sd1x stands for all that are sampled like it."""
         get = self._metadata.get
-        known = family(get("modelspec.architecture"), get("ss_base_model_version"))
+        known = family(get("ss_base_model_version"), get("modelspec.architecture"))
         if known or self._config is None:
             return known
         known = family(self._config.at("network_module"))
+        if self.whose == _MUSUBI and known == "flux":
+            return "flux_kontext"  # the only one of FLUX.1 that it trains
         if not known and self.whose == _SD:
             at = self._config.at
             xl = at("sdxl") in _CHOSEN or at("v2") in _CHOSEN

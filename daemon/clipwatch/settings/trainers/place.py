@@ -14,8 +14,11 @@ from typing import Final
 from clipwatch.layouts.files import Damaged, NotReadable, NotWhole
 from clipwatch.layouts.header import read_header
 
-ABOVE: Final = 3
-"""Folders above one of ours in which what a trainer names is looked for."""
+ABOVE: Final = 5
+"""Folders above one of ours in which what a trainer names is looked for; EveryDream2 alone puts
+three between its checkpoints and the folder that it is run in."""
+
+_TAIL: Final = 3  # parts at the end of a path that is of another machine
 
 _ENTRIES, _FOLDERS, _DEPTH, _HEADERS = 5000, 200, 2, 8
 _WEIGHTS = ".safetensors"
@@ -52,21 +55,36 @@ class Place:
     def candidates(self, name: str, file: Path | None) -> Iterator[Path]:
         """Yield the paths that a name may mean here, which may be of another machine.
 
-        As written, then its end below each folder around, then its last part where people keep
-        models.
+        As written, then its end below each folder around.
         """
         written = PurePosixPath(os.path.expanduser(name.replace("\\", "/")))  # noqa: PTH111
         if written.is_absolute():
             yield Path(written)
         parts = [it for it in written.parts if it not in ("/", "..", ".")]
         for folder in self.around(file):
-            for number in range(min(ABOVE, len(parts)), 0, -1):
+            for number in range(min(_TAIL, len(parts)), 0, -1):
                 yield folder.joinpath(*parts[-number:])
-            yield from (folder / it / parts[-1] for it in _HOLDERS if parts)
+
+    def models(self, name: str, file: Path | None) -> Iterator[Path]:
+        """Yield the same, and its last part where people keep models."""
+        yield from self.candidates(name, file)
+        last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
+        if last.strip("."):
+            yield from (it / holder / last for it in self.around(file) for holder in _HOLDERS)
 
     def file(self, name: str, file: Path | None) -> Path | None:
-        """Return the regular file that a name means here, None where there is none."""
-        return next((it for it in self.candidates(name, file) if is_file(it)), None)
+        """Return the regular file that a name means here, None where there is none.
+
+        One that is only called the same counts in our folders and one above.
+        """
+        near = {it for root in self.roots for it in (root, root.parent)}
+        near |= {file.parent} if file else set()
+        bare = "/" not in name and "\\" not in name
+        for path in self.candidates(name, file):
+            alone = path.parent in self.around(file) and path.parent not in near
+            if is_file(path) and (bare or not alone or str(path) == name):
+                return path
+        return None
 
 
 def names(folder: Path) -> tuple[list[str], list[str]]:
