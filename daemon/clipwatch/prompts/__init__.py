@@ -44,6 +44,8 @@ LARGEST = 16 * 2**20
 """Bytes of a text file."""
 
 _LIBRARY = Path(__file__).with_name("library.json")
+_PARQUET = ".parquet"
+_TABLES = (".csv", ".tsv", _PARQUET)
 _PLAIN = {
     ".txt": lines.entries,
     ".toml": tomlfiles.entries,
@@ -98,6 +100,8 @@ def shared(path: Path) -> tuple[Asked, ...]:
     Raises:
         SettingsError: The file cannot be read as its name says.
     """
+    if path.suffix.lower() in _TABLES:  # which have no such columns
+        return ()
     with _shallow(path):
         return asked(_entries(path, ""))
 
@@ -138,12 +142,12 @@ def _shallow(path: Path) -> Iterator[None]:
 
 def _entries(path: Path, column: str) -> Iterator[Entry]:
     form = path.suffix.lower()
-    if form == ".parquet":
+    if form == _PARQUET:
         return tables.parquet_entries(path, column)
     text = textfiles.read(path, LARGEST)
     if form in _PLAIN:
         return _PLAIN[form](path, text)
-    if form in (".csv", ".tsv"):
+    if form in _TABLES:
         return tables.entries(path, text, column)
     if form in (".jsonl", ".ndjson"):
         return jsonfiles.line_entries(path, text, column)

@@ -74,8 +74,8 @@ def _finished(left: Left, place: Place) -> tuple[tuple[tuple[str, Given], ...], 
         keys |= {BASE: base} if base else {}
         remarks += told
     elif usual := usual_base(left.family, ""):
-        told = f"the base of this training is told nowhere: set {BASE} (--base-model)"
-        remarks += (f"{told}, such as {usual}",)
+        fix = f"set {BASE} (--base-model), such as {usual}"
+        remarks += (f"the base of this training is told nowhere: {fix}",)
     kept, refused = _readable(keys)
     return tuple(kept.items()), (*remarks, *refused)
 

@@ -118,10 +118,15 @@ def options(text: str) -> dict[str, str | bool]:
     return found
 
 
+def _batch(text: str) -> dict[str, str | bool]:
+    """Return the same of a script of Windows, in whose paths a backslash stands for itself."""
+    return options(re.sub(r"\\(?!\s*\n)", r"\\\\", text))
+
+
 _FORMS: Final[Mapping[str, tuple[Callable[[str], Any], str]]] = {
     ".toml": (tomllib.loads, "TOML"),
     ".sh": (options, "a script"),
-    ".bat": (options, "a script"),
+    ".bat": (_batch, "a script"),
 }
 
 
