@@ -50,7 +50,7 @@ def read(place: Place) -> Left:
     metadata = next((it for _, it in place.headers if _is_its(it)), None)
     if not jobs:
         if metadata is None:
-            return Left()
+            return Left(remarks=tuple(remarks))
         called = family(metadata.get("ss_base_model_version"))
         return Left(_NAME, family=called, remarks=tuple(remarks))
     job, version = jobs[0], (metadata or {}).get("ss_base_model_version")

@@ -55,9 +55,9 @@ def read(place: Place) -> Left:
     """Read the options where they lie, and else what the newest weights say."""
     headers = (it for it in place.headers if _is_its(it[1]))
     weights, metadata = next(headers, (None, dict[str, str]()))
-    config = options(place, metadata.get("ss_output_name", ""))
+    config, unread = options(place, metadata.get("ss_output_name", ""))
     if config is None and weights is None:
-        return Left()
+        return Left(remarks=tuple(unread))
     told = _Told(config, weights, metadata)
     known = told.family
     keys = defaults(told.whose, {NEGATIVE: "", **_USUAL.get((told.whose, known), {})})
@@ -76,7 +76,7 @@ def read(place: Place) -> Left:
         known,
         (side, side),
         both=True,
-        remarks=(*remarks, *_not_followed(told, prompted=prompts is not None)),
+        remarks=(*unread, *remarks, *_not_followed(told, prompted=prompts is not None)),
     )
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 
 from clipwatch.settings.trainers import documents
 from clipwatch.settings.trainers.documents import Document
 from clipwatch.settings.trainers.place import Place, matching
 
-GUI = r".+_\d{8}-\d{6}\.json"
-"""kohya_ss's own copy of what stood in its form."""
+_NAMES = (r".*\.toml", r"train\.(sh|bat)", r".+_\d{8}-\d{6}\.json")
+"""The last is kohya_ss's own copy of what stood in its form."""
 
-_CONFIG, _SCRIPT = r".*\.toml", r"train\.(sh|bat)"
 _KNOWN = frozenset(
     ("network_module", "network_dim", "output_name", "output_dir", "sample_prompts",
      "train_data_dir", "dataset_config", "max_train_steps", "max_train_epochs", "sample_sampler",
@@ -23,31 +22,27 @@ _BASES = ("pretrained_model_name_or_path", "dit")
 _OTHERS = "micro_batch_size_per_gpu"  # diffusion-pipe has some of the same names
 
 
-def options(place: Place, name: str) -> Document | None:
-    """Return the options of the training, None where they lie nowhere.
+def options(place: Place, name: str) -> tuple[Document | None, list[str]]:
+    """Return the options of the training, None where they lie nowhere, and what cannot be read.
 
     Args:
         place: Where to look; a configuration above it counts if it names this output directory.
         name: --output_name as the weights tell it, "" for an unknown one; its configuration comes
             before the others.
     """
-    found = [it for root in place.roots for it in _in(root)]
-    found += [
-        it
-        for root in place.roots
-        for it in _in(root.parent)
-        if PurePosixPath(str(it.at("output_dir")).replace("\\", "/")).name == root.name
-    ]
+    found, remarks = _in(place.roots)
+    for document in _in(tuple(dict.fromkeys(it.parent for it in place.roots)))[0]:
+        named = PurePosixPath(str(document.at("output_dir")).replace("\\", "/")).name
+        if named in {root.name for root in place.roots if root.parent == document.file.parent}:
+            found.append(document)
     mine = [it for it in found if name and it.at("output_name") == name]
-    return next(iter(mine or found), None)
+    return next(iter(mine or found), None), remarks
 
 
-def _in(folder: Path) -> Iterator[Document]:
-    for pattern in (_CONFIG, _SCRIPT, GUI):
-        for found in documents.read_all(matching(folder, pattern))[0]:
-            document = documents.flat(found)
-            if _is_its(document.values):
-                yield document
+def _in(folders: Sequence[Path]) -> tuple[list[Document], list[str]]:
+    paths = [it for folder in folders for name in _NAMES for it in matching(folder, name)]
+    read, remarks = documents.read_all(paths)
+    return [it for it in map(documents.flat, read) if _is_its(it.values)], remarks
 
 
 def _is_its(values: dict[str, object]) -> bool:
