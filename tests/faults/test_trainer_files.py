@@ -16,6 +16,13 @@ from clipwatch.settings.trainers import found
 from trainer_files import put, values, weights
 from trainer_runs import file
 
+told = st.sampled_from(
+    ["ss_network_module", "ss_sd_model_name", "ss_base_model_version", "ss_resolution",
+     "modelspec.architecture", "modelspec.resolution", "modelspec.trigger_phrase", "software",
+     "training_info", "ot_config", "ot_revision", "ss_clip_skip", "lora_adapter_metadata"]
+)  # fmt: skip
+odd = st.sampled_from(["{}", "[", "null", '{"name": "ai-toolkit"}'])
+
 PLACES = (
     "config.yaml",
     "config_lora-20261127-231000.toml",
@@ -143,9 +150,7 @@ def test_a_damaged_file_is_a_remark_at_most(
     whole = file(*REAL[place])
     start = data.draw(st.integers(0, len(whole)))
     end = data.draw(st.integers(start, min(len(whole), start + 40)))
-    filled = data.draw(
-        st.one_of(st.just(b""), st.binary(max_size=8), st.just(b"[[[{{{"), st.just(b": - "))
-    )
+    filled = data.draw(st.sampled_from([b"", b"[[[{{{", b": - "]) | st.binary(max_size=8))
     put(tmp_path, place, whole[:start] + filled + whole[end:])
     try:
         looked(tmp_path)
@@ -154,16 +159,7 @@ def test_a_damaged_file_is_a_remark_at_most(
 
 
 @settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    metadata=st.dictionaries(
-        st.sampled_from(
-            ["ss_network_module", "ss_sd_model_name", "ss_base_model_version", "ss_resolution",
-             "modelspec.architecture", "modelspec.resolution", "modelspec.trigger_phrase", "software",
-             "training_info", "ot_config", "ot_revision", "ss_clip_skip", "lora_adapter_metadata"]
-        ),
-        st.one_of(st.text(max_size=30), st.sampled_from(["{}", "[", "null", '{"name": "ai-toolkit"}'])),
-    )
-)  # fmt: skip
+@given(metadata=st.dictionaries(told, st.text(max_size=30) | odd))
 def test_any_metadata_is_a_remark_at_most(metadata: dict[str, str], tmp_path: Path) -> None:
     """What a file of weights says of itself is the text of whoever made it."""
     try:

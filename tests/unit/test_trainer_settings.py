@@ -472,6 +472,25 @@ def test_a_path_that_is_here_is_taken_as_it_is(tmp_path: Path) -> None:
     assert read(tmp_path / "out")[BASE] == local
 
 
+def test_a_place_in_the_cache_of_the_hub_is_an_id(tmp_path: Path) -> None:
+    """As diffusers notes it for the parts of a pipeline."""
+    cached = "/root/.cache/huggingface/hub/models--org--base-1.0/snapshots/39593d/unet"
+    put(tmp_path, "checkpoint-5/unet/config.json", {"_name_or_path": cached})
+    assert read(tmp_path) == {BASE: "org/base-1.0"}
+
+
+@pytest.mark.parametrize(
+    ("option", "steps"), [("t5xxl", 20), ("clip_g", 30), ("gemma2", None), ("no_half_vae", 30)]
+)
+def test_an_architecture_is_known_by_its_options(
+    option: str, steps: int | None, tmp_path: Path
+) -> None:
+    """Where there are no weights yet, and the network module says nothing."""
+    config = CONFIG.replace("networks.lora", "lycoris.kohya")
+    put(tmp_path, "train.toml", f'{config}{option} = "/x.safetensors"\n')
+    assert read(tmp_path).get(STEPS) == steps
+
+
 def test_a_folder_that_is_no_pipeline_is_told(tmp_path: Path) -> None:
     """The whole of a base is needed."""
     (tmp_path / "mine").mkdir()

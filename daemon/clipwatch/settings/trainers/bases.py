@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
 
 from clipwatch.layouts.pipeline_parts import INDEX
@@ -13,6 +14,9 @@ from clipwatch.settings.trainers.place import Place, is_file, is_folder
 from clipwatch.settings.values import Given
 
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
+_CACHED: Final = re.compile(r"models--([\w.-]+?)--([\w.-]+)[\\/]snapshots[\\/]")
+"""Where the Hub's cache keeps a model, on whichever machine."""
+
 _WEIGHTS: Final = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 
 
@@ -26,6 +30,8 @@ def resolved(named: Given, place: Place, family: str) -> tuple[Given | None, tup
     """
     name = str(named.value).strip()
     alone = None
+    if (cached := _CACHED.search(name)) and not is_folder(Path(name)):
+        name = f"{cached[1]}/{cached[2]}"
     hub = _HUB_ID.fullmatch(name) and not name.lower().endswith(_WEIGHTS)
     if hub and not any(is_folder(it / name) for it in place.around(named.file)):
         return replace(named, value=name), ()

@@ -47,6 +47,17 @@ _USUAL: Final[Mapping[tuple[str, str], Mapping[str, Any]]] = {
 _PROMPTS: Final = ("sample_prompts.txt", "sample/prompt.txt")
 """Where FluxGym and kohya_ss put them."""
 
+_PARTS: Final = {
+    "clip_g": "sd3",
+    "gemma2": "lumina2",
+    "byt5": "",
+    "qwen3": "",
+    "t5xxl": "flux",
+    "sdxl": "sdxl",
+    "v2": "sd2x",
+}
+"""Options that only the scripts of an architecture have, or the forms of kohya_ss."""
+
 _SIZE = re.compile(r"\(?\s*(\d{2,5})\s*[x,]\s*(\d{2,5})\s*\)?", re.IGNORECASE)
 _CHOSEN = ("True", "true", True)
 
@@ -113,8 +124,8 @@ class _Told:
             return "flux_kontext"  # the only one of FLUX.1 that it trains
         if not known and self.whose == _SD:
             at = self._config.at
-            xl = at("sdxl") in _CHOSEN or at("v2") in _CHOSEN
-            known = "flux" if at("t5xxl") and at("ae") else "sdxl" if xl else "sd1x"
+            parts = (it for name, it in _PARTS.items() if at(name) not in (None, "", False))
+            known = family(at("model_type")) or next(parts, "sd1x")
         return known
 
     @property
