@@ -472,6 +472,15 @@ def test_a_path_that_is_here_is_taken_as_it_is(tmp_path: Path) -> None:
     assert read(tmp_path / "out")[BASE] == local
 
 
+@pytest.mark.parametrize("name", ["./mine", "models/mine", "~/mine", "../mine", "org/a.ckpt"])
+def test_a_path_is_no_hub_id(name: str, tmp_path: Path) -> None:
+    """Though it has a slash and two words; it is here, or told."""
+    put(tmp_path, "out/config.yaml", JOB.replace("black-forest-labs/FLUX.1-dev", f"'{name}'"))
+    told = found(tmp_path / "out")
+    assert BASE not in values(told)
+    assert f"{name!r}, is not here" in told.remarks[0]
+
+
 def test_a_place_in_the_cache_of_the_hub_is_an_id(tmp_path: Path) -> None:
     """As diffusers notes it for the parts of a pipeline."""
     cached = "/root/.cache/huggingface/hub/models--org--base-1.0/snapshots/39593d/unet"

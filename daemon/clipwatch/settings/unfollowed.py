@@ -26,7 +26,7 @@ def told(file: Path, asked: Sequence[Asked], given: Mapping[str, Given]) -> tupl
     differ = list(_differ(asked, given))
     if not differ:
         return ()
-    options = ", ".join(f"{it.option.written} {it.option.value}" for it, _ in differ)
+    options = ", ".join(f"{it.option.written} {it.option.value!r}" for it, _ in differ)
     keys = ", ".join(dict.fromkeys(key for _, key in differ))
     text = f"all its prompts ask for {options}, and the settings do not: set {keys} to follow"
     return (plain(f"{file.name}: {text}"),)

@@ -10,7 +10,7 @@ from typing import Final
 from clipwatch.layouts.pipeline_parts import INDEX
 from clipwatch.settings.trainers.architectures import usual_base
 from clipwatch.settings.trainers.left import BASE
-from clipwatch.settings.trainers.place import Place, is_file, is_folder
+from clipwatch.settings.trainers.place import HOLDERS, Place, is_file, is_folder
 from clipwatch.settings.values import Given
 
 _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
@@ -32,8 +32,7 @@ def resolved(named: Given, place: Place, family: str) -> tuple[Given | None, tup
     alone = None
     if (cached := _CACHED.search(name)) and not is_folder(Path(name)):
         name = f"{cached[1]}/{cached[2]}"
-    hub = _HUB_ID.fullmatch(name) and not name.lower().endswith(_WEIGHTS)
-    if hub and not any(is_folder(it / name) for it in place.around(named.file)):
+    if _is_hub_id(name) and not any(is_folder(it / name) for it in place.around(named.file)):
         return replace(named, value=name), ()
     for path in place.models(name, named.file):
         if is_folder(path) and is_file(path / INDEX):
@@ -50,3 +49,10 @@ def resolved(named: Given, place: Place, family: str) -> tuple[Given | None, tup
     told = f"the base of this training, {name!r}, {why}"
     fix = f"set {BASE} (--base-model) to its folder of diffusers or its Hub id{such}"
     return None, (named.told(f"{told}: {fix}"),)
+
+
+def _is_hub_id(name: str) -> bool:
+    """Whether it can be one, and is no path to be looked for."""
+    owner = name.partition("/")[0]
+    path = name.startswith((".", "~")) or owner in HOLDERS
+    return bool(_HUB_ID.fullmatch(name)) and not path and not name.lower().endswith(_WEIGHTS)

@@ -22,8 +22,9 @@ _TAIL: Final = 3  # parts at the end of a path that is of another machine
 
 _ENTRIES, _FOLDERS, _DEPTH, _HEADERS = 5000, 200, 2, 8
 _WEIGHTS = ".safetensors"
+_TELLING = (_WEIGHTS, ".json", ".toml", ".yaml", ".yml", ".sh", ".bat")
 _PASSED = re.compile(r".*-state|logs?|samples?|optimizer.*")
-_HOLDERS = ("models", "base", "checkpoints")
+HOLDERS: Final = ("models", "base", "checkpoints")
 """Folders in which people keep what they train from."""
 
 
@@ -70,7 +71,7 @@ class Place:
         yield from self.candidates(name, file)
         last = name.replace("\\", "/").rstrip("/").rpartition("/")[2]
         if last.strip("."):
-            yield from (it / holder / last for it in self.around(file) for holder in _HOLDERS)
+            yield from (it / holder / last for it in self.around(file) for holder in HOLDERS)
 
     def file(self, name: str, file: Path | None) -> Path | None:
         """Return the regular file that a name means here, None where there is none.
@@ -88,14 +89,16 @@ class Place:
 
 
 def names(folder: Path) -> tuple[list[str], list[str]]:
-    """Return the folders and the regular files in a folder, the newest first; none if unreadable.
+    """Return the folders and files in a folder that may tell something, the newest first.
 
-    Links count as what they lead to.
+    Links count as what they lead to; what cannot be read has none.
     """
     folders, files = [], []
     try:
         with os.scandir(folder) as entries:
             for entry in islice(entries, _ENTRIES):
+                if not entry.name.lower().endswith(_TELLING) and not entry.is_dir():
+                    continue  # thousands of pictures cost no look at each
                 kind = _mode(Path(entry.path))
                 if kind is not None and stat.S_ISDIR(kind.st_mode):
                     folders.append((-kind.st_mtime_ns, entry.name))
