@@ -37,6 +37,9 @@ ONE = {
     "validation_resolution": (Size(64, 64),),
     "validation_seed": 42,
 }
+OWN = {"validation_negative_prompt": ""}
+SMALL = OWN | {"validation_guidance": 7.5, "validation_resolution": (Size(512, 512),)}
+LARGE = OWN | {"validation_guidance": 3.5, "validation_resolution": (Size(1024, 1024),)}
 BASE = "pretrained_model_name_or_path"
 SD15, FLUX, HUB = "base/sd15-tiny", "base/flux-tiny", "stable-diffusion-v1-5/stable-diffusion-v1-5"
 NOWHERE = "told nowhere"
@@ -49,7 +52,7 @@ RUNS: dict[str, tuple[str, str, str, str, dict[str, Any], list[str]]] = {
     "kohya-dora": ("out", "kohya", "", "", SD, [NOWHERE]),
     "kohya-db-full": ("out", "kohya", "", "", SD, [NOWHERE]),
     "kohya-ti": ("out", "kohya", "", "", SD, [NOWHERE]),
-    "kohya-db-diffusers": ("out", "diffusers_script", SD15, "", {}, []),
+    "kohya-db-diffusers": ("out", "diffusers_script", SD15, "", SMALL, []),
     "kohya-gui": (
         "out",
         "kohya",
@@ -96,9 +99,9 @@ RUNS: dict[str, tuple[str, str, str, str, dict[str, Any], list[str]]] = {
     "onetrainer-lora-legacy_lora": ("", "onetrainer", HUB, BACKUP, ONE, []),
     "onetrainer-loha": ("save", "onetrainer", "", "", {}, []),
     "onetrainer-oft_2": ("", "onetrainer", "", "", {}, []),
-    "onetrainer-full-diffusers": ("", "diffusers_script", SD15, "", {}, []),
-    "dp-flux": ("", "diffusion_pipe", FLUX, "", {}, []),
-    "dp-qwen": ("20261127_10-00-00", "diffusion_pipe", FLUX, "", {}, []),
+    "onetrainer-full-diffusers": ("", "diffusers_script", SD15, "", SMALL, []),
+    "dp-flux": ("", "diffusion_pipe", FLUX, "", LARGE, []),
+    "dp-qwen": ("20261127_10-00-00", "diffusion_pipe", FLUX, "", LARGE, []),
     "ed2": (
         "logs/proj-20261127-100000/ckpts",
         "everydream2",

@@ -350,6 +350,15 @@ def test_samples_beside_the_configuration_or_in_it(tmp_path: Path) -> None:
     assert (got["prompts"], got[GUIDANCE]) == (str(config), 5.0)
 
 
+def test_without_samples_the_size_is_that_of_the_training(tmp_path: Path) -> None:
+    """OneTrainer, too, may have been told to make none."""
+    put(tmp_path, "config/a.json", ONE | {"sample_definition_file_name": "", "resolution": "1024"})
+    told = found(tmp_path)
+    assert (values(told)[SIZE], "prompts" in values(told)) == ((Size(1024, 1024),), False)
+    put(tmp_path, "config/a.json", ONE | {"sample_definition_file_name": "", "resolution": "1,2"})
+    assert read(tmp_path)[SIZE] == (Size(512, 512),)
+
+
 def test_what_weights_of_onetrainer_say(tmp_path: Path) -> None:
     """Its configuration if that was asked for, else whose they are."""
     weights(tmp_path, "a.safetensors", ot_revision="x")
@@ -357,25 +366,30 @@ def test_what_weights_of_onetrainer_say(tmp_path: Path) -> None:
     config = '{"base_model_name": "a/b", "model_type": "FLUX_DEV_1"}'
     weights(tmp_path, "b.safetensors", ot_config=config)
     got = read(tmp_path)
-    assert (got[BASE], got[STEPS]) == ("a/b", 20)
-    assert not {GUIDANCE, SAMPLER} & got.keys()
+    assert (got[BASE], got[STEPS], got[GUIDANCE]) == ("a/b", 20, 3.5)
+    assert SAMPLER not in got
 
 
 # The others ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("key", "family"),
-    [("diffusers_path", "flux"), ("checkpoint_path", "sdxl"), ("transformer_path", "qwen_image")],
+    ("key", "family", "guidance"),
+    [
+        ("diffusers_path", "flux", 3.5),
+        ("checkpoint_path", "sdxl", 5.0),
+        ("transformer_path", "qwen_image", 4.0),
+    ],
 )
-def test_a_run_of_diffusion_pipe(key: str, family: str, tmp_path: Path) -> None:
-    """It tells its base alone: it makes no samples."""
+def test_a_run_of_diffusion_pipe(key: str, family: str, guidance: float, tmp_path: Path) -> None:
+    """It tells its base alone: it makes no samples, so the pipeline's own sampling holds."""
     config = f"output_dir = '/x'\n[model]\ntype = '{family}'\n{key} = 'org/base'\n"
     put(tmp_path, "20261127_10-00-00/dp.toml", config)
     put(tmp_path, "20261126_10-00-00/dp.toml", config.replace("org/base", "org/older"))
     told = found(tmp_path)
-    assert (told.trainer, values(told)) == ("diffusion_pipe", {BASE: "org/base"})
-    assert read(tmp_path / "20261127_10-00-00") == {BASE: "org/base"}
+    expected = {BASE: "org/base", SIZE: (Size(1024, 1024),), GUIDANCE: guidance, NEGATIVE: ""}
+    assert (told.trainer, values(told)) == ("diffusion_pipe", expected)
+    assert read(tmp_path / "20261127_10-00-00") == expected
 
 
 def test_everydream_and_its_samples(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from clipwatch.settings.trainers import (
 )
 from clipwatch.settings.trainers.architectures import usual_base
 from clipwatch.settings.trainers.bases import resolved
-from clipwatch.settings.trainers.left import BASE, Left
+from clipwatch.settings.trainers.left import BASE, PROMPTS, SIZE, Left
 from clipwatch.settings.trainers.place import Place
 from clipwatch.settings.values import Given
 
@@ -69,6 +69,8 @@ def _finished(left: Left, place: Place) -> tuple[tuple[tuple[str, Given], ...], 
     """Return the keys with base and prompts, and a line for each that its reader refuses."""
     asked, remarks = prompting.followed(left, place)
     keys = {**left.keys, **asked}
+    if PROMPTS not in asked and left.trained:
+        keys[SIZE] = left.trained
     if left.base is not None and left.base.value:
         base, told = resolved(left.base, place, left.family)
         keys |= {BASE: base} if base else {}

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from clipwatch.kit.textfiles import plain
 from clipwatch.prompts import yamlfiles
 from clipwatch.settings.trainers import documents, samplers
-from clipwatch.settings.trainers.architectures import NOISE, family
+from clipwatch.settings.trainers.architectures import NOISE, family, usual_sampling
 from clipwatch.settings.trainers.documents import Document
 from clipwatch.settings.trainers.left import (
     GUIDANCE,
@@ -52,7 +52,7 @@ def read(place: Place) -> Left:
         if metadata is None:
             return Left(remarks=tuple(remarks))
         called = family(metadata.get("ss_base_model_version"))
-        return Left(_NAME, family=called, remarks=tuple(remarks))
+        return Left(_NAME, usual_sampling(called), family=called, remarks=tuple(remarks))
     job, version = jobs[0], (metadata or {}).get("ss_base_model_version")
     known = _family(job, version)
     keys, more = _sampling(job, known)
@@ -64,7 +64,7 @@ def read(place: Place) -> Left:
         job.given(*_JOB, "model", "name_or_path"),
         prompts,
         known,
-        (_side(job, "width"), _side(job, "height")),
+        sides=(_side(job, "width"), _side(job, "height")),
         remarks=(*remarks, *more, *_trigger(job, prompted=prompts is not None)),
     )
 

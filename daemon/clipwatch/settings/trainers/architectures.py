@@ -5,6 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from clipwatch.settings.trainers.left import GUIDANCE, NEGATIVE, SIZE, defaults, size
+from clipwatch.settings.usual import table as usual_table
+from clipwatch.settings.values import Given
+
 NOISE: Final = frozenset(("sd1x", "sd2x", "sdxl"))
 """Families with a schedule of noise, whose samplers are interchangeable."""
 
@@ -54,6 +58,28 @@ _BASES: Final = {
 _VARIANTS: Final = ("schnell", "turbo", "edit", "klein", "krea", "distill", "lightning", "2512")
 
 
+_PIPELINES: Final = {
+    "sd1x": "StableDiffusionPipeline",
+    "sd2x": "StableDiffusionPipeline",
+    "sdxl": "StableDiffusionXLPipeline",
+    "sd3": "StableDiffusion3Pipeline",
+    "flux": "FluxPipeline",
+    "flux_kontext": "FluxPipeline",
+    "flux2": "Flux2Pipeline",
+    "qwen_image": "QwenImagePipeline",
+    "z_image": "ZImagePipeline",
+    "chroma": "ChromaPipeline",
+    "lumina2": "Lumina2Pipeline",
+    "hidream": "HiDreamImagePipeline",
+    "sana": "SanaPipeline",
+    "pixart_sigma": "PixArtSigmaPipeline",
+    "auraflow": "AuraFlowPipeline",
+    "kolors": "KolorsPipeline",
+}
+_TRUE: Final = {"QwenImagePipeline": 4.0}
+"""The default of true_cfg_scale, where that is all of the guidance."""
+
+
 def family(*called: object) -> str:
     """Return the family that the first telling name means, "" for none that is known."""
     for name in called:
@@ -73,3 +99,17 @@ def usual_base(known: str, called: str) -> str:
     """
     variant = any(word in called.lower() for word in _VARIANTS)
     return "" if variant else _BASES.get(known, "")
+
+
+def usual_sampling(known: str) -> dict[str, Given]:
+    """Return size, guidance and no negative prompt, as diffusers' pipeline of a family has them.
+
+    For trainers that say nothing of their own; nothing for a family that is not known.
+    """
+    pipeline = _PIPELINES.get(known, "")
+    usual = usual_table()["pipelines"].get(pipeline)
+    if usual is None:
+        return {}
+    side, guidance = usual["side"], usual.get("guidance", _TRUE.get(pipeline))
+    its = {SIZE: size(side, side), GUIDANCE: guidance, NEGATIVE: ""}
+    return defaults(f"diffusers' {pipeline}", its)

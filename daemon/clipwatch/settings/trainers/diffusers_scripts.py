@@ -13,27 +13,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipwatch.settings.trainers import documents, samplers
-from clipwatch.settings.trainers.architectures import NOISE, family
+from clipwatch.settings.trainers.architectures import NOISE, family, usual_sampling
 from clipwatch.settings.trainers.documents import Document
-from clipwatch.settings.trainers.left import (
-    BASE,
-    GUIDANCE,
-    NEGATIVE,
-    SAMPLER,
-    SEED,
-    SIZE,
-    Left,
-    defaults,
-    size,
-)
+from clipwatch.settings.trainers.left import BASE, SAMPLER, SEED, SIZE, Left, size
 from clipwatch.settings.trainers.place import Place, is_file, matching, names
 from clipwatch.settings.values import Given
 
 _NAME: Final = "diffusers_script"
 _CHECKPOINT = re.compile(r"checkpoint-\d+", re.ASCII)
-_GUIDANCE: Final = {"sd1x": 7.5, "sd2x": 7.5, "sdxl": 5.0, "sd3": 7.0, "flux": 3.5}
-"""Of the pipelines of diffusers, which the scripts call with their own defaults."""
-
 _ADAPTER, _PEFT = "adapter_config.json", "base_model_name_or_path"
 _CONFIGS: Final = (
     ("model_index.json", "_name_or_path"),
@@ -63,7 +50,8 @@ def read(place: Place) -> Left:
     base = next(_bases(place), None)
     if base is None:
         return Left(remarks=tuple(remarks))
-    return Left(_NAME, base=base, family=family(base.value), remarks=tuple(remarks))
+    known = family(base.value)
+    return Left(_NAME, usual_sampling(known), base, family=known, remarks=tuple(remarks))
 
 
 def _arguments(place: Place) -> Iterator[Path]:
@@ -79,7 +67,7 @@ def _left(arguments: Document, remarks: tuple[str, ...]) -> Left:
     base = arguments.given(BASE)
     project = arguments.file.parent.parent.name
     known = family(base.value if base else "", project) or "sd1x"
-    keys = defaults("diffusers' pipeline", {NEGATIVE: "", GUIDANCE: _GUIDANCE.get(known)})
+    keys = usual_sampling(known)
     for name, key in _OWN.items():
         given = arguments.given(name)
         if given is not None and given.value != "":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from clipwatch.settings.trainers import documents
-from clipwatch.settings.trainers.architectures import family
+from clipwatch.settings.trainers.architectures import family, usual_sampling
 from clipwatch.settings.trainers.documents import Document
 from clipwatch.settings.trainers.left import Left
 from clipwatch.settings.trainers.place import Place, matching, names
@@ -34,7 +34,7 @@ def read(place: Place) -> Left:
     for config in found:
         if isinstance(config.at("model", "type"), str) and isinstance(config.at("output_dir"), str):
             known = family(config.at("model", "type"))
-            return Left("diffusion_pipe", base=_base(config), family=known)
+            return Left("diffusion_pipe", usual_sampling(known), _base(config), family=known)
     return Left()
 
 

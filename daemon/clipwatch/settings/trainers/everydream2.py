@@ -65,7 +65,7 @@ def _left(config: Document, place: Place, remarks: tuple[str, ...]) -> Left:
     if side and isinstance(side.value, int):
         sides = (side.value, side.value)
     return Left(
-        "everydream2", keys, config.given("resume_ckpt"), prompts, "", sides, remarks=remarks
+        "everydream2", keys, config.given("resume_ckpt"), prompts, sides=sides, remarks=remarks
     )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from clipwatch.kit.textfiles import plain
 from clipwatch.settings.trainers import samplers
-from clipwatch.settings.trainers.architectures import NOISE, family
+from clipwatch.settings.trainers.architectures import NOISE, family, usual_sampling
 from clipwatch.settings.trainers.documents import Document
 from clipwatch.settings.trainers.kohya_files import options
 from clipwatch.settings.trainers.left import (
@@ -71,12 +71,11 @@ def read(place: Place) -> Left:
         return Left(remarks=tuple(unread))
     told = _Told(config, weights, metadata)
     known = told.family
-    keys = defaults(told.whose, {NEGATIVE: "", **_USUAL.get((told.whose, known), {})})
+    keys = usual_sampling(known)
+    keys |= defaults(told.whose, {NEGATIVE: "", **_USUAL.get((told.whose, known), {})})
     prompts = _prompts(config, place)
     side = _SIDE[told.whose]
     keys |= defaults(told.whose, {SIZE: size(side, side)})
-    if prompts is None and (trained := told.trained):
-        keys[SIZE] = trained
     keys |= _predicted(told) if known in NOISE else {}
     more, remarks = _sampler(told, known)
     return Left(
@@ -85,6 +84,7 @@ def read(place: Place) -> Left:
         told.first("pretrained_model_name_or_path", "dit", "ss_sd_model_name"),
         prompts,
         known,
+        told.trained,
         (side, side),
         both=True,
         remarks=(*unread, *remarks, *_not_followed(told, prompted=prompts is not None)),

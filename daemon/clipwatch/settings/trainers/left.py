@@ -33,6 +33,8 @@ class Left:
         base: What was trained, as the trainer has it: a Hub id, a path, or the name of a file.
         prompts: The path of its own prompt file, as the trainer has it.
         family: SimpleTuner's name for the architecture, "" for an unknown one.
+        trained: The size of the training's pictures, which is meant where no prompts of its own
+            are used: its samples tell nothing then.
         sides: Width and height of a sample for which its prompt says none, in pixels.
         both: Prompts may have two scales, of which `scale` is classifier-free guidance.
         remarks: A line each.
@@ -43,6 +45,7 @@ class Left:
     base: Given | None = None
     prompts: Given | None = None
     family: str = ""
+    trained: Given | None = None
     sides: tuple[int, int] = (512, 512)
     both: bool = False
     remarks: tuple[str, ...] = ()

@@ -7,11 +7,12 @@ modules/trainer/GenericTrainer.py (__save_backup_config).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 from clipwatch.settings.trainers import documents
-from clipwatch.settings.trainers.architectures import NOISE, family
+from clipwatch.settings.trainers.architectures import NOISE, family, usual_sampling
 from clipwatch.settings.trainers.documents import Document
 from clipwatch.settings.trainers.left import (
     GUIDANCE,
@@ -37,6 +38,7 @@ _SWITCHES = {
     "force_v_prediction": ("prediction_type", "v_prediction"),
     "rescale_noise_scheduler_to_zero_terminal_snr": ("rescale_betas_zero_snr", True),
 }
+_SIDE = re.compile(r"\d{2,5}", re.ASCII)
 _SKIPS = ("text_encoder_layer_skip", "text_encoder_2_layer_skip")
 
 
@@ -75,7 +77,8 @@ def _embedded(place: Place) -> Iterator[Document]:
 
 def _left(config: Document) -> Left:
     known = family(config.at("model_type"))
-    keys = defaults("OneTrainer", _USUAL | (_NOISE if known in NOISE else {}))
+    keys = usual_sampling(known)
+    keys |= defaults("OneTrainer", _USUAL | (_NOISE if known in NOISE else {}))
     for name, (key, value) in _SWITCHES.items():
         if config.at(name) is True:
             keys[key] = config.say(value, name)
@@ -87,8 +90,16 @@ def _left(config: Document) -> Left:
         config.given("base_model_name"),
         _prompts(config),
         known,
+        _trained(config),
         remarks=tuple(it.told(told) for it in skips),
     )
+
+
+def _trained(config: Document) -> Given | None:
+    side = config.given("resolution")
+    if side is None or not _SIDE.fullmatch(str(side.value)):
+        return None  # several, in one text
+    return side.but(size(side.value, side.value))
 
 
 def _prompts(config: Document) -> Given | None:
@@ -98,4 +109,5 @@ def _prompts(config: Document) -> Given | None:
         return config.say(str(beside), "samples")
     if config.at("samples") and config.text:
         return config.say(str(config.file), "samples")
-    return config.given("sample_definition_file_name")
+    named = config.given("sample_definition_file_name")
+    return named if named and named.value else None
