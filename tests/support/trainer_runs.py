@@ -25,6 +25,11 @@ def _runs() -> dict[str, dict[str, dict[str, Any]]]:
     return found
 
 
+def names() -> tuple[str, ...]:
+    """Return the names of all runs."""
+    return tuple(_runs())
+
+
 def written(run: str, folder: Path) -> Path:
     """Write a run's files into a folder, in the order of their times."""
     for name, it in sorted(_runs()[run].items(), key=lambda item: item[1]["mtime"]):

@@ -128,7 +128,7 @@ def test_objects_in_lists_and_lines(tmp_path: Path) -> None:
 
 
 def test_options_of_sd_scripts_are_no_part_of_a_prompt(tmp_path: Path) -> None:
-    """They are taken off and counted; dashes that are no option stay."""
+    """They are taken off and counted, as is all else that sd-scripts takes for one."""
     content = (
         "a fox --n blurry, bad --w 512 --h 768 --d 1 --l 7.5 --s 28\n"
         "an owl --D 2\n"
@@ -139,13 +139,24 @@ def test_options_of_sd_scripts_are_no_part_of_a_prompt(tmp_path: Path) -> None:
     assert [prompt.text for prompt in prompts] == [
         "a fox",
         "an owl",
-        "a well-known man --the king-- on a horse -- at night",
+        "a well-known man",
     ]
     assert prompts[0].id == made_id("a fox")
     assert notes == (
         "a.txt: 1 prompt is empty and left out",
-        f"a.txt{IGNORED}--d (2x), --h (1x), --l (1x), --n (2x), --s (1x), --w (1x)",
+        (
+            f"a.txt{IGNORED}-- (1x), --d (2x), --h (1x), --l (1x), --n (1x), --s (1x), "
+            "--the (1x), --w (1x)"
+        ),
     )
+
+
+def test_dashes_are_text_where_no_line_has_an_option(tmp_path: Path) -> None:
+    """A file that is not sd-scripts' keeps its prompts whole, and its indented comments."""
+    content = "a well-known man --the king-- on a horse -- at night\n  # a comment\n"
+    prompts, notes = read(write(tmp_path, "a.txt", content))
+    assert [it.text for it in prompts] == ["a well-known man --the king-- on a horse -- at night"]
+    assert notes == ()
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 
@@ -11,12 +12,30 @@ from clipwatch.domain.protocol import Prompt
 from clipwatch.kit import textfiles
 from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.textfiles import plain, refused
-from clipwatch.prompts import grammar, hub_datasets, jsonfiles, lines, tables, tomlfiles, trainer
-from clipwatch.prompts.listing import LONGEST_NAME, MOST, Entry, Listed, listed, long_note
+from clipwatch.prompts import (
+    grammar,
+    hub_datasets,
+    jsonfiles,
+    lines,
+    tables,
+    tomlfiles,
+    trainer,
+    yamlfiles,
+)
+from clipwatch.prompts.listing import (
+    LONGEST_NAME,
+    MOST,
+    Asked,
+    Entry,
+    Listed,
+    asked,
+    listed,
+    long_note,
+)
 from clipwatch.prompts.subset import stratified, subset
 
-__all__ = ["FEW", "LARGEST", "LONGEST_NAME", "MOST", "Listed", "builtin", "chosen", "library",
-           "of_trainer", "read", "stratified"]  # fmt: skip
+__all__ = ["FEW", "LARGEST", "LONGEST_NAME", "MOST", "Asked", "Listed", "builtin", "chosen",
+           "library", "of_trainer", "read", "shared", "stratified"]  # fmt: skip
 
 FEW = 32
 """Fewer scatter by more than checkpoints differ: one prompt's score spreads by about 0.025."""
@@ -25,6 +44,14 @@ LARGEST = 16 * 2**20
 """Bytes of a text file."""
 
 _LIBRARY = Path(__file__).with_name("library.json")
+_PARQUET = ".parquet"
+_TABLES = (".csv", ".tsv", _PARQUET)
+_PLAIN = {
+    ".txt": lines.entries,
+    ".toml": tomlfiles.entries,
+    ".yaml": yamlfiles.entries,
+    ".yml": yamlfiles.entries,
+}
 
 
 def builtin() -> tuple[Prompt, ...]:
@@ -59,12 +86,24 @@ def read(path: Path) -> Listed:
     """Read a prompt file, in its order: one to MOST prompts, each id and text once.
 
     The form follows from the end of its name: `.txt`, `.jsonl`, `.csv`, `.tsv`, `.toml`,
-    `.parquet`; any other is JSON.
+    `.parquet`, `.yaml`, `.yml`; any other is JSON.
 
     Raises:
         SettingsError: The file cannot be read as that, or has no prompt; names file and line.
     """
     return _read((path,), "")
+
+
+def shared(path: Path) -> tuple[Asked, ...]:
+    """Return how all prompts of a file alike ask to be sampled, each thing once.
+
+    Raises:
+        SettingsError: The file cannot be read as its name says.
+    """
+    if path.suffix.lower() in _TABLES:  # which have no such columns
+        return ()
+    with _shallow(path):
+        return asked(_entries(path, ""))
 
 
 def of_trainer(package: Path) -> Listed:
@@ -89,22 +128,26 @@ def chosen(source: Listed, most: int | None) -> Listed:
 
 
 def _read(paths: tuple[Path, ...], column: str) -> Listed:
-    try:
+    with _shallow(paths[0]):
         return listed(paths[0], chain.from_iterable(_entries(path, column) for path in paths))
+
+
+@contextmanager
+def _shallow(path: Path) -> Iterator[None]:
+    try:
+        yield
     except RecursionError:
-        raise refused("is nested too deeply for a prompt library", file=paths[0]) from None
+        raise refused("is nested too deeply for a prompt library", file=path) from None
 
 
 def _entries(path: Path, column: str) -> Iterator[Entry]:
     form = path.suffix.lower()
-    if form == ".parquet":
+    if form == _PARQUET:
         return tables.parquet_entries(path, column)
     text = textfiles.read(path, LARGEST)
-    if form == ".txt":
-        return lines.entries(path, text)
-    if form == ".toml":
-        return tomlfiles.entries(path, text)
-    if form in (".csv", ".tsv"):
+    if form in _PLAIN:
+        return _PLAIN[form](path, text)
+    if form in _TABLES:
         return tables.entries(path, text, column)
     if form in (".jsonl", ".ndjson"):
         return jsonfiles.line_entries(path, text, column)

@@ -14,18 +14,15 @@ from typing import Any, NamedTuple
 
 from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.textfiles import refused
+from clipwatch.prompts import options
 from clipwatch.prompts.listing import Entry, check_name
+from clipwatch.prompts.options import Option
 
 _TEXTS = ("prompt", "caption", "tags", "text")  # the first three by SimpleTuner's rule
-_LISTS = ("prompts", "annotations")
+_LISTS = ("prompts", "annotations", "samples")
 _BLANKS = " \t\n"
-# what other programs let a prompt say about its own sampling
-_HOW = frozenset(
-    ("negative", "negative_prompt", "seed", "random_seed", "width", "height",
-     "bbox_entities", "bbox_keyframes", "lyrics",
-     "steps", "sample_steps", "diffusion_steps", "num_inference_steps", "scale", "cfg_scale",
-     "guidance", "guidance_scale", "sampler", "scheduler", "sample_sampler", "noise_scheduler")
-)  # fmt: skip
+# what other programs let a prompt say of what nothing here has
+_HOW = frozenset(("random_seed", "bbox_entities", "bbox_keyframes", "lyrics"))
 
 _READ = (*_TEXTS, "category", "id", "adapter_strength", "enabled")
 _SLIP = 0.85  # likeness (difflib) from which a name looks misspelt
@@ -78,9 +75,10 @@ class _Member(NamedTuple):
 def entries(path: Path, text: str, column: str) -> Iterator[Entry]:
     """Yield the prompts of SimpleTuner's form {name: prompt}, a list, or {"prompts": list}.
 
-    COCO's {"annotations": list} is one of the last. A prompt is a text, or an object that has it
-    as "prompt", "caption", "tags" or "text", or as `column` when that is given. In an object
-    "adapter_strength" is SimpleTuner's, and "enabled" OneTrainer's.
+    COCO's {"annotations": list} is one of the last, and so is {"samples": list} of OneTrainer and
+    EveryDream2. A prompt is a text, or an object that has it as "prompt", "caption", "tags" or
+    "text", or as `column` when that is given. In an object "adapter_strength" is SimpleTuner's,
+    and "enabled" OneTrainer's. A text in a list may have the options of sd-scripts behind it.
 
     Raises:
         SettingsError: It is no JSON, or of another shape.
@@ -94,7 +92,11 @@ def entries(path: Path, text: str, column: str) -> Iterator[Entry]:
         whole = whole[listing]
     if isinstance(whole, list):
         for item in _items(document, at):
-            yield _entry(document, item, column)
+            entry = _entry(document, item, column)
+            if isinstance(item.value, str) and options.has_kohyas(item.value):
+                said = options.of_kohya(item.value)
+                entry = entry._replace(**said._asdict())
+            yield entry
     elif isinstance(whole, dict):
         for member in _members(document, at):
             entry = _entry(document, member, column)
@@ -153,17 +155,35 @@ def _entry(document: _Text, member: _Member, column: str) -> Entry:
     name = given.digits if isinstance(given, _Number) else given or ""
     if not isinstance(value, dict):
         return Entry(document.file, document.line(at), prompt, name, category or "")
+    asked, passed = _sampling(fields)
     return Entry(
         document.file,
         document.line(at),
         prompt,
         name,
         category or "",
-        ignored=tuple(sorted(_HOW & fields.keys())),
+        ignored=passed,
         strength=_strength(document, member, fields.get("adapter_strength")),
         off=fields.get("enabled") is False,
         slips=tuple(filter(None, map(_slip, inner))),
+        options=asked,
     )
+
+
+def _sampling(fields: dict[str, Any]) -> tuple[tuple[Option, ...], tuple[str, ...]]:
+    """Return how a prompt is to be sampled, and the names of what nothing follows."""
+    members = {name: it for name, it in fields.items() if name.islower()}
+    size = members.pop("size", None)  # EveryDream2's
+    if isinstance(size, list) and len(size) == 2:  # noqa: PLR2004 - width and height
+        members |= {"width": size[0], "height": size[1]}
+    plain = {it: v.digits if isinstance(v, _Number) else v for it, v in members.items()}
+    found = list(options.of_members(plain.items()))
+    asked = tuple(it for it in found if isinstance(it, Option))
+    passed = {it for it in found if isinstance(it, str)}
+    if plain.get("random_seed"):  # OneTrainer's: then its seed is none
+        asked = tuple(it for it in asked if it.name != "seed")
+        passed.add("random_seed")
+    return asked, tuple(sorted(passed | (_HOW & {it for it, value in plain.items() if value})))
 
 
 @lru_cache(maxsize=1000)

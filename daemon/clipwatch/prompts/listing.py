@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from clipwatch.domain.protocol import Prompt
 from clipwatch.kit.textfiles import plain, problem, refused
+from clipwatch.prompts.options import Option
 
 MOST = 100_000
 """Images of a checkpoint, and so entries of a source; more would never be finished."""
@@ -20,6 +21,9 @@ LONGEST_NAME = 200
 
 _LONG = 70  # of what CLIP makes one token each, or more; it reads 77, two of them its own marks
 _PARTS = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")
+_SIDES = {"width", "height"}
+# "(a word:1.3)" of sd-scripts and many others, "(a word)1.3" of compel
+_WEIGHT = re.compile(r"\([^()]*[^\W\d_][^()]*:\s*\d*\.?\d+\s*\)|\)\d*\.\d+")
 _JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # of Persian and Indic words, and of emoji
 
 
@@ -42,10 +46,11 @@ class Entry(NamedTuple):
         text: The prompt as written.
         id: As given, "" to have one made of the text.
         category: As given, "" for none.
-        ignored: Names of options beside the prompt that this place sets.
+        ignored: Names of options beside the prompt that this place sets and nothing follows.
         strength: Of an adapter, for this prompt alone; None for that of all.
         off: Its source keeps it, and does not use it.
         slips: What is said of names beside the prompt that look misspelt.
+        options: How this prompt is to be sampled.
     """
 
     file: Path
@@ -57,6 +62,60 @@ class Entry(NamedTuple):
     strength: float | None = None
     off: bool = False
     slips: tuple[str, ...] = ()
+    options: tuple[Option, ...] = ()
+
+
+class Asked(NamedTuple):
+    """An option that all prompts of a source share, and where the first of them has it."""
+
+    option: Option
+    file: Path
+    line: int
+
+
+class Sampling:
+    """What prompts ask for, one after the other: what all of them share can be followed."""
+
+    def __init__(self) -> None:
+        self._prompts = 0
+        self._first: dict[str, Asked] = {}
+        self._times: Counter[str] = Counter()
+        self._written: dict[str, Counter[str]] = {}
+        self._other: Counter[str] = Counter()
+
+    def add(self, entry: Entry) -> None:
+        """Take note of a prompt that is used."""
+        self._prompts += 1
+        self._other.update(dict.fromkeys(entry.ignored, 1))
+        for option in entry.options:
+            first = self._first.setdefault(option.name, Asked(option, entry.file, entry.line))
+            self._times[option.name] += first.option.value == option.value
+            self._written.setdefault(option.name, Counter())[option.written] += 1
+
+    def shared(self) -> tuple[Asked, ...]:
+        """Return what all prompts ask for alike; width and height only if both are."""
+        differ = {name for name in self._first if self._times[name] < self._prompts}
+        if differ & _SIDES:
+            differ |= _SIDES
+        return tuple(it for name, it in self._first.items() if name not in differ)
+
+    def ignored(self) -> Counter[str]:
+        """Return how often what is asked for here and there stands in the source, by its name."""
+        shared = {it.option.name for it in self.shared()}
+        found = Counter(self._other)
+        for name, written in self._written.items():
+            if name not in shared:
+                found += written
+        return found
+
+
+def asked(entries: Iterable[Entry]) -> tuple[Asked, ...]:
+    """Return the options that all prompts of a source share."""
+    sampling = Sampling()
+    for entry, _ in zip(entries, range(MOST), strict=False):
+        if not entry.off and entry.text.strip():
+            sampling.add(entry)
+    return sampling.shared()
 
 
 def listed(source: Path, entries: Iterable[Entry]) -> Listed:
@@ -72,7 +131,7 @@ def listed(source: Path, entries: Iterable[Entry]) -> Listed:
     """
     kept: dict[_Said, Entry] = {}
     lines: dict[str, int] = {}
-    ignored: Counter[str] = Counter()
+    sampling = Sampling()
     slips: dict[str, int] = {}
     empty, off, again = 0, 0, list[Entry]()
     for number, entry in enumerate(map(_checked, entries)):
@@ -83,12 +142,13 @@ def listed(source: Path, entries: Iterable[Entry]) -> Listed:
         if entry.off:
             off += 1
             continue
-        ignored.update(dict.fromkeys(entry.ignored, 1))
         for slip in entry.slips:
             slips.setdefault(slip, entry.line)
         if not entry.text:
             empty += 1
-        elif said in kept:
+            continue
+        sampling.add(entry)
+        if said in kept:
             again.append(entry)
         else:
             kept[said] = entry
@@ -103,7 +163,8 @@ def listed(source: Path, entries: Iterable[Entry]) -> Listed:
         Prompt(it.id or made[said], it.text, it.category, it.strength) for said, it in kept.items()
     )
     notes = [plain(f"{source.name}:{line}: {slip}") for slip, line in slips.items()]
-    return Listed(tuple(prompts), (*_notes(source.name, empty, off, again, ignored), *notes))
+    told = _notes(source.name, empty, off, again, sampling.ignored())
+    return Listed(tuple(prompts), (*told, *_weighted(source.name, kept.values()), *notes))
 
 
 def long_note(prompts: Iterable[Prompt]) -> tuple[str, ...]:
@@ -115,6 +176,12 @@ def long_note(prompts: Iterable[Prompt]) -> tuple[str, ...]:
         have = f"{count(many, 'prompt has', 'prompts have')} more than {_LONG} words and signs"
         return (f"{have} and will probably be cut by CLIP (77 tokens)",)
     return ()
+
+
+def _weighted(source: str, entries: Iterable[Entry]) -> Iterator[str]:
+    if many := sum(bool(_WEIGHT.search(entry.text)) for entry in entries):
+        have = count(many, "prompt has", "prompts have")
+        yield plain(f"{source}: {have} weights like (word:1.3), which are read as they are written")
 
 
 def count(number: int, one: str, many: str) -> str:

@@ -8,14 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from clipwatch.kit.textfiles import refused
+from clipwatch.prompts import options
 from clipwatch.prompts.listing import Entry
+from clipwatch.prompts.options import Option
 
 _PROMPT = re.compile(r"\s*prompt\s*=")
 _SHAPE = 'must hold [prompt] with [[prompt.subset]], each with prompt = "..."'
 
 
 def entries(path: Path, text: str) -> Iterator[Entry]:
-    """Yield the prompt of each subset; how it is to be sampled is not followed.
+    """Yield the prompt of each subset, or else that which all share, and how it is sampled.
 
     Raises:
         SettingsError: It is no TOML, or of another shape.
@@ -30,12 +32,15 @@ def entries(path: Path, text: str) -> Iterator[Entry]:
     subsets = table.get("subset") if isinstance(table, dict) else None
     if not isinstance(table, dict) or not isinstance(subsets, list):
         raise refused(_SHAPE, file=path, line=1)
-    shared = tuple(sorted(table.keys() - {"subset", "prompt"}))
+    shared = {name: value for name, value in table.items() if name != "subset"}
     lines = [number for number, line in enumerate(text.split("\n"), start=1) if _PROMPT.match(line)]
     for index, subset in enumerate(subsets):
         line = lines[index] if len(lines) == len(subsets) else 1
-        prompt = subset.get("prompt") if isinstance(subset, dict) else None
+        members = shared | subset if isinstance(subset, dict) else {}
+        prompt = members.pop("prompt", None)
         if not isinstance(prompt, str):
             raise refused(_SHAPE, file=path, line=line)
-        options = sorted({*shared, *subset.keys()} - {"prompt"})
-        yield Entry(path, line, prompt, ignored=tuple(options))
+        read = options.of_members(members.items())
+        asked = tuple(it for it in read if isinstance(it, Option))
+        ignored = sorted(members.keys() - {it.written for it in asked})
+        yield Entry(path, line, prompt, ignored=tuple(ignored), options=asked)

@@ -9,6 +9,7 @@ from clipwatch import prompts
 from clipwatch.domain.protocol import Prompt
 from clipwatch.kit.errors import SettingsError
 from clipwatch.prompts import Listed
+from clipwatch.settings import unfollowed
 from clipwatch.settings.places import Places
 from clipwatch.settings.simpletuner.installed import Installed, find
 from clipwatch.settings.values import Given
@@ -60,13 +61,13 @@ def _listed(
 ) -> tuple[Listed, Given]:
     builtin = given[_BUILTIN]
     if given["prompts"].value is not None:
-        named = _named(given["prompts"], places, installed)
+        named = _named(given, places, installed)
         return named, builtin.but(False, "replaced by prompts")
     chosen: dict[str, Prompt] = {}
     notes: tuple[str, ...] = ()
     if given["user_prompt_library"].value:
         library = places.file(given["user_prompt_library"])
-        read, notes = prompts.read(library)
+        read, notes = _read(library, given)
         chosen = {prompt.id: prompt for prompt in read}
     if text := given["validation_prompt"].value:
         if "validation" in chosen:
@@ -89,15 +90,23 @@ def _listed(
     return Listed((*kept, *chosen.values()), notes), builtin.but(bool(builtin.value))
 
 
-def _named(given: Given, places: Places, installed: Installed | None) -> Listed:
+def _named(given: Mapping[str, Given], places: Places, installed: Installed | None) -> Listed:
     """Return the prompts of a library by its name, or of a file."""
-    if given.value == TRAINERS:
-        return _of_trainer(given, installed)
+    name = given["prompts"]
+    if name.value == TRAINERS:
+        return _of_trainer(name, installed)
     try:
-        named = prompts.library(given.value)
+        named = prompts.library(name.value)
     except SettingsError as error:
-        raise given.error(error.problem, fix=error.fix) from None
-    return prompts.read(places.file(given)) if named is None else named
+        raise name.error(error.problem, fix=error.fix) from None
+    return _read(places.file(name), given) if named is None else named
+
+
+def _read(file: Path, given: Mapping[str, Given]) -> Listed:
+    """Return the prompts of a file, with a note on what all of them ask for in vain."""
+    found = prompts.read(file)
+    notes = unfollowed.told(file, prompts.shared(file), given)
+    return Listed(found.prompts, (*found.notes, *notes))
 
 
 def check_number(chosen: Sized, images: Given) -> None:

@@ -1,22 +1,45 @@
-"""What trainers other than SimpleTuner leave beside their checkpoints, as settings."""
+"""The settings of a training that is not SimpleTuner's, from where its trainer keeps them.
+
+Read only: no code is run, no pickle opened, and what is said of a path of another machine is looked
+for around the output directory. A trainer is a module with `read(place) -> Left`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from clipwatch.settings.settings import KEYS
+from clipwatch.settings.trainers import (
+    ai_toolkit,
+    diffusers_scripts,
+    diffusion_pipe,
+    everydream2,
+    kohya,
+    onetrainer,
+    prompting,
+)
+from clipwatch.settings.trainers.architectures import usual_base
+from clipwatch.settings.trainers.bases import resolved
+from clipwatch.settings.trainers.left import BASE, PROMPTS, SIZE, Left
+from clipwatch.settings.trainers.place import Place
 from clipwatch.settings.values import Given
+
+__all__ = ["Found", "found"]
+
+_READERS = (ai_toolkit, onetrainer, everydream2, diffusion_pipe, kohya, diffusers_scripts)
+"""Those whose files have names of their own come first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What an output directory tells of its training.
+    """What a trainer left about the settings of its training.
 
     Attributes:
-        trainer: The layout's name, "" if nothing was found.
-        keys: A layer of values, beneath all that the user wrote.
-        remarks: What was found and is not followed, a line each.
+        trainer: The name of its layout, "" if nothing was found.
+        keys: A layer of the settings: clipwatch's key → the value, which its reader accepts.
+        remarks: A line each: what of it cannot be followed, and what to set instead.
     """
 
     trainer: str
@@ -24,11 +47,48 @@ class Found:
     remarks: tuple[str, ...]
 
 
-def found(output_dir: Path, files: Sequence[Path] = ()) -> Found:  # noqa: ARG001 - nothing so far
-    """Return what is known of the training that fills a folder; nothing so far.
+def found(output_dir: Path, files: Sequence[Path] = ()) -> Found:
+    """Return what the trainer's own files say that lie in an output directory or around it.
 
     Args:
-        output_dir: Absolute; need not be there.
-        files: Those in it that are meant, none for all.
+        output_dir: Absolute, or relative to the working directory; it need not exist.
+        files: Weights that are named one by one, instead of all in the directory.
     """
-    return Found("", (), ())
+    place = Place.of(output_dir, files)
+    remarks: list[str] = []
+    for reader in _READERS:
+        left = reader.read(place)
+        remarks += left.remarks
+        if left.trainer:
+            keys, more = _finished(left, place)
+            return Found(left.trainer, keys, tuple(dict.fromkeys((*remarks, *more))))
+    return Found("", (), tuple(dict.fromkeys(remarks)))
+
+
+def _finished(left: Left, place: Place) -> tuple[tuple[tuple[str, Given], ...], tuple[str, ...]]:
+    """Return the keys with base and prompts, and a line for each that its reader refuses."""
+    asked, remarks = prompting.followed(left, place)
+    keys = {**left.keys, **asked}
+    if PROMPTS not in asked and left.trained:
+        keys[SIZE] = left.trained
+    if left.base is not None and left.base.value:
+        base, told = resolved(left.base, place, left.family)
+        keys |= {BASE: base} if base else {}
+        remarks += told
+    elif usual := usual_base(left.family, ""):
+        fix = f"set {BASE} (--base-model), such as {usual}"
+        remarks += (f"the base of this training is told nowhere: {fix}",)
+    kept, refused = _readable(keys)
+    return tuple(kept.items()), (*remarks, *refused)
+
+
+def _readable(keys: Mapping[str, Given]) -> tuple[dict[str, Given], list[str]]:
+    kept, refused = {}, []
+    for name, given in keys.items():
+        try:
+            KEYS[name].read(given.value)
+        except ValueError as error:
+            refused.append(given.told(f"{error}, so clipwatch's own {name} holds"))
+        else:
+            kept[name] = given
+    return kept, refused
