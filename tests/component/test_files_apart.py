@@ -102,7 +102,7 @@ def test_what_is_not_named_any_more_waits_for_nobody(tmp_path: Path) -> None:
         lora(world.output, name, number)
     world.script = lambda _: [Failed("internal", "not now")]
     assert world.once() == 1
-    world = World(tmp_path, layout="files", only=["a.safetensors"])
+    world = World(tmp_path, layout="files", layout_only=["a.safetensors"])
     assert world.once() == 0
     assert [it.files[0].path for it in world.requests] == ["a.safetensors"]
     [left] = [it.event for it in world.logged if isinstance(it.event, CheckpointDiscarded)]
