@@ -102,6 +102,7 @@ def test_a_folder_of_loras_is_ranked_once_and_for_all(home: Path) -> None:
     assert made(home) == 2 * (len(names) + 1)
 
 
+@pytest.mark.thorough
 def test_one_of_several_is_scored_alone(home: Path, tmp_path: Path) -> None:
     """Nothing is said or made of the others, and later they are added."""
     for name in ("base", "loras"):
@@ -114,6 +115,7 @@ def test_one_of_several_is_scored_alone(home: Path, tmp_path: Path) -> None:
         assert not any(isinstance(it.event, CheckpointDiscarded) for it in journal.read())
 
 
+@pytest.mark.thorough
 def test_what_is_no_lora_is_left_out_with_its_reason(home: Path, tmp_path: Path) -> None:
     """The others are ranked; the same weights under another name are not scored twice."""
     (tmp_path / "base").symlink_to(home / "base")
@@ -157,6 +159,7 @@ def test_what_lacks_is_one_line(home: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
 
 
+@pytest.mark.thorough
 def test_start_watches_such_a_folder(home: Path) -> None:
     """With --once it scores what `rank` scores, in the same run; the settings say why."""
     ended = typed(home, "start", "loras", "--base-model", "base", *FEW, "--print-settings")

@@ -69,7 +69,7 @@ class Meant:
         if ranked:
             unless["report_to"] = Given("none", "rank publishes where it is asked to", "report_to")
         if self.only:
-            over["only"] = Given(self.only, _PATH, _PATH)
+            over["layout_only"] = Given(self.only, _PATH, _PATH)
         return partial(
             load, self.config, flags=over, unless=unless, environ=dict(os.environ), cwd=cwd
         )

@@ -106,7 +106,7 @@ def _left_out(results: Results, run: str, there: set[str]) -> Iterator[tuple[str
 
     for row in rows(results.state[run]):
         if row.name in there and row.clip is None:
-            yield row.name, row.reason or row.state
+            yield row.name, (row.reason or row.state).removeprefix(f"{row.name}: ")
 
 
 def _base(ranking: Ranking) -> float | None:

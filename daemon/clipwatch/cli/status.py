@@ -60,7 +60,7 @@ def _unread(run: Run) -> str:
     there = ""
     with suppress(OSError, ClipwatchError):  # it need not be there any more
         told = (run.settings.get(key, "") for key in ("layout_files", "layout_step"))
-        only = tuple(filter(None, run.settings.get("only", "").split(",")))
+        only = tuple(filter(None, run.settings.get("layout_only", "").split(",")))
         layouts = chosen(run.settings.get("layout", "") or "auto", *told, only)
         there = lying_in(Path(run.output_dir), layouts)
     return view.unread(run, there)

@@ -47,7 +47,7 @@ def found(given: Values, config: Path, cwd: Path) -> Told:
     layer = trainers.Found("", (), ())
     if given["output_dir"].value:
         folder = Places.of(config, cwd, given["working_dir"]).path(given["output_dir"])
-        layer = trainers.found(folder, [folder / name for name in given["only"].value])
+        layer = trainers.found(folder, [folder / name for name in given["layout_only"].value])
     keys = (("evaluation_type", scores), *layer.keys)
     return Told(sources.beneath(given, keys), layer.remarks)
 

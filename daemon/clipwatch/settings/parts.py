@@ -104,7 +104,7 @@ class Watching:
         "layout_step", "", "for generic: an expression for the step", read.number_in, blank=True
     )
     only: tuple[str, ...] = own(
-        "only", (), "names in output_dir; all others are passed over", read.names
+        "layout_only", (), "names in output_dir; all others are passed over", read.names
     )
     watch: WatchMode = own("watch", "auto", "how changes are noticed")
     rescan_seconds: float = own(
