@@ -188,6 +188,18 @@ def test_an_empty_prompt_file_of_fluxgym_is_none(tmp_path: Path) -> None:
     assert told.remarks == (FLUX,)
 
 
+def test_the_word_of_fluxgym_is_named_where_its_prompts_are_not_used(tmp_path: Path) -> None:
+    """Its pictures are called by it."""
+    put(tmp_path, "train.sh", SCRIPT.replace("--sample_prompts=", "--other="))
+    put(tmp_path, "dataset.toml", "[[datasets]]\n[[datasets.subsets]]\nclass_tokens = 'sks'\n")
+    assert found(tmp_path).remarks == (
+        "dataset.toml:3: class_tokens: prompts of your own need 'sks'",
+        FLUX,
+    )
+    put(tmp_path, "sample_prompts.txt", "sks on a hill\n")
+    assert found(tmp_path).remarks == (FLUX,)
+
+
 def test_options_of_musubi(tmp_path: Path) -> None:
     """Its base is `dit`, and it samples by defaults of its own."""
     config = 'dit = "/x/qwen.safetensors"\nnetwork_module = "networks.lora_qwen_image"\n'
@@ -437,6 +449,14 @@ def test_arguments_of_a_script_of_diffusers(tmp_path: Path) -> None:
         "num_validation_images": 2,
         "variant": "fp16",
     }
+
+
+def test_a_tuple_among_the_arguments_is_passed_over(tmp_path: Path) -> None:
+    """Python's own kinds may stand there, which nothing here makes."""
+    odd = "betas: !!python/tuple [0.9, 0.99]\nx: !!python/object/apply:os.getcwd []\n"
+    put(tmp_path, "logs/dreambooth/1.0/hparams.yml", odd + HPARAMS)
+    told = found(tmp_path)
+    assert (values(told)[BASE], told.remarks) == ("org/base", ())
 
 
 @pytest.mark.parametrize(
