@@ -64,8 +64,8 @@ _CHOSEN = ("True", "true", True)
 
 def read(place: Place) -> Left:
     """Read the options where they lie, and else what the newest weights say."""
-    headers = (it for it in place.headers if _is_its(it[1]))
-    weights, metadata = next(headers, (None, dict[str, str]()))
+    its = _is_its(place.metadata)
+    weights, metadata = (place.weights, place.metadata) if its else (None, {})
     config, unread = options(place, metadata.get("ss_output_name", ""))
     if config is None and weights is None:
         return Left(remarks=tuple(unread))
