@@ -188,6 +188,18 @@ def test_an_empty_prompt_file_of_fluxgym_is_none(tmp_path: Path) -> None:
     assert told.remarks == (FLUX,)
 
 
+def test_the_word_of_fluxgym_is_named_where_its_prompts_are_not_used(tmp_path: Path) -> None:
+    """Its pictures are called by it."""
+    put(tmp_path, "train.sh", SCRIPT.replace("--sample_prompts=", "--other="))
+    put(tmp_path, "dataset.toml", "[[datasets]]\n[[datasets.subsets]]\nclass_tokens = 'sks'\n")
+    assert found(tmp_path).remarks == (
+        "dataset.toml:3: class_tokens: prompts of your own need 'sks'",
+        FLUX,
+    )
+    put(tmp_path, "sample_prompts.txt", "sks on a hill\n")
+    assert found(tmp_path).remarks == (FLUX,)
+
+
 def test_options_of_musubi(tmp_path: Path) -> None:
     """Its base is `dit`, and it samples by defaults of its own."""
     config = 'dit = "/x/qwen.safetensors"\nnetwork_module = "networks.lora_qwen_image"\n'
@@ -439,6 +451,20 @@ def test_arguments_of_a_script_of_diffusers(tmp_path: Path) -> None:
     }
 
 
+def test_arguments_of_simpletuner_are_left_to_its_own_rules(tmp_path: Path) -> None:
+    """It has accelerate write them, too."""
+    put(tmp_path, "logs/x/1.0/hparams.yml", f"model_family: sdxl\n{HPARAMS}")
+    assert (found(tmp_path).trainer, found(tmp_path).keys) == ("", ())
+
+
+def test_a_tuple_among_the_arguments_is_passed_over(tmp_path: Path) -> None:
+    """Python's own kinds may stand there, which nothing here makes."""
+    odd = "betas: !!python/tuple [0.9, 0.99]\nx: !!python/object/apply:os.getcwd []\n"
+    put(tmp_path, "logs/dreambooth/1.0/hparams.yml", odd + HPARAMS)
+    told = found(tmp_path)
+    assert (values(told)[BASE], told.remarks) == ("org/base", ())
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -474,6 +500,20 @@ def test_weights_that_are_named_one_by_one(tmp_path: Path) -> None:
     weights(tmp_path, "loras/b.safetensors", ot_revision="x")
     told = found(tmp_path / "nowhere", [one])
     assert (told.trainer, values(told)[BASE]) == ("kohya", mine)
+
+
+def test_of_weights_of_several_trainers_the_newest_count(tmp_path: Path) -> None:
+    """Whatever the older ones say; a file that is not whole says nothing."""
+    old = weights(
+        tmp_path, "a.safetensors", ot_revision="x", ot_config='{"base_model_name": "a/b"}'
+    )
+    os.utime(old, (1, 1))
+    weights(tmp_path, "b.safetensors", **SDXL)
+    assert found(tmp_path).trainer == "kohya"
+    put(tmp_path, "c.safetensors", b"\xff\0\0\0\0\0\0\0{")
+    assert found(tmp_path).trainer == "kohya"
+    (tmp_path / "b.safetensors").unlink()
+    assert found(tmp_path).trainer == "onetrainer"
 
 
 def test_a_path_that_is_here_is_taken_as_it_is(tmp_path: Path) -> None:

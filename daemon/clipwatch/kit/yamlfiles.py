@@ -1,4 +1,4 @@
-"""YAML that programs write: values alone, within bounds; no tag makes an object of any class."""
+"""YAML that programs write: values alone, within bounds; what a tag makes of others is nothing."""
 
 from __future__ import annotations
 
@@ -21,6 +21,13 @@ class _Values(yaml.SafeLoader):
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
         if any(key.tag == _MERGE for key, _ in node.value):
             raise yaml.constructor.ConstructorError(None, None, "it merges mappings (<<)")
+
+
+def _nothing(_loader: yaml.SafeLoader, _tag: str, _node: yaml.Node) -> None:
+    """Stand for a tuple, or an object of some class, beside which the rest can be read."""
+
+
+_Values.add_multi_constructor("", _nothing)
 
 
 def parse(file: Path, text: str) -> Any:

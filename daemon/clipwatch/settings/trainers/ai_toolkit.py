@@ -47,7 +47,7 @@ def read(place: Place) -> Left:
     paths = [it for root in place.roots for it in matching(root, r"config\.ya?ml")]
     found, remarks = documents.read_all(paths)
     jobs = [it for it in found if yamlfiles.process(it.values) and it.at(*_JOB, "model")]
-    metadata = next((it for _, it in place.headers if _is_its(it)), None)
+    metadata = place.metadata if _is_its(place.metadata) else None
     if not jobs:
         if metadata is None:
             return Left(remarks=tuple(remarks))

@@ -45,6 +45,8 @@ def read(place: Place) -> Left:
     """Read the arguments of the script, and else what the newest checkpoint was made from."""
     found, remarks = documents.read_all(_arguments(place))
     for arguments in found:
+        if arguments.at("model_family"):
+            return Left()  # SimpleTuner's, whose own configuration is read by its own rules
         if isinstance(arguments.at(BASE), str):
             return _left(arguments, tuple(remarks))
     base = next(_bases(place), None)
@@ -94,10 +96,11 @@ def _bases(place: Place) -> Iterator[Given]:
             if is_file(folder / name):
                 for config in documents.read_all([folder / name])[0]:
                     yield from _named(config, key)
-    for file, metadata in place.headers:
-        adapter = _object(metadata.get("lora_adapter_metadata", "{}"))
+    if place.weights:
+        adapter = _object(place.metadata.get("lora_adapter_metadata", "{}"))
+        told = Document(place.weights, "", adapter)
         for key in (it for it in adapter if it.endswith(f".{_PEFT}")):
-            yield from _named(Document(file, "", adapter), key)
+            yield from _named(told, key)
 
 
 def _is_checkpoint(folder: Path) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from clipwatch.kit.textfiles import plain
-from clipwatch.settings.trainers import samplers
+from clipwatch.settings.trainers import documents, samplers
 from clipwatch.settings.trainers.architectures import NOISE, family, usual_sampling
 from clipwatch.settings.trainers.documents import Document
 from clipwatch.settings.trainers.kohya_files import options
@@ -27,7 +27,7 @@ from clipwatch.settings.trainers.left import (
     defaults,
     size,
 )
-from clipwatch.settings.trainers.place import Place, is_file
+from clipwatch.settings.trainers.place import Place, is_file, matching
 from clipwatch.settings.values import Given
 
 _SD, _MUSUBI = "sd-scripts", "musubi-tuner"
@@ -64,8 +64,8 @@ _CHOSEN = ("True", "true", True)
 
 def read(place: Place) -> Left:
     """Read the options where they lie, and else what the newest weights say."""
-    headers = (it for it in place.headers if _is_its(it[1]))
-    weights, metadata = next(headers, (None, dict[str, str]()))
+    its = _is_its(place.metadata)
+    weights, metadata = (place.weights, place.metadata) if its else (None, {})
     config, unread = options(place, metadata.get("ss_output_name", ""))
     if config is None and weights is None:
         return Left(remarks=tuple(unread))
@@ -87,7 +87,7 @@ def read(place: Place) -> Left:
         told.trained,
         (side, side),
         both=True,
-        remarks=(*unread, *remarks, *_not_followed(told, prompted=prompts is not None)),
+        remarks=(*unread, *remarks, *_not_followed(told, place, prompted=prompts is not None)),
     )
 
 
@@ -172,14 +172,22 @@ def _sampler(told: _Told, known: str) -> tuple[dict[str, Given], tuple[str, ...]
     return samplers.named(named, spaced=True)
 
 
-def _not_followed(told: _Told, *, prompted: bool) -> tuple[str, ...]:
+def _not_followed(told: _Told, place: Place, *, prompted: bool) -> tuple[str, ...]:
     """Tell what clipwatch does not follow, and the word that prompts need."""
     remarks = []
     skip = told.first("clip_skip", "ss_clip_skip")
     if skip and str(skip.value) not in ("0", "1"):
         text = "is not followed: clipwatch has the text encoder's own last layer"
         remarks.append(skip.told(f"{skip.value} {text}"))
-    word = told.first("modelspec.trigger_phrase")
-    if word and not prompted:
+    word = told.first("modelspec.trigger_phrase") or _token(place)
+    if word and word.value and not prompted:
         remarks.append(word.told(f"prompts of your own need {word.value!r}"))
     return tuple(remarks)
+
+
+def _token(place: Place) -> Given | None:
+    """Return the word that FluxGym has for its pictures, in a configuration of data sets."""
+    paths = [it for root in place.roots for it in matching(root, r"dataset\.toml")]
+    found = documents.read_all(paths)[0]
+    words = (it.given("datasets", 0, "subsets", 0, "class_tokens") for it in found)
+    return next((it for it in words if it), None)

@@ -48,7 +48,7 @@ def read(place: Place) -> Left:
     for config in (*found, *_embedded(place)):
         if isinstance(config.at("base_model_name"), str) and "model_type" in config.values:
             return _left(config)
-    its = any(name.startswith("ot_") for _, metadata in place.headers for name in metadata)
+    its = any(name.startswith("ot_") for name in place.metadata)
     return Left(_NAME if its else "")
 
 
@@ -65,14 +65,13 @@ def _files(place: Place) -> list[Path]:
 
 
 def _embedded(place: Place) -> Iterator[Document]:
-    """Yield what the newest files of weights have of their training, if it was asked for."""
-    for file, metadata in place.headers:
-        try:
-            values = json.loads(metadata.get("ot_config", "null"))
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(values, dict):
-            yield Document(file, "", values)
+    """Yield what the newest weights have of their training, if it was asked for."""
+    try:
+        values = json.loads(place.metadata.get("ot_config", "null"))
+    except (ValueError, RecursionError):
+        return
+    if place.weights and isinstance(values, dict):
+        yield Document(place.weights, "", values)
 
 
 def _left(config: Document) -> Left:

@@ -20,9 +20,10 @@ three between its checkpoints and the folder that it is run in."""
 
 _TAIL: Final = 3  # parts at the end of a path that is of another machine
 
-_ENTRIES, _FOLDERS, _DEPTH, _HEADERS = 5000, 200, 2, 8
+_ENTRIES, _FOLDERS, _DEPTH, _HEADERS = 5000, 200, 2, 32
 _WEIGHTS = ".safetensors"
-_TELLING = (_WEIGHTS, ".json", ".toml", ".yaml", ".yml", ".sh", ".bat")
+_TELLING = ("ss_", "modelspec.", "ot_", "software", "lora_adapter_metadata")
+_READ = (_WEIGHTS, ".json", ".toml", ".yaml", ".yml", ".sh", ".bat")
 _PASSED = re.compile(r".*-state|logs?|samples?|optimizer.*")
 HOLDERS: Final = ("models", "base", "checkpoints")
 """Folders in which people keep what they train from."""
@@ -34,19 +35,22 @@ class Place:
 
     Attributes:
         roots: The output directory, and the folders of the files; absolute.
-        headers: The newest files of weights and the metadata of each.
+        weights: The newest file of weights that tells something, None for none.
+        metadata: What it tells.
     """
 
     roots: tuple[Path, ...]
-    headers: tuple[tuple[Path, Mapping[str, str]], ...]
+    weights: Path | None
+    metadata: Mapping[str, str]
 
     @classmethod
     def of(cls, output_dir: Path, files: Sequence[Path] = ()) -> Place:
         """Look around once; what cannot be read is passed over."""
         paths = [_absolute(path) for path in files]
         roots = tuple(dict.fromkeys((_absolute(output_dir), *(path.parent for path in paths))))
-        weights = paths or _weights(roots[0])
-        return cls(roots, tuple(islice(_headers(weights), _HEADERS)))
+        headers = _headers(paths or _weights(roots[0]))
+        telling = (it for it in headers if any(name.startswith(_TELLING) for name in it[1]))
+        return cls(roots, *next(telling, (None, {})))
 
     def around(self, file: Path | None) -> tuple[Path, ...]:
         """Return the folders in which a name is looked for: ours and that of the file, and up."""
@@ -97,7 +101,7 @@ def names(folder: Path) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in islice(entries, _ENTRIES):
-                if not entry.name.lower().endswith(_TELLING) and not entry.is_dir():
+                if not entry.name.lower().endswith(_READ) and not entry.is_dir():
                     continue  # thousands of pictures cost no look at each
                 kind = _mode(Path(entry.path))
                 if kind is not None and stat.S_ISDIR(kind.st_mode):
@@ -154,7 +158,7 @@ def _is_weights(name: str) -> bool:
 
 
 def _headers(paths: Iterator[Path] | Sequence[Path]) -> Iterator[tuple[Path, Mapping[str, str]]]:
-    for path in islice(paths, 4 * _HEADERS):  # some may be half written
+    for path in islice(paths, _HEADERS):
         try:
             yield path, read_header(path).metadata
         except (Damaged, NotReadable, NotWhole, OSError, ValueError):
