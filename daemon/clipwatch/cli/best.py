@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from clipwatch.cli import completing
-from clipwatch.cli.figures import (
-    FEW,
-    aligned,
-    digits,
-    few,
-    interval,
-    not_alike,
-    number,
-    plural,
-)
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
+from clipwatch.results.figures import aligned, not_alike
+from clipwatch.results.sentences import about_best, best_ends, ranked
 
 if TYPE_CHECKING:
     from clipwatch.results.ranking import Ranking
@@ -63,20 +54,13 @@ def best(run: str, scorer: str | None, as_json: bool, state_dir: Path | None) ->
     if as_json:
         click.echo(json.dumps(_object(ranking) | {"circumstances": unlike}, indent=2))
         return
-    for line in (*_table(ranking), "", *_sentences(ranking), *not_alike(unlike)):
+    table = aligned(ranked(ranking), left=(5, 6))
+    for line in (*table, "", *about_best(ranking), *not_alike(unlike)):
         click.echo(line)
 
 
-def _ends(ranking: Ranking) -> tuple[float, float] | None:
-    """Return the ends of the best one's interval; none for one prompt, or few that were picked."""
-    own = next(summary for it, summary in ranking.all if it is ranking.best)
-    if own.low is None or own.high is None or len(ranking.all) == 1:
-        return None if own.low is None or own.high is None else (own.low, own.high)
-    return None if few(ranking.n_prompts) else ranking.mean[1:]
-
-
 def _object(ranking: Ranking) -> dict[str, object]:
-    ends = _ends(ranking)
+    ends = best_ends(ranking)
     first = {"step": ranking.best.step, "checkpoint": ranking.best.checkpoint}
     return {
         "run": ranking.run.name,
@@ -86,56 +70,3 @@ def _object(ranking: Ranking) -> dict[str, object]:
         "n_prompts": ranking.n_prompts,
         "n_checkpoints": len(ranking.all),
     }
-
-
-def _table(ranking: Ranking) -> Iterator[str]:
-    head = ("mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
-    rows, least = [(str(ranking.run.unit), *head)], ranking.scale.digits
-    for evaluation, own in ranking.all:
-        ends = None if own.low is None or own.high is None else (own.low, own.high)
-        ends = _ends(ranking) if evaluation is ranking.best else ends
-        apart, together = "", ""
-        if evaluation is not ranking.best:
-            delta, low, high = ranking.differences[evaluation.id]
-            places = digits(low, high, least)
-            apart = number(delta, places)
-            together = "not known" if few(ranking.n_prompts) else interval(low, high, places)
-        mark = "best" if evaluation is ranking.best else "tied" * (evaluation in ranking.tied)
-        numbers = (
-            str(evaluation.step),
-            number(own.mean, least),
-            interval(*ends, least) if ends else "",
-            apart,
-            together,
-        )
-        rows.append((*numbers, mark, evaluation.checkpoint))
-    return iter(aligned(rows, left=(5, 6)))
-
-
-def _sentences(ranking: Ranking) -> Iterator[str]:
-    """Return what the table says in plain words."""
-    from clipwatch.results.differences import listed
-
-    ends, least = _ends(ranking), ranking.scale.digits
-    count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")
-    shared = f"{prompts} that all have" if count > 1 else prompts
-    corrected = ", corrected for having picked it" if count > 1 else ""
-    told = f" (95 % interval {interval(*ends, least)}{corrected})" if ends else ""
-    yield (
-        f"@{ranking.best.step} has the highest mean of {plural(count, 'checkpoint')} on "
-        f"{shared}: {number(ranking.mean[0], least)}{told}."
-    )
-    if count == 1:
-        yield "It is the only one with scores."
-    elif few(ranking.n_prompts):
-        yield f"With {prompts} none can be told from another: {FEW}."
-    elif not ranking.tied:
-        yield f"After correction for having looked at all {count}, every other one is lower."
-    else:
-        named = listed([f"@{it.step}" for it in ranking.tied])
-        yield (
-            f"After correction for having looked at all {count}, {len(ranking.tied)} cannot be "
-            f"told from it: {named}."
-        )
-        earliest = min((ranking.best, *ranking.tied), key=lambda it: it.step)
-        yield f"Many people take the earliest of these, here @{earliest.step}: a habit, not a rule."
