@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from PIL import Image, ImageDraw
@@ -28,13 +29,11 @@ CATEGORIES = ("animals", "places", "<i>odd</i>")
 def hostile_protocol(prompts: int, **changes: object) -> EvaluationProtocol:
     """Return one whose first prompts are those of HOSTILE."""
     texts = [*HOSTILE, *(f"picture number {n} of a thing" for n in range(len(HOSTILE), prompts))]
-    return protocol(
-        prompts=tuple(
-            Prompt(f"p{n:04}", text, CATEGORIES[n % len(CATEGORIES)])
-            for n, text in enumerate(texts[:prompts])
-        ),
-        **changes,
+    asked = tuple(
+        Prompt(f"p{n:04}", text, CATEGORIES[n % len(CATEGORIES)])
+        for n, text in enumerate(texts[:prompts])
     )
+    return replace(protocol(prompts, **changes), prompts=asked)
 
 
 def picture(path: Path, words: str, hue: int, side: int) -> None:
