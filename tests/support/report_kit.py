@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html.parser
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from PIL import Image, ImageDraw
 
@@ -78,3 +81,29 @@ def hostile_run(
         "lora-1", evaluation_stream("lora-1", id_), AdviceGiven(id_, steps[-2], "plateau", text)
     )
     return log
+
+
+class Parsed(html.parser.HTMLParser):
+    """Collects the elements, and the data of JSON elements, as a browser would."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.json: dict[str, Any] = {}
+        self.policy = ""
+        self._open: str | None = None
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Keep what is asked of an element."""
+        self.tags.append(tag)
+        known = dict(attrs)
+        self._open = known.get("id") if known.get("type") == "application/json" else None
+        if known.get("http-equiv") == "Content-Security-Policy":
+            self.policy = known["content"] or ""
+
+    def handle_data(self, data: str) -> None:
+        """Keep what stands in an element of JSON."""
+        if self._open:
+            self.json[self._open] = json.loads(data)
+            self._open = None

@@ -72,9 +72,9 @@ def _curve(results: Results, curve: Curve, told: Callable[[str], None]) -> dict[
     scale = results.scale(curve.evaluations[0])
     made = protocol.written()
     made["prompts"] = f"{len(protocol.prompts)}, in the gallery"
-    seeds: dict[str, list[int]] = {}
+    seeds: dict[str, list[str]] = {}  # JavaScript has no whole numbers of 63 bits
     for prompt, _, seed in protocol.images():
-        seeds.setdefault(prompt.id, []).append(seed)
+        seeds.setdefault(prompt.id, []).append(str(seed))
     return {
         "run": run.name,
         "directory": run.output_dir,
@@ -84,7 +84,7 @@ def _curve(results: Results, curve: Curve, told: Callable[[str], None]) -> dict[
         "changed": superseded(results, run, curve.protocol),
         "digits": scale.digits,
         "tie": scale.tie,
-        "zones": (scale.poor, scale.saturated) != (None, None),
+        "zones": scale.poor is not None,
         "prompts": [
             {"id": it.id, "text": it.text, "category": it.category, "seeds": seeds[it.id]}
             for it in protocol.prompts

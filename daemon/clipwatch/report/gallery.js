@@ -1,13 +1,16 @@
 "use strict";
 // Prompts × checkpoints. Only the lines that are in sight exist, so any number of prompts will do.
 
-const CELL = 132, ROW = 178, CARD = 190, BESIDE = 2;
+const CARD = 170, BESIDE = 2;  // pixels of a card at least; lines kept out of sight
 let order = [];  // prompts, as filtered and sorted
 const lines = new Map();
 
 const across = () => state.view === "all" ? 1 : Math.max(1, Math.floor($("scroller").clientWidth / CARD));
 const cardWidth = () => Math.floor($("scroller").clientWidth / across());
-const lineHeight = () => state.view === "all" ? ROW : cardWidth() + 84;
+const lineHeight = () => state.view === "all" ? cellWidth() + 26 : cardWidth() + 84;
+const besideWidth = () => parseInt(getComputedStyle($("scroller")).getPropertyValue("--beside"), 10);
+/** Few checkpoints have larger images. */
+const cellWidth = () => Math.floor(clamp(($("scroller").clientWidth - besideWidth()) / checkpoints().length, 132, 230));
 const headHeight = () => state.view === "all" ? $("head").offsetHeight : 0;
 
 /** Return what prompts are sorted by, higher first; null comes last. */
@@ -47,10 +50,11 @@ function drawGallery() {
     $("lines").replaceChildren();
     lines.clear();
     $("gallery").dataset.view = state.view;
+    $("scroller").style.setProperty("--cell", `${cellWidth()}px`);
     drawHead();
     const columns = checkpoints().length;
     $("lines").style.height = `${Math.ceil(order.length / across()) * lineHeight()}px`;
-    $("lines").style.width = state.view === "all" ? `calc(var(--beside) + ${columns * CELL}px)` : "100%";
+    $("lines").style.width = state.view === "all" ? `${besideWidth() + columns * cellWidth()}px` : "100%";
     drawLines();
 }
 
@@ -124,10 +128,10 @@ function reveal() {
         else if (top + lineHeight() > scroller.scrollTop + sight) scroller.scrollTop = top + lineHeight() - sight;
     }
     if (state.view === "all") {
-        const beside = $("head").firstElementChild.offsetWidth, left = state.column * CELL;
-        const sight = scroller.clientWidth - beside;
+        const width = cellWidth(), left = state.column * width;
+        const sight = scroller.clientWidth - besideWidth();
         if (left < scroller.scrollLeft) scroller.scrollLeft = left;
-        else if (left + CELL > scroller.scrollLeft + sight) scroller.scrollLeft = left + CELL - sight;
+        else if (left + width > scroller.scrollLeft + sight) scroller.scrollLeft = left + width - sight;
     }
 }
 

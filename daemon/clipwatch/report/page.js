@@ -22,6 +22,8 @@ function drawCurve() {
     $("about").textContent = `${it.run} in ${it.directory}: ${counted} checkpoints scored on `
         + `${it.prompts.length} prompts, protocol ${it.digest}.`;
     $("sentences").replaceChildren(...paragraphs(it.verdict));
+    for (const zone of document.querySelectorAll(".zone")) zone.hidden = !it.zones;
+    $("no-zone").hidden = it.zones;
     $("ranked").replaceChildren(...(it.ranked.length ? table(it.ranked[0], it.ranked.slice(1)) : []));
     $("advice").replaceChildren(...it.advice.map(each =>
         make("li", {}, make("b", {}, `${it.unit} ${each.step}: ${each.kind}`), ` ${each.text}`)));
@@ -45,6 +47,8 @@ function drawCurve() {
     $("environment").replaceChildren(...pairs(it.environment));
 }
 
+const called = column => checkpoints()[column].base ? `the base @${checkpoints()[column].step}` : nameOf(column);
+
 /** Say what `clipwatch compare` says of the two that are chosen. */
 function drawPair() {
     const {against: a, column: b} = state;
@@ -52,7 +56,7 @@ function drawPair() {
     $("column").value = b;
     $("column").setAttribute("aria-valuetext", $("shown").textContent);
     $("against").value = a;
-    $("pair-head").textContent = a === b ? nameOf(b) : `From ${nameOf(a)} to ${nameOf(b)}`;
+    $("pair-head").textContent = a === b ? nameOf(b) : `From ${called(a)} (a) to ${called(b)} (b)`;
     $("moved").replaceChildren();
     if (a === b) {
         $("compared").replaceChildren(...paragraphs(["Choose another checkpoint to see what changed."]));
@@ -150,4 +154,8 @@ $("help").onclick = () => KEYS["?"]();
 listeners.push(fresh => {
     if (fresh.has("curve") || fresh.has("column") || fresh.has("against")) drawPair();
 });
+if (innerWidth < 640) {  // a phone has no room for columns
+    state.view = "one";
+    $("view").value = "one";
+}
 choose(0);

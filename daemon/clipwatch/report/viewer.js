@@ -63,7 +63,7 @@ function drawFacts(column, it) {
         ...(row && row.length > 1 ? [["Mean of the prompt", told(average(row)), ""]] : []),
         ...(base >= 0 && base !== column ? change("Change to the base", base) : []),
         ...(before >= 0 && before !== base ? change(`Change to ${nameOf(before)}`, before) : []),
-        ["Seed", String(it.seeds[state.image]), ""],
+        ["Seed", it.seeds[state.image], ""],
         ...(it.seeds.length > 1 ? [["Image", `${state.image + 1} of ${it.seeds.length}`, ""]] : []),
         ...(it.category ? [["Category", it.category, ""]] : []),
         ["Prompt", it.id, ""],
