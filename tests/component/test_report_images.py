@@ -102,8 +102,9 @@ def test_images_beside_the_page_have_two_sizes(log: Log, tmp_path: Path) -> None
     names = [name for column in shown(page) for name in column]
     assert len(set(names)) == 100
     for name in names:
-        sizes = [Image.open(assets / f"{name}{end}.webp").size for end in ("", "-large")]
-        assert sizes == [(256, 256), (300, 300)]
+        for end, size in (("", (256, 256)), ("-large", (300, 300))):
+            with Image.open(assets / f"{name}{end}.webp") as image:
+                assert image.size == size
 
 
 def test_images_that_are_gone_are_told(tmp_path: Path) -> None:
@@ -139,5 +140,6 @@ def test_sizes_are_tried_from_the_largest(tmp_path: Path) -> None:
     assert size_for([], 10) is SIZES[-1]
     small = encoded(paths[0], SIZES[-1])
     assert small is not None
-    assert Image.open(io.BytesIO(small)).size == (128, 128)
+    with Image.open(io.BytesIO(small)) as image:
+        assert image.size == (128, 128)
     assert list(all_encoded([*paths, tmp_path / "none.png"], SIZES[-1]))[3] is None

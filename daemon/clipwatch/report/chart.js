@@ -23,8 +23,8 @@ function drawChart() {
     const series = [
         {label: curve().unit, value: (_, value) => value ?? "–"},
         line("mean", "--line", {width: 2, points: {show: true, size: 6, fill: colour("--line")}}),
-        line("high", "--band-edge"),
-        line("low", "--band-edge"),
+        line("95 % to", "--band-edge"),
+        line("95 % from", "--band-edge"),
         line("min", "--faint", {dash: [2, 4]}),
         line("max", "--faint", {dash: [2, 4]}),
     ];

@@ -97,13 +97,13 @@ function rowOf(prompt) {
     const beside = make("div", {class: "prompt"}, make("p", {dir: "auto", title: it.text}, it.text),
         make("small", {}, it.category));
     const cells = checkpoints().map((_, column) => cellOf(prompt, column, false));
-    return make("div", {class: "line", "data-prompt": prompt, "data-current": prompt === state.prompt}, beside, ...cells);
+    return make("div", {class: "line", "data-prompt": prompt, "data-current": String(prompt === state.prompt)}, beside, ...cells);
 }
 
 /** Return a prompt's card: the image of the checkpoint that is shown. */
 function cardOf(prompt) {
     const text = make("p", {dir: "auto", title: curve().prompts[prompt].text}, curve().prompts[prompt].text);
-    const card = make("div", {class: "card", "data-prompt": prompt, "data-current": prompt === state.prompt},
+    const card = make("div", {class: "card", "data-prompt": prompt, "data-current": String(prompt === state.prompt)},
         cellOf(prompt, state.column, true), text);
     card.style.width = `${cardWidth()}px`;
     return card;

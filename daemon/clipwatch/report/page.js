@@ -117,7 +117,7 @@ const KEYS = {
     "[": () => wipe(-5),
     "]": () => wipe(5),
     "/": () => { $("viewer").close(); $("find").focus(); },
-    "?": () => $("keys").open ? $("keys").close() : $("keys").showModal(),
+    "?": () => $("keys").open ? $("keys").close() : ($("keys").showModal(), $("keys").focus()),
 };
 const SCROLLING = /^(Arrow|Home|End)/;
 

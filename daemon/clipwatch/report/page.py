@@ -86,7 +86,7 @@ def write_report(
         place = None
         for n, it in enumerate(data):  # the longest that may be said
             it["left_out"] = f"{_omitted(len(it['prompts']))} {missing[n]}"
-        room = largest - len(_page({"curves": data, "assets": place}, cells).encode())
+        room = largest - len(assembled({"curves": data, "assets": place}, cells).encode())
         if room < 0:
             raise ClipwatchError(
                 f"the page takes {(largest - room) / MEGABYTE:.1f} MB without any image",
@@ -95,7 +95,7 @@ def write_report(
         omitted = _within(rows, room, cells, told)
     for n, it in enumerate(data):
         it["left_out"] = " ".join(filter(None, (_omitted(omitted.get(n, 0)), missing[n])))
-    page = _page({"curves": data, "assets": place}, cells).encode()
+    page = assembled({"curves": data, "assets": place}, cells).encode()
     fresh = output.with_name(f".{output.name}.new")
     fresh.write_bytes(page)
     fresh.replace(output)
@@ -199,7 +199,7 @@ def _beside(rows: Sequence[Row], assets: Path, cells: Sequence[Cells], told: Tol
             cells[curve][image.column][image.prompt][image.index] = name
 
 
-def _page(data: dict[str, Any], cells: Sequence[Cells]) -> str:
+def assembled(data: dict[str, Any], cells: Sequence[Cells]) -> str:
     """Put the parts together; the policy names the scripts and styles by their content."""
     style = _part("uplot/uPlot.min.css") + _part("page.css")
     library = _part("uplot/uPlot.iife.min.js")

@@ -7,13 +7,14 @@ function openViewer() {
     if (!$("viewer").open) {
         mode = "one";
         $("viewer").showModal();
+        $("viewer").focus();  // no button: Enter closes it
     }
     drawViewer();
 }
 
 function setMode(wanted) {
+    if (!$("viewer").open) openViewer();
     mode = mode === wanted ? "one" : wanted;
-    if (!$("viewer").open) $("viewer").showModal();
     drawViewer();
 }
 
