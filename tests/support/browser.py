@@ -48,11 +48,15 @@ def program() -> str | None:
 
 
 class Page:
-    """One page of a browser that runs."""
+    """One page of a browser that runs.
+
+    `events` are those that came while something was asked, of the domains that were enabled.
+    """
 
     def __init__(self, commands: IO[bytes], answers: IO[bytes]) -> None:
         self._commands, self._answers = commands, answers
         self._rest, self._number, self._session = b"", 0, ""
+        self.events: list[dict[str, Any]] = []
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
         self._session = attached["sessionId"]
@@ -66,7 +70,7 @@ class Page:
         self._commands.write(json.dumps(message).encode() + b"\0")
         self._commands.flush()
         while (answer := self._receive()).get("id") != self._number:
-            pass  # an event
+            self.events.append(answer)
         assert "error" not in answer, answer
         result: dict[str, Any] = answer["result"]
         return result
@@ -91,6 +95,12 @@ class Page:
             time.sleep(0.1)
         assert answer, f"{expression} is {answer!r} after {PATIENCE} s"
         return answer
+
+    def press(self, key: str) -> None:
+        """Press a key and let it go, by its name in JavaScript."""
+        text = {"text": key} if len(key) == 1 else {}
+        self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
+        self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
     def screenshot(self, path: Path) -> None:
         """Write what the window shows as a PNG."""

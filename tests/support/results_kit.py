@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,12 +88,22 @@ class Log:
         weights: str = "w",
         others: Mapping[str, Scores] | None = None,
         environment: dict[str, str] | None = None,
+        draw: Callable[[str, str, int], str] | None = None,
     ) -> None:
-        """Evaluate a checkpoint; `weights` tells those saved again from the earlier ones."""
+        """Evaluate a checkpoint; `weights` tells those saved again from the earlier ones.
+
+        `draw` makes the image of (evaluation, prompt, index) and returns its file's name.
+        """
         found = Checkpoint(step, name or f"checkpoint-{step}", "/c", "whole", digest=weights * 8)
         id_ = evaluation_id(found, made.digest)
         images = [
-            ImageScore(prompt, index, 0, {"": score, **_cell(others or {}, prompt, index)}, None)
+            ImageScore(
+                prompt,
+                index,
+                0,
+                {"": score, **_cell(others or {}, prompt, index)},
+                draw(id_, prompt, index) if draw else None,
+            )
             for prompt, row in scores.items()
             for index, score in enumerate(row)
         ]

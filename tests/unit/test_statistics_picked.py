@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from clipwatch.statistics.best import among, best_of
+from clipwatch.statistics.best import Together, best_of
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.paired import compare
 from clipwatch.statistics.picked import against_winner, compare_with_best, winners_mean
@@ -97,6 +97,6 @@ def test_a_pair_among_all_has_the_interval_of_best() -> None:
     evaluations = noisy(60, [0.0, 0.004, 0.01, 0.0, 0.002])
     ranked = best_of(evaluations, COSINE)
     for name, told in ranked.differences.items():
-        assert among(evaluations, ranked.best, name, COSINE) == pytest.approx(told)
+        assert Together(evaluations, COSINE).interval(ranked.best, name) == pytest.approx(told)
         alone = compare(ranked.best, evaluations[ranked.best], name, evaluations[name], COSINE)
         assert told[2] - told[1] > alone.high - alone.low

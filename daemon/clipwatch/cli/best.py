@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from clipwatch.cli import completing
-from clipwatch.cli.figures import (
-    FEW,
-    aligned,
-    digits,
-    few,
-    interval,
-    not_alike,
-    number,
-    plural,
-)
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
+from clipwatch.results.figures import aligned, not_alike
+from clipwatch.results.sentences import about_best, best_ends, ranked
 
 if TYPE_CHECKING:
-    from clipwatch.domain.state import Evaluation
     from clipwatch.results.ranking import Ranking
 
 
@@ -75,19 +66,12 @@ def as_object(ranking: Ranking, unlike: Sequence[str]) -> dict[str, object]:
 
 def as_lines(ranking: Ranking, unlike: Sequence[str]) -> list[str]:
     """Return a ranking as a table and sentences; `unlike` says what was not made alike."""
-    return [*_table(ranking), "", *_sentences(ranking), *not_alike(unlike)]
-
-
-def _ends(ranking: Ranking) -> tuple[float, float] | None:
-    """Return the ends of the best one's interval; none for one prompt, or few that were picked."""
-    own = next(summary for it, summary in ranking.all if it is ranking.best)
-    if own.low is None or own.high is None or len(ranking.all) == 1:
-        return None if own.low is None or own.high is None else (own.low, own.high)
-    return None if few(ranking.n_prompts) else ranking.mean[1:]
+    table = aligned(ranked(ranking), left=(5, 6))
+    return [*table, "", *about_best(ranking), *not_alike(unlike)]
 
 
 def _object(ranking: Ranking) -> dict[str, object]:
-    ends = _ends(ranking)
+    ends = best_ends(ranking)
     first = {"step": ranking.best.step, "checkpoint": ranking.best.checkpoint}
     return {
         "run": ranking.run.name,
@@ -97,65 +81,3 @@ def _object(ranking: Ranking) -> dict[str, object]:
         "n_prompts": ranking.n_prompts,
         "n_checkpoints": len(ranking.all),
     }
-
-
-def _table(ranking: Ranking) -> Iterator[str]:
-    head = ("mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
-    rows, least = [(str(ranking.run.unit), *head)], ranking.scale.digits
-    for evaluation, own in ranking.all:
-        ends = None if own.low is None or own.high is None else (own.low, own.high)
-        ends = _ends(ranking) if evaluation is ranking.best else ends
-        apart, together = "", ""
-        if evaluation is not ranking.best:
-            delta, low, high = ranking.differences[evaluation.id]
-            places = digits(low, high, least)
-            apart = number(delta, places)
-            together = "not known" if few(ranking.n_prompts) else interval(low, high, places)
-        mark = "best" if evaluation is ranking.best else "tied" * (evaluation in ranking.tied)
-        numbers = (
-            str(evaluation.step),
-            number(own.mean, least),
-            interval(*ends, least) if ends else "",
-            apart,
-            together,
-        )
-        rows.append((*numbers, mark, evaluation.checkpoint))
-    return iter(aligned(rows, left=(5, 6)))
-
-
-def _sentences(ranking: Ranking) -> Iterator[str]:
-    """Return what the table says in plain words."""
-    from clipwatch.results.differences import listed
-
-    ends, least = _ends(ranking), ranking.scale.digits
-    count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")
-    files = ranking.run.unit == "file"
-    shared = f"{prompts} that all have" if count > 1 else prompts
-    corrected = ", corrected for having picked it" if count > 1 else ""
-    told = f" (95 % interval {interval(*ends, least)}{corrected})" if ends else ""
-    yield (
-        f"{_called(ranking.best, files)} has the highest mean of "
-        f"{plural(count, 'file' if files else 'checkpoint')} on "
-        f"{shared}: {number(ranking.mean[0], least)}{told}."
-    )
-    if count == 1:
-        yield "It is the only one with scores."
-    elif few(ranking.n_prompts):
-        yield f"With {prompts} none can be told from another: {FEW}."
-    elif not ranking.tied:
-        yield f"After correction for having looked at all {count}, every other one is lower."
-    else:
-        named = listed([_called(it, files) for it in ranking.tied])
-        yield (
-            f"After correction for having looked at all {count}, {len(ranking.tied)} cannot be "
-            f"told from it: {named}."
-        )
-        if files:
-            return
-        earliest = min((ranking.best, *ranking.tied), key=lambda it: it.step)
-        yield f"Many people take the earliest of these, here @{earliest.step}: a habit, not a rule."
-
-
-def _called(evaluation: Evaluation, files: bool) -> str:
-    """Name a checkpoint by its place on the curve, and one that has none by its name."""
-    return evaluation.checkpoint if files else f"@{evaluation.step}"

@@ -11,17 +11,9 @@ from typing import TYPE_CHECKING
 import click
 
 from clipwatch.cli import completing
-from clipwatch.cli.figures import (
-    FEW,
-    aligned,
-    digits,
-    few,
-    interval,
-    not_alike,
-    number,
-    plural,
-)
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
+from clipwatch.results.figures import aligned, digits, few, interval, not_alike, number
+from clipwatch.results.sentences import counted, verdict_of
 
 if TYPE_CHECKING:
     from clipwatch.domain.state import Evaluation
@@ -88,7 +80,7 @@ def compare(
         short = [f"@{it.step}" if one_run else str(it) for it in names]
         for line in _table(pair, short, evaluations):
             click.echo(line)
-        click.echo(f"\n{_sentence(pair, *short)}{_beside(pair.had)}{_many(pair)}")
+        click.echo(f"\n{verdict_of(pair, *short)}")
         for line in not_alike(unlike):
             click.echo(line)
         if changed:
@@ -138,48 +130,7 @@ def _table(pair: Pair, short: Sequence[str], evaluations: Sequence[Evaluation]) 
     rows.append(("b - a", "", number(found.delta, places), told, count, ""))
     yield from aligned(rows, left=(0, 1, 5))
     yield ""
-    smallest = "" if few(found.n_prompts) else f"; detectable {number(found.detectable, places)}"
-    yield (
-        f"p {found.p:.4f}; b is higher on {plural(found.wins, 'prompt')}, equal on {found.ties}, "
-        f"lower on {found.losses}{smallest}"
-    )
-    if found.picked > 1:
-        yield f"The best was picked from {found.picked}: interval and p are corrected for that."
-
-
-def _sentence(pair: Pair, a: str, b: str) -> str:
-    """Return the verdict in plain words."""
-    found, least = pair.found, pair.scale.digits
-    if few(found.n_prompts):
-        return f"Nothing can be shown with {plural(found.n_prompts, 'prompt')}: {FEW}."
-    places = digits(found.low, found.high, least)
-    if found.verdict != "inconclusive":
-        low, high = sorted((abs(found.low), abs(found.high)))
-        return (
-            f"{b} is {found.verdict} than {a} by {number(abs(found.delta), places)} "
-            f"(95 % interval {interval(low, high, places)})."
-        )
-    if found.wins == found.losses == 0:
-        return f"Every prompt has the same score in {a} and {b}."
-    return (
-        f"No difference between {a} and {b} is shown: one of {number(found.detectable, places)} "
-        "or more would probably have been seen."
-    )
-
-
-def _many(pair: Pair) -> str:
-    """Say where looking at many changes the verdict."""
-    looked, found = pair.looked, pair.found
-    if looked is None or found.verdict in (looked.verdict, "inconclusive"):
-        return ""
-    if found.picked or few(found.n_prompts):  # which knows already
-        return ""
-    _, low, high = looked.interval
-    told = interval(low, high, digits(low, high, pair.scale.digits))
-    return (
-        f" If you found these two by looking at all {looked.checkpoints}, it is not shown: for all "
-        f"pairs at once the interval is {told}."
-    )
+    yield from counted(pair)
 
 
 def _superseded(short: Sequence[str], changed: Sequence[str]) -> str:
@@ -188,13 +139,6 @@ def _superseded(short: Sequence[str], changed: Sequence[str]) -> str:
         f"These are scores from before the settings or model files changed ({'; '.join(changed)}): "
         f"not yet scored anew are {both}, or one of them."
     )
-
-
-def _beside(counts: Sequence[int]) -> str:
-    """Say which prompts count where one of both has more."""
-    if counts[0] == counts[1]:
-        return ""
-    return f" Only prompts that both have count; a has {counts[0]}, b {counts[1]}."
 
 
 def _prompts(shared: Sequence[Scores], texts: Mapping[str, str], scale: Scale) -> Iterator[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
 from clipwatch.domain.state import Evaluation, Run
@@ -11,7 +11,7 @@ from clipwatch.results.named import Named
 from clipwatch.results.ranking import looked_at
 from clipwatch.results.results import Results
 from clipwatch.statistics import Comparison, Verdict
-from clipwatch.statistics.best import Interval, among
+from clipwatch.statistics.best import Interval, Together
 from clipwatch.statistics.intervals import describe
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.paired import compare, verdict
@@ -20,6 +20,8 @@ from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import Scores, common
 
 Ends = tuple[float, float]
+Known = MutableMapping[tuple[str, ...], Together]
+"""By evaluations: what all their pairs share, and takes most of the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,11 @@ class Looked:
     checkpoints: int
     interval: Interval
     verdict: Verdict
+
+    def turned(self) -> Looked:
+        """Return the same for a less b."""
+        delta, low, high = self.interval
+        return Looked(self.checkpoints, (-delta, -high, -low), verdict(-high, -low))
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +64,34 @@ class Pair:
     looked: Looked | None
     scale: Scale
 
+    def turned(self) -> Pair:
+        """Return the same with a and b in each other's place."""
+        looked = self.looked and self.looked.turned()
+        return Pair(
+            self.found.turned(),
+            (self.shared[1], self.shared[0]),
+            (self.means[1], self.means[0]),
+            (self.had[1], self.had[0]),
+            looked,
+            self.scale,
+        )
+
 
 def pair_of(
     results: Results,
     names: tuple[Named, Named],
     evaluations: tuple[Evaluation, Evaluation],
     scorer: str | None = None,
+    known: Known | None = None,
 ) -> Pair:
     """Compare two checkpoints; differences are b - a.
+
+    Args:
+        results: That they are among.
+        names: By which somebody called them.
+        evaluations: What was scored of them.
+        scorer: By whom, None for the one that decides.
+        known: Kept by who asks for many pairs of one log by one scorer.
 
     Raises:
         ClipwatchError: They share no scored prompt, or one has no scores by this scorer.
@@ -90,7 +117,7 @@ def pair_of(
     means = tuple(_mean(*each, scale) for each in zip(shared, chosen, strict=True))
     looked = None
     if names[0].run is names[1].run:
-        looked = _looked(results, names[0].run, evaluations, scorer)
+        looked = _looked(results, names[0].run, evaluations, scorer, {} if known is None else known)
     return Pair(
         found, (shared[0], shared[1]), (means[0], means[1]), (len(a), len(b)), looked, scale
     )
@@ -119,16 +146,22 @@ def _renamed(found: Comparison, names: Sequence[str]) -> Comparison:
 
 
 def _looked(
-    results: Results, run: Run, evaluations: Sequence[Evaluation], scorer: str | None
+    results: Results,
+    run: Run,
+    evaluations: Sequence[Evaluation],
+    scorer: str | None,
+    known: Known,
 ) -> Looked | None:
-    known = {it.id: it for it in (*looked_at(run, evaluations[0].protocol), *evaluations)}
-    if len(known) <= len(evaluations) or evaluations[0] is evaluations[1]:
+    there = {it.id: it for it in (*looked_at(run, evaluations[0].protocol), *evaluations)}
+    if len(there) <= len(evaluations) or evaluations[0] is evaluations[1]:
         return None
-    scores = common([results.scores(run, it, scorer) for it in known.values()])
-    if not scores[0]:
-        return None
+    key = tuple(sorted(there))
+    if key not in known:
+        scores = common([results.scores(run, it, scorer) for it in there.values()])
+        if not scores[0]:
+            return None
+        scale = results.scale(evaluations[0], scorer)
+        known[key] = Together(dict(zip(there, scores, strict=True)), scale)
     a, b = (it.id for it in evaluations)
-    interval = among(
-        dict(zip(known, scores, strict=True)), a, b, results.scale(evaluations[0], scorer)
-    )
-    return Looked(len(known), interval, verdict(*interval[1:]))
+    interval = known[key].interval(a, b)
+    return Looked(len(there), interval, verdict(*interval[1:]))

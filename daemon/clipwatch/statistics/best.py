@@ -73,20 +73,28 @@ def best_of(evaluations: Mapping[str, Scores], scale: Scale, seed: int = 0) -> B
     return Best(names[best], mean, tied, len(table), differences)
 
 
-def among(
-    evaluations: Mapping[str, Scores], a: str, b: str, scale: Scale, seed: int = 0
-) -> Interval:
-    """Return b less a with the interval that holds for all pairs of the evaluations at once.
+class Together:
+    """Evaluations of which somebody may have looked at all pairs, to pick two; see `best_of`.
 
-    It is the one of `best_of`, for somebody who may have picked these two by looking at all.
+    Args:
+        evaluations: By id.
+        scale: Of their scores.
+        seed: Of the flips.
 
     Raises:
         ValueError: They share no scored prompt, or a score is not finite.
     """
-    names = list(evaluations)
-    table = np.array(shared_means(list(evaluations.values())))
-    factor = _factor(table, *np.triu_indices(len(names), 1), scale, seed)
-    return _interval(table, names.index(b), names.index(a), factor, scale)
+
+    def __init__(self, evaluations: Mapping[str, Scores], scale: Scale, seed: int = 0) -> None:
+        self._names, self._scale = list(evaluations), scale
+        self._table = np.array(shared_means(list(evaluations.values())))
+        pairs = np.triu_indices(len(self._names), 1)
+        self._factor = _factor(self._table, *pairs, scale, seed)
+
+    def interval(self, a: str, b: str) -> Interval:
+        """Return b less a with the interval that holds for all pairs at once."""
+        first, second = self._names.index(a), self._names.index(b)
+        return _interval(self._table, second, first, self._factor, self._scale)
 
 
 def _interval(

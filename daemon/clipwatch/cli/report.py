@@ -1,0 +1,99 @@
+"""`clipwatch report`: one page with the curve, the images and the verdicts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from clipwatch.cli import completing
+from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
+
+EVERY = 5
+"""Seconds between two words on how far it is."""
+
+
+@click.command(
+    epilog=examples(
+        "clipwatch report",
+        "clipwatch report my-lora -o my-lora.html --max-size 20",
+        "clipwatch report first-run second-run --assets report-images",
+    )
+)
+@click.argument("run", nargs=-1, shell_complete=completing.runs)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default=Path("report.html"),
+    show_default=True,
+    help="The page's file; an earlier one is replaced.",
+)
+@click.option(
+    "--assets",
+    metavar="DIR",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Put the images there, instead of into the page.",
+)
+@click.option(
+    "--max-size",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    metavar="MB",
+    help="The page is no larger: images are made smaller for it, then left out.",
+)
+@state_dir_option
+def report(
+    run: tuple[str, ...], output: Path, assets: Path | None, max_size: int, state_dir: Path | None
+) -> None:
+    """Write a page to look at: the curve, all images beside each other, the verdicts.
+
+    RUN may be left out, for all runs that have scores; the beginning of a name is enough.
+
+    The page is one file that asks no other machine for anything. Open it in a browser; "?" lists
+    the keys. The numbers are those of clipwatch best and clipwatch compare.
+
+    Ends with 1 when nothing is scored yet.
+    """
+    from clipwatch.journal import log_file
+    from clipwatch.kit.errors import ClipwatchError
+    from clipwatch.report.data import curves_of
+    from clipwatch.report.page import MEGABYTE, write_report
+    from clipwatch.results.named import run_named
+    from clipwatch.results.results import open_results
+
+    folder = chosen_state_dir(state_dir)
+    with open_results(log_file(folder)) as results:
+        known = [run_named(results.state, it) for it in run] or [*results.state.values()]
+        runs = {it.name: it for it in known}
+        curves = [curve for it in runs.values() for curve in curves_of(it)]
+        if not curves:
+            raise ClipwatchError("nothing is scored yet", fix="clipwatch status shows why")
+        left_out = write_report(
+            results,
+            curves,
+            folder,
+            output,
+            assets=assets,
+            largest=max_size * MEGABYTE,
+            told=_now_and_then(),
+        )
+    click.echo(f"{output}: {output.stat().st_size / MEGABYTE:.1f} MB")
+    for line in left_out:
+        click.echo(line)
+
+
+def _now_and_then() -> Callable[[str], None]:
+    """Return what says how far it is, on stderr, after every few seconds."""
+    last = time.monotonic()
+
+    def told(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= EVERY:
+            last = time.monotonic()
+            click.echo(text, err=True)
+
+    return told

@@ -1,0 +1,1 @@
+"""One page to look at: the curve, the images, the verdicts."""

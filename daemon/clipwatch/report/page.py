@@ -1,0 +1,238 @@
+"""The page as one file: everything is in it, and a browser is told to ask nobody for more."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import msgspec
+
+from clipwatch import __version__
+from clipwatch.kit.errors import ClipwatchError
+from clipwatch.report.data import Curve, page_data
+from clipwatch.report.images import SIZES, SMALL, all_encoded, size_for
+from clipwatch.results.figures import plural
+from clipwatch.results.reading import images_of
+from clipwatch.results.results import Results
+
+SCRIPTS: Final = ("state.js", "chart.js", "gallery.js", "viewer.js", "page.js")
+MEGABYTE: Final = 1_000_000
+
+Told = Callable[[str], None]
+Cells = list[list[list[str | None]]]
+"""Column, prompt, image: what the page shows, None where it has nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Image:
+    column: int
+    prompt: int
+    index: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The images of a prompt, of all checkpoints of a curve."""
+
+    curve: int
+    images: tuple[_Image, ...]
+
+
+def write_report(
+    results: Results,
+    curves: Sequence[Curve],
+    state_dir: Path,
+    output: Path,
+    *,
+    assets: Path | None,
+    largest: int,
+    told: Told,
+) -> list[str]:
+    """Write the page, as a whole or not at all, and return what was left out of it, in sentences.
+
+    Args:
+        results: What it shows.
+        curves: Which of them.
+        state_dir: Where the images are kept.
+        output: The page's file.
+        assets: The folder for the images; None to put them into the page.
+        largest: Bytes that the page has at most.
+        told: Hears what is done now.
+
+    Raises:
+        ClipwatchError: Even without images it is larger.
+        JournalError: The log cannot be read.
+        OSError: Something cannot be written.
+    """
+    data = page_data(results, curves, told)
+    cells = [_empty(it) for it in data]
+    found = [list(_rows(results, it, data[n], n, state_dir)) for n, it in enumerate(curves)]
+    missing = [_not_kept(it, rows) for it, rows in zip(data, found, strict=True)]
+    rows = [row for turn in _in_turn(found) for row in turn]
+    if assets:
+        place = quote(os.path.relpath(assets, output.parent))
+        _beside(rows, assets, cells, told)
+        omitted = dict.fromkeys(range(len(data)), 0)
+    else:
+        place = None
+        for n, it in enumerate(data):  # the longest that may be said
+            it["left_out"] = f"{_omitted(len(it['prompts']))} {missing[n]}"
+        room = largest - len(assembled({"curves": data, "assets": place}, cells).encode())
+        if room < 0:
+            raise ClipwatchError(
+                f"the page takes {(largest - room) / MEGABYTE:.1f} MB without any image",
+                fix=f"--max-size {-(-(largest - room) // MEGABYTE)}, or name fewer runs",
+            )
+        omitted = _within(rows, room, cells, told)
+    for n, it in enumerate(data):
+        it["left_out"] = " ".join(filter(None, (_omitted(omitted.get(n, 0)), missing[n])))
+    page = assembled({"curves": data, "assets": place}, cells).encode()
+    fresh = output.with_name(f".{output.name}.new")
+    fresh.write_bytes(page)
+    fresh.replace(output)
+    return list(dict.fromkeys(filter(None, (it["left_out"] for it in data))))
+
+
+def _empty(data: dict[str, Any]) -> Cells:
+    return [[[None] * len(it["seeds"]) for it in data["prompts"]] for _ in data["checkpoints"]]
+
+
+def _rows(
+    results: Results, curve: Curve, data: dict[str, Any], number: int, state_dir: Path
+) -> Iterator[Row]:
+    """Yield the prompts that have images, those first that changed most from the first to the best.
+
+    What an image is named in the log is a path below its run's folder, and nothing above it.
+    """
+    folder = images_of(state_dir, curve.run.name)
+    places = {it["id"]: place for place, it in enumerate(data["prompts"])}
+    found: dict[int, list[_Image]] = {}
+    for column, evaluation in enumerate(curve.evaluations):
+        for image in results.images(curve.run, evaluation):
+            if image.image and image.prompt_id in places:
+                path = folder / image.image
+                inside = path.resolve().is_relative_to(folder.resolve())
+                if inside and path.is_file():
+                    place = places[image.prompt_id]
+                    found.setdefault(place, []).append(_Image(column, place, image.index, path))
+    first, best = (data["checkpoints"][it]["scores"] for it in (0, data["best"] or -1))
+
+    def change(place: int) -> float:
+        a, b = first[place], best[place]
+        return abs(sum(b) / len(b) - sum(a) / len(a)) if a and b else 0.0
+
+    for place in sorted(found, key=lambda it: (-change(it), it)):
+        yield Row(number, tuple(found[place]))
+
+
+def _in_turn(found: Sequence[Sequence[Row]]) -> Iterator[list[Row]]:
+    """Yield the first prompt of each curve, then the second: no curve goes without images."""
+    for place in range(max(map(len, found), default=0)):
+        yield [rows[place] for rows in found if place < len(rows)]
+
+
+def _not_kept(data: dict[str, Any], rows: Sequence[Row]) -> str:
+    """Say of how many scored images there is no file any more."""
+    scores = [row for it in data["checkpoints"] for row in it["scores"] if row]
+    lacking = sum(map(len, scores)) - sum(len(it.images) for it in rows)
+    return f"{lacking} images are not kept any more (keep_images)." if lacking > 0 else ""
+
+
+def _omitted(prompts: int) -> str:
+    if not prompts:
+        return ""
+    return f"The images of {plural(prompts, 'prompt')} are left out for --max-size."
+
+
+def _within(rows: Sequence[Row], room: int, cells: Sequence[Cells], told: Told) -> dict[int, int]:
+    """Put images into the cells until the room is used, and return how many prompts went without.
+
+    Returns:
+        By the number of the curve.
+    """
+    paths = [it.path for row in rows for it in row.images]
+    size = size_for(paths, room)
+    left: dict[int, int] = {}
+    made = all_encoded(paths, size)
+    count = 0
+    full = False
+    for row in rows:
+        if full:
+            left[row.curve] = left.get(row.curve, 0) + 1
+            continue
+        texts = [base64.b64encode(next(made) or b"").decode() for _ in row.images]
+        count += len(texts)
+        told(f"images: {count} of {len(paths)}")
+        if sum(len(it) for it in texts) > room:
+            full = True
+            left[row.curve] = left.get(row.curve, 0) + 1
+            continue
+        for image, text in zip(row.images, texts, strict=True):
+            cells[row.curve][image.column][image.prompt][image.index] = text or None
+            room -= len(text)
+    made.close()
+    return left
+
+
+def _beside(rows: Sequence[Row], assets: Path, cells: Sequence[Cells], told: Told) -> None:
+    """Write each image as two files, a small and a large one, and put their names into cells."""
+    images = [(row.curve, it) for row in rows for it in row.images]
+    for end, size in (("", SMALL), ("-large", SIZES[0])):
+        made = all_encoded([it.path for _, it in images], size)
+        for place, ((curve, image), data) in enumerate(zip(images, made, strict=True)):
+            told(f"images: {place + 1} of {len(images)}, {'large' if end else 'small'}")
+            if data is None:
+                continue
+            name = f"{curve}/{image.column}/{image.prompt}-{image.index}"
+            path = assets / f"{name}{end}.webp"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+            cells[curve][image.column][image.prompt][image.index] = name
+
+
+def assembled(data: dict[str, Any], cells: Sequence[Cells]) -> str:
+    """Put the parts together; the policy names the scripts and styles by their content."""
+    style = _part("uplot/uPlot.min.css") + _part("page.css")
+    library = _part("uplot/uPlot.iife.min.js")
+    own = "\n".join(("(() => {", *map(_part, SCRIPTS), "})();"))
+    policy = (
+        f"default-src 'none'; script-src {_hash(library)} {_hash(own)}; style-src {_hash(style)}; "
+        f"img-src {'data:' if data['assets'] is None else chr(39) + 'self' + chr(39) + ' file:'}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+    images = [
+        f'<script type="application/json" id="images-{place}">{_json(it)}</script>'
+        for place, it in enumerate(cells)
+    ]
+    parts = {
+        "policy": policy,
+        "style": style,
+        "version": __version__,
+        "data": _json(data),
+        "images": "\n".join((*images, f"<script>{library}</script>")),
+        "script": own,
+    }
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _part("page.html"))
+
+
+def _part(name: str) -> str:
+    return files(__package__).joinpath(name).read_text(encoding="utf-8")
+
+
+def _hash(text: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
+
+
+def _json(value: object) -> str:
+    """Write JSON in which no sign can end a script element."""
+    text = msgspec.json.encode(value).decode()
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

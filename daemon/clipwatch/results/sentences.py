@@ -1,0 +1,147 @@
+"""What `clipwatch best` and `clipwatch compare` say, for all that show it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from clipwatch.results.differences import listed
+from clipwatch.results.figures import FEW, digits, few, interval, number, plural
+
+if TYPE_CHECKING:
+    from clipwatch.domain.state import Evaluation
+    from clipwatch.results.pairs import Pair
+    from clipwatch.results.ranking import Ranking
+
+Ends = tuple[float, float]
+
+
+def best_ends(ranking: Ranking) -> Ends | None:
+    """Return the ends of the best one's interval; none for one prompt, or few that were picked."""
+    own = next(summary for it, summary in ranking.all if it is ranking.best)
+    if own.low is None or own.high is None or len(ranking.all) == 1:
+        return None if own.low is None or own.high is None else (own.low, own.high)
+    return None if few(ranking.n_prompts) else ranking.mean[1:]
+
+
+def ranked(ranking: Ranking) -> list[tuple[str, ...]]:
+    """Return the rows of a table, its head first: each checkpoint beside the best."""
+    head = ("mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
+    rows: list[tuple[str, ...]] = [(str(ranking.run.unit), *head)]
+    least = ranking.scale.digits
+    for evaluation, own in ranking.all:
+        ends = None if own.low is None or own.high is None else (own.low, own.high)
+        ends = best_ends(ranking) if evaluation is ranking.best else ends
+        apart, together = "", ""
+        if evaluation is not ranking.best:
+            delta, low, high = ranking.differences[evaluation.id]
+            places = digits(low, high, least)
+            apart = number(delta, places)
+            together = "not known" if few(ranking.n_prompts) else interval(low, high, places)
+        mark = "best" if evaluation is ranking.best else "tied" * (evaluation in ranking.tied)
+        numbers = (
+            str(evaluation.step),
+            number(own.mean, least),
+            interval(*ends, least) if ends else "",
+            apart,
+            together,
+        )
+        rows.append((*numbers, mark, evaluation.checkpoint))
+    return rows
+
+
+def about_best(ranking: Ranking) -> Iterator[str]:
+    """Return which checkpoint is the best, and how sure that is, in plain words."""
+    ends, least = best_ends(ranking), ranking.scale.digits
+    count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")
+    files = ranking.run.unit == "file"
+    shared = f"{prompts} that all have" if count > 1 else prompts
+    corrected = ", corrected for having picked it" if count > 1 else ""
+    told = f" (95 % interval {interval(*ends, least)}{corrected})" if ends else ""
+    yield (
+        f"{called(ranking, ranking.best)} has the highest mean of "
+        f"{plural(count, 'file' if files else 'checkpoint')} on "
+        f"{shared}: {number(ranking.mean[0], least)}{told}."
+    )
+    if count == 1:
+        yield "It is the only one with scores."
+    elif few(ranking.n_prompts):
+        yield f"With {prompts} none can be told from another: {FEW}."
+    elif not ranking.tied:
+        yield f"After correction for having looked at all {count}, every other one is lower."
+    else:
+        named = listed([called(ranking, it) for it in ranking.tied])
+        yield (
+            f"After correction for having looked at all {count}, {len(ranking.tied)} cannot be "
+            f"told from it: {named}."
+        )
+        if files:
+            return
+        earliest = min((ranking.best, *ranking.tied), key=lambda it: it.step)
+        yield f"Many people take the earliest of these, here @{earliest.step}: a habit, not a rule."
+
+
+def called(ranking: Ranking, evaluation: Evaluation) -> str:
+    """Name a checkpoint by its place on the curve, and one that has none by its name."""
+    files = ranking.run.unit == "file"
+    return evaluation.checkpoint if files else f"@{evaluation.step}"
+
+
+def counted(pair: Pair) -> Iterator[str]:
+    """Return how sure a difference is, and of how many prompts."""
+    found, least = pair.found, pair.scale.digits
+    places = digits(found.low, found.high, least)
+    smallest = "" if few(found.n_prompts) else f"; detectable {number(found.detectable, places)}"
+    yield (
+        f"p {found.p:.4f}; b is higher on {plural(found.wins, 'prompt')}, equal on {found.ties}, "
+        f"lower on {found.losses}{smallest}"
+    )
+    if found.picked > 1:
+        yield f"The best was picked from {found.picked}: interval and p are corrected for that."
+
+
+def verdict_of(pair: Pair, a: str, b: str) -> str:
+    """Return what a comparison says in plain words, of two that are called so."""
+    return f"{_sentence(pair, a, b)}{_beside(pair.had)}{_many(pair)}"
+
+
+def _sentence(pair: Pair, a: str, b: str) -> str:
+    """Return the verdict in plain words."""
+    found, least = pair.found, pair.scale.digits
+    if few(found.n_prompts):
+        return f"Nothing can be shown with {plural(found.n_prompts, 'prompt')}: {FEW}."
+    places = digits(found.low, found.high, least)
+    if found.verdict != "inconclusive":
+        low, high = sorted((abs(found.low), abs(found.high)))
+        return (
+            f"{b} is {found.verdict} than {a} by {number(abs(found.delta), places)} "
+            f"(95 % interval {interval(low, high, places)})."
+        )
+    if found.wins == found.losses == 0:
+        return f"Every prompt has the same score in {a} and {b}."
+    return (
+        f"No difference between {a} and {b} is shown: one of {number(found.detectable, places)} "
+        "or more would probably have been seen."
+    )
+
+
+def _many(pair: Pair) -> str:
+    """Say where looking at many changes the verdict."""
+    looked, found = pair.looked, pair.found
+    if looked is None or found.verdict in (looked.verdict, "inconclusive"):
+        return ""
+    if found.picked or few(found.n_prompts):  # which knows already
+        return ""
+    _, low, high = looked.interval
+    told = interval(low, high, digits(low, high, pair.scale.digits))
+    return (
+        f" If you found these two by looking at all {looked.checkpoints}, it is not shown: for all "
+        f"pairs at once the interval is {told}."
+    )
+
+
+def _beside(counts: Sequence[int]) -> str:
+    """Say which prompts count where one of both has more."""
+    if counts[0] == counts[1]:
+        return ""
+    return f" Only prompts that both have count; a has {counts[0]}, b {counts[1]}."

@@ -1,0 +1,338 @@
+"""The page of `clipwatch report` in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from browser import Page, browse, program
+from clipwatch.report.page import assembled
+from report_kit import HOSTILE, Parsed, hostile_run
+from results_kit import Log, answer, call
+
+PROMPTS = 30
+CHOSEN = "document.getElementById('shown').textContent"
+CURRENT = "document.querySelector('[data-current=true]')?.dataset.prompt"
+ROWS = "[...document.querySelectorAll('.line')].sort((a, b) => a.offsetTop - b.offsetTop)"
+ORDER = f"{ROWS}.map(it => Number(it.dataset.prompt))"
+OPEN = "document.getElementById('viewer').open"
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """Return a page of a browser, if there is one."""
+    if (binary := program()) is None:
+        pytest.skip("no browser; Debian has chromium-headless-shell")
+    with browse(binary) as page:
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            page.call(f"{domain}.enable")
+        yield page
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
+    """Return a log with a run of a base and four checkpoints, 300 the best."""
+    return hostile_run(tmp_path_factory.mktemp("state"), PROMPTS, side=96)
+
+
+@pytest.fixture(scope="module")
+def file(log: Log) -> Path:
+    """Return its page."""
+    assert call(log.folder, "report", "-o", str(log.folder / "page.html")).exit_code == 0
+    return log.folder / "page.html"
+
+
+@pytest.fixture
+def opened(page: Page, file: Path) -> Iterator[Page]:
+    """Return a browser that shows it; what the page did meanwhile was in order."""
+    load(page, file)
+    yield page
+    in_order(page, file.parent)
+
+
+def load(page: Page, file: Path, width: int = 1280, height: int = 900) -> None:
+    """Open a page of ours and wait until it is drawn."""
+    page.events.clear()
+    page.open(file.as_uri(), width, height)
+    page.until("document.querySelectorAll('.cell').length")
+    page.ask("document.getElementById('explore').scrollIntoView()")
+
+
+def in_order(page: Page, folder: Path) -> None:
+    """Check that nothing was said to the console, refused, or asked of anybody."""
+    page.ask("1")  # what came so far is read
+    seen = {it["method"]: it["params"] for it in page.events}
+    for trouble in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
+        assert trouble not in seen, seen[trouble]
+    asked = [
+        it["params"]["request"]["url"]
+        for it in page.events
+        if it["method"] == "Network.requestWillBeSent"
+    ]
+    assert asked
+    mine = ("data:image/webp", folder.as_uri(), "about:blank")
+    assert [url for url in asked if not url.startswith(mine)] == []
+    assert page.ask("document.title") == "clipwatch report"
+
+
+def curve_of(file: Path) -> dict[str, Any]:
+    """Return the data of a page's curve."""
+    curve: dict[str, Any] = Parsed(file.read_text(encoding="utf-8")).json["data"]["curves"][0]
+    return curve
+
+
+def choose(page: Page, name: str, value: str) -> None:
+    """Choose a value as a person does."""
+    event = "input" if name in {"column", "find", "wipe"} else "change"
+    page.ask(
+        f"(it => {{ it.value = {value!r}; it.dispatchEvent(new Event('{event}', {{bubbles: true}}))"
+        f"; return 1 }})(document.getElementById('{name}'))"
+    )
+
+
+def test_the_chart_is_drawn(opened: Page, tmp_path: Path) -> None:
+    """With its line, band, base, the marks of best and tied, and advice."""
+    opened.ask("scrollTo(0, 0)")
+    box = opened.ask(
+        "(r => [r.left, r.top, r.right, r.bottom])(document.querySelector('canvas')"
+        ".getBoundingClientRect())"
+    )
+    opened.screenshot(tmp_path / "page.png")
+    with Image.open(tmp_path / "page.png") as image:
+        found = {colour for _, colour in image.convert("RGB").crop(box).getcolors(1 << 20) or ()}
+    for colour in ((37, 99, 235), (194, 65, 12), (122, 92, 0), (147, 51, 234)):
+        assert colour in found
+    assert [text.split(":")[0] for text in opened.ask("texts('.u-series th')")] == [
+        *("step", "mean", "95 % to", "95 % from", "min", "max", "base")
+    ]
+    assert opened.ask("texts('#advice li')") == [
+        "step 300: plateau The mean rises no more. <b>People</b> stop here."
+    ]
+
+
+def test_the_verdicts_are_those_of_the_commands(opened: Page, log: Log) -> None:
+    """Of the best, and of any two that are chosen; with the prompts that changed most."""
+    said = call(log.folder, "best").stdout
+    assert all(text in said for text in opened.ask("texts('#sentences p')"))
+    for a, b, column, against in ((0, 300, "3", "0"), (200, 400, "4", "2"), (400, 100, "1", "4")):
+        choose(opened, "against", against)
+        choose(opened, "column", column)
+        lines = call(log.folder, "compare", f"@{a}", f"@{b}").stdout
+        told = opened.ask("texts('#compared p')")
+        assert len(told) == 2
+        assert all(text in lines.splitlines() for text in told)
+        moves = re.findall(r"^  ([+-]\S+)  (\S+ to \S+)  ", lines, re.MULTILINE)
+        shown = [tuple(text.split(" ", 1)) for text in opened.ask("texts('.move .score')")]
+        assert shown == moves
+
+
+def test_counts_without_an_interval_are_those_of_compare(
+    page: Page, file: Path, log: Log, tmp_path: Path
+) -> None:
+    """Of many prompts not every pair has one: what can be counted is counted here."""
+    known = Parsed(file.read_text(encoding="utf-8")).json
+    known["data"]["curves"][0]["pairs"] = {}
+    text = assembled(known["data"], [known["images-0"]])
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    load(page, tmp_path / "page.html")
+    choose(page, "column", "1")
+    found = answer(log.folder, "compare", "@0", "@100")
+    assert page.ask("texts('#compared p')") == [
+        (
+            f"@100 less base is {found['delta']:.4f} on {PROMPTS} prompts: higher on "
+            f"{found['wins']}, equal on {found['ties']}, lower on {found['losses']}."
+        ),
+        "How sure that is: clipwatch compare lora-1@0 lora-1@100",
+    ]
+
+
+def test_the_slider_moves_all_images_to_a_checkpoint(opened: Page) -> None:
+    """In the view of one checkpoint; each image is that of its place."""
+    assert opened.ask(CHOSEN) == "@300, best"
+    choose(opened, "view", "one")
+    before = opened.ask("[...document.querySelectorAll('.card img')].map(it => it.src)")
+    choose(opened, "column", "1")
+    after = opened.ask("[...document.querySelectorAll('.card img')].map(it => it.src)")
+    assert opened.ask(CHOSEN) == "@100"
+    assert len(before) == len(after) > 5
+    assert not set(before) & set(after)
+    alts = opened.ask("[...document.querySelectorAll('.card img')].map(it => it.alt)")
+    assert alts[0] == f"@100: {HOSTILE[0]}"
+    opened.until("[...document.querySelectorAll('.card img')].some(it => it.naturalWidth === 96)")
+
+
+def test_the_keys_go_through_checkpoints_and_prompts(opened: Page) -> None:
+    """Up and down, left and right, to the ends and to the best."""
+    for key, column, prompt in (
+        ("ArrowUp", "@200, tied", "0"),
+        ("ArrowDown", "@300, best", "0"),
+        ("ArrowDown", "@400", "0"),
+        ("ArrowDown", "@400", "0"),
+        ("ArrowRight", "@400", "1"),
+        ("ArrowRight", "@400", "2"),
+        ("ArrowLeft", "@400", "1"),
+        ("Home", "base", "1"),
+        ("b", "@300, best", "1"),
+        ("End", "@400", "1"),
+    ):
+        opened.press(key)
+        assert (opened.ask(CHOSEN), opened.ask(CURRENT)) == (column, prompt), key
+    opened.press("?")
+    assert opened.ask("document.getElementById('keys').open") is True
+    assert "best checkpoint" in opened.ask("document.getElementById('keys').innerText")
+    opened.press("?")
+    assert opened.ask("document.getElementById('keys').open") is False
+    opened.press("/")
+    assert opened.ask("document.activeElement.id") == "find"
+    opened.press("b")  # now it is a letter
+    assert opened.ask(CHOSEN) == "@400"
+
+
+def test_an_image_is_enlarged_flipped_and_wiped(opened: Page, file: Path) -> None:
+    """With prompt, seed, score and its changes."""
+    opened.ask('document.querySelector(\'[data-prompt="2"] [data-column="3"]\').click()')
+    assert opened.ask(OPEN) is True
+    assert opened.ask("document.getElementById('text').textContent") == HOSTILE[2]
+    facts = dict(
+        opened.ask(
+            "[...document.querySelectorAll('#facts tr')]"
+            ".map(it => [...it.children].map(cell => cell.textContent))"
+        )
+    )
+    curve = curve_of(file)
+    scores = [it["scores"][2][0] for it in curve["checkpoints"]]
+    assert facts == {
+        "Checkpoint": "@300, best",
+        "Score": f"{scores[3]:.4f}",
+        "Change to the base": f"{scores[3] - scores[0]:+.4f}",
+        "Change to @200": f"{scores[3] - scores[2]:+.4f}",
+        "Seed": curve["prompts"][2]["seeds"][0],
+        "Category": "<i>odd</i>",
+        "Prompt": "p0002",
+    }
+    under = "document.getElementById('under').alt.split(':')[0]"
+    over = "(it => it.hidden ? '' : it.style.clipPath)(document.getElementById('over'))"
+    assert (opened.ask(under), opened.ask(over)) == ("@300", "")
+    opened.press("f")
+    assert (opened.ask(under), opened.ask(over)) == ("base", "")
+    opened.press("f")
+    opened.press("w")
+    assert (opened.ask(under), opened.ask(over)) == ("@300", "inset(0px 50% 0px 0px)")
+    opened.press("]")
+    assert opened.ask(over) == "inset(0px 45% 0px 0px)"
+    choose(opened, "wipe", "10")
+    assert opened.ask(over) == "inset(0px 90% 0px 0px)"
+    opened.press("ArrowUp")
+    opened.press("ArrowRight")
+    assert opened.ask(under) == "@200"
+    assert opened.ask("document.getElementById('text').textContent") == HOSTILE[3]
+    opened.press("Enter")
+    assert opened.ask(OPEN) is False
+
+
+def test_prompts_are_sorted_and_found(opened: Page, file: Path) -> None:
+    """By gain, loss, score and spread; by category and words."""
+    curve = curve_of(file)
+    table = [[row[0] for row in it["scores"]] for it in curve["checkpoints"]]
+    base, best = table[0], table[3]
+    wanted = {
+        "gain": lambda n: base[n] - best[n],
+        "loss": lambda n: best[n] - base[n],
+        "high": lambda n: -best[n],
+        "low": lambda n: best[n],
+        "spread": lambda n: min(row[n] for row in table) - max(row[n] for row in table),
+        "order": lambda n: n,
+    }
+    for name, key in wanted.items():
+        choose(opened, "sort", name)
+        shown = opened.ask(ORDER)
+        assert shown == sorted(range(PROMPTS), key=key)[: len(shown)], name
+        assert len(shown) > 3
+    choose(opened, "category", "places")
+    assert opened.ask(ORDER)[:3] == [1, 4, 7]
+    assert opened.ask("document.getElementById('count').textContent") == "10 of 30 prompts"
+    choose(opened, "find", "number 7 THING")
+    assert opened.ask(ORDER) == [7]
+    choose(opened, "find", "كرسي")
+    choose(opened, "category", "")
+    assert opened.ask(ORDER) == [2]
+
+
+def test_prompts_are_text(opened: Page) -> None:
+    """Whatever is in them, and in the names of categories."""
+    for number, text in enumerate(HOSTILE):
+        shown = f"document.querySelector('[data-prompt=\"{number}\"] p')"
+        assert opened.ask(f"{shown}.textContent") == text
+        assert opened.ask(f"{shown}.children.length") == 0
+    assert (
+        opened.ask("getComputedStyle(document.querySelector('[data-prompt=\"2\"] p')).direction")
+        == "rtl"
+    )
+    assert opened.ask("document.scripts.length") == 4
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_a_phone_shows_cards_and_no_page_wider_than_itself(
+    page: Page, file: Path, dark: bool
+) -> None:
+    """Light and dark."""
+    scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+    page.call("Emulation.setEmulatedMedia", features=[scheme])
+    try:
+        load(page, file, 390, 844)
+        assert page.ask("document.querySelectorAll('.card').length") > 2
+        assert page.ask("document.documentElement.scrollWidth") <= 390
+        red = page.ask("Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])")
+        assert (red < 40) is dark
+        in_order(page, file.parent)
+    finally:
+        page.call("Emulation.setEmulatedMedia", features=[])
+
+
+def test_images_beside_the_page_are_shown(page: Page, log: Log, tmp_path: Path) -> None:
+    """Though a strict policy stands in it."""
+    file = tmp_path / "page.html"
+    arguments = ("report", "-o", str(file), "--assets", str(tmp_path / "some images"))
+    assert call(log.folder, *arguments).exit_code == 0
+    load(page, file)
+    page.until("[...document.querySelectorAll('.cell img')].some(it => it.naturalWidth === 96)")
+    in_order(page, tmp_path)
+
+
+def test_all_prompts_of_many_checkpoints_do_not_freeze_it(
+    page: Page, file: Path, tmp_path: Path
+) -> None:
+    """1,632 prompts of 21 checkpoints: only what is in sight exists, wherever one scrolls, and stays little."""
+    small = Parsed(file.read_text(encoding="utf-8")).json
+    data = deepcopy(small["data"])
+    curve = data["curves"][0]
+    curve["prompts"] = [{**curve["prompts"][n % PROMPTS], "id": f"p{n:04}"} for n in range(1632)]
+    for it in curve["checkpoints"]:
+        it["scores"] = [it["scores"][n % PROMPTS] for n in range(1632)]
+    base, *others = curve["checkpoints"]
+    curve["checkpoints"] = [
+        base,
+        *({**others[n % 4], "step": 100 * n + 100, "mark": ""} for n in range(20)),
+    ]
+    curve["pairs"] = {}
+    images = small["images-0"]
+    cells = [[images[n % 5][m % PROMPTS] for m in range(1632)] for n in range(21)]
+    (tmp_path / "page.html").write_text(assembled(data, [cells]), encoding="utf-8")
+    load(page, tmp_path / "page.html")
+    scroller = "document.getElementById('scroller')"
+    for place in (0.5, 1.0, 0.25):
+        page.ask(f"{scroller}.scrollTop = {place} * {scroller}.scrollHeight")
+        first = int(place * 1632) - 15
+        page.until(f"{ORDER}.some(it => it >= {first})")
+        assert page.ask("document.querySelectorAll('.line').length") < 20
+        assert page.ask("document.querySelectorAll('img').length") < 500
+    choose(page, "sort", "gain")
+    page.press("End")
+    assert page.ask(CHOSEN) == "@2000"
+    in_order(page, tmp_path)
