@@ -14,6 +14,7 @@ import adapter_kit
 from clipwatch.demo import models
 from clipwatch.domain.events import CheckpointDiscarded, ImagesScored
 from clipwatch.journal import Journal, log_file
+from layout_kit import weights
 from real_world import command, environment
 
 FORMS = {
@@ -24,6 +25,8 @@ FORMS = {
     "watercolour": "comfyui sdxl",
 }
 """File → the form of its LoRA; no name tells a step."""
+
+OF_ANOTHER = {"unet.mid.far.lora_A.weight": 8, "unet.mid.far.lora_B.weight": 8}
 
 FEW = ("--max-prompts", "2", "--steps", "1")
 
@@ -135,6 +138,26 @@ def test_what_is_no_lora_is_left_out_with_its_reason(home: Path, tmp_path: Path)
     told = typed(tmp_path, "rank", "loras", "--base-model", "base", *FEW)
     assert "No score for vae.safetensors: it holds " in told.stdout
     assert "1 .ckpt file, a pickle that is never opened (old.ckpt)" in told.stderr
+
+
+@pytest.mark.thorough
+def test_where_nothing_fits_each_reason_is_told(home: Path, tmp_path: Path) -> None:
+    """LoRAs of another base model: exit code 1, and no best."""
+    (tmp_path / "base").symlink_to(home / "base")
+    (tmp_path / "loras").mkdir()
+    for seed, name in enumerate(("a", "b")):
+        weights(tmp_path / f"loras/{name}.safetensors", seed + 1.0, **OF_ANOTHER)
+    call = ("rank", "loras", "--base-model", "base", *FEW)
+    ended = typed(tmp_path, *call)
+    assert ended.returncode == 1
+    first, second, _ = ended.stdout.splitlines()
+    assert first.startswith("No score for a.safetensors: ")
+    assert second.startswith("No score for b.safetensors: ")
+    assert "the base model has not" in first
+    ended = typed(tmp_path, *call, "--json")
+    assert ended.returncode == 1
+    found = json.loads(ended.stdout)
+    assert (found["best"], list(found["left_out"])) == (None, ["a.safetensors", "b.safetensors"])
 
 
 def test_what_lacks_is_one_line(home: Path, tmp_path: Path) -> None:

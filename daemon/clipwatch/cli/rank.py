@@ -18,8 +18,8 @@ from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.textfiles import printable
 
 if TYPE_CHECKING:
+    from clipwatch.domain.state import Run
     from clipwatch.results.ranking import Ranking
-    from clipwatch.results.results import Results
     from clipwatch.settings import Settings
 
 
@@ -51,7 +51,6 @@ def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: A
     """
     from clipwatch.cli.watching import expect, watch
     from clipwatch.journal import log_file
-    from clipwatch.results.differences import circumstances
     from clipwatch.results.ranking import rank as ranked
     from clipwatch.results.results import open_results
 
@@ -64,23 +63,37 @@ def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: A
     there = _there(settings)
     name, code = watch(settings, reread, once=True)
     with open_results(log_file(settings.paths.state_dir)) as results:
-        run = results.state[name]
-        ranking = ranked(results, run, run.protocol, among=there)
-        unlike = circumstances([evaluation for evaluation, _ in ranking.all])
-        left = dict(_left_out(results, name, there))
-        base = _base(ranking)
+        run, ranking = results.state[name], None
+        left = dict(_left_out(run, there))
+        if there - left.keys():
+            ranking = ranked(results, run, run.protocol, among=there)
     if as_json:
-        more = {"base": base, "left_out": left, "prompts": _prompts(settings)}
-        click.echo(json.dumps(as_object(ranking, unlike) | more, indent=2))
-        sys.exit(code)
-    for line in as_lines(ranking, unlike):
-        click.echo(line)
+        best = _object(ranking) if ranking else {"run": name, "best": None}
+        click.echo(json.dumps({**best, "left_out": left, "prompts": _prompts(settings)}, indent=2))
+    else:
+        for line in _lines(ranking) if ranking else ():
+            click.echo(line)
+        for file, reason in left.items():
+            click.echo(printable(f"No score for {file}: {reason}"))
+        click.echo(_made(settings))
+    sys.exit(code if ranking else 1)
+
+
+def _object(ranking: Ranking) -> dict[str, object]:
+    return {**as_object(ranking, _unlike(ranking)), "base": _base(ranking)}
+
+
+def _lines(ranking: Ranking) -> Iterator[str]:
+    yield from as_lines(ranking, _unlike(ranking))
+    base = _base(ranking)
     if base is not None:
-        click.echo(f"The base model alone has {number(base, ranking.scale.digits)}.")
-    for file, reason in left.items():
-        click.echo(printable(f"No score for {file}: {reason}"))
-    click.echo(_made(settings))
-    sys.exit(code)
+        yield f"The base model alone has {number(base, ranking.scale.digits)}."
+
+
+def _unlike(ranking: Ranking) -> list[str]:
+    from clipwatch.results.differences import circumstances
+
+    return circumstances([evaluation for evaluation, _ in ranking.all])
 
 
 def _there(settings: Settings) -> set[str]:
@@ -100,11 +113,11 @@ def _there(settings: Settings) -> set[str]:
     return found
 
 
-def _left_out(results: Results, run: str, there: set[str]) -> Iterator[tuple[str, str]]:
+def _left_out(run: Run, there: set[str]) -> Iterator[tuple[str, str]]:
     """Yield what has no score, and why."""
     from clipwatch.results.view import rows
 
-    for row in rows(results.state[run]):
+    for row in rows(run):
         if row.name in there and row.clip is None:
             yield row.name, (row.reason or row.state).removeprefix(f"{row.name}: ")
 
