@@ -207,6 +207,20 @@ def test_what_is_planted_there_does_not_hang(kind: str, place: str, tmp_path: Pa
     looked(tmp_path)
 
 
+def test_what_is_planted_beside_them_hides_nothing(tmp_path: Path) -> None:
+    """Links in a circle and to nothing, a pipe, and names that are no UTF-8."""
+    put(tmp_path, "config.yaml", file("aitk-flux", "my_first_flux_lora_v1/config.yaml"))
+    expected = found(tmp_path)
+    assert expected.trainer == "ai_toolkit"
+    for name in ("circle", "circle.yaml"):
+        (tmp_path / name).symlink_to(name)
+    (tmp_path / "nowhere.json").symlink_to("none")
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / os.fsdecode(b"\xff.toml")).write_bytes(b"= \xff")
+    told = found(tmp_path)
+    assert (told.trainer, told.keys) == (expected.trainer, expected.keys)
+
+
 @pytest.mark.parametrize(
     "text",
     [
