@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from clipwatch.kit.errors import SettingsError
 from clipwatch.prompts import read as read_prompts
 from clipwatch.prompts import shared
 from clipwatch.settings.trainers import found
+from examples import examples
 from trainer_files import put, values, weights
 from trainer_runs import file
 
@@ -81,7 +82,7 @@ def looked(folder: Path) -> None:
     assert all(remark and "\n" not in remark for remark in told.remarks)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(200, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(PLACES), content=st.binary(max_size=200))
 def test_any_bytes_are_a_remark_at_most(place: str, content: bytes, tmp_path: Path) -> None:
     """Whatever lies under the name of a trainer's file."""
@@ -92,7 +93,7 @@ def test_any_bytes_are_a_remark_at_most(place: str, content: bytes, tmp_path: Pa
         (tmp_path / place).unlink()
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(PLACES), content=st.dictionaries(words, nested, max_size=8))
 def test_any_shape_is_a_remark_at_most(
     place: str, content: dict[str, object], tmp_path: Path
@@ -129,7 +130,7 @@ SHAPED: dict[str, st.SearchStrategy[dict[str, object]]] = {
 """A place → what its trainer is known by, with whatever else."""
 
 
-@settings(max_examples=250, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(800, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(sorted(SHAPED)), data=st.data())
 def test_a_trainers_file_may_hold_anything(place: str, data: st.DataObject, tmp_path: Path) -> None:
     """It is known by its shape; every value in it may be of any kind."""
@@ -141,7 +142,7 @@ def test_a_trainers_file_may_hold_anything(place: str, data: st.DataObject, tmp_
         (tmp_path / place).unlink()
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(sorted(REAL)), data=st.data())
 def test_a_damaged_file_is_a_remark_at_most(
     place: str, data: st.DataObject, tmp_path: Path
@@ -158,7 +159,7 @@ def test_a_damaged_file_is_a_remark_at_most(
         (tmp_path / place).unlink()
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(metadata=st.dictionaries(told, st.text(max_size=30) | odd))
 def test_any_metadata_is_a_remark_at_most(metadata: dict[str, str], tmp_path: Path) -> None:
     """What a file of weights says of itself is the text of whoever made it."""
@@ -169,7 +170,7 @@ def test_any_metadata_is_a_remark_at_most(metadata: dict[str, str], tmp_path: Pa
     looked(tmp_path)
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@examples(400, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     name=st.sampled_from(["a.yaml", "a.toml", "a.json", "a.txt"]),
     content=st.one_of(
@@ -207,6 +208,20 @@ def test_what_is_planted_there_does_not_hang(kind: str, place: str, tmp_path: Pa
     looked(tmp_path)
 
 
+def test_what_is_planted_beside_them_hides_nothing(tmp_path: Path) -> None:
+    """Links in a circle and to nothing, a pipe, and names that are no UTF-8."""
+    put(tmp_path, "config.yaml", file("aitk-flux", "my_first_flux_lora_v1/config.yaml"))
+    expected = found(tmp_path)
+    assert expected.trainer == "ai_toolkit"
+    for name in ("circle", "circle.yaml"):
+        (tmp_path / name).symlink_to(name)
+    (tmp_path / "nowhere.json").symlink_to("none")
+    os.mkfifo(tmp_path / "pipe.toml")
+    (tmp_path / os.fsdecode(b"\xff.toml")).write_bytes(b"= \xff")
+    told = found(tmp_path)
+    assert (told.trainer, told.keys) == (expected.trainer, expected.keys)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -216,6 +231,9 @@ def test_what_is_planted_there_does_not_hang(kind: str, place: str, tmp_path: Pa
             f"b{i}: &b{i}\n  <<: [{', '.join([f'*b{i - 1}'] * 9)}]\n" for i in range(1, 30)
         ),
         "[" * 5000,
+        "- " * 100_000,
+        "{a: " * 40_000,
+        "config: '" + "[" * 100_000 + "'\n",
         "config: &a {process: [*a]}\n",
         "config: !!python/object/apply:os.system ['false']\n",
         "config: {process: [{sample: {seed: " + "9" * 5000 + "}}]}\n",

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +12,11 @@ import yaml
 
 from clipwatch.kit.textfiles import refused
 
-LARGEST = 2**18
-"""Characters; a configuration of a trainer has some thousand, and the parser is slow."""
+LARGEST = 2**16
+"""Characters, of which the parser reads some ten thousand a second; trainers write a few."""
+
+DEEPEST = 20
+"""Lists and mappings in brackets within each other; the parser's time grows with their square."""
 
 _MERGE = "tag:yaml.org,2002:merge"
 
@@ -31,15 +37,17 @@ _Values.add_multi_constructor("", _nothing)
 
 
 def parse(file: Path, text: str) -> Any:
-    """Return the one document of a text.
+    """Return the one document of a text, which others may be given, too: not to be changed.
 
     Raises:
         SettingsError: It is too large, or no YAML of plain values; names the file and the line.
     """
     if len(text) > LARGEST:
         raise refused(f"is larger than {LARGEST >> 10} KiB", fix="is it the right file?", file=file)
+    if _depth(text) > DEEPEST:
+        raise refused("is nested too deeply for a configuration", file=file)
     try:
-        return yaml.load(text, _Values)  # noqa: S506 - a SafeLoader
+        return _loaded(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         what = error.problem or "it cannot be read"
@@ -47,3 +55,14 @@ def parse(file: Path, text: str) -> Any:
         raise refused(f"is not YAML that can be read: {what}", file=file, line=line) from None
     except (yaml.YAMLError, ValueError, TypeError, ArithmeticError, LookupError, RecursionError):
         raise refused("is not YAML that can be read", file=file) from None
+
+
+@lru_cache(maxsize=4)  # the same file is asked for settings, prompts and what they share
+def _loaded(text: str) -> Any:
+    return yaml.load(text, _Values)  # noqa: S506 - a SafeLoader
+
+
+def _depth(text: str) -> int:
+    """Return how deep brackets are nested at most, those in texts, too."""
+    turns = (1 if mark in "[{" else -1 for mark in re.findall(r"[][{}]", text))
+    return max(accumulate(turns, lambda depth, turn: max(depth + turn, 0)), default=0)

@@ -23,7 +23,7 @@ _LONG = 70  # of what CLIP makes one token each, or more; it reads 77, two of th
 _PARTS = re.compile(r"[A-Za-z]+|[^\sA-Za-z]")
 _SIDES = {"width", "height"}
 # "(a word:1.3)" of sd-scripts and many others, "(a word)1.3" of compel
-_WEIGHT = re.compile(r"\([^()]*[^\W\d_][^()]*:\s*\d*\.?\d+\s*\)|\)\d*\.\d+")
+_WEIGHT = re.compile(r"\(([^()]*):\s*\d*\.?\d+\s*\)|\)\d*\.\d+")
 _JOINERS = dict.fromkeys(map(ord, "\u200c\u200d"))  # of Persian and Indic words, and of emoji
 
 
@@ -179,9 +179,15 @@ def long_note(prompts: Iterable[Prompt]) -> tuple[str, ...]:
 
 
 def _weighted(source: str, entries: Iterable[Entry]) -> Iterator[str]:
-    if many := sum(bool(_WEIGHT.search(entry.text)) for entry in entries):
+    if many := sum(map(_is_weighted, entries)):
         have = count(many, "prompt has", "prompts have")
         yield plain(f"{source}: {have} weights like (word:1.3), which are read as they are written")
+
+
+def _is_weighted(entry: Entry) -> bool:
+    """Whether a weight stands in it; what is all digits before the colon is a time or a ratio."""
+    found = (match[1] for match in _WEIGHT.finditer(entry.text))
+    return any(words is None or any(map(str.isalpha, words)) for words in found)
 
 
 def count(number: int, one: str, many: str) -> str:

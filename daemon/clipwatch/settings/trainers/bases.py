@@ -17,6 +17,9 @@ _HUB_ID: Final = re.compile(r"[\w.-]+/[\w.-]+")
 _CACHED: Final = re.compile(r"models--([\w.-]+?)--([\w.-]+)[\\/]snapshots[\\/]")
 """Where the Hub's cache keeps a model, on whichever machine."""
 
+_LONGEST: Final = 4096
+"""Characters of a path."""
+
 _WEIGHTS: Final = (".safetensors", ".sft", ".ckpt", ".pt", ".pth", ".bin", ".gguf")
 
 
@@ -30,7 +33,7 @@ def resolved(named: Given, place: Place, family: str) -> tuple[Given | None, tup
     """
     name = str(named.value).strip()
     alone = None
-    if (cached := _CACHED.search(name)) and not is_folder(Path(name)):
+    if (cached := _CACHED.search(name[:_LONGEST])) and not is_folder(Path(name)):
         name = f"{cached[1]}/{cached[2]}"
     if _is_hub_id(name) and not any(is_folder(it / name) for it in place.around(named.file)):
         return replace(named, value=name), ()

@@ -20,7 +20,7 @@ three between its checkpoints and the folder that it is run in."""
 
 _TAIL: Final = 3  # parts at the end of a path that is of another machine
 
-_ENTRIES, _FOLDERS, _DEPTH, _HEADERS = 5000, 200, 2, 32
+_ENTRIES, _FOLDERS, _DEPTH, _HEADERS = 50_000, 200, 2, 32
 _WEIGHTS = ".safetensors"
 _TELLING = ("ss_", "modelspec.", "ot_", "software", "lora_adapter_metadata")
 _READ = (_WEIGHTS, ".json", ".toml", ".yaml", ".yml", ".sh", ".bat")
@@ -101,12 +101,12 @@ def names(folder: Path) -> tuple[list[str], list[str]]:
     try:
         with os.scandir(folder) as entries:
             for entry in islice(entries, _ENTRIES):
-                if not entry.name.lower().endswith(_READ) and not entry.is_dir():
+                if entry.is_file(follow_symlinks=False) and not _is_read(entry.name):
                     continue  # thousands of pictures cost no look at each
                 kind = _mode(Path(entry.path))
                 if kind is not None and stat.S_ISDIR(kind.st_mode):
                     folders.append((-kind.st_mtime_ns, entry.name))
-                elif kind is not None and stat.S_ISREG(kind.st_mode):
+                elif kind is not None and stat.S_ISREG(kind.st_mode) and _is_read(entry.name):
                     files.append((-kind.st_mtime_ns, entry.name))
     except (OSError, ValueError):
         return [], []
@@ -151,6 +151,10 @@ def _weights(root: Path) -> Iterator[Path]:
             yield from (folder / it for it in files if _is_weights(it))
             below += [folder / it for it in folders if not _PASSED.fullmatch(it)]
         level = below[:_FOLDERS]
+
+
+def _is_read(name: str) -> bool:
+    return name.lower().endswith(_READ)
 
 
 def _is_weights(name: str) -> bool:
