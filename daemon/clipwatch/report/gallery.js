@@ -1,7 +1,7 @@
 "use strict";
 // Prompts × checkpoints. Only the lines that are in sight exist, so any number of prompts will do.
 
-const CARD = 170, BESIDE = 2;  // pixels of a card at least; lines kept out of sight
+const CARD = 150, BESIDE = 2;  // pixels of a card at least; lines kept out of sight
 let order = [];  // prompts, as filtered and sorted
 const lines = new Map();
 
@@ -9,6 +9,8 @@ const across = () => state.view === "all" ? 1 : Math.max(1, Math.floor($("scroll
 const cardWidth = () => Math.floor($("scroller").clientWidth / across());
 const lineHeight = () => state.view === "all" ? cellWidth() + 26 : cardWidth() + 84;
 const besideWidth = () => parseInt(getComputedStyle($("scroller")).getPropertyValue("--beside"), 10);
+/** The base stays in sight beside the prompts, where there is room. */
+const fixedWidth = () => besideWidth() + (matchMedia("(min-width: 900px)").matches && checkpoints()[0].base ? cellWidth() : 0);
 /** Few checkpoints have larger images. */
 const cellWidth = () => Math.floor(clamp(($("scroller").clientWidth - besideWidth()) / checkpoints().length, 132, 230));
 const headHeight = () => state.view === "all" ? $("head").offsetHeight : 0;
@@ -85,7 +87,7 @@ function drawHead() {
     $("head").replaceChildren(...(state.view === "all" ? [
         make("div", {class: "corner"}, "prompt"),
         ...checkpoints().map((it, column) => make("button", {
-            type: "button", class: `column ${it.mark}`, "aria-pressed": String(column === state.column),
+            type: "button", class: `column ${it.base ? "base" : ""}`, "aria-pressed": String(column === state.column),
             onclick: () => show({column}),
         }, make("b", {}, nameOf(column)), ` ${told(it.mean)}`, it.mark ? make("i", {}, it.mark) : "")),
     ] : []));
@@ -112,7 +114,7 @@ function cardOf(prompt) {
 function cellOf(prompt, column, alone) {
     const difference = column === state.against ? null : differenceOf(state.against, column, prompt);
     return make("button", {
-        type: "button", class: "cell", "data-column": column, "aria-pressed": String(!alone && column === state.column),
+        type: "button", class: `cell ${checkpoints()[column].base ? "base" : ""}`, "data-column": column, "aria-pressed": String(!alone && column === state.column),
         onclick: () => { show({prompt, column}); openViewer(); },
     }, picture(column, prompt, Math.min(state.image, curve().prompts[prompt].seeds.length - 1)),
     make("span", {class: "score"}, told(scoreOf(column, prompt)) || "–",
@@ -128,10 +130,9 @@ function reveal() {
         else if (top + lineHeight() > scroller.scrollTop + sight) scroller.scrollTop = top + lineHeight() - sight;
     }
     if (state.view === "all") {
-        const width = cellWidth(), left = state.column * width;
-        const sight = scroller.clientWidth - besideWidth();
-        if (left < scroller.scrollLeft) scroller.scrollLeft = left;
-        else if (left + width > scroller.scrollLeft + sight) scroller.scrollLeft = left + width - sight;
+        const left = besideWidth() + state.column * cellWidth(), right = left + cellWidth();
+        if (left < scroller.scrollLeft + fixedWidth()) scroller.scrollLeft = left - fixedWidth();
+        else if (right > scroller.scrollLeft + scroller.clientWidth) scroller.scrollLeft = right - scroller.clientWidth;
     }
 }
 
@@ -148,7 +149,7 @@ listeners.push(fresh => {
     if (sorted) choosePrompts();
     if (sorted && !fresh.has("column") && !fresh.has("against")) $("scroller").scrollTop = 0;
     drawGallery();
-    if (fresh.has("column") || fresh.has("prompt")) reveal();
+    if (fresh.has("curve") || fresh.has("column") || fresh.has("prompt")) reveal();
 });
 $("scroller").addEventListener("scroll", drawLines, {passive: true});
 let seen = 0;

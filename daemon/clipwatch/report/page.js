@@ -123,7 +123,7 @@ const SCROLLING = /^(Arrow|Home|End)/;
 
 function wipe(by) {
     $("wipe").value = clamp(Number($("wipe").value) + by, 0, 100);
-    drawViewer();
+    drawWipe();
 }
 
 function pressed(key) {

@@ -34,7 +34,7 @@ function drawViewer() {
     const there = place($("under"), column);
     const both = place($("over"), state.against) && there && mode === "wipe";
     $("over").hidden = !both;
-    $("over").style.clipPath = `inset(0 ${100 - $("wipe").value}% 0 0)`;
+    drawWipe();
     $("wiped").hidden = mode !== "wipe";
     $("lacking").textContent = there ? "" : "no image in this page";
     $("name-left").textContent = mode === "wipe" ? nameOf(state.against) : nameOf(column);
@@ -48,6 +48,19 @@ function drawViewer() {
         type: "button", "aria-pressed": String(each === state.column), onclick: () => show({column: each}),
     }, picture(each, state.prompt, state.image), nameOf(each))));
     $("strip").children[state.column].scrollIntoView({block: "nearest", inline: "nearest"});
+}
+
+/** Return where the image begins in the stage, and how wide it is, in pixels. */
+function boxOf(image) {
+    const {clientWidth, clientHeight} = $("stage");
+    const width = Math.min(clientWidth, clientHeight * image.naturalWidth / image.naturalHeight || clientWidth);
+    return {left: (clientWidth - width) / 2, width};
+}
+
+function drawWipe() {
+    const {left, width} = boxOf($("over"));
+    const right = $("stage").clientWidth - left - width * $("wipe").value / 100;
+    $("over").style.clipPath = `inset(0 ${right}px 0 0)`;
 }
 
 function drawFacts(column, it) {
@@ -73,7 +86,14 @@ function drawFacts(column, it) {
         make("tr", {}, make("th", {}, name), make("td", {class: kind}, value))));
 }
 
-$("wipe").addEventListener("input", drawViewer);
+$("wipe").addEventListener("input", drawWipe);
+$("over").addEventListener("load", drawWipe);
+$("stage").addEventListener("pointermove", event => {
+    const {left, width} = boxOf($("over"));
+    $("wipe").value = 100 * (event.clientX - $("stage").getBoundingClientRect().left - left) / width;
+    drawWipe();
+});
+new ResizeObserver(drawWipe).observe($("stage"));
 $("viewer").addEventListener("click", event => {
     if (event.target === $("viewer")) $("viewer").close();  // beside it
 });
