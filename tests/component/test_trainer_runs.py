@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from clipwatch.domain.sighting import Whole
 from clipwatch.layouts import look_once
 from clipwatch.layouts.claims import chosen
 from clipwatch.layouts.lying import lying_in
@@ -335,16 +337,23 @@ def test_a_lora_with_tokens_of_its_own_is_not_scored_without_them(tmp_path: Path
     assert "advanced_emb.safetensors" in seen(tmp_path)["checkpoint-2"][2]
 
 
-def test_a_lora_of_t5_is_not_left_out_in_silence(tmp_path: Path) -> None:
-    """What diffusers would drop while it applies the rest is told."""
+def test_a_lora_of_t5_is_an_adapter_like_any(tmp_path: Path) -> None:
+    """What diffusers would drop while it applies the rest, clipwatch places itself."""
     name = "art-step00000004.safetensors"
     weights(tmp_path / name, **{f"lora_te3_x.lora_{it}.weight": 8 for it in ("down", "up")})
-    assert "a LoRA of T5" in seen(tmp_path)[name][2]
+    assert seen(tmp_path)[name] == (4, "step", "lora")
 
 
-def test_a_scale_that_stands_beside_the_file_is_not_passed_over(tmp_path: Path) -> None:
-    """PEFT's folder: alpha is in adapter_config.json alone."""
+def test_a_scale_that_stands_beside_the_file_is_part_of_it(tmp_path: Path) -> None:
+    """PEFT's folder: alpha is in adapter_config.json alone, and another one is other weights."""
     run = written("dp-qwen", tmp_path) / "20261127_10-00-00"
     config = run / "step50/adapter_config.json"
-    config.write_text(config.read_text().replace('"lora_alpha": 4', '"lora_alpha": 8'))
-    assert "lora_alpha 8, r 4" in seen(run)["step50"][2]
+    found = set()
+    for alpha in ("4", "8", "16"):
+        config.write_text(
+            re.sub(r'"lora_alpha": \d+', f'"lora_alpha": {alpha}', config.read_text())
+        )
+        verdict = look_once(run / "step50", "live").verdict
+        assert isinstance(verdict, Whole)
+        found.add(verdict.digest)
+    assert len(found) == 3

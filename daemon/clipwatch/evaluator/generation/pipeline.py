@@ -181,7 +181,8 @@ class Generator:
         elif request.kind in ADAPTERS:
             self._restore(but="")
             alpha = request.protocol.lora_alpha
-            self._adapter = adapters.apply(self._pipeline, paths[0], alpha=alpha)
+            beside = [folder / it.path for it in request.files if folder / it.path != paths[0]]
+            self._adapter = adapters.apply(self._pipeline, paths[0], alpha=alpha, beside=beside)
         else:
             parts = parts_of(folder, paths, request.component)
             components = "+".join(sorted(parts))

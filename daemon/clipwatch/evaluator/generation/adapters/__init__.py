@@ -16,7 +16,8 @@ from clipwatch.evaluator.generation.adapters.names import Names
 from clipwatch.evaluator.generation.adapters.rewritten import Rewritten, is_ours
 from clipwatch.evaluator.generation.weights import read_tensors
 from clipwatch.evaluator.tensors import check_finite
-from clipwatch.layouts.adapter_file import acting, kind_of
+from clipwatch.layouts.adapter_file import METADATA_KEY, acting, kind_of
+from clipwatch.layouts.contents import PEFT_CONFIG
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -41,13 +42,16 @@ class Adapter(Protocol):
         """Take it out; the base's weights are then what they were, bit by bit."""
 
 
-def apply(pipeline: Any, path: Path, *, alpha: float | None) -> Adapter:
+def apply(
+    pipeline: Any, path: Path, *, alpha: float | None, beside: Collection[Path] = ()
+) -> Adapter:
     """Put all of an adapter into a pipeline, at strength 1.
 
     Args:
         pipeline: On its device; holds no other adapter.
         path: Its file, which is read and closed.
         alpha: Of a LoRA whose file tells none, None for its rank.
+        beside: What else belongs to it: PEFT's config, which tells alphas.
 
     Raises:
         EvaluationError: It cannot be applied, or only in part ("weights"); then nothing of it is
@@ -58,6 +62,8 @@ def apply(pipeline: Any, path: Path, *, alpha: float | None) -> Adapter:
         # ai-toolkit's alphas of a full LoKr, which mean nothing, are infinite in float16
         check_finite((name, it) for name, it in state.items() if it.dim())
     with failing_as("weights", f"{path} cannot be applied"):
+        for config in (it for it in beside if it.name == PEFT_CONFIG):
+            metadata = {METADATA_KEY: config.read_text(encoding="utf-8"), **metadata}
         kind = kind_of(state, metadata)
         used = {name: state[name] for name in acting(state)}
         names = Names(pipeline)
