@@ -64,9 +64,9 @@ RUNS: dict[str, tuple[str, dict[str, tuple[int, str, str]]]] = {
     "kohya-ti": (
         "out",
         {
-            "tok-step00000002.safetensors": (2, "step", "embeddings of learned tokens"),
-            "tok-step00000004.safetensors": (4, "step", "embeddings of learned tokens"),
-            "tok.safetensors": (4, "step", "embeddings of learned tokens"),
+            "tok-step00000002.safetensors": (2, "step", "embeddings"),
+            "tok-step00000004.safetensors": (4, "step", "embeddings"),
+            "tok.safetensors": (4, "step", f"{SAME} tok-step00000004.safetensors"),
         },
     ),
     "musubi-qwen": (  # the first epoch ends with step 8, of other weights in this run
@@ -163,9 +163,9 @@ RUNS: dict[str, tuple[str, dict[str, tuple[int, str, str]]]] = {
         {
             "checkpoint-2": (2, "step", "it holds accelerate's own state only"),
             "checkpoint-4": (4, "step", "it holds accelerate's own state only"),
-            "learned_embeds-steps-2.safetensors": (2, "step", "embeddings of learned tokens"),
-            "learned_embeds-steps-4.safetensors": (4, "step", "embeddings of learned tokens"),
-            "learned_embeds.safetensors": (4, "step", "embeddings of learned tokens"),
+            "learned_embeds-steps-2.safetensors": (2, "step", "embeddings"),
+            "learned_embeds-steps-4.safetensors": (4, "step", "embeddings"),
+            "learned_embeds.safetensors": (4, "step", f"{SAME} learned_embeds-steps-4.safetensors"),
         },
     ),
 }
@@ -181,7 +181,7 @@ def test_each_checkpoint_has_its_step(run: str, tmp_path: Path) -> None:
     for name, (step, unit, begins) in expected.items():
         assert found[name][:2] == (step, unit), name
         assert begins in found[name][2], name
-        if begins in ("lora", "lycoris", "pipeline"):
+        if begins in ("lora", "lycoris", "embeddings", "pipeline"):
             assert found[name][2] == begins
 
 
@@ -323,18 +323,6 @@ def test_pickles_are_counted_and_never_opened(tmp_path: Path) -> None:
         "2 .ckpt files, pickles that are never opened (model-1.ckpt)"
     )
     assert looked(tmp_path) == []
-
-
-def test_a_lora_with_tokens_of_its_own_is_not_scored_without_them(tmp_path: Path) -> None:
-    """The advanced scripts of diffusers leave its embeddings beside the checkpoints."""
-    (tmp_path / "checkpoint-2").mkdir()
-    (tmp_path / "checkpoint-2/pytorch_lora_weights.safetensors").write_bytes(
-        file("aitk-flux", "my_first_flux_lora_v1/my_first_flux_lora_v1_000000750.safetensors")
-    )
-    (tmp_path / "checkpoint-2/random_states_0.pkl").write_bytes(b"")
-    assert seen(tmp_path)["checkpoint-2"][2] == "lora"
-    (tmp_path / "advanced_emb.safetensors").write_bytes(file("kohya-ti", "out/tok.safetensors"))
-    assert "advanced_emb.safetensors" in seen(tmp_path)["checkpoint-2"][2]
 
 
 def test_a_lora_of_t5_is_an_adapter_like_any(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ _ORIGINAL = re.compile(
 )
 """Of models in their authors' own form."""
 
-EMA = {"lora": LORA, "lycoris": "ema_model.safetensors"}
+EMA = {"lora": LORA, "lycoris": "ema_model.safetensors", "embeddings": LORA}
 """In ema/, by kind of adapter."""
 
 
@@ -137,12 +137,13 @@ def _trained(checkpoint: Path, components: list[str], weights: TrainedWeights) -
     return found
 
 
-def adapter(root: Path, name: str) -> Weights:
-    """Return what one file of an adapter holds: a LoRA or a LyCORIS, told by its tensors.
+def adapter(root: Path, name: str, *more: str) -> Weights:
+    """Return what an adapter holds, told by its tensors.
 
     Args:
         root: What the checkpoint's files are relative to.
-        name: The file's.
+        name: Of the file with the adapter.
+        more: Of files with nothing but the tokens that were learned with it.
 
     Raises:
         NotWhole, Damaged, NotReadable, Unsupported: As `find`.
@@ -156,7 +157,13 @@ def adapter(root: Path, name: str) -> Weights:
     config = _peft_config(root) if name == PEFT_WEIGHTS else {}
     told = {adapter_file.METADATA_KEY: json.dumps(config), **header.metadata}
     files = [root / name, *([root / PEFT_CONFIG] if _scales(config) else [])]
-    return Weights(_kind_of(name, header.tensors, told), "", stat(root, files))
+    kind = _kind_of(name, header.tensors, told)
+    for other in more:
+        beside = read_header(root / other)
+        if _kind_of(other, beside.tensors, beside.metadata) != "embeddings":
+            raise Unsupported(f"{other}: it holds no learned tokens")
+        files.append(root / other)
+    return Weights(kind, "", stat(root, files))
 
 
 def _peft_config(root: Path) -> dict[str, object]:
@@ -197,7 +204,7 @@ def _adapter(checkpoint: Path, weights: TrainedWeights) -> Weights:
 def _kind_of(name: str, tensors: frozenset[str], metadata: Mapping[str, str]) -> AdapterKind:
     """Return what an adapter's file holds; what is told against it begins with its name."""
     try:
-        return adapter_file.kind_of(tensors, metadata)
+        return adapter_file.kind_of(tensors, metadata, name)
     except Unsupported as reason:
         raise Unsupported(f"{name}: {reason}") from reason
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from clipwatch.domain.protocol import EvaluationProtocol, Input, Part
     from clipwatch.executors.messages import Evaluate
 
-ADAPTERS: Final = frozenset({"lora", "lycoris"})
+ADAPTERS: Final = frozenset({"lora", "lycoris", "embeddings"})
 _CHANNELS: Final = 3
 _LOADED: Final = (
     *("base_model", "base_revision", "base_variant", "parts"),
@@ -77,7 +77,7 @@ class Generator:
         self._encoder: Any = None  # the pipeline's PromptEncoder
         self._scheduler: Any = None
         self._holds = ""  # "base", "pipeline", names of components, or "" for unknown
-        self._adapter: adapters.Adapter | None = None  # on top of that
+        self._adapter: adapters.Joined | None = None  # on top of that
         self._out = False  # whether parts wait in host memory
         self.commit = ""
 
@@ -171,7 +171,7 @@ class Generator:
             self._restore(but="")
             return
         paths = tensor_files(folder, request.files)
-        _check_form(request.kind, folder, paths, self._protocol.base_precision)
+        _check_whole_base(request.kind, folder, self._protocol.base_precision)
         if request.kind == "pipeline":
             self._drop()
             with failing_as("weights", f"{folder} cannot be loaded as a pipeline"):
@@ -183,6 +183,8 @@ class Generator:
             alpha = request.protocol.lora_alpha
             beside = [folder / it.path for it in request.files if folder / it.path != paths[0]]
             self._adapter = adapters.apply(self._pipeline, paths[0], alpha=alpha, beside=beside)
+            if request.kind == "embeddings":
+                _check_named(self._adapter.words, request.protocol)
         else:
             parts = parts_of(folder, paths, request.component)
             components = "+".join(sorted(parts))
@@ -250,21 +252,34 @@ class Generator:
         free_memory()
 
 
-def _check_form(kind: str, folder: Path, paths: Sequence[Path], base_precision: str) -> None:
-    """Make sure that an adapter is one file, and that whole weights meet a base that is whole.
+def _check_whole_base(kind: str, folder: Path, base_precision: str) -> None:
+    """Make sure that whole weights meet a base that is whole.
 
     Raises:
-        EvaluationError: It is not so ("weights").
+        EvaluationError: They do not ("weights").
     """
-    if kind in ADAPTERS:
-        if len(paths) > 1:
-            raise EvaluationError("weights", f"{folder} has {len(paths)} adapters, not one")
-    elif base_precision:
+    if kind not in ADAPTERS and base_precision:
         raise EvaluationError(
             "weights",
             f"{folder} holds whole weights, and base_precision quantises the base that a LoRA"
             " is trained on",
             fix='set "base_precision": "none"',
+        )
+
+
+def _check_named(words: Sequence[str], protocol: EvaluationProtocol) -> None:
+    """Make sure that learned tokens are asked for, as images are the base model's else.
+
+    Raises:
+        EvaluationError: No prompt names one ("weights").
+    """
+    texts = [protocol.negative_prompt, *(prompt.text for prompt in protocol.prompts)]
+    if not any(word in text for word in words for text in texts):
+        named = ", ".join(map(repr, words))
+        raise EvaluationError(
+            "weights",
+            f"none of the prompts names what was learned: {named}",
+            fix="write it into prompts, as they were written in training",
         )
 
 
