@@ -70,9 +70,7 @@ def test_the_scale_is_that_of_the_config(
     assert isinstance(seen, Whole)
     assert [file.path for file in seen.weights.files] == [FILE, CONFIG]
     before = forms.weight_of(pipeline.unet, forms.LINEAR)
-    adapter = adapters.apply(
-        pipeline, tmp_path / FILE, alpha=None, beside=[tmp_path / FILE, tmp_path / CONFIG]
-    )
+    adapter = adapters.apply(pipeline, tmp_path / FILE, tmp_path / CONFIG, alpha=None)
     found = forms.weight_of(pipeline.unet, forms.LINEAR) - before
     adapter.remove()
     layer = trained.get_submodule(forms.LINEAR)

@@ -153,7 +153,7 @@ def test_prompts_are_encoded_as_diffusers_does(
     expected = encoded(reference, prompt)
     before, kept = encoded(pipeline, prompt), traces(pipeline)
     first, *more = (tmp_path / name for name in files)
-    adapter = adapters.apply(pipeline, first, alpha=None, beside=more)
+    adapter = adapters.apply(pipeline, first, *more, alpha=None)
     found = encoded(pipeline, prompt)
     assert adapter.components == sorted({place[0] for *_, place in theirs})
     assert adapter.words == list(dict.fromkeys(word for word, *_ in theirs))

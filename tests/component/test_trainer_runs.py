@@ -14,7 +14,6 @@ from clipwatch.layouts.lying import lying_in
 from layout_kit import weights
 from trainer_runs import file, looked, seen, told, written
 
-MODEL = "it holds a whole model in one file, which is not read"
 SAME = "it holds the same weights as"
 
 RUNS: dict[str, tuple[str, dict[str, tuple[int, str, str]]]] = {
@@ -56,9 +55,9 @@ RUNS: dict[str, tuple[str, dict[str, tuple[int, str, str]]]] = {
     "kohya-db-full": (
         "out",
         {
-            "full-step00000002.safetensors": (2, "step", MODEL),
-            "full-step00000004.safetensors": (4, "step", MODEL),
-            "full.safetensors": (4, "step", MODEL),
+            "full-step00000002.safetensors": (2, "step", "full"),
+            "full-step00000004.safetensors": (4, "step", "full"),
+            "full.safetensors": (4, "step", f"{SAME} full-step00000004.safetensors"),
         },
     ),
     "kohya-ti": (
@@ -181,7 +180,7 @@ def test_each_checkpoint_has_its_step(run: str, tmp_path: Path) -> None:
     for name, (step, unit, begins) in expected.items():
         assert found[name][:2] == (step, unit), name
         assert begins in found[name][2], name
-        if begins in ("lora", "lycoris", "embeddings", "pipeline"):
+        if begins in ("full", "lora", "lycoris", "embeddings", "pipeline"):
             assert found[name][2] == begins
 
 

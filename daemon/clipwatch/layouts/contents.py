@@ -37,7 +37,12 @@ PEFT_CONFIG = "adapter_config.json"
 _ORIGINAL = re.compile(
     r"model\.diffusion_model\.|cond_stage_model\.|first_stage_model\.|conditioner\."
 )
-"""Of models in their authors' own form."""
+"""Before the names of models in their authors' own form."""
+_BLOCKS = re.compile(
+    r"(?:(?:double|single|joint|(?:single_)?transformer|input|down)_blocks|blocks|layers|noise_refiner)"
+    r"\.\d+\."
+)
+"""Before the names of a denoiser's tensors where it stands alone."""
 
 EMA = {"lora": LORA, "lycoris": "ema_model.safetensors", "embeddings": LORA}
 """In ema/, by kind of adapter."""
@@ -138,22 +143,19 @@ def _trained(checkpoint: Path, components: list[str], weights: TrainedWeights) -
 
 
 def adapter(root: Path, name: str, *more: str) -> Weights:
-    """Return what an adapter holds, told by its tensors.
+    """Return what a file holds, told by its tensors: an adapter, or a whole model.
 
     Args:
         root: What the checkpoint's files are relative to.
-        name: Of the file with the adapter.
+        name: Of the file.
         more: Of files with nothing but the tokens that were learned with it.
 
     Raises:
         NotWhole, Damaged, NotReadable, Unsupported: As `find`.
     """
     header = read_header(root / name)
-    if any(map(_ORIGINAL.match, header.tensors)):
-        raise Unsupported(
-            f"{name}: it holds a whole model in one file, which is not read: let the trainer save"
-            " in the form of diffusers, or a LoRA"
-        )
+    if _is_model(header.tensors):
+        return Weights("full", "", stat(root, [root / name]))
     config = _peft_config(root) if name == PEFT_WEIGHTS else {}
     told = {adapter_file.METADATA_KEY: json.dumps(config), **header.metadata}
     files = [root / name, *([root / PEFT_CONFIG] if _scales(config) else [])]
@@ -164,6 +166,13 @@ def adapter(root: Path, name: str, *more: str) -> Weights:
             raise Unsupported(f"{other}: it holds no learned tokens")
         files.append(root / other)
     return Weights(kind, "", stat(root, files))
+
+
+def _is_model(tensors: frozenset[str]) -> bool:
+    """Whether a file holds weights themselves, and no change of them."""
+    if not any(_ORIGINAL.match(name) or _BLOCKS.match(name) for name in tensors):
+        return False
+    return not any(adapter_file.lora_part(it) or adapter_file.lycoris_part(it) for it in tensors)
 
 
 def _peft_config(root: Path) -> dict[str, object]:

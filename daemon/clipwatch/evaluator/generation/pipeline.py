@@ -23,12 +23,10 @@ from clipwatch.evaluator.generation.embeddings import PromptEncoder, is_text_par
 from clipwatch.evaluator.generation.opening import DENOISERS, dtypes_of, open_base, open_folder
 from clipwatch.evaluator.generation.quantise import quantise
 from clipwatch.evaluator.generation.schedulers import sampler
+from clipwatch.evaluator.generation.single_file import networks_in, put_in
 from clipwatch.evaluator.generation.weights import (
     check_eval,
-    check_parts,
     models_of,
-    parts_of,
-    replace_parts,
     tensor_files,
     verify,
 )
@@ -180,18 +178,16 @@ class Generator:
             self._holds = "pipeline"
         elif request.kind in ADAPTERS:
             self._restore(but="")
-            alpha = request.protocol.lora_alpha
-            beside = [folder / it.path for it in request.files if folder / it.path != paths[0]]
-            self._adapter = adapters.apply(self._pipeline, paths[0], alpha=alpha, beside=beside)
-            if request.kind == "embeddings":
-                _check_named(self._adapter.words, request.protocol)
+            alpha, files = request.protocol.lora_alpha, (folder / it.path for it in request.files)
+            self._adapter = adapters.apply(self._pipeline, *files, alpha=alpha)
+            _check_named(request, self._adapter.words)
         else:
-            parts = parts_of(folder, paths, request.component)
+            self._restore(but="" if self._holds == "pipeline" else self._holds)
+            parts = networks_in(self._pipeline, folder, paths, request.component)
             components = "+".join(sorted(parts))
             self._restore(but=components)
-            check_parts(self._pipeline, folder, parts)
             self._holds = ""
-            replace_parts(self._pipeline, folder, parts)
+            put_in(self._pipeline, folder, parts)
             self._holds = components
 
     def _restore(self, *, but: str) -> None:
@@ -267,14 +263,15 @@ def _check_whole_base(kind: str, folder: Path, base_precision: str) -> None:
         )
 
 
-def _check_named(words: Sequence[str], protocol: EvaluationProtocol) -> None:
-    """Make sure that learned tokens are asked for, as images are the base model's else.
+def _check_named(request: Evaluate, words: Sequence[str]) -> None:
+    """Make sure that learned tokens alone are asked for, as images are the base model's else.
 
     Raises:
         EvaluationError: No prompt names one ("weights").
     """
+    protocol = request.protocol
     texts = [protocol.negative_prompt, *(prompt.text for prompt in protocol.prompts)]
-    if not any(word in text for word in words for text in texts):
+    if request.kind == "embeddings" and not any(word in text for word in words for text in texts):
         named = ", ".join(map(repr, words))
         raise EvaluationError(
             "weights",

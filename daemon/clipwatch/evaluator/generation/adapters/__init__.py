@@ -75,17 +75,15 @@ class Joined:
             self.parts.pop().remove()
 
 
-def apply(
-    pipeline: Any, path: Path, *, alpha: float | None, beside: Collection[Path] = ()
-) -> Joined:
+def apply(pipeline: Any, path: Path, *beside: Path, alpha: float | None) -> Joined:
     """Put all of an adapter into a pipeline, at strength 1.
 
     Args:
         pipeline: On its device; holds no other adapter.
         path: Its file, which is read and closed.
-        alpha: Of a LoRA whose file tells none, None for its rank.
         beside: What else belongs to it: PEFT's config, which tells alphas; files of the tokens that
             were learned with it.
+        alpha: Of a LoRA whose file tells none, None for its rank.
 
     Raises:
         EvaluationError: It cannot be applied, or only in part ("weights"); then nothing of it is
