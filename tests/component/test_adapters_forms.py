@@ -82,7 +82,8 @@ def test_every_form_of_kohya_and_onetrainer(sd: Any, tmp_path: Path, form: str, 
     for path_, weight in before.items():
         expected = by_hand(form, weight, layers[called[path_]]) - weight
         assert expected.abs().max() > 0.01
-        assert (after[path_] - measured[path_] - expected).abs().max() <= 5 * EXACT, path_
+        change = after[path_].double() - measured[path_].double()
+        assert (change - expected).abs().max() <= EXACT, path_
         assert torch.equal(unet.get_submodule(path_).weight, weight)
 
 
@@ -107,8 +108,8 @@ def test_a_layer_that_is_several_here(flux: Any, tmp_path: Path, form: str, name
     adapter = adapters.apply(flux, path, alpha=None)
     for strength in (1.0, 0.3, 0.0):
         adapter.set_strength(strength)
-        after = torch.cat([weight_of(model, path) for path in QKV])
-        assert (after - before - strength * expected).abs().max() <= 5 * EXACT
+        after = torch.cat([weight_of(model, path) for path in QKV]).double()
+        assert (after - before - strength * expected).abs().max() <= EXACT
     adapter.remove()
     assert torch.equal(torch.cat([model.get_submodule(path).weight for path in QKV]), before)
 
@@ -124,7 +125,7 @@ def test_halves_that_stand_the_other_way_round(flux: Any, tmp_path: Path) -> Non
     theirs = torch.cat(before.chunk(2)[::-1])
     changed = by_hand("lokr", theirs, tensors)
     adapter = adapters.apply(flux, path, alpha=None)
-    assert isinstance(adapter, Rewritten)
+    assert isinstance(adapter.parts[0], Rewritten)
     assert (layer.weight - torch.cat(changed.chunk(2)[::-1])).abs().max() <= EXACT
     adapter.remove()
     assert torch.equal(layer.weight, before)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
+from clipwatch.domain.sighting import Whole
 from clipwatch.layouts import look_once
 from clipwatch.layouts.claims import chosen
 from clipwatch.layouts.lying import lying_in
 from layout_kit import weights
 from trainer_runs import file, looked, seen, told, written
 
-MODEL = "it holds a whole model in one file, which is not read"
 SAME = "it holds the same weights as"
 
 RUNS: dict[str, tuple[str, dict[str, tuple[int, str, str]]]] = {
@@ -54,17 +55,17 @@ RUNS: dict[str, tuple[str, dict[str, tuple[int, str, str]]]] = {
     "kohya-db-full": (
         "out",
         {
-            "full-step00000002.safetensors": (2, "step", MODEL),
-            "full-step00000004.safetensors": (4, "step", MODEL),
-            "full.safetensors": (4, "step", MODEL),
+            "full-step00000002.safetensors": (2, "step", "full"),
+            "full-step00000004.safetensors": (4, "step", "full"),
+            "full.safetensors": (4, "step", f"{SAME} full-step00000004.safetensors"),
         },
     ),
     "kohya-ti": (
         "out",
         {
-            "tok-step00000002.safetensors": (2, "step", "embeddings of learned tokens"),
-            "tok-step00000004.safetensors": (4, "step", "embeddings of learned tokens"),
-            "tok.safetensors": (4, "step", "embeddings of learned tokens"),
+            "tok-step00000002.safetensors": (2, "step", "embeddings"),
+            "tok-step00000004.safetensors": (4, "step", "embeddings"),
+            "tok.safetensors": (4, "step", f"{SAME} tok-step00000004.safetensors"),
         },
     ),
     "musubi-qwen": (  # the first epoch ends with step 8, of other weights in this run
@@ -161,9 +162,9 @@ RUNS: dict[str, tuple[str, dict[str, tuple[int, str, str]]]] = {
         {
             "checkpoint-2": (2, "step", "it holds accelerate's own state only"),
             "checkpoint-4": (4, "step", "it holds accelerate's own state only"),
-            "learned_embeds-steps-2.safetensors": (2, "step", "embeddings of learned tokens"),
-            "learned_embeds-steps-4.safetensors": (4, "step", "embeddings of learned tokens"),
-            "learned_embeds.safetensors": (4, "step", "embeddings of learned tokens"),
+            "learned_embeds-steps-2.safetensors": (2, "step", "embeddings"),
+            "learned_embeds-steps-4.safetensors": (4, "step", "embeddings"),
+            "learned_embeds.safetensors": (4, "step", f"{SAME} learned_embeds-steps-4.safetensors"),
         },
     ),
 }
@@ -179,7 +180,7 @@ def test_each_checkpoint_has_its_step(run: str, tmp_path: Path) -> None:
     for name, (step, unit, begins) in expected.items():
         assert found[name][:2] == (step, unit), name
         assert begins in found[name][2], name
-        if begins in ("lora", "lycoris", "pipeline"):
+        if begins in ("full", "lora", "lycoris", "embeddings", "pipeline"):
             assert found[name][2] == begins
 
 
@@ -323,28 +324,23 @@ def test_pickles_are_counted_and_never_opened(tmp_path: Path) -> None:
     assert looked(tmp_path) == []
 
 
-def test_a_lora_with_tokens_of_its_own_is_not_scored_without_them(tmp_path: Path) -> None:
-    """The advanced scripts of diffusers leave its embeddings beside the checkpoints."""
-    (tmp_path / "checkpoint-2").mkdir()
-    (tmp_path / "checkpoint-2/pytorch_lora_weights.safetensors").write_bytes(
-        file("aitk-flux", "my_first_flux_lora_v1/my_first_flux_lora_v1_000000750.safetensors")
-    )
-    (tmp_path / "checkpoint-2/random_states_0.pkl").write_bytes(b"")
-    assert seen(tmp_path)["checkpoint-2"][2] == "lora"
-    (tmp_path / "advanced_emb.safetensors").write_bytes(file("kohya-ti", "out/tok.safetensors"))
-    assert "advanced_emb.safetensors" in seen(tmp_path)["checkpoint-2"][2]
-
-
-def test_a_lora_of_t5_is_not_left_out_in_silence(tmp_path: Path) -> None:
-    """What diffusers would drop while it applies the rest is told."""
+def test_a_lora_of_t5_is_an_adapter_like_any(tmp_path: Path) -> None:
+    """What diffusers would drop while it applies the rest, clipwatch places itself."""
     name = "art-step00000004.safetensors"
     weights(tmp_path / name, **{f"lora_te3_x.lora_{it}.weight": 8 for it in ("down", "up")})
-    assert "a LoRA of T5" in seen(tmp_path)[name][2]
+    assert seen(tmp_path)[name] == (4, "step", "lora")
 
 
-def test_a_scale_that_stands_beside_the_file_is_not_passed_over(tmp_path: Path) -> None:
-    """PEFT's folder: alpha is in adapter_config.json alone."""
+def test_a_scale_that_stands_beside_the_file_is_part_of_it(tmp_path: Path) -> None:
+    """PEFT's folder: alpha is in adapter_config.json alone, and another one is other weights."""
     run = written("dp-qwen", tmp_path) / "20261127_10-00-00"
     config = run / "step50/adapter_config.json"
-    config.write_text(config.read_text().replace('"lora_alpha": 4', '"lora_alpha": 8'))
-    assert "lora_alpha 8, r 4" in seen(run)["step50"][2]
+    found = set()
+    for alpha in ("4", "8", "16"):
+        config.write_text(
+            re.sub(r'"lora_alpha": \d+', f'"lora_alpha": {alpha}', config.read_text())
+        )
+        verdict = look_once(run / "step50", "live").verdict
+        assert isinstance(verdict, Whole)
+        found.add(verdict.digest)
+    assert len(found) == 3

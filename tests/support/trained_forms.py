@@ -97,7 +97,11 @@ def _turning(form: str, weight: torch.Tensor, seed: int) -> State:
 
 
 def by_hand(form: str, weight: torch.Tensor, t: State) -> torch.Tensor:
-    """Return what the layer's weight becomes, one entry or one block at a time."""
+    """Return what the layer's weight becomes, one entry or one block at a time, in float64.
+
+    A reference in float32 would bring rounding of its own.
+    """
+    weight, t = weight.double(), {name: it.double() for name, it in t.items()}
     outputs, inputs = weight.shape[:2]
     flat = weight.flatten(1)
     scale = ALPHA / RANK
@@ -152,7 +156,7 @@ def oft_of_sd_scripts(weight: torch.Tensor, t: State) -> torch.Tensor:
     limit = float(t["alpha"]) * len(weight)
     assert skew.norm() > limit
     skew = skew * limit / skew.norm()
-    one = torch.eye(skew.shape[-1])
+    one = torch.eye(skew.shape[-1], dtype=skew.dtype)
     parts = torch.split(weight.flatten(1), skew.shape[-1])
     found = [
         torch.linalg.solve(one - it, one + it, left=False).T @ part
@@ -168,7 +172,7 @@ def oft_of_onetrainer(weight: torch.Tensor, t: State) -> torch.Tensor:
     factor = 1 / (2 * 3**0.5) if "oft_R.scaled_oft" in t else 1.0
     found = []
     for part, vector in zip(columns, vectors * factor, strict=True):
-        skew = torch.zeros(4, 4)
+        skew = torch.zeros(4, 4, dtype=vector.dtype)
         entries = iter(vector)
         for row in range(4):
             for column in range(row + 1, 4):

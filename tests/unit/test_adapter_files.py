@@ -17,6 +17,7 @@ from clipwatch.layouts.adapter_file import (
     lycoris_part,
 )
 from clipwatch.layouts.files import Unsupported
+from clipwatch.layouts.learned import learned_in
 
 LAYER = "mid_block.attentions.0.proj_in"
 FLAT = LAYER.replace(".", "_")
@@ -83,6 +84,52 @@ KINDS = {
 }
 
 
+KOHYAS, BOTH = ["emb_params"], ["clip_l", "clip_g"]
+WORDS: dict[str, tuple[list[str], dict[str, str], set[tuple[str, str]]]] = {
+    "tok.safetensors": (KOHYAS, {}, {("tok", "")}),
+    "tok-step00000500.safetensors": (KOHYAS, {}, {("tok", "")}),
+    "tok-v2-000003.safetensors": (BOTH, {}, {("tok-v2", "clip_l"), ("tok-v2", "clip_g")}),
+    "tok_000000500.safetensors": (KOHYAS, {}, {("tok", "")}),
+    "tok-save-50-0-50.safetensors": (["emp_params"], {}, {("tok", "")}),
+    "2026-11-28_00-00-46-save-50-0-50.safetensors": (
+        ["emp_params"],
+        {"ot_config": '{"embedding": {"placeholder": "<x>"}}'},
+        {("<x>", "")},
+    ),
+    "learned_embeds-steps-2.safetensors": (["my toy"], {}, {("my toy", "")}),
+    "learned_embeds_2.safetensors": (["my toy"], {}, {("my toy", "2")}),
+    "out/out_emb.safetensors": (
+        ["text_encoders_0", "text_encoders_1"],
+        {},
+        {("<s{}>", "clip_l"), ("<s{}>", "clip_g")},
+    ),
+    "lora.safetensors": (
+        [*pair("unet.a"), "bundle_emb.a.b.clip_l", "bundle_emb.c.string_to_param.*"],
+        {},
+        {("a.b", "clip_l"), ("c", "")},
+    ),
+    "other.safetensors": (pair("unet.a"), {}, set()),
+}
+"""File → its tensors and metadata, and the words in it, each with its encoder."""
+
+
+@pytest.mark.parametrize("file", WORDS)
+def test_words_that_were_learned(file: str) -> None:
+    """They are those of the trainers' own loaders."""
+    names, metadata, words = WORDS[file]
+    found = learned_in(names, metadata, file)
+    assert {(it.word, it.encoder) for it in found.values()} == words
+    alone = found.keys() == set(names)
+    assert kind_of(names, metadata, file) == ("embeddings" if alone else "lora")
+
+
+@pytest.mark.parametrize("name", ["last", "at-step00000002", "epoch-000001", "adapter_model"])
+def test_a_name_that_every_training_has_is_no_word(name: str) -> None:
+    """The word "at" would be in every prompt."""
+    with pytest.raises(Unsupported, match="nothing tells by which word a prompt names them"):
+        learned_in(["emb_params"], {}, f"{name}.safetensors")
+
+
 def test_onetrainers_oft_is_read_without_lycoris(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told from PEFT's by the metadata, and computed without that package."""
     monkeypatch.setattr("clipwatch.layouts.adapter_file.find_spec", lambda _: None)
@@ -101,8 +148,8 @@ OTHERS = {
     "PixArt's": (pair("controlnet_blocks.0.a"), {}, "ControlNet"),
     "textual inversion": (["emb_params"], {}, "textual inversion"),
     "of two encoders": (["clip_g", "clip_l"], {}, "textual inversion"),
-    "of diffusers": (["<shape>"], {}, "textual inversion"),
-    "OneTrainer's": ([*pair("unet.a"), "bundle_emb.<a>.clip_l"], {}, "learned tokens (bundle_emb)"),
+    "of an encoder's output": (["bundle_emb.a.t5_out"], {}, "output (bundle_emb.a.t5_out)"),
+    "bundled": ([*pair("unet.a"), "bundle_emb.<a>.qwen"], {}, "learned tokens (bundle_emb)"),
     "AnyFlow": (
         [
             *pair("transformer.a"),

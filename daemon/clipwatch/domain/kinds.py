@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-CheckpointKind = Literal["full", "lora", "lycoris", "pipeline", "base"]
+CheckpointKind = Literal["full", "lora", "lycoris", "embeddings", "pipeline", "base"]
 """What there is to load: a component trained in full, an adapter of diffusers or PEFT, a LyCORIS
-network, a whole pipeline; "base" is the base model without a checkpoint."""
+network, learned tokens alone, a whole pipeline; "base" is the base model without a checkpoint."""
 
-AdapterKind = Literal["lora", "lycoris"]
+AdapterKind = Literal["lora", "lycoris", "embeddings"]
 
 Unit = Literal["step", "epoch", "file"]
 """What the number of a checkpoint counts; files have no order but that of their names."""

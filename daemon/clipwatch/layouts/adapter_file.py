@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from clipwatch.domain.kinds import AdapterKind
 from clipwatch.layouts.files import Unsupported
+from clipwatch.layouts.learned import learned_in
 
 LYCORIS_MISSING: Final = (
     "a LyCORIS adapter needs the package lycoris-lora: pip install 'clipwatch[lycoris]'"
@@ -67,8 +68,7 @@ _FURTHER: Final = (
 
 _OTHERS: Final = (
     (r"controlnet", "a ControlNet's adapter, which needs conditioning images"),
-    (r"emb_params$|clip_[lg]$|t5$|<", "embeddings of learned tokens (textual inversion), no LoRA"),
-    (r"bundle_emb\.", "learned tokens (bundle_emb) beside its LoRA, which are not read"),
+    (r"bundle_emb\.", "learned tokens (bundle_emb) of a form that is not known"),
     (_FURTHER, "an adapter for a model with further embeddings, which only its trainer has"),
     (r".*\.(?:lambda_layer|[pq]_layer\.weight)$", "a T-LoRA, which is another at every timestep"),
     (r".*\.lora_[AB]\.(?:\w+\.)?bias$", "a LoRA with biases"),
@@ -150,17 +150,21 @@ def _object_in(metadata: Mapping[str, str], key: str, so: str) -> dict[str, Any]
     return found
 
 
-def kind_of(tensors: Collection[str], metadata: Mapping[str, str]) -> AdapterKind:
-    """Return what is in an adapter's file.
+def kind_of(tensors: Collection[str], metadata: Mapping[str, str], file: str = "") -> AdapterKind:
+    """Return what is in an adapter's file, learned tokens apart where there is more.
 
     Args:
         tensors: Their names.
         metadata: Of the file.
+        file: Its name.
 
     Raises:
         Unsupported: It is no adapter that can be applied; the text says what it is.
     """
-    names = acting(tensors)
+    learned = learned_in(tensors, metadata, file)
+    names = [name for name in acting(tensors) if name not in learned]
+    if learned and not names:
+        return "embeddings"
     for pattern, what in _OTHERS:
         if any(re.match(pattern, name) for name in names):
             raise Unsupported(f"it holds {what}")

@@ -215,7 +215,7 @@ def entries(found: Iterable[Claim], root: Path) -> set[str]:
 def _entries(candidate: Candidate, root: Path) -> tuple[str, ...]:
     """Return the names in a listing that a candidate takes; of a deeper one that of its folder."""
     if candidate.root == root:
-        return candidate.files
+        return tuple(dict.fromkeys(name.split("/")[0] for name in candidate.files))
     below = candidate.root.is_relative_to(root)
     return (candidate.root.relative_to(root).parts[0] if below else candidate.root.name,)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from clipwatch.domain.kinds import AdapterKind, TrainedWeights
@@ -19,14 +21,15 @@ from clipwatch.layouts.files import (
     stat,
 )
 from clipwatch.layouts.files import variants as variants_of
-from clipwatch.layouts.header import Header, read_header
+from clipwatch.layouts.header import read_header
 from clipwatch.layouts.pipeline_parts import DENOISERS, INDEX, MODEL
 
 ENCODERS = ("text_encoder", "text_encoder_2", "text_encoder_3")
 """Folders in which scripts of diffusers save the text encoders that they train as well."""
 
 LORA = "pytorch_lora_weights.safetensors"
-ADAPTERS = (LORA, "adapter_model.safetensors", "lora.safetensors")
+PEFT_WEIGHTS = "adapter_model.safetensors"
+ADAPTERS = (LORA, PEFT_WEIGHTS, "lora.safetensors")
 """Adapters in a folder: as diffusers calls them, PEFT, and others (x-flux)."""
 
 PEFT_CONFIG = "adapter_config.json"
@@ -34,9 +37,14 @@ PEFT_CONFIG = "adapter_config.json"
 _ORIGINAL = re.compile(
     r"model\.diffusion_model\.|cond_stage_model\.|first_stage_model\.|conditioner\."
 )
-"""Of models in their authors' own form."""
+"""Before the names of models in their authors' own form."""
+_BLOCKS = re.compile(
+    r"(?:(?:double|single|joint|(?:single_)?transformer|input|down)_blocks|blocks|layers|noise_refiner)"
+    r"\.\d+\."
+)
+"""Before the names of a denoiser's tensors where it stands alone."""
 
-EMA = {"lora": LORA, "lycoris": "ema_model.safetensors"}
+EMA = {"lora": LORA, "lycoris": "ema_model.safetensors", "embeddings": LORA}
 """In ema/, by kind of adapter."""
 
 
@@ -134,56 +142,66 @@ def _trained(checkpoint: Path, components: list[str], weights: TrainedWeights) -
     return found
 
 
-def adapter(root: Path, name: str) -> Weights:
-    """Return what one file of an adapter holds: a LoRA or a LyCORIS, told by its tensors.
+def adapter(root: Path, name: str, *more: str) -> Weights:
+    """Return what a file holds, told by its tensors: an adapter, or a whole model.
 
     Args:
         root: What the checkpoint's files are relative to.
-        name: The file's.
+        name: Of the file.
+        more: Of files with nothing but the tokens that were learned with it.
 
     Raises:
         NotWhole, Damaged, NotReadable, Unsupported: As `find`.
     """
     header = read_header(root / name)
-    if any(map(_ORIGINAL.match, header.tensors)):
-        raise Unsupported(
-            f"{name}: it holds a whole model in one file, which is not read: let the trainer save"
-            " in the form of diffusers, or a LoRA"
-        )
-    if any(tensor.startswith("lora_te3_") for tensor in header.tensors):  # diffusers drops them
-        raise Unsupported(f"{name}: it holds a LoRA of T5 (lora_te3_), which is not applied yet")
-    _refuse_scaled(root, name)
-    return Weights(_kind_of(name, header), "", stat(root, [root / name]))
+    if _is_model(header.tensors):
+        return Weights("full", "", stat(root, [root / name]))
+    config = _peft_config(root) if name == PEFT_WEIGHTS else {}
+    told = {adapter_file.METADATA_KEY: json.dumps(config), **header.metadata}
+    files = [root / name, *([root / PEFT_CONFIG] if _scales(config) else [])]
+    kind = _kind_of(name, header.tensors, told)
+    for other in more:
+        beside = read_header(root / other)
+        if _kind_of(other, beside.tensors, beside.metadata) != "embeddings":
+            raise Unsupported(f"{other}: it holds no learned tokens")
+        files.append(root / other)
+    return Weights(kind, "", stat(root, files))
 
 
-def _refuse_scaled(root: Path, name: str) -> None:
-    """PEFT keeps the scale beside its file; it is 1 where nothing is read of it.
+def _is_model(tensors: frozenset[str]) -> bool:
+    """Whether a file holds weights themselves, and no change of them."""
+    if not any(_ORIGINAL.match(name) or _BLOCKS.match(name) for name in tensors):
+        return False
+    return not any(adapter_file.lora_part(it) or adapter_file.lycoris_part(it) for it in tensors)
+
+
+def _peft_config(root: Path) -> dict[str, object]:
+    """Return what PEFT keeps beside its file; {} if nothing is.
 
     Raises:
-        Unsupported: It is another one.
+        NotWhole, Damaged, NotReadable: As `find`.
     """
-    config = root / PEFT_CONFIG
-    if name != "adapter_model.safetensors" or not config.is_file():
-        return
-    told = read_json(config)
-    told = told if isinstance(told, dict) else {}
-    plain = told.get("lora_alpha", told.get("r")) == told.get("r")
-    odd = [key for key in ("use_rslora", "rank_pattern", "alpha_pattern") if told.get(key)]
-    if not plain or odd:
-        what = ", ".join(odd) or f"lora_alpha {told.get('lora_alpha')!r}, r {told.get('r')!r}"
-        raise Unsupported(f"its scale stands in {PEFT_CONFIG} alone ({what}), which is not read")
+    path = root / PEFT_CONFIG
+    told = read_json(path) if path.is_file() else {}
+    return told if isinstance(told, dict) else {}
+
+
+def _scales(config: Mapping[str, object]) -> bool:
+    """Whether PEFT's config tells another scale than 1, which is that of a file that tells none."""
+    plain = config.get("lora_alpha", config.get("r")) == config.get("r")
+    return not plain or any(map(config.get, ("use_rslora", "rank_pattern", "alpha_pattern")))
 
 
 def _adapter(checkpoint: Path, weights: TrainedWeights) -> Weights:
     path = checkpoint / LORA
     header = read_header(path)
-    kind = _kind_of(path.name, header)
+    kind = _kind_of(path.name, header.tensors, header.metadata)
     if weights == "ema":
         path = checkpoint / "ema" / EMA[kind]
         if not path.exists():
             raise Unsupported(_NO_EMA)
         average = read_header(path)
-        _kind_of(f"ema/{path.name}", average)
+        _kind_of(f"ema/{path.name}", average.tensors, average.metadata)
         if _of_texts(header.tensors) and not _of_texts(average.tensors):
             raise Unsupported(
                 "its EMA weights are those of the denoiser alone, without the trained LoRA of the"
@@ -192,10 +210,10 @@ def _adapter(checkpoint: Path, weights: TrainedWeights) -> Weights:
     return Weights(kind, "", stat(checkpoint, [path]))
 
 
-def _kind_of(name: str, header: Header) -> AdapterKind:
+def _kind_of(name: str, tensors: frozenset[str], metadata: Mapping[str, str]) -> AdapterKind:
     """Return what an adapter's file holds; what is told against it begins with its name."""
     try:
-        return adapter_file.kind_of(header.tensors, header.metadata)
+        return adapter_file.kind_of(tensors, metadata, name)
     except Unsupported as reason:
         raise Unsupported(f"{name}: {reason}") from reason
 

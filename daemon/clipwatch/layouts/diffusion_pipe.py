@@ -33,6 +33,10 @@ def candidates(listing: Listing) -> Iterator[Candidate]:
                 yield Candidate(int(match["number"]), unit, name, place.root / name)
 
 
+_MODEL = "model.safetensors"
+"""Of whole models."""
+
+
 def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
     """The configuration is the last file that comes, and tmp/ goes then."""
     names = os.listdir(candidate.root)
@@ -41,9 +45,9 @@ def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
         raise NotWhole("tmp/ is still in it: diffusion-pipe is writing it, or was stopped")
     if weights == "ema":
         raise Unsupported('it holds no EMA weights: set "weights": "live"')
-    files = [name for name in contents.ADAPTERS if name in names]
+    files = [name for name in (*contents.ADAPTERS, _MODEL) if name in names]
     if not files and any(name.endswith(".safetensors") for name in names):
-        raise Unsupported("it holds a model in files of its own, no adapter: it cannot be read")
+        raise Unsupported(f"its weights are neither an adapter nor in one file ({_MODEL})")
     if not files:
         raise NotWhole("no weights in it yet")
     found = contents.adapter(candidate.root, files[0])

@@ -99,13 +99,13 @@ def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
         return Inspection(contents.find(candidate.root, weights))
     if weights == "ema":
         raise Unsupported('it holds no EMA weights: set "weights": "live"')
-    name = candidate.files[0]
-    found = contents.adapter(candidate.root, name)
-    metadata = read_header(candidate.root / name).metadata
+    found = contents.adapter(candidate.root, *candidate.files)
+    metadata = read_header(candidate.root / candidate.files[0]).metadata
     told = step_in(metadata)
     by_name = told is None or (candidate.placed and candidate.unit == "step")
     at = None if by_name or told is None else (told, _STEP)
-    return Inspection(found, at=at, same=_same(candidate.root, found.files[0], metadata))
+    same = (_same(candidate.root, file, metadata) for file in found.files)
+    return Inspection(found, at=at, same=" ".join(same))
 
 
 _STEP: Unit = "step"

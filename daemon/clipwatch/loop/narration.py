@@ -35,6 +35,7 @@ KINDS: dict[CheckpointKind, str] = {
     "full": "full model",
     "lora": "LoRA",
     "lycoris": "LyCORIS",
+    "embeddings": "learned tokens",
     "pipeline": "whole pipeline",
 }
 """What a trainer saves, by the kind of a checkpoint."""

@@ -23,12 +23,10 @@ from clipwatch.evaluator.generation.embeddings import PromptEncoder, is_text_par
 from clipwatch.evaluator.generation.opening import DENOISERS, dtypes_of, open_base, open_folder
 from clipwatch.evaluator.generation.quantise import quantise
 from clipwatch.evaluator.generation.schedulers import sampler
+from clipwatch.evaluator.generation.single_file import networks_in, put_in
 from clipwatch.evaluator.generation.weights import (
     check_eval,
-    check_parts,
     models_of,
-    parts_of,
-    replace_parts,
     tensor_files,
     verify,
 )
@@ -41,7 +39,7 @@ if TYPE_CHECKING:
     from clipwatch.domain.protocol import EvaluationProtocol, Input, Part
     from clipwatch.executors.messages import Evaluate
 
-ADAPTERS: Final = frozenset({"lora", "lycoris"})
+ADAPTERS: Final = frozenset({"lora", "lycoris", "embeddings"})
 _CHANNELS: Final = 3
 _LOADED: Final = (
     *("base_model", "base_revision", "base_variant", "parts"),
@@ -77,7 +75,7 @@ class Generator:
         self._encoder: Any = None  # the pipeline's PromptEncoder
         self._scheduler: Any = None
         self._holds = ""  # "base", "pipeline", names of components, or "" for unknown
-        self._adapter: adapters.Adapter | None = None  # on top of that
+        self._adapter: adapters.Joined | None = None  # on top of that
         self._out = False  # whether parts wait in host memory
         self.commit = ""
 
@@ -171,7 +169,7 @@ class Generator:
             self._restore(but="")
             return
         paths = tensor_files(folder, request.files)
-        _check_form(request.kind, folder, paths, self._protocol.base_precision)
+        _check_whole_base(request.kind, folder, self._protocol.base_precision)
         if request.kind == "pipeline":
             self._drop()
             with failing_as("weights", f"{folder} cannot be loaded as a pipeline"):
@@ -180,15 +178,16 @@ class Generator:
             self._holds = "pipeline"
         elif request.kind in ADAPTERS:
             self._restore(but="")
-            alpha = request.protocol.lora_alpha
-            self._adapter = adapters.apply(self._pipeline, paths[0], alpha=alpha)
+            alpha, files = request.protocol.lora_alpha, (folder / it.path for it in request.files)
+            self._adapter = adapters.apply(self._pipeline, *files, alpha=alpha)
+            _check_named(request, self._adapter.words)
         else:
-            parts = parts_of(folder, paths, request.component)
+            self._restore(but="" if self._holds == "pipeline" else self._holds)
+            parts = networks_in(self._pipeline, folder, paths, request.component)
             components = "+".join(sorted(parts))
             self._restore(but=components)
-            check_parts(self._pipeline, folder, parts)
             self._holds = ""
-            replace_parts(self._pipeline, folder, parts)
+            put_in(self._pipeline, folder, parts)
             self._holds = components
 
     def _restore(self, *, but: str) -> None:
@@ -249,21 +248,35 @@ class Generator:
         free_memory()
 
 
-def _check_form(kind: str, folder: Path, paths: Sequence[Path], base_precision: str) -> None:
-    """Make sure that an adapter is one file, and that whole weights meet a base that is whole.
+def _check_whole_base(kind: str, folder: Path, base_precision: str) -> None:
+    """Make sure that whole weights meet a base that is whole.
 
     Raises:
-        EvaluationError: It is not so ("weights").
+        EvaluationError: They do not ("weights").
     """
-    if kind in ADAPTERS:
-        if len(paths) > 1:
-            raise EvaluationError("weights", f"{folder} has {len(paths)} adapters, not one")
-    elif base_precision:
+    if kind not in ADAPTERS and base_precision:
         raise EvaluationError(
             "weights",
             f"{folder} holds whole weights, and base_precision quantises the base that a LoRA"
             " is trained on",
             fix='set "base_precision": "none"',
+        )
+
+
+def _check_named(request: Evaluate, words: Sequence[str]) -> None:
+    """Make sure that learned tokens alone are asked for, as images are the base model's else.
+
+    Raises:
+        EvaluationError: No prompt names one ("weights").
+    """
+    protocol = request.protocol
+    texts = [protocol.negative_prompt, *(prompt.text for prompt in protocol.prompts)]
+    if request.kind == "embeddings" and not any(word in text for word in words for text in texts):
+        named = ", ".join(map(repr, words))
+        raise EvaluationError(
+            "weights",
+            f"none of the prompts names what was learned: {named}",
+            fix="write it into prompts, as they were written in training",
         )
 
 

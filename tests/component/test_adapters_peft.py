@@ -1,0 +1,112 @@
+"""Folders that PEFT saves by itself: what its adapter_config.json tells counts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from diffusers import DiffusionPipeline, UNet2DConditionModel
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
+
+import adapter_kit as forms
+import evaluator_kit as kit
+from adapter_kit import RANK
+from clipwatch.demo.models import write_base_pipeline
+from clipwatch.domain.sighting import Unusable, Whole
+from clipwatch.evaluator.evaluate import Evaluator
+from clipwatch.evaluator.generation import adapters
+from clipwatch.layouts import look_once
+
+pytestmark = kit.QUIET
+
+EXACT = 1e-6
+FILE, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base")
+    write_base_pipeline(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pipeline(base: Path) -> Any:
+    return DiffusionPipeline.from_pretrained(base)
+
+
+def saved(base: Path, folder: Path, config: Any) -> Any:
+    """Train an adapter of the base's UNet for a moment, as PEFT does, and save it; return it."""
+    unet = UNet2DConditionModel.from_pretrained(base, subfolder="unet")
+    model = get_peft_model(unet, config)
+    noise = torch.Generator().manual_seed(1)
+    for name, tensor in model.named_parameters():
+        if tensor.requires_grad:
+            assert any(it in name for it in ("lora_", "oft_"))
+            tensor.data += torch.randn(tensor.shape, generator=noise) * 0.1
+    model.save_pretrained(folder)
+    return model.base_model.model.eval()
+
+
+SCALES: dict[str, tuple[dict[str, Any], float]] = {
+    "alpha": ({"lora_alpha": 10}, 10 / RANK),
+    "rslora": ({"lora_alpha": 10, "use_rslora": True}, 10 / RANK**0.5),
+    "pattern": ({"lora_alpha": RANK, "alpha_pattern": {"attn1.to_q": 10}}, 10 / RANK),
+}
+
+
+@pytest.mark.parametrize("case", SCALES)
+def test_the_scale_is_that_of_the_config(
+    base: Path, pipeline: Any, tmp_path: Path, case: str
+) -> None:
+    """The config belongs to the checkpoint: it is staged and digested like the weights."""
+    more, scale = SCALES[case]
+    trained = saved(base, tmp_path, LoraConfig(r=RANK, target_modules=forms.TARGETS, **more))
+    seen = look_once(tmp_path, "live").verdict
+    assert isinstance(seen, Whole)
+    assert [file.path for file in seen.weights.files] == [FILE, CONFIG]
+    before = forms.weight_of(pipeline.unet, forms.LINEAR)
+    adapter = adapters.apply(pipeline, tmp_path / FILE, tmp_path / CONFIG, alpha=None)
+    found = forms.weight_of(pipeline.unet, forms.LINEAR) - before
+    adapter.remove()
+    layer = trained.get_submodule(forms.LINEAR)
+    up, down = (getattr(layer, f"lora_{half}")["default"].weight for half in "BA")
+    assert (found - scale * up @ down).abs().max() <= EXACT
+    assert found.abs().max() > 0.01
+
+
+def test_a_scale_of_one_needs_no_config(base: Path, tmp_path: Path) -> None:
+    """It is what a file means that tells none, with or without one beside it."""
+    saved(base, tmp_path, LoraConfig(r=RANK, lora_alpha=RANK, target_modules=forms.TARGETS))
+    seen = look_once(tmp_path, "live").verdict
+    assert isinstance(seen, Whole)
+    assert [file.path for file in seen.weights.files] == [FILE]
+
+
+def test_the_evaluator_reads_it(base: Path, tmp_path: Path) -> None:
+    """The score is that of the same LoRA with its alpha in a file of diffusers."""
+    config = LoraConfig(r=RANK, lora_alpha=10, target_modules=forms.TARGETS)
+    saved(base, tmp_path / "peft", config)
+    state = load_file(tmp_path / "peft" / FILE)
+    bare = {name.removeprefix("base_model.model."): it for name, it in state.items()}
+    forms.written("diffusers", tmp_path / "same" / forms.LORA, bare, {"lora_alpha": 10})
+    forms.written("diffusers", tmp_path / "other" / forms.LORA, bare, {"lora_alpha": RANK})
+    evaluator = Evaluator()
+    found = [
+        forms.scores(evaluator, tmp_path / it, "live", base) for it in ("peft", "same", "other")
+    ]
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_base_that_it_changed_is_not_guessed(base: Path, tmp_path: Path) -> None:
+    """PiSSA's, which its config tells."""
+    saved(base, tmp_path, LoraConfig(r=RANK, target_modules=forms.TARGETS))
+    told = json.loads((tmp_path / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps(told | {"init_lora_weights": "pissa"}))
+    seen = look_once(tmp_path, "live").verdict
+    assert isinstance(seen, Unusable)
+    assert "a base model that 'pissa' had changed" in seen.reason
