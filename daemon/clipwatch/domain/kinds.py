@@ -13,6 +13,7 @@ CheckpointKind = Literal["full", "lora", "lycoris", "pipeline", "base"]
 network, a whole pipeline; "base" is the base model without a checkpoint."""
 
 AdapterKind = Literal["lora", "lycoris"]
+"""Those that act at a strength."""
 
 Unit = Literal["step", "epoch"]
 """What the number of a checkpoint counts."""
