@@ -124,6 +124,11 @@ def run_options(command: Command) -> Command:
             help="A folder of diffusers or an id of the Hub.  [default: the config's]",
         ),
         click.option(
+            "--strengths",
+            metavar="NUMBERS",
+            help="Score a LoRA at each of these, as 0.6,0.8,1.  [default: the config's one]",
+        ),
+        click.option(
             "--layout",
             metavar="NAME",
             help="Whose checkpoints are looked for, as kohya or onetrainer.  [default: any]",

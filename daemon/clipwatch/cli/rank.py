@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clipwatch.cli.best import as_lines, as_object
-from clipwatch.cli.figures import number, plural
 from clipwatch.cli.options import config_option, examples, here, in_hand, run_options, tell
 from clipwatch.cli.paths import meant
+from clipwatch.domain.strengths import base_of
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.textfiles import printable
+from clipwatch.results.figures import number, plural
 
 if TYPE_CHECKING:
     from clipwatch.domain.state import Run
@@ -51,6 +52,7 @@ def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: A
     """
     from clipwatch.cli.watching import expect, watch
     from clipwatch.journal import log_file
+    from clipwatch.results.named import present
     from clipwatch.results.ranking import rank as ranked
     from clipwatch.results.results import open_results
 
@@ -66,7 +68,7 @@ def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: A
         run, ranking = results.state[name], None
         left = dict(_left_out(run, there))
         if there - left.keys():
-            ranking = ranked(results, run, run.protocol, among=there)
+            ranking = ranked(results, run, present(run), among=there)
     if as_json:
         best = _object(ranking) if ranking else {"run": name, "best": None}
         click.echo(json.dumps({**best, "left_out": left, "prompts": _prompts(settings)}, indent=2))
@@ -124,11 +126,8 @@ def _left_out(run: Run, there: set[str]) -> Iterator[tuple[str, str]]:
 
 def _base(ranking: Ranking) -> float | None:
     """Return the mean of the base model alone; None if it has no score."""
-    from clipwatch.results.results import scored
-
-    run = ranking.run
-    means = [it.clip.mean for it in scored(run, run.protocol) if it.of_base and it.clip]
-    return means[-1] if means else None
+    base = ranking.run.evaluations.get(base_of(ranking.run, ranking.run.protocol))
+    return base.clip.mean if base and base.clip else None
 
 
 def _prompts(settings: Settings) -> dict[str, object]:

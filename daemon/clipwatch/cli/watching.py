@@ -29,6 +29,7 @@ def watch(settings: Settings, reread: Callable[[], Settings], *, once: bool) -> 
         SettingsError: The settings ask for what is not here.
         ClipwatchError: The log cannot be had, or somebody else has the run.
     """
+    from clipwatch.domain.strengths import written
     from clipwatch.journal import Journal, log_file
     from clipwatch.kit.processes import give_way
     from clipwatch.layouts.claims import FILES
@@ -56,6 +57,8 @@ def watch(settings: Settings, reread: Callable[[], Settings], *, once: bool) -> 
         obey_signals(supervisor)
         protocol = settings.protocol
         images = len(protocol.prompts) * protocol.images_per_prompt
+        several = [written(it) for it in sorted(p.adapter_strength for p in settings.protocols)]
+        each = f" at each strength ({', '.join(several)})" if several[1:] else ""
         console.say(f"watching {settings.paths.output_dir} as run {found.name}")
         if settings.watching.layout == FILES:
             console.say(
@@ -68,7 +71,7 @@ def watch(settings: Settings, reread: Callable[[], Settings], *, once: bool) -> 
                 f"if it is to go on as that one: clipwatch adopt {found.copy_of}"
             )
         console.say(
-            f"{images} images a checkpoint, {protocol.width}x{protocol.height}, "
+            f"{images} images a checkpoint{each}, {protocol.width}x{protocol.height}, "
             f"{protocol.inference_steps} steps, {protocol.weights} weights, "
             f"on {settings.compute.device}; scorer {protocol.decides}"
         )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import get_args
 
 from clipwatch.domain.events import (
     AdviceGiven,
@@ -16,6 +17,7 @@ from clipwatch.domain.events import (
     WeightFile,
 )
 from clipwatch.domain.kinds import (
+    AdapterKind,
     CheckpointKind,
     CheckpointState,
     EvaluationState,
@@ -189,6 +191,15 @@ class Run:
     channels: Mapping[str, Received] = field(default_factory=dict)
     first_dir: str = ""
     there: datetime | None = None
+    beside: tuple[str, ...] = ()
+    """The protocols in use beside `protocol`: those of further strengths."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Protocol → what told it from those beside it when it was defined."""
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """All protocols in use; the first is that of all that has no strength."""
+        return self.protocol, *self.beside
 
     @property
     def counts(self) -> bool:
@@ -221,10 +232,17 @@ def evaluation_id(checkpoint: Checkpoint, protocol: str) -> str:
     return f"{checkpoint.name}/{checkpoint.digest[:8]}/{protocol[:8]}"
 
 
-def evaluation_of(run: Run, checkpoint: Checkpoint) -> Evaluation | None:
+def evaluation_of(run: Run, checkpoint: Checkpoint, protocol: str) -> Evaluation | None:
     """Return the evaluation of the checkpoint's present weights, if there was an attempt."""
-    return run.evaluations.get(evaluation_id(checkpoint, run.protocol))
+    return run.evaluations.get(evaluation_id(checkpoint, protocol))
 
+
+def protocols_of(run: Run, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return under which protocols it is to be scored: an adapter at each strength."""
+    return run.present if checkpoint.kind in _ADAPTERS else run.present[:1]
+
+
+_ADAPTERS = frozenset(get_args(AdapterKind))
 
 CheckpointKey = tuple[str, str]
 """A checkpoint's name and the digest of its weights."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
+from clipwatch.domain import strengths
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.results.differences import circumstances, listed
@@ -16,7 +17,7 @@ from clipwatch.results.figures import few, not_alike
 from clipwatch.results.named import Named, superseded
 from clipwatch.results.pairs import Known, pair_of
 from clipwatch.results.ranking import Ranking, looked_at, rank
-from clipwatch.results.results import Results, scored
+from clipwatch.results.results import Results
 from clipwatch.results.sentences import about_best, counted, ranked, verdict_of
 from clipwatch.results.view import rows
 from clipwatch.statistics.intervals import describe
@@ -39,7 +40,7 @@ class Curve:
 
 def curves_of(run: Run) -> list[Curve]:
     """Return those that a run has scores of: under its present protocol first, then the newest."""
-    order = sorted(run.scored, key=lambda it: (it == run.protocol, [*run.protocols].index(it)))
+    order = sorted(run.scored, key=lambda it: (it in run.present, [*run.protocols].index(it)))
     found = [Curve(run, it, tuple(_columns(run, it))) for it in reversed(order)]
     return [it for it in found if it.evaluations]
 
@@ -61,8 +62,9 @@ def page_data(
 
 
 def _columns(run: Run, protocol: str) -> Iterator[Evaluation]:
-    yield from [it for it in scored(run, protocol) if it.of_base][-1:]
-    yield from looked_at(run, protocol)
+    if base := strengths.base_of(run, protocol):
+        yield run.evaluations[base]
+    yield from looked_at(run, [protocol])
 
 
 def _curve(results: Results, curve: Curve, told: Callable[[str], None]) -> dict[str, Any]:
@@ -80,8 +82,9 @@ def _curve(results: Results, curve: Curve, told: Callable[[str], None]) -> dict[
         "directory": run.output_dir,
         "unit": run.unit,
         "digest": curve.protocol,
-        "present": curve.protocol == run.protocol,
-        "changed": superseded(results, run, curve.protocol),
+        "strength": strengths.told(run, curve.protocol),
+        "present": curve.protocol in run.present,
+        "changed": superseded(results, Named(run, 0), curve.evaluations[-1]),
         "digits": scale.digits,
         "tie": scale.tie,
         "zones": scale.poor is not None,
@@ -114,7 +117,7 @@ def _curve(results: Results, curve: Curve, told: Callable[[str], None]) -> dict[
 
 def _ranking(results: Results, curve: Curve) -> Ranking | None:
     try:
-        return rank(results, curve.run, curve.protocol)
+        return rank(results, curve.run, [curve.protocol])
     except ClipwatchError:  # nothing but the base, or no prompt that all have
         return None
 
@@ -169,7 +172,7 @@ def _pairs(
     results: Results, curve: Curve, ranking: Ranking | None, told: Callable[[str], None]
 ) -> dict[str, list[str]]:
     """Return by "a b" what `compare` says of columns a and b, in both directions."""
-    best = _place(curve, ranking.best) if ranking else None
+    run, best = curve.run, _place(curve, ranking.best) if ranking else None
     count = len(results.protocols[curve.protocol].prompts)
     known: Known = {}
     found: dict[str, list[str]] = {}
@@ -182,7 +185,7 @@ def _pairs(
             pair = pair_of(results, (first, second), evaluations, known=known)
         except ClipwatchError:  # they share no prompt
             continue
-        names = [f"@{it.step}" for it in evaluations]
+        names = [it.checkpoint if run.unit == "file" else f"@{it.step}" for it in evaluations]
         turned = pair.turned()
         found[f"{a} {b}"] = [verdict_of(pair, *names), *counted(pair)]
         found[f"{b} {a}"] = [verdict_of(turned, names[1], names[0]), *counted(turned)]

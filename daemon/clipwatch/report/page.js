@@ -13,7 +13,8 @@ const pairs = object => Object.entries(object).map(([key, value]) =>
     make("tr", {}, make("th", {}, key), make("td", {dir: "auto"}, value)));
 
 function titleOf(it) {
-    return `${it.run}, ${it.present ? "present settings" : `protocol ${it.digest}`}`;
+    return `${it.run}, ${it.present ? "present settings" : `protocol ${it.digest}`}`
+        + (it.strength ? `, ${it.strength}` : "");
 }
 
 function drawCurve() {

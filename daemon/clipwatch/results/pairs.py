@@ -127,7 +127,8 @@ def _chosen(
     results: Results, named: Named, evaluation: Evaluation, scorer: str | None
 ) -> dict[str, Scores]:
     """Return all that a best was picked from, nothing for what was named by its step."""
-    known = looked_at(named.run, evaluation.protocol) if named.picked else []
+    protocols = named.among if evaluation.protocol in named.among else (evaluation.protocol,)
+    known = looked_at(named.run, protocols) if named.among else []
     return {it.id: results.scores(named.run, it, scorer) for it in known}
 
 
@@ -152,7 +153,8 @@ def _looked(
     scorer: str | None,
     known: Known,
 ) -> Looked | None:
-    there = {it.id: it for it in (*looked_at(run, evaluations[0].protocol), *evaluations)}
+    protocols = dict.fromkeys(it.protocol for it in evaluations)
+    there = {it.id: it for it in (*looked_at(run, list(protocols)), *evaluations)}
     if len(there) <= len(evaluations) or evaluations[0] is evaluations[1]:
         return None
     key = tuple(sorted(there))

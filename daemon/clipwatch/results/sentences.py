@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from clipwatch.domain.strengths import written
 from clipwatch.results.differences import listed
 from clipwatch.results.figures import FEW, digits, few, interval, number, plural
 
@@ -27,7 +28,8 @@ def best_ends(ranking: Ranking) -> Ends | None:
 def ranked(ranking: Ranking) -> list[tuple[str, ...]]:
     """Return the rows of a table, its head first: each checkpoint beside the best."""
     head = ("mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
-    rows: list[tuple[str, ...]] = [(str(ranking.run.unit), *head)]
+    several = ("strength",) if ranking.run.beside else ()
+    rows: list[tuple[str, ...]] = [(str(ranking.run.unit), *several, *head)]
     least = ranking.scale.digits
     for evaluation, own in ranking.all:
         ends = None if own.low is None or own.high is None else (own.low, own.high)
@@ -39,8 +41,10 @@ def ranked(ranking: Ranking) -> list[tuple[str, ...]]:
             apart = number(delta, places)
             together = "not known" if few(ranking.n_prompts) else interval(low, high, places)
         mark = "best" if evaluation is ranking.best else "tied" * (evaluation in ranking.tied)
+        at = strength_of(ranking, evaluation)
         numbers = (
             str(evaluation.step),
+            *(() if at is None else (written(at),)),
             number(own.mean, least),
             interval(*ends, least) if ends else "",
             apart,
@@ -55,12 +59,13 @@ def about_best(ranking: Ranking) -> Iterator[str]:
     ends, least = best_ends(ranking), ranking.scale.digits
     count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")
     files = ranking.run.unit == "file"
+    what = "result" if ranking.run.beside else "file" if files else "checkpoint"
     shared = f"{prompts} that all have" if count > 1 else prompts
     corrected = ", corrected for having picked it" if count > 1 else ""
     told = f" (95 % interval {interval(*ends, least)}{corrected})" if ends else ""
     yield (
         f"{called(ranking, ranking.best)} has the highest mean of "
-        f"{plural(count, 'file' if files else 'checkpoint')} on "
+        f"{plural(count, what)} on "
         f"{shared}: {number(ranking.mean[0], least)}{told}."
     )
     if count == 1:
@@ -78,13 +83,21 @@ def about_best(ranking: Ranking) -> Iterator[str]:
         if files:
             return
         earliest = min((ranking.best, *ranking.tied), key=lambda it: it.step)
-        yield f"Many people take the earliest of these, here @{earliest.step}: a habit, not a rule."
+        here = called(ranking, earliest)
+        yield f"Many people take the earliest of these, here {here}: a habit, not a rule."
 
 
 def called(ranking: Ranking, evaluation: Evaluation) -> str:
     """Name a checkpoint by its place on the curve, and one that has none by its name."""
-    files = ranking.run.unit == "file"
-    return evaluation.checkpoint if files else f"@{evaluation.step}"
+    files, at = ranking.run.unit == "file", strength_of(ranking, evaluation)
+    name = evaluation.checkpoint if files else f"@{evaluation.step}"
+    return name if at is None else f"{name}:{written(at)}"
+
+
+def strength_of(ranking: Ranking, evaluation: Evaluation) -> float | None:
+    """Return the strength at which it was scored, where the run has several."""
+    run = ranking.run
+    return run.protocols[evaluation.protocol].adapter_strength if run.beside else None
 
 
 def counted(pair: Pair) -> Iterator[str]:

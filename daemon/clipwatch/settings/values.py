@@ -83,7 +83,8 @@ class Given:
     def told(self, message: str) -> str:
         """Return a remark: one line that names file, line and key, and tells no secret."""
         told = message.replace(str(self.value), secrets.HIDDEN) if self.secret else message
-        return plain(f"{self.source}: {self.key}: {secrets.masked(told)}")
+        named = dict.fromkeys((self.source, self.key))  # of a flag both are the same
+        return plain(f"{': '.join(named)}: {secrets.masked(told)}")
 
     @property
     def shown(self) -> Any:
