@@ -27,7 +27,7 @@ from clipwatch.settings.trainers.left import (
     defaults,
     size,
 )
-from clipwatch.settings.trainers.place import Place, is_file, matching
+from clipwatch.settings.trainers.place import Place, is_blank, matching
 from clipwatch.settings.values import Given
 
 _SD, _MUSUBI = "sd-scripts", "musubi-tuner"
@@ -57,6 +57,8 @@ _PARTS: Final = {
     "v2": "sd2x",
 }
 """Options that only the scripts of an architecture have, or the forms of kohya_ss."""
+
+_SKIPPING: Final = ("sd1x", "sd2x")  # SDXL's encoders are always taken before their last layer
 
 _SIZE = re.compile(r"\(?\s*(\d{2,5})\s*[x,]\s*(\d{2,5})\s*\)?", re.IGNORECASE)
 _CHOSEN = ("True", "true", True)
@@ -149,7 +151,7 @@ def _prompts(config: Document | None, place: Place) -> Given | None:
         return named
     for root in place.roots:
         for file in (root / it for it in _PROMPTS):
-            if is_file(file) and file.stat().st_size > 1:
+            if not is_blank(file):
                 return Given(str(file), plain(file.name), "sample_prompts", file, trainers=True)
     return named if named and named.value not in ("", True) else None
 
@@ -176,7 +178,7 @@ def _not_followed(told: _Told, place: Place, *, prompted: bool) -> tuple[str, ..
     """Tell what clipwatch does not follow, and the word that prompts need."""
     remarks = []
     skip = told.first("clip_skip", "ss_clip_skip")
-    if skip and str(skip.value) not in ("0", "1"):
+    if skip and str(skip.value) not in ("0", "1") and told.family in _SKIPPING:
         text = "is not followed: clipwatch has the text encoder's own last layer"
         remarks.append(skip.told(f"{skip.value} {text}"))
     word = told.first("modelspec.trigger_phrase") or _token(place)

@@ -124,6 +124,12 @@ def is_file(path: Path) -> bool:
     return found is not None and stat.S_ISREG(found.st_mode)
 
 
+def is_blank(path: Path) -> bool:
+    """Whether nothing can stand in it: no regular file, or one with a line feed at most."""
+    found = _mode(path)
+    return found is None or not stat.S_ISREG(found.st_mode) or found.st_size <= 1
+
+
 def is_folder(path: Path) -> bool:
     """Whether it is a folder, as far as we can see."""
     found = _mode(path)

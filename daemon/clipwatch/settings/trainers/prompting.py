@@ -46,7 +46,7 @@ def followed(left: Left, place: Place) -> Found:
 
 
 def _keys(asked: Sequence[Asked], left: Left) -> Found:
-    by = {it.option.name: it for it in asked}
+    by: dict[str, Asked] = {it.option.name: it for it in asked}
     keys: dict[str, Given] = {}
     remarks: tuple[str, ...] = ()
     sides = [by.get("width"), by.get("height")]
@@ -56,7 +56,7 @@ def _keys(asked: Sequence[Asked], left: Left) -> Found:
         )
         keys[SIZE] = _given(first, size(*values))
     for name, key in _of(left).items():
-        if found := by.get(name):  # type: ignore[call-overload]
+        if found := by.get(name):
             keys[key] = _given(found, found.option.value)
     if (sampler := by.get("sampler")) and left.family in NOISE:
         more, remarks = samplers.named(_given(sampler, sampler.option.value), spaced=left.both)
