@@ -142,7 +142,8 @@ MISSPELT = """\
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('{"output_dir": "o"}', "evaluation_type"),
+        ('{"output_dir": "o", "model_family": "sdxl"}', "evaluation_type"),
+        ('{"output_dir": "o"}', "pretrained_model_name_or_path"),
         ('{"output_dir": "o", "evaluation_type": "fid"}', "evaluation_type"),
         ('{"output_dir": "o",\n "evaluation_type" "clip"}', "config.json:2"),
         (MISSPELT, "config.json:2: report_to: "),

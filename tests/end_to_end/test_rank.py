@@ -180,6 +180,10 @@ def test_what_lacks_is_one_line(home: Path, tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert f"there is nothing to score in {tmp_path / 'empty'}: it holds no LoRA" in ended.stderr
     assert not (tmp_path / "state").exists()
+    ended = typed(tmp_path, "rank", "loras", "--base-model", "nobase/at-all", "--size", "32x32")
+    assert ended.returncode == 1
+    assert "No score for anime.safetensors: " in ended.stdout
+    assert "nobase/at-all" in ended.stdout.splitlines()[0]
 
 
 @pytest.mark.thorough

@@ -257,7 +257,7 @@ def test_any_name_of_a_folder(tmp_path: Path, name: str, fits: bool) -> None:
     inside.mkdir()
     (inside / "config.json").write_text("{}")
     said = refusal(partial(load, inside, environ={}, cwd=tmp_path))
-    assert "config.json: evaluation_type: is 'none'" in said
+    assert "config.json: output_dir: is missing" in said
     (inside / "config.json").write_text(json.dumps(LEAST))
     said = refusal(partial(load, inside, environ={}, cwd=inside))
     assert ("config.json:1: output_dir: " in said) == (not fits)

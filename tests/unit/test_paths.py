@@ -112,6 +112,21 @@ def test_the_base_model_is_asked_for_with_its_flag(loras: Path) -> None:
     assert raised.value.exit_code == 2
 
 
+def test_the_base_that_was_trained_on_is_named(
+    loras: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the files tell of it, that is the line; whoever names one need not read it."""
+    told = "ink.safetensors: its base 'mine' is not here: set --base-model"
+    monkeypatch.setattr(trainers, "found", lambda *_: Found("kohya", (), (told, "more")))
+    with pytest.raises(SettingsError) as raised:
+        settings(loras)
+    assert str(raised.value) == told
+    (loras.parent / "clipwatch.json").write_text('{"output_dir": "loras"}')
+    with pytest.raises(SettingsError, match=told):
+        load(loras.parent, environ={}, cwd=loras.parent)
+    assert settings(loras, pretrained_model_name_or_path=str(base)).remarks == ("more",)
+
+
 def test_the_size_is_asked_for_where_nothing_tells_it(loras: Path) -> None:
     """A model of which nothing is known; with --size it goes on."""
     with pytest.raises(SettingsError) as raised:

@@ -131,7 +131,8 @@ def run_options(command: Command) -> Command:
         click.option(
             "--layout",
             metavar="NAME",
-            help="Whose checkpoints are looked for, as kohya or onetrainer.  [default: any]",
+            help="Whose checkpoints are looked for, as kohya; files for files of their own.  "
+            "[default: any]",
         ),
         click.option("--state-dir", metavar="DIRECTORY", help=STATE_DIR_HELP),
     ):

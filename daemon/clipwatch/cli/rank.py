@@ -121,7 +121,8 @@ def _left_out(run: Run, there: set[str]) -> Iterator[tuple[str, str]]:
 
     for row in rows(run):
         if row.name in there and row.clip is None:
-            yield row.name, (row.reason or row.state).removeprefix(f"{row.name}: ")
+            reason = (run.lacking if row.state == "waiting" else "") or row.reason or row.state
+            yield row.name, reason.removeprefix(f"{row.name}: ")
 
 
 def _base(ranking: Ranking) -> float | None:

@@ -17,6 +17,7 @@ from clipwatch.settings.values import Given
 NO_CONFIG: Final = Document(Path(sources.OWN_FILE), {}, {}, there=False)
 """What is read where the call names no file."""
 
+_FLAG: Final = "--base-model"
 _BASE, _SIZE = "pretrained_model_name_or_path", "validation_resolution"
 _SCORES: Final = "default without SimpleTuner"
 
@@ -49,19 +50,31 @@ def found(given: Values, config: Path, cwd: Path) -> Told:
         folder = Places.of(config, cwd, given["working_dir"]).path(given["output_dir"])
         layer = trainers.found(folder, [folder / name for name in given["layout_only"].value])
     keys = (("evaluation_type", scores), *layer.keys)
-    return Told(sources.beneath(given, keys), layer.remarks)
+    remarks = (it for it in layer.remarks if not (given[_BASE].value and _FLAG in it))
+    return Told(sources.beneath(given, keys), tuple(remarks))
 
 
-def check(given: Values, model: Model) -> None:
+def check(given: Values, model: Model, told: Told, *, config: bool) -> None:
     """Ask for the base model where nothing names one.
+
+    Args:
+        given: The values.
+        model: The family and flavour, where they are known.
+        told: What was found; a remark of it that has the flag says which base was trained on.
+        config: Whether there is a configuration, for which `families.repository` asks.
 
     Raises:
         SettingsError: With the flag.
     """
-    if not given[_BASE].value and model.flavour is None:
+    if given[_BASE].value or model.flavour is not None:
+        return
+    for remark in told.remarks:
+        if _FLAG in remark:
+            raise SettingsError(remark)
+    if not config:
         raise SettingsError(
             "no base model is known",
-            fix="name it with --base-model, as a folder of diffusers or an id of the Hub",
+            fix=f"name it with {_FLAG}, as a folder of diffusers or an id of the Hub",
         )
 
 

@@ -79,8 +79,7 @@ def load(
     given |= {"validation_prompt_library": library}
     models = [it for name, it in given.items() if name.endswith(_MODEL) and it.value]
     unlikely = [line for it in models for line in places.unlikely(it)]
-    if not document.there:
-        alone.check(given, about.model)
+    alone.check(given, about.model, found, config=document.there)
     given |= _places(given, places, about)
     if not document.there:
         given |= alone.fitting(given, about.model)

@@ -311,9 +311,9 @@ def addresses(value: Any) -> tuple[str, ...]:
 
 
 def names(value: Any) -> tuple[str, ...]:
-    """Read the name of one file or folder, or a list of such; in their order, each once."""
+    """Read the name of one file or folder, or a list of such; sorted, each once."""
     listed = value if isinstance(value, list | tuple) else [value]
-    return tuple(sorted(filter(None, map(text, listed))))
+    return tuple(sorted(set(filter(None, map(text, listed)))))
 
 
 def option(value: Any) -> str:

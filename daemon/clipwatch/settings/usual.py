@@ -88,7 +88,7 @@ def fitting(given: Mapping[str, Given], model: Model) -> dict[str, Given]:
     return {
         key: replace(given[key], value=value, source=source)
         for key, value in values.items()
-        if _default(given[key])
+        if given[key].source == "default"
     }
 
 
