@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
-from peft import LoraConfig, get_peft_model
+from peft import LoraConfig, OFTConfig, get_peft_model
 from safetensors.torch import load_file
 
 import adapter_kit as forms
@@ -18,6 +18,7 @@ from adapter_kit import RANK
 from clipwatch.demo.models import write_base_pipeline
 from clipwatch.domain.sighting import Unusable, Whole
 from clipwatch.evaluator.evaluate import Evaluator
+from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.generation import adapters
 from clipwatch.layouts import look_once
 
@@ -110,3 +111,61 @@ def test_a_base_that_it_changed_is_not_guessed(base: Path, tmp_path: Path) -> No
     seen = look_once(tmp_path, "live").verdict
     assert isinstance(seen, Unusable)
     assert "a base model that 'pissa' had changed" in seen.reason
+
+
+# --- OFT, biases ---------------------------------------------------------------------------------
+
+TURNS: dict[str, dict[str, Any]] = {
+    "five terms": {"oft_block_size": 4},
+    "shared": {"oft_block_size": 4, "block_share": True},
+    "three terms": {"oft_block_size": 8, "num_cayley_neumann_terms": 3},
+    "six terms": {"oft_block_size": 4, "num_cayley_neumann_terms": 6},
+    "two terms": {"oft_block_size": 4, "num_cayley_neumann_terms": 2},
+    "exactly": {"oft_block_size": 4, "use_cayley_neumann": False},
+}
+
+
+@pytest.mark.parametrize("case", TURNS)
+def test_peft_turns_what_a_layer_is_given(
+    base: Path, pipeline: Any, tmp_path: Path, case: str
+) -> None:
+    """Linear layers and convolutions over points, as its config says."""
+    config = OFTConfig(r=0, target_modules=["to_q", "proj_in"], **TURNS[case])
+    trained = saved(base, tmp_path, config)
+    seen = look_once(tmp_path, "live").verdict
+    assert isinstance(seen, Whole)
+    assert [file.path for file in seen.weights.files] == [FILE, CONFIG]
+    adapter = adapters.apply(pipeline, tmp_path / FILE, tmp_path / CONFIG, alpha=None)
+    found = {path: forms.weight_of(pipeline.unet, path) for path in (forms.LINEAR, forms.POINT)}
+    adapter.remove()
+    for path, weight in found.items():
+        assert (weight - forms.weight_of(trained, path)).abs().max() <= EXACT, path
+        assert (weight - forms.weight_of(pipeline.unet, path)).abs().max() > 0.01
+
+
+def test_an_oft_that_is_no_weight_is_not_applied(base: Path, pipeline: Any, tmp_path: Path) -> None:
+    """Of a kernel PEFT turns overlapping pieces of a picture; constrained ones change in use."""
+    saved(base, tmp_path, OFTConfig(r=0, oft_block_size=4, target_modules=["to_q", "conv1"]))
+    with pytest.raises(EvaluationError, match=r"conv1.*a kernel, which PEFT's OFT turns in pieces"):
+        adapters.apply(pipeline, tmp_path / FILE, tmp_path / CONFIG, alpha=None)
+    told = json.loads((tmp_path / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps(told | {"coft": True}))
+    seen = look_once(tmp_path, "live").verdict
+    assert isinstance(seen, Unusable)
+    assert "a constrained OFT (coft)" in seen.reason
+
+
+def test_biases_of_the_second_half(base: Path, pipeline: Any, tmp_path: Path) -> None:
+    """PEFT's lora_bias: scaled like the pair."""
+    config = LoraConfig(r=RANK, lora_alpha=10, target_modules=["to_q", "proj_in"], lora_bias=True)
+    trained = saved(base, tmp_path, config)
+    adapter = adapters.apply(pipeline, tmp_path / FILE, tmp_path / CONFIG, alpha=None)
+    layers = [pipeline.unet.get_submodule(it) for it in (forms.LINEAR, forms.POINT)]
+    widths = [it.base_layer.weight.shape[1] for it in layers]
+    given = [torch.ones(2, widths[0]), torch.ones(1, widths[1], 3, 3)]
+    found = [layer(it) for layer, it in zip(layers, given, strict=True)]
+    adapter.remove()
+    for number, path in enumerate((forms.LINEAR, forms.POINT)):
+        assert (found[number] - trained.get_submodule(path)(given[number])).abs().max() <= EXACT
+        plain = pipeline.unet.get_submodule(path)(given[number])
+        assert (found[number] - plain).abs().max() > 0.01

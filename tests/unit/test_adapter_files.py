@@ -159,8 +159,8 @@ OTHERS = {
         "further embeddings",
     ),
     "T-LoRA": (["lycoris_a.lambda_layer", "lycoris_a.q_layer.weight"], {}, "T-LoRA"),
-    "biases": ([*pair("unet.a"), "unet.a.lora_B.bias"], {}, "biases"),
-    "PEFT's OFT": (["unet.a.oft_R.weight"], {}, "(oft_R), which is no OneTrainer's"),
+    "biases": ([*pair("unet.a"), "unet.a.lora_A.bias"], {}, "biases"),
+    "PEFT's OFT": (["unet.a.oft_R.weight"], {}, "(oft_R): neither OneTrainer's nor PEFT's"),
     "SingLoRA": ([f"unet.{it}.lora_A.weight" for it in "ab"], {}, "SingLoRA"),
     "PiSSA": (
         pair("unet.a"),

@@ -30,6 +30,7 @@ _LORA: Final = re.compile(
     r"(?P<module>.+?)\.(?:"
     r"(?P<down>lora_A(?:\.\w+)?\.weight|lora_down\.weight|lora(?:_linear_layer)?\.down\.weight)"
     r"|(?P<up>lora_B(?:\.\w+)?\.weight|lora_up\.weight|lora(?:_linear_layer)?\.up\.weight)"
+    r"|(?P<bias>lora_B(?:\.\w+)?\.bias)"
     r"|(?P<magnitude>lora_magnitude_vector(?:\.\w+)?(?:\.weight)?)"
     r"|(?P<alpha>alpha|lora_alpha))"
 )
@@ -37,7 +38,7 @@ _PROCESSOR: Final = re.compile(r"(?:\.processor)?\.to_(q|k|v|out)_lora\.(down|up
 _LYCORIS: Final = re.compile(
     r"(?P<module>.+?)\.(?P<leaf>lora_(?:up|down|mid|[AB])\.weight|alpha|dora_scale"
     r"|hada_(?:w[12]_[ab]|t[12])|lokr_(?:w[12](?:_[ab])?|t[12])|diff(?:_b)?|[wb]_norm"
-    r"|oft_blocks|oft_R\.(?:weight|scaled_oft)|rescale|[ab][12]\.weight|bm\.weight|on_input)"
+    r"|oft_blocks|oft_R\.(?:weight|scaled_oft|terms)|rescale|[ab][12]\.weight|bm\.weight|on_input)"
 )
 _WHOLE: Final = (
     ("lora_up.weight", "lora_down.weight", "alpha"),
@@ -71,7 +72,7 @@ _OTHERS: Final = (
     (r"bundle_emb\.", "learned tokens (bundle_emb) of a form that is not known"),
     (_FURTHER, "an adapter for a model with further embeddings, which only its trainer has"),
     (r".*\.(?:lambda_layer|[pq]_layer\.weight)$", "a T-LoRA, which is another at every timestep"),
-    (r".*\.lora_[AB]\.(?:\w+\.)?bias$", "a LoRA with biases"),
+    (r".*\.lora_A\.(?:\w+\.)?bias$", "a LoRA with biases of its first half"),
 )
 _OFT: Final = "oft_R."
 _ONETRAINER: Final = "ot_"
@@ -80,7 +81,7 @@ _LONGEST: Final = 80
 
 
 def lora_part(name: str) -> tuple[str, str] | None:
-    """Split a tensor's name in the module and "down", "up", "magnitude" or "alpha".
+    """Split a tensor's name in the module and "down", "up", "bias", "magnitude" or "alpha".
 
     None for names of no LoRA.
     """
@@ -170,7 +171,7 @@ def kind_of(tensors: Collection[str], metadata: Mapping[str, str], file: str = "
             raise Unsupported(f"it holds {what}")
     turning = any(_OFT in name for name in names)
     if turning and not any(key.startswith(_ONETRAINER) for key in metadata):
-        raise Unsupported("it holds an OFT of a form of its own (oft_R), which is no OneTrainer's")
+        oft_terms(adapter_config(metadata))
     parts = {name: lycoris_part(name) for name in names}
     if _LYCORIS_KEY in metadata or any(map(_lycoris_alone, parts.items())):
         _all_known(parts)
@@ -190,6 +191,26 @@ def kind_of(tensors: Collection[str], metadata: Mapping[str, str], file: str = "
                 " (lora_init_type), and holds only the difference to that one"
             )
     return "lora"
+
+
+def oft_terms(config: Mapping[str, Any]) -> int:
+    """Return how many terms of Cayley's series an OFT of PEFT takes, 0 for all in another sign.
+
+    Args:
+        config: PEFT's, that beside its file.
+
+    Raises:
+        Unsupported: It is none of PEFT's, or turns in another way.
+    """
+    if config.get("peft_type") != "OFT":
+        raise Unsupported(
+            "it holds an OFT of a form of its own (oft_R): neither OneTrainer's nor PEFT's, whose"
+            " adapter_config.json is not beside it"
+        )
+    if config.get("coft"):
+        raise Unsupported("it holds a constrained OFT (coft), which is another at every picture")
+    terms = config.get("num_cayley_neumann_terms", 5)
+    return int(terms) if config.get("use_cayley_neumann", True) else 0
 
 
 def _lycoris_alone(named: tuple[str, tuple[str, str] | None]) -> bool:

@@ -187,9 +187,12 @@ def _peft_config(root: Path) -> dict[str, object]:
 
 
 def _scales(config: Mapping[str, object]) -> bool:
-    """Whether PEFT's config tells another scale than 1, which is that of a file that tells none."""
+    """Whether PEFT's config tells more than a scale of 1, that of a file that tells none."""
     plain = config.get("lora_alpha", config.get("r")) == config.get("r")
-    return not plain or any(map(config.get, ("use_rslora", "rank_pattern", "alpha_pattern")))
+    turns = config.get("peft_type") == "OFT"  # and by what stands there alone
+    return (
+        turns or not plain or any(map(config.get, ("use_rslora", "rank_pattern", "alpha_pattern")))
+    )
 
 
 def _adapter(checkpoint: Path, weights: TrainedWeights) -> Weights:

@@ -90,7 +90,7 @@ def write_report(
         if room < 0:
             raise ClipwatchError(
                 f"the page takes {(largest - room) / MEGABYTE:.1f} MB without any image",
-                fix=f"--max-size {-(-(largest - room) // MEGABYTE)}, or name fewer runs",
+                fix=f"use --max-size {-(-(largest - room) // MEGABYTE)}, or name fewer runs",
             )
         omitted = _within(rows, room, cells, told)
     for n, it in enumerate(data):

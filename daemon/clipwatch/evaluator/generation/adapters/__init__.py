@@ -8,7 +8,9 @@ computes. What is left, `translation` has diffusers translate, and makes sure th
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import torch
 
 from clipwatch.evaluator.failures import failing_as
 from clipwatch.evaluator.generation.adapters.lora import Lora
@@ -18,7 +20,13 @@ from clipwatch.evaluator.generation.adapters.rewritten import Rewritten, is_ours
 from clipwatch.evaluator.generation.adapters.tokens import Tokens
 from clipwatch.evaluator.generation.weights import read_tensors
 from clipwatch.evaluator.tensors import check_finite
-from clipwatch.layouts.adapter_file import METADATA_KEY, acting, kind_of
+from clipwatch.layouts.adapter_file import (
+    METADATA_KEY,
+    acting,
+    adapter_config,
+    kind_of,
+    oft_terms,
+)
 from clipwatch.layouts.contents import PEFT_CONFIG
 from clipwatch.layouts.learned import Learned, learned_in
 from clipwatch.layouts.single_file import SUFFIX
@@ -27,7 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
     from pathlib import Path
 
-    import torch
+_TURNS: Final = "oft_R.weight"
 
 
 class Adapter(Protocol):
@@ -95,6 +103,8 @@ def apply(pipeline: Any, path: Path, *beside: Path, alpha: float | None) -> Join
     vectors: dict[str, torch.Tensor] = {}
     rest: dict[str, torch.Tensor] = {}
     told: dict[str, str] = {}
+    configs = (it.read_text(encoding="utf-8") for it in beside if it.name == PEFT_CONFIG)
+    config = {METADATA_KEY: next(configs, "{}")}
     for file in (path, *(it for it in beside if it.suffix == SUFFIX)):
         state, metadata = read_tensors(file)
         with failing_as("weights", str(file)):
@@ -108,14 +118,12 @@ def apply(pipeline: Any, path: Path, *beside: Path, alpha: float | None) -> Join
             if left and rest:
                 raise ValueError(f"{path.name} is an adapter, too")
             if left:
-                kind_of(state, metadata, file.name)
-                rest, told = left, metadata
+                rest, told = left, {**config, **metadata}
+                kind_of(state, told, file.name)
     try:
         with failing_as("weights", f"{path} cannot be applied"):
             if learned:
                 found.parts.append(Tokens(names, pipeline, learned, vectors))
-            for config in (it for it in beside if it.name == PEFT_CONFIG):
-                told = {METADATA_KEY: config.read_text(encoding="utf-8"), **told}
             if rest:
                 found.parts.append(_network(names, pipeline, rest, told, alpha))
     except BaseException:
@@ -135,6 +143,10 @@ def _network(
     if kind_of(state, metadata) == "lora":
         return Lora(names, pipeline, state, metadata, alpha)
     modules = modules_of(state)
+    config = adapter_config(metadata)
+    if config.get("peft_type"):
+        for tensors in (it for it in modules.values() if _TURNS in it):
+            tensors["oft_R.terms"] = torch.tensor(oft_terms(config))
     if is_ours(names, modules):
         return Rewritten(names, modules)
     from clipwatch.evaluator.generation.adapters.lycoris import Lycoris

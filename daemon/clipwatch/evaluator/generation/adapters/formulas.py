@@ -16,6 +16,7 @@ from torch import Tensor
 Tensors = Mapping[str, Tensor]
 
 _PAIR: Final = 2  # dimensions of a matrix
+_TERMS: Final = 5  # of Cayley's series, in OneTrainer
 
 
 def changed(weight: Tensor, tensors: Tensors) -> Tensor:
@@ -120,26 +121,47 @@ def _turned_outputs(weight: Tensor, t: Tensors) -> Tensor:
 
 
 def _turned_inputs(weight: Tensor, t: Tensors) -> Tensor:
-    """Turn blocks of inputs (OneTrainer's OFT v2), by five terms of Cayley's series."""
+    """Turn blocks of inputs: OneTrainer's OFT v2, or PEFT's, which tells its terms of the series.
+
+    PEFT turns what a layer is given, also where it is a convolution.
+    """
     upper = t["oft_R.weight"]
     size = round((1 + sqrt(1 + 8 * upper.shape[1])) / 2)
     rows = weight.flatten(1)
     if rows.shape[1] % size or upper.shape[0] not in {1, rows.shape[1] // size}:
         raise ValueError(f"oft_R {list(upper.shape)} do not fit {list(weight.shape)}")
+    if "oft_R.terms" in t and weight.shape[2:].numel() > 1:
+        raise ValueError(f"{list(weight.shape)} has a kernel, which PEFT's OFT turns in pieces")
     if "oft_R.scaled_oft" in t:
         upper = upper / (2 * sqrt(size - 1))
     skew = upper.new_zeros(upper.shape[0], size, size)
     first, second = torch.triu_indices(size, size, 1)
     skew[:, first, second] = upper
     skew = skew - skew.mT
-    square = skew @ skew
-    one = torch.eye(size, device=skew.device)
-    turns = one + 2 * skew + 2 * square + 2 * square @ skew + square @ square
+    terms = int(t.get("oft_R.terms", torch.tensor(_TERMS)))
+    turns = _cayley(skew, terms)
     turns = turns.expand(rows.shape[1] // size, -1, -1)
-    # a linear layer turns what it is given, a convolution its weight: the other way round
-    by = turns.mT if weight.dim() == _PAIR else turns
+    # a layer that turns what it is given turns its weight the other way round
+    by = turns.mT if weight.dim() == _PAIR or "oft_R.terms" in t else turns
     parts = rows.reshape(rows.shape[0], -1, size)
     return torch.einsum("ork,rkc->orc", parts, by).reshape(weight.shape)
+
+
+def _cayley(skew: Tensor, terms: int) -> Tensor:
+    """Return what blocks turn by: Cayley's series as PEFT ends it, or with 0 all of it.
+
+    All of it is turned the other way, in PEFT's own code.
+    """
+    one = torch.eye(skew.shape[-1], device=skew.device).expand_as(skew)
+    if not terms:
+        other: Tensor = torch.linalg.solve(one + skew, one - skew, left=False)
+        return other
+    highest = {1: 0, 2: 1}.get(terms, max(3, terms - 1))
+    found, power = one, one
+    for number in range(1, highest + 1):
+        power = power @ skew
+        found = found + (1 if number == highest > 1 else 2) * power
+    return found
 
 
 _FORMS: Final[tuple[tuple[str, Callable[[Tensor, Tensors], Tensor]], ...]] = (
@@ -151,6 +173,6 @@ _FORMS: Final[tuple[tuple[str, Callable[[Tensor, Tensors], Tensor]], ...]] = (
     ),
     ("diff dora_scale", _full),
     ("oft_blocks alpha rescale", _turned_outputs),
-    ("oft_R.weight oft_R.scaled_oft", _turned_inputs),
+    ("oft_R.weight oft_R.scaled_oft oft_R.terms", _turned_inputs),
 )
 """By the tensors that they may have; which they must have, `modules_of` makes sure of."""

@@ -27,6 +27,7 @@ class Layer(NamedTuple):
     up: torch.Tensor
     alpha: float | None
     magnitude: torch.Tensor | None
+    bias: torch.Tensor | None = None
 
     @property
     def rank(self) -> int:
@@ -153,6 +154,7 @@ def layers_of(
             parts["up"],
             float(parts["alpha"]) if "alpha" in parts else None,
             parts.get("magnitude"),
+            parts.get("bias"),
         )
         for key, parts in found.items()
     }
@@ -180,10 +182,12 @@ def _split(names: Names, name: str, layer: Layer) -> dict[Place, Layer]:
         return list(torch.split(torch.cat(tensor.chunk(2)[::-1]) if swapped else tensor, sizes))
 
     ups = parts(layer.up)
-    magnitudes = [None] * len(ups) if layer.magnitude is None else parts(layer.magnitude)
+    none = [None] * len(ups)
+    magnitudes = none if layer.magnitude is None else parts(layer.magnitude)
+    biases = none if layer.bias is None else parts(layer.bias)
     return {
-        Place(names.denoiser, path): layer._replace(up=up, magnitude=magnitude)
-        for path, up, magnitude in zip(paths, ups, magnitudes, strict=True)
+        Place(names.denoiser, path): layer._replace(up=up, magnitude=magnitude, bias=bias)
+        for path, up, magnitude, bias in zip(paths, ups, magnitudes, biases, strict=True)
     }
 
 
@@ -277,6 +281,11 @@ def _fill(path: str, into: Any, layer: Layer, dtype: torch.dtype) -> None:
         if not into.base_layer.weight.is_floating_point():  # quantised: PEFT leaves it in float32
             part.to(dtype)
         part.weight.copy_(tensor.reshape(part.weight.shape))
+    if layer.bias is not None:
+        if layer.magnitude is not None or len(layer.bias) != len(layer.up):
+            raise ValueError(f"{path}.lora_B.bias is of a DoRA, or {list(layer.bias.shape)}")
+        half = into.lora_B[ADAPTER]
+        half.bias = torch.nn.Parameter(layer.bias.to(half.weight), requires_grad=False)
     into.lora_alpha[ADAPTER] = layer.alpha
     into.set_scale(ADAPTER, 1.0)
 
