@@ -13,7 +13,7 @@ CheckpointKind = Literal["full", "lora", "lycoris", "embeddings", "pipeline", "b
 network, learned tokens alone, a whole pipeline; "base" is the base model without a checkpoint."""
 
 AdapterKind = Literal["lora", "lycoris", "embeddings"]
-"""Those that are put on top of the base; the first two act at a strength."""
+"""Those that are put on top of the base."""
 
 Unit = Literal["step", "epoch", "file"]
 """What the number of a checkpoint counts; files have no order but that of their names."""

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import get_args
 
 from clipwatch.domain.events import (
     AdviceGiven,
@@ -17,7 +16,6 @@ from clipwatch.domain.events import (
     WeightFile,
 )
 from clipwatch.domain.kinds import (
-    AdapterKind,
     CheckpointKind,
     CheckpointState,
     EvaluationState,
@@ -237,12 +235,14 @@ def evaluation_of(run: Run, checkpoint: Checkpoint, protocol: str) -> Evaluation
     return run.evaluations.get(evaluation_id(checkpoint, protocol))
 
 
+_AT_STRENGTHS: frozenset[CheckpointKind | None] = frozenset({"lora", "lycoris"})
+"""Kinds that act at a strength."""
+
+
 def protocols_of(run: Run, checkpoint: Checkpoint) -> tuple[str, ...]:
     """Return under which protocols it is to be scored: an adapter at each strength."""
-    return run.present if checkpoint.kind in _ADAPTERS else run.present[:1]
+    return run.present if checkpoint.kind in _AT_STRENGTHS else run.present[:1]
 
-
-_ADAPTERS = frozenset(get_args(AdapterKind))
 
 CheckpointKey = tuple[str, str]
 """A checkpoint's name and the digest of its weights."""
