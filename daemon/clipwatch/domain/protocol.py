@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any, Literal
 
 import msgspec
@@ -190,6 +190,10 @@ class EvaluationProtocol:
             if prompt["strength"] is None:
                 del prompt["strength"]
         return hashlib.sha256(msgspec.json.encode(known)).hexdigest()[:16]
+
+    def at(self, strength: float) -> EvaluationProtocol:
+        """Return the same with an adapter at another strength."""
+        return replace(self, adapter_strength=strength)
 
     @property
     def decides(self) -> ScorerSpec:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING
 
-from clipwatch.evaluator.evaluation import Evaluation
+from clipwatch.evaluator.evaluation import Evaluation, at_any_strength
 from clipwatch.evaluator.failures import failure_of
 from clipwatch.evaluator.generation.pipeline import free_memory
 from clipwatch.evaluator.quiet import quiet
@@ -50,7 +50,7 @@ class Evaluator:
             failed = self._with_bound(failure_of(error))
             if failed.kind == "internal":
                 _log.exception("evaluation of %s failed", request.path)
-            key = self.models.device, request.protocol.digest
+            key = self.models.device, at_any_strength(request.protocol)
             if failed.kind == "memory" and (known := self.searches.get(key)):
                 # a size that was generated but could not be scored is no good
                 self.searches[key] = known.halved(known.best or known.size)

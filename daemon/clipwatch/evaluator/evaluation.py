@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from clipwatch.domain.events import ImageScore
+    from clipwatch.domain.protocol import EvaluationProtocol
     from clipwatch.evaluator.resident import Resident
 
 _PACKAGES: Final = ("torch", "diffusers", "transformers", "peft")
@@ -47,7 +48,8 @@ class Evaluation:
         request: What is evaluated.
         send: Takes what is to be said; returns an answer to Scored, for which it may wait.
         models: What is in memory.
-        searches: Where the searches for the best batch size stand, by device and protocol.
+        searches: Where the searches for the best batch size stand, by device and protocol, whose
+            strength does not matter.
     """
 
     def __init__(
@@ -94,7 +96,7 @@ class Evaluation:
 
     @property
     def _key(self) -> tuple[str, str]:
-        return self._models.device, self._request.protocol.digest
+        return self._models.device, at_any_strength(self._request.protocol)
 
     def _search_of(self) -> Search:
         """Return where the search for the batch size stands; a settled one if none is wanted."""
@@ -211,6 +213,11 @@ class Evaluation:
             **{told_key(name): scorer.told for name, scorer in scorers.items()},
         }
         return {key: text for key, text in found.items() if text}
+
+
+def at_any_strength(protocol: EvaluationProtocol) -> str:
+    """Return the digest of a protocol without regard to the strength of an adapter."""
+    return protocol.at(1.0).digest
 
 
 def _tasks(request: Evaluate) -> list[Task]:

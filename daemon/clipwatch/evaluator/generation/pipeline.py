@@ -78,6 +78,7 @@ class Generator:
         self._scheduler: Any = None
         self._holds = ""  # "base", "pipeline", names of components, or "" for unknown
         self._adapter: adapters.Adapter | None = None  # on top of that
+        self._applied: object = None  # which
         self._out = False  # whether parts wait in host memory
         self.commit = ""
 
@@ -178,8 +179,11 @@ class Generator:
                 variant = max(variant_of(path.name) for path in paths)
                 self._take(open_folder(folder, self._protocol, variant, {}, paths))
             self._holds = "pipeline"
+        elif self._adapter is not None and self._applied == _told(request):
+            pass  # it is in there: only the strength is another
         elif request.kind in ADAPTERS:
             self._restore(but="")
+            self._applied = _told(request)
             alpha = request.protocol.lora_alpha
             self._adapter = adapters.apply(self._pipeline, paths[0], alpha=alpha)
         else:
@@ -202,10 +206,7 @@ class Generator:
             return
         self._drop()
         pipeline, self.commit = open_base(self._protocol)
-        if self._protocol.base_precision:
-            for name in DENOISERS:
-                if (model := pipeline.components.get(name)) is not None:
-                    quantise(model, self._protocol.base_precision, self._device)
+        _quantise(pipeline, self._protocol.base_precision, self._device)
         self._take(pipeline)
         self._holds = "base"
 
@@ -247,6 +248,17 @@ class Generator:
         self._holds, self.commit, self._adapter, self._out = "", "", None, False
         self._pipeline = self._scheduler = self._encoder = None
         free_memory()
+
+
+def _told(request: Evaluate) -> tuple[object, ...]:
+    """Return which adapter is asked for, whatever its strength."""
+    return (request.kind, request.path, request.files, request.protocol.lora_alpha)
+
+
+def _quantise(pipeline: Any, precision: str, device: str) -> None:
+    for name in DENOISERS if precision else ():
+        if (model := pipeline.components.get(name)) is not None:
+            quantise(model, precision, device)
 
 
 def _check_form(kind: str, folder: Path, paths: Sequence[Path], base_precision: str) -> None:
