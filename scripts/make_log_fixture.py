@@ -79,6 +79,7 @@ FIRST_PROTOCOL = EvaluationProtocol(
     scoring_version=1,
 )
 KNOWN = replace(FIRST_PROTOCOL, inputs=(Input("base/vae", "d" * 16),))
+WEAK = KNOWN.at(0.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,6 +273,13 @@ STORY = (
         f"tracker/{RUN}/wandb",
         NoLongerShown("wandb", (FIRST,), "the server", PROTOCOL),
     ),
+    Told(36, RUN_STREAM, ProtocolDefined(WEAK.digest, WEAK, "strength 0.6")),
+    Told(
+        37,
+        RUN_STREAM,
+        SettingsChanged(PROTOCOL, TRACKERS, {"strengths": "1.0,0.6"}, "0.1.0", (WEAK.digest,)),
+    ),
+    Told(38, RUN_STREAM, SettingsChanged(PROTOCOL, TRACKERS, {"seed": "0"}, "0.1.0")),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

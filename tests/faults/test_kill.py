@@ -13,6 +13,7 @@ import pytest
 
 from fake_wandb import KEY, FakeWandb
 from fast_world import BATCH, TAGS, Training
+from real_world import points
 from tensorboard_kit import tensorboard
 
 
@@ -79,6 +80,27 @@ def test_kills_at_random_moments_leave_the_state_of_a_run_that_was_never_killed(
             lines = {tag: server.points("clipwatch", tag) for tag in TAGS}
         assert [step for step, _ in lines["clip/mean"]] == steps
         assert [len(line) for line in lines.values()] == [len(steps)] * len(TAGS)
+
+
+@pytest.mark.parametrize(("seed", "kills"), cases(of=15, seeds=2, few=3))
+def test_kills_at_several_strengths_leave_a_curve_of_each(
+    tmp_path: Path, seed: int, kills: int
+) -> None:
+    """No image of any strength is made again, and each curve has each step once."""
+    training = Training(tmp_path, own={"strengths": [0.6, 0.8, 1.0]})
+    killed(training, kills, seed, amid=0.02)
+    assert_no_repeats(training, kills)
+    run = training.run
+    assert run is not None
+    made = {it: run.protocols[it].adapter_strength for it in run.present}
+    assert sorted(made.values()) == [0.6, 0.8, 1.0]
+    steps = list(range(10, training.steps + 1, 10))
+    for protocol, strength in made.items():
+        means = {run.evaluations[it].step: run.evaluations[it].clip for it in run.scored[protocol]}
+        assert sorted(means) == steps
+        curve = points(training.curve.with_name(f"clipwatch-strength-{strength:g}"), "clip/mean")
+        assert [step for step, _ in curve] == steps
+        assert dict(curve) == pytest.approx({it: clip.mean for it, clip in means.items() if clip})
 
 
 @pytest.mark.parametrize(("seed", "kills"), cases(of=10, seeds=3, few=2))

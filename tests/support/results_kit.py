@@ -23,6 +23,7 @@ from clipwatch.domain.events import (
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.domain.state import Checkpoint, evaluation_id
+from clipwatch.domain.strengths import label
 from clipwatch.journal import Journal, log_file
 from clipwatch.statistics import summarize
 from clipwatch.statistics.scores import Scores
@@ -76,6 +77,14 @@ class Log:
         """Watch it with another protocol from here on."""
         changed = SettingsChanged(made.digest, (), {}, "1")
         self.add(run, run, changed, ProtocolDefined(made.digest, made))
+
+    def start_at(self, run: str, *strengths: float, made: EvaluationProtocol = USUAL) -> None:
+        """Watch a run at several strengths; the first is its own."""
+        all_ = [made.at(it) for it in strengths]
+        first, *beside = [it.digest for it in all_]
+        defined = [ProtocolDefined(it.digest, it, label(it.adapter_strength)) for it in all_]
+        changed = SettingsChanged(first, (), {}, "1", tuple(beside))
+        self.add(run, run, RunStarted("/out", "", (), {}, "1"), *defined, changed)
 
     def score(
         self,

@@ -12,7 +12,7 @@ from clipwatch.domain.attempts import failure, started
 from clipwatch.domain.events import CheckpointCompleted, EvaluationFailed, Event, RunStarted
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.kinds import FailureKind
-from clipwatch.domain.queue import queue, to_keep
+from clipwatch.domain.queue import Pending, queue, to_keep
 from clipwatch.domain.retries import LASTING, PATIENT
 from clipwatch.domain.state import Run
 
@@ -38,14 +38,17 @@ def queued(*steps: int) -> Run:
 def fail(run: Run, kind: FailureKind, attempts: int = 3) -> list[Event]:
     """Fail the first checkpoint."""
     (checkpoint, *_) = queue(run)
-    return failure(run, checkpoint, kind, "why", NOW, attempts=attempts, batch_size=1, luck=0.0)
+    protocol = run.protocol
+    return failure(
+        *(run, checkpoint, protocol, kind, "why", NOW), attempts=attempts, batch_size=1, luck=0.0
+    )
 
 
 def test_what_failed_before_it_was_loaded_is_begun_first() -> None:
     """So that the fold knows of whom the failure speaks; a later one stands alone."""
     run = queued(1)
     first = fail(run, "device")
-    assert first[0] == started(run, queue(run)[0], {})
+    assert first[0] == started(queue(run)[0], run.protocol, {})
     assert isinstance(first[1], EvaluationFailed)
     assert len(first) == 2
     again = fail(fold(*first, run=run), "device")
@@ -96,7 +99,11 @@ def test_what_is_kept(
     found = [
         checkpoint.step
         for checkpoint in to_keep(
-            run, by_step.get(hand or 0), [by_step[step] for step in due], keys, limit
+            run,
+            by_step.get(hand or 0),
+            [Pending(by_step[step], run.protocol) for step in due],
+            keys,
+            limit,
         )
     ]
     assert len(found) == len(set(found)) <= limit

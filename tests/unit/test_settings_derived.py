@@ -163,3 +163,66 @@ def test_what_matters_to_nobody_is_refused(tmp_path: Path, written: object, told
     with pytest.raises(SettingsError, match=r"config\.json:\d+: advice\.worth: ") as refused:
         loaded(tmp_path, advice={"worth": written})
     assert told in str(refused.value)
+
+
+def strengths_of(folder: Path, keys: dict[str, Any], **flags: Any) -> list[float]:
+    """Return the strength of each protocol, the run's own first."""
+    (folder / "config.json").write_text(json.dumps(LEAST | keys))
+    made = load(folder, flags=flags, environ={}, cwd=folder).protocols
+    assert len({it.at(0.0).digest for it in made}) == 1
+    return [it.adapter_strength for it in made]
+
+
+@pytest.mark.parametrize(
+    ("keys", "flags", "strengths"),
+    [
+        ({}, {}, [1.0]),
+        ({"clipwatch": {"strengths": []}}, {}, [1.0]),
+        ({"clipwatch": {"strengths": None}}, {}, [1.0]),
+        ({"clipwatch": {"strengths": [0.8]}}, {}, [0.8]),
+        ({"clipwatch": {"strengths": 0.8}}, {}, [0.8]),
+        ({"clipwatch": {"strengths": [0.6, 0.8]}}, {}, [0.6, 0.8]),
+        ({"clipwatch": {"strengths": [0.6, 0.8, 1]}}, {}, [1.0, 0.6, 0.8]),
+        ({}, {"strengths": "0.6, 0.8"}, [0.6, 0.8]),
+        ({}, {"strengths": "[2]"}, [2.0]),
+        (
+            {"validation_adapter_strength": 0.8, "clipwatch": {"strengths": [0.6, 0.8]}},
+            {},
+            [0.8, 0.6],
+        ),
+        (
+            {
+                "lora_type": "lycoris",
+                "validation_lycoris_strength": 1.3,
+                "clipwatch": {"strengths": [1, 1.3]},
+            },
+            {},
+            [1.3, 1.0],
+        ),
+    ],
+)
+def test_strengths_make_a_protocol_each(
+    tmp_path: Path, keys: dict[str, Any], flags: dict[str, Any], strengths: list[float]
+) -> None:
+    """The trainer's own strength comes first if it is among them: its curve goes on."""
+    assert strengths_of(tmp_path, keys, **flags) == strengths
+
+
+def test_prompts_keep_a_strength_of_their_own_which_is_said(tmp_path: Path) -> None:
+    """Where all have one, several strengths would be the same pictures, and are refused."""
+    own = {"a": {"prompt": "a cat", "adapter_strength": 0.5}, "b": {"prompt": "a dog"}}
+    file = tmp_path / "prompts.json"
+    file.write_text(json.dumps(own))
+    keys = {"validation_adapter_strength": 0.9, "clipwatch": {"prompts": "prompts.json"}}
+    (tmp_path / "config.json").write_text(json.dumps(LEAST | keys))
+    told = load(tmp_path, flags={"strengths": "0.6,1"}, environ={}, cwd=tmp_path).remarks
+    kept = "prompts with an adapter_strength of their own keep it at every strength: 1 of 2"
+    assert told == (
+        f"--strengths: {kept}",
+        "--strengths: it stands in for the trainer's strength 0.9",
+    )
+    file.write_text(json.dumps({"a": own["a"]}))
+    assert load(tmp_path, environ={}, cwd=tmp_path).remarks == ()
+    assert load(tmp_path, flags={"strengths": "0.9"}, environ={}, cwd=tmp_path).remarks == ()
+    with pytest.raises(SettingsError, match="--strengths: has no effect, as every prompt has an"):
+        load(tmp_path, flags={"strengths": "0.6,1"}, environ={}, cwd=tmp_path)

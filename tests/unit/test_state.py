@@ -36,6 +36,7 @@ from clipwatch.domain.fold import evolve
 from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.domain.queue import (
+    Pending,
     due,
     observe,
     queue,
@@ -55,7 +56,7 @@ from clipwatch.domain.retries import (
     retry_at,
 )
 from clipwatch.domain.sighting import Partial, Sighting, Unusable, Weights, Whole
-from clipwatch.domain.state import Checkpoint, Run, State, evaluation_id
+from clipwatch.domain.state import Run, State, evaluation_id
 from clipwatch.results import view
 from clipwatch.statistics import Summary
 
@@ -230,8 +231,8 @@ def test_a_failed_attempt_waits_and_lets_others_pass() -> None:
     assert reopenable(run, NOW) == [run.evaluations[id_of(2)]]
 
 
-def _steps(checkpoints: Sequence[Checkpoint]) -> list[int]:
-    return [checkpoint.step for checkpoint in checkpoints]
+def _steps(found: Sequence[Pending]) -> list[int]:
+    return [it.checkpoint.step for it in found]
 
 
 def _failures(run: Run, kind: FailureKind, batch_size: int) -> list[tuple[int, float | None]]:
@@ -417,6 +418,7 @@ def test_status_json_has_the_documented_shape() -> None:
                         "published": {"tensorboard": False, "wandb": False},
                         "reason": None,
                         "unit": "step",
+                        "strength": None,
                     }
                 ],
                 "owed": {"tensorboard": 1, "wandb": 1},

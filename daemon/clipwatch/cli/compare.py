@@ -42,6 +42,7 @@ TEXT = 60
         "clipwatch compare my-lora@400 my-lora@best",
         "clipwatch compare first-run second-run --json",
         "clipwatch compare 0 500 --fail-if-worse",
+        "clipwatch compare 500:0.8 500:1",
     )
 )
 @click.argument("a", shell_complete=completing.scored)
@@ -64,28 +65,30 @@ def compare(
     best names; the interval of the difference to it is corrected for its having been picked.
 
     Both must have been scored under the same protocol. The prompts that both have are compared one
-    by one. Step 0 is the base model.
+    by one. Step 0 is the base model. Where a run has several strengths, STEP:STRENGTH names one:
+    500:0.8.
 
     Ends with 1 when the two cannot be compared.
     """
     from clipwatch.journal import log_file
     from clipwatch.results.differences import circumstances
-    from clipwatch.results.named import both, find, superseded
+    from clipwatch.results.named import as_found, both, find, superseded
     from clipwatch.results.pairs import pair_of
     from clipwatch.results.results import open_results
 
     with open_results(log_file(chosen_state_dir(state_dir))) as results:
         names = find(results, a, scorer), find(results, b, scorer)
         evaluations = both(results, *names)
+        names = as_found(names[0], evaluations[0]), as_found(names[1], evaluations[1])
         pair = pair_of(results, names, evaluations, scorer)
         protocol = results.protocols[evaluations[0].protocol]
-        changed = superseded(results, names[0].run, evaluations[0].protocol)
+        changed = superseded(results, names[0], evaluations[0])
     unlike = circumstances(evaluations)
     if as_json:
         click.echo(json.dumps(_object(pair) | {"circumstances": unlike}, indent=2))
     else:
         one_run = names[0].run is names[1].run
-        short = [f"@{it.step}" if one_run else str(it) for it in names]
+        short = [it.short if one_run else str(it) for it in names]
         for line in _table(pair, short, evaluations):
             click.echo(line)
         click.echo(f"\n{_sentence(pair, *short)}{_beside(pair.had)}{_many(pair)}")

@@ -13,6 +13,7 @@ from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 from clipwatch.kit.errors import ClipwatchError
 
 if TYPE_CHECKING:
+    from clipwatch.domain.state import State
     from clipwatch.journal import Recorded
 
 LONGEST = 2000
@@ -51,6 +52,7 @@ def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
         click.echo(f"nothing yet in {path.parent}", err=True)
         return
     events = faults = 0
+    runs: State = {}
     for found in verify(path) if check else readable(path):
         if isinstance(found, Fault):
             faults += 1
@@ -58,7 +60,8 @@ def log(state_dir: Path | None, as_json: bool, check: bool) -> None:
         else:
             events += 1
             if not check:
-                click.echo(_as_json(found) if as_json else _as_line(found))
+                runs = runs if as_json else _known(runs, found)
+                click.echo(_as_json(found) if as_json else _as_line(found, runs))
     if check:
         click.echo(f"{path}: {events} events are whole, {faults} fault{'s' * (faults != 1)}")
     sys.exit(int(faults > 0))
@@ -72,9 +75,26 @@ def _as_json(recorded: Recorded) -> str:
     return json.dumps({**head, "type": type_name, "data": json.loads(data)})
 
 
-def _as_line(recorded: Recorded) -> str:
-    from clipwatch.kit.textfiles import plain
-    from clipwatch.loop.narration import story
+def _known(runs: State, recorded: Recorded) -> State:
+    """Return what is known of the runs' protocols after an event; all else is left out."""
+    from clipwatch.domain.events import ProtocolDefined, RunStarted, SettingsChanged
+    from clipwatch.domain.fold import evolve
 
+    run, event, time = recorded.run, recorded.event, recorded.time
+    begins = isinstance(event, RunStarted)
+    if not begins and not (run in runs and isinstance(event, ProtocolDefined | SettingsChanged)):
+        return runs
+    return evolve(runs, [(run, event, time)])
+
+
+def _as_line(recorded: Recorded, runs: State) -> str:
+    from functools import partial
+
+    from clipwatch.domain.strengths import title
+    from clipwatch.kit.textfiles import plain
+    from clipwatch.loop.narration import checkpoint, story
+
+    run = runs.get(recorded.run)
+    told = story(recorded.event, partial(title, run) if run else checkpoint)
     when = f"{recorded.time.astimezone():%Y-%m-%d %H:%M:%S}"
-    return f"{recorded.seq:>6}  {when}  {recorded.run}  {plain(story(recorded.event), LONGEST)}"
+    return f"{recorded.seq:>6}  {when}  {recorded.run}  {plain(told, LONGEST)}"

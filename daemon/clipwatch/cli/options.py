@@ -94,6 +94,11 @@ def run_options(command: Command) -> Command:
             help="Where the trainer leaves checkpoints.  [default: the config's]",
         ),
         click.option(
+            "--strengths",
+            metavar="NUMBERS",
+            help="Score a LoRA at each of these, as 0.6,0.8,1.  [default: the config's one]",
+        ),
+        click.option(
             "--layout",
             metavar="NAME",
             help="Whose checkpoints are looked for, as kohya or onetrainer.  [default: any]",

@@ -30,5 +30,5 @@ def retry(step: int, name: str | None, state_dir: Path | None) -> None:
     from clipwatch.journal import log_file
     from clipwatch.tasks.reopen import reopen
 
-    for checkpoint in reopen(log_file(chosen_state_dir(state_dir)), step, name):
-        click.echo(f"{checkpoint}: will be tried again")
+    for title in reopen(log_file(chosen_state_dir(state_dir)), step, name):
+        click.echo(f"{title}: will be tried again")

@@ -60,6 +60,11 @@ def score(
     with in_hand("settings", "reading them"):
         settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())
     tell(settings.notes)
+    if settings.protocols[1:]:
+        from clipwatch.domain.strengths import label
+
+        at = label(settings.protocol.adapter_strength)
+        tell([f"it is scored at {at}; clipwatch start scores each of the strengths"])
     if settings.service.give_way:
         give_way()
     result = score_checkpoint(settings, checkpoint, images)

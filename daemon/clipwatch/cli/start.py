@@ -81,6 +81,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
         for origin in settings.origins:
             click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")
         return
+    from clipwatch.domain.strengths import written
     from clipwatch.journal import Journal, log_file
     from clipwatch.kit.processes import give_way
     from clipwatch.loop.console import Console
@@ -106,6 +107,8 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
         obey_signals(supervisor)
         protocol = settings.protocol
         images = len(protocol.prompts) * protocol.images_per_prompt
+        several = [written(it) for it in sorted(p.adapter_strength for p in settings.protocols)]
+        each = f" at each strength ({', '.join(several)})" if several[1:] else ""
         console.say(f"watching {settings.paths.output_dir} as run {found.name}")
         if found.copy_of:
             console.say(
@@ -113,7 +116,7 @@ def start(config: Path | None, once: bool, print_settings: bool, **flags: Any) -
                 f"if it is to go on as that one: clipwatch adopt {found.copy_of}"
             )
         console.say(
-            f"{images} images a checkpoint, {protocol.width}x{protocol.height}, "
+            f"{images} images a checkpoint{each}, {protocol.width}x{protocol.height}, "
             f"{protocol.inference_steps} steps, {protocol.weights} weights, "
             f"on {settings.compute.device}; scorer {protocol.decides}"
         )

@@ -7,7 +7,7 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 from urllib.error import HTTPError, URLError
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -52,7 +52,8 @@ class Channel:
         """Send the advice that came with the results, each as soon as the one before is taken."""
         for advice in (it for result in series.results for it in result.advice):
             if (name := advice_id(advice)) not in had:
-                self._send(series.run, advice)
+                at = f"at {series.label}: " if series.label else ""
+                self._send(series.run, replace(advice, text=at + advice.text))
                 yield name
 
     def where(self, series: Series) -> str:  # noqa: ARG002 - as a Receiver

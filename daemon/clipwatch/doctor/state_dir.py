@@ -133,7 +133,7 @@ def holder(lock: Path) -> str:
 def needed(settings: Settings) -> int:
     """Return the bytes that a run may take: the log, kept images as if uncompressed, and copies."""
     protocol = settings.protocol
-    images = len(protocol.prompts) * protocol.images_per_prompt
+    images = len(settings.protocols) * len(protocol.prompts) * protocol.images_per_prompt
     kept = settings.evaluating.keep_images if settings.evaluating.keep_images >= 0 else _ALL_IMAGES
     copies = 0
     kind = file_system(Path(os.path.realpath(settings.paths.output_dir)))

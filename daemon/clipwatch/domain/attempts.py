@@ -11,16 +11,19 @@ from clipwatch.domain.retries import PATIENT, batch_sizes, retry_at
 from clipwatch.domain.state import Checkpoint, Run, evaluation_id
 
 
-def started(run: Run, checkpoint: Checkpoint, environment: Mapping[str, str]) -> EvaluationStarted:
-    """Return the beginning of an attempt under the run's present protocol."""
-    id_ = evaluation_id(checkpoint, run.protocol)
+def started(
+    checkpoint: Checkpoint, protocol: str, environment: Mapping[str, str]
+) -> EvaluationStarted:
+    """Return the beginning of an attempt under a protocol."""
+    id_ = evaluation_id(checkpoint, protocol)
     place = (checkpoint.name, checkpoint.step, checkpoint.digest)
-    return EvaluationStarted(id_, *place, run.protocol, dict(environment))
+    return EvaluationStarted(id_, *place, protocol, dict(environment))
 
 
 def failure(
     run: Run,
     checkpoint: Checkpoint,
+    protocol: str,
     kind: FailureKind,
     reason: str,
     now: datetime,
@@ -33,7 +36,8 @@ def failure(
 
     Args:
         run: With the failures before.
-        checkpoint: That was to be evaluated under the run's present protocol.
+        checkpoint: That was to be evaluated.
+        protocol: Under which.
         kind: Of the failure.
         reason: A line for a person.
         now: In UTC.
@@ -41,10 +45,10 @@ def failure(
         batch_size: The setting.
         luck: In 0..1, spreads the pauses.
     """
-    id_ = evaluation_id(checkpoint, run.protocol)
+    id_ = evaluation_id(checkpoint, protocol)
     evaluation = run.evaluations.get(id_)
     # one that failed before it was loaded has not begun yet
-    new: list[Event] = [] if evaluation else [started(run, checkpoint, {})]
+    new: list[Event] = [] if evaluation else [started(checkpoint, protocol, {})]
     patient = kind in PATIENT
     alike = evaluation is not None and (evaluation.kind in PATIENT) == patient
     # to have waited for a GPU or a disk costs none of the attempts

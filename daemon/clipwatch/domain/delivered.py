@@ -16,7 +16,7 @@ from clipwatch.domain.retries import is_due
 from clipwatch.domain.state import Received, Run
 
 Owed = dict[str, tuple[str, ...]]
-"""Protocol → what of its series is owed, in order; the present protocol first, none empty."""
+"""Protocol → what of its series is owed, in order; the present ones first, none empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ def owed(run: Run, kind: ReceiverKind, name: str) -> Owed:
     series = run.scored if kind == "tracker" else _advised(run)
     lacking = {
         protocol: tuple(id_ for id_ in series[protocol] if id_ not in has)
-        for protocol in sorted(series, key=lambda it: it != run.protocol)
+        for protocol in sorted(series, key=lambda it: it not in run.present)
     }
     return {protocol: ids for protocol, ids in lacking.items() if ids}
 

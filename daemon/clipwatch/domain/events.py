@@ -73,20 +73,28 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class SettingsChanged:
-    """The run is watched with other settings from here on; fields as in RunStarted."""
+    """The run is watched with other settings from here on; fields as in RunStarted.
+
+    `beside` are the digests of the protocols that are in use as well: those of further strengths.
+    """
 
     protocol: str
     trackers: tuple[str, ...]
     settings: dict[str, str]
     version: str
+    beside: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class ProtocolDefined:
-    """A protocol was used for the first time in this run; the first of all is the run's."""
+    """A protocol was used for the first time in this run; the first of all is the run's.
+
+    `label` tells it from those that are in use beside it: "strength 0.6"; "" where it was alone.
+    """
 
     digest: str
     protocol: EvaluationProtocol
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,15 +176,16 @@ class _Draft:
                 self._trackers.took(shown.tracker, shown.destination, protocol, there, shown.where)
             case PublishFailed() as f:
                 self._trackers.failed(f.tracker, f.protocol or self._run.protocol, f)
-            case SettingsChanged(protocol=protocol, trackers=names, settings=settings):
+            case SettingsChanged(protocol=protocol, trackers=names) as c:
                 self._run = replace(self._run, protocol=protocol, tracker_names=names)
-                self._run = replace(self._run, settings=settings)
+                self._run = replace(self._run, settings=c.settings, beside=c.beside)
                 self._trackers.forgive()
                 self._channels.forgive()
                 self._batch_sizes = {}  # the device may be another
-            case ProtocolDefined(digest=digest, protocol=defined):
+            case ProtocolDefined(digest=digest, protocol=defined, label=label):
                 protocols = {**self._run.protocols, digest: defined}
-                self._run = replace(self._run, protocols=protocols)
+                labels = {**self._run.labels, digest: label} if label else self._run.labels
+                self._run = replace(self._run, protocols=protocols, labels=labels)
                 self._run = replace(self._run, protocol=self._run.protocol or digest)
             case ProtocolContinued(digest=digest, by=by, protocol=defined):
                 protocols = {**self._run.protocols, digest: defined}

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Sequence
-from dataclasses import replace
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from clipwatch.domain.events import CheckpointCompleted, CheckpointDiscarded, CheckpointFound, Event
@@ -18,8 +18,23 @@ from clipwatch.domain.state import (
     CheckpointKey,
     Evaluation,
     Run,
+    evaluation_id,
     evaluation_of,
+    protocols_of,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A checkpoint that is to be evaluated under a protocol."""
+
+    checkpoint: Checkpoint
+    protocol: str
+
+    @property
+    def id(self) -> str:
+        """The evaluation's."""
+        return evaluation_id(self.checkpoint, self.protocol)
 
 
 def observe(
@@ -57,9 +72,7 @@ def observe(
         gone = known.name not in present and (known.name, known.digest) not in held
         gone = gone and not known.is_base  # which lies elsewhere
         if gone and _unfinished(run, known):
-            done = (run.evaluations[it] for it in run.scored.get(run.protocol, ()))
-            scored = any(it.checkpoint == known.name for it in done)
-            new.append(vanished(known, scored=scored))
+            new.append(vanished(known, scored=_scored(run, known)))
     return new
 
 
@@ -120,8 +133,25 @@ def _stem(reason: str) -> str:
 def _unfinished(run: Run, checkpoint: Checkpoint) -> bool:
     if checkpoint.state != "whole":
         return checkpoint.state == "partial"
-    evaluation = evaluation_of(run, checkpoint)
-    return evaluation is None or (evaluation.state != "scored" and not given_up(evaluation))
+    return next(_open(run, checkpoint), None) is not None
+
+
+def _open(run: Run, checkpoint: Checkpoint) -> Iterator[Pending]:
+    """Yield what is still to be evaluated of a whole checkpoint."""
+    for protocol in protocols_of(run, checkpoint):
+        evaluation = evaluation_of(run, checkpoint, protocol)
+        if evaluation is None or (evaluation.state != "scored" and not given_up(evaluation)):
+            yield Pending(checkpoint, protocol)
+
+
+def _scored(run: Run, checkpoint: Checkpoint) -> bool:
+    """Whether all that was wanted of it is scored, if of other weights; half deleted it may be."""
+    return all(
+        any(
+            run.evaluations[it].checkpoint == checkpoint.name for it in run.scored.get(protocol, ())
+        )
+        for protocol in protocols_of(run, checkpoint)
+    )
 
 
 def given_up(evaluation: Evaluation) -> bool:
@@ -142,22 +172,30 @@ def queue(run: Run) -> list[Checkpoint]:
     return sorted(open_, key=lambda c: (not c.is_base, -c.step, c.name))
 
 
-def due(run: Run, now: datetime) -> list[Checkpoint]:
-    """Return the checkpoints to evaluate now; those that wait for another attempt are left out."""
+def pending(run: Run) -> list[Pending]:
+    """Return all that is still to be evaluated, in the order of the queue, each at all strengths.
+
+    While the protocol is unknown, whatever is whole is.
+    """
+    return [it for checkpoint in queue(run) for it in _open(run, checkpoint)]
+
+
+def due(run: Run, now: datetime) -> list[Pending]:
+    """Return what to evaluate now; what waits for another attempt is left out."""
     if not run.protocol:  # the models are not here yet
         return []
     found = []
-    for checkpoint in queue(run):
-        evaluation = evaluation_of(run, checkpoint)
+    for it in pending(run):
+        evaluation = run.evaluations.get(it.id)
         if evaluation is None or is_due(evaluation.retry_at, now):
-            found.append(checkpoint)
+            found.append(it)
     return found
 
 
 def to_keep(
     run: Run,
     in_hand: Checkpoint | None,
-    due: Sequence[Checkpoint],
+    due: Sequence[Pending],
     kept: Container[CheckpointKey],
     limit: int,
 ) -> list[Checkpoint]:
@@ -172,7 +210,8 @@ def to_keep(
     """
     waiting = [c for c in queue(run) if (c.name, c.digest) in kept]
     first = [in_hand] if in_hand else []
-    wanted = dict.fromkeys((*first, *due[:limit], *waiting))
+    next_ = list(dict.fromkeys(it.checkpoint for it in due))[:limit]
+    wanted = dict.fromkeys((*first, *next_, *waiting))
     return [c for c in wanted if not c.is_base][:limit]
 
 
@@ -209,5 +248,5 @@ def reopenable(run: Run, now: datetime) -> list[Evaluation]:
 def retryable(run: Run, step: int) -> list[Evaluation]:
     """Return the failed evaluations of what lies at a step now, waiting or given up."""
     there = [c for c in run.checkpoints.values() if c.step == step and c.state == "whole"]
-    evaluations = [evaluation_of(run, checkpoint) for checkpoint in there]
+    evaluations = [evaluation_of(run, c, it) for c in there for it in protocols_of(run, c)]
     return [found for found in evaluations if found is not None and found.state == "failed"]

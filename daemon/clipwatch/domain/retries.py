@@ -59,7 +59,8 @@ def batch_sizes(run: Run, evaluation: Evaluation | None, configured: int | None)
     if configured is not None:
         return max(1, configured >> cramped), 0
     limit = max(1, LARGEST_BATCH >> 2 * cramped)
-    return min(run.batch_sizes.get(run.protocol, 0), limit), limit
+    found = (run.batch_sizes[it] for it in run.present if it in run.batch_sizes)
+    return min(next(found, 0), limit), limit
 
 
 def pause(attempt: int, luck: float) -> timedelta:

@@ -189,6 +189,15 @@ class Run:
     channels: Mapping[str, Received] = field(default_factory=dict)
     first_dir: str = ""
     there: datetime | None = None
+    beside: tuple[str, ...] = ()
+    """The protocols in use beside `protocol`: those of further strengths."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """Protocol → what told it from those beside it when it was defined."""
+
+    @property
+    def present(self) -> tuple[str, ...]:
+        """All protocols in use; the first is that of all that has no strength."""
+        return self.protocol, *self.beside
 
     @property
     def counts(self) -> bool:
@@ -221,9 +230,18 @@ def evaluation_id(checkpoint: Checkpoint, protocol: str) -> str:
     return f"{checkpoint.name}/{checkpoint.digest[:8]}/{protocol[:8]}"
 
 
-def evaluation_of(run: Run, checkpoint: Checkpoint) -> Evaluation | None:
+def evaluation_of(run: Run, checkpoint: Checkpoint, protocol: str) -> Evaluation | None:
     """Return the evaluation of the checkpoint's present weights, if there was an attempt."""
-    return run.evaluations.get(evaluation_id(checkpoint, run.protocol))
+    return run.evaluations.get(evaluation_id(checkpoint, protocol))
+
+
+_AT_STRENGTHS: frozenset[CheckpointKind | None] = frozenset({"lora", "lycoris"})
+"""Kinds that act at a strength."""
+
+
+def protocols_of(run: Run, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """Return under which protocols it is to be scored: an adapter at each strength."""
+    return run.present if checkpoint.kind in _AT_STRENGTHS else run.present[:1]
 
 
 CheckpointKey = tuple[str, str]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipwatch.domain.state import Run
+from clipwatch.domain.strengths import base_of
 from clipwatch.judging.advice import Point, advise
 from clipwatch.judging.base import Judgement, Question
 from clipwatch.models.scorers import scales_of
@@ -49,17 +50,21 @@ def answer(run: Run, question: Question, point: Point, earlier: Sequence[Point])
 
 
 def looked_back_on(run: Run, protocol: str) -> list[str]:
-    """Return the newest results, and the base model's and the best one however old they are."""
+    """Return the newest results, and the base model's and the best one however old they are.
+
+    The base may have been scored at another strength, which is none for it.
+    """
     scored = run.scored.get(protocol, ())
     kept = set(scored[-MOST_POINTS:])
     base = [id_ for id_ in scored if run.evaluations[id_].of_base]
+    others = base_of(run, protocol) if not base else ""
     means = {
         id_: clip.mean
         for id_ in scored
         if id_ not in base and (clip := run.evaluations[id_].clip) is not None
     }
     kept.update(base[-1:], [max(means, key=means.__getitem__)] if means else [])
-    return [id_ for id_ in scored if id_ in kept]
+    return [*filter(None, [others]), *(id_ for id_ in scored if id_ in kept)]
 
 
 def _latest(points: list[Point]) -> list[Point]:

@@ -53,17 +53,17 @@ class Attempt:
         """Hand the job over."""
         self._evaluator.evaluate(request)
         place = f" on {self.job.slot.title}" if self.job.slot.title else ""
-        self._log.say(f"{self.job.checkpoint.name}: loading{place}")
-        self._log.working(self.job.checkpoint.name, f"loading{place}")
+        self._log.say(f"{self.job.title}: loading{place}")
+        self._log.working(self.job.title, f"loading{place}")
 
     def heard(self, reply: Reply) -> Finished | Failed | None:
         """Write down what the evaluator says; return what ends the attempt."""
         job = self.job
         match reply:
             case Working(doing):
-                self._log.working(job.checkpoint.name, doing)
+                self._log.working(job.title, doing)
             case Loaded(environment):
-                begun = started(self._log.run, job.checkpoint, environment)
+                begun = started(job.checkpoint, job.work.protocol, environment)
                 self._log.record_evaluation(job.id, begun)
                 self._show()
             case Scored(images):
@@ -76,7 +76,7 @@ class Attempt:
                 if self._done != _images(job.protocol) and not self._enough:
                     return Failed("internal", f"only {self._done} images were scored")
                 said = f"{self._done} images scored, its result follows"
-                self._log.say(f"{job.checkpoint.name}: {said}")
+                self._log.say(f"{job.title}: {said}")
                 return reply
             case Failed(kind, reason):
                 return Failed(kind, job.told(reason))
@@ -88,7 +88,7 @@ class Attempt:
 
     def _show(self) -> None:
         done, total = self._done, _images(self.job.protocol)
-        self._log.working(self.job.checkpoint.name, f"{done} of {total} images", done, total)
+        self._log.working(self.job.title, f"{done} of {total} images", done, total)
 
     def _follow(self, images: tuple[ImageScore, ...]) -> None:
         if self._followed is not None:

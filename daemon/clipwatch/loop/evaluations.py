@@ -10,10 +10,11 @@ from pathlib import Path
 from clipwatch.domain.attempts import failure
 from clipwatch.domain.events import ImageScore
 from clipwatch.domain.kinds import FailureKind
+from clipwatch.domain.queue import Pending, pending, to_keep, vanished
 from clipwatch.domain.queue import due as due_
-from clipwatch.domain.queue import queue, to_keep, vanished
 from clipwatch.domain.retries import batch_sizes
-from clipwatch.domain.state import Checkpoint, CheckpointKey, evaluation_id, evaluation_of
+from clipwatch.domain.state import Checkpoint, CheckpointKey, Run, protocols_of
+from clipwatch.domain.strengths import title
 from clipwatch.executors.base import Executor
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Failed, Finished
@@ -115,17 +116,16 @@ class Evaluations:
         self._vacancies.look(self._seat.executor)
         self._end_if_silent()
         run, attempt = self._log.run, self._attempt
-        # while the protocol is unknown, whatever is whole will be due
-        found = due_(run, self._clock()) if run.protocol else queue(run)
-        due = [c for c in found if (c.name, c.digest) not in self._judgements.keys]
+        found = due_(run, self._clock()) if run.protocol else pending(run)
+        due = [it for it in found if it.id not in self._judgements.ids]
         in_hand = attempt.job.checkpoint if attempt else None
         most = self._settings.staging.stage_limit
         self._stage.want(to_keep(run, in_hand, due, self._stage.keys, most))
         if attempt is None and self._seat.contested:
             self._seat.leave()
         first = due[0] if ready and attempt is None and due else None
-        held = self._held(first) if first else None
-        self._wait_for(first.name if first and held is None else "")
+        held = self._held(first.checkpoint) if first else None
+        self._wait_for(first.checkpoint.name if first and held is None else "")
         if first and held:
             self._start(first, held)
         else:
@@ -135,8 +135,12 @@ class Evaluations:
         """Write down why a checkpoint could not be kept; a kept one is taken up when it is due."""
         checkpoint = message.checkpoint
         known = self._log.run.checkpoints.get(checkpoint.name)
-        if message.kind and known == checkpoint and known in queue(self._log.run):
-            self._failed(checkpoint, message.kind, message.problem)
+        if message.kind and known == checkpoint:
+            for it in pending(self._log.run):
+                if it.checkpoint == checkpoint and it in pending(
+                    self._log.run
+                ):  # not yet told gone
+                    self._failed(it, message.kind, message.problem)
 
     def heard(self, message: Heard) -> None:
         """Write down what the evaluator says of the checkpoint it has in hand."""
@@ -150,14 +154,14 @@ class Evaluations:
             case Failed(kind, reason):
                 if kind == "internal":
                     self._seat.leave()  # nobody knows what it holds now
-                self._failed(job.checkpoint, kind, reason)
+                self._failed(job.work, kind, reason)
 
     def _end_if_silent(self) -> None:
         attempt, limit = self._attempt, self._settings.evaluating.stall_seconds
         if attempt is not None and attempt.silent_seconds > limit:
             reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
             self._seat.leave()
-            self._failed(attempt.job.checkpoint, "hung", reason)
+            self._failed(attempt.job.work, "hung", reason)
 
     def _wait_for(self, name: str) -> None:
         if name == self._awaited:
@@ -173,9 +177,10 @@ class Evaluations:
             return Held(checkpoint.path, (), "in place")
         return self._stage.held(checkpoint)
 
-    def _start(self, checkpoint: Checkpoint, held: Held) -> None:
+    def _start(self, work: Pending, held: Held) -> None:
         settings, run, seat = self._settings, self._log.run, self._seat
-        evaluation, id_ = evaluation_of(run, checkpoint), evaluation_id(checkpoint, run.protocol)
+        checkpoint, id_ = work.checkpoint, work.id
+        evaluation = run.evaluations.get(id_)
         images = images_of(settings.paths.state_dir, self._log.name)
         had = seat.evaluator
         try:
@@ -183,39 +188,40 @@ class Evaluations:
             refusal = seat.take()
         except OSError as error:
             kind = SHORTAGES.get(error.errno or 0, "internal")
-            self._failed(checkpoint, kind, f"no evaluator can be started: {error}")
+            self._failed(work, kind, f"no evaluator can be started: {error}")
             return
         if refusal is not None:
-            self._failed(checkpoint, "device", str(refusal))
+            self._failed(work, "device", str(refusal))
             return
         if seat.evaluator is None or seat.slot is None:  # others have it: our turn will come
             return
         if not seat.executor.reads(Path(held.path)) and not checkpoint.is_base:
             fix = "set stage to copy, and state_dir to a folder that is seen there"
             reason = f"{held.path} cannot be read where evaluations run: {fix}"
-            self._failed(checkpoint, "stage", reason)
+            self._failed(work, "stage", reason)
             return
         if seat.evaluator is not had and (told := memory_told(settings, seat.slot)):
             self._log.say(told)  # before the first image is made
         done = tuple(sorted(evaluation.done)) if evaluation else ()
-        job = Job(id_, checkpoint, settings.protocol, len(done), held.path, seat.slot)
+        protocol = run.protocols[work.protocol]
+        job = Job(work, protocol, title(run, id_), len(done), held.path, seat.slot)
         earlier: tuple[ImageScore, ...] = ()
         precision = settings.evaluating.precision
         if precision is not None and done:
-            earlier = scores_of(self._log.path, self._log.name, id_, settings.protocol)
+            earlier = scores_of(self._log.path, self._log.name, id_, protocol)
         self._attempt = Attempt(job, seat.evaluator, self._log, precision, earlier)
-        if remark := mistaken(settings, checkpoint.weights.kind):
-            self._log.say(f"{checkpoint.name}: {remark}")
+        if remark := _of_strength(run, checkpoint) or mistaken(settings, checkpoint.weights.kind):
+            self._log.say(f"{job.title}: {remark}")
         batch = batch_sizes(run, evaluation, settings.compute.batch_size)
         self._attempt.begin(request(settings, job, held, done, images, batch))
 
-    def _failed(self, checkpoint: Checkpoint, kind: FailureKind, reason: str) -> None:
+    def _failed(self, work: Pending, kind: FailureKind, reason: str) -> None:
         run, settings = self._log.run, self._settings
-        id_ = evaluation_id(checkpoint, run.protocol)
+        checkpoint, id_ = work.checkpoint, work.id
         if self._attempt is not None and self._attempt.job.id == id_:
             self._drop()
         new = failure(
-            *(run, checkpoint, kind, reason, self._clock()),
+            *(run, checkpoint, work.protocol, kind, reason, self._clock()),
             attempts=settings.evaluating.max_attempts,
             batch_size=settings.compute.batch_size,
             luck=self._luck(),
@@ -226,7 +232,7 @@ class Evaluations:
 
     def _drop(self) -> None:
         if self._attempt is not None:
-            self._log.rested(self._attempt.job.checkpoint.name)
+            self._log.rested(self._attempt.job.title)
             self._attempt = None
 
     def _new_stage(self) -> Stage:
@@ -234,7 +240,13 @@ class Evaluations:
         return Stage(folder, self._settings.staging.stage, self._send)
 
 
+def _of_strength(run: Run, checkpoint: Checkpoint) -> str:
+    """Say that several strengths are none for a checkpoint that is no adapter; else ""."""
+    once = run.beside and len(protocols_of(run, checkpoint)) == 1
+    return "it has no strength, and is scored once" if once else ""
+
+
 def _work(settings: Settings) -> tuple[object, ...]:
     """Return what an evaluation in hand goes by."""
     asked = (settings.evaluating.precision, settings.staging.stage)
-    return (settings.protocol, settings.compute, *asked)
+    return (settings.protocols, settings.compute, *asked)

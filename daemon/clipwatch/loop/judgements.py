@@ -62,8 +62,13 @@ class Judgements:
         self._closed = False
 
     @property
+    def ids(self) -> frozenset[str]:
+        """The evaluations whose result is not written down yet."""
+        return frozenset(job.id for job, _ in self._open)
+
+    @property
     def keys(self) -> frozenset[CheckpointKey]:
-        """The checkpoints whose result is not written down yet."""
+        """The checkpoints that these are of."""
         return frozenset(job.key for job, _ in self._open)
 
     def ask(self, job: Job, said: Finished) -> None:
@@ -83,7 +88,7 @@ class Judgements:
         if isinstance(found, ClipwatchError):
             raise found
         if message.problem:
-            self._log.say(f"{job.checkpoint.name}: no interval, no advice: {message.problem}")
+            self._log.say(f"{job.title}: no interval, no advice: {message.problem}")
         cramped = self._log.run.evaluations[job.id].cramped
         completed = EvaluationCompleted(
             evaluation=job.id,
@@ -148,7 +153,7 @@ class Judgements:
 
     def _attempt(self, job: Job, said: Finished, question: Question) -> Judged:
         try:
-            with self._log.during(job.checkpoint.name, "comparing it with those before it"):
+            with self._log.during(job.title, "comparing it with those before it"):
                 return Judged(job, said, self._judge.judge(question))
         except Exception as error:  # noqa: BLE001 - the mean is there all the same
             problem = str(error) or type(error).__name__

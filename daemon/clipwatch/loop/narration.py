@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 
 from clipwatch.domain.events import (
@@ -39,16 +40,26 @@ KINDS: dict[CheckpointKind, str] = {
 }
 """What a trainer saves, by the kind of a checkpoint."""
 
-
-def story(event: Event) -> str:
-    """Return one line for an event of any kind, as `clipwatch log` prints it."""
-    return "; ".join(narrate(event)) or _aside(event)
+Named = Callable[[str], str]
 
 
-def narrate(event: Event, *, once: bool = False) -> list[str]:  # noqa: C901, PLR0911, PLR0912 - one case an event
+def checkpoint(evaluation: str) -> str:
+    """Name an evaluation by its checkpoint, which is enough where there is one strength."""
+    return evaluation.partition("/")[0]
+
+
+def story(event: Event, named: Named = checkpoint) -> str:
+    """Return one line for an event of any kind, as `clipwatch log` prints it; see `narrate`."""
+    return "; ".join(narrate(event, named)) or _aside(event, named)
+
+
+def narrate(event: Event, named: Named = checkpoint, *, once: bool = False) -> list[str]:  # noqa: C901, PLR0911, PLR0912 - one case an event
     """Return the lines that tell a person who looks on; none for what only matters to the fold.
 
-    With `once` nobody waits for the next try: the next start is one.
+    Args:
+        event: What happened.
+        named: Names an evaluation for a person.
+        once: Nobody waits for the next try: the next start is one.
     """
     match event:
         case OutputDirChecked(problem=problem):
@@ -66,12 +77,12 @@ def narrate(event: Event, *, once: bool = False) -> list[str]:  # noqa: C901, PL
             return [f"{name}: saved by the trainer ({saved}), now in the queue"]
         case CheckpointDiscarded(name=name, reason=reason):
             return [f"{name}: left out: {reason}"]
-        case EvaluationStarted(checkpoint=name, environment={"device": device}):
-            return [f"{name}: loaded on {device}"]
+        case EvaluationStarted(evaluation=id_, environment={"device": device}):
+            return [f"{named(id_)}: loaded on {device}"]
         case EvaluationCompleted() as done:
-            return _completed(done)
+            return _completed(done, named)
         case AdviceGiven(evaluation=id_, kind=kind, text=text):
-            return [f"{_checkpoint(id_)}: {kind}: {text}"]
+            return [f"{named(id_)}: {kind}: {text}"]
         case AdviceSent(channel=name):
             return [f"{name}: advice sent"]
         case AdviceNotSent(channel=name, reason=reason, retry_at=again):
@@ -81,14 +92,14 @@ def narrate(event: Event, *, once: bool = False) -> list[str]:  # noqa: C901, PL
             outlook = "given up" if again is None else _next_try(again, once=once)
             if failed.kind == "vanished" and again is not None:
                 outlook = "tried again if it comes back"
-            return [f"{_checkpoint(failed.evaluation)}: failed: {reason} ({outlook})"]
+            return [f"{named(failed.evaluation)}: failed: {reason} ({outlook})"]
         case EvaluationReopened(evaluation=id_):
-            return [f"{_checkpoint(id_)}: to be tried again"]
+            return [f"{named(id_)}: to be tried again"]
         case Published(tracker=name, evaluations=ids, where=where):
-            what = f"{', '.join(map(_checkpoint, ids))} published to" if ids else "all is now in"
+            what = f"{', '.join(map(named, ids))} published to" if ids else "all is now in"
             return [f"{name}: {what} {where}"]
         case NoLongerShown(tracker=name, evaluations=ids):
-            return [f"{name}: {', '.join(map(_checkpoint, ids))} not shown any more"]
+            return [f"{name}: {', '.join(map(named, ids))} not shown any more"]
         case OutputDirMoved(output_dir=place):
             return [f"the run goes on in {place}, with all that is known of it"]
         case PublishFailed(tracker=name, reason=reason, retry_at=again):
@@ -97,47 +108,51 @@ def narrate(event: Event, *, once: bool = False) -> list[str]:  # noqa: C901, PL
     return []
 
 
-def _aside(event: Event) -> str:  # noqa: PLR0911 - one case an event
+def _aside(event: Event, named: Named) -> str:  # noqa: PLR0911 - one case an event
     """Tell of what only matters to the fold."""
     match event:
         case RunStarted(output_dir=place, version=version):
             return f"clipwatch {version} begins to watch {place}; {_asked(event)}"
         case SettingsChanged(version=version):
             return f"clipwatch {version} goes on with other settings; {_asked(event)}"
-        case ProtocolDefined(digest=digest, protocol=it):
+        case ProtocolDefined(digest=digest, protocol=it, label=label):
             made = f"{len(it.prompts)} prompts, images of each: {it.images_per_prompt}"
             how = f"{it.width}x{it.height} pixels, {it.inference_steps} steps"
-            return f"protocol {digest}: {made}, {how}, scored by {it.decides}"
-        case EvaluationStarted(checkpoint=name):
-            return f"{name}: taken up"
+            at = f", {label}" if label else ""
+            return f"protocol {digest}{at}: {made}, {how}, scored by {it.decides}"
+        case EvaluationStarted(evaluation=id_):
+            return f"{named(id_)}: taken up"
         case DestinationChanged(name=name, place=place):
             return f"{name}: everything goes to {place} from here on"
         case ImagesScored(evaluation=id_, images=images):
             scores = sorted(it.score for it in images)
             ends = " to ".join(f"{it:.4f}" for it in dict.fromkeys(scores[:1] + scores[-1:]))
             count = f"{len(images)} image{'s' * (len(images) != 1)}"
-            return f"{_checkpoint(id_)}: {count} scored{f', {ends}' if ends else ''}"
+            return f"{named(id_)}: {count} scored{f', {ends}' if ends else ''}"
     return type(event).__name__
 
 
 def _asked(event: RunStarted | SettingsChanged) -> str:
-    protocol = f"protocol {event.protocol}, " if event.protocol else ""
-    return f"{protocol}trackers: {', '.join(event.trackers) or 'none'}"
+    digests = [event.protocol, *(event.beside if isinstance(event, SettingsChanged) else ())]
+    protocols = (
+        f"protocol{'s' * (len(digests) > 1)} {', '.join(digests)}, " if event.protocol else ""
+    )
+    return f"{protocols}trackers: {', '.join(event.trackers) or 'none'}"
 
 
 def _next_try(time: datetime, *, once: bool) -> str:
     return "the next start tries again" if once else f"next try at {time.astimezone():%H:%M:%S}"
 
 
-def _completed(event: EvaluationCompleted) -> list[str]:
-    name, clip = _checkpoint(event.evaluation), event.clip
+def _completed(event: EvaluationCompleted, named: Named) -> list[str]:
+    name, clip = named(event.evaluation), event.clip
     half = ""
     if clip.low is not None and clip.high is not None:
         half = f" ± {(clip.high - clip.low) / 2:.4f}"
     over = ""
     if best := event.against_best:
         side = "under" if best.delta < 0 else "over"
-        over = f", {abs(best.delta):.4f} {side} the best before ({_checkpoint(best.a)})"
+        over = f", {abs(best.delta):.4f} {side} the best before ({checkpoint(best.a)})"
     spread = f"min {clip.min:.4f}, max {clip.max:.4f}, std {clip.std:.4f}"
     cost = f"{clip.n} images in {event.seconds:.0f} s"
     lines = [f"{name}: clip/mean {clip.mean:.4f}{half}{over}; {spread}; {cost}"]
@@ -145,7 +160,3 @@ def _completed(event: EvaluationCompleted) -> list[str]:
         count = f"{event.truncated} prompt{'s' * (event.truncated > 1)}"
         lines.append(f"{name}: {count} longer than the scorer reads: only the beginning counted")
     return lines
-
-
-def _checkpoint(evaluation: str) -> str:
-    return evaluation.partition("/")[0]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from clipwatch.domain.curves import with_protocol
+from clipwatch.domain.curves import with_protocols
 from clipwatch.domain.events import ModelsChecked, SettingsChanged
 from clipwatch.domain.protocol import EvaluationProtocol, Input
 from clipwatch.executors.fetching import fetch
@@ -44,7 +44,8 @@ class Preparing:
     """Has the models read, and fetched if they lack, in a thread of its own.
 
     Args:
-        asked: The protocol of the settings, without the identity of its files.
+        asked: The protocols of the settings, without the identity of their files, which are the
+            same for all: they differ in the strength alone.
         log: Gets what is found.
         send: Takes the messages that belong to `prepared`, from that thread.
         identities: What is known of files.
@@ -52,12 +53,12 @@ class Preparing:
 
     def __init__(
         self,
-        asked: EvaluationProtocol,
+        asked: Sequence[EvaluationProtocol],
         log: RunLog,
         send: Callable[[Prepared], None],
         identities: Identities,
     ) -> None:
-        self._asked = asked
+        self._asked, *self._beside = asked
         self._log = log
         self._send = send
         self._identities = identities
@@ -67,12 +68,13 @@ class Preparing:
         self.answered = False
         """Whether it was found out for what is asked now; what was written down may be older."""
 
-    def adopt(self, asked: EvaluationProtocol) -> EvaluationProtocol:
-        """Ask for this protocol from here on; return it with what is known of its files."""
-        if asked != self._asked:
+    def adopt(self, asked: Sequence[EvaluationProtocol]) -> EvaluationProtocol:
+        """Ask for these protocols from here on; return the first as its files are, if known."""
+        first, *beside = asked
+        if (first, beside) != (self._asked, self._beside):
             self._known, self.answered = None, False
-        self._asked, self._again = asked, 0.0
-        return self._known or asked
+        self._asked, self._beside, self._again = first, beside, 0.0
+        return self._known or first
 
     def ready(self) -> bool:
         """Whether the files are those that were told last; if not, they are looked at anew.
@@ -91,7 +93,7 @@ class Preparing:
         return False
 
     def prepared(self, message: Prepared, told: Told) -> EvaluationProtocol | None:
-        """Write down which protocol the files make; None while they cannot be used.
+        """Write down which protocols the files make; return the first, None for files of no use.
 
         Args:
             message: What was found.
@@ -108,12 +110,13 @@ class Preparing:
             self._again = time.monotonic() + AGAIN_SECONDS
             return None
         protocol = self._known = replace(self._asked, inputs=message.inputs)
-        digest, new = with_protocol(run, protocol, message.commits)
+        beside = (replace(it, inputs=message.inputs) for it in self._beside)
+        (digest, *others), new = with_protocols(run, (protocol, *beside), message.commits)
         self._log.record_run(*new)
-        if digest != self._log.run.protocol:
+        if (digest, *others) != self._log.run.present:
             if parts := _other_parts(run.protocols.get(run.protocol), protocol):
                 self._log.say(f"{', '.join(parts)}: other files than before make another curve")
-            self._log.record_run(SettingsChanged(digest, *told))
+            self._log.record_run(SettingsChanged(digest, *told, tuple(others)))
         return protocol
 
     def _work(self, asked: EvaluationProtocol) -> None:

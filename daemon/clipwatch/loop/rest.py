@@ -36,5 +36,6 @@ def rest(run: Run, lacking: Sequence[str], settings: Settings, lying: str = "") 
     done = f"scored, and published to {named}" if named else "scored"
     refused = f", but not published to {', '.join(lacking)}, which waits for a restart"
     refused = refused if lacking else ""
-    them = "the only checkpoint is" if len(listed) == 1 else f"all {len(listed)} checkpoints are"
+    number = len({row.name for row in listed})  # each has a row at each of its strengths
+    them = "the only checkpoint is" if number == 1 else f"all {number} checkpoints are"
     return f"{them} {done}{refused}; {where}"

@@ -101,7 +101,7 @@ class WatchedRun:
         self._health = HealthReporter(settings, self.name, console.say)
         self._log = log = RunLog(journal, self.name, console, self._beat, parts.clock, once=once)
         self.eyes = Eyes(settings, log, lambda: send(Look()), once=once)
-        self._preparing = Preparing(settings.protocol, log, send, parts.identities)
+        self._preparing = Preparing(settings.protocols, log, send, parts.identities)
         chance = (parts.clock, parts.luck)
         self._deliveries = Deliveries(settings, log, send, *chance, parts.make_tracker)
         self._judgements = Judgements(settings.advice, log, send, parts.judge)
@@ -171,7 +171,7 @@ class WatchedRun:
         except SettingsError as error:
             self._log.say(f"settings not reloaded, the old ones stay: {error}")
             return
-        new = replace(new, protocol=self._preparing.adopt(new.protocol))
+        new = replace(new, protocol=self._preparing.adopt(new.protocols))
         self.settings = new
         self.evaluations.adopt(new, executor)
         self._judgements.advice = new.advice

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Any, TypeVar
 
 from clipwatch import __version__, pace
@@ -20,6 +21,7 @@ from clipwatch.domain.events import (
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.queue import reopenable
 from clipwatch.domain.state import Run
+from clipwatch.domain.strengths import title
 from clipwatch.journal import Journal
 from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import DiskFull, LogLocked
@@ -117,7 +119,8 @@ class RunLog:
         if self.run.output_dir != str(settings.paths.output_dir):
             self.record_run(OutputDirMoved(str(settings.paths.output_dir)))
         if (self.run.tracker_names, self.run.settings) != told:
-            self.record_run(SettingsChanged(self.run.protocol, *told, __version__))
+            same = self.run.beside
+            self.record_run(SettingsChanged(self.run.protocol, *told, __version__, same))
         for evaluation in reopenable(self.run, self._clock()):
             again = EvaluationReopened(evaluation.id, self._clock())
             self.record_evaluation(evaluation.id, again)
@@ -135,7 +138,7 @@ class RunLog:
     def _tell_pace(self) -> None:
         """Say what checkpoints cost, when there is news of it."""
         run = self.run
-        counted = len(run.checkpoints), len(run.scored.get(run.protocol, ()))
+        counted = len(run.checkpoints), sum(len(run.scored.get(it, ())) for it in run.present)
         if counted == self._counted or run.protocol not in run.protocols:
             return
         self._counted = counted
@@ -160,8 +163,10 @@ class RunLog:
         """
         printable_ones = tuple(map(_printable, new))
         self._write(stream, *printable_ones)
-        for line in (line for event in printable_ones for line in narrate(event, once=self._once)):
-            self.say(line)
+        named = partial(title, self.run)
+        for event in printable_ones:
+            for line in narrate(event, named, once=self._once):
+                self.say(line)
 
     def record_run(self, *new: Event) -> None:
         """Record what happened to the run and its checkpoints."""

@@ -7,8 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 
 from clipwatch.domain.events import EvaluationReopened
-from clipwatch.domain.queue import queue
-from clipwatch.domain.state import evaluation_of
+from clipwatch.domain.queue import pending
 from clipwatch.executors.base import Executor, Refusal
 from clipwatch.loop.run_log import RunLog
 
@@ -40,7 +39,7 @@ class Vacancies:
         if self._looked is not None and moment - self._looked < SLOT_SECONDS:
             return
         self._looked = moment
-        known = (evaluation_of(run, checkpoint) for checkpoint in queue(run))
+        known = (run.evaluations.get(it.id) for it in pending(run))
         waiting = [
             it for it in known if it and it.kind == "device" and it.retry_at and it.retry_at > now
         ]

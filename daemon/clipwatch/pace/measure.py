@@ -9,7 +9,7 @@ from statistics import median, median_low
 
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.queue import queue
-from clipwatch.domain.state import Evaluation, Run
+from clipwatch.domain.state import Evaluation, Run, protocols_of
 from clipwatch.pace.values import Pace
 
 LIMIT = "checkpoints_total_limit"
@@ -48,7 +48,7 @@ def pace_of(
         saves: Of the trainer, in any order.
         now: Unix time.
     """
-    prompts = len(protocol.prompts)
+    prompts, times = len(protocol.prompts), _strengths(told, run)
     images = prompts * protocol.images_per_prompt
     steps, between = rhythm(saves)
     stamps = [time for _, time in saves if time is not None]
@@ -57,7 +57,7 @@ def pace_of(
     limit = _number(told.get(LIMIT, ""))
     known = Pace(
         prompts=prompts,
-        images=images,
+        images=times * images,
         steps=steps or _number(told.get(INTERVAL, "")) or 0,
         between=between,
         limit=limit,
@@ -72,9 +72,10 @@ def pace_of(
     loading = min(loads) if len(loads) > 1 else 0.0
     each = median((it.seconds - load) / it.images for it, load in zip(latest, loads, strict=True))
     newest = latest[-1]
-    if newest.protocol == run.protocol and newest.clip:  # which may end early, see `precision`
+    if newest.protocol in run.present and newest.clip:  # which may end early, see `precision`
         images = min(images, newest.clip.n)
-    return replace(known, images=images, seconds=loading + each * images, loading=loading)
+    seconds = times * (loading + each * images)
+    return replace(known, images=times * images, seconds=seconds, loading=times * loading)
 
 
 def saves_of(run: Run) -> list[Save]:
@@ -102,6 +103,14 @@ def rhythm(saves: Sequence[Save]) -> tuple[int, float]:
     between = median_low(apart) if apart else 0
     seconds = between * median(rates) if rates else 0.0
     return between, seconds if seconds >= COPIED else 0.0
+
+
+def _strengths(told: Mapping[str, str], run: Run | None) -> int:
+    """Return how often a checkpoint is scored: at several strengths unless it is no adapter."""
+    known = run.checkpoints.values() if run else ()
+    latest = [it for it in known if it.state == "whole" and not it.is_base][-1:]
+    asked = len(told.get("strengths", "").split(","))
+    return min(asked, *(len(protocols_of(run, it)) for it in latest)) if run and latest else asked
 
 
 def _number(text: str) -> int | None:

@@ -17,7 +17,7 @@ class Pace:
     """What one checkpoint takes, and when the next one is there.
 
     Attributes:
-        prompts, images: Of an evaluation.
+        prompts, images: Of a checkpoint, the images at all strengths.
         seconds: It takes; 0.0 until one was measured.
         loading: Of these, what fewer prompts would not spare.
         steps: Of the training between two saves; 0 while unknown, and where epochs are counted.

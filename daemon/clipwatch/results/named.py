@@ -4,42 +4,57 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from clipwatch.domain.state import Evaluation, Run, State
+from clipwatch.domain.strengths import WITHOUT, ascending, label, told, written
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.results.differences import listed, unlike
 from clipwatch.results.ranking import rank
 from clipwatch.results.results import Results, scored
 
 BEST: Final = "best"
-_STEP = re.compile(rf"[0-9]{{1,18}}|{BEST}")
+_STEP = re.compile(rf"(?P<step>[0-9]{{1,18}}|{BEST})(?::(?P<strength>[0-9.e+-]{{1,30}}))?")
 
 
 @dataclass(frozen=True, slots=True)
 class Named:
     """A checkpoint that somebody named; `checkpoint` is its folder's name, "" for any.
 
-    `picked`: it was named as the best of its run, not by its step.
+    `among` are the protocols from whose results it was picked as the best; () for one that was
+    named by its step. `strength` is the one that was named, None for any.
     """
 
     run: Run
     step: int
     checkpoint: str = ""
-    picked: bool = False
+    among: tuple[str, ...] = ()
+    strength: float | None = None
 
     def __str__(self) -> str:
         """Return a name by which it is found again."""
-        return f"{self.run.name}@{self.step}"
+        return f"{self.run.name}{self.short}"
+
+    @property
+    def short(self) -> str:
+        """Return its name within its run."""
+        return f"@{self.step}" + ("" if self.strength is None else f":{written(self.strength)}")
 
     def results(self) -> dict[str, Evaluation]:
-        """Return by protocol what was scored last of it."""
+        """Return by protocol what was scored last of it; of the base at any strength."""
+        known = self.run.protocols
         return {
             protocol: evaluation
             for protocol in self.run.scored
             for evaluation in scored(self.run, protocol)
-            if evaluation.step == self.step and self.checkpoint in ("", evaluation.checkpoint)
+            if evaluation.step == self.step
+            and self.checkpoint in ("", evaluation.checkpoint)
+            and (
+                self.strength is None
+                or evaluation.of_base
+                or known[protocol].adapter_strength == self.strength
+            )
         }
 
 
@@ -67,7 +82,7 @@ def run_named(state: State, beginning: str = "") -> Run:
 def find(results: Results, text: str, scorer: str | None = None) -> Named:
     """Return what RUN@STEP, @STEP or RUN stands for; RUN alone is its newest scored step.
 
-    A bare STEP is @STEP, unless a run's name begins so.
+    A bare STEP is @STEP, unless a run's name begins so. STEP:STRENGTH is one of several strengths.
 
     Args:
         results: Among which it is looked for.
@@ -80,16 +95,23 @@ def find(results: Results, text: str, scorer: str | None = None) -> Named:
     """
     if _STEP.fullmatch(text) and not any(name.startswith(text) for name in results.state):
         text = f"@{text}"
-    name, at, step = text.rpartition("@") if "@" in text else (text, "", "")
-    if not text or (at and not _STEP.fullmatch(step)):
+    name, at, place = text.rpartition("@") if "@" in text else (text, "", "")
+    parts = _STEP.fullmatch(place)
+    strength = _strength(parts["strength"]) if parts and parts["strength"] else None
+    if not text or (at and not parts):
         raise SettingsError(
             f"{text!r} names no checkpoint",
-            fix=f"write RUN@STEP, @STEP or RUN, with a number or {BEST!r} for STEP",
+            fix=f"write RUN@STEP, @STEP or RUN, with a number or {BEST!r} for STEP, and "
+            "STEP:STRENGTH where a run has several strengths",
         )
     run = run_named(results.state, name)
+    step = parts["step"] if parts else ""
     if step == BEST:
-        best = rank(results, run, run.protocol, scorer).best
-        return Named(run, best.step, best.checkpoint, picked=True)
+        among = present(run, strength)
+        best = rank(results, run, among, scorer).best
+        if run.beside:
+            strength = run.protocols[best.protocol].adapter_strength
+        return Named(run, best.step, best.checkpoint, among, strength)
     steps = sorted({it.step for protocol in run.scored for it in scored(run, protocol)})
     if not steps:
         fix = "clipwatch status shows why"
@@ -99,11 +121,46 @@ def find(results: Results, text: str, scorer: str | None = None) -> Named:
         raise ClipwatchError(
             f"{run.name} has no scores of {run.unit} {int(step)}; scored so far: {known}"
         )
-    return Named(run, int(step) if at else steps[-1])
+    named = Named(run, int(step) if at else steps[-1], strength=strength)
+    if strength is not None and not named.results():
+        at_all = {run.protocols[it].adapter_strength for it in run.scored}
+        known = listed([written(it) for it in sorted(at_all)])
+        raise ClipwatchError(f"{named} has no scores; those of {run.name} are at strength {known}")
+    return named
+
+
+def present(run: Run, strength: float | None = None) -> tuple[str, ...]:
+    """Return the protocols in use, of several strengths all, in their order, or one.
+
+    Raises:
+        ClipwatchError: That is none of them; the text names those that are.
+    """
+    if strength is None:
+        return tuple(ascending(run, run.present))
+    present = (it for it in ascending(run, run.present) if it in run.protocols)
+    known = {run.protocols[it].adapter_strength: it for it in present}
+    if strength not in known:
+        there = listed([written(it) for it in known])
+        raise ClipwatchError(
+            f"{run.name} is not scored at {label(strength)} by its present settings; it is at "
+            f"{there or 'none yet'}"
+        )
+    return (known[strength],)
+
+
+def _strength(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise SettingsError(
+            f"{text!r} is no strength", fix="write a number, as in 500:0.8"
+        ) from None
 
 
 def both(results: Results, a: Named, b: Named) -> tuple[Evaluation, Evaluation]:
     """Return both under a protocol that they share: their runs' present one, or the newest.
+
+    Where their strengths were named, or one is the base, they may differ in that.
 
     Raises:
         ClipwatchError: They share none; the text says where their protocols differ.
@@ -112,6 +169,15 @@ def both(results: Results, a: Named, b: Named) -> tuple[Evaluation, Evaluation]:
     if shared := first.keys() & second.keys():
         protocol = _newest(results, shared, a.run, b.run)
         return first[protocol], second[protocol]
+    bare = [
+        {it: run.protocols[it].at(WITHOUT) for it in known}
+        for run, known in ((a.run, first), (b.run, second))
+    ]
+    pairs = [(it, other) for it in first for other in second if bare[0][it] == bare[1][other]]
+    named = None not in (a.strength, b.strength)
+    if pairs and (named or any(it.of_base for it in (*first.values(), *second.values()))):
+        one, other = max(pairs, key=lambda it: [list(results.protocols).index(each) for each in it])
+        return first[one], second[other]
     differences = unlike(
         results.protocols[_newest(results, first, a.run)],
         results.protocols[_newest(results, second, b.run)],
@@ -122,13 +188,25 @@ def both(results: Results, a: Named, b: Named) -> tuple[Evaluation, Evaluation]:
     )
 
 
-def superseded(results: Results, run: Run, protocol: str) -> list[str]:
-    """Return in which fields a protocol differs from the run's present one, with both values.
+def as_found(named: Named, evaluation: Evaluation) -> Named:
+    """Return it with the strength at which it was found, where that tells it from others."""
+    made = named.run.protocols[evaluation.protocol]
+    tells = named.strength is not None or told(named.run, evaluation.protocol)
+    return replace(
+        named, strength=made.adapter_strength if tells and not evaluation.of_base else None
+    )
 
-    Nothing for the present one itself, and for a run whose present one is not known so far.
+
+def superseded(results: Results, named: Named, evaluation: Evaluation) -> list[str]:
+    """Return in which fields a result's protocol differs from its run's present one, with both.
+
+    Nothing for the present ones themselves, and for a run whose present one is not known so far;
+    nor is a strength that was named.
     """
-    present = results.protocols.get(run.protocol)
-    return unlike(results.protocols[protocol], present) if present else []
+    now, made = results.protocols.get(named.run.protocol), results.protocols[evaluation.protocol]
+    if now is None or evaluation.protocol in named.run.present:
+        return []
+    return unlike(made if named.strength is None else made.at(now.adapter_strength), now)
 
 
 def _newest(results: Results, protocols: Iterable[str], *runs: Run) -> str:

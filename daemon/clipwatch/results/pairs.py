@@ -100,7 +100,8 @@ def _chosen(
     results: Results, named: Named, evaluation: Evaluation, scorer: str | None
 ) -> dict[str, Scores]:
     """Return all that a best was picked from, nothing for what was named by its step."""
-    known = looked_at(named.run, evaluation.protocol) if named.picked else []
+    protocols = named.among if evaluation.protocol in named.among else (evaluation.protocol,)
+    known = looked_at(named.run, protocols) if named.among else []
     return {it.id: results.scores(named.run, it, scorer) for it in known}
 
 
@@ -121,7 +122,8 @@ def _renamed(found: Comparison, names: Sequence[str]) -> Comparison:
 def _looked(
     results: Results, run: Run, evaluations: Sequence[Evaluation], scorer: str | None
 ) -> Looked | None:
-    known = {it.id: it for it in (*looked_at(run, evaluations[0].protocol), *evaluations)}
+    protocols = dict.fromkeys(it.protocol for it in evaluations)
+    known = {it.id: it for it in (*looked_at(run, list(protocols)), *evaluations)}
     if len(known) <= len(evaluations) or evaluations[0] is evaluations[1]:
         return None
     scores = common([results.scores(run, it, scorer) for it in known.values()])

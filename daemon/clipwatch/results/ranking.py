@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from clipwatch.domain.state import Evaluation, Run
@@ -17,14 +17,14 @@ from clipwatch.statistics.scores import common
 
 @dataclass(frozen=True, slots=True)
 class Ranking:
-    """All scored checkpoints of a run under one protocol, on the prompts that all have.
+    """All scored checkpoints of a run, each at all its strengths, on the prompts that all have.
 
     Attributes:
         run: Their run.
         best: The one with the highest mean.
         mean: That mean, with the ends of an interval that knows it was picked; see `best_of`.
         tied: Those that cannot be told from it, in the order of their steps.
-        all: Each with its summary, in the order of their steps.
+        all: Each with its summary, in the order of their steps and strengths.
         differences: By evaluation, each of the others less the best; see `best_of`.
         n_prompts: That all have scores of.
         scale: Of the scores.
@@ -40,22 +40,29 @@ class Ranking:
     scale: Scale
 
 
-def looked_at(run: Run, protocol: str) -> list[Evaluation]:
-    """Return what a best is picked from, in the order of the steps.
+def looked_at(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
+    """Return what a best is picked from, in the order of the steps, then of the protocols.
 
     Of a checkpoint that was scored again it is the latest weights; the base is none of them.
     """
-    latest = {it.checkpoint: it for it in scored(run, protocol) if not it.of_base}
+    latest = {
+        (protocol, it.checkpoint): it
+        for protocol in protocols
+        for it in scored(run, protocol)
+        if not it.of_base
+    }
     return sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))
 
 
-def rank(results: Results, run: Run, protocol: str, scorer: str | None = None) -> Ranking:
-    """Rank a run's checkpoints under one of its protocols.
+def rank(
+    results: Results, run: Run, protocols: Sequence[str], scorer: str | None = None
+) -> Ranking:
+    """Rank what a run scored under protocols that differ in the strength at most.
 
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
     """
-    known = {it.id: it for it in looked_at(run, protocol)}
+    known = {it.id: it for it in looked_at(run, protocols)}
     if not known:
         raise ClipwatchError(
             f"{run.name} has no scores yet under its present settings",

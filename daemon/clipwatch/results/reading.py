@@ -10,6 +10,7 @@ from clipwatch.domain.events import ImageScore, ImagesScored
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Run
+from clipwatch.domain.strengths import told
 from clipwatch.journal import Journal, log_file
 from clipwatch.models.scorers import scales_of
 from clipwatch.results.series import Result, Series
@@ -72,6 +73,7 @@ def series_of(run: Run, protocol: str, state_dir: Path) -> Series:
     return Series(
         *(run.name, series_name(run, protocol), protocol, made, results, scores, images, run.unit),
         scales=scales_of(made),
+        label=told(run, protocol),
     )
 
 

@@ -69,7 +69,8 @@ class Series:
 
     Attributes:
         run: The run's name in the log.
-        name: "clipwatch" for the run's first protocol, "clipwatch-<digest>" for any other.
+        name: "clipwatch" for the run's first protocol, "clipwatch-<digest>" for any other, and
+            "clipwatch-strength-0.6" for one of several strengths.
         digest: The protocol's, as it was when the curve began: an earlier version knew less of it.
         protocol: What the numbers share.
         results: In order of `seq`, complete.
@@ -77,6 +78,8 @@ class Series:
         images: The folder in which `ImageScore.image` names files (they may be gone).
         scales: Of the scorers, by name.
         unit: What `Result.step` counts: "step" or "epoch".
+        label: What tells it from those of the same checkpoints beside it, as "strength 0.6"; "" for
+            the only one.
     """
 
     run: str
@@ -89,6 +92,7 @@ class Series:
 
     unit: Unit = "step"
     scales: Mapping[str, Scale] = field(default_factory=dict)
+    label: str = ""
 
     def digits(self, scorer: str) -> int:
         """Return with how many decimals a scorer's numbers are told."""

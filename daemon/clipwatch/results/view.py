@@ -12,7 +12,7 @@ import msgspec
 from clipwatch.domain.delivered import owed, received
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.kinds import Unit
-from clipwatch.domain.queue import DELETED, given_up, queue
+from clipwatch.domain.queue import DELETED, given_up, pending
 from clipwatch.domain.state import (
     BASE_NAME,
     Checkpoint,
@@ -20,7 +20,9 @@ from clipwatch.domain.state import (
     Run,
     State,
     evaluation_of,
+    protocols_of,
 )
+from clipwatch.domain.strengths import ascending, label, title, told, written
 from clipwatch.kit.textfiles import printable
 from clipwatch.models.scorers import scale_of
 from clipwatch.statistics import Summary
@@ -39,7 +41,10 @@ WORDS = {"discarded": "left out"}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One checkpoint for a person; `step` counts `unit`s."""
+    """One checkpoint for a person; `step` counts `unit`s.
+
+    Where a run has several strengths, an adapter has a row for each.
+    """
 
     step: int
     name: str
@@ -48,6 +53,7 @@ class Row:
     published: dict[str, bool]
     reason: str | None
     unit: Unit = "step"
+    strength: float | None = None
 
     @property
     def is_base(self) -> bool:
@@ -56,37 +62,50 @@ class Row:
 
 
 def rows(run: Run) -> list[Row]:
-    """Return a run's checkpoints in the order of their steps, under its latest protocol."""
+    """Return a run's checkpoints in the order of their steps, under its present protocols."""
     ordered = sorted(run.checkpoints.values(), key=lambda item: (item.step, item.name))
-    done = (run.evaluations[id_] for id_ in run.scored.get(run.protocol, ()))
-    latest = {it.checkpoint: it for it in done}  # a score outlives its folder
+    done = {it: [run.evaluations[id_] for id_ in run.scored.get(it, ())] for it in run.present}
+    # a score outlives its folder
+    latest = {(it, each.checkpoint): each for it, found in done.items() for each in found}
     shown = {name: received(run, "tracker", name).has for name in run.tracker_names}
-    return [_row(run, checkpoint, latest.get(checkpoint.name), shown) for checkpoint in ordered]
+    found = []
+    for checkpoint in ordered:
+        protocols = protocols_of(run, checkpoint)
+        if checkpoint.state == "discarded":
+            protocols = tuple(it for it in run.present if (it, checkpoint.name) in latest)
+        for protocol in ascending(run, protocols or run.present[:1]):
+            known = latest.get((protocol, checkpoint.name))
+            several = len(protocols) > 1 or protocol != run.protocol
+            found.append(_row(run, checkpoint, protocol, known, shown, several=several))
+    return found
 
 
 def _row(
     run: Run,
     checkpoint: Checkpoint,
+    protocol: str,
     latest: Evaluation | None,
     shown: Mapping[str, AbstractSet[str]],
+    *,
+    several: bool,
 ) -> Row:
-    evaluation = evaluation_of(run, checkpoint) if checkpoint.digest else None
+    evaluation = evaluation_of(run, checkpoint, protocol) if checkpoint.digest else None
     if evaluation is None and checkpoint.state == "discarded":
         evaluation = latest
     id_ = evaluation.id if evaluation else ""
     published = {name: id_ in there for name, there in shown.items()}
     state, reason = _state(run, checkpoint, evaluation, published)
     clip = evaluation.clip if evaluation else None
-    return Row(
-        checkpoint.step, checkpoint.name, state, clip, published, reason or None, checkpoint.unit
-    )
+    numbers = (state, clip, published, reason or None)
+    at = run.protocols[protocol].adapter_strength if several else None
+    return Row(checkpoint.step, checkpoint.name, *numbers, checkpoint.unit, at)
 
 
 def _state(
     run: Run, checkpoint: Checkpoint, evaluation: Evaluation | None, published: dict[str, bool]
 ) -> tuple[RowState, str]:
     if evaluation is not None and evaluation.state == "scored":
-        return _published(run, published)
+        return _published(run, evaluation.protocol, published)
     if checkpoint.state != "whole":
         return "waiting" if checkpoint.state == "partial" else "discarded", checkpoint.reason
     if evaluation is None:
@@ -98,11 +117,11 @@ def _state(
     return "evaluating", f"{len(evaluation.done)} images scored"
 
 
-def _published(run: Run, published: dict[str, bool]) -> tuple[RowState, str]:
+def _published(run: Run, protocol: str, published: dict[str, bool]) -> tuple[RowState, str]:
     if published and all(published.values()):
         return "published", ""
     lacking = [name for name, shown in published.items() if not shown]
-    reasons = {name: _reason(run, name, run.protocol) for name in lacking}
+    reasons = {name: _reason(run, name, protocol) for name in lacking}
     return "scored", "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
 
 
@@ -115,7 +134,7 @@ def earlier(run: Run) -> list[str]:
     lines = []
     for name in run.tracker_names:
         lacks = owed(run, "tracker", name)
-        lacks.pop(run.protocol, None)
+        lacks = {it: ids for it, ids in lacks.items() if it not in run.present}
         if count := sum(map(len, lacks.values())):
             told = f"{name}: {count} result{'s' * (count > 1)} of earlier settings not shown there"
             reasons = dict.fromkeys(_reason(run, name, it) for it in lacks)
@@ -140,6 +159,7 @@ def as_json(state: State) -> dict[str, Any]:
                     {
                         "step": it.step,
                         "unit": it.unit,
+                        "strength": _strength(run, it),
                         "kind": it.kind,
                         "scorer": it.scorer,
                         "text": it.text,
@@ -166,8 +186,8 @@ def sparkline(values: list[float]) -> str:
 
 
 def advice(run: Run) -> list[AdviceGiven]:
-    """Return what was advised under the run's latest protocol, in the order of its giving."""
-    mine = run.scored.get(run.protocol, ())
+    """Return what was advised under the run's present protocols, in the order of its giving."""
+    mine = {id_ for protocol in run.present for id_ in run.scored.get(protocol, ())}
     return [it for it in run.advice if it.evaluation in mine]
 
 
@@ -183,24 +203,32 @@ def table(run: Run) -> str:
     listed = rows(run)
     protocol = run.protocols.get(run.protocol)
     digits = (scale_of(protocol.decides) if protocol else UNKNOWN).digits
-    lines = [(run.unit, *HEAD), *(_cells(row, digits) for row in listed)]
+    several = any(row.strength is not None for row in listed)
+    head = (run.unit, *(["strength"] * several), *HEAD)
+    lines = [head, *(_cells(row, digits, several=several) for row in listed)]
+    first = NUMBERS + several
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     drawn = []
     for line in lines:
         numbers = (
-            cell.rjust(width) for cell, width in zip(line[:NUMBERS], widths[:NUMBERS], strict=True)
+            cell.rjust(width) for cell, width in zip(line[:first], widths[:first], strict=True)
         )
         texts = (
-            cell.ljust(width) for cell, width in zip(line[NUMBERS:], widths[NUMBERS:], strict=True)
+            cell.ljust(width) for cell, width in zip(line[first:], widths[first:], strict=True)
         )
         drawn.append("  ".join((*numbers, *texts)).rstrip())
     drawn.insert(1, "─" * min(sum(widths) + 2 * len(widths), RULE))
-    if means := [row.clip.mean for row in listed if row.clip]:
-        drawn.append(f"clip/mean {sparkline(means)}")
+    curves: dict[float | None, list[float]] = {}
+    for row in listed:
+        if row.clip and not (several and row.is_base):
+            curves.setdefault(row.strength, []).append(row.clip.mean)
+    for strength, means in sorted(curves.items(), key=lambda it: it[0] or 0.0):
+        at = "" if strength is None else f", {label(strength)}"
+        drawn.append(f"clip/mean{at} {sparkline(means)}")
     return "\n".join(drawn)
 
 
-def _cells(row: Row, digits: int) -> tuple[str, ...]:
+def _cells(row: Row, digits: int, *, several: bool) -> tuple[str, ...]:
     clip = row.clip
     numbers: tuple[str, ...] = ("",) * (NUMBERS - 1)
     if clip:
@@ -209,13 +237,17 @@ def _cells(row: Row, digits: int) -> tuple[str, ...]:
         numbers = (*("" if it is None else f"{it:.{digits}f}" for it in scores), str(clip.n))
     reason = "" if row.state == "scored" else row.reason or ""
     state = WORDS.get(row.state, row.state)
-    return (str(row.step), *numbers, state, printable(row.name), printable(reason))
+    at = "" if row.strength is None else written(row.strength)
+    texts = (state, printable(row.name), printable(reason))
+    return (str(row.step), *([at] * several), *numbers, *texts)
 
 
 def problems(run: Run) -> list[str]:
     """Return what stands in the way of the whole run, a line each."""
-    known = {name: _reason(run, name, run.protocol) for name in sorted(run.tracker_names)}
-    trackers = [f"{name}: {reason}" for name, reason in known.items() if reason]
+    known = (
+        (name, _reason(run, name, it)) for name in sorted(run.tracker_names) for it in run.present
+    )
+    trackers = list(dict.fromkeys(f"{name}: {why}" for name, why in known if why))
     none = f"no checkpoint seen in {run.output_dir} so far"
     trained = any(not checkpoint.is_base for checkpoint in run.checkpoints.values())
     models = [f"nothing can be scored: {run.lacking}"] if run.lacking else []
@@ -225,11 +257,16 @@ def problems(run: Run) -> list[str]:
 
 
 def summary(run: Run) -> str:
-    """Return how many checkpoints are in which state."""
-    states = [row.state for row in rows(run) if not row.is_base]
+    """Return how many checkpoints are in which state, where they have several at each strength."""
+    listed = [row for row in rows(run) if not row.is_base]
+    states = [row.state for row in listed]
     known = [state for state in STATES if state in states]
-    counts = [f"{states.count(state)} {WORDS.get(state, state)}" for state in known]
-    return f"{len(states)} checkpoints: {', '.join(counts)}" if states else problems(run)[0]
+    counts = ", ".join(f"{states.count(state)} {WORDS.get(state, state)}" for state in known)
+    at = (
+        f" at {len(run.present)} strengths" if any(it.strength is not None for it in listed) else ""
+    )
+    number = len({row.name for row in listed})
+    return f"{number} checkpoints{at}: {counts}" if listed else problems(run)[0]
 
 
 def unread(run: Run, lying: str) -> str:
@@ -259,10 +296,11 @@ def closing(run: Run, lacking: Sequence[str], unread: str = "") -> tuple[int, li
         unread: What there is where no checkpoint could be read.
     """
     whole = [c for c in run.checkpoints.values() if c.state == "whole"]
-    evaluations = [evaluation_of(run, checkpoint) for checkpoint in whole]
-    failed = [it.checkpoint for it in evaluations if it is not None and it.state == "failed"]
+    evaluations = [evaluation_of(run, c, it) for c in whole for it in protocols_of(run, c)]
+    failed = [title(run, it.id) for it in evaluations if it is not None and it.state == "failed"]
     if run.lacking:
-        failed += [it.name for it in queue(run) if it.name not in failed]
+        waiting = dict.fromkeys(title(run, it.id) for it in pending(run))
+        failed += [it for it in waiting if it not in failed]
     lines = [summary(run)]
     if failed:
         lines.append(f"no score for {', '.join(failed)}: clipwatch status says why")
@@ -279,11 +317,40 @@ def listing(state: State) -> str:
     """Return every run's table, what stands in its way, and where each tracker shows its curve."""
     lines = []
     for run in state.values():
-        made = f"{run.settings.get('weights', '')} weights, protocol {run.protocol}"
+        made = f"{run.settings.get('weights', '')} weights, {_protocols(run)}"
         lines += [f"{run.name}  {printable(run.output_dir)}  {made}", table(run)]
         lines += map(printable, problems(run))
-        known = ((name, received(run, "tracker", name)) for name in run.tracker_names)
-        places = {name: it.places.get(run.protocol, it.where) for name, it in known}
-        lines += [printable(f"{name}: {where}") for name, where in places.items() if where]
-        lines += [f"advice at {it.unit} {it.step}: {it.kind}: {it.text}" for it in advice(run)]
+        lines += map(printable, _places(run))
+        for it in advice(run):
+            at = told(run, run.evaluations[it.evaluation].protocol)
+            place = ", ".join(filter(None, (f"{it.unit} {it.step}", at)))
+            lines.append(f"advice at {place}: {it.kind}: {it.text}")
     return "\n".join(lines)
+
+
+def _protocols(run: Run) -> str:
+    """Return the digests of the present protocols, each with its strength where there are more."""
+    if not run.beside:
+        return f"protocol {run.protocol}"
+    present = ascending(run, run.present)
+    return f"protocols {', '.join(f'{it} ({told(run, it)})' for it in present)}"
+
+
+def _places(run: Run) -> list[str]:
+    """Return where each tracker shows the present curves; of one that shows none its last place."""
+    lines = []
+    for name in run.tracker_names:
+        known = received(run, "tracker", name)
+        present = ascending(run, run.present)
+        shown = [(it, known.places[it]) for it in present if it in known.places]
+        for protocol, where in shown or [(run.protocol, known.where)]:
+            at = told(run, protocol) if shown else ""
+            if where:
+                lines.append(f"{', '.join(filter(None, (name, at)))}: {where}")
+    return lines
+
+
+def _strength(run: Run, advice: AdviceGiven) -> float | None:
+    """Return at which of several strengths something is advised."""
+    protocol = run.evaluations[advice.evaluation].protocol
+    return run.protocols[protocol].adapter_strength if told(run, protocol) else None

@@ -152,6 +152,9 @@ class Sampling:
     lycoris_strength: float = trainers(
         "validation_lycoris_strength", 1.0, "of a LyCORIS network", read.number
     )
+    strengths: tuple[float, ...] = own(
+        "strengths", (), "of an adapter, each scored: [0.6, 0.8, 1.0]", read.strengths
+    )
     stage1_mode: Literal["auto", "trained-stage", "full-pipeline"] = trainers(
         "deepfloyd_validation_pipeline_mode",
         "auto",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from clipwatch.domain.protocol import Prompt
 from clipwatch.layouts.claims import GENERIC
 from clipwatch.settings.values import Given
 
@@ -204,6 +205,39 @@ def check_layout(given: Values) -> None:
             raise given[key].error(
                 f"is for the layout {GENERIC!r} alone", fix=f"set layout to {GENERIC!r}"
             )
+
+
+def first_strength(given: Values, trainers: float) -> float:
+    """Return the strength whose curve is the run's own: the trainer's, if it is among several."""
+    named = given["strengths"].value
+    return float(trainers if trainers in named or not named else named[0])
+
+
+def at_strengths(given: Values, prompts: Sequence[Prompt], trainers: float) -> tuple[str, ...]:
+    """Return what is to be known of several strengths, a line each.
+
+    Args:
+        given: With the key.
+        prompts: Those with a strength of their own keep it.
+        trainers: The strength without that key.
+
+    Raises:
+        SettingsError: All prompts have one, so that nothing would differ.
+    """
+    named, own = given["strengths"], sum(it.strength is not None for it in prompts)
+    several = len(named.value) > 1
+    if several and own == len(prompts):
+        raise named.error(
+            "has no effect, as every prompt has an adapter_strength of its own",
+            fix="leave it out, or take that from the prompts",
+        )
+    lines = []
+    if several and own:
+        which = "prompts with an adapter_strength of their own keep it at every strength"
+        lines.append(named.told(f"{which}: {own} of {len(prompts)}"))
+    if named.value and trainers not in (1.0, *named.value):
+        lines.append(named.told(f"it stands in for the trainer's strength {trainers:g}"))
+    return tuple(lines)
 
 
 def by_scorer(worth: float | dict[str, float | None] | None) -> dict[str, float | None]:

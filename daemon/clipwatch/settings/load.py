@@ -91,6 +91,7 @@ def load(
     _check_texts(given)
     derived.check_worth(given)
     derived.check_layout(given)
+    remarks += derived.at_strengths(given, chosen.prompts, strength(given))
     return built(
         Settings,
         given,
@@ -232,7 +233,7 @@ def _protocol(
         height=sampling.size.height,
         scorers=scorers,
         parts=elsewhere,
-        adapter_strength=strength(given),
+        adapter_strength=derived.first_strength(given, strength(given)),
         skip_layers=skip_layers(sampling),
         rules="simpletuner" if about.simpletuner else "",
         **{it.name: getattr(pictures, it.name) for it in fields(Pictures)},

@@ -35,6 +35,7 @@ _PLAIN = "none"
 _MOST = 10**9  # as seconds still a time that a thread can wait for
 _MEGAPIXELS_BELOW = 128
 _STEP = 16
+_STRENGTHS = 16  # so many times the work of one
 _LARGEST = 8192
 _PORTS = 1 << 16
 
@@ -236,6 +237,24 @@ def layers(value: Any) -> tuple[int, ...] | int:
         raise _wrong('must be a list of layers: "[7, 8, 9]"', value)
     numbers = tuple(it for it in found if it is not None)
     return numbers if isinstance(read, list) else numbers[0]
+
+
+def strengths(value: Any) -> tuple[float, ...]:
+    """Read a list of numbers above 0, each once; also "0.6, 0.8" as on a command line."""
+    read = value
+    if isinstance(value, str):
+        inner = value.strip().removeprefix("[").removesuffix("]")
+        read = inner.split(",") if inner.strip() else []
+    above = real(0, above=True)
+    try:
+        found = tuple(map(above, read if isinstance(read, list) else [read]))
+    except ValueError as error:
+        raise _wrong("must be a list of numbers above 0: [0.6, 0.8, 1.0]", value) from error
+    if twice := [it for it in found if found.count(it) > 1]:
+        raise ValueError(f"names {twice[0]:g} twice")
+    if len(found) > _STRENGTHS:
+        raise ValueError(f"names {len(found)} strengths: at most {_STRENGTHS} can be scored")
+    return found
 
 
 def instruction(value: Any) -> str:

@@ -55,6 +55,13 @@ class Settings:
     doubts: tuple[str, ...]
 
     @property
+    def protocols(self) -> tuple[EvaluationProtocol, ...]:
+        """One for each strength of an adapter; the first, `protocol`, is that of all else, too."""
+        first = self.protocol.adapter_strength
+        others = (self.protocol.at(it) for it in self.sampling.strengths if it != first)
+        return self.protocol, *others
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """All that a person should know before anything is done by them."""
         return (*self.remarks, *self.doubts)

@@ -9,6 +9,7 @@ from clipwatch.domain.events import EvaluationReopened
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.queue import retryable
 from clipwatch.domain.state import Run, State
+from clipwatch.domain.strengths import title
 from clipwatch.journal import Journal
 from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import ClipwatchError
@@ -16,7 +17,7 @@ from clipwatch.results.view import WORDS, rows
 
 
 def reopen(log: Path, step: int, name: str | None) -> list[str]:
-    """Write down that a step's failed evaluations are due; return their checkpoints' names.
+    """Write down that a step's failed evaluations are due; return what a person calls them.
 
     Args:
         log: The log's file.
@@ -39,7 +40,7 @@ def reopen(log: Path, step: int, name: str | None) -> list[str]:
         for evaluation in failed:
             reopened = EvaluationReopened(evaluation.id, datetime.now(UTC))
             projection.record(run.name, evaluation_stream(run.name, evaluation.id), reopened)
-    return [evaluation.checkpoint for evaluation in failed]
+    return [title(run, evaluation.id) for evaluation in failed]
 
 
 def _run(state: State, name: str | None) -> Run:

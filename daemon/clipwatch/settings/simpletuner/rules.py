@@ -280,6 +280,8 @@ def mistaken(settings: Settings, kind: CheckpointKind) -> str:
     """
     training, sampling = settings.training, settings.sampling
     taken = _kind(training.lora_type)
+    if sampling.strengths:  # they hold for both
+        return ""
     if kind not in _STRENGTHS or kind == taken or training.model_type not in ("", _LORA):
         return ""
     acting = {_LORA: sampling.adapter_strength, _LYCORIS: sampling.lycoris_strength}
