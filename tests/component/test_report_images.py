@@ -115,7 +115,7 @@ def test_images_that_are_gone_are_told(tmp_path: Path) -> None:
     first.unlink()
     second.write_bytes(b"no image")
     page, left_out = written(log, tmp_path / "page.html", 50_000_000)
-    assert left_out == ["1 images are not kept any more (keep_images)."]
+    assert left_out == ["Not kept any more: 1 image (keep_images)."]
     assert sum(text is None for column in shown(page) for text in column) == 2
 
 

@@ -145,7 +145,7 @@ def _not_kept(data: dict[str, Any], rows: Sequence[Row]) -> str:
     """Say of how many scored images there is no file any more."""
     scores = [row for it in data["checkpoints"] for row in it["scores"] if row]
     lacking = sum(map(len, scores)) - sum(len(it.images) for it in rows)
-    return f"{lacking} images are not kept any more (keep_images)." if lacking > 0 else ""
+    return f"Not kept any more: {plural(lacking, 'image')} (keep_images)." if lacking > 0 else ""
 
 
 def _omitted(prompts: int) -> str:
