@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from clipwatch.journal import log_file
+from clipwatch.kit.errors import ClipwatchError
 from clipwatch.report.data import curves_of
 from clipwatch.report.images import SIZES, all_encoded, encoded, size_for
 from clipwatch.report.page import write_report
@@ -114,7 +115,7 @@ def test_images_that_are_gone_are_told(tmp_path: Path) -> None:
     first.unlink()
     second.write_bytes(b"no image")
     page, left_out = written(log, tmp_path / "page.html", 50_000_000)
-    assert left_out == ["1 images are not kept any more (keep_images)."]
+    assert left_out == ["Not kept any more: 1 image (keep_images)."]
     assert sum(text is None for column in shown(page) for text in column) == 2
 
 
@@ -128,6 +129,14 @@ def test_an_image_outside_of_its_folder_is_not_taken(tmp_path: Path) -> None:
     victim.symlink_to(secret)
     page, _ = written(log, tmp_path / "page.html", 50_000_000)
     assert sum(text is None for column in shown(page) for text in column) == 1
+
+
+def test_a_page_that_cannot_be_small_enough_is_not_written(log: Log, tmp_path: Path) -> None:
+    """One line says what it would take."""
+    with pytest.raises(ClipwatchError, match="without any image: --max-size 1, or") as error:
+        written(log, tmp_path / "page.html", 50_000)
+    assert "0.1 MB" in str(error.value)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_sizes_are_tried_from_the_largest(tmp_path: Path) -> None:

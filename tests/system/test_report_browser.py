@@ -183,6 +183,10 @@ def test_the_keys_go_through_checkpoints_and_prompts(opened: Page) -> None:
     ):
         opened.press(key)
         assert (opened.ask(CHOSEN), opened.ask(CURRENT)) == (column, prompt), key
+    opened.ask("document.getElementById('column').focus()")  # where a slider's own keys differ
+    opened.press("ArrowUp")
+    assert opened.ask(CHOSEN) == "@300, best"
+    opened.press("ArrowDown")
     opened.press("?")
     assert opened.ask("document.getElementById('keys').open") is True
     assert "best checkpoint" in opened.ask("document.getElementById('keys').innerText")

@@ -135,7 +135,8 @@ function pressed(key) {
 
 document.addEventListener("keydown", event => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches("input, select, textarea")) return;
+    if (event.target.matches("input:not([type=range]), select")) return;
+    if (event.target === $("wipe") && SCROLLING.test(event.key)) return;
     if ($("keys").open && event.key !== "?") return;
     if (event.key === "Enter" && event.target.matches("button, summary, a")) return;
     const {top, bottom} = $("explore").getBoundingClientRect();

@@ -78,24 +78,25 @@ def write_report(
     found = [list(_rows(results, it, data[n], n, state_dir)) for n, it in enumerate(curves)]
     missing = [_not_kept(it, rows) for it, rows in zip(data, found, strict=True)]
     rows = [row for turn in _in_turn(found) for row in turn]
+    whole = {
+        "curves": data,
+        "assets": quote(os.path.relpath(assets, output.parent)) if assets else None,
+    }
+    omitted: dict[int, int] = {}
     if assets:
-        place = quote(os.path.relpath(assets, output.parent))
         _beside(rows, assets, cells, told)
-        omitted = dict.fromkeys(range(len(data)), 0)
     else:
-        place = None
         for n, it in enumerate(data):  # the longest that may be said
             it["left_out"] = f"{_omitted(len(it['prompts']))} {missing[n]}"
-        room = largest - len(assembled({"curves": data, "assets": place}, cells).encode())
-        if room < 0:
-            raise ClipwatchError(
-                f"the page takes {(largest - room) / MEGABYTE:.1f} MB without any image",
-                fix=f"use --max-size {-(-(largest - room) // MEGABYTE)}, or name fewer runs",
-            )
-        omitted = _within(rows, room, cells, told)
+        omitted = _within(rows, largest - len(assembled(whole, cells).encode()), cells, told)
     for n, it in enumerate(data):
         it["left_out"] = " ".join(filter(None, (_omitted(omitted.get(n, 0)), missing[n])))
-    page = assembled({"curves": data, "assets": place}, cells).encode()
+    page = assembled(whole, cells).encode()
+    if len(page) > largest:
+        raise ClipwatchError(
+            f"the page takes {len(page) / MEGABYTE:.1f} MB without any image",
+            fix=f"use --max-size {-(-len(page) // MEGABYTE)}, or name fewer runs",
+        )
     fresh = output.with_name(f".{output.name}.new")
     fresh.write_bytes(page)
     fresh.replace(output)
@@ -113,14 +114,14 @@ def _rows(
 
     What an image is named in the log is a path below its run's folder, and nothing above it.
     """
-    folder = images_of(state_dir, curve.run.name)
+    folder = images_of(state_dir, curve.run.name).resolve()
     places = {it["id"]: place for place, it in enumerate(data["prompts"])}
     found: dict[int, list[_Image]] = {}
     for column, evaluation in enumerate(curve.evaluations):
         for image in results.images(curve.run, evaluation):
             if image.image and image.prompt_id in places:
                 path = folder / image.image
-                inside = path.resolve().is_relative_to(folder.resolve())
+                inside = path.resolve().is_relative_to(folder)
                 if inside and path.is_file():
                     place = places[image.prompt_id]
                     found.setdefault(place, []).append(_Image(column, place, image.index, path))
@@ -144,7 +145,7 @@ def _not_kept(data: dict[str, Any], rows: Sequence[Row]) -> str:
     """Say of how many scored images there is no file any more."""
     scores = [row for it in data["checkpoints"] for row in it["scores"] if row]
     lacking = sum(map(len, scores)) - sum(len(it.images) for it in rows)
-    return f"{lacking} images are not kept any more (keep_images)." if lacking > 0 else ""
+    return f"Not kept any more: {plural(lacking, 'image')} (keep_images)." if lacking > 0 else ""
 
 
 def _omitted(prompts: int) -> str:
