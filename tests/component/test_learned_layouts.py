@@ -9,8 +9,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import staging_kit
+from clipwatch.domain.kinds import StageMode
 from clipwatch.domain.sighting import Whole
 from clipwatch.layouts import look_once
+from staging_kit import desk, intact
 from trainer_runs import looked, seen, told
 
 LORA = "pytorch_lora_weights.safetensors"
@@ -77,6 +80,19 @@ def test_each_is_whole_in_its_time(tmp_path: Path) -> None:
         digests.add(verdict.digest)
     assert len(digests) == 3
     assert [it[2] for it in seen(output).values()].count("lora") == 1
+
+
+@pytest.mark.parametrize("mode", ["auto", "copy"])
+def test_what_was_kept_has_its_own_tokens(output: Path, tmp_path: Path, mode: StageMode) -> None:
+    """They are kept beside the LoRA, whatever the trainer writes later."""
+    found = staging_kit.seen(output / "checkpoint-200")
+    with desk(tmp_path / "staged", mode) as at:
+        held = at.keep(found)
+        (output / "out_emb.safetensors").unlink()
+        saved(output, 300, 140)
+        assert intact(held, found)
+        kept = {it.relative_to(held.path).as_posix() for it in Path(held.path).rglob("*.safe*")}
+    assert kept == {f"checkpoint-200/{LORA}", "out_emb.safetensors"}
 
 
 def test_the_final_tokens_are_the_final_ones(output: Path) -> None:

@@ -248,6 +248,16 @@ def test_a_final_file_that_tells_no_step_has_no_place(tmp_path: Path) -> None:
     assert told(look_once(out / "shape.safetensors", "live")) == "lycoris"  # clipwatch score
 
 
+def test_ai_toolkit_marks_a_lora_that_is_not_all(tmp_path: Path) -> None:
+    """With tokens or an adapter beside it a LoRA is NAME_LoRA, the final one too."""
+    run = written("aitk-flux", tmp_path) / "my_first_flux_lora_v1"
+    for path in run.glob("my_first_flux_lora_v1*.safetensors"):
+        path.rename(path.with_name(path.name.replace("_v1", "_v1_LoRA")))
+    steps = {name: it[:2] for name, it in seen(run).items()}
+    assert steps["my_first_flux_lora_v1_LoRA_000000750.safetensors"] == (750, "step")
+    assert steps["my_first_flux_lora_v1_LoRA.safetensors"] == (2000, "step")
+
+
 def test_the_final_file_alone_is_no_guess(tmp_path: Path) -> None:
     """Without a numbered one beside it nothing says whose it is; it is told, and can be named."""
     out = written("kohya-gui", tmp_path) / "out"

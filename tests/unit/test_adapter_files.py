@@ -130,6 +130,13 @@ def test_a_name_that_every_training_has_is_no_word(name: str) -> None:
         learned_in(["emb_params"], {}, f"{name}.safetensors")
 
 
+def test_tokens_among_a_lora_are_not_called_by_its_name() -> None:
+    """ai-toolkit's NAME_LoRA file has them, and their word is elsewhere."""
+    names = [*pair("unet.a"), "emb_params"]
+    with pytest.raises(Unsupported, match="nothing tells by which word a prompt names them"):
+        learned_in(names, {}, "style_LoRA_000000500.safetensors")
+
+
 def test_onetrainers_oft_is_read_without_lycoris(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is told from PEFT's by the metadata, and computed without that package."""
     monkeypatch.setattr("clipwatch.layouts.adapter_file.find_spec", lambda _: None)

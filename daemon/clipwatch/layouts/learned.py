@@ -2,7 +2,8 @@
 
 Sources: diffusers (examples/textual_inversion and advanced_diffusion_training: save_progress,
 save_embeddings), sd-scripts 0.10 (train_textual_inversion.py, gen_img.py: the file's name is the
-word), OneTrainer 23df383 (modules/modelSaver: bundle_emb, emp_params), A1111's bundles.
+word), ai-toolkit (BaseSDTrainProcess.save: beside a LoRA's tensors its word is in no file),
+OneTrainer 23df383 (modules/modelSaver: bundle_emb, emp_params), A1111's bundles.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def learned_in(
         encoder = "2" if match["encoder"] else ""
         return {name: Learned(name, encoder) for name in tensors}
     found: dict[str, Learned] = {}
+    alone = all(map(_PARAMS.fullmatch, tensors))  # else the file is called by what else is in it
     for name in tensors:
         if match := _BUNDLED.fullmatch(name) or _PARAMS.fullmatch(name):
             if name.endswith(_OUT):
@@ -81,7 +83,10 @@ def learned_in(
                 )
             bundled = match.groupdict().get("word")
             encoder = _ENCODERS[match["encoder"]]
-            found[name] = Learned(bundled, encoder) if bundled else _named(encoder, metadata, file)
+            called = file if alone else ""
+            found[name] = (
+                Learned(bundled, encoder) if bundled else _named(encoder, metadata, called)
+            )
         elif name.startswith("<") and len(tensors) == 1:
             found[name] = Learned(name, "")
     return found
