@@ -19,7 +19,7 @@ from results_kit import Log, protocol
 from score_tables import noisy
 
 HOSTILE = (
-    "</script><script>document.title = 'broken'</script>",
+    "</script ></script><script>document.title = 'broken'</script> <!-- <script ",
     "<img src=https://example.org/x onerror=\"document.title='broken'\">",
     "قطة حمراء على كرسي أزرق",
     "a fox 🦊 & a crown 👑, {{data}} --> <!-- <b>bold</b> \u2028 end",
@@ -88,6 +88,7 @@ class Parsed(html.parser.HTMLParser):
 
     def __init__(self, page: str) -> None:
         super().__init__()
+        self.text = page
         self.tags: list[str] = []
         self.json: dict[str, Any] = {}
         self.policy = ""

@@ -14,7 +14,8 @@ from PIL import Image
 from browser import Page, browse, program
 from clipwatch.report.page import assembled
 from report_kit import HOSTILE, Parsed, hostile_run
-from results_kit import Log, answer, call
+from results_kit import Log, answer, call, protocol
+from score_tables import noisy
 
 PROMPTS = 30
 CHOSEN = "document.getElementById('shown').textContent"
@@ -313,6 +314,33 @@ def test_images_beside_the_page_are_shown(page: Page, log: Log, tmp_path: Path) 
     load(page, file)
     page.until("[...document.querySelectorAll('.cell img')].some(it => it.naturalWidth === 96)")
     in_order(page, tmp_path)
+
+
+def test_another_protocol_is_chosen_and_never_joined(page: Page, tmp_path: Path) -> None:
+    """The present one is shown first; the other has its own points, prompts and note."""
+    log = Log(tmp_path / "state")
+    old, new = protocol(8), protocol(8, guidance=5.0)
+    tables = list(noisy(8, [0.0, 0.01, 0.02, 0.0]).values())
+    log.start("one", old)
+    for step, table in zip((100, 200, 300), tables, strict=False):
+        log.score("one", step, table, old)
+    log.change("one", new)
+    log.score("one", 200, tables[3], new)
+    file = tmp_path / "page.html"
+    assert call(log.folder, "report", "-o", str(file)).exit_code == 0
+    load(page, file)
+    columns = "texts('.column b')"
+    assert page.ask(columns) == ["@200"]
+    assert page.ask("texts('#sentences p')")[1] == "It is the only one with scores."
+    assert page.ask("texts('#notes p')") == []
+    choose(page, "curve", "1")
+    assert page.ask(columns) == ["@100", "@200", "@300"]
+    [note] = page.ask("texts('#notes p')")
+    assert "before the settings or model files changed (guidance 3.0 and 5.0)" in note
+    assert page.ask("document.querySelectorAll('canvas').length") == 1
+    assert set(page.ask("texts('.none')")) == {"no image"}
+    page.ask("1")
+    assert "Runtime.exceptionThrown" not in {it["method"] for it in page.events}
 
 
 def test_all_prompts_of_many_checkpoints_do_not_freeze_it(

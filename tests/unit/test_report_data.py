@@ -80,6 +80,9 @@ def test_no_prompt_is_markup(log: Log, page: Parsed) -> None:
     tame.start("lora-1", protocol(6))
     tame.score("lora-1", 1, noisy(6, [0.0])["0"], protocol(6))
     assert page.tags == report(tame, tame.folder / "page.html").tags
+    # browsers end a script element where Python's parser does not, as at "</script x"
+    assert page.text.lower().count("</script") == page.tags.count("script") == 4
+    assert "<!--" not in page.text
     assert "default-src 'none'" in page.policy
     assert "unsafe" not in page.policy
     assert "http" not in page.policy
