@@ -177,13 +177,12 @@ class Generator:
                 variant = max(variant_of(path.name) for path in paths)
                 self._take(open_folder(folder, self._protocol, variant, {}, paths))
             self._holds = "pipeline"
-        elif self._adapter is not None and self._applied == _told(request):
-            pass  # it is in there: only the strength is another
         elif request.kind in ADAPTERS:
-            self._restore(but="")
-            self._applied = _told(request)
-            alpha, files = request.protocol.lora_alpha, (folder / it.path for it in request.files)
-            self._adapter = adapters.apply(self._pipeline, *files, alpha=alpha)
+            if self._adapter is None or self._applied != _told(request):  # else only its strength
+                self._restore(but="")
+                self._applied, alpha = _told(request), request.protocol.lora_alpha
+                files = (folder / it.path for it in request.files)
+                self._adapter = adapters.apply(self._pipeline, *files, alpha=alpha)
             _check_named(request, self._adapter.words)
         else:
             self._restore(but="" if self._holds == "pipeline" else self._holds)
