@@ -66,6 +66,22 @@ def test_pixels_are_those_of_diffusers(
     assert kit.same_pictures(kit.saved_images(how, tmp_path), expected)
 
 
+def test_prompts_are_read_from_an_earlier_layer(
+    world: Path, tmp_path: Path, evaluator: Evaluator
+) -> None:
+    """With clip_skip 2 pixels are those of a text encoder without its last layer."""
+    how = kit.protocol(world / "base", clip_skip=2)
+    request = kit.request(world / "full", "full", how, images=tmp_path, batch_size=6)
+    kit.scores_of(evaluator, request)
+    pipeline = StableDiffusionPipeline.from_pretrained(world / "other")
+    encoder = getattr(pipeline.text_encoder, "text_model", pipeline.text_encoder).encoder
+    whole = kit.plain_images(how, pipeline)
+    del encoder.layers[-1]
+    made = kit.saved_images(how, tmp_path)
+    assert kit.same_pictures(made, kit.plain_images(how, pipeline))
+    assert not kit.same_pictures(made, whole)
+
+
 def test_lora_is_applied_in_full(world: Path, tmp_path: Path, evaluator: Evaluator) -> None:
     """A LoRA of UNet and text encoder gives the pixels of the models it was saved from."""
     how = kit.protocol(world / "base")

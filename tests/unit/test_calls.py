@@ -80,6 +80,8 @@ def called(name: str, **changes: Any) -> dict[str, Any]:
                 "skip_layer_guidance_stop": 0.3,
             },
         ),
+        ("StableDiffusionPipeline", {"clip_skip": 2}, {"guidance_scale": 4.5, "clip_skip": 1}),
+        ("FluxPipeline", {"clip_skip": 2}, {"guidance_scale": 4.5}),
         (
             "SanaPipeline",
             {"instruction": "one\ntwo"},
@@ -205,6 +207,7 @@ def test_a_negative_prompt_that_is_only_taken_encoded() -> None:
         ("StableDiffusion3Pipeline", {"skip_layers": SkipLayers((7,))}, ""),
         ("ChromaPipeline", {"skip_layers": SkipLayers((7,))}, "no skip-layer guidance"),
         ("FluxPipeline", {"guidance_rescale": 0.5}, "no guidance_rescale"),
+        ("FluxPipeline", {"clip_skip": 2}, "no clip_skip"),
         ("Flux2Pipeline", {"guidance_real": 3.0}, "no true guidance"),
         ("Flux2KleinPipeline", {"guidance_real": 3.0}, ""),
         ("SanaPipeline", {}, ""),

@@ -45,6 +45,11 @@ def test_it_tells_what_cannot_be_had() -> None:
     rows = dict(classes("What cannot be had"))
     for name, rule in SIMPLETUNER.items():
         assert not rule.differs or f"`{rule.differs}`" in rows[name]
-    for words in ("no skip-layer guidance", "no guidance_rescale", "no true guidance"):
+    for words in (
+        "no skip-layer guidance",
+        "no clip_skip",
+        "no guidance_rescale",
+        "no true guidance",
+    ):
         assert f"`{words}`" in PAGE
     assert "`another complex_human_instruction`" in rows["SanaPipeline"]

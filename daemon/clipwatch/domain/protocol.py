@@ -140,6 +140,7 @@ class EvaluationProtocol:
             or "" for diffusers' own defaults.
         text_length: Tokens to which prompts are padded or cut; None for the family's.
         instruction: Sana's, which stands before each prompt; "" for the pipeline's own.
+        clip_skip: From which of CLIP's layers SD 1 and SD 2 read prompts; 1 for the last.
     """
 
     prompts: tuple[Prompt, ...]
@@ -178,6 +179,7 @@ class EvaluationProtocol:
     rules: Rules = ""
     text_length: int | None = None
     instruction: str = ""
+    clip_skip: int = 1
 
     @property
     def digest(self) -> str:

@@ -238,6 +238,7 @@ class Pictures:
         blank=True,
         becomes=derived.or_blank,
     )
+    clip_skip: int = own("clip_skip", 1, "CLIP's layer for prompts: 1 the last", read.whole(1))
     base_model: str = trainers(
         "pretrained_model_name_or_path",
         None,

@@ -22,7 +22,7 @@ from clipwatch.evaluator.generation.guidance import guided
 from clipwatch.evaluator.generation.joins import apart
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from clipwatch.domain.protocol import EvaluationProtocol
     from clipwatch.evaluator.generation.calls_rules import Rule
@@ -84,6 +84,40 @@ def _made(
     if kind.__name__ == "IFPipeline":  # whose tensors alone are in -1..1
         images = (images / 2 + 0.5).clamp(0, 1)
     return images[:, :3]  # without Qwen-Image 2.1's transparency
+
+
+@contextmanager
+def skipping(encoders: Iterable[Any], layers: int) -> Iterator[None]:
+    """Have texts read from before CLIP's last `layers`, negative ones too; 0 changes nothing.
+
+    diffusers' `clip_skip` leaves those as they are, unlike sd-scripts and A1111, and looks for the
+    last norm in `text_model`, which transformers 5.23 has no more.
+    """
+
+    def asked(_: Any, given: Any, named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        own.append(not named.get("output_hidden_states"))  # else diffusers chooses
+        return given, named | {"output_hidden_states": True}
+
+    def chosen(encoder: Any, _: Any, found: Any) -> Any:
+        if own.pop():
+            norm = getattr(encoder, "text_model", encoder).final_layer_norm
+            found.last_hidden_state = norm(found.hidden_states[-1 - layers])
+        return found
+
+    own: list[bool] = []
+    clips = [it for it in encoders if layers]
+    bare = [it for it in clips if not hasattr(it, "text_model")]
+    with ExitStack() as hooks:
+        for it in clips:
+            hooks.enter_context(it.register_forward_pre_hook(asked, with_kwargs=True))
+            hooks.enter_context(it.register_forward_hook(chosen))
+        for it in bare:
+            vars(it)["text_model"] = it  # not as a part of itself
+        try:
+            yield
+        finally:
+            for it in bare:
+                del vars(it)["text_model"]
 
 
 @contextmanager

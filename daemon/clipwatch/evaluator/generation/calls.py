@@ -33,6 +33,9 @@ sent for no other family (helpers/training/validation.py)."""
 _ALWAYS: Final = frozenset({"LongCatImagePipeline"})
 """Those that have one empty negative prompt for a whole batch when there is none, and fail."""
 
+_ONE_CLIP: Final = frozenset({"StableDiffusionPipeline"})
+"""Those that read prompts from CLIP alone, and from its last layer."""
+
 _EULER: Final = ("", "euler")
 
 
@@ -72,6 +75,7 @@ def call_arguments(kind: type, protocol: EvaluationProtocol, prompts: list[str])
         "guidance_rescale": protocol.guidance_rescale or None,
         "max_sequence_length": text_length(kind, protocol),
         "complex_human_instruction": protocol.instruction.splitlines() or None,
+        "clip_skip": skipped(kind, protocol) or None,
         **_guidance(kind, protocol, rule),
     }
     if skip is not None:
@@ -85,6 +89,11 @@ def call_arguments(kind: type, protocol: EvaluationProtocol, prompts: list[str])
         wanted["sigmas"] = [*np.linspace(1.0, 0.0, protocol.inference_steps)]
     taken = {key: it for key, it in wanted.items() if key in _parameters(kind) and it is not None}
     return {**taken, **AS_ASKED.get(kind.__name__, {}), **rule.arguments}
+
+
+def skipped(kind: type, protocol: EvaluationProtocol) -> int:
+    """Return how many of CLIP's last layers are left out."""
+    return protocol.clip_skip - 1 if kind.__name__ in _ONE_CLIP else 0
 
 
 def text_length(kind: type, protocol: EvaluationProtocol) -> int | None:
@@ -138,6 +147,7 @@ def differences(kind: type, protocol: EvaluationProtocol) -> str:
     found = {
         rule_of(kind, protocol).differs: True,
         "no skip-layer guidance": protocol.skip_layers and "skip_guidance_layers" not in known,
+        "no clip_skip": protocol.clip_skip > 1 and not skipped(kind, protocol),
         "no guidance_rescale": protocol.guidance_rescale and "guidance_rescale" not in known,
         "no true guidance": protocol.guidance_real > 1 and not true,
         "another complex_human_instruction": protocol.rules == "simpletuner" and instructed,

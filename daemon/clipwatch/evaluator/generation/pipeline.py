@@ -17,9 +17,9 @@ from clipwatch.evaluator.failures import (
 )
 from clipwatch.evaluator.generation import adapters, decoding, offload
 from clipwatch.evaluator.generation.attention import use_attention
-from clipwatch.evaluator.generation.calling import pictures
-from clipwatch.evaluator.generation.calls import text_length
-from clipwatch.evaluator.generation.embeddings import PromptEncoder, is_text_part
+from clipwatch.evaluator.generation.calling import pictures, skipping
+from clipwatch.evaluator.generation.calls import skipped, text_length
+from clipwatch.evaluator.generation.embeddings import PromptEncoder, is_text_part, text_encoders
 from clipwatch.evaluator.generation.opening import DENOISERS, dtypes_of, open_base, open_folder
 from clipwatch.evaluator.generation.quantise import quantise
 from clipwatch.evaluator.generation.schedulers import sampler
@@ -148,7 +148,9 @@ class Generator:
             self._adapter.set_strength(strength)
         name = type(self._pipeline).__name__
         try:
-            with self._encoder.away(text_length(type(self._pipeline), protocol)):
+            kind, encoders = type(self._pipeline), text_encoders(self._pipeline).values()
+            aside = self._encoder.away(text_length(kind, protocol))
+            with skipping(encoders, skipped(kind, protocol)), aside:
                 pixels = pictures(self._pipeline, protocol, prompts, list(noise))
         except ValueError as error:
             raise EvaluationError("model", f"{name} refuses to generate: {error}") from error

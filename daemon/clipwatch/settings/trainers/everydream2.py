@@ -9,6 +9,7 @@ from __future__ import annotations
 from clipwatch.settings.trainers import documents, samplers
 from clipwatch.settings.trainers.documents import Document
 from clipwatch.settings.trainers.left import (
+    CLIP_SKIP,
     GUIDANCE,
     NEGATIVE,
     SAMPLER,
@@ -59,8 +60,8 @@ def _left(config: Document, place: Place, remarks: tuple[str, ...]) -> Left:
     elif file is None and prompts and str(prompts.value) == "sample_prompts.txt":
         prompts = None  # the default, which it needs not have
     skip = config.given("clip_skip")
-    if skip and skip.value:
-        remarks += (skip.told("is not followed: clipwatch has the text encoder's own last layer"),)
+    if skip and skip.value:  # as sd-scripts counts: 2 is the last but one
+        keys[CLIP_SKIP] = skip
     sides = (_SIDE, _SIDE)
     if side and isinstance(side.value, int):
         sides = (side.value, side.value)

@@ -17,6 +17,7 @@ from clipwatch.settings.trainers.architectures import NOISE, family, usual_sampl
 from clipwatch.settings.trainers.documents import Document
 from clipwatch.settings.trainers.kohya_files import options
 from clipwatch.settings.trainers.left import (
+    CLIP_SKIP,
     GUIDANCE,
     NEGATIVE,
     SAMPLER,
@@ -79,6 +80,9 @@ def read(place: Place) -> Left:
     side = _SIDE[told.whose]
     keys |= defaults(told.whose, {SIZE: size(side, side)})
     keys |= _predicted(told) if known in NOISE else {}
+    skip = told.first("clip_skip", "ss_clip_skip")
+    if skip and known in _SKIPPING and str(skip.value) not in ("0", "1"):
+        keys[CLIP_SKIP] = skip
     more, remarks = _sampler(told, known)
     return Left(
         "kohya",
@@ -177,10 +181,6 @@ def _sampler(told: _Told, known: str) -> tuple[dict[str, Given], tuple[str, ...]
 def _not_followed(told: _Told, place: Place, *, prompted: bool) -> tuple[str, ...]:
     """Tell what clipwatch does not follow, and the word that prompts need."""
     remarks = []
-    skip = told.first("clip_skip", "ss_clip_skip")
-    if skip and str(skip.value) not in ("0", "1") and told.family in _SKIPPING:
-        text = "is not followed: clipwatch has the text encoder's own last layer"
-        remarks.append(skip.told(f"{skip.value} {text}"))
     word = told.first("modelspec.trigger_phrase") or _token(place)
     if word and word.value and not prompted:
         remarks.append(word.told(f"prompts of your own need {word.value!r}"))

@@ -19,6 +19,7 @@ SEED: Final = "validation_seed"
 SAMPLER: Final = "validation_noise_scheduler"
 SPACING: Final = "inference_scheduler_timestep_spacing"
 PROMPTS: Final = "prompts"
+CLIP_SKIP: Final = "clip_skip"
 
 Keys = Mapping[str, Given]
 

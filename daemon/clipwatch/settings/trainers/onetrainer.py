@@ -15,6 +15,7 @@ from clipwatch.settings.trainers import documents
 from clipwatch.settings.trainers.architectures import NOISE, family, usual_sampling
 from clipwatch.settings.trainers.documents import Document
 from clipwatch.settings.trainers.left import (
+    CLIP_SKIP,
     GUIDANCE,
     NEGATIVE,
     SAMPLER,
@@ -39,6 +40,7 @@ _SWITCHES = {
     "rescale_noise_scheduler_to_zero_terminal_snr": ("rescale_betas_zero_snr", True),
 }
 _SIDE = re.compile(r"\d{2,5}", re.ASCII)
+_SKIPPING = ("sd1x", "sd2x")
 _SKIPS = ("text_encoder_layer_skip", "text_encoder_2_layer_skip")
 
 
@@ -81,7 +83,11 @@ def _left(config: Document) -> Left:
     for name, (key, value) in _SWITCHES.items():
         if config.at(name) is True:
             keys[key] = config.say(value, name)
-    skips = [it for it in map(config.given, _SKIPS) if it and it.value]
+    first, *skips = (it if it and it.value else None for it in map(config.given, _SKIPS))
+    if first and known in _SKIPPING and isinstance(first.value, int):
+        keys[CLIP_SKIP] = first.but(first.value + 1)
+    elif first:
+        skips.append(first)
     told = "is not followed: clipwatch has the text encoder's own last layer"
     return Left(
         _NAME,
@@ -90,7 +96,7 @@ def _left(config: Document) -> Left:
         _prompts(config),
         known,
         _trained(config),
-        remarks=tuple(it.told(told) for it in skips),
+        remarks=tuple(it.told(told) for it in skips if it),
     )
 
 
