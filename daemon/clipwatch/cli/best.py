@@ -12,7 +12,7 @@ import click
 from clipwatch.cli import completing
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 from clipwatch.results.figures import aligned, not_alike
-from clipwatch.results.sentences import about_best, best_ends, ranked, strength_of
+from clipwatch.results.sentences import about_best, at_strengths, best_ends, ranked, strength_of
 
 if TYPE_CHECKING:
     from clipwatch.domain.state import Evaluation
@@ -76,7 +76,7 @@ def as_object(ranking: Ranking, unlike: Sequence[str]) -> dict[str, object]:
 
 def as_lines(ranking: Ranking, unlike: Sequence[str]) -> list[str]:
     """Return a ranking as a table and sentences; `unlike` says what was not made alike."""
-    several = bool(ranking.run.beside)
+    several = at_strengths(ranking)
     table = aligned(ranked(ranking), left=(5 + several, 6 + several))
     return [*table, "", *about_best(ranking), *not_alike(unlike)]
 
@@ -95,6 +95,6 @@ def _object(ranking: Ranking) -> dict[str, object]:
 
 
 def _named(ranking: Ranking, evaluation: Evaluation) -> dict[str, object]:
-    at = strength_of(ranking, evaluation)
+    at = strength_of(ranking.run, evaluation)
     told = {"step": evaluation.step, "checkpoint": evaluation.checkpoint}
     return told if at is None else told | {"strength": at}

@@ -13,7 +13,7 @@ import click
 from clipwatch.cli import completing
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 from clipwatch.results.figures import aligned, digits, few, interval, not_alike, number
-from clipwatch.results.sentences import counted, verdict_of
+from clipwatch.results.sentences import called, counted, verdict_of
 
 if TYPE_CHECKING:
     from clipwatch.domain.state import Evaluation
@@ -83,7 +83,10 @@ def compare(
         short = [it.short if one_run else str(it) for it in names]
         for line in _table(pair, short, evaluations):
             click.echo(line)
-        click.echo(f"\n{verdict_of(pair, *short)}")
+        named = zip(names, evaluations, strict=True)
+        files = one_run and names[0].run.unit == "file"
+        spoken = [called(it.run, of) for it, of in named] if files else short
+        click.echo(f"\n{verdict_of(pair, *spoken)}")
         for line in not_alike(unlike):
             click.echo(line)
         if changed:

@@ -13,7 +13,7 @@ import click
 from clipwatch.cli.best import as_lines, as_object
 from clipwatch.cli.options import config_option, examples, here, in_hand, run_options, tell
 from clipwatch.cli.paths import meant
-from clipwatch.domain.strengths import base_of
+from clipwatch.domain.strengths import base_of, label
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.textfiles import printable
 from clipwatch.results.figures import number, plural
@@ -66,9 +66,9 @@ def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: A
     name, code = watch(settings, reread, once=True)
     with open_results(log_file(settings.paths.state_dir)) as results:
         run, ranking = results.state[name], None
-        left = dict(_left_out(run, there))
-        if there - left.keys():
-            ranking = ranked(results, run, present(run), among=there)
+        left = dict(left_out(run, there))
+        if with_scores := scored_of(run, there):
+            ranking = ranked(results, run, present(run), among=with_scores)
     if as_json:
         best = _object(ranking) if ranking else {"run": name, "best": None}
         click.echo(json.dumps({**best, "left_out": left, "prompts": _prompts(settings)}, indent=2))
@@ -115,14 +115,22 @@ def _there(settings: Settings) -> set[str]:
     return found
 
 
-def _left_out(run: Run, there: set[str]) -> Iterator[tuple[str, str]]:
-    """Yield what has no score, and why."""
+def scored_of(run: Run, there: set[str]) -> set[str]:
+    """Return of these names those that have a score as they are now, at one strength at least."""
+    from clipwatch.results.view import rows
+
+    return {row.name for row in rows(run) if row.name in there and row.clip is not None}
+
+
+def left_out(run: Run, there: set[str]) -> Iterator[tuple[str, str]]:
+    """Yield what has no score, of several strengths with the strength, and why."""
     from clipwatch.results.view import rows
 
     for row in rows(run):
         if row.name in there and row.clip is None:
+            at = "" if row.strength is None else f" at {label(row.strength)}"
             reason = (run.lacking if row.state == "waiting" else "") or row.reason or row.state
-            yield row.name, reason.removeprefix(f"{row.name}: ")
+            yield f"{row.name}{at}", reason.removeprefix(f"{row.name}: ")
 
 
 def _base(ranking: Ranking) -> float | None:

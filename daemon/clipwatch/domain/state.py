@@ -235,13 +235,13 @@ def evaluation_of(run: Run, checkpoint: Checkpoint, protocol: str) -> Evaluation
     return run.evaluations.get(evaluation_id(checkpoint, protocol))
 
 
-_AT_STRENGTHS: frozenset[CheckpointKind | None] = frozenset({"lora", "lycoris"})
+AT_STRENGTHS: frozenset[CheckpointKind | None] = frozenset({"lora", "lycoris"})
 """Kinds that act at a strength."""
 
 
 def protocols_of(run: Run, checkpoint: Checkpoint) -> tuple[str, ...]:
     """Return under which protocols it is to be scored: an adapter at each strength."""
-    return run.present if checkpoint.kind in _AT_STRENGTHS else run.present[:1]
+    return run.present if checkpoint.kind in AT_STRENGTHS else run.present[:1]
 
 
 CheckpointKey = tuple[str, str]

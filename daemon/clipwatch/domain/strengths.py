@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from clipwatch.domain.protocol import EvaluationProtocol
-from clipwatch.domain.state import BASE_NAME, Run
+from clipwatch.domain.state import AT_STRENGTHS, BASE_NAME, Run
 
 WITHOUT = 0.0
 """Stands for any strength where protocols are compared that may differ in it."""
@@ -30,6 +30,13 @@ def told(run: Run, protocol: str) -> str:
     return label(run.protocols[protocol].adapter_strength) if several else ""
 
 
+def has_none(run: Run, checkpoint: str) -> bool:
+    """Whether a checkpoint is known to act at no strength: the base, or what is no adapter."""
+    known = run.checkpoints.get(checkpoint)
+    other = known is not None and known.kind is not None and known.kind not in AT_STRENGTHS
+    return checkpoint == BASE_NAME or other
+
+
 def ascending(run: Run, protocols: Iterable[str]) -> list[str]:
     """Return protocols in the order of their strengths, as a person reads them."""
     known = run.protocols
@@ -39,14 +46,14 @@ def ascending(run: Run, protocols: Iterable[str]) -> list[str]:
 def title(run: Run, evaluation: str) -> str:
     """Name an evaluation for a person: its checkpoint, and the strength where there are several.
 
-    The base has none, though it is scored under one of them.
+    The base, a full model and learned tokens have none, though they are scored under one of them.
 
     Args:
         run: Its run, which may not know it yet.
         evaluation: Its id, see `evaluation_id`.
     """
     checkpoint, _, rest = evaluation.partition("/")
-    begun = "" if checkpoint == BASE_NAME else rest.partition("/")[2]
+    begun = "" if has_none(run, checkpoint) else rest.partition("/")[2]
     known = (it for it in run.protocols if begun and it.startswith(begun))
     at = told(run, next(known, ""))
     return f"{checkpoint} at {at}" if at else checkpoint

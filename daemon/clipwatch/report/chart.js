@@ -21,7 +21,8 @@ function drawChart() {
         value: (_, value) => value === null || value === undefined ? "–" : told(value), ...more,
     });
     const series = [
-        {label: curve().unit, value: (_, value) => value ?? "–"},
+        {label: curve().unit, value: (_, value, __, place) => place === null || place === undefined
+            ? "–" : curve().unit === "file" ? nameOf(columns[place]) : value},
         line("mean", "--line", {width: 2, points: {show: true, size: 6, fill: colour("--line")}}),
         line("95 % to", "--band-edge"),
         line("95 % from", "--band-edge"),

@@ -14,12 +14,12 @@ from clipwatch.domain.state import Evaluation, Run
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.results.differences import circumstances, listed
 from clipwatch.results.figures import few, not_alike
-from clipwatch.results.named import Named, superseded
+from clipwatch.results.named import Named, as_found, superseded
 from clipwatch.results.pairs import Known, pair_of
 from clipwatch.results.ranking import Ranking, looked_at, rank
 from clipwatch.results.results import Results
-from clipwatch.results.sentences import about_best, counted, ranked, verdict_of
-from clipwatch.results.view import rows
+from clipwatch.results.sentences import about_best, called, counted, ranked, verdict_of
+from clipwatch.results.view import Row, rows
 from clipwatch.statistics.intervals import describe
 
 ALL_PAIRS: Final = 100_000
@@ -72,6 +72,7 @@ def _curve(results: Results, curve: Curve, told: Callable[[str], None]) -> dict[
     told(f"{run.name}: {len(curve.evaluations)} checkpoints")
     ranking = _ranking(results, curve)
     scale = results.scale(curve.evaluations[0])
+    at = protocol.adapter_strength if curve.protocol in run.present else None
     made = protocol.written()
     made["prompts"] = f"{len(protocol.prompts)}, in the gallery"
     seeds: dict[str, list[str]] = {}  # JavaScript has no whole numbers of 63 bits
@@ -108,11 +109,15 @@ def _curve(results: Results, curve: Curve, told: Callable[[str], None]) -> dict[
         "protocol": {name: _text(value) for name, value in made.items()},
         "environment": _environment(curve.evaluations),
         "unscored": [
-            {"step": it.step, "name": it.name, "state": it.state, "reason": it.reason or ""}
+            {"step": it.step, "name": _titled(it), "state": it.state, "reason": it.reason or ""}
             for it in rows(run)
-            if it.state in TOLD
+            if it.state in TOLD and (at is None or it.strength in (None, at))
         ],
     }
+
+
+def _titled(row: Row) -> str:
+    return row.name if row.strength is None else f"{row.name} at {strengths.label(row.strength)}"
 
 
 def _ranking(results: Results, curve: Curve) -> Ranking | None:
@@ -140,6 +145,7 @@ def _checkpoint(
     return {
         "step": evaluation.step,
         "name": evaluation.checkpoint,
+        "found_by": str(as_found(Named(run, evaluation.step), evaluation)),
         "base": evaluation.of_base,
         "mean": own.mean,
         "low": own.low,
@@ -185,7 +191,7 @@ def _pairs(
             pair = pair_of(results, (first, second), evaluations, known=known)
         except ClipwatchError:  # they share no prompt
             continue
-        names = [it.checkpoint if run.unit == "file" else f"@{it.step}" for it in evaluations]
+        names = [called(run, it) for it in evaluations]
         turned = pair.turned()
         found[f"{a} {b}"] = [verdict_of(pair, *names), *counted(pair)]
         found[f"{b} {a}"] = [verdict_of(turned, names[1], names[0]), *counted(turned)]

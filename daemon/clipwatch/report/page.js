@@ -48,7 +48,12 @@ function drawCurve() {
     $("environment").replaceChildren(...pairs(it.environment));
 }
 
-const called = column => checkpoints()[column].base ? `the base @${checkpoints()[column].step}` : nameOf(column);
+/** Return how the sentences below call a checkpoint. */
+function called(column) {
+    const it = checkpoints()[column];
+    if (!it.base) return nameOf(column);
+    return curve().unit === "file" ? it.name : `the base @${it.step}`;
+}
 
 /** Say what `clipwatch compare` says of the two that are chosen. */
 function drawPair() {
@@ -75,7 +80,7 @@ function drawPair() {
 function counts(a, b) {
     const it = tally(a, b);
     if (!it.prompts) return ["They share no scored prompt."];
-    const names = [a, b].map(column => `${curve().run}@${checkpoints()[column].step}`);
+    const names = [a, b].map(column => checkpoints()[column].found_by);
     return [
         `${nameOf(b)} less ${nameOf(a)} is ${told(it.delta)} on ${it.prompts} prompts: higher on `
         + `${it.wins}, equal on ${it.ties}, lower on ${it.losses}.`,

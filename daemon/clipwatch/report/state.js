@@ -35,6 +35,7 @@ const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 function nameOf(column) {
     const it = checkpoints()[column];
     if (it.base) return "base";
+    if (curve().unit === "file") return it.name;  // its number is only its place
     const twins = checkpoints().filter(other => other.step === it.step && !other.base).length > 1;
     return twins ? `@${it.step} ${it.name}` : `@${it.step}`;
 }

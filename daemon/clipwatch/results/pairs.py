@@ -153,7 +153,8 @@ def _looked(
     scorer: str | None,
     known: Known,
 ) -> Looked | None:
-    protocols = dict.fromkeys(it.protocol for it in evaluations)
+    # the base is looked at beside those of any strength, whichever it was scored under
+    protocols = dict.fromkeys(it.protocol for it in evaluations if not it.of_base)
     there = {it.id: it for it in (*looked_at(run, list(protocols)), *evaluations)}
     if len(there) <= len(evaluations) or evaluations[0] is evaluations[1]:
         return None

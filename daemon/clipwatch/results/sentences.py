@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from clipwatch.domain.strengths import written
+from clipwatch.domain.strengths import has_none, told, written
 from clipwatch.results.differences import listed
 from clipwatch.results.figures import FEW, digits, few, interval, number, plural
 
 if TYPE_CHECKING:
-    from clipwatch.domain.state import Evaluation
+    from clipwatch.domain.state import Evaluation, Run
     from clipwatch.results.pairs import Pair
     from clipwatch.results.ranking import Ranking
 
@@ -28,8 +28,8 @@ def best_ends(ranking: Ranking) -> Ends | None:
 def ranked(ranking: Ranking) -> list[tuple[str, ...]]:
     """Return the rows of a table, its head first: each checkpoint beside the best."""
     head = ("mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
-    several = ("strength",) if ranking.run.beside else ()
-    rows: list[tuple[str, ...]] = [(str(ranking.run.unit), *several, *head)]
+    several = at_strengths(ranking)
+    rows: list[tuple[str, ...]] = [(str(ranking.run.unit), *(["strength"] * several), *head)]
     least = ranking.scale.digits
     for evaluation, own in ranking.all:
         ends = None if own.low is None or own.high is None else (own.low, own.high)
@@ -41,10 +41,10 @@ def ranked(ranking: Ranking) -> list[tuple[str, ...]]:
             apart = number(delta, places)
             together = "not known" if few(ranking.n_prompts) else interval(low, high, places)
         mark = "best" if evaluation is ranking.best else "tied" * (evaluation in ranking.tied)
-        at = strength_of(ranking, evaluation)
+        at = strength_of(ranking.run, evaluation)
         numbers = (
             str(evaluation.step),
-            *(() if at is None else (written(at),)),
+            *(["" if at is None else written(at)] * several),
             number(own.mean, least),
             interval(*ends, least) if ends else "",
             apart,
@@ -59,12 +59,12 @@ def about_best(ranking: Ranking) -> Iterator[str]:
     ends, least = best_ends(ranking), ranking.scale.digits
     count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")
     files = ranking.run.unit == "file"
-    what = "result" if ranking.run.beside else "file" if files else "checkpoint"
+    what = "result" if at_strengths(ranking) else "file" if files else "checkpoint"
     shared = f"{prompts} that all have" if count > 1 else prompts
     corrected = ", corrected for having picked it" if count > 1 else ""
     told = f" (95 % interval {interval(*ends, least)}{corrected})" if ends else ""
     yield (
-        f"{called(ranking, ranking.best)} has the highest mean of "
+        f"{called(ranking.run, ranking.best)} has the highest mean of "
         f"{plural(count, what)} on "
         f"{shared}: {number(ranking.mean[0], least)}{told}."
     )
@@ -75,7 +75,7 @@ def about_best(ranking: Ranking) -> Iterator[str]:
     elif not ranking.tied:
         yield f"After correction for having looked at all {count}, every other one is lower."
     else:
-        named = listed([called(ranking, it) for it in ranking.tied])
+        named = listed([called(ranking.run, it) for it in ranking.tied])
         yield (
             f"After correction for having looked at all {count}, {len(ranking.tied)} cannot be "
             f"told from it: {named}."
@@ -83,21 +83,27 @@ def about_best(ranking: Ranking) -> Iterator[str]:
         if files:
             return
         earliest = min((ranking.best, *ranking.tied), key=lambda it: it.step)
-        here = called(ranking, earliest)
+        here = called(ranking.run, earliest)
         yield f"Many people take the earliest of these, here {here}: a habit, not a rule."
 
 
-def called(ranking: Ranking, evaluation: Evaluation) -> str:
+def called(run: Run, evaluation: Evaluation) -> str:
     """Name a checkpoint by its place on the curve, and one that has none by its name."""
-    files, at = ranking.run.unit == "file", strength_of(ranking, evaluation)
-    name = evaluation.checkpoint if files else f"@{evaluation.step}"
+    at = strength_of(run, evaluation)
+    name = evaluation.checkpoint if run.unit == "file" else f"@{evaluation.step}"
     return name if at is None else f"{name}:{written(at)}"
 
 
-def strength_of(ranking: Ranking, evaluation: Evaluation) -> float | None:
-    """Return the strength at which it was scored, where the run has several."""
-    run = ranking.run
-    return run.protocols[evaluation.protocol].adapter_strength if run.beside else None
+def strength_of(run: Run, evaluation: Evaluation) -> float | None:
+    """Return the strength at which it was scored, where the run has, or had, several."""
+    if has_none(run, evaluation.checkpoint) or not told(run, evaluation.protocol):
+        return None
+    return run.protocols[evaluation.protocol].adapter_strength
+
+
+def at_strengths(ranking: Ranking) -> bool:
+    """Whether its results are told with their strengths."""
+    return any(strength_of(ranking.run, it) is not None for it, _ in ranking.all)
 
 
 def counted(pair: Pair) -> Iterator[str]:
