@@ -15,7 +15,7 @@ import torch
 import evaluator_kit as kit
 from clipwatch.domain.events import ImageScore
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.generation import adapters, opening, pipeline, weights
+from clipwatch.evaluator.generation import adapters, opening, single_file, weights
 from clipwatch.executors.messages import Failed, Finished, Loaded, Reply, Scored
 from evaluator_child import Children
 
@@ -132,8 +132,8 @@ def while_copied(monkeypatch: pytest.MonkeyPatch, act: Act) -> None:
 @pytest.mark.parametrize(
     ("kind", "moment"),
     [
-        ("full", before(pipeline, "check_parts")),
-        ("full", before(pipeline, "replace_parts")),
+        ("full", before(single_file, "check_parts")),
+        ("full", before(single_file, "replace_parts")),
         ("full", while_copied),
         ("lora", before(adapters, "read_tensors")),
         ("lora", while_copied),
