@@ -103,6 +103,10 @@ def test_what_has_no_strength_is_ranked_without_one(tmp_path: Path) -> None:
     rows = [line for line in said.splitlines() if "checkpoint-" in line]
     assert len(rows) == 5
     assert {line.index("checkpoint-") for line in rows} == {rows[0].index("checkpoint-")}
+    for at in ("200:0.6", "200:1"):
+        for named in ("300", "best"):
+            said = call(tmp_path, "compare", at, named).stdout
+            assert f"\n@300 is better than @{at} by " in said
 
 
 def test_the_base_is_compared_beside_the_results_of_one_strength(tmp_path: Path) -> None:
