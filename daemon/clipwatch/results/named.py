@@ -197,8 +197,8 @@ def as_found(named: Named, evaluation: Evaluation) -> Named:
     """Return it with the strength at which it was found, where that tells it from others."""
     made = named.run.protocols[evaluation.protocol]
     tells = named.strength is not None or told(named.run, evaluation.protocol)
-    tells = tells and not has_none(named.run, evaluation.checkpoint)
-    return replace(named, strength=made.adapter_strength if tells else None)
+    none = has_none(named.run, evaluation.checkpoint)
+    return replace(named, strength=made.adapter_strength if tells and not none else None)
 
 
 def superseded(results: Results, named: Named, evaluation: Evaluation) -> list[str]:
