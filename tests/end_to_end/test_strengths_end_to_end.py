@@ -168,7 +168,7 @@ def test_three_strengths_of_real_loras_survive_a_kill(project: Path, base: Path)
     best = json.loads(clipwatch("best", "--json", "--state-dir", "state", cwd=project).stdout)
     trained = {key: mean for key, mean in means.items() if key[0]}
     highest = max(trained, key=trained.__getitem__)
-    assert (best["best"]["step"], best["best"]["strength"]) == (highest[0], highest[1] or 1.0)
+    assert (best["best"]["step"], best["best"].get("strength")) == highest
     assert best["best"]["mean"] == pytest.approx(fmean([trained[highest]]), abs=1e-6)
 
     ended = clipwatch("score", output / "checkpoint-100", "--json", cwd=project)

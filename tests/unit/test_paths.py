@@ -117,7 +117,7 @@ def test_the_base_that_was_trained_on_is_named(
 ) -> None:
     """Where the files tell of it, that is the line; whoever names one need not read it."""
     told = "ink.safetensors: its base 'mine' is not here: set --base-model"
-    monkeypatch.setattr(trainers, "found", lambda *_: Found("kohya", (), (told, "more")))
+    monkeypatch.setattr(trainers, "found", lambda *_, **__: Found("kohya", (), (told, "more")))
     with pytest.raises(SettingsError) as raised:
         settings(loras)
     assert str(raised.value) == told
@@ -185,10 +185,10 @@ def test_what_the_trainer_left_lies_beneath_all_else(
     loras: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With its source and its remarks, also under a clipwatch.json, and never under SimpleTuner."""
-    asked: list[tuple[Path, list[str]]] = []
+    asked: list[tuple[Path, list[str], bool]] = []
 
-    def found(output_dir: Path, files: Any = ()) -> Found:
-        asked.append((output_dir, [it.name for it in files]))
+    def found(output_dir: Path, files: Any = (), *, apart: bool = False) -> Found:
+        asked.append((output_dir, [it.name for it in files], apart))
         told = {"validation_seed": 7, "validation_guidance": "4", "max_prompts": 3}
         source = "ink.safetensors"
         keys = tuple((name, Given(it, source, name)) for name, it in told.items())
@@ -201,7 +201,7 @@ def test_what_the_trainer_left_lies_beneath_all_else(
         pretrained_model_name_or_path="base",
         validation_guidance="2",
     )
-    assert asked == [(loras, ["ink.safetensors"])]
+    assert asked == [(loras, ["ink.safetensors"], True)]
     assert (made.protocol.seed, made.source("validation_seed")) == (7, "ink.safetensors")
     assert (made.protocol.guidance, len(made.protocol.prompts)) == (2.0, 3)
     assert made.notes[0] == "the trigger word is not read"

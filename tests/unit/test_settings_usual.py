@@ -210,3 +210,30 @@ def test_the_table_has_the_families_that_can_be_scored() -> None:
     }
     scored = {name for name in used if hasattr(diffusers, name)} - left_out
     assert scored <= table()["pipelines"].keys()
+
+
+def test_without_a_configuration_the_base_model_goes_before_its_pipeline(tmp_path: Path) -> None:
+    """A trainer without sampling of its own leaves it to the pipeline, whose base may be distilled.
+
+    With a size of the training's own, that holds.
+    """
+    base = pipeline(
+        tmp_path / "sdxl-turbo",
+        "StableDiffusionXLPipeline",
+        unet={"sample_size": 64},
+        vae={"block_out_channels": [1, 2, 4, 4]},
+    )
+    checkpoint = tmp_path / "out/checkpoint-5"
+    checkpoint.mkdir(parents=True)
+    told = {"base_model_name_or_path": base}
+    (checkpoint / "adapter_config.json").write_text(json.dumps(told))
+    found = load(None, flags={"output_dir": "out"}, environ={}, cwd=tmp_path)
+    made = found.protocol
+    assert found.source("pretrained_model_name_or_path").startswith("adapter_config.json")
+    assert (made.width, made.inference_steps, made.guidance) == (512, 9, 0.0)
+    assert found.doubts == ()
+    arguments = tmp_path / "out/logs/sdxl/1/hparams.yml"
+    arguments.parent.mkdir(parents=True)
+    arguments.write_text(f"pretrained_model_name_or_path: {base}\nresolution: 384\n")
+    found = load(None, flags={"output_dir": "out"}, environ={}, cwd=tmp_path)
+    assert (found.protocol.width, found.protocol.guidance) == (384, 0.0)

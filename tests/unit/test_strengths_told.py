@@ -43,7 +43,7 @@ def whole(step: int, name: str, kind: CheckpointKind = "lora", unit: Unit = "ste
 
 def folded(*events: Event) -> Run:
     """Return the run at both strengths after these events."""
-    begun = [
+    begun: list[Event] = [
         RunStarted("/out", "", (), {}, "1"),
         *(ProtocolDefined(it.digest, it, label(it.adapter_strength)) for it in (STRONG, WEAK)),
         SettingsChanged(STRONG.digest, (), {}, "1", (WEAK.digest,)),
@@ -103,6 +103,10 @@ def test_what_has_no_strength_is_ranked_without_one(tmp_path: Path) -> None:
     rows = [line for line in said.splitlines() if "checkpoint-" in line]
     assert len(rows) == 5
     assert {line.index("checkpoint-") for line in rows} == {rows[0].index("checkpoint-")}
+    for at in ("200:0.6", "200:1"):
+        for named in ("300", "best"):
+            said = call(tmp_path, "compare", at, named).stdout
+            assert f"\n@300 is better than @{at} by " in said
 
 
 def test_the_base_is_compared_beside_the_results_of_one_strength(tmp_path: Path) -> None:
@@ -118,7 +122,7 @@ def test_the_page_has_each_strength_with_the_base_and_what_lacks_there(tmp_path:
     log = two_strengths(tmp_path, whole(300, "checkpoint-300"), CheckpointFound(400, "d", "/d", ""))
     log.score("r", 300, next(iter(noisy(PROMPTS, [0.0]).values())), WEAK)
     curves = {it["strength"]: it for it in page(log)}
-    assert set(curves) == {"strength 0.6", "strength 1"}
+    assert list(curves) == ["strength 1", "strength 0.6"]  # the run's own first
     strong = curves["strength 1"]
     assert [it["name"] for it in strong["unscored"]] == ["checkpoint-300 at strength 1", "d"]
     assert [it["name"] for it in curves["strength 0.6"]["unscored"]] == ["d"]

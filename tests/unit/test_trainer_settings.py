@@ -575,3 +575,21 @@ def test_a_value_that_clipwatch_does_not_take_is_told(tmp_path: Path) -> None:
         "config.yaml:12: guidance_scale: must be a number of at least 0, not -2, so clipwatch's "
         "own validation_guidance holds"
     )
+
+
+def test_files_of_their_own_tell_the_base_alone(tmp_path: Path) -> None:
+    """Which of them is the newest changes no picture; a configuration beside them still counts."""
+    model = base(tmp_path, "base")
+    told = {"ss_network_module": "networks.lora", "ss_sd_model_name": model}
+    more = {"ss_resolution": "(640, 640)", "ss_clip_skip": "2", "ss_v2": "False"}
+    weights(tmp_path, "loras/anime.safetensors", **told, **more)
+    folder = tmp_path / "loras"
+    assert "validation_resolution" in values(found(folder))
+    apart = found(folder, apart=True)
+    assert values(apart) == {"pretrained_model_name_or_path": model}
+    assert apart.remarks == ()
+    sample = {"prompts": ["a cat"], "width": 64, "height": 64, "sample_steps": 4}
+    job = {"type": "sd_trainer", "model": {"name_or_path": model}, "sample": sample}
+    config = {"job": "extension", "config": {"name": "x", "process": [job]}, "meta": {}}
+    put(folder, "config.yaml", config)
+    assert values(found(folder, apart=True))["validation_num_inference_steps"] == 4

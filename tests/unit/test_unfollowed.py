@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.settings import load
+from clipwatch.settings import Settings, load
 from trainer_files import base, put
 
 PROMPTS = (
@@ -19,7 +19,10 @@ def noted(folder: Path, **keys: object) -> list[str]:
     told = {"evaluation_type": "clip", "output_dir": "out", "prompts": "p.txt", "device": "cpu"}
     model = {"pretrained_model_name_or_path": base(folder, "base")}
     put(folder, "clipwatch.json", told | model | keys)
-    settings = load(folder / "clipwatch.json", environ={}, cwd=folder)
+    return noted_in(load(folder / "clipwatch.json", environ={}, cwd=folder))
+
+
+def noted_in(settings: Settings) -> list[str]:
     return [it for it in settings.remarks if it.startswith("p.txt: all its prompts")]
 
 
@@ -51,3 +54,19 @@ def test_prompts_that_ask_for_nothing_alike(content: str, tmp_path: Path) -> Non
     """There is nothing to follow."""
     put(tmp_path, "p.txt", content)
     assert noted(tmp_path) == []
+
+
+def test_what_the_base_model_and_other_keys_come_to_counts(tmp_path: Path) -> None:
+    """Without a configuration size and guidance are the base's, and a seed has two keys."""
+    put(tmp_path, "p.txt", "\n".join(f"{it} --w 1024 --h 1024 --l 5 --d 7" for it in ("a", "b")))
+    put(tmp_path, "sdxl/model_index.json", {"_class_name": "StableDiffusionXLPipeline"})
+    flags = {
+        "output_dir": "out",
+        "pretrained_model_name_or_path": "sdxl",
+        "prompts": "p.txt",
+        "device": "cpu",
+    }
+    seeded = load(None, flags=flags | {"seed": 7}, environ={}, cwd=tmp_path)
+    assert noted_in(seeded) == []
+    (line,) = noted_in(load(None, flags=flags, environ={}, cwd=tmp_path))
+    assert "ask for --d 7, and the settings do not: set validation_seed to follow" in line

@@ -149,9 +149,9 @@ class CheckpointFound:
 class CheckpointCompleted:
     """A checkpoint is whole.
 
-    `component` is the trained folder ("unet", "transformer", ...) of a full one, else ""; `digest`
-    identifies the weights by content. The base model without a checkpoint is one, too: `kind`
-    "base", step 0, no files, named by its digest.
+    `component` is the trained folder ("unet", "transformer", ...) of a full one, "" for one in a
+    single file and for all else; `digest` identifies the weights by content. The base model
+    without a checkpoint is one, too: `kind` "base", step 0, no files, named by its digest.
     """
 
     step: int

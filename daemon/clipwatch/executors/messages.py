@@ -15,7 +15,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
     Attributes:
         path: The checkpoint's folder.
         kind: As in CheckpointCompleted.
-        component: The trained component of a full checkpoint, else "".
+        component: The trained folder of a full checkpoint; "" for one in a single file, and else.
         files: Its weights as they were found; a change of any of them spoils the evaluation.
         done: (prompt id, image index) of the images that an earlier attempt scored already.
         images_dir: Folder for the images (made when needed), or None to keep none.

@@ -60,7 +60,8 @@ class Candidate:
 
     Attributes:
         step: Where it stands on the curve: 0 or more, below 10**18.
-        unit: What `step` counts: "step", the trainer's global steps, or "epoch".
+        unit: What `step` counts: "step", the trainer's global steps, "epoch", or "file" for what
+            has no place but that of its name.
         name: Its identity, for people too: of a folder its name, of a single file the file's.
         root: Its folder; for files in a flat folder that one.
         files: Those that it consists of, relative to `root`; none for all that `root` holds.

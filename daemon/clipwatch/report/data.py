@@ -39,9 +39,14 @@ class Curve:
 
 
 def curves_of(run: Run) -> list[Curve]:
-    """Return those that a run has scores of: under its present protocol first, then the newest."""
-    order = sorted(run.scored, key=lambda it: (it in run.present, [*run.protocols].index(it)))
-    found = [Curve(run, it, tuple(_columns(run, it))) for it in reversed(order)]
+    """Return those that a run has scores of.
+
+    Under its present protocol first, then at further strengths in their order, then the newest.
+    """
+    present = [run.protocol, *strengths.ascending(run, run.beside)]
+    earlier = [it for it in reversed([*run.protocols]) if it not in present]
+    order = [it for it in (*present, *earlier) if it in run.scored]
+    found = [Curve(run, it, tuple(_columns(run, it))) for it in order]
     return [it for it in found if it.evaluations]
 
 

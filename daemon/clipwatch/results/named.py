@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from clipwatch.domain.state import Evaluation, Run, State
-from clipwatch.domain.strengths import WITHOUT, ascending, label, told, written
+from clipwatch.domain.strengths import WITHOUT, ascending, has_none, label, told, written
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.results.differences import listed, unlike
 from clipwatch.results.ranking import rank
@@ -42,7 +42,7 @@ class Named:
         return f"@{self.step}" + ("" if self.strength is None else f":{written(self.strength)}")
 
     def results(self) -> dict[str, Evaluation]:
-        """Return by protocol what was scored last of it; of the base at any strength."""
+        """Return by protocol what was scored last of it; at any strength of what has none."""
         known = self.run.protocols
         return {
             protocol: evaluation
@@ -52,7 +52,7 @@ class Named:
             and self.checkpoint in ("", evaluation.checkpoint)
             and (
                 self.strength is None
-                or evaluation.of_base
+                or has_none(self.run, evaluation.checkpoint)
                 or known[protocol].adapter_strength == self.strength
             )
         }
@@ -109,7 +109,7 @@ def find(results: Results, text: str, scorer: str | None = None) -> Named:
     if step == BEST:
         among = present(run, strength)
         best = rank(results, run, among, scorer).best
-        if run.beside:
+        if run.beside and not has_none(run, best.checkpoint):
             strength = run.protocols[best.protocol].adapter_strength
         return Named(run, best.step, best.checkpoint, among, strength)
     steps = sorted({it.step for protocol in run.scored for it in scored(run, protocol)})
@@ -160,7 +160,7 @@ def _strength(text: str) -> float:
 def both(results: Results, a: Named, b: Named) -> tuple[Evaluation, Evaluation]:
     """Return both under a protocol that they share: their runs' present one, or the newest.
 
-    Where their strengths were named, or one is the base, they may differ in that.
+    Where their strengths were named, or one has none, as the base, they may differ in that.
 
     Raises:
         ClipwatchError: They share none; the text says where their protocols differ.
@@ -175,7 +175,12 @@ def both(results: Results, a: Named, b: Named) -> tuple[Evaluation, Evaluation]:
     ]
     pairs = [(it, other) for it in first for other in second if bare[0][it] == bare[1][other]]
     named = None not in (a.strength, b.strength)
-    if pairs and (named or any(it.of_base for it in (*first.values(), *second.values()))):
+    none = (
+        has_none(run, it.checkpoint)
+        for run, known in ((a.run, first), (b.run, second))
+        for it in known.values()
+    )
+    if pairs and (named or any(none)):
         one, other = max(pairs, key=lambda it: [list(results.protocols).index(each) for each in it])
         return first[one], second[other]
     differences = unlike(
@@ -192,9 +197,8 @@ def as_found(named: Named, evaluation: Evaluation) -> Named:
     """Return it with the strength at which it was found, where that tells it from others."""
     made = named.run.protocols[evaluation.protocol]
     tells = named.strength is not None or told(named.run, evaluation.protocol)
-    return replace(
-        named, strength=made.adapter_strength if tells and not evaluation.of_base else None
-    )
+    none = has_none(named.run, evaluation.checkpoint)
+    return replace(named, strength=made.adapter_strength if tells and not none else None)
 
 
 def superseded(results: Results, named: Named, evaluation: Evaluation) -> list[str]:

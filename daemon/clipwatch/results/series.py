@@ -32,8 +32,8 @@ class Result:
     Attributes:
         seq: Its place among the results of its series: 0, 1, 2, ... without gaps. One whose weights
             came back in the place of others is last again; a result is known by `evaluation`.
-        step: The trainer's global step, or its epoch (see `Series.unit`). Several results may share
-            one; the highest `seq` stands.
+        step: The trainer's global step, its epoch, or a file's place (see `Series.unit`). Several
+            results may share one; the highest `seq` stands.
         evaluation: Its identity in the log.
         checkpoint: The checkpoint's name.
         scores: Those of each scorer, summarised, by its name; "" is the one that decides, by whose
@@ -77,7 +77,7 @@ class Series:
         scores: Read the scores of one evaluation from the log, in the protocol's order.
         images: The folder in which `ImageScore.image` names files (they may be gone).
         scales: Of the scorers, by name.
-        unit: What `Result.step` counts: "step" or "epoch".
+        unit: What `Result.step` counts: "step", "epoch" or "file".
         label: What tells it from those of the same checkpoints beside it, as "strength 0.6"; "" for
             the only one.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from clipwatch.kit.errors import SettingsError
+from clipwatch.layouts.claims import FILES
 from clipwatch.settings import sources, trainers, usual
 from clipwatch.settings.jsonc import Document
 from clipwatch.settings.places import Places
@@ -17,7 +18,7 @@ from clipwatch.settings.values import Given
 NO_CONFIG: Final = Document(Path(sources.OWN_FILE), {}, {}, there=False)
 """What is read where the call names no file."""
 
-_FLAG: Final = "--base-model"
+_FLAG: Final = trainers.FLAG
 _BASE, _SIZE = "pretrained_model_name_or_path", "validation_resolution"
 _SCORES: Final = "default without SimpleTuner"
 
@@ -48,7 +49,8 @@ def found(given: Values, config: Path, cwd: Path) -> Told:
     layer = trainers.Found("", (), ())
     if given["output_dir"].value:
         folder = Places.of(config, cwd, given["working_dir"]).path(given["output_dir"])
-        layer = trainers.found(folder, [folder / name for name in given["layout_only"].value])
+        files = [folder / name for name in given["layout_only"].value]
+        layer = trainers.found(folder, files, apart=given["layout"].value == FILES)
     keys = (("evaluation_type", scores), *layer.keys)
     remarks = (it for it in layer.remarks if not (given[_BASE].value and _FLAG in it))
     return Told(sources.beneath(given, keys), tuple(remarks))

@@ -17,7 +17,16 @@ from clipwatch.kit import plugins
 from clipwatch.kit.statedir import default_state_dir
 from clipwatch.kit.textfiles import problem, refused
 from clipwatch.models.scorers import scale_of
-from clipwatch.settings import accelerator, alone, derived, prompts, scorers, sources, usual
+from clipwatch.settings import (
+    accelerator,
+    alone,
+    derived,
+    prompts,
+    scorers,
+    sources,
+    unfollowed,
+    usual,
+)
 from clipwatch.settings.asked import Pictures, Sampling
 from clipwatch.settings.keys import built
 from clipwatch.settings.places import Places, below, mode
@@ -74,7 +83,7 @@ def load(
     places = Places.of(
         config, cwd, given["working_dir"], about.installed.package if about.installed else None
     )
-    chosen, library = prompts.choose(given, places, about.installed)
+    chosen, library, file = prompts.choose(given, places, about.installed)
     prompts.check_number(chosen.prompts, given["num_validation_images"])
     given |= {"validation_prompt_library": library}
     models = [it for name, it in given.items() if name.endswith(_MODEL) and it.value]
@@ -117,6 +126,7 @@ def load(
             *followed.remarks,
             *remarks,
             *chosen.notes,
+            *(unfollowed.told(file, given) if file else ()),
         ),
         doubts=usual.doubts(given, about.model, elsewhere),
     )

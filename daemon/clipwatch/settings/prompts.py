@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sized
 from pathlib import Path
+from typing import NamedTuple
 
 from clipwatch import prompts
 from clipwatch.domain.protocol import Prompt
 from clipwatch.kit.errors import SettingsError
 from clipwatch.prompts import Listed
-from clipwatch.settings import unfollowed
 from clipwatch.settings.places import Places
 from clipwatch.settings.simpletuner.installed import Installed, find
 from clipwatch.settings.values import Given
@@ -20,10 +20,16 @@ TRAINERS = "simpletuner"
 _BUILTIN = "validation_prompt_library"
 
 
-def choose(
-    given: Mapping[str, Given], places: Places, installed: Installed | None
-) -> tuple[Listed, Given]:
-    """Return the prompts in the order of their sources, and whether the built-in ones are used.
+class Chosen(NamedTuple):
+    """The prompts; whether the built-in ones are among them; the file that was read, if any."""
+
+    listed: Listed
+    builtin: Given
+    file: Path | None = None
+
+
+def choose(given: Mapping[str, Given], places: Places, installed: Installed | None) -> Chosen:
+    """Return the prompts in the order of their sources.
 
     `prompts` replaces all others. Else the built-in library, the user's and validation_prompt are
     added up, as the trainer does; the built-in library alone when nothing else is named. Of a
@@ -34,8 +40,8 @@ def choose(
     Raises:
         SettingsError: A file cannot be read, or two sources use the same id.
     """
-    listed, builtin = _listed(given, places, installed)
-    return prompts.chosen(listed, given["max_prompts"].value), builtin
+    found = _listed(given, places, installed)
+    return found._replace(listed=prompts.chosen(found.listed, given["max_prompts"].value))
 
 
 def of_trainer(named: Given, environ: Mapping[str, str], cwd: Path) -> Listed:
@@ -56,18 +62,17 @@ def _of_trainer(asked: Given, installed: Installed | None) -> Listed:
     return prompts.of_trainer(installed.package)
 
 
-def _listed(
-    given: Mapping[str, Given], places: Places, installed: Installed | None
-) -> tuple[Listed, Given]:
+def _listed(given: Mapping[str, Given], places: Places, installed: Installed | None) -> Chosen:
     builtin = given[_BUILTIN]
     if given["prompts"].value is not None:
-        named = _named(given, places, installed)
-        return named, builtin.but(False, "replaced by prompts")
+        named, file = _named(given, places, installed)
+        return Chosen(named, builtin.but(False, "replaced by prompts"), file)
+    library: Path | None = None
     chosen: dict[str, Prompt] = {}
     notes: tuple[str, ...] = ()
     if given["user_prompt_library"].value:
         library = places.file(given["user_prompt_library"])
-        read, notes = _read(library, given)
+        read, notes = prompts.read(library)
         chosen = {prompt.id: prompt for prompt in read}
     if text := given["validation_prompt"].value:
         if "validation" in chosen:
@@ -87,26 +92,25 @@ def _listed(
             *notes,
         )
     kept = (prompt for prompt in added if prompt.id not in chosen)
-    return Listed((*kept, *chosen.values()), notes), builtin.but(bool(builtin.value))
+    listed = Listed((*kept, *chosen.values()), notes)
+    return Chosen(listed, builtin.but(bool(builtin.value)), library)
 
 
-def _named(given: Mapping[str, Given], places: Places, installed: Installed | None) -> Listed:
-    """Return the prompts of a library by its name, or of a file."""
+def _named(
+    given: Mapping[str, Given], places: Places, installed: Installed | None
+) -> tuple[Listed, Path | None]:
+    """Return the prompts of a library by its name, or of a file, with that."""
     name = given["prompts"]
     if name.value == TRAINERS:
-        return _of_trainer(name, installed)
+        return _of_trainer(name, installed), None
     try:
         named = prompts.library(name.value)
     except SettingsError as error:
         raise name.error(error.problem, fix=error.fix) from None
-    return _read(places.file(name), given) if named is None else named
-
-
-def _read(file: Path, given: Mapping[str, Given]) -> Listed:
-    """Return the prompts of a file, with a note on what all of them ask for in vain."""
-    found = prompts.read(file)
-    notes = unfollowed.told(file, prompts.shared(file), given)
-    return Listed(found.prompts, (*found.notes, *notes))
+    if named is not None:
+        return named, None
+    file = places.file(name)
+    return prompts.read(file), file
 
 
 def check_number(chosen: Sized, images: Given) -> None:

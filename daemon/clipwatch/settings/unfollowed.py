@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from clipwatch.kit.textfiles import plain
-from clipwatch.prompts import Asked
+from clipwatch.prompts import Asked, shared
 from clipwatch.settings.trainers.left import GUIDANCE, NEGATIVE, REAL, SEED, SIZE, STEPS
 from clipwatch.settings.values import Given
 
@@ -21,9 +21,17 @@ _KEYS: Final[Mapping[str, tuple[str, ...]]] = {
 _STEP: Final = 16  # sizes are multiples of it
 
 
-def told(file: Path, asked: Sequence[Asked], given: Mapping[str, Given]) -> tuple[str, ...]:
-    """Return a line that names what is not followed, and the keys to set."""
-    differ = list(_differ(asked, given))
+def told(file: Path, given: Mapping[str, Given]) -> tuple[str, ...]:
+    """Return a line that names what is not followed, and the keys to set.
+
+    Args:
+        file: Of prompts.
+        given: As all of it holds in the end.
+
+    Raises:
+        SettingsError: The file cannot be read any more.
+    """
+    differ = list(_differ(shared(file), given))
     if not differ:
         return ()
     options = ", ".join(f"{it.option.written} {it.option.value!r}" for it, _ in differ)
@@ -33,7 +41,7 @@ def told(file: Path, asked: Sequence[Asked], given: Mapping[str, Given]) -> tupl
 
 
 def _differ(asked: Sequence[Asked], given: Mapping[str, Given]) -> Iterator[tuple[Asked, str]]:
-    size = given[SIZE].value[0]
+    size = given[SIZE].value
     sides = {"width": size.width, "height": size.height}
     for it in asked:
         name, value = it.option.name, it.option.value

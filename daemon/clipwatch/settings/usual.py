@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from clipwatch.domain.protocol import Part
 from clipwatch.kit import textfiles
@@ -65,10 +65,15 @@ def doubts(given: Mapping[str, Given], model: Model, parts: Sequence[Part]) -> t
     )
 
 
+OF_PIPELINES: Final = "default of diffusers' "
+"""How the source of a value begins that holds for all base models of a pipeline alike."""
+
+
 def fitting(given: Mapping[str, Given], model: Model) -> dict[str, Given]:
     """Return size, steps and guidance as the base model usually has them, where nobody set them.
 
-    Nothing for a base model of which nothing is known. Steps stay the default's but for a
+    What was found as a pipeline's own default nobody set: a base model may have another. Nothing
+    for one of which nothing is known. Steps stay the default's but for a
     distilled model.
 
     Args:
@@ -88,7 +93,7 @@ def fitting(given: Mapping[str, Given], model: Model) -> dict[str, Given]:
     return {
         key: replace(given[key], value=value, source=source)
         for key, value in values.items()
-        if given[key].source == "default"
+        if given[key].source == "default" or given[key].source.startswith(OF_PIPELINES)
     }
 
 

@@ -7,8 +7,9 @@ for around the output directory. A trainer is a module with `read(place) -> Left
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Final
 
 from clipwatch.settings.settings import KEYS
 from clipwatch.settings.trainers import (
@@ -26,7 +27,15 @@ from clipwatch.settings.trainers.left import BASE, PROMPTS, SIZE, Left
 from clipwatch.settings.trainers.place import Place
 from clipwatch.settings.values import Given
 
-__all__ = ["Found", "found"]
+__all__ = ["FLAG", "Found", "found"]
+
+FLAG: Final = "--base-model"
+"""It stands in each remark that says which base was trained on."""
+
+_OF_BASE: Final = frozenset(
+    (BASE, "revision", "variant", "prediction_type", "rescale_betas_zero_snr")
+)
+"""What all that was trained from a base model has in common."""
 
 _READERS = (ai_toolkit, onetrainer, everydream2, diffusion_pipe, kohya, diffusers_scripts)
 """Those whose files have names of their own come first."""
@@ -47,14 +56,25 @@ class Found:
     remarks: tuple[str, ...]
 
 
-def found(output_dir: Path, files: Sequence[Path] = ()) -> Found:
+def found(output_dir: Path, files: Sequence[Path] = (), *, apart: bool = False) -> Found:
     """Return what the trainer's own files say that lie in an output directory or around it.
 
     Args:
         output_dir: Absolute, or relative to the working directory; it need not exist.
         files: Weights that are named one by one, instead of all in the directory.
+        apart: The weights are of whatever trainings, so that of what one of them tells the base
+            model alone is meant; a configuration beside them is all of theirs.
     """
     place = Place.of(output_dir, files)
+    told = _told(replace(place, weights=None, metadata={}) if apart else place)
+    if told.trainer or not apart:
+        return told
+    told = _told(place)
+    keys = tuple((name, given) for name, given in told.keys if name in _OF_BASE)
+    return Found(told.trainer, keys, tuple(it for it in told.remarks if FLAG in it))
+
+
+def _told(place: Place) -> Found:
     remarks: list[str] = []
     for reader in _READERS:
         left = reader.read(place)
