@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from random import Random
@@ -33,7 +35,8 @@ COPIES = 35
 def copy(source: Path, target: Path, chance: Random, between: Callable[[], object]) -> None:
     """Copy a folder file by file in any order; what is gone when its turn comes is left out."""
     target.mkdir(parents=True)
-    paths = list(source.rglob("*"))
+    walked = os.walk(source)  # which leaves out a folder that goes meanwhile
+    paths = [Path(folder, name) for folder, *names in walked for name in chain(*names)]
     for path in chance.sample(paths, len(paths)):
         place = target / path.relative_to(source)
         if path.is_dir() and not path.is_symlink():
