@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from pathlib import Path
 
-from clipwatch.domain.queue import given_up
 from clipwatch.executors.messages import Failed, Loaded, Scored
 from clipwatch.kit.errors import TrackerRefused
 from clipwatch.loop.rest import rest
@@ -73,7 +72,7 @@ def test_what_failed_for_good_is_counted(tmp_path: Path) -> None:
     world.script = lambda _: [Failed("weights", "they are not finite")]
     checkpoint(world.output, 100)
     assert world.once() == 1
-    assert given_up(next(iter(world.run.evaluations.values())))
+    assert next(iter(world.run.evaluations.values())).given_up
     assert told(world).startswith("1 checkpoints: 1 failed; waiting for the next one in")
 
 
@@ -85,5 +84,5 @@ def test_answers_without_an_image_are_no_progress(tmp_path: Path) -> None:
     world.script = lambda _: [Loaded({}), Scored(()), Failed("internal", "made up")]
     checkpoint(world.output, 100)
     with world.live():
-        until(lambda: any(map(given_up, world.run.evaluations.values())))
+        until(lambda: any(it.given_up for it in world.run.evaluations.values()))
     assert sum("made up" in line for line in world.said) == 2

@@ -56,7 +56,7 @@ from clipwatch.domain.retries import (
     retry_at,
 )
 from clipwatch.domain.sighting import Partial, Sighting, Unusable, Weights, Whole
-from clipwatch.domain.state import Run, State, evaluation_id
+from clipwatch.domain.state import Run, State, evaluation_id, is_unfinished
 from clipwatch.results import view
 from clipwatch.statistics import Summary
 
@@ -472,6 +472,29 @@ def test_folding_in_two_parts_is_folding_at_once(events: list[Event], data: st.D
     log = [STARTED, *events]
     cut = data.draw(st.integers(0, len(log)))
     assert replay(log[cut:], replay(log[:cut])) == replay(log)
+
+
+AMID = (
+    SettingsChanged("c" * 16, ("tensorboard",), {}, "0"),
+    SettingsChanged(PROTOCOL, ("tensorboard",), {}, "0", beside=("c" * 16,)),
+    SettingsChanged(PROTOCOL, ("tensorboard",), {}, "0"),
+    CheckpointFound(2, "checkpoint-2", "/out/checkpoint-2", "no weights"),
+    CheckpointDiscarded(1, "checkpoint-1", "/out/checkpoint-1", "vanished", "gone"),
+    CheckpointCompleted(3, "checkpoint-3", "/out/checkpoint-3", "lora", "unet", (FILE,), "d1"),
+)
+
+
+@given(histories(), st.lists(st.tuples(st.integers(0, 60), st.sampled_from(AMID)), max_size=6))
+def test_what_is_unfinished_is_known_without_a_look_at_each(
+    events: list[Event], amid: list[tuple[int, Event]]
+) -> None:
+    """What the fold keeps up to date is what a look at every checkpoint finds."""
+    for place, event in amid:
+        events.insert(place, event)
+    for count in range(len(events) + 1):
+        run = fold(*events[:count])
+        found = {name for name, it in run.checkpoints.items() if is_unfinished(run, it)}
+        assert run.unfinished == found
 
 
 @given(histories())

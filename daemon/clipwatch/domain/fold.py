@@ -39,7 +39,7 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
-from clipwatch.domain.state import Checkpoint, Evaluation, Run, State, evaluation_id
+from clipwatch.domain.state import Checkpoint, Evaluation, Run, State, evaluation_id, is_unfinished
 
 _NONE: Final = frozenset[tuple[str, int]]()  # one for all: a long run has thousands
 
@@ -102,10 +102,12 @@ class _Draft:
         self._batch_sizes = dict(run.batch_sizes)
         self._advice = list(run.advice)
         self._channels = Receiving(run.channels)
+        self._present = run.present
+        self._touched: set[str] = set()  # names of checkpoints of which something was told
 
     def final(self) -> Run:
         """Return the run; nothing may be taken any more."""
-        return replace(
+        run = replace(
             self._run,
             checkpoints=self._checkpoints,
             evaluations=self._evaluations,
@@ -116,9 +118,14 @@ class _Draft:
             advice=tuple(self._advice),
             channels=self._channels.final(),
         )
+        known = self._checkpoints
+        again = known.keys() if run.present != self._present else known.keys() & self._touched
+        open_ = {name for name in again if is_unfinished(run, known[name])}
+        return replace(run, unfinished=(run.unfinished - again) | open_)
 
     def take(self, event: Event, time: datetime) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event
         """Work an event in."""
+        self._touch(event)
         match event:
             case ImagesScored(evaluation=id_, images=images):
                 known = self._evaluations[id_]
@@ -206,6 +213,15 @@ class _Draft:
                 self._trackers.lost(lost.tracker, lost.destination, lost.evaluations)
             case _:
                 raise TypeError(f"no case for {event!r}")
+
+    def _touch(self, event: Event) -> None:
+        match event:
+            case CheckpointFound() | CheckpointCompleted() | CheckpointDiscarded():
+                self._touched.add(event.name)
+            case EvaluationStarted():
+                self._touched.add(event.checkpoint)
+            case EvaluationCompleted() | EvaluationFailed() | EvaluationReopened():
+                self._touched.add(self._evaluations[event.evaluation].checkpoint)
 
     def _move(self, output_dir: str, time: datetime) -> None:
         """Take what lies below the output directory along."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -20,6 +20,7 @@ from clipwatch.domain.state import (
     Run,
     evaluation_id,
     evaluation_of,
+    open_protocols,
     protocols_of,
 )
 
@@ -72,10 +73,9 @@ def observe(
                 if known is None or known.state != "discarded" or known.reason != reason:
                     new.append(CheckpointDiscarded(*place, kind, reason, seen.unit))
     present = {seen.name for seen in sightings}
-    for known in run.checkpoints.values():
+    for known in _unfinished(run):
         gone = known.name not in present and (known.name, known.digest) not in held
-        gone = gone and not known.is_base  # which lies elsewhere
-        if gone and _unfinished(run, known):
+        if gone and not known.is_base:  # which lies elsewhere
             if only and known.name not in only:
                 new.append(_unnamed(known))
                 continue
@@ -158,18 +158,10 @@ def _stem(reason: str) -> str:
     return "".join(character for character in reason if not character.isdigit())
 
 
-def _unfinished(run: Run, checkpoint: Checkpoint) -> bool:
-    if checkpoint.state != "whole":
-        return checkpoint.state == "partial"
-    return next(_open(run, checkpoint), None) is not None
-
-
-def _open(run: Run, checkpoint: Checkpoint) -> Iterator[Pending]:
-    """Yield what is still to be evaluated of a whole checkpoint."""
-    for protocol in protocols_of(run, checkpoint):
-        evaluation = evaluation_of(run, checkpoint, protocol)
-        if evaluation is None or (evaluation.state != "scored" and not given_up(evaluation)):
-            yield Pending(checkpoint, protocol)
+def _unfinished(run: Run) -> list[Checkpoint]:
+    """Return the checkpoints that are not whole, or not evaluated, in the order of their steps."""
+    found = (run.checkpoints[name] for name in run.unfinished)
+    return sorted(found, key=lambda it: (it.step, it.name))
 
 
 def _scored(run: Run, checkpoint: Checkpoint) -> bool:
@@ -182,9 +174,9 @@ def _scored(run: Run, checkpoint: Checkpoint) -> bool:
     )
 
 
-def given_up(evaluation: Evaluation) -> bool:
-    """Whether it failed for good."""
-    return evaluation.state == "failed" and evaluation.retry_at is None
+def partial(run: Run) -> list[Checkpoint]:
+    """Return the checkpoints that are not whole yet, in the order of their steps."""
+    return [it for it in _unfinished(run) if it.state == "partial"]
 
 
 def queue(run: Run) -> list[Checkpoint]:
@@ -192,11 +184,7 @@ def queue(run: Run) -> list[Checkpoint]:
 
     The base model comes before all: every checkpoint is compared with it.
     """
-    open_ = [
-        checkpoint
-        for checkpoint in run.checkpoints.values()
-        if checkpoint.state == "whole" and _unfinished(run, checkpoint)
-    ]
+    open_ = (it for it in _unfinished(run) if it.state == "whole")
     return sorted(open_, key=lambda c: (not c.is_base, -c.step, c.name))
 
 
@@ -205,7 +193,7 @@ def pending(run: Run) -> list[Pending]:
 
     While the protocol is unknown, whatever is whole is.
     """
-    return [it for checkpoint in queue(run) for it in _open(run, checkpoint)]
+    return [Pending(it, protocol) for it in queue(run) for protocol in open_protocols(run, it)]
 
 
 def due(run: Run, now: datetime) -> list[Pending]:
@@ -250,7 +238,7 @@ def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[E
     there = known is not None and known.state == "whole"
     if not wanted:
         off = CheckpointDiscarded(*place, "abandoned", "baseline is off")
-        return [off] if there and known and _unfinished(run, known) else []
+        return [off] if there and known and known.name in run.unfinished else []
     named = (protocol.base_model, protocol.base_revision, protocol.base_variant)
     digest = hashlib.sha256("\0".join(named).encode()).hexdigest()[:16]
     same = there and known is not None and known.digest == digest

@@ -102,6 +102,11 @@ class Evaluation:
         """It is of the base model alone."""
         return self.checkpoint == BASE_NAME
 
+    @property
+    def given_up(self) -> bool:
+        """It failed for good."""
+        return self.state == "failed" and self.retry_at is None
+
 
 @dataclass(frozen=True, slots=True)
 class Trial:
@@ -193,6 +198,11 @@ class Run:
     """The protocols in use beside `protocol`: those of further strengths."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Protocol → what told it from those beside it when it was defined."""
+    unfinished: AbstractSet[str] = frozenset()
+    """Names of checkpoints that are not whole yet, or not evaluated under all of `protocols_of`.
+
+    It follows from the rest, and stands here as the others, thousands, need not be looked at.
+    """
 
     @property
     def present(self) -> tuple[str, ...]:
@@ -242,6 +252,21 @@ AT_STRENGTHS: frozenset[CheckpointKind | None] = frozenset({"lora", "lycoris"})
 def protocols_of(run: Run, checkpoint: Checkpoint) -> tuple[str, ...]:
     """Return under which protocols it is to be scored: an adapter at each strength."""
     return run.present if checkpoint.kind in AT_STRENGTHS else run.present[:1]
+
+
+def is_unfinished(run: Run, checkpoint: Checkpoint) -> bool:
+    """Whether a checkpoint is one of `Run.unfinished`; what is discarded is not."""
+    if checkpoint.state != "whole":
+        return checkpoint.state == "partial"
+    return next(open_protocols(run, checkpoint), None) is not None
+
+
+def open_protocols(run: Run, checkpoint: Checkpoint) -> Iterator[str]:
+    """Yield the protocols under which a whole checkpoint is still to be evaluated."""
+    for protocol in protocols_of(run, checkpoint):
+        evaluation = evaluation_of(run, checkpoint, protocol)
+        if evaluation is None or (evaluation.state != "scored" and not evaluation.given_up):
+            yield protocol
 
 
 CheckpointKey = tuple[str, str]

@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from clipwatch.domain.events import OutputDirChecked
-from clipwatch.domain.queue import newest_written, observe, wholes
+from clipwatch.domain.queue import newest_written, observe, partial, wholes
 from clipwatch.domain.sighting import Sighting
 from clipwatch.domain.state import CheckpointKey
 from clipwatch.kit.errors import ClipwatchError, SettingsError
@@ -124,8 +124,8 @@ class Eyes:
             self._log.record_run(*seen)
             self._say_lying(checkpoints=bool(sightings))
             self._look_for_end(news=bool(seen))
-        pending = [c for c in self._log.run.checkpoints.values() if c.state == "partial"]
-        newest = sorted(pending, key=lambda it: -it.step)[:WATCHED]
+        pending = partial(self._log.run)
+        newest = pending[-WATCHED:]
         self._watcher.rearm((*(Path(it.path) for it in newest), *self._scanner.folders))
         seconds = self._settings.watching.rescan_seconds
         self._look_at = time.monotonic() + (min(seconds, PENDING_SECONDS) if pending else seconds)

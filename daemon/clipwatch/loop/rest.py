@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from clipwatch.domain.delivered import parked
-from clipwatch.domain.queue import queue
-from clipwatch.domain.state import Run
-from clipwatch.results.view import rows, summary
+from clipwatch.domain.state import BASE_NAME, Run
+from clipwatch.results.view import states, summary
 from clipwatch.settings import Settings
 
 
@@ -21,21 +20,20 @@ def rest(run: Run, lacking: Sequence[str], settings: Settings, lying: str = "") 
         lying: What its directory holds that is passed over, "" for nothing.
     """
     again = f"looked for every {settings.watching.rescan_seconds:g} s at least"
-    listed = [row for row in rows(run) if not row.is_base]
+    listed = [it for it in states(run) if it[0] != BASE_NAME]
     if not (listed or run.problem):
         there = f", but {lying}" if lying else ""
         return f"no checkpoint there yet{there} (docs/layouts.md has what is known as one); {again}"
-    partial = any(it.state == "partial" for it in run.checkpoints.values())
     tried_again = [name for name in lacking if not parked(run, name)]
-    if run.problem or run.lacking or partial or queue(run) or tried_again:
+    if run.problem or run.lacking or run.unfinished or tried_again:
         return ""
     where = f"waiting for the next one in {run.output_dir}, {again}"
-    if any(row.state not in ("scored", "published") for row in listed):
+    if any(state not in ("scored", "published") for _, state in listed):
         return f"{summary(run)}; {where}"
     named = ", ".join(name for name in run.tracker_names if name not in lacking)
     done = f"scored, and published to {named}" if named else "scored"
     refused = f", but not published to {', '.join(lacking)}, which waits for a restart"
     refused = refused if lacking else ""
-    number = len({row.name for row in listed})  # each has a row at each of its strengths
+    number = len({name for name, _ in listed})  # each has a row at each of its strengths
     them = "the only checkpoint is" if number == 1 else f"all {number} checkpoints are"
     return f"{them} {done}{refused}; {where}"

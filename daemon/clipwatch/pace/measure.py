@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import pairwise
+from heapq import merge
+from itertools import islice, pairwise
 from statistics import median, median_low
 
 from clipwatch.domain.protocol import EvaluationProtocol
@@ -81,7 +82,7 @@ def pace_of(
 def saves_of(run: Run) -> list[Save]:
     """Return the saves of one training that the log knows of."""
     return [
-        (it.step, max((file.mtime_ns for file in it.files), default=0) / 1e9 or None)
+        (it.step, max(file.mtime_ns for file in it.files) / 1e9 if it.files else None)
         for it in run.checkpoints.values()
         if not it.is_base and it.unit != "file"
     ]
@@ -121,17 +122,15 @@ def _number(text: str) -> int | None:
 def _latest(run: Run, protocol: EvaluationProtocol) -> list[Evaluation]:
     """Return the latest evaluations that took as long per image, on one device, the newest last."""
     wanted = _costs(protocol)
-    alike = [
-        it
-        for it in run.evaluations.values()
-        if it.finished is not None
-        and it.seconds > 0
-        and it.images > 0  # else all were there from the attempt before, or nobody counted
-        and it.protocol in run.protocols
-        and _costs(run.protocols[it.protocol]) == wanted
-    ]
-    alike.sort(key=lambda it: it.finished.timestamp() if it.finished else 0.0)
-    return [it for it in alike if _device(it) == _device(alike[-1])][-LATEST:]
+    alike = (it for it, known in run.protocols.items() if _costs(known) == wanted)
+    each = (map(run.evaluations.__getitem__, reversed(run.scored.get(it, ()))) for it in alike)
+    # without images all were there from the attempt before, or nobody counted
+    counted = (it for it in merge(*each, key=_finished, reverse=True) if it.seconds and it.images)
+    newest = next(counted, None)
+    if newest is None:
+        return []
+    others = islice((it for it in counted if _device(it) == _device(newest)), LATEST - 1)
+    return [newest, *others][::-1]
 
 
 def _costs(protocol: EvaluationProtocol) -> tuple[object, ...]:
@@ -140,6 +139,10 @@ def _costs(protocol: EvaluationProtocol) -> tuple[object, ...]:
     makes = (p.width, p.height, p.inference_steps, p.guidance > 1, p.guidance_real > 1)
     loads = (p.base_model, p.dtype, p.base_precision, p.offload, p.scorers)
     return (*makes, *loads)
+
+
+def _finished(evaluation: Evaluation) -> float:
+    return evaluation.finished.timestamp() if evaluation.finished else 0.0
 
 
 def _device(evaluation: Evaluation) -> str:

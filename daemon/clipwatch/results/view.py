@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
@@ -12,7 +13,7 @@ import msgspec
 from clipwatch.domain.delivered import owed, received
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.kinds import Unit
-from clipwatch.domain.queue import DELETED, given_up, pending
+from clipwatch.domain.queue import DELETED, pending
 from clipwatch.domain.state import (
     BASE_NAME,
     Checkpoint,
@@ -63,65 +64,92 @@ class Row:
 
 def rows(run: Run) -> list[Row]:
     """Return a run's checkpoints in the order of their steps, under its present protocols."""
-    ordered = sorted(run.checkpoints.values(), key=lambda item: (item.step, item.name))
-    done = {it: [run.evaluations[id_] for id_ in run.scored.get(it, ())] for it in run.present}
-    # a score outlives its folder
-    latest = {(it, each.checkpoint): each for it, found in done.items() for each in found}
-    shown = {name: received(run, "tracker", name).has for name in run.tracker_names}
-    found = []
-    for checkpoint in ordered:
-        protocols = protocols_of(run, checkpoint)
-        if checkpoint.state == "discarded":
-            protocols = tuple(it for it in run.present if (it, checkpoint.name) in latest)
-        for protocol in ascending(run, protocols or run.present[:1]):
-            known = latest.get((protocol, checkpoint.name))
-            several = len(protocols) > 1 or protocol != run.protocol
-            found.append(_row(run, checkpoint, protocol, known, shown, several=several))
+    shown = _shown(run)
+    listed = sorted(_listed(run), key=lambda it: (it[0].step, it[0].name))
+    return [_row(run, *it, shown) for it in listed]
+
+
+def states(run: Run) -> list[tuple[str, RowState]]:
+    """Return name and state of each of `rows` in any order, sooner: there may be thousands."""
+    shown = _shown(run)
+    everywhere = set.intersection(*map(set, shown.values())) if shown else ()
+    found: list[tuple[str, RowState]] = []
+    for checkpoint, _, known in _listed(run):
+        done = known is not None and known.state == "scored" and known.id in everywhere
+        state = "published" if done else _state(run, checkpoint, known, shown)[0]
+        found.append((checkpoint.name, state))
     return found
+
+
+Listed = tuple[Checkpoint, str | None, Evaluation | None]
+"""A checkpoint, at which of several strengths (its protocol, None for the only one), and how."""
+
+
+def _listed(run: Run) -> Iterator[Listed]:
+    """Yield what each row is of."""
+    known, present = run.evaluations, ascending(run, run.present)
+    done = {it: [known[id_] for id_ in run.scored.get(it, ())] for it in present}
+    # a score outlives its folder
+    latest = {it: {each.checkpoint: each for each in found} for it, found in done.items()}
+    for checkpoint in run.checkpoints.values():
+        name = checkpoint.name
+        if checkpoint.state == "discarded":
+            found = {it: latest[it].get(name) for it in present if name in latest[it]}
+        else:
+            wanted = protocols_of(run, checkpoint)
+            found = {it: evaluation_of(run, checkpoint, it) for it in present if it in wanted}
+        several = len(found) > 1 or run.protocol not in found
+        for protocol, evaluation in found.items():
+            yield checkpoint, protocol if several else None, evaluation
+        if not found:
+            yield checkpoint, None, None
+
+
+Shown = Mapping[str, AbstractSet[str]]
+"""Tracker → the evaluations that it shows."""
+
+
+def _shown(run: Run) -> Shown:
+    return {name: received(run, "tracker", name).has for name in run.tracker_names}
 
 
 def _row(
     run: Run,
     checkpoint: Checkpoint,
-    protocol: str,
-    latest: Evaluation | None,
-    shown: Mapping[str, AbstractSet[str]],
-    *,
-    several: bool,
+    protocol: str | None,
+    evaluation: Evaluation | None,
+    shown: Shown,
 ) -> Row:
-    evaluation = evaluation_of(run, checkpoint, protocol) if checkpoint.digest else None
-    if evaluation is None and checkpoint.state == "discarded":
-        evaluation = latest
     id_ = evaluation.id if evaluation else ""
     published = {name: id_ in there for name, there in shown.items()}
-    state, reason = _state(run, checkpoint, evaluation, published)
+    state, reason = _state(run, checkpoint, evaluation, shown)
     clip = evaluation.clip if evaluation else None
+    at = None if protocol is None else run.protocols[protocol].adapter_strength
     numbers = (state, clip, published, reason or None)
-    at = run.protocols[protocol].adapter_strength if several else None
     return Row(checkpoint.step, checkpoint.name, *numbers, checkpoint.unit, at)
 
 
 def _state(
-    run: Run, checkpoint: Checkpoint, evaluation: Evaluation | None, published: dict[str, bool]
+    run: Run, checkpoint: Checkpoint, evaluation: Evaluation | None, shown: Shown
 ) -> tuple[RowState, str]:
     if evaluation is not None and evaluation.state == "scored":
-        return _published(run, evaluation.protocol, published)
+        return _published(run, evaluation, shown)
     if checkpoint.state != "whole":
         return "waiting" if checkpoint.state == "partial" else "discarded", checkpoint.reason
     if evaluation is None:
         return "waiting", "in the queue"
-    if given_up(evaluation):
+    if evaluation.given_up:
         return "failed", evaluation.reason
     if evaluation.state == "failed":
         return "waiting", f"to be tried again, failed: {evaluation.reason}"
     return "evaluating", f"{len(evaluation.done)} images scored"
 
 
-def _published(run: Run, protocol: str, published: dict[str, bool]) -> tuple[RowState, str]:
-    if published and all(published.values()):
+def _published(run: Run, evaluation: Evaluation, shown: Shown) -> tuple[RowState, str]:
+    lacking = [name for name, there in shown.items() if evaluation.id not in there]
+    if shown and not lacking:
         return "published", ""
-    lacking = [name for name, shown in published.items() if not shown]
-    reasons = {name: _reason(run, name, protocol) for name in lacking}
+    reasons = {name: _reason(run, name, evaluation.protocol) for name in lacking}
     return "scored", "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
 
 
@@ -258,15 +286,12 @@ def problems(run: Run) -> list[str]:
 
 def summary(run: Run) -> str:
     """Return how many checkpoints are in which state, where they have several at each strength."""
-    listed = [row for row in rows(run) if not row.is_base]
-    states = [row.state for row in listed]
-    known = [state for state in STATES if state in states]
-    counts = ", ".join(f"{states.count(state)} {WORDS.get(state, state)}" for state in known)
-    at = (
-        f" at {len(run.present)} strengths" if any(it.strength is not None for it in listed) else ""
-    )
-    number = len({row.name for row in listed})
-    return f"{number} checkpoints{at}: {counts}" if listed else problems(run)[0]
+    listed = [it for it in states(run) if it[0] != BASE_NAME]
+    names, count = {name for name, _ in listed}, Counter(state for _, state in listed)
+    counts = ", ".join(f"{count[it]} {WORDS.get(it, it)}" for it in STATES if count[it])
+    several = run.beside and any(protocol for _, protocol, _ in _listed(run))
+    at = f" at {len(run.present)} strengths" if several else ""
+    return f"{len(names)} checkpoints{at}: {counts}" if listed else problems(run)[0]
 
 
 def unread(run: Run, lying: str) -> str:

@@ -25,7 +25,7 @@ from clipwatch.domain.delivered import owed
 from clipwatch.domain.queue import queue
 from clipwatch.domain.state import Run, images
 from clipwatch.gpus import Gpu, read_gpus
-from clipwatch.results.view import STATES, rows
+from clipwatch.results.view import STATES, states
 from clipwatch.service.health.probes import LoopState, not_ready
 
 Family = TypeVar("Family", CounterMetricFamily, GaugeMetricFamily)
@@ -71,9 +71,8 @@ def of_daemon(loop: LoopState, now: float) -> Iterator[Metric]:
 
 def of_run(run: Run, now: datetime) -> Iterator[Metric]:
     """Yield what the log says of a run."""
-    listed = rows(run)
-    states = Counter(row.state for row in listed)
-    yield _gauge("checkpoints", "Checkpoints by state.", {x: states[x] for x in STATES}, "state")
+    count = Counter(state for _, state in states(run))
+    yield _gauge("checkpoints", "Checkpoints by state.", {x: count[x] for x in STATES}, "state")
     yield _counter("images", "Images generated and scored.", images(run))
     seconds = dict.fromkeys(("load", "generate", "score", "save"), 0.0) | dict(run.spent)
     yield _counter("evaluation_seconds", "Time of finished evaluations.", seconds, "phase")
