@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
-from typing import Final
+from sys import intern
+from typing import Any, Final
 
 from clipwatch.domain.events import (
     AdviceGiven,
@@ -42,6 +43,7 @@ from clipwatch.domain.retries import CRAMPED
 from clipwatch.domain.state import Checkpoint, Evaluation, Run, State, evaluation_id, is_unfinished
 
 _NONE: Final = frozenset[tuple[str, int]]()  # one for all: a long run has thousands
+_EMPTY: Final[dict[str, Any]] = {}  # the same
 
 THEN = ", then "
 
@@ -137,22 +139,25 @@ class _Draft:
                 found = Checkpoint(step, name, path, "partial", reason, since=time, unit=unit)
                 self._checkpoints[name] = found
             case CheckpointCompleted() as c:
-                made = (c.kind, c.component, c.files, c.digest)
-                whole = Checkpoint(c.step, c.name, c.path, "whole", "", *made, time, c.unit)
-                before = self._checkpoints.get(c.name)
-                self._checkpoints[c.name] = whole
+                made = (c.kind, c.component, c.files, intern(c.digest))
+                name = intern(c.name)
+                whole = Checkpoint(c.step, name, c.path, "whole", "", *made, time, c.unit)
+                before = self._checkpoints.get(name)
+                self._checkpoints[name] = whole
                 if before and before.digest != c.digest:
                     self._stand_again(whole)
             case CheckpointDiscarded(step, name, path, _, reason, unit):
-                gone = Checkpoint(step, name, path, "discarded", reason, since=time, unit=unit)
+                why = intern(reason)
+                gone = Checkpoint(step, name, path, "discarded", why, since=time, unit=unit)
                 self._checkpoints[name] = gone
             case EvaluationStarted() as s:
                 known_or_not = self._evaluations.get(s.evaluation)
-                fresh = (s.evaluation, s.checkpoint, s.step, s.digest, s.protocol)
+                names = (intern(s.digest), intern(s.protocol))
+                fresh = (intern(s.evaluation), intern(s.checkpoint), s.step, *names)
                 known = known_or_not or Evaluation(*fresh, "running")
                 around = _joined_texts(known.environment, s.environment)
                 running = replace(known, state="running", environment=around)
-                self._evaluations[s.evaluation] = running
+                self._evaluations[running.id] = running
             case EvaluationCompleted():
                 self._complete(event, time)
             case AdviceGiven():
@@ -249,13 +254,13 @@ class _Draft:
         ids = self._scored.setdefault(known.protocol, [])
         around = {**known.environment, **event.made}
         before = self._evaluations[ids[-1]].environment if ids else around
-        ids.append(event.evaluation)
+        ids.append(known.id)
         for phase, seconds in event.phases.items():
             self._spent[phase] = self._spent.get(phase, 0.0) + seconds
         if event.batch_size:
             self._batch_sizes[known.protocol] = event.batch_size
         # what counts failures is over: a reader that leaves the images out sees the same
-        self._evaluations[event.evaluation] = replace(
+        self._evaluations[known.id] = replace(
             known,
             state="scored",
             done=_NONE,
@@ -266,9 +271,15 @@ class _Draft:
             retry_at=None,
             images=event.images,
             seconds=event.seconds,
-            completed=event,
+            completed=_lean(event, known.id),
             environment=before if before == around else around,  # nearly all say the same
         )
+
+
+def _lean(event: EvaluationCompleted, id_: str) -> EvaluationCompleted:
+    """Return the same, which shares with the others what most have in common."""
+    made, categories = event.made or _EMPTY, event.categories or _EMPTY
+    return replace(event, evaluation=id_, made=made, categories=categories)
 
 
 def _joined_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

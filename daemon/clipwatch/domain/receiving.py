@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from sys import intern
 
 from clipwatch.domain.events import AdviceNotSent, PublishFailed
 from clipwatch.domain.state import Received, Trial
@@ -45,7 +46,7 @@ class Receiving:
         """Note what a destination has, "" for the present one."""
         known = self._of(name)
         place = destination or known.destination
-        self._had.setdefault(name, {}).setdefault(place, set()).update(ids)
+        self._had.setdefault(name, {}).setdefault(place, set()).update(map(intern, ids))
         trials, places = dict(known.trials), dict(known.places)
         if place == known.destination:
             trials.pop(protocol, None)

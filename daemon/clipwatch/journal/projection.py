@@ -31,22 +31,20 @@ class Projection:
         self.state: State = {}
         self._journal = journal
         self.seq = 0
-        self._versions: dict[str, int] = {}
         self.catch_up()
 
     def catch_up(self) -> None:
         """Fold what the log has beyond what we know."""
-        seq, versions = self.seq, {}
+        seq = self.seq
 
         def happened() -> Iterator[Happened]:
             nonlocal seq
             for recorded in self._journal.read(self.seq, brief=self.seq == 0):
-                seq, versions[recorded.stream] = recorded.seq, recorded.version
+                seq = recorded.seq
                 yield recorded.run, recorded.event, recorded.time
 
         self.state = evolve(self.state, happened())
         self.seq = seq
-        self._versions |= versions
 
     def record(self, run: str, stream: str, *events: Event) -> None:
         """Append events and fold them.
@@ -58,7 +56,7 @@ class Projection:
         while True:
             self.catch_up()  # `clipwatch retry` may have written to the stream
             try:
-                self._journal.append(run, stream, self._versions.get(stream, 0), events)
+                self._journal.append(run, stream, self._journal.version(stream), events)
             except Conflict:
                 continue  # it did so just now, and what happened to us happened all the same
             self.catch_up()
