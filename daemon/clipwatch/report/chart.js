@@ -104,7 +104,7 @@ function marks(it) {
 }
 
 listeners.push(fresh => {
-    if (fresh.has("curve")) drawChart();
+    if (fresh.has("curve") || fresh.has("data")) drawChart();
     else if (fresh.has("column")) plot?.redraw(false);
 });
 new ResizeObserver(() => plot?.setSize({width: $("chart").clientWidth, height: height()}))

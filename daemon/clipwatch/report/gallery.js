@@ -144,10 +144,10 @@ function stepPrompt(by) {
 }
 
 listeners.push(fresh => {
-    const sorted = fresh.has("curve") || fresh.has("sort") || fresh.has("category") || fresh.has("find")
+    const sorted = fresh.has("data") || fresh.has("curve") || fresh.has("sort") || fresh.has("category") || fresh.has("find")
         || (state.sort !== "order" && state.sort !== "spread" && (fresh.has("column") || fresh.has("against")));
     if (sorted) choosePrompts();
-    if (sorted && !fresh.has("column") && !fresh.has("against")) $("scroller").scrollTop = 0;
+    if (sorted && !["data", "column", "against"].some(it => fresh.has(it))) $("scroller").scrollTop = 0;
     drawGallery();
     if (fresh.has("curve") || fresh.has("column") || fresh.has("prompt")) reveal();
 });

@@ -35,6 +35,8 @@ function drawCurve() {
     $("categories").hidden = !categories.length;
     $("category").replaceChildren(make("option", {value: ""}, "all"),
         ...categories.map(each => make("option", {value: each}, each)));
+    if (!categories.includes(state.category)) state.category = "";
+    for (const id of ["category", "find"]) $(id).value = state[id];
     $("left-out").textContent = it.left_out;
     const earlier = it.changed.length
         ? [`These are scores from before the settings or model files changed (${it.changed.join("; ")}).`] : [];
@@ -96,18 +98,6 @@ function moveOf({prompt, by}, a, b) {
         make("span", {class: "words", dir: "auto"}, curve().prompts[prompt].text));
 }
 
-/** Begin with the best beside the base. */
-function choose(place) {
-    state.curve = place;
-    const {checkpoints: columns, best} = curve();
-    const column = best ?? columns.length - 1;
-    const base = columns.findIndex(it => it.base);
-    Object.assign(state, {column, against: base >= 0 ? base : 0, prompt: 0, image: 0, category: "", find: ""});
-    $("find").value = "";
-    drawCurve();
-    for (const listener of listeners) listener(new Set(["curve"]));
-}
-
 const KEYS = {
     ArrowUp: () => show({column: clamp(state.column - 1, 0, checkpoints().length - 1)}),
     ArrowDown: () => show({column: clamp(state.column + 1, 0, checkpoints().length - 1)}),
@@ -150,19 +140,29 @@ document.addEventListener("keydown", event => {
     if (pressed(event.key)) event.preventDefault();
 });
 
-for (const [place, it] of DATA.curves.entries()) $("curve").append(make("option", {value: place}, titleOf(it)));
-$("choice").hidden = DATA.curves.length < 2;
-$("curve").onchange = event => choose(Number(event.target.value));
+function drawChoice() {
+    $("curve").replaceChildren(...DATA.curves.map((it, place) => make("option", {value: place}, titleOf(it))));
+    $("curve").value = state.curve;
+    $("choice").hidden = DATA.curves.length < 2;
+}
+
+$("curve").onchange = event => {
+    begin(Number(event.target.value));
+    tell(new Set(["curve"]));
+};
 $("column").oninput = event => show({column: Number(event.target.value)});
 $("against").onchange = event => show({against: Number(event.target.value)});
 for (const id of ["view", "sort", "category"]) $(id).onchange = event => show({[id]: event.target.value});
 $("find").oninput = event => show({find: event.target.value});
 $("help").onclick = () => KEYS["?"]();
-listeners.push(fresh => {
-    if (fresh.has("curve") || fresh.has("column") || fresh.has("against")) drawPair();
+listeners.unshift(fresh => {  // before the other parts: they ask what is chosen
+    if (fresh.has("data")) drawChoice();
+    if (fresh.has("data") || fresh.has("curve")) drawCurve();
+    if (["data", "curve", "column", "against"].some(it => fresh.has(it))) drawPair();
 });
 if (innerWidth < 640) {  // a phone has no room for columns
     state.view = "one";
     $("view").value = "one";
 }
-choose(0);
+window.clipwatch = {load};  // for what brings newer data
+load(JSON.parse($("data").textContent));

@@ -2,7 +2,7 @@
 // What is shown, and what is asked of the numbers. Every text goes in as text, never as markup.
 
 const $ = id => document.getElementById(id);
-const DATA = JSON.parse($("data").textContent);
+let DATA = null;  // what the page shows, see load()
 const state = {
     curve: 0, column: 0, against: 0, prompt: 0, image: 0,
     view: "all", sort: "order", category: "", find: "",
@@ -13,7 +13,47 @@ const listeners = [];
 function show(values) {
     const fresh = new Set(Object.keys(values).filter(key => state[key] !== values[key]));
     Object.assign(state, values);
-    if (fresh.size) for (const listener of listeners) listener(fresh);
+    if (fresh.size) tell(fresh);
+}
+
+function tell(fresh) {
+    for (const listener of listeners) listener(fresh);
+}
+
+/** Return by what a curve, and a checkpoint of it, is known again in newer data. */
+const curveKey = it => JSON.stringify([it.run, it.digest]);
+const checkpointKey = it => JSON.stringify([it.step, it.name]);
+
+/** Show other data than before. What the reader has chosen stays chosen, where it is still there.
+ *
+ * `images` are by curve, checkpoint, prompt and number; without them they stand in the page.
+ */
+function load(data, images = null) {
+    const earlier = DATA && {
+        curve: curveKey(curve()), prompt: curve().prompts[state.prompt].id,
+        column: checkpointKey(checkpoints()[state.column]), against: checkpointKey(checkpoints()[state.against]),
+    };
+    DATA = data;
+    given = images;
+    kept.clear();
+    const place = earlier ? data.curves.findIndex(it => curveKey(it) === earlier.curve) : -1;
+    const find = key => checkpoints().findIndex(it => checkpointKey(it) === key);
+    begin(Math.max(place, 0), place < 0 ? {} : {find: state.find, category: state.category, image: state.image});
+    if (place >= 0) {
+        const found = {column: find(earlier.column), against: find(earlier.against),
+            prompt: curve().prompts.findIndex(it => it.id === earlier.prompt)};
+        for (const [name, it] of Object.entries(found)) if (it >= 0) state[name] = it;
+    }
+    tell(new Set(place < 0 ? ["data", "curve"] : ["data"]));
+}
+
+/** Choose a curve: at first its best beside the base. */
+function begin(place, values = {}) {
+    state.curve = place;
+    const {checkpoints: columns, best} = curve();
+    const base = columns.findIndex(it => it.base);
+    Object.assign(state, {column: best ?? columns.length - 1, against: Math.max(base, 0), prompt: 0, image: 0,
+        category: "", find: "", ...values});
 }
 
 /** Make an element with a text or children; `attributes` are set as they are. */
@@ -93,12 +133,13 @@ function movedMost(a, b, most = 5) {
     };
 }
 
-const kept = new Map();
+const kept = new Map();  // by curve, images that were read from the page
+let given = null;
 
 /** Return the address of an image, null where the page has none; images are read when first asked. */
 function imageOf(column, prompt, image, large = false) {
     if (!kept.has(state.curve)) {
-        kept.set(state.curve, JSON.parse($(`images-${state.curve}`).textContent));
+        kept.set(state.curve, given?.[state.curve] ?? JSON.parse($(`images-${state.curve}`).textContent));
     }
     const found = kept.get(state.curve)[column]?.[prompt]?.[image];
     if (!found) return null;
