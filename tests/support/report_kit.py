@@ -59,6 +59,7 @@ def hostile_run(
     run: str = "lora-1",
     log: Log | None = None,
     seed: int = 0,
+    begun: bool = False,
 ) -> Log:
     """Return a log with a run: a base, checkpoints, advice, images in files.
 
@@ -67,7 +68,8 @@ def hostile_run(
     """
     log = log or Log(folder)
     made = made or hostile_protocol(prompts, images_per_prompt=images)
-    log.start(run, made)
+    if not begun:
+        log.start(run, made)
     shifts = [SHIFTS[n % len(SHIFTS)] for n in range(len(steps))]
     tables = noisy(prompts, shifts, images, seed=seed).values()
     others = [*noisy(prompts, shifts[::-1], images, seed=seed + 1).values()]

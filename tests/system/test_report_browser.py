@@ -53,7 +53,7 @@ def test_the_chart_is_drawn(opened: Page, tmp_path: Path) -> None:
         found = {colour for _, colour in image.convert("RGB").crop(box).getcolors(1 << 20) or ()}
     for colour in ((37, 99, 235), (194, 65, 12), (122, 92, 0), (147, 51, 234)):
         assert colour in found
-    assert [text.split(":")[0] for text in opened.ask("texts('.u-series th')")] == [
+    assert [text.split(":")[0] for text in opened.ask("texts('#chart .u-series th')")] == [
         *("step", "mean", "95 % to", "95 % from", "min", "max", "base")
     ]
     assert opened.ask("texts('#advice li')") == [
@@ -82,7 +82,7 @@ def test_counts_without_an_interval_are_those_of_compare(
 ) -> None:
     """Of many prompts not every pair has one: what can be counted is counted here."""
     known = Parsed(file.read_text(encoding="utf-8")).json
-    known["data"]["curves"][0]["pairs"] = {}
+    known["data"]["pairs"] = {}
     text = assembled(known["data"], [known["images-0"]])
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     load(page, tmp_path / "page.html")
@@ -100,7 +100,7 @@ def test_counts_without_an_interval_are_those_of_compare(
 def test_the_slider_moves_all_images_to_a_checkpoint(opened: Page) -> None:
     """In the view of one checkpoint; each image is that of its place."""
     assert opened.ask(CHOSEN) == "@300, best"
-    choose(opened, "view", "one")
+    choose(opened, "columns", "")
     before = opened.ask("[...document.querySelectorAll('.card img')].map(it => it.src)")
     choose(opened, "column", "1")
     after = opened.ask("[...document.querySelectorAll('.card img')].map(it => it.src)")
@@ -281,7 +281,7 @@ def test_another_protocol_is_chosen_and_never_joined(page: Page, tmp_path: Path)
     assert page.ask(columns) == ["@100", "@200", "@300"]
     [note] = page.ask("texts('#notes p')")
     assert "before the settings or model files changed (guidance 3.0 and 5.0)" in note
-    assert page.ask("document.querySelectorAll('canvas').length") == 1
+    assert page.ask("document.querySelectorAll('#chart canvas').length") == 1
     assert set(page.ask("texts('.none')")) == {"no image"}
     page.ask("1")
     assert "Runtime.exceptionThrown" not in {it["method"] for it in page.events}
@@ -302,7 +302,7 @@ def test_all_prompts_of_many_checkpoints_do_not_freeze_it(
         base,
         *({**others[n % 4], "step": 100 * n + 100, "mark": ""} for n in range(20)),
     ]
-    curve["pairs"] = {}
+    data["pairs"] = {}
     images = small["images-0"]
     cells = [[images[n % 5][m % PROMPTS] for m in range(1632)] for n in range(21)]
     (tmp_path / "page.html").write_text(assembled(data, [cells]), encoding="utf-8")
