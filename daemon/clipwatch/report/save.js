@@ -68,7 +68,7 @@ function drawCell(ctx, cell, image, left, top) {
     const {score, difference, change} = numbersOf(it, cell.prompt, cell.image);
     ctx.fillStyle = colour("--text");
     writeText(ctx, image ? score : `${score} (no image)`, left, top + side + 17, side, 1);
-    const width = ctx.measureText(score).width;
+    const width = ctx.measureText(`${score}  `).width;
     ctx.fillStyle = colour({gain: "--gain", loss: "--loss", same: "--soft"}[classOf(difference)]);
     writeText(ctx, change, left + width, top + side + 17, side - width, 1);
     ctx.fillStyle = colour("--soft");
