@@ -17,6 +17,7 @@ from examples import FULL
 from real_world import PROMPTS, write_config
 
 if TYPE_CHECKING:
+    from browser import Page
     from clipwatch.evaluator.evaluate import Evaluator
     from fake_wandb import FakeWandb
 
@@ -142,3 +143,16 @@ def folder(tmp_path: Path) -> Path:
     (tmp_path / "prompts.txt").write_text("a red circle\n")
     write_config(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(scope="module")
+def page() -> Iterator[Page]:
+    """Return a page of a browser, if there is one."""
+    from browser import browse, program
+
+    if (binary := program()) is None:
+        pytest.skip("no browser; Debian has chromium-headless-shell")
+    with browse(binary) as page:
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            page.call(f"{domain}.enable")
+        yield page

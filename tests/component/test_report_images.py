@@ -11,7 +11,7 @@ from PIL import Image
 
 from clipwatch.journal import log_file
 from clipwatch.kit.errors import ClipwatchError
-from clipwatch.report.data import curves_of
+from clipwatch.report.curves import curves_of
 from clipwatch.report.images import SIZES, all_encoded, encoded, size_for
 from clipwatch.report.page import write_report
 from clipwatch.results.results import open_results

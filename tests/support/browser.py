@@ -102,6 +102,16 @@ class Page:
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, **text)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key)
 
+    def download(self, folder: Path, key: str) -> Path:
+        """Press a key and return the file that the page then saves into an empty folder."""
+        self.call("Browser.setDownloadBehavior", behavior="allow", downloadPath=str(folder))
+        self.press(key)
+        end = time.monotonic() + PATIENCE
+        while not (found := [*folder.glob("*.png")]) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert found, f"nothing was saved within {PATIENCE} s"
+        return found[0]
+
     def screenshot(self, path: Path) -> None:
         """Write what the window shows as a PNG."""
         path.write_bytes(base64.b64decode(self.call("Page.captureScreenshot")["data"]))

@@ -56,30 +56,39 @@ def hostile_run(
     images: int = 1,
     side: int = 96,
     made: EvaluationProtocol | None = None,
+    run: str = "lora-1",
+    log: Log | None = None,
+    seed: int = 0,
+    begun: bool = False,
 ) -> Log:
-    """Return a log with the run "lora-1": a base, checkpoints, advice, images in files."""
-    log = Log(folder)
+    """Return a log with a run: a base, checkpoints, advice, images in files.
+
+    A further scorer of the protocol finds the checkpoints in the opposite order. Another seed gives
+    other scores and hues.
+    """
+    log = log or Log(folder)
     made = made or hostile_protocol(prompts, images_per_prompt=images)
-    log.start("lora-1", made)
+    if not begun:
+        log.start(run, made)
     shifts = [SHIFTS[n % len(SHIFTS)] for n in range(len(steps))]
-    tables = noisy(prompts, shifts, images).values()
+    tables = noisy(prompts, shifts, images, seed=seed).values()
+    others = [*noisy(prompts, shifts[::-1], images, seed=seed + 1).values()]
     for place, (step, scores) in enumerate(zip(steps, tables, strict=True)):
 
         def draw(id_: str, prompt: str, index: int, place: int = place, step: int = step) -> str:
             name = f"{id_}/{prompt}-{index}.png"
             words = f"{step}\n{prompt}"
-            picture(folder / "images" / "lora-1" / name, words, 40 * place, side)
+            picture(folder / "images" / run / name, words, 40 * place + 20 * seed, side)
             return name
 
         name = BASE_NAME if step == 0 else f"checkpoint-{step}"
         around = {"gpu": "0", "torch": "2.13" if step < steps[-1] else "2.14"}
-        log.score("lora-1", step, scores, made, name=name, environment=around, draw=draw)
+        further = {it.name: others[place] for it in made.scorers[1:]}
+        log.score(run, step, scores, made, name=name, others=further, environment=around, draw=draw)
     last = Checkpoint(steps[-2], f"checkpoint-{steps[-2]}", "/c", "whole", digest="w" * 8)
     id_ = evaluation_id(last, made.digest)
     text = "The mean rises no more. <b>People</b> stop here."
-    log.add(
-        "lora-1", evaluation_stream("lora-1", id_), AdviceGiven(id_, steps[-2], "plateau", text)
-    )
+    log.add(run, evaluation_stream(run, id_), AdviceGiven(id_, steps[-2], "plateau", text))
     return log
 
 

@@ -6,34 +6,18 @@ import re
 from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
 
 import pytest
 from PIL import Image
 
-from browser import Page, browse, program
+from browser import Page
 from clipwatch.report.page import assembled
+from page_kit import CHOSEN, CURRENT, OPEN, ORDER, choose, curve_of, in_order, load
 from report_kit import HOSTILE, Parsed, hostile_run
 from results_kit import Log, answer, call, protocol
 from score_tables import noisy
 
 PROMPTS = 30
-CHOSEN = "document.getElementById('shown').textContent"
-CURRENT = "document.querySelector('[data-current=true]')?.dataset.prompt"
-ROWS = "[...document.querySelectorAll('.line')].sort((a, b) => a.offsetTop - b.offsetTop)"
-ORDER = f"{ROWS}.map(it => Number(it.dataset.prompt))"
-OPEN = "document.getElementById('viewer').open"
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    """Return a page of a browser, if there is one."""
-    if (binary := program()) is None:
-        pytest.skip("no browser; Debian has chromium-headless-shell")
-    with browse(binary) as page:
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            page.call(f"{domain}.enable")
-        yield page
 
 
 @pytest.fixture(scope="module")
@@ -57,46 +41,6 @@ def opened(page: Page, file: Path) -> Iterator[Page]:
     in_order(page, file.parent)
 
 
-def load(page: Page, file: Path, width: int = 1280, height: int = 900) -> None:
-    """Open a page of ours and wait until it is drawn."""
-    page.events.clear()
-    page.open(file.as_uri(), width, height)
-    page.until("document.querySelectorAll('.cell').length")
-    page.ask("document.getElementById('explore').scrollIntoView()")
-
-
-def in_order(page: Page, folder: Path) -> None:
-    """Check that nothing was said to the console, refused, or asked of anybody."""
-    page.ask("1")  # what came so far is read
-    seen = {it["method"]: it["params"] for it in page.events}
-    for trouble in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
-        assert trouble not in seen, seen[trouble]
-    asked = [
-        it["params"]["request"]["url"]
-        for it in page.events
-        if it["method"] == "Network.requestWillBeSent"
-    ]
-    assert asked
-    mine = ("data:image/webp", folder.as_uri(), "about:blank")
-    assert [url for url in asked if not url.startswith(mine)] == []
-    assert page.ask("document.title") == "clipwatch report"
-
-
-def curve_of(file: Path) -> dict[str, Any]:
-    """Return the data of a page's curve."""
-    curve: dict[str, Any] = Parsed(file.read_text(encoding="utf-8")).json["data"]["curves"][0]
-    return curve
-
-
-def choose(page: Page, name: str, value: str) -> None:
-    """Choose a value as a person does."""
-    event = "input" if name in {"column", "find", "wipe"} else "change"
-    page.ask(
-        f"(it => {{ it.value = {value!r}; it.dispatchEvent(new Event('{event}', {{bubbles: true}}))"
-        f"; return 1 }})(document.getElementById('{name}'))"
-    )
-
-
 def test_the_chart_is_drawn(opened: Page, tmp_path: Path) -> None:
     """With its line, band, base, the marks of best and tied, and advice."""
     opened.ask("scrollTo(0, 0)")
@@ -109,7 +53,7 @@ def test_the_chart_is_drawn(opened: Page, tmp_path: Path) -> None:
         found = {colour for _, colour in image.convert("RGB").crop(box).getcolors(1 << 20) or ()}
     for colour in ((37, 99, 235), (194, 65, 12), (122, 92, 0), (147, 51, 234)):
         assert colour in found
-    assert [text.split(":")[0] for text in opened.ask("texts('.u-series th')")] == [
+    assert [text.split(":")[0] for text in opened.ask("texts('#chart .u-series th')")] == [
         *("step", "mean", "95 % to", "95 % from", "min", "max", "base")
     ]
     assert opened.ask("texts('#advice li')") == [
@@ -138,7 +82,7 @@ def test_counts_without_an_interval_are_those_of_compare(
 ) -> None:
     """Of many prompts not every pair has one: what can be counted is counted here."""
     known = Parsed(file.read_text(encoding="utf-8")).json
-    known["data"]["curves"][0]["pairs"] = {}
+    known["data"]["pairs"] = {}
     text = assembled(known["data"], [known["images-0"]])
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
     load(page, tmp_path / "page.html")
@@ -156,7 +100,7 @@ def test_counts_without_an_interval_are_those_of_compare(
 def test_the_slider_moves_all_images_to_a_checkpoint(opened: Page) -> None:
     """In the view of one checkpoint; each image is that of its place."""
     assert opened.ask(CHOSEN) == "@300, best"
-    choose(opened, "view", "one")
+    choose(opened, "columns", "")
     before = opened.ask("[...document.querySelectorAll('.card img')].map(it => it.src)")
     choose(opened, "column", "1")
     after = opened.ask("[...document.querySelectorAll('.card img')].map(it => it.src)")
@@ -337,7 +281,7 @@ def test_another_protocol_is_chosen_and_never_joined(page: Page, tmp_path: Path)
     assert page.ask(columns) == ["@100", "@200", "@300"]
     [note] = page.ask("texts('#notes p')")
     assert "before the settings or model files changed (guidance 3.0 and 5.0)" in note
-    assert page.ask("document.querySelectorAll('canvas').length") == 1
+    assert page.ask("document.querySelectorAll('#chart canvas').length") == 1
     assert set(page.ask("texts('.none')")) == {"no image"}
     page.ask("1")
     assert "Runtime.exceptionThrown" not in {it["method"] for it in page.events}
@@ -358,7 +302,7 @@ def test_all_prompts_of_many_checkpoints_do_not_freeze_it(
         base,
         *({**others[n % 4], "step": 100 * n + 100, "mark": ""} for n in range(20)),
     ]
-    curve["pairs"] = {}
+    data["pairs"] = {}
     images = small["images-0"]
     cells = [[images[n % 5][m % PROMPTS] for m in range(1632)] for n in range(21)]
     (tmp_path / "page.html").write_text(assembled(data, [cells]), encoding="utf-8")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from clipwatch.domain.state import BASE_NAME
-from clipwatch.report.data import pairs_of
+from clipwatch.report.verdicts import ALL_PAIRS, pairs_of
 from report_kit import HOSTILE, Parsed, hostile_protocol, hostile_run
 from results_kit import Log, call, protocol
 from score_tables import noisy
@@ -50,7 +50,7 @@ def test_two_checkpoints_are_told_as_compare_tells_them(
     """In both directions: interval, p, and on how many prompts which is higher."""
     curve = page.json["data"]["curves"][0]
     steps = [it["step"] for it in curve["checkpoints"]]
-    verdict, counts = curve["pairs"][f"{steps.index(a)} {steps.index(b)}"]
+    verdict, counts = page.json["data"]["pairs"][f"{steps.index(a)} {steps.index(b)}"]
     lines = call(log.folder, "compare", f"@{a}", f"@{b}").stdout.splitlines()
     assert verdict in lines
     assert counts in lines
@@ -108,8 +108,9 @@ def test_a_run_of_which_only_the_base_is_scored(tmp_path: Path) -> None:
     log = Log(tmp_path / "state")
     log.start("one", protocol(8))
     log.score("one", 0, noisy(8, [0.0])["0"], protocol(8), name=BASE_NAME)
-    (curve,) = report(log, tmp_path / "page.html").json["data"]["curves"]
-    assert (curve["best"], curve["ranked"], curve["pairs"]) == (None, [], {})
+    data = report(log, tmp_path / "page.html").json["data"]
+    (curve,) = data["curves"]
+    assert (curve["best"], curve["ranked"], data["pairs"]) == (None, [], {})
 
 
 def test_nothing_scored_is_one_line(tmp_path: Path) -> None:
@@ -123,8 +124,8 @@ def test_nothing_scored_is_one_line(tmp_path: Path) -> None:
 
 def test_of_many_pairs_the_usual_ones_are_compared() -> None:
     """All of few; else those with the base, the best and the neighbour."""
-    assert len(pairs_of(21, 7, 100)) == 210
-    usual = pairs_of(21, 7, 1632)
+    assert len(pairs_of(21, 7, ALL_PAIRS // 100)) == 210
+    usual = pairs_of(21, 7, ALL_PAIRS // 1632)
     assert usual == sorted({tuple(sorted(it)) for it in usual})
     assert {(0, 20), (7, 15), (3, 7), (14, 15)} <= set(usual)
     assert (3, 9) not in usual

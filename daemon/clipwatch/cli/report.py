@@ -60,7 +60,7 @@ def report(
     """
     from clipwatch.journal import log_file
     from clipwatch.kit.errors import ClipwatchError
-    from clipwatch.report.data import curves_of
+    from clipwatch.report.curves import curves_of
     from clipwatch.report.page import MEGABYTE, write_report
     from clipwatch.results.named import run_named
     from clipwatch.results.results import open_results

@@ -4,9 +4,62 @@
 let plot = null;
 
 const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const nothing = value => value === null || value === undefined;
 
 /** Return the columns of the training: all but the base. */
-const trained = () => checkpoints().map((_, column) => column).filter(it => !checkpoints()[it].base);
+const trained = () => checkpoints().filter(it => !it.base);
+const categories = () => unique(curve().prompts.map(it => it.category)).filter(Boolean).sort();
+
+/** What can be drawn: of a checkpoint a value, with the ends of its interval where it has one. */
+const MEASURES = {
+    mean: {title: "mean", value: it => it.mean, ends: it => [it.low, it.high], base: true, mark: true},
+    delta: {title: "mean less the base's", value: it => it.delta?.[0], ends: it => it.delta?.slice(1) ?? [null, null], mark: true},
+    categories: {title: "mean of each category"},
+    std: {title: "standard deviation of the images' scores", value: it => it.std, base: true},
+    seconds: {title: "seconds for an image", value: it => it.seconds, digits: 2},
+};
+
+const measure = () => MEASURES[state.measure];
+const digitsOf = it => it.digits ?? curve().digits;
+
+/** Return the names of those that this curve has. */
+const measures = () => Object.keys(MEASURES).filter(name => name === "categories"
+    ? categories().length : trained().some(it => !nothing(MEASURES[name].value(it))));
+
+function lineOfChart(label, stroke, more = {}) {
+    const digits = digitsOf(measure());
+    return {label, stroke, width: 1, points: {show: false}, spanGaps: true,
+        value: (_, value) => nothing(value) ? "–" : told(value, digits), ...more};
+}
+
+/** Return the lines of the chosen measure, each with its numbers. */
+function chartLines() {
+    const columns = trained(), it = measure();
+    const dots = stroke => ({width: 2, points: {show: true, size: 6, fill: stroke}});
+    if (state.measure === "categories") {
+        return categories().map((name, place, all) => {
+            const stroke = `hsl(${Math.round(360 * place / all.length)} 60% ${colour("--lightness")})`;
+            return [lineOfChart(name, stroke, dots(stroke)), columns.map(each => each.categories[name] ?? null)];
+        });
+    }
+    const of = value => columns.map(each => value(each) ?? null);
+    const found = [[lineOfChart(it.title, colour("--line"), dots(colour("--line"))), of(it.value)]];
+    if (it.ends) {
+        found.push([lineOfChart("95 % to", colour("--band-edge")), of(each => it.ends(each)[1])],
+            [lineOfChart("95 % from", colour("--band-edge")), of(each => it.ends(each)[0])]);
+    }
+    if (state.measure === "mean") {
+        for (const name of ["min", "max"]) {
+            found.push([lineOfChart(name, colour("--faint"), {dash: [2, 4], show: state.extremes}), of(each => each[name])]);
+        }
+    }
+    const base = it.base && checkpoints().find(each => each.base);
+    if (base || state.measure === "delta") {
+        const level = base ? it.value(base) : 0;
+        found.push([lineOfChart("base", colour("--base"), {dash: [8, 4], width: 1.5}), columns.map(() => level)]);
+    }
+    return found;
+}
 
 function drawChart() {
     if (plot) plot.destroy();
@@ -14,26 +67,14 @@ function drawChart() {
     const columns = trained();
     $("course").hidden = !columns.length;
     if (!columns.length) return;
-    const base = checkpoints().find(it => it.base);
-    const of = key => columns.map(it => checkpoints()[it][key]);
-    const line = (label, name, more = {}) => ({
-        label, stroke: colour(name), width: 1, points: {show: false},
-        value: (_, value) => value === null || value === undefined ? "–" : told(value), ...more,
-    });
+    drawMeasures();
+    const found = chartLines();
     const series = [
-        {label: curve().unit, value: (_, value, __, place) => place === null || place === undefined
-            ? "–" : curve().unit === "file" ? nameOf(columns[place]) : value},
-        line("mean", "--line", {width: 2, points: {show: true, size: 6, fill: colour("--line")}}),
-        line("95 % to", "--band-edge"),
-        line("95 % from", "--band-edge"),
-        line("min", "--faint", {dash: [2, 4]}),
-        line("max", "--faint", {dash: [2, 4]}),
+        {label: curve().unit, value: (_, value, __, place) => nothing(place)
+            ? "–" : curve().unit === "file" ? shortName(columns[place]) : value},
+        ...found.map(([line]) => line),
     ];
-    const data = [of("step"), of("mean"), of("high"), of("low"), of("min"), of("max")];
-    if (base) {
-        series.push(line("base", "--base", {dash: [8, 4], width: 1.5}));
-        data.push(columns.map(() => base.mean));
-    }
+    const data = [columns.map(it => it.step), ...found.map(([, numbers]) => numbers)];
     const axis = {stroke: colour("--soft"), grid: {stroke: colour("--grid"), width: 1},
         ticks: {stroke: colour("--grid"), width: 1}};
     const steps = [...data[0], ...curve().advice.map(it => it.step)];
@@ -44,20 +85,33 @@ function drawChart() {
         scales: {x: {time: false, range: (_, low, high) =>
             low <= first && high >= last ? [first - room, last + room] : [low, high]}},
         axes: [{...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1e3, 2e3, 5e3, 1e4, 2e4, 5e4, 1e5]},
-            {...axis, size: 60, values: (_, ticks) => ticks.map(it => told(it, 3))}],
+            {...axis, size: 60, values: (_, ticks) => ticks.map(it => told(it, Math.min(4, decimals(ticks))))}],
         series,
-        bands: [{series: [2, 3], fill: colour("--band")}],
+        bands: measure().ends ? [{series: [2, 3], fill: colour("--band")}] : [],
         cursor: {drag: {x: true, y: false}},
         hooks: {draw: [marks], ready: [it => it.over.addEventListener("click", chosen)]},
     }, data, $("chart"));
 }
 
+/** Return with how many decimals neighbours on an axis differ. */
+const decimals = ticks => ticks.length < 2 ? 3 : Math.max(0, Math.ceil(-Math.log10(ticks[1] - ticks[0]) - 1e-9));
+
 const height = () => $("chart").clientWidth < 500 ? 240 : 320;
 
+/** Offer what can be drawn. */
+function drawMeasures() {
+    const names = measures();
+    if (!names.includes(state.measure)) state.measure = "mean";
+    $("measure").replaceChildren(...names.map(it => make("option", {value: it}, MEASURES[it].title)));
+    $("measure").value = state.measure;
+    $("extremes").checked = state.extremes;
+    $("extremes-choice").hidden = state.measure !== "mean";
+    $("marked").hidden = !measure().mark;
+    $("banded").hidden = !measure().ends;
+}
+
 function chosen() {
-    if (plot.cursor.idx !== null && plot.cursor.idx !== undefined) {
-        show({column: trained()[plot.cursor.idx]});
-    }
+    if (!nothing(plot.cursor.idx)) moveTo(trained()[plot.cursor.idx]);
 }
 
 /** Draw the best, those that cannot be told from it, advice, and the checkpoint that is shown. */
@@ -79,8 +133,7 @@ function marks(it) {
         ctx.lineTo(x(step), top + high);
         ctx.stroke();
     };
-    const shown = checkpoints()[state.column];
-    if (!shown.base) upright(shown.step, colour("--shown"), []);
+    if (!shown().base) upright(shown().step, colour("--shown"), []);
     ctx.font = `${12 * ratio}px system-ui, sans-serif`;
     curve().advice.forEach((advice, place) => {
         upright(advice.step, colour("--advice"), [4, 3]);
@@ -91,9 +144,11 @@ function marks(it) {
         ctx.fillText(advice.kind, x(advice.step) + (right ? -4 : 4) * ratio, row);
     });
     ctx.setLineDash([]);
-    for (const point of checkpoints().filter(each => each.mark)) {
+    for (const point of measure().mark ? checkpoints().filter(each => each.mark) : []) {
+        const value = measure().value(point);
+        if (nothing(value)) continue;
         ctx.beginPath();
-        ctx.arc(x(point.step), it.valToPos(point.mean, "y", true), 7 * ratio, 0, 2 * Math.PI);
+        ctx.arc(x(point.step), it.valToPos(value, "y", true), 7 * ratio, 0, 2 * Math.PI);
         ctx.lineWidth = 2 * ratio;
         ctx.strokeStyle = colour("--best");
         ctx.fillStyle = point.mark === "best" ? colour("--best") : colour("--page");
@@ -104,9 +159,11 @@ function marks(it) {
 }
 
 listeners.push(fresh => {
-    if (fresh.has("curve")) drawChart();
+    if (["data", "curve", "measure", "extremes"].some(it => fresh.has(it))) drawChart();
     else if (fresh.has("column")) plot?.redraw(false);
 });
+$("measure").onchange = event => show({measure: event.target.value});
+$("extremes").onchange = event => show({extremes: event.target.checked});
 new ResizeObserver(() => plot?.setSize({width: $("chart").clientWidth, height: height()}))
     .observe($("chart"));
-matchMedia("(prefers-color-scheme: dark)").addEventListener("change", drawChart);
+matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { drawChart(); drawHistogram(); });

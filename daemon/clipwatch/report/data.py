@@ -2,58 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any, Final
 
 import msgspec
 
 from clipwatch.domain import strengths
-from clipwatch.domain.state import Evaluation, Run
+from clipwatch.domain.state import Evaluation
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.report.curves import Curve
+from clipwatch.report.verdicts import Place, Verdicts, alike, apart, verdicts
 from clipwatch.results.differences import circumstances, listed
-from clipwatch.results.figures import few, not_alike
+from clipwatch.results.figures import few, not_alike, plural
 from clipwatch.results.named import Named, as_found, superseded
-from clipwatch.results.pairs import Known, pair_of
-from clipwatch.results.ranking import Ranking, looked_at, rank
+from clipwatch.results.ranking import Ranking, rank
 from clipwatch.results.results import Results
-from clipwatch.results.sentences import about_best, called, counted, ranked, verdict_of
+from clipwatch.results.sentences import about_best, called, ranked
 from clipwatch.results.view import Row, rows
-from clipwatch.statistics.intervals import describe
-
-ALL_PAIRS: Final = 100_000
-"""Up to so many prompts of pairs all are compared, half a minute's work; of more the usual ones."""
+from clipwatch.statistics.intervals import by_category, describe
 
 TOLD: Final = ("failed", "discarded", "waiting", "evaluating")
 """States of checkpoints without a score."""
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
-    """What was scored of a run under one protocol: the base first, then in the order of steps."""
-
-    run: Run
-    protocol: str
-    evaluations: tuple[Evaluation, ...]
-
-
-def curves_of(run: Run) -> list[Curve]:
-    """Return those that a run has scores of.
-
-    Under its present protocol first, then at further strengths in their order, then the newest.
-    """
-    present = [run.protocol, *strengths.ascending(run, run.beside)]
-    earlier = [it for it in reversed([*run.protocols]) if it not in present]
-    order = [it for it in (*present, *earlier) if it in run.scored]
-    found = [Curve(run, it, tuple(_columns(run, it))) for it in order]
-    return [it for it in found if it.evaluations]
-
-
 def page_data(
     results: Results, curves: Sequence[Curve], told: Callable[[str], None]
-) -> list[dict[str, Any]]:
-    """Return what the page shows of each curve, but for the images.
+) -> dict[str, Any]:
+    """Return what the page shows, but for the images.
+
+    A curve by a further scorer holds what is its own, and is for the rest `like` another one.
+    Columns are numbered through all curves, a curve's begin with its `first`.
 
     Args:
         results: Where they are from.
@@ -63,20 +42,45 @@ def page_data(
     Raises:
         JournalError: The log cannot be read.
     """
-    return [_curve(results, it, told) for it in curves]
+    rankings = []
+    for curve in curves:
+        told(f"{curve.run.name}: {len(curve.evaluations)} checkpoints")
+        rankings.append(_ranking(results, curve))
+    bests = [
+        curve.evaluations.index(ranking.best) if ranking else None
+        for curve, ranking in zip(curves, rankings, strict=True)
+    ]
+    found = verdicts(results, curves, bests, told)
+    data: list[dict[str, Any]] = []
+    first: list[int] = []
+    for place, (curve, ranking) in enumerate(zip(curves, rankings, strict=True)):
+        first.append(first[-1] + len(curves[place - 1].evaluations) if first else 0)
+        own = _own(results, curve, ranking, _deltas(found, place))
+        own |= {"best": bests[place], "first": first[place]}
+        shared = {"like": _like(curves, place)} if curve.scorer else _shared(results, curves, place)
+        data.append(shared | own)
+
+    def number(place: Place) -> int:
+        return first[place[0]] + place[1]
+
+    said = {f"{number(a)} {number(b)}": text for (a, b), text in found.said.items()}
+    return {"curves": data, "pairs": said, "apart": apart(results, curves)}
 
 
-def _columns(run: Run, protocol: str) -> Iterator[Evaluation]:
-    if base := strengths.base_of(run, protocol):
-        yield run.evaluations[base]
-    yield from looked_at(run, [protocol])
+def _like(curves: Sequence[Curve], place: int) -> int:
+    """Return the curve by the scorer that decides, of the same run and protocol."""
+    mine = curves[place].run.name, curves[place].protocol, ""
+    return [(it.run.name, it.protocol, it.scorer) for it in curves].index(mine)
 
 
-def _curve(results: Results, curve: Curve, told: Callable[[str], None]) -> dict[str, Any]:
+def _deltas(found: Verdicts, place: int) -> dict[int, tuple[float, float, float]]:
+    return {column: it for (curve, column), it in found.deltas.items() if curve == place}
+
+
+def _shared(results: Results, curves: Sequence[Curve], place: int) -> dict[str, Any]:
+    """Return what holds of a run under a protocol, whatever the scorer."""
+    curve = curves[place]
     run, protocol = curve.run, results.protocols[curve.protocol]
-    told(f"{run.name}: {len(curve.evaluations)} checkpoints")
-    ranking = _ranking(results, curve)
-    scale = results.scale(curve.evaluations[0])
     at = protocol.adapter_strength if curve.protocol in run.present else None
     made = protocol.written()
     made["prompts"] = f"{len(protocol.prompts)}, in the gallery"
@@ -89,30 +93,17 @@ def _curve(results: Results, curve: Curve, told: Callable[[str], None]) -> dict[
         "unit": run.unit,
         "digest": curve.protocol,
         "strength": strengths.told(run, curve.protocol),
+        "group": next(n for n, it in enumerate(curves) if alike(results, it, curve)),
         "present": curve.protocol in run.present,
         "changed": superseded(results, Named(run, 0), curve.evaluations[-1]),
-        "digits": scale.digits,
-        "tie": scale.tie,
-        "zones": scale.poor is not None,
         "prompts": [
             {"id": it.id, "text": it.text, "category": it.category, "seeds": seeds[it.id]}
             for it in protocol.prompts
         ],
-        "checkpoints": [_checkpoint(results, run, it, ranking) for it in curve.evaluations],
-        "best": _place(curve, ranking.best) if ranking else None,
-        "verdict": [*about_best(ranking)]
-        if ranking
-        else ["Only the base model has scores so far."],
-        "ranked": ranked(ranking) if ranking else [],
         "notes": list(filter(None, not_alike(circumstances(curve.evaluations)))),
-        "pairs": _pairs(results, curve, ranking, told),
-        "advice": [
-            {"step": it.step, "kind": it.kind, "text": it.text}
-            for it in run.advice
-            if it.evaluation in run.scored[curve.protocol]
-        ],
         "protocol": {name: _text(value) for name, value in made.items()},
         "environment": _environment(curve.evaluations),
+        "skipped": [*_cut_short(curve), *(it for it in (run.problem, run.lacking) if it)],
         "unscored": [
             {"step": it.step, "name": _titled(it), "state": it.state, "reason": it.reason or ""}
             for it in rows(run)
@@ -121,86 +112,88 @@ def _curve(results: Results, curve: Curve, told: Callable[[str], None]) -> dict[
     }
 
 
+def _own(
+    results: Results,
+    curve: Curve,
+    ranking: Ranking | None,
+    deltas: Mapping[int, tuple[float, float, float]],
+) -> dict[str, Any]:
+    """Return what a scorer says of it."""
+    run, scorer = curve.run, curve.scorer
+    scale = results.scale(curve.evaluations[0], scorer)
+    spec = next(it for it in results.protocols[curve.protocol].scorers if it.name == scorer)
+    return {
+        "scorer": scorer,
+        "scored_by": f"{scorer} ({spec})" if scorer else str(spec),
+        "digits": scale.digits,
+        "tie": scale.tie,
+        "zones": scale.poor is not None,
+        "checkpoints": [
+            _checkpoint(results, curve, it, ranking) | {"delta": deltas.get(column)}
+            for column, it in enumerate(curve.evaluations)
+        ],
+        "verdict": [*about_best(ranking)]
+        if ranking
+        else ["Only the base model has scores so far."],
+        "ranked": ranked(ranking) if ranking else [],
+        "advice": [
+            {"step": it.step, "kind": it.kind, "text": it.text}
+            for it in run.advice
+            if it.evaluation in run.scored[curve.protocol] and scorer in ("", it.scorer)
+        ],
+    }
+
+
+def _cut_short(curve: Curve) -> list[str]:
+    """Say which were not scored on all images, as their mean was known closely enough."""
+    made = curve.run.protocols[curve.protocol]
+    asked = len(made.prompts) * made.images_per_prompt
+    fewer = [it for it in curve.evaluations if it.clip and it.clip.n < asked]
+    if not fewer:
+        return []
+    named = listed([f"{called(curve.run, it)} ({it.clip.n})" for it in fewer if it.clip])
+    return [f"Of {plural(asked, 'image')} fewer were scored of {named}."]
+
+
 def _titled(row: Row) -> str:
     return row.name if row.strength is None else f"{row.name} at {strengths.label(row.strength)}"
 
 
 def _ranking(results: Results, curve: Curve) -> Ranking | None:
     try:
-        return rank(results, curve.run, [curve.protocol])
+        return rank(results, curve.run, [curve.protocol], curve.scorer or None)
     except ClipwatchError:  # nothing but the base, or no prompt that all have
         return None
 
 
-def _place(curve: Curve, evaluation: Evaluation) -> int:
-    return curve.evaluations.index(evaluation)
-
-
 def _checkpoint(
-    results: Results, run: Run, evaluation: Evaluation, ranking: Ranking | None
+    results: Results, curve: Curve, evaluation: Evaluation, ranking: Ranking | None
 ) -> dict[str, Any]:
     """Return one with all that was scored of it: by prompt, in the order of the protocol."""
-    table = results.scores(run, evaluation)
-    own = describe(table)
+    table = results.scores(curve.run, evaluation, curve.scorer or None)
+    prompts = results.protocols[evaluation.protocol].prompts
+    categories = by_category(table, {it.id: it.category for it in prompts})
     mark = ""
     if ranking:
         mark = "best" if evaluation is ranking.best else "tied" * (evaluation in ranking.tied)
     if ranking and (len(ranking.all) == 1 or few(ranking.n_prompts)):
         mark = "best" if evaluation is ranking.best else ""
+    own, done = describe(table), evaluation.completed
     return {
         "step": evaluation.step,
         "name": evaluation.checkpoint,
-        "found_by": str(as_found(Named(run, evaluation.step), evaluation)),
+        "found_by": str(as_found(Named(curve.run, evaluation.step), evaluation)),
         "base": evaluation.of_base,
-        "mean": own.mean,
-        "low": own.low,
-        "high": own.high,
-        "min": own.min,
-        "max": own.max,
-        "n": own.n,
+        **{key: value for key, value in asdict(own).items() if key not in ("se", "prompts")},
+        "categories": {name: it.mean for name, it in categories.items()},
+        "seconds": done.seconds / done.images if done and done.images else None,
+        "truncated": done.truncated if done else 0,
         "mark": mark,
         "finished": evaluation.finished.isoformat(timespec="seconds")
         if evaluation.finished
         else "",
-        "scores": [
-            table.get(prompt.id) for prompt in results.protocols[evaluation.protocol].prompts
-        ],
+        "scores": [table.get(it.id) for it in prompts],
     }
-
-
-def pairs_of(count: int, best: int | None, prompts: int) -> list[tuple[int, int]]:
-    """Return which of so many columns are compared: all, or with the first, the best, neighbours.
-
-    Each pair with the lower one first.
-    """
-    every = list(combinations(range(count), 2))
-    if len(every) * prompts <= ALL_PAIRS:
-        return every
-    return [(a, b) for a, b in every if a == 0 or b == a + 1 or best in {a, b}]
-
-
-def _pairs(
-    results: Results, curve: Curve, ranking: Ranking | None, told: Callable[[str], None]
-) -> dict[str, list[str]]:
-    """Return by "a b" what `compare` says of columns a and b, in both directions."""
-    run, best = curve.run, _place(curve, ranking.best) if ranking else None
-    count = len(results.protocols[curve.protocol].prompts)
-    known: Known = {}
-    found: dict[str, list[str]] = {}
-    chosen = pairs_of(len(curve.evaluations), best, count)
-    for place, (a, b) in enumerate(chosen):
-        told(f"{curve.run.name}: pair {place + 1} of {len(chosen)}")
-        evaluations = curve.evaluations[a], curve.evaluations[b]
-        first, second = (Named(curve.run, it.step, it.checkpoint) for it in evaluations)
-        try:
-            pair = pair_of(results, (first, second), evaluations, known=known)
-        except ClipwatchError:  # they share no prompt
-            continue
-        names = [called(run, it) for it in evaluations]
-        turned = pair.turned()
-        found[f"{a} {b}"] = [verdict_of(pair, *names), *counted(pair)]
-        found[f"{b} {a}"] = [verdict_of(turned, names[1], names[0]), *counted(turned)]
-    return found
 
 
 def _environment(evaluations: Sequence[Evaluation]) -> dict[str, str]:

@@ -1,8 +1,6 @@
 "use strict";
 // The page around the chart and the images: what is chosen, what is said, and the keys.
 
-const paragraphs = texts => texts.map(it => make("p", {}, it));
-
 /** Return a head and its rows for a table. */
 function table(head, rows) {
     const line = (cells, tag) => make("tr", {}, ...cells.map(it => make(tag, {}, it)));
@@ -28,17 +26,23 @@ function drawCurve() {
     $("ranked").replaceChildren(...(it.ranked.length ? table(it.ranked[0], it.ranked.slice(1)) : []));
     $("advice").replaceChildren(...it.advice.map(each =>
         make("li", {}, make("b", {}, `${it.unit} ${each.step}: ${each.kind}`), ` ${each.text}`)));
-    $("against").replaceChildren(...it.checkpoints.map((each, column) =>
-        make("option", {value: column}, each.mark === "best" ? `${nameOf(column)} (best)` : nameOf(column))));
     $("column").max = it.checkpoints.length - 1;
-    const categories = [...new Set(it.prompts.map(each => each.category))].filter(Boolean).sort();
-    $("categories").hidden = !categories.length;
+    $("categories").hidden = !categories().length;
     $("category").replaceChildren(make("option", {value: ""}, "all"),
-        ...categories.map(each => make("option", {value: each}, each)));
+        ...categories().map(each => make("option", {value: each}, each)));
+    if (!categories().includes(state.category)) state.category = "";
+    for (const id of ["category", "find"]) $(id).value = state[id];
     $("left-out").textContent = it.left_out;
+    drawRest(it);
+}
+
+/** Say how it was made, and what was not. */
+function drawRest(it) {
     const earlier = it.changed.length
         ? [`These are scores from before the settings or model files changed (${it.changed.join("; ")}).`] : [];
-    $("notes").replaceChildren(...paragraphs([...earlier, ...it.notes]));
+    const cut = Math.max(0, ...it.checkpoints.map(each => each.truncated));
+    const long = cut ? [`${cut} ${cut === 1 ? "prompt is" : "prompts are"} longer than the scorer can read: the rest has no part in the score.`] : [];
+    $("notes").replaceChildren(...paragraphs([...earlier, ...it.notes, ...long, ...it.skipped]));
     $("unscored").replaceChildren(...(it.unscored.length ? [
         make("h3", {}, "Checkpoints without a score"),
         make("div", {class: "wide"}, make("table", {}, ...table([it.unit, "checkpoint", "state", "why"],
@@ -46,66 +50,6 @@ function drawCurve() {
     ] : []));
     $("protocol").replaceChildren(...pairs(it.protocol));
     $("environment").replaceChildren(...pairs(it.environment));
-}
-
-/** Return how the sentences below call a checkpoint. */
-function called(column) {
-    const it = checkpoints()[column];
-    if (!it.base) return nameOf(column);
-    return curve().unit === "file" ? it.name : `the base @${it.step}`;
-}
-
-/** Say what `clipwatch compare` says of the two that are chosen. */
-function drawPair() {
-    const {against: a, column: b} = state;
-    $("shown").textContent = nameOf(b) + (checkpoints()[b].mark ? `, ${checkpoints()[b].mark}` : "");
-    $("column").value = b;
-    $("column").setAttribute("aria-valuetext", $("shown").textContent);
-    $("against").value = a;
-    $("pair-head").textContent = a === b ? nameOf(b) : `From ${called(a)} (a) to ${called(b)} (b)`;
-    $("moved").replaceChildren();
-    if (a === b) {
-        $("compared").replaceChildren(...paragraphs(["Choose another checkpoint to see what changed."]));
-        return;
-    }
-    const said = curve().pairs[`${a} ${b}`];
-    $("compared").replaceChildren(...paragraphs(said ?? counts(a, b)));
-    const {gained, lost} = movedMost(a, b);
-    for (const [head, found] of [["Gained most", gained], ["Lost most", lost]]) {
-        if (found.length) $("moved").append(make("h3", {}, head), make("div", {class: "moves"}, ...found.map(it => moveOf(it, a, b))));
-    }
-}
-
-/** Say what can be counted here, of two whose interval was not computed. */
-function counts(a, b) {
-    const it = tally(a, b);
-    if (!it.prompts) return ["They share no scored prompt."];
-    const names = [a, b].map(column => checkpoints()[column].found_by);
-    return [
-        `${nameOf(b)} less ${nameOf(a)} is ${told(it.delta)} on ${it.prompts} prompts: higher on `
-        + `${it.wins}, equal on ${it.ties}, lower on ${it.losses}.`,
-        `How sure that is: clipwatch compare ${names.join(" ")}`,
-    ];
-}
-
-function moveOf({prompt, by}, a, b) {
-    return make("button", {type: "button", class: "move", onclick: () => { show({prompt}); openViewer(); }},
-        make("span", {class: "two"}, picture(a, prompt), picture(b, prompt)),
-        make("span", {class: "score"}, make("em", {class: classOf(by)}, signed(by)),
-            ` ${told(scoreOf(a, prompt))} to ${told(scoreOf(b, prompt))}`),
-        make("span", {class: "words", dir: "auto"}, curve().prompts[prompt].text));
-}
-
-/** Begin with the best beside the base. */
-function choose(place) {
-    state.curve = place;
-    const {checkpoints: columns, best} = curve();
-    const column = best ?? columns.length - 1;
-    const base = columns.findIndex(it => it.base);
-    Object.assign(state, {column, against: base >= 0 ? base : 0, prompt: 0, image: 0, category: "", find: ""});
-    $("find").value = "";
-    drawCurve();
-    for (const listener of listeners) listener(new Set(["curve"]));
 }
 
 const KEYS = {
@@ -120,6 +64,8 @@ const KEYS = {
     f: () => setMode("flip"),
     w: () => setMode("wipe"),
     i: () => show({image: (state.image + 1) % curve().prompts[state.prompt].seeds.length}),
+    x: () => $("swap").click(),
+    s: () => saveView(),
     "[": () => wipe(-5),
     "]": () => wipe(5),
     "/": () => { $("viewer").close(); $("find").focus(); },
@@ -140,7 +86,7 @@ function pressed(key) {
 
 document.addEventListener("keydown", event => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.target.matches("input:not([type=range]), select")) return;
+    if (event.target.matches("input:not([type=range], [type=checkbox]), select")) return;
     if (event.target === $("wipe") && SCROLLING.test(event.key)) return;
     if ($("keys").open && event.key !== "?") return;
     if (event.key === "Enter" && event.target.matches("button, summary, a")) return;
@@ -150,19 +96,33 @@ document.addEventListener("keydown", event => {
     if (pressed(event.key)) event.preventDefault();
 });
 
-for (const [place, it] of DATA.curves.entries()) $("curve").append(make("option", {value: place}, titleOf(it)));
-$("choice").hidden = DATA.curves.length < 2;
-$("curve").onchange = event => choose(Number(event.target.value));
+/** Offer the curves: runs under their protocols, and by which scorer they are seen. */
+function drawChoice() {
+    const known = DATA.curves.filter(it => it.like === undefined);
+    const mine = DATA.curves.filter(it => (it.like ?? it.place) === (curve().like ?? curve().place));
+    $("curve").replaceChildren(...known.map(it => make("option", {value: it.place}, titleOf(it))));
+    $("curve").value = curve().like ?? curve().place;
+    $("choice").hidden = known.length < 2;
+    $("scorer").replaceChildren(...mine.map(it => make("option", {value: it.place}, it.scored_by)));
+    $("scorer").value = state.curve;
+    $("scorers").hidden = mine.length < 2;
+}
+
+$("curve").onchange = event => {
+    begin(Number(event.target.value));
+    tell(new Set(["curve"]));
+};
+$("scorer").onchange = event => moveTo(DATA.curves[event.target.value].checkpoints[state.column]);
 $("column").oninput = event => show({column: Number(event.target.value)});
-$("against").onchange = event => show({against: Number(event.target.value)});
-for (const id of ["view", "sort", "category"]) $(id).onchange = event => show({[id]: event.target.value});
+for (const id of ["sort", "category"]) $(id).onchange = event => show({[id]: event.target.value});
 $("find").oninput = event => show({find: event.target.value});
 $("help").onclick = () => KEYS["?"]();
-listeners.push(fresh => {
-    if (fresh.has("curve") || fresh.has("column") || fresh.has("against")) drawPair();
+listeners.unshift(fresh => {  // before the other parts: they ask what is chosen
+    if (fresh.has("data") || fresh.has("curve")) {
+        drawChoice();
+        drawCurve();
+    }
 });
-if (innerWidth < 640) {  // a phone has no room for columns
-    state.view = "one";
-    $("view").value = "one";
-}
-choose(0);
+if (innerWidth < 640) state.columns = "";  // a phone has no room for them
+window.clipwatch = {load};  // for what brings newer data
+load(JSON.parse($("data").textContent));

@@ -17,13 +17,17 @@ import msgspec
 
 from clipwatch import __version__
 from clipwatch.kit.errors import ClipwatchError
-from clipwatch.report.data import Curve, page_data
+from clipwatch.report.curves import Curve
+from clipwatch.report.data import page_data
 from clipwatch.report.images import SIZES, SMALL, all_encoded, size_for
 from clipwatch.results.figures import plural
 from clipwatch.results.reading import images_of
 from clipwatch.results.results import Results
 
-SCRIPTS: Final = ("state.js", "chart.js", "gallery.js", "viewer.js", "page.js")
+SCRIPTS: Final = (
+    *("state.js", "chart.js", "axes.js", "gallery.js", "save.js"),
+    *("viewer.js", "pair.js", "page.js"),
+)
 MEGABYTE: Final = 1_000_000
 
 Told = Callable[[str], None]
@@ -73,23 +77,22 @@ def write_report(
         JournalError: The log cannot be read.
         OSError: Something cannot be written.
     """
-    data = page_data(results, curves, told)
-    cells = [_empty(it) for it in data]
-    found = [list(_rows(results, it, data[n], n, state_dir)) for n, it in enumerate(curves)]
-    missing = [_not_kept(it, rows) for it, rows in zip(data, found, strict=True)]
-    rows = [row for turn in _in_turn(found) for row in turn]
-    whole = {
-        "curves": data,
-        "assets": quote(os.path.relpath(assets, output.parent)) if assets else None,
-    }
+    whole = page_data(results, curves, told)
+    whole["assets"] = quote(os.path.relpath(assets, output.parent)) if assets else None
+    # those by further scorers show the same images
+    data = {n: it for n, it in enumerate(whole["curves"]) if "like" not in it}
+    cells = [_empty(it) if n in data else [] for n, it in enumerate(whole["curves"])]
+    found = {n: list(_rows(results, curves[n], it, n, state_dir)) for n, it in data.items()}
+    missing = {n: _not_kept(it, found[n]) for n, it in data.items()}
+    rows = [row for turn in _in_turn([*found.values()]) for row in turn]
     omitted: dict[int, int] = {}
     if assets:
         _beside(rows, assets, cells, told)
     else:
-        for n, it in enumerate(data):  # the longest that may be said
+        for n, it in data.items():  # the longest that may be said
             it["left_out"] = f"{_omitted(len(it['prompts']))} {missing[n]}"
         omitted = _within(rows, largest - len(assembled(whole, cells).encode()), cells, told)
-    for n, it in enumerate(data):
+    for n, it in data.items():
         it["left_out"] = " ".join(filter(None, (_omitted(omitted.get(n, 0)), missing[n])))
     page = assembled(whole, cells).encode()
     if len(page) > largest:
@@ -100,7 +103,7 @@ def write_report(
     fresh = output.with_name(f".{output.name}.new")
     fresh.write_bytes(page)
     fresh.replace(output)
-    return list(dict.fromkeys(filter(None, (it["left_out"] for it in data))))
+    return list(dict.fromkeys(filter(None, (it["left_out"] for it in data.values()))))
 
 
 def _empty(data: dict[str, Any]) -> Cells:
@@ -125,7 +128,8 @@ def _rows(
                 if inside and path.is_file():
                     place = places[image.prompt_id]
                     found.setdefault(place, []).append(_Image(column, place, image.index, path))
-    first, best = (data["checkpoints"][it]["scores"] for it in (0, data["best"] or -1))
+    last = -1 if data["best"] is None else data["best"]
+    first, best = (data["checkpoints"][it]["scores"] for it in (0, last))
 
     def change(place: int) -> float:
         a, b = first[place], best[place]

@@ -18,34 +18,34 @@ function setMode(wanted) {
     drawViewer();
 }
 
-function place(element, column) {
-    const source = imageOf(column, state.prompt, state.image, true);
+function place(element, it) {
+    const source = imageOf(it, state.prompt, state.image, true);
     element.hidden = !source;
     if (source && element.getAttribute("src") !== source) element.src = source;
-    element.alt = `${nameOf(column)}: ${curve().prompts[state.prompt].text}`;
+    element.alt = `${nameOf(it)}: ${curve().prompts[state.prompt].text}`;
     return Boolean(source);
 }
 
 function drawViewer() {
     if (!$("viewer").open) return;
-    const it = curve().prompts[state.prompt];
-    $("text").textContent = it.text;
-    const column = mode === "flip" ? state.against : state.column;
-    const there = place($("under"), column);
-    const both = place($("over"), state.against) && there && mode === "wipe";
+    const prompt = curve().prompts[state.prompt];
+    $("text").textContent = prompt.text;
+    const it = mode === "flip" ? against() : shown();
+    const there = place($("under"), it);
+    const both = place($("over"), against()) && there && mode === "wipe";
     $("over").hidden = !both;
     drawWipe();
     $("wiped").hidden = mode !== "wipe";
     $("lacking").textContent = there ? "" : "no image in this page";
-    $("name-left").textContent = mode === "wipe" ? nameOf(state.against) : nameOf(column);
-    $("name-right").textContent = mode === "wipe" ? nameOf(state.column) : "";
+    $("name-left").textContent = nameOf(mode === "wipe" ? against() : it);
+    $("name-right").textContent = mode === "wipe" ? nameOf(shown()) : "";
     for (const button of $("modes").children) {
         button.setAttribute("aria-pressed", String({f: "flip", w: "wipe"}[button.dataset.key] === mode));
     }
-    $("next-image").hidden = it.seeds.length < 2;
-    drawFacts(column, it);
-    $("strip").replaceChildren(...checkpoints().map((_, each) => make("button", {
-        type: "button", "aria-pressed": String(each === state.column), onclick: () => show({column: each}),
+    $("next-image").hidden = prompt.seeds.length < 2;
+    drawFacts(it, prompt);
+    $("strip").replaceChildren(...checkpoints().map(each => make("button", {
+        type: "button", "aria-pressed": String(each === shown()), onclick: () => moveTo(each),
     }, picture(each, state.prompt, state.image), nameOf(each))));
     $("strip").children[state.column].scrollIntoView({block: "nearest", inline: "nearest"});
 }
@@ -63,24 +63,35 @@ function drawWipe() {
     $("over").style.clipPath = `inset(0 ${right}px 0 0)`;
 }
 
-function drawFacts(column, it) {
-    const base = checkpoints().findIndex(each => each.base);
-    const before = column - 1;
-    const change = (name, other) => {
-        const difference = differenceOf(other, column, state.prompt);
-        return difference === null ? [] : [[name, signed(difference), classOf(difference)]];
+/** Return what a prompt's image has by further scorers, with their names. */
+function furtherScores(it) {
+    return DATA.curves
+        .filter(of => of.run === it.of.run && of.digest === it.of.digest && of.scorer !== it.of.scorer)
+        .map(of => {
+            const score = rowOf(of.checkpoints[it.column], state.prompt)?.[state.image];
+            return [`By ${of.scored_by}`, score === undefined ? "none" : told(score, of.digits), ""];
+        });
+}
+
+function drawFacts(it, prompt) {
+    const base = it.of.checkpoints.find(each => each.base);
+    const before = it.of.checkpoints[it.column - 1];
+    const change = other => {
+        const difference = other && other !== it ? differenceOf(other, it, state.prompt) : null;
+        const name = other?.base ? "the base" : other && nameOf(other);
+        return difference === null ? [] : [[`Change to ${name}`, signed(difference), classOf(difference)]];
     };
-    const row = checkpoints()[column].scores[state.prompt];
+    const row = rowOf(it, state.prompt);
     const rows = [
-        ["Checkpoint", [nameOf(column), checkpoints()[column].mark].filter(Boolean).join(", "), ""],
+        ["Checkpoint", [nameOf(it), it.mark].filter(Boolean).join(", "), ""],
         ["Score", row && row.length > state.image ? told(row[state.image]) : "none", ""],
         ...(row && row.length > 1 ? [["Mean of the prompt", told(average(row)), ""]] : []),
-        ...(base >= 0 && base !== column ? change("Change to the base", base) : []),
-        ...(before >= 0 && before !== base ? change(`Change to ${nameOf(before)}`, before) : []),
-        ["Seed", it.seeds[state.image], ""],
-        ...(it.seeds.length > 1 ? [["Image", `${state.image + 1} of ${it.seeds.length}`, ""]] : []),
-        ...(it.category ? [["Category", it.category, ""]] : []),
-        ["Prompt", it.id, ""],
+        ...furtherScores(it),
+        ...unique([base, before, it === against() ? null : against()]).flatMap(change),
+        ["Seed", prompt.seeds[state.image], ""],
+        ...(prompt.seeds.length > 1 ? [["Image", `${state.image + 1} of ${prompt.seeds.length}`, ""]] : []),
+        ...(prompt.category ? [["Category", prompt.category, ""]] : []),
+        ["Prompt", prompt.id, ""],
     ];
     $("facts").replaceChildren(...rows.map(([name, value, kind]) =>
         make("tr", {}, make("th", {}, name), make("td", {class: kind}, value))));
