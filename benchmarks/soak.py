@@ -50,8 +50,8 @@ KEPT: Final = 4
 """Checkpoints that the training keeps."""
 SAMPLES: Final = 9
 """Times an hour at which the daemon is looked at."""
-HOUR_SECONDS: Final = 10.0
-"""What an hour takes."""
+HOUR_SECONDS: Final = 20.0
+"""What an hour takes: in less, W&B's sessions do not keep up on two cores."""
 STATE_KIB: Final = 4
 """What a daemon may keep in memory of a result: its state is that of the whole run."""
 LOG_SHARE: Final = 0.25
@@ -320,9 +320,10 @@ def table(watcher: Watcher, hours: int) -> Iterator[Row]:
         each = 1024 * (last - first) / more
         figure = f"<= {STATE_KIB} KiB more a result, {each:.2f} found"
         yield row(what, first, last, figure, met=each <= STATE_KIB)
-    for what, name in (("descriptors", "descriptors"), ("threads", "threads"), ("files", "files")):
-        first, last = _median(early, name), _median(late, name)
-        yield row(what, first, last, "as many, within 1 %", met=last <= 1.01 * first)
+    for name in ("descriptors", "threads", "files"):
+        # a leak raises the least; what is on its way just then raises the others
+        first, last = (min(getattr(it, name) for it in some) for some in (early, late))
+        yield row(f"{name}, the least", first, last, "no more", met=last <= first)
     first, last = (
         (it[-1].log - it[0].log) / (it[-1].results - it[0].results) for it in (early, late)
     )
