@@ -135,6 +135,15 @@ def test_processes_that_write_at_once(tmp_path: Path) -> None:
     assert all(path.suffix == ".safetensors" for path in tmp_path.iterdir())
 
 
+def test_a_file_of_another_process_that_goes_amid_a_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it has just given its name, or deleted, keeps nothing from being written."""
+    listed = Path.iterdir
+    monkeypatch.setattr(Path, "iterdir", lambda it: iter([*listed(it), it / "gone.tmp"]))
+    assert Store(tmp_path).write("key", [torch.zeros(1)])
+
+
 @pytest.mark.thorough
 def test_a_writer_that_is_killed(tmp_path: Path) -> None:
     """After a kill -9 at any moment what is there is whole."""

@@ -105,7 +105,10 @@ class Store:
         if shutil.disk_usage(folder).free - size < SPARE_BYTES:
             raise OSError(ENOSPC, "the disk is nearly full")
         if self._used is None or self._used + size > DISK_BYTES:
-            stats = [(path, path.lstat()) for path in folder.iterdir()]
+            stats = []
+            for path in folder.iterdir():
+                with suppress(FileNotFoundError):  # another process has just named or deleted it
+                    stats.append((path, path.lstat()))
             self._used = sum(stat.st_size for _, stat in stats)
             for path, stat in sorted(stats, key=lambda it: it[1].st_mtime):
                 if self._used + size <= DISK_BYTES or stat.st_mtime >= self._opened:
