@@ -321,7 +321,9 @@ def table(watcher: Watcher, hours: int) -> Iterator[Row]:
         figure = f"<= {STATE_KIB} KiB more a result, {each:.2f} found"
         yield row(what, first, last, figure, met=each <= STATE_KIB)
     for name in ("descriptors", "threads", "files"):
-        # a leak raises the least; what is on its way just then raises the others
+        first, last = _median(early, name), _median(late, name)
+        yield row(name, first, last, "as many, within 1 %", met=last <= 1.01 * first)
+        # a leak raises the least, too; what is on its way just then only the others
         first, last = (min(getattr(it, name) for it in some) for some in (early, late))
         yield row(f"{name}, the least", first, last, "no more", met=last <= first)
     first, last = (

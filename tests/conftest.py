@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from browser import Page
     from clipwatch.evaluator.evaluate import Evaluator
     from fake_wandb import FakeWandb
+    from results_kit import Log
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: each test has a core, as here run many
 
@@ -147,12 +148,32 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[Page]:
-    """Return a page of a browser, if there is one."""
+    """Return a page of a browser, if there is one; CI, which installs one, must have it."""
     from browser import browse, program
 
     if (binary := program()) is None:
-        pytest.skip("no browser; Debian has chromium-headless-shell")
+        lacks = pytest.fail if "BROWSER_REQUIRED" in os.environ else pytest.skip
+        lacks("no browser; Debian has chromium-headless-shell")
     with browse(binary) as page:
         for domain in ("Page", "Runtime", "Log", "Network"):
             page.call(f"{domain}.enable")
         yield page
+
+
+@pytest.fixture(scope="module")
+def file(log: Log) -> Path:
+    """Return the page of `clipwatch report` that a module's log makes."""
+    from results_kit import call
+
+    assert call(log.folder, "report", "-o", str(log.folder / "page.html")).exit_code == 0
+    return log.folder / "page.html"
+
+
+@pytest.fixture
+def opened(page: Page, file: Path) -> Iterator[Page]:
+    """Return a browser that shows it; what the page did meanwhile was in order."""
+    from page_kit import in_order, load
+
+    load(page, file)
+    yield page
+    in_order(page, file.parent)

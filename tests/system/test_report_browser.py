@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from copy import deepcopy
 from pathlib import Path
 
@@ -24,21 +23,6 @@ PROMPTS = 30
 def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
     """Return a log with a run of a base and four checkpoints, 300 the best."""
     return hostile_run(tmp_path_factory.mktemp("state"), PROMPTS, side=96)
-
-
-@pytest.fixture(scope="module")
-def file(log: Log) -> Path:
-    """Return its page."""
-    assert call(log.folder, "report", "-o", str(log.folder / "page.html")).exit_code == 0
-    return log.folder / "page.html"
-
-
-@pytest.fixture
-def opened(page: Page, file: Path) -> Iterator[Page]:
-    """Return a browser that shows it; what the page did meanwhile was in order."""
-    load(page, file)
-    yield page
-    in_order(page, file.parent)
 
 
 def test_the_chart_is_drawn(opened: Page, tmp_path: Path) -> None:

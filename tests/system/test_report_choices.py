@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ import pytest
 from PIL import Image
 
 from browser import Page
+from clipwatch.domain.events import OutputDirChecked
 from clipwatch.domain.protocol import ScorerSpec
 from page_kit import CHOSEN, OPEN, choose, curve_of, in_order, load
 from report_kit import CATEGORIES, HOSTILE, hostile_protocol, hostile_run
 from results_kit import Log, answer, call
+from score_tables import noisy
 
 SCORERS = (ScorerSpec("", "clip"), ScorerSpec("light", "", kind="brightness"))
 LEGEND = "texts('#chart .u-series:not(.u-off) th').map(it => it.split(':')[0])"
@@ -37,21 +38,6 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
     other = replace(made, guidance=7.0)
     hostile_run(folder, 12, (0, 100), images=2, made=other, run="other", log=log, seed=5)
     return log
-
-
-@pytest.fixture(scope="module")
-def file(log: Log) -> Path:
-    """Return its page."""
-    assert call(log.folder, "report", "-o", str(log.folder / "page.html")).exit_code == 0
-    return log.folder / "page.html"
-
-
-@pytest.fixture
-def opened(page: Page, file: Path) -> Iterator[Page]:
-    """Return a browser that shows it; what the page did meanwhile was in order."""
-    load(page, file)
-    yield page
-    in_order(page, file.parent)
 
 
 def against(page: Page, text: str) -> None:
@@ -207,6 +193,37 @@ def test_strengths_are_an_axis(page: Page, tmp_path: Path) -> None:
     lines = call(log.folder, "compare", "100:0.6", "100:1").stdout.splitlines()
     assert all(text in lines for text in page.ask(SAID))
     in_order(page, tmp_path)
+
+
+def test_what_was_skipped_is_said(page: Page, tmp_path: Path) -> None:
+    """Fewer images than asked for, with the checkpoint; and what is wrong with the run."""
+    log = Log(tmp_path / "state")
+    made = hostile_protocol(8)
+    log.start("one", made)
+    tables = noisy(8, [0.0, 0.01])
+    log.score("one", 100, tables["0"], made)
+    log.score("one", 200, dict([*tables["1"].items()][:5]), made)
+    log.add("one", "run/one", OutputDirChecked("/out does not exist yet"))
+    assert call(log.folder, "report", "-o", str(tmp_path / "page.html")).exit_code == 0
+    load(page, tmp_path / "page.html")
+    said = page.ask("texts('#notes p')")
+    assert "Of 8 images fewer were scored of @200 (5)." in said
+    assert "/out does not exist yet" in said
+    in_order(page, tmp_path)
+
+
+def test_a_page_beside_its_images_says_why_it_saves_no_picture(
+    page: Page, log: Log, tmp_path: Path
+) -> None:
+    """Opened from a file a browser keeps images beside it apart."""
+    file = tmp_path / "page.html"
+    told = ("report", "-o", str(file), "--assets", str(tmp_path / "images"))
+    assert call(log.folder, *told).exit_code == 0
+    load(page, file)
+    page.press("s")
+    page.until("document.getElementById('saved').textContent")
+    said = page.ask("document.getElementById('saved').textContent")
+    assert said.endswith("make the page without --assets.")
 
 
 def test_the_view_is_saved_as_one_labelled_picture(opened: Page, tmp_path: Path) -> None:

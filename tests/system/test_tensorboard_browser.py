@@ -14,7 +14,7 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-from browser import Page, browse, program
+from browser import Page
 from clipwatch.domain.protocol import Prompt
 from clipwatch.testing.series import make_protocol, make_series, with_everything
 from places import ROOT
@@ -28,15 +28,6 @@ PROMPTS = tuple(
 )
 STEPS = [0, 100, 200, 300]
 SEEN = "e => [e.getBoundingClientRect().top, e.getBoundingClientRect().left]"
-
-
-@pytest.fixture(scope="module")
-def page() -> Iterator[Page]:
-    """Return a page of a browser, if there is one."""
-    if (binary := program()) is None:
-        pytest.skip("no browser; Debian has chromium-headless-shell")
-    with browse(binary) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,7 @@
 "use strict";
-// The view as one picture: its rows in sight, with all columns, what they are and their scores.
+// The view as one picture: its rows in sight, with their columns, what they are and their scores.
 
 const PICTURE = {cell: 256, beside: 240, gap: 8, head: 34, score: 24, line: 19};
-const MOST_COLUMNS = 40;
 
 /** Return rows of cells as the gallery shows them: those in sight, cards as they lie. */
 function viewInSight() {
@@ -14,8 +13,8 @@ function viewInSight() {
         rows.push(values.slice(place * each, (place + 1) * each));
     }
     if (!asCards()) {
-        return {heads: headsOf().slice(0, MOST_COLUMNS), rows: rows.map(([value]) => (
-            {text: AXES[state.rows].label(value), cells: cellsOf(value).slice(0, MOST_COLUMNS)}))};
+        return {heads: headsOf(), rows: rows.map(([value]) => (
+            {text: AXES[state.rows].label(value), cells: cellsOf(value)}))};
     }
     const label = value => AXES[state.rows].label(value);
     return {heads: [], rows: rows.map(all => (
@@ -116,7 +115,8 @@ async function saveView() {
         const link = make("a", {download: `${curve().run}.png`, href: URL.createObjectURL(blob)});
         link.click();
         setTimeout(() => URL.revokeObjectURL(link.href), 60000);
-        $("saved").textContent = `saved: ${canvas.width} × ${canvas.height} pixels`;
+        const part = columnValues().length > WIDE ? `, of ${columnCount()} columns those in sight` : "";
+        $("saved").textContent = `saved: ${canvas.width} × ${canvas.height} pixels${part}`;
     } catch (error) {
         $("saved").textContent = error.name === "SecurityError"
             ? "The browser lets no page read images beside it in a folder: make the page without --assets."
