@@ -60,7 +60,7 @@ function drawAxes() {
     const names = axes();
     if (!names.includes(state.rows)) state.rows = names.find(it => it !== state.columns);
     if (!names.includes(state.columns) && !asCards()) state.columns = names.find(it => it !== state.rows);
-    for (const [id, more] of [["rows", []], ["columns", [make("option", {value: ""}, "as many as fit")]]]) {
+    for (const [id, more] of [["rows", []], ["columns", [make("option", {value: ""}, "all that fit")]]]) {
         $(id).replaceChildren(...names.map(it => make("option", {value: it}, AXES[it].title)), ...more);
         $(id).value = state[id];
     }
