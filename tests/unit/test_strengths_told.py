@@ -51,12 +51,12 @@ def folded(*events: Event) -> Run:
     return evolve({}, (("r", it, NOW) for it in (*begun, *events)))["r"]
 
 
-def page(log: Log) -> list[dict[str, Any]]:
-    """Return the curves of a page that is made of it."""
+def page(log: Log) -> dict[str, Any]:
+    """Return what a page shows that is made of it."""
     output = log.folder / "page.html"
     said = call(log.folder, "report", "-o", str(output))
     assert said.exit_code == 0, said.output
-    found: list[dict[str, Any]] = Parsed(output.read_text()).json["data"]["curves"]
+    found: dict[str, Any] = Parsed(output.read_text()).json["data"]
     return found
 
 
@@ -121,7 +121,8 @@ def test_the_page_has_each_strength_with_the_base_and_what_lacks_there(tmp_path:
     """Sentences as those of compare; what waits at one strength is told beside its curve alone."""
     log = two_strengths(tmp_path, whole(300, "checkpoint-300"), CheckpointFound(400, "d", "/d", ""))
     log.score("r", 300, next(iter(noisy(PROMPTS, [0.0]).values())), WEAK)
-    curves = {it["strength"]: it for it in page(log)}
+    data = page(log)
+    curves = {it["strength"]: it for it in data["curves"]}
     assert list(curves) == ["strength 1", "strength 0.6"]  # the run's own first
     strong = curves["strength 1"]
     assert [it["name"] for it in strong["unscored"]] == ["checkpoint-300 at strength 1", "d"]
@@ -130,7 +131,8 @@ def test_the_page_has_each_strength_with_the_base_and_what_lacks_there(tmp_path:
         assert [it["base"] for it in curve["checkpoints"]][:2] == [True, False]
         assert [it["found_by"] for it in curve["checkpoints"]][:2] == ["r@0", f"r@100:{strength}"]
         said = call(tmp_path, "compare", "r@0", f"r@200:{strength}").stdout.splitlines()
-        assert set(curve["pairs"]["0 2"]) <= set(said)
+        first = curve["first"]
+        assert set(data["pairs"][f"{first} {first + 2}"]) <= set(said)
 
 
 def test_files_are_called_by_their_names(tmp_path: Path) -> None:
@@ -145,6 +147,7 @@ def test_files_are_called_by_their_names(tmp_path: Path) -> None:
         log.score("r", step, table, MADE, name=name)
     said = call(tmp_path, "compare", "1", "2").stdout.splitlines()
     assert any(it.startswith("sea.safetensors is better than ink.safetensors by") for it in said)
-    (curve,) = page(log)
-    assert set(curve["pairs"]["0 1"]) <= set(said)
+    data = page(log)
+    (curve,) = data["curves"]
+    assert set(data["pairs"]["0 1"]) <= set(said)
     assert curve["verdict"][0].startswith("sea.safetensors has the highest mean of 2 files")
