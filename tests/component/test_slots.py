@@ -273,13 +273,13 @@ def test_an_executor_of_a_third_party_is_found_by_its_name(
         "[clipwatch.executors]\ncluster = cluster:Cluster\n"
     )
     (package / "cluster.py").write_text(
-        "from clipwatch.executors.local import LocalExecutor\n"
-        "class Cluster(LocalExecutor):\n"
-        "    pass\n"
+        "from clipwatch.executors.base import Slot\n"
+        "class Cluster:\n"
+        "    def __init__(self, settings):\n"
+        "        self.device = settings.compute.device\n"
+        "    def slots(self):\n"
+        "        return (Slot('node 1', self.device),)\n"
     )
     monkeypatch.syspath_prepend(package)
     made = named.load(settings(tmp_path, executor="cluster"))
-    assert type(made).__module__ == "cluster"
-    slots = made.slots()
-    assert not isinstance(slots, Refusal)
-    assert [slot.device for slot in slots] == ["cpu"]
+    assert made.slots() == (Slot("node 1", "cpu"),)

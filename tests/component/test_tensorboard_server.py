@@ -9,6 +9,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from html import unescape
 from importlib.util import find_spec
 from pathlib import Path
@@ -29,8 +30,8 @@ from clipwatch.testing.series import (
     make_target,
     with_everything,
 )
-from clipwatch_adapters.tensorboard import TensorBoardTracker, logdir_hint
-from tensorboard_kit import Server, publish_each, target_below, tensorboard, until
+from clipwatch_adapters.tensorboard import TensorBoardTracker, event_files, logdir_hint
+from tensorboard_kit import Server, event_file, publish_each, target_below, tensorboard, until
 from tracker_kit import bring
 
 
@@ -177,6 +178,22 @@ def test_an_open_chart_survives_damage(
     assert bring(TensorBoardTracker(target), series) == {0, 1, 2}
     points = [(result.step, round(result.clip.mean, 4)) for result in series.results]
     until(lambda: server.points(run, "clip/mean"), points)
+
+
+@pytest.mark.thorough(but=1)
+def test_an_open_chart_goes_beyond_the_highest_number(server: Server, tmp_path: Path) -> None:
+    """Somebody planted a file with it: what is written after that is shown, time and again."""
+    target = target_below(server.logdir, tmp_path, "highest")
+    series = make_series(tmp_path, [100, 300, 200, 150])
+    publish_each(target, replace(series, results=series.results[:2]))
+    until(lambda: len(server.points("highest/clipwatch", "clip/mean")), 2)
+    folder = target.logging_dir / "highest" / "clipwatch"
+    (folder / f"{event_files.PREFIX}9999999999").touch()
+    for length in (3, 4):  # each begins another file, as its step comes late
+        assert bring(TensorBoardTracker(target), replace(series, results=series.results[:length]))
+        shown = sorted((it.step, round(it.clip.mean, 4)) for it in series.results[:length])
+        until(partial(server.points, "highest/clipwatch", "clip/mean"), shown)
+    assert event_file(folder).name == f"{event_files.PREFIX}99999999990000000002"
 
 
 @pytest.mark.thorough(but=1)

@@ -33,6 +33,7 @@ from clipwatch_adapters.shared.disk import private
 
 PREFIX = "events.out.tfevents.clipwatch."
 """Our files' names are this and a number; they sort after a stock writer's, which hold a time."""
+_DIGITS = 10
 UNFINISHED = "clipwatch.unfinished"
 """A generation being written; TensorBoard opens only names with "tfevents" in them."""
 
@@ -99,8 +100,7 @@ def replace(folder: Path, frames: Iterable[bytes]) -> None:
 
     `frames` may read the file that is replaced.
     """
-    old = newest(folder)
-    number = 1 if old is None else int(old.name.removeprefix(PREFIX)) + 1
+    name = _following(newest(folder))
     unfinished = folder / UNFINISHED
     try:
         unfinished.unlink(missing_ok=True)
@@ -108,7 +108,7 @@ def replace(folder: Path, frames: Iterable[bytes]) -> None:
             for record in frames:
                 _write(file.fileno(), record)
             os.fsync(file.fileno())
-        unfinished.rename(folder / f"{PREFIX}{number:010d}")
+        unfinished.rename(folder / name)
     except BaseException:
         with suppress(OSError):
             unfinished.unlink()  # on a full disk this is the room that others wait for
@@ -201,9 +201,19 @@ def _masked_crc(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
+def _following(old: Path | None) -> str:
+    """Return the name of the next generation, which every reader sorts behind that of the old one.
+
+    Behind the highest number, which only others can have written, comes a longer name.
+    """
+    digits = "0" * _DIGITS if old is None else old.name.removeprefix(PREFIX)
+    number = f"{int(digits) + 1:0{len(digits)}d}"
+    return PREFIX + (number if len(number) == len(digits) else f"{digits}{1:0{_DIGITS}d}")
+
+
 def _ours(folder: Path) -> list[Path]:
     """Return our files; a pipe under such a name would hold us, a link lead to another's file."""
-    name = re.compile(re.escape(PREFIX) + "[0-9]{10}")
+    name = re.compile(re.escape(PREFIX) + f"([0-9]{{{_DIGITS}}})+")
     try:
         with os.scandir(folder) as found:
             plain = [it.name for it in found if it.is_file(follow_symlinks=False)]

@@ -186,6 +186,7 @@ class Evaluations:
         try:
             make_private(images / id_)
             refusal = seat.take()
+            readable = checkpoint.is_base or seat.executor.reads(Path(held.path))
         except OSError as error:
             kind = SHORTAGES.get(error.errno or 0, "internal")
             self._failed(work, kind, f"no evaluator can be started: {error}")
@@ -195,7 +196,7 @@ class Evaluations:
             return
         if seat.evaluator is None or seat.slot is None:  # others have it: our turn will come
             return
-        if not seat.executor.reads(Path(held.path)) and not checkpoint.is_base:
+        if not readable:
             fix = "set stage to copy, and state_dir to a folder that is seen there"
             reason = f"{held.path} cannot be read where evaluations run: {fix}"
             self._failed(work, "stage", reason)

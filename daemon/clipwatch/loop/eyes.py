@@ -115,6 +115,10 @@ class Eyes:
                 fix = "leave it to that one, or stop it first"
                 raise ClipwatchError(str(taken), fix=fix) from None
             problem = f"{taken}: waiting until that ends"
+        except ClipwatchError as error:  # a layout of another package fails on what lies there now
+            if self._once:
+                raise
+            problem = str(error)
         except OSError as error:  # a dead mount, no file descriptor left, ...: until it is over
             problem = f"{output_dir} cannot be read: {error.strerror or error}"
         if problem != run.problem:
