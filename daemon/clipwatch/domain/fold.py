@@ -271,15 +271,19 @@ class _Draft:
             retry_at=None,
             images=event.images,
             seconds=event.seconds,
+            loading=event.phases.get("load", 0.0),
             completed=_lean(event, known.id),
             environment=before if before == around else around,  # nearly all say the same
         )
 
 
 def _lean(event: EvaluationCompleted, id_: str) -> EvaluationCompleted:
-    """Return the same, which shares with the others what most have in common."""
+    """Return the same, which shares with the others what most have in common.
+
+    Its phases, which each has of its own, are counted elsewhere.
+    """
     made, categories = event.made or _EMPTY, event.categories or _EMPTY
-    return replace(event, evaluation=id_, made=made, categories=categories)
+    return replace(event, evaluation=id_, made=made, categories=categories, phases=_EMPTY)
 
 
 def _joined_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

@@ -74,7 +74,8 @@ class Evaluation:
     far and is emptied when the evaluation is scored, so that long runs fold into little memory.
     `attempt` counts the failures in a row without an image in between, `cramped` all those that a
     smaller batch may mend. `images` and `seconds` tell how many the attempt that finished made, and
-    in which time; `completed` all that was said of a scored one.
+    in which time, `loading` how much of that was its load; `completed` all else that was said of a
+    scored one.
     """
 
     id: str
@@ -93,6 +94,7 @@ class Evaluation:
     cramped: int = 0
     images: int = 0
     seconds: float = 0.0
+    loading: float = 0.0
     completed: EvaluationCompleted | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     """What may matter beside the protocol; where attempts differed, "one, then another"."""

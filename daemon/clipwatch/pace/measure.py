@@ -150,5 +150,4 @@ def _device(evaluation: Evaluation) -> str:
 
 
 def _loading(evaluation: Evaluation) -> float:
-    phases = evaluation.completed.phases if evaluation.completed else {}
-    return min(evaluation.seconds, phases.get("load", 0.0))
+    return min(evaluation.seconds, evaluation.loading)
