@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from clipwatch.evaluator.store import Store
 from clipwatch.journal import Journal, checked
 from clipwatch.kit.errors import ClipwatchError, JournalError, TrackerRefused
 from clipwatch.kit.filesystems import make_private
+from clipwatch.kit.ownfiles import read_own
 from clipwatch.service.heartbeat import HeartbeatFile, heartbeats
 from clipwatch.service.lock import exclusive
 from clipwatch.staging.kept import left_behind
@@ -120,6 +122,18 @@ def test_a_mark_that_is_planted_vouches_for_nothing(state: Path, trap: Trap) -> 
     trap.set(checked.beside(path))
     with Journal(path) as journal:
         assert journal.known == 0
+
+
+def test_a_file_of_ours_takes_no_more_memory_than_it_has(state: Path) -> None:
+    """Where the address space is bounded, as by some batch systems, more could not be had."""
+    (state / "small").write_bytes(b"well")
+    tracemalloc.start()
+    try:
+        assert read_own(state / "small") == b"well"
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 1 << 20
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])

@@ -38,7 +38,7 @@ def read_own(path: Path) -> bytes:
         OSError: As `open_own`.
     """
     with open(path, "rb", opener=open_own) as file:
-        return file.read(LONGEST)
+        return file.read(min(LONGEST, os.fstat(file.fileno()).st_size))  # it takes as much memory
 
 
 def write_private(path: Path, data: bytes, *, lasting: bool) -> None:
