@@ -74,6 +74,13 @@ def change(layer: Layer) -> torch.Tensor:
     return torch.Tensor(alpha / layer.rank * layer.up.float() @ layer.down.float())
 
 
+def test_a_component_may_stand_before_pefts_prefix(sdxl: Any) -> None:
+    """As diffusers' save_lora_weights writes a PEFT model that was handed to it (LCM)."""
+    module = "down_blocks.1.resnets.0.conv1"
+    found = Names(sdxl).find(f"unet.base_model.model.{module}")
+    assert found == Place("unet", module)
+
+
 WIDTH = 3072
 FLUX = {
     "lora_unet_double_blocks_0_img_attn_qkv": (3 * WIDTH, WIDTH),

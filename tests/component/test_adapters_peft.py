@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from diffusers import DiffusionPipeline, UNet2DConditionModel
-from peft import LoraConfig, OFTConfig, get_peft_model
+from peft import LoHaConfig, LoKrConfig, LoraConfig, OFTConfig, get_peft_model
 from safetensors.torch import load_file
 
 import adapter_kit as forms
@@ -47,7 +47,7 @@ def saved(base: Path, folder: Path, config: Any) -> Any:
     noise = torch.Generator().manual_seed(1)
     for name, tensor in model.named_parameters():
         if tensor.requires_grad:
-            assert any(it in name for it in ("lora_", "oft_"))
+            assert any(it in name for it in ("lora_", "oft_", "hada_", "lokr_"))
             tensor.data += torch.randn(tensor.shape, generator=noise) * 0.1
     model.save_pretrained(folder)
     return model.base_model.model.eval()
@@ -111,6 +111,69 @@ def test_a_base_that_it_changed_is_not_guessed(base: Path, tmp_path: Path) -> No
     seen = look_once(tmp_path, "live").verdict
     assert isinstance(seen, Unusable)
     assert "a base model that 'pissa' had changed" in seen.reason
+
+
+# --- LoHa, LoKr ----------------------------------------------------------------------------------
+
+LINEAR_LAYERS = {"target_modules": ["to_q"]}
+PRODUCTS: dict[str, tuple[Any, float]] = {
+    "loha": (LoHaConfig(r=2, alpha=7, **LINEAR_LAYERS), 7 / 2),
+    "loha pattern": (
+        LoHaConfig(r=2, alpha=7, alpha_pattern={"attn1.to_q": 3}, **LINEAR_LAYERS),
+        3 / 2,
+    ),
+    "lokr": (LoKrConfig(r=2, alpha=7, **LINEAR_LAYERS), 7 / 2),
+    "lokr whole": (LoKrConfig(r=16, alpha=7, **LINEAR_LAYERS), 7 / 16),
+    "lokr rank": (LoKrConfig(r=16, alpha=7, rank_pattern={"to_q": 2}, **LINEAR_LAYERS), 7 / 2),
+}
+
+
+@pytest.mark.parametrize("case", PRODUCTS)
+def test_products_have_the_alpha_of_the_config(
+    base: Path, pipeline: Any, tmp_path: Path, case: str
+) -> None:
+    """No tensor of a LoHa or LoKr of PEFT tells it; also where a matrix is whole."""
+    config, scale = PRODUCTS[case]
+    trained = saved(base, tmp_path, config)
+    seen = look_once(tmp_path, "live").verdict
+    assert isinstance(seen, Whole)
+    assert [file.path for file in seen.weights.files] == [FILE, CONFIG]
+    tensors = {
+        name.removeprefix(f"base_model.model.{forms.LINEAR}."): it
+        for name, it in load_file(tmp_path / FILE).items()
+        if forms.LINEAR in name
+    }
+    if "loha" in case:
+        first, second = (tensors[f"hada_w{it}_a"] @ tensors[f"hada_w{it}_b"] for it in (1, 2))
+        expected = scale * first * second
+    else:
+        large = tensors.get("lokr_w2")
+        large = tensors["lokr_w2_a"] @ tensors["lokr_w2_b"] if large is None else large
+        expected = scale * torch.kron(tensors["lokr_w1"], large)
+    before = forms.weight_of(pipeline.unet, forms.LINEAR)
+    adapter = adapters.apply(pipeline, tmp_path / FILE, tmp_path / CONFIG, alpha=None)
+    found = forms.weight_of(pipeline.unet, forms.LINEAR) - before
+    adapter.remove()
+    assert (found - expected).abs().max() <= EXACT
+    theirs = trained.get_submodule(forms.LINEAR).get_delta_weight("default")
+    assert (found - theirs).abs().max() <= EXACT
+    assert found.abs().max() > 1e-3
+
+
+def test_products_of_kernels(base: Path, pipeline: Any, tmp_path: Path) -> None:
+    """Of convolutions, flat and with a core of their own, as PEFT's layers add them."""
+    for number, effective in enumerate((False, True)):
+        for kind in (LoHaConfig, LoKrConfig):
+            folder = tmp_path / f"{kind.__name__}-{number}"
+            config = kind(r=2, alpha=7, target_modules=["conv1"], use_effective_conv2d=effective)
+            trained = saved(base, folder, config)
+            before = forms.weight_of(pipeline.unet, forms.CONV)
+            adapter = adapters.apply(pipeline, folder / FILE, folder / CONFIG, alpha=None)
+            found = forms.weight_of(pipeline.unet, forms.CONV) - before
+            adapter.remove()
+            theirs = trained.get_submodule(forms.CONV).get_delta_weight("default")
+            assert (found - theirs.reshape(found.shape)).abs().max() <= EXACT, folder.name
+            assert found.abs().max() > 1e-4
 
 
 # --- OFT, biases ---------------------------------------------------------------------------------

@@ -70,7 +70,6 @@ def test_cut_files_and_missing_shards_are_not_whole(tmp_path: Path) -> None:
     [
         (["controlnet/config.json"], "ControlNet"),
         (["unet/config.json", "sdnq/transformer_training.pt"], "SDNQ"),
-        (["unet_lora/" + LORA, MODEL], "LCM"),
         (["language_model/" + MODEL], "language_model/"),
         (["split_files/diffusion_models/" + MODEL], "split_files/"),
         (["pytorch_model_fsdp_0/x.distcp"], "FSDP"),

@@ -95,6 +95,19 @@ def test_what_was_kept_has_its_own_tokens(output: Path, tmp_path: Path, mode: St
     assert kept == {f"checkpoint-200/{LORA}", "out_emb.safetensors"}
 
 
+def test_tokens_that_are_written_over_in_place_are_kept_as_they_were(
+    output: Path, tmp_path: Path
+) -> None:
+    """A pin would follow them: they are copied, or their blocks shared."""
+    found = staging_kit.seen(output / "checkpoint-200")
+    with desk(tmp_path / "staged", "auto") as at:
+        held = at.keep(found)
+        assert held.how in {"reflink", "copy"}
+        with (output / "out_emb.safetensors").open("r+b") as over:
+            over.write(b"another")
+        assert intact(held, found)
+
+
 def test_the_final_tokens_are_the_final_ones(output: Path) -> None:
     """At its end the script writes the LoRA and the tokens once more, without a step."""
     lora(output, 90)

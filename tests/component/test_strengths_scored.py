@@ -58,6 +58,24 @@ def test_each_checkpoint_is_scored_at_each_strength_and_the_base_once(tmp_path: 
     assert len(world.requests) == 7
 
 
+def test_a_slider_has_a_curve_at_each_side_of_nothing(tmp_path: Path) -> None:
+    """0 is a strength like any other, told and named apart, as those below it are."""
+    world = World(tmp_path, strengths=[-1, 0, 1], baseline=True)
+    checkpoint(world.output, 1)
+    assert world.once() == 0
+    assert asked(world) == [
+        ("base", 1.0),
+        *(("checkpoint-1", it) for it in (1.0, -1.0, 0.0)),
+    ]
+    assert curves(world) == {
+        "clipwatch-strength-1": [0, 1],
+        "clipwatch-strength--1": [1],
+        "clipwatch-strength-0": [1],
+    }
+    assert any(line.startswith("checkpoint-1 at strength 0: clip/mean") for line in world.said)
+    assert [row.strength for row in view.rows(world.run)] == [None, -1.0, 0.0, 1.0]
+
+
 def trained(world: World) -> list[Any]:
     return [it for it in world.run.evaluations.values() if not it.of_base]
 
@@ -142,6 +160,18 @@ def test_an_adapter_is_put_in_once_for_all_strengths(world: Path, applied: list[
     for (name, strength), scored in found.items():
         how = kit.protocol(world / "base", adapter_strength=strength)
         assert kit.scores_of(Evaluator(), kit.request(world / name, "lora", how)) == scored
+
+
+def test_at_nothing_a_lora_is_the_base(world: Path, evaluator: Evaluator) -> None:
+    """And below it the change is turned round: other pictures than above."""
+    found = {}
+    for strength in (-1.0, 0.0, 1.0):
+        how = kit.protocol(world / "base", adapter_strength=strength)
+        found[strength] = kit.scores_of(evaluator, kit.request(world / "lora", "lora", how))
+    alone = kit.scores_of(evaluator, kit.request(world / "base", "base", how, files=()))
+    assert kit.same(found[0.0], alone)
+    assert not any(kit.same(found[it], found[0.0], kit.NEAR) for it in (-1.0, 1.0))
+    assert not kit.same(found[-1.0], found[1.0], kit.NEAR)
 
 
 def test_an_adapter_that_was_written_anew_is_read_anew(

@@ -150,7 +150,7 @@ RUNS: dict[str, tuple[str, dict[str, tuple[int, str, str]]]] = {
         "out",
         {
             "checkpoint-1": (1, "step", "unet/ holds an InstructPix2Pix model"),
-            "checkpoint-2": (2, "step", "it holds an LCM LoRA (unet_lora/)"),
+            "checkpoint-2": (2, "step", "lora"),  # train_lcm_distill_lora_sd_wds.py
             "checkpoint-3": (3, "step", "it holds an LCM's UNet (unet_target/)"),
             "checkpoint-4": (4, "step", "a ControlNet needs conditioning images"),
             "checkpoint-5": (5, "step", "unet/ holds an unconditional model"),

@@ -74,6 +74,18 @@ def test_own_sampler_is_kept() -> None:
     assert sampler(asked(""), own) is own
 
 
+def test_own_sampler_keeps_its_zero_terminal_snr() -> None:
+    """Also where what is predicted is told, and another class asked for by name has what is set."""
+    own = DDIMScheduler(**BETAS, rescale_betas_zero_snr=True)
+    assert sampler(asked("", zero_snr=False), own) is own
+    told = sampler(asked("", zero_snr=False, prediction_type="v_prediction"), own)
+    assert (told.config.prediction_type, told.config.rescale_betas_zero_snr) == (
+        "v_prediction",
+        True,
+    )
+    assert sampler(asked("euler"), own).config.rescale_betas_zero_snr
+
+
 def test_learned_variance_is_left_out() -> None:
     """Samplers that cannot use a learned variance get a fixed one."""
     own = DDIMScheduler.from_config({"variance_type": "learned_range"})

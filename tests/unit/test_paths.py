@@ -48,6 +48,23 @@ def test_a_folder_is_watched_as_a_whole(loras: Path) -> None:
         means(folder, "later", there=True)
 
 
+def test_a_folder_above_those_with_checkpoints_is_told(tmp_path: Path) -> None:
+    """With what to type instead, whatever lies in them; a folder of its own ones is meant."""
+    for name in ("a run/x-000001", "a run/x", "a run/x-state/model", "loras/ink", "loras/sea"):
+        path = tmp_path / "output" / f"{name}.safetensors"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    (tmp_path / "output" / "notes").mkdir()
+    above = means(tmp_path, "output")
+    assert above.elsewhere("rank", Path("output")) == (
+        "output holds no checkpoint itself; there are 2 in output/a run, 2 in output/loras: "
+        "clipwatch rank 'output/a run'"
+    )
+    for name in ("output/loras", "output/a run", "output/notes", "later"):
+        assert means(tmp_path, name).elsewhere("start", Path(name)) == ""
+    assert means(tmp_path, "output/loras/ink.safetensors").elsewhere("rank", Path("x")) == ""
+
+
 def test_files_are_meant_alone(loras: Path) -> None:
     """In the folder in which all of them lie."""
     ink, water = "ink.safetensors", "water.safetensors"

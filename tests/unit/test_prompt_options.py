@@ -189,10 +189,38 @@ def test_the_newer_samples_of_ai_toolkit(tmp_path: Path) -> None:
     assert [it.line for it in shared(file)] == [5, 5]
 
 
+NOTE = "have weights like (word:1.3), which are read as they are written; the first is in line"
+
+
 def test_weights_in_brackets_are_told(tmp_path: Path) -> None:
     """The pipeline reads them as they are written; the time of a clock is none."""
-    content = "a (red:1.3) cat\n(a dog)1.2 on grass\na clock (10:30)\n(a plain) cow\n"
+    content = "a plain cow\na (red:1.3) cat\n(a dog)1.2 on grass\na clock (10:30)\n(a b) c\n"
     (note,) = read(written(tmp_path, "a.txt", content)).notes
-    assert note == (
-        "a.txt: 2 prompts have weights like (word:1.3), which are read as they are written"
-    )
+    assert note == f"a.txt: 2 prompts {NOTE} 2: a (red:1.3) cat"
+
+
+TOML = '[prompt]\nwidth = 64\n[[prompt.subset]]\nprompt = "a (red:1.3) cat"\n'
+JOB = 'config: {process: [{sample: {prompts: ["a cat", "a (red:1.3) cat"]}}]}\n'
+SAMPLES = [{"prompt": "a (red:1.3) cat", "enabled": True}, {"prompt": "a (b:2)", "enabled": False}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.txt", "a (red:1.3) cat --w 64\n"),
+        ("a.txt", "a cat --n bad, (red:1.3) cat\n"),
+        ("a.toml", TOML),
+        ("a.json", [{"prompt": "a (red:1.3) cat", "width": 64}]),
+        ("config.yaml", JOB),
+        ("samples.json", SAMPLES),
+        ("main.json", {"samples": [{"prompt": "a cat", "negative_prompt": "(red:1.3) cat"}]}),
+    ],
+)
+def test_weights_are_told_once_in_each_trainers_form(
+    tmp_path: Path, name: str, content: object
+) -> None:
+    """With the file, and the first prompt or negative prompt that has one."""
+    notes = [it for it in read(written(tmp_path, name, content)).notes if "weights" in it]
+    (note,) = notes
+    assert note.startswith(f"{name}: 1 prompt has weights like (word:1.3), which are read as they")
+    assert note.endswith("(red:1.3) cat")

@@ -185,6 +185,9 @@ def strengths_of(folder: Path, keys: dict[str, Any], **flags: Any) -> list[float
         ({"clipwatch": {"strengths": [0.6, 0.8, 1]}}, {}, [1.0, 0.6, 0.8]),
         ({}, {"strengths": "0.6, 0.8"}, [0.6, 0.8]),
         ({}, {"strengths": "[2]"}, [2.0]),
+        ({"clipwatch": {"strengths": 0}}, {}, [0.0]),
+        ({"clipwatch": {"strengths": [-1, 0, 1]}}, {}, [1.0, -1.0, 0.0]),
+        ({}, {"strengths": "-1.5,0"}, [-1.5, 0.0]),
         (
             {"validation_adapter_strength": 0.8, "clipwatch": {"strengths": [0.6, 0.8]}},
             {},

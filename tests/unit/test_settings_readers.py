@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from clipwatch.settings import readers
 from clipwatch.settings.settings import KEYS
-from clipwatch.settings.values import Ends, Size, text
+from clipwatch.settings.values import Ends, Size, text, texts
 
 
 @given(st.integers(-1, 10**9))
@@ -154,3 +154,17 @@ def test_tracker_names_come_in_any_form() -> None:
     assert readers.tracker_names("wandb, TensorBoard,,wandb") == expected
     assert readers.tracker_names(["wandb", "tensorboard"]) == expected
     assert readers.tracker_names("none") == ("none",)
+
+
+@given(st.lists(st.text(min_size=1), min_size=1, unique=True))
+def test_names_with_commas_are_read_back_as_they_were(names: list[str]) -> None:
+    """Where they stand as one text, as in the log."""
+    names = [it for it in names if not it.startswith("[")]
+    assert texts(text(tuple(names))) == tuple(names)
+
+
+def test_names_without_commas_stand_as_ever() -> None:
+    """Also those that look like a list and are none."""
+    assert text(("[a", "b")) == "[a,b"
+    assert texts("[a,b") == ("[a", "b")
+    assert texts(text(("[1,2]", "b"))) == ("[1,2]", "b")

@@ -26,6 +26,23 @@ def told(folder: Path, **keys: Any) -> list[str]:
     return list(load(config, environ={}, cwd=folder).doubts)
 
 
+def test_steps_and_guidance_of_lcm_are_its_own_unless_they_are_set(tmp_path: Path) -> None:
+    """With its sampler 4 steps without guidance are usual, and 30 or 7.5 are doubted."""
+    config = tmp_path / "config.json"
+    keys = {"output_dir": "out", "pretrained_model_name_or_path": "org/stable-diffusion"}
+    own = {"evaluation_type": "clip", "validation_noise_scheduler": "lcm"}
+    config.write_text(json.dumps(keys | {"clipwatch": own}))
+    made = load(config, environ={}, cwd=tmp_path).protocol
+    assert (made.scheduler, made.inference_steps, made.guidance) == ("lcm", 4, 1.0)
+    config.write_text(json.dumps(keys | {"clipwatch": own | {"validation_guidance": 2}}))
+    made = load(config, environ={}, cwd=tmp_path).protocol
+    assert (made.inference_steps, made.guidance) == (4, 2.0)
+    sensible = {"model_family": "sd1x", "validation_resolution": 512, **own}
+    assert told(tmp_path, **sensible) == []
+    (many,) = told(tmp_path, **sensible, validation_num_inference_steps=30)
+    assert "30 are many for sd1x lcm, made for 8 at most" in many
+
+
 SENSIBLE = {
     "sd1x": (512, 7.5, 30),
     "sdxl": (1024, 5.0, 30),

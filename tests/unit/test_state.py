@@ -195,6 +195,19 @@ def test_what_rotation_took_is_told_unless_it_was_scored_or_is_held() -> None:
     assert "deleted before it was evaluated" in (view.rows(gone)[0].reason or "")
 
 
+def test_what_belongs_to_a_checkpoint_may_be_written_over_once_it_is_held_or_scored() -> None:
+    """As the tokens beside a LoRA are with the next one: then it is neither left out nor lost."""
+    place = (1, "checkpoint-1", "/out/checkpoint-1")
+    over = Sighting(1, place[1], Path(place[2]), Unusable("unsupported", "other tokens"))
+    begun = fold(completed(1), started(1))
+    assert observe(begun, [over], {("checkpoint-1", "d1")}) == []
+    assert observe(fold(*scored(1)), [over]) == []
+    lost = CheckpointDiscarded(*place, "unsupported", "other tokens")
+    assert observe(begun, [over], {("checkpoint-1", "d2")}) == [lost]
+    damaged = replace(over, verdict=Unusable("unreadable", "damaged"))
+    assert len(observe(begun, [damaged], {("checkpoint-1", "d1")})) == 1
+
+
 def test_a_scored_checkpoint_seen_half_deleted_is_no_loss() -> None:
     """Its files go one by one; only what was never scored was deleted too early."""
     half = CheckpointFound(1, "checkpoint-1", "/out/checkpoint-1", "the folder is being deleted")

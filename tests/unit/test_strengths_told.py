@@ -6,6 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import click
+import pytest
+
+from clipwatch.cli import completing
+from clipwatch.cli.compare import compare
 from clipwatch.cli.rank import left_out, scored_of
 from clipwatch.domain.events import (
     CheckpointCompleted,
@@ -133,6 +138,75 @@ def test_the_page_has_each_strength_with_the_base_and_what_lacks_there(tmp_path:
         said = call(tmp_path, "compare", "r@0", f"r@200:{strength}").stdout.splitlines()
         first = curve["first"]
         assert set(data["pairs"][f"{first} {first + 2}"]) <= set(said)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Log:
+    """Return a log with a run of two files at two strengths, and one with a training beside it."""
+    log = Log(tmp_path)
+    log.start_at("loras-1", 1.0, 0.6, made=MADE)
+    names = ("ink.safetensors", "sea@2x.safetensors", "best.safetensors", "new.safetensors")
+    log.add("loras-1", "loras-1", *(whole(n, it, unit="file") for n, it in enumerate(names, 1)))
+    tables = iter(noisy(PROMPTS, [0.0, 0.2, 0.1, 0.3, 0.5, 0.4]).values())
+    for strength in (1.0, 0.6):
+        for step, name in enumerate(names[:3], 1):
+            log.score("loras-1", step, next(tables), MADE.at(strength), name=name)
+    return log
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "names"),
+    [
+        ("ink", "sea@2x", ("ink.safetensors:1", "sea@2x.safetensors:1")),
+        ("ink.safetensors", "loras@sea@2x.safetensors:0.6", ("ink.safetensors:0.6", "sea@2x.saf")),
+        ("ink:1", "ink:0.6", ("ink.safetensors:1", "ink.safetensors:0.6")),
+        ("loras-1@ink", "3", ("ink.safetensors:1", "best.safetensors:1")),
+        ("best.safetensors", "@best", ("best.safetensors:0.6", "sea@2x.safetensors:0.6")),
+    ],
+)
+def test_a_file_is_named_as_it_is_called(
+    files: Log, a: str, b: str, names: tuple[str, str]
+) -> None:
+    """With its ending or without, alone or behind its run; "best" stays the best."""
+    found = call(files.folder, "compare", a, b)
+    assert found.exit_code == 0, found.output
+    (verdict,) = (it for it in found.stdout.splitlines() if " than " in it or "told" in it)
+    assert all(name in verdict for name in names), verdict
+
+
+def test_a_file_that_is_not_found_is_told(files: Log) -> None:
+    """With those that there are, and with the runs where several have it."""
+    said = call(files.folder, "compare", "inc", "ink")
+    assert said.exit_code == 1
+    assert "no run has a name that begins with 'inc'; known: loras-1; files: ink.saf" in said.stderr
+    said = call(files.folder, "compare", "new", "ink")
+    assert (said.exit_code, "new.safetensors has no scores in loras-1" in said.stderr) == (1, True)
+    files.start("other-2", MADE)
+    files.add("other-2", "other-2", whole(1, "ink.safetensors", unit="file"))
+    files.score(
+        "other-2", 1, next(iter(noisy(PROMPTS, [0.0]).values())), MADE, name="ink.safetensors"
+    )
+    said = call(files.folder, "compare", "ink", "sea@2x")
+    assert "more than one file can be meant: name one of loras-1@1, other-2@1" in said.stderr
+    assert call(files.folder, "compare", "loras@ink", "sea@2x").exit_code == 0
+
+
+def test_shells_complete_files(files: Log) -> None:
+    """By their names, beside the runs where there are several."""
+    context = click.Context(compare, info_name="compare")
+    context.params["state_dir"] = files.folder
+    (argument, *_) = compare.params
+    assert completing.scored(context, argument, "") == [
+        "ink.safetensors",
+        "sea@2x.safetensors",
+        "best.safetensors",
+    ]
+    files.start("other-2", MADE)
+    assert completing.scored(context, argument, "") == [
+        *("loras-1", "other-2"),
+        *("ink.safetensors", "sea@2x.safetensors", "best.safetensors"),
+    ]
+    assert completing.scored(context, argument, "i") == ["ink.safetensors"]
 
 
 def test_files_are_called_by_their_names(tmp_path: Path) -> None:

@@ -451,6 +451,30 @@ def test_arguments_of_a_script_of_diffusers(tmp_path: Path) -> None:
     }
 
 
+LCM = "a latent consistency model is distilled here: pictures are made with LCM's sampler"
+
+
+def test_a_script_that_distils_a_latent_consistency_model(tmp_path: Path) -> None:
+    """It has a teacher in place of a base, and its own sampler, which is told."""
+    told = HPARAMS.replace(BASE, "pretrained_teacher_model").replace("DDPMScheduler", "")
+    put(tmp_path, "logs/text2image-fine-tune/1.0/hparams.yml", told)
+    got = found(tmp_path)
+    assert (values(got)[BASE], values(got)[SAMPLER]) == ("org/base", "lcm")
+    assert STEPS not in values(got)
+    (remark,) = got.remarks
+    assert f"pretrained_teacher_model: {LCM}" in remark
+
+
+def test_a_distilled_lora_is_known_by_its_folder(tmp_path: Path) -> None:
+    """Where no arguments lie: the scripts write unet_lora/ beside PEFT's files."""
+    weights(tmp_path, "checkpoint-5/unet_lora/pytorch_lora_weights.safetensors")
+    put(tmp_path, "checkpoint-5/adapter_config.json", {"base_model_name_or_path": "org/base"})
+    got = found(tmp_path)
+    assert values(got) == {BASE: "org/base", SAMPLER: "lcm"}
+    (remark,) = got.remarks
+    assert remark.startswith(f"checkpoint-5/unet_lora: {LCM}")
+
+
 def test_arguments_of_simpletuner_are_left_to_its_own_rules(tmp_path: Path) -> None:
     """It has accelerate write them, too."""
     put(tmp_path, "logs/x/1.0/hparams.yml", f"model_family: sdxl\n{HPARAMS}")

@@ -35,6 +35,7 @@ TEXT = 60
         "clipwatch compare first-run second-run --json",
         "clipwatch compare 0 500 --fail-if-worse",
         "clipwatch compare 500:0.8 500:1",
+        "clipwatch compare style-a style-b",
     )
 )
 @click.argument("a", shell_complete=completing.scored)
@@ -58,7 +59,8 @@ def compare(
 
     Both must have been scored under the same protocol. The prompts that both have are compared one
     by one. Step 0 is the base model. Where a run has several strengths, STEP:STRENGTH names one:
-    500:0.8.
+    500:0.8. Files that have no step are named as they are called: style-a, style-a.safetensors:0.8,
+    RUN@style-a.
 
     Ends with 1 when the two cannot be compared.
     """

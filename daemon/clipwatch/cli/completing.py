@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from clipwatch.cli.options import chosen_state_dir
 from clipwatch.kit.errors import ClipwatchError
 
 if TYPE_CHECKING:
-    from clipwatch.domain.state import State
+    from clipwatch.domain.state import Evaluation, Run, State
 
 
 def runs(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
@@ -20,16 +21,24 @@ def runs(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
 
 
 def scored(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
-    """Offer what `compare` takes: the steps with scores of the only run, else the runs.
+    """Offer what `compare` takes: the steps with scores of the only run, else the runs; and files.
 
-    Bare steps, as bash takes "@" for the end of a word.
+    Bare steps, as bash takes "@" for the end of a word. Files that have no step are offered by
+    their names.
     """
     state = _state(ctx)
-    if len(state) != 1:
-        return [name for name in state if name.startswith(begun)]
-    (run,) = state.values()
-    steps = {run.evaluations[it].step for ids in run.scored.values() for it in ids}
-    return [str(step) for step in sorted(steps) if str(step).startswith(begun)]
+    found: list[str] = [] if len(state) == 1 else list(state)
+    for run in state.values():
+        of = sorted({(it.step, it.checkpoint) for it in _with_scores(run)})
+        if run.unit == "file":
+            found += [name for _, name in of]
+        elif len(state) == 1:
+            found += [str(step) for step in dict.fromkeys(step for step, _ in of)]
+    return [it for it in dict.fromkeys(found) if it.startswith(begun)]
+
+
+def _with_scores(run: Run) -> Iterator[Evaluation]:
+    return (run.evaluations[it] for ids in run.scored.values() for it in ids)
 
 
 def failed(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:

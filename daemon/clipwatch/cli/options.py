@@ -126,7 +126,8 @@ def run_options(command: Command) -> Command:
         click.option(
             "--strengths",
             metavar="NUMBERS",
-            help="Score a LoRA at each of these, as 0.6,0.8,1.  [default: the config's one]",
+            help="Score a LoRA at each of these, as 0.6,0.8,1 or -1,0,1.  [default: the config's "
+            "one]",
         ),
         click.option(
             "--layout",

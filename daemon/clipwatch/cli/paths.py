@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from clipwatch.cli.options import CONFIGS, chosen_config, only_given
 from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.textfiles import plain
+from clipwatch.results.differences import listed
 
 if TYPE_CHECKING:
     from clipwatch.settings import Settings
@@ -45,6 +47,23 @@ class Meant:
             return []
         here = [name for name in CONFIGS if (cwd / name).is_file()]
         return [f"{name} is not read: name it with --config if it is meant" for name in here[:1]]
+
+    def elsewhere(self, command: str, written: Path) -> str:
+        """Say what to type where the checkpoints lie below the folder that was named; else "".
+
+        Args:
+            command: That was called.
+            written: The folder, as it was named.
+        """
+        from clipwatch.layouts.unordered import elsewhere
+
+        found = elsewhere(self.output_dir) if self.output_dir and not self.only else []
+        if self.output_dir is None or not found:
+            return ""
+        names = [str(written / path.relative_to(self.output_dir)) for path, _ in found]
+        each = [f"{number} in {name}" for name, (_, number) in zip(names, found, strict=True)]
+        one = f"clipwatch {command} {shlex.quote(names[0])}"
+        return plain(f"{written} holds no checkpoint itself; there are {listed(each)}: {one}")
 
     def reader(
         self, flags: Mapping[str, Any], cwd: Path, *, ranked: bool = False

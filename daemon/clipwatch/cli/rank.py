@@ -14,7 +14,7 @@ from clipwatch.cli.best import as_lines, as_object
 from clipwatch.cli.options import config_option, examples, here, in_hand, run_options, tell
 from clipwatch.cli.paths import meant
 from clipwatch.domain.strengths import base_of, label
-from clipwatch.kit.errors import ClipwatchError
+from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.kit.textfiles import printable
 from clipwatch.results.figures import number, plural
 
@@ -57,6 +57,8 @@ def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: A
     from clipwatch.results.results import open_results
 
     what = meant(paths, config, flags["output_dir"], here(), there=True)
+    if told := what.elsewhere("rank", paths[0]):
+        raise SettingsError(told)
     with in_hand("settings", "reading them"):
         reread = what.reader(flags, here(), ranked=True)
         settings = reread()

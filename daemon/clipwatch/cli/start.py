@@ -18,6 +18,7 @@ from clipwatch.cli.options import (
     tell,
 )
 from clipwatch.cli.paths import meant
+from clipwatch.kit.errors import SettingsError
 
 
 @click.command(
@@ -69,6 +70,10 @@ def start(
     configuration is wrong.
     """
     what = meant(paths, config, flags["output_dir"], here())
+    if paths and (told := what.elsewhere("start", paths[0])):
+        if once:
+            raise SettingsError(told)
+        tell((told,))  # what is to come may lie there itself
     reread = what.reader(flags, here())
     with in_hand("settings", "reading them"):
         settings = reread()

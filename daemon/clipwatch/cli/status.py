@@ -54,13 +54,14 @@ def _unread(run: Run) -> str:
     from clipwatch.layouts.claims import chosen
     from clipwatch.layouts.lying import lying_in
     from clipwatch.results import view
+    from clipwatch.settings.values import texts
 
     if not view.unread(run, "?"):  # its disk is not asked for nothing
         return ""
     there = ""
     with suppress(OSError, ClipwatchError):  # it need not be there any more
         told = (run.settings.get(key, "") for key in ("layout_files", "layout_step"))
-        only = tuple(filter(None, run.settings.get("layout_only", "").split(",")))
+        only = texts(run.settings.get("layout_only", ""))
         layouts = chosen(run.settings.get("layout", "") or "auto", *told, only)
         there = lying_in(Path(run.output_dir), layouts)
     return view.unread(run, there)

@@ -125,8 +125,8 @@ class EvaluationProtocol:
         lora_alpha: Of a LoRA whose file tells none; None for its rank.
         prediction_type: What the denoiser predicts ("epsilon", "v_prediction", ...); "" for what
             the sampler's config says.
-        zero_snr: Whether the schedule is rescaled to a terminal signal-to-noise ratio of zero; None
-            for what the sampler's config says.
+        zero_snr: Whether the schedule of a sampler that is named is rescaled to a terminal
+            signal-to-noise ratio of zero; None for what the pipeline's own says.
         timestep_spacing: Of a sampler that is named: "leading", "linspace", "trailing"; "" for
             trailing.
         flow_shift: Of a flow-matching sampler; None for its config's, as is a dynamic one.

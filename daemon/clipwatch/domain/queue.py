@@ -46,9 +46,9 @@ def observe(
 ) -> list[Event]:
     """Return what a look at the output directory adds to the log; nothing when nothing changed.
 
-    What is `held` can be evaluated though its folder is gone; where `only` some names were looked
-    for, none of the others has to wait. A run counts in one unit: that of the checkpoint that was
-    the first to be whole.
+    What is `held` can be evaluated though its folder is gone, or what belongs to it was written
+    over; where `only` some names were looked for, none of the others has to wait. A run counts in
+    one unit: that of the checkpoint that was the first to be whole.
     """
     new: list[Event] = []
     whole = next((seen.unit for seen in sightings if isinstance(seen.verdict, Whole)), run.unit)
@@ -69,6 +69,8 @@ def observe(
                 told = known is not None and known.state == "partial"
                 if known is None or not told or _stem(known.reason) != _stem(reason):
                     new.append(CheckpointFound(*place, reason, seen.unit))
+            case Unusable("unsupported", _) if known is not None and _had(run, known, held):
+                pass
             case Unusable(kind, reason):
                 if known is None or known.state != "discarded" or known.reason != reason:
                     new.append(CheckpointDiscarded(*place, kind, reason, seen.unit))
@@ -103,6 +105,13 @@ def _counted(seen: Sighting, unit: Unit) -> Sighting:
         return seen
     told = f"it counts {seen.unit}s, where the run counts {unit}s: one curve cannot show both"
     return replace(seen, verdict=Unusable("unsupported", told))
+
+
+def _had(run: Run, known: Checkpoint, held: Container[CheckpointKey]) -> bool:
+    """Whether what was whole has its scores, or can still get them from what we hold of it."""
+    found = [evaluation_of(run, known, it) for it in protocols_of(run, known) if it]
+    scored = bool(found) and all(it is not None and it.state == "scored" for it in found)
+    return known.state == "whole" and (scored or (known.name, known.digest) in held)
 
 
 def _told_as_same(known: Checkpoint, seen: Whole) -> bool:

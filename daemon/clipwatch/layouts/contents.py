@@ -32,7 +32,14 @@ PEFT_WEIGHTS = "adapter_model.safetensors"
 ADAPTERS = (LORA, PEFT_WEIGHTS, "lora.safetensors")
 """Adapters in a folder: as diffusers calls them, PEFT, and others (x-flux)."""
 
+LCM = "unet_lora"
+"""The folder in which diffusers' train_lcm_distill_lora_*_wds.py keep theirs, for users, beside
+PEFT's for themselves."""
+
 PEFT_CONFIG = "adapter_config.json"
+
+SCALED = frozenset({"LOHA", "LOKR"})
+"""Kinds of PEFT's adapters whose alphas no tensor tells."""
 
 _ORIGINAL = re.compile(
     r"model\.diffusion_model\.|cond_stage_model\.|first_stage_model\.|conditioner\."
@@ -81,7 +88,7 @@ def find(checkpoint: Path, weights: TrainedWeights) -> Weights:
         return Weights("full", trained[0], stat(checkpoint, _trained(checkpoint, trained, weights)))
     if LORA in names:
         return _adapter(checkpoint, weights)
-    for name in (it for it in ADAPTERS if it in names):
+    for name in [f"{LCM}/{LORA}"] * (LCM in names) or [it for it in ADAPTERS if it in names]:
         if weights == "ema":
             raise Unsupported(_NO_EMA)
         return adapter(checkpoint, name)
@@ -156,7 +163,7 @@ def adapter(root: Path, name: str, *more: str) -> Weights:
     header = read_header(root / name)
     if _is_model(header.tensors):
         return Weights("full", "", stat(root, [root / name]))
-    config = _peft_config(root) if name == PEFT_WEIGHTS else {}
+    config = _peft_config(root) if name in (PEFT_WEIGHTS, f"{LCM}/{LORA}") else {}
     told = {adapter_file.METADATA_KEY: json.dumps(config), **header.metadata}
     files = [root / name, *([root / PEFT_CONFIG] if _scales(config) else [])]
     kind = _kind_of(name, header.tensors, told)
@@ -189,9 +196,9 @@ def _peft_config(root: Path) -> dict[str, object]:
 def _scales(config: Mapping[str, object]) -> bool:
     """Whether PEFT's config tells more than a scale of 1, that of a file that tells none."""
     plain = config.get("lora_alpha", config.get("r")) == config.get("r")
-    turns = config.get("peft_type") == "OFT"  # and by what stands there alone
+    alone = config.get("peft_type") in {"OFT", *SCALED}  # by what stands there alone
     return (
-        turns or not plain or any(map(config.get, ("use_rslora", "rank_pattern", "alpha_pattern")))
+        alone or not plain or any(map(config.get, ("use_rslora", "rank_pattern", "alpha_pattern")))
     )
 
 
@@ -234,8 +241,6 @@ def _refuse_leftovers(checkpoint: Path, names: set[str]) -> None:
         raise Unsupported("DeepSpeed shards cannot be evaluated: save a diffusers folder")
     if "pytorch_lora_weights.bin" in names:
         raise Unsupported(_PICKLE.format("pytorch_lora_weights.bin"))
-    if "unet_lora" in names:
-        raise Unsupported("it holds an LCM LoRA (unet_lora/), which needs a sampler of its own")
     folders = (name for name in sorted(names) if variants_of(checkpoint / name, MODEL))
     if other := next(folders, "split_files" if "split_files" in names else ""):
         raise Unsupported(

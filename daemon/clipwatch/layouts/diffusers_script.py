@@ -43,11 +43,12 @@ def inspect(candidate: Candidate, weights: TrainedWeights) -> Inspection:
     folder = (root / candidate.files[0]).parent if candidate.files else root
     complete = "random_states_0.pkl" in os.listdir(folder)
     settlings = 1.0 if complete else 6.0
+    if candidate.files:
+        name, tokens = candidate.files
+        _check_own(root, root / name, root / tokens, settlings)
     with settling_for(settlings):
         found = contents.find(folder, weights)
         if candidate.files:
-            name, tokens = candidate.files
-            _check_own(root, root / name, root / tokens)
             lora = f"{folder.name}/{found.files[0].path}"
             return Inspection(contents.adapter(root, lora, tokens), settlings)
         beside = sorted(folder.parent.glob(f"*{BESIDE}"))
@@ -63,24 +64,27 @@ _AT_ONCE_NS = 60_000_000_000
 """The scripts write a LoRA and its tokens one after the other; both are small."""
 
 
-def _check_own(root: Path, lora: Path, tokens: Path) -> None:
+def _check_own(root: Path, lora: Path, tokens: Path, settlings: float) -> None:
     """Make sure that the one file of tokens is that which was saved with a LoRA.
 
     It is overwritten with each checkpoint, right after the LoRA's own file, and at the end.
 
     Raises:
-        Unsupported: It is another one's.
+        Unsupported: It is another one's; it stays so where it was written again.
     """
-    written = {it: it.stat().st_mtime_ns for it in (*root.glob(f"*/{lora.name}"), tokens)}
+    written = {it: it.stat().st_mtime_ns for it in (*root.glob(f"*/{lora.name}"), lora, tokens)}
     with suppress(FileNotFoundError):
         written[root / lora.name] = (root / lora.name).stat().st_mtime_ns
     since = written[tokens] - written[lora]
     others = (it for it in written if it not in {lora, tokens})
     other = next((it for it in others if written[lora] < written[it] <= written[tokens]), None)
     if since < 0:
-        raise Unsupported(f"{tokens.name}, with the tokens that it was trained with, is older")
+        with settling_for(settlings):
+            raise Unsupported(f"{tokens.name}, with the tokens that it was trained with, is older")
     if other or since > _AT_ONCE_NS:
         by = f" with {other.relative_to(root)}" if other else ""
-        raise Unsupported(
-            f"{tokens.name} holds other tokens than it was trained with: it was written again{by}"
-        )
+        with settling_for(0.0):
+            raise Unsupported(
+                f"{tokens.name} holds other tokens than it was trained with: it was written"
+                f" again{by}"
+            )

@@ -6,6 +6,7 @@ What is not understood must not look as if nothing were there.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 from clipwatch.layouts.base import Listing
@@ -58,8 +59,11 @@ def lying(listing: Listing, found: Sequence[Claim], layouts: Layouts) -> str:
             f"checkpoints of {len(series)} trainings, by their names ({names}), which one curve"
             " cannot tell apart: give each its own folder, or describe one (layout generic)"
         )
-    if not found and not only:
-        told.append(_below(listing, layouts))
+    if not found and not only and (full := below(listing, layouts)):
+        (first, number), *others = full
+        more = f" (and {len(others)} more)" if others else ""
+        them = f"{number} checkpoint{'s' * (number > 1)}"
+        told.append(f"{them} in {first}{more}: name that folder as output_dir")
     return "; ".join(filter(None, told))
 
 
@@ -79,20 +83,22 @@ def _counted(names: Sequence[str], what: str, noun: str) -> str:
     return f"{len(names)} {many} ({ascii(min(names))[1:-1]})"
 
 
-def _below(listing: Listing, layouts: Layouts) -> str:
+def below(listing: Listing, layouts: Layouts) -> list[tuple[Path, int]]:
+    """Return the folders below one with checkpoints of their own, and how many each has.
+
+    Those that lie least deep, in the order of their names.
+    """
     left = MOST
     level = [listing]
     for _ in range(DEPTH):
-        inside = [it.inside(name) for it in level for name in sorted(it.folders)[:left]][:left]
+        names = ((it, name) for it in level for name in sorted(it.folders))
+        looked = islice((it for it in names if not it[1].endswith(_STATE)), left)
+        inside = [it.inside(name) for it, name in looked]
         left -= len(inside)
-        full = [it for it in inside if claims(it, layouts)]
-        if full:
-            more = f" (and {len(full) - 1} more)" if len(full) > 1 else ""
-            number = len(claims(full[0], layouts))
-            them = f"{number} checkpoint{'s' * (number > 1)}"
-            return f"{them} in {full[0].root}{more}: name that folder as output_dir"
+        if full := [(it.root, number) for it in inside if (number := len(claims(it, layouts)))]:
+            return full
         level = inside
-    return ""
+    return []
 
 
 def lying_in(output_dir: Path, layouts: Layouts) -> str:

@@ -1,4 +1,4 @@
-"""Whether what lies in a folder is no training: nothing orders it, or not all of it."""
+"""What lies in a folder that somebody named: no training, where nothing orders all; or nothing."""
 
 from __future__ import annotations
 
@@ -6,10 +6,24 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from clipwatch.layouts import apart
-from clipwatch.layouts.claims import claims, entries, installed
+from clipwatch.layouts.claims import FILES, claims, entries, installed
 from clipwatch.layouts.files import NotReadable
 from clipwatch.layouts.listing import listed
-from clipwatch.layouts.lying import LEFT_BESIDE
+from clipwatch.layouts.lying import LEFT_BESIDE, below
+
+
+def elsewhere(output_dir: Path) -> list[tuple[Path, int]]:
+    """Return the folders with checkpoints, and how many, below one that has none of its own.
+
+    Raises:
+        ClipwatchError: A layout fails.
+    """
+    layouts = {**installed(), FILES: apart}
+    try:
+        listing = listed(output_dir)
+    except (OSError, NotReadable):  # whoever looks at it tells
+        return []
+    return [] if claims(listing, layouts) else below(listing, layouts)
 
 
 def unordered(output_dir: Path, only: Sequence[str] = (), *, ranked: bool = False) -> bool:

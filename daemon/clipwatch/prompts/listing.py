@@ -179,14 +179,24 @@ def long_note(prompts: Iterable[Prompt]) -> tuple[str, ...]:
 
 
 def _weighted(source: str, entries: Iterable[Entry]) -> Iterator[str]:
-    if many := sum(map(_is_weighted, entries)):
-        have = count(many, "prompt has", "prompts have")
-        yield plain(f"{source}: {have} weights like (word:1.3), which are read as they are written")
+    """Tell of weights, also in negative prompts, as sd-scripts' samples follow them."""
+    if have := [it for it in entries if any(map(_is_weighted, _texts(it)))]:
+        many = count(len(have), "prompt has", "prompts have")
+        first = next(filter(_is_weighted, _texts(have[0])))
+        yield plain(
+            f"{source}: {many} weights like (word:1.3), which are read as they are written; the"
+            f" first is in line {have[0].line}: {plain(first, 60)}"
+        )
 
 
-def _is_weighted(entry: Entry) -> bool:
+def _texts(entry: Entry) -> list[str]:
+    negative = (str(it.value) for it in entry.options if it.name == "negative_prompt")
+    return [entry.text, *negative]
+
+
+def _is_weighted(text: str) -> bool:
     """Whether a weight stands in it; what is all digits before the colon is a time or a ratio."""
-    found = (match[1] for match in _WEIGHT.finditer(entry.text))
+    found = (match[1] for match in _WEIGHT.finditer(text))
     return any(words is None or any(map(str.isalpha, words)) for words in found)
 
 

@@ -1,21 +1,23 @@
-"""What a person names, found among the results: RUN@STEP."""
+"""What a person names, found among the results: RUN@STEP, or a file by its name."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
 from clipwatch.domain.state import Evaluation, Run, State
 from clipwatch.domain.strengths import WITHOUT, ascending, has_none, label, told, written
 from clipwatch.kit.errors import ClipwatchError, SettingsError
+from clipwatch.layouts.single_file import SUFFIX
 from clipwatch.results.differences import listed, unlike
 from clipwatch.results.ranking import rank
 from clipwatch.results.results import Results, scored
 
 BEST: Final = "best"
-_STEP = re.compile(rf"(?P<step>[0-9]{{1,18}}|{BEST})(?::(?P<strength>[0-9.e+-]{{1,30}}))?")
+_NUMBER = re.compile(r"[0-9.e+-]{1,30}")
+_STEP = re.compile(rf"(?P<step>[0-9]{{1,18}}|{BEST})(?::(?P<strength>{_NUMBER.pattern}))?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +60,13 @@ class Named:
         }
 
 
-def run_named(state: State, beginning: str = "") -> Run:
+def run_named(state: State, beginning: str = "", *, or_file: bool = False) -> Run:
     """Return the run whose name this is, or the only one whose name begins so.
+
+    Args:
+        state: All runs.
+        beginning: Of a run's name.
+        or_file: Whether it could have been a file, so that those are told as well.
 
     Raises:
         ClipwatchError: There is none, or several; the text names those that are known.
@@ -76,13 +83,17 @@ def run_named(state: State, beginning: str = "") -> Run:
         fix = f"name one of {', '.join(found)}"
         raise ClipwatchError("more than one run can be meant", fix=fix)
     known = ", ".join(state) or "none"
-    raise ClipwatchError(f"no run has a name that begins with {beginning!r}; known: {known}")
+    names = [name for run in state.values() if run.unit == "file" for name in run.checkpoints]
+    files = f"; files: {listed(names)}" if or_file and names else ""
+    raise ClipwatchError(f"no run has a name that begins with {beginning!r}; known: {known}{files}")
 
 
 def find(results: Results, text: str, scorer: str | None = None) -> Named:
     """Return what RUN@STEP, @STEP or RUN stands for; RUN alone is its newest scored step.
 
     A bare STEP is @STEP, unless a run's name begins so. STEP:STRENGTH is one of several strengths.
+    Where files are checkpoints of their own the name of one, with or without its ending, stands for
+    a step or for RUN@STEP.
 
     Args:
         results: Among which it is looked for.
@@ -93,18 +104,21 @@ def find(results: Results, text: str, scorer: str | None = None) -> Named:
         SettingsError: It is none of these.
         ClipwatchError: There is no such run, or nothing of it is scored there.
     """
-    if _STEP.fullmatch(text) and not any(name.startswith(text) for name in results.state):
+    begins = any(name.startswith(text) for name in results.state)
+    if _STEP.fullmatch(text) and not begins:
         text = f"@{text}"
+    elif file := _file(results.state, text, alone=not begins):
+        return file
     name, at, place = text.rpartition("@") if "@" in text else (text, "", "")
     parts = _STEP.fullmatch(place)
     strength = _strength(parts["strength"]) if parts and parts["strength"] else None
     if not text or (at and not parts):
         raise SettingsError(
             f"{text!r} names no checkpoint",
-            fix=f"write RUN@STEP, @STEP or RUN, with a number or {BEST!r} for STEP, and "
-            "STEP:STRENGTH where a run has several strengths",
+            fix=f"write RUN@STEP, @STEP or RUN, with a number, {BEST!r} or the name of a file that "
+            "has no step for STEP, and STEP:STRENGTH where a run has several strengths",
         )
-    run = run_named(results.state, name)
+    run = run_named(results.state, name, or_file=not at)
     step = parts["step"] if parts else ""
     if step == BEST:
         among = present(run, strength)
@@ -146,6 +160,47 @@ def present(run: Run, strength: float | None = None) -> tuple[str, ...]:
             f"{there or 'none yet'}"
         )
     return (known[strength],)
+
+
+def _file(state: State, text: str, *, alone: bool) -> Named | None:
+    """Return the file of which this is the name, behind RUN@ or by itself; None if it is none.
+
+    Args:
+        state: All runs.
+        text: FILE, RUN@FILE, either with ":STRENGTH" behind it.
+        alone: Whether a name without its ending means a file.
+
+    Raises:
+        ClipwatchError: It has no score, or several runs have one of that name.
+    """
+    runs = [run for run in state.values() if run.unit == "file"]
+    found = [
+        Named(run, run.checkpoints[name].step, name, strength=strength)
+        for begin, file, strength in _ways(text)
+        for run in runs
+        if run.name.startswith(begin)
+        for name in (file, f"{file}{SUFFIX}" if alone or begin else "")
+        if name in run.checkpoints and not _STEP.fullmatch(file)
+    ]
+    with_scores = [it for it in found if it.results()]
+    if len(with_scores) > 1:
+        fix = f"name one of {', '.join(map(str, with_scores))}"
+        raise ClipwatchError("more than one file can be meant", fix=fix)
+    if found and not with_scores:
+        reason = found[0].run.checkpoints[found[0].checkpoint].reason
+        told = f"{found[0].checkpoint} has no scores in {found[0].run.name}"
+        raise ClipwatchError(f"{told}{reason and ': '}{reason}", fix="clipwatch status shows why")
+    return with_scores[0] if with_scores else None
+
+
+def _ways(text: str) -> Iterator[tuple[str, str, float | None]]:
+    """Yield beginning of a run, file and strength in each way in which a text may be read."""
+    begin, at, rest = text.partition("@")
+    for run, file in (("", text), (begin, rest))[: 2 if at else 1]:
+        yield run, file, None
+        name, _, written_ = file.rpartition(":")
+        if name and _NUMBER.fullmatch(written_):
+            yield run, name, _strength(written_)
 
 
 def _strength(text: str) -> float:

@@ -90,6 +90,7 @@ def load(
     unlikely = [line for it in models for line in places.unlikely(it)]
     alone.check(given, about.model, found, config=document.there)
     given |= _places(given, places, about)
+    given |= usual.for_lcm(given)
     if not document.there:
         given |= alone.fitting(given, about.model)
     specs = scorers.of_settings(given, places)

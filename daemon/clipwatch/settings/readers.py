@@ -29,7 +29,7 @@ _NO = ("0", "false", "no", "n", "off")
 _IMAGE_LIBRARIES = (*_YES, "default", "image", "images")
 _NO_LIBRARY = (*_NO, "none", "null")
 _AUDIO_LIBRARIES = ("audio", "music", "audio_music", "audio-music")
-_SCHEDULERS = ("ddim", "ddpm", "euler", "euler-a", "unipc", "dpm++", "pipeline")
+_SCHEDULERS = ("ddim", "ddpm", "euler", "euler-a", "unipc", "dpm++", "lcm", "pipeline")
 _PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_matching", "flow_map")
 _PLAIN = "none"
 _MOST = 10**9  # as seconds still a time that a thread can wait for
@@ -240,16 +240,15 @@ def layers(value: Any) -> tuple[int, ...] | int:
 
 
 def strengths(value: Any) -> tuple[float, ...]:
-    """Read a list of numbers above 0, each once; also "0.6, 0.8" as on a command line."""
+    """Read a list of numbers, each once, below 0 too; also "0.6, 0.8" as on a command line."""
     read = value
     if isinstance(value, str):
         inner = value.strip().removeprefix("[").removesuffix("]")
         read = inner.split(",") if inner.strip() else []
-    above = real(0, above=True)
     try:
-        found = tuple(map(above, read if isinstance(read, list) else [read]))
+        found = tuple(map(number, read if isinstance(read, list) else [read]))
     except ValueError as error:
-        raise _wrong("must be a list of numbers above 0: [0.6, 0.8, 1.0]", value) from error
+        raise _wrong("must be a list of numbers: [0.6, 0.8, 1.0]", value) from error
     if twice := [it for it in found if found.count(it) > 1]:
         raise ValueError(f"names {twice[0]:g} twice")
     if len(found) > _STRENGTHS:

@@ -38,6 +38,7 @@ FEW, MANY = 5, 2
 _BASE = "pretrained_model_name_or_path"
 _SIZE, _GUIDANCE = "validation_resolution", "validation_guidance"
 _STEPS = "validation_num_inference_steps"
+_SAMPLER, _LCM = "validation_noise_scheduler", "lcm"
 _SAMPLED = ("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline")
 _LARGEST = 2**20
 _BLOCKS, _WIDEST = 8, 8192  # what lies beyond is no VAE, and no picture
@@ -93,7 +94,22 @@ def fitting(given: Mapping[str, Given], model: Model) -> dict[str, Given]:
     return {
         key: replace(given[key], value=value, source=source)
         for key, value in values.items()
-        if given[key].source == "default" or given[key].source.startswith(OF_PIPELINES)
+        if _unset(given[key])
+    }
+
+
+def for_lcm(given: Mapping[str, Given]) -> dict[str, Given]:
+    """Return steps and guidance of LCM's sampler where it is used and nobody set them.
+
+    So do diffusers' train_lcm_distill_lora_*.py validate; a guidance of 1 is none.
+    """
+    if given[_SAMPLER].value != _LCM:
+        return {}
+    values = ((_STEPS, 4), (_GUIDANCE, 1.0))
+    return {
+        key: replace(given[key], value=value, source="usual for LCM")
+        for key, value in values
+        if _unset(given[key])
     }
 
 
@@ -116,7 +132,9 @@ def _known(given: Mapping[str, Given], model: Model, parts: Sequence[Part]) -> _
         return None
     denoisers = [it.model for it in parts if it.name in ("unet", "transformer")]
     word, distilled = _distilled(denoisers[0] if denoisers else base)
-    if "steps" in own and not denoisers:
+    if given[_SAMPLER].value == _LCM:
+        word, distilled = _LCM, table()["distilled"][_LCM]
+    elif "steps" in own and not denoisers:
         word, distilled = base.rpartition("/")[2], own
     side = own.get("side") or _side(Path(base), pipeline) or usual["side"]
     called = " ".join(filter(None, (model.name or pipeline, word)))
@@ -224,6 +242,10 @@ def _embeds(base: Path, usual: Usual) -> Usual:
 def _told(given: Given, what: str) -> str:
     """Say what is odd; a value that nobody set is one to set."""
     return given.told(f"{what}: set {given.key}" if _default(given) else what)
+
+
+def _unset(given: Given) -> bool:
+    return given.source == "default" or given.source.startswith(OF_PIPELINES)
 
 
 def _default(given: Given) -> bool:

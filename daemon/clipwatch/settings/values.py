@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -106,12 +107,21 @@ class Setting:
     source: str
 
 
+def texts(written: str) -> tuple[str, ...]:
+    """Return the texts that `text` has written as one."""
+    if written.startswith("["):
+        with suppress(ValueError):
+            return tuple(json.loads(written))
+    return tuple(filter(None, written.split(",")))
+
+
 def text(value: Any) -> str:
-    """Return a value as a user would write it."""
+    """Return a value as a user would write it; of texts with commas in them as JSON."""
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, tuple):
-        return ",".join(map(str, value))
+        alone = not any("," in it for it in value if isinstance(it, str))
+        return ",".join(map(str, value)) if alone else json.dumps(value)
     if isinstance(value, dict):
         return json.dumps(value)
     return "" if value is None else str(value)

@@ -12,6 +12,7 @@ from typing import Final
 from clipwatch.domain.kinds import StageMode
 from clipwatch.domain.state import Checkpoint
 from clipwatch.kit.filesystems import LOCAL, file_system, make_private
+from clipwatch.layouts.learned import BESIDE
 from clipwatch.staging import originals
 from clipwatch.staging.copying import Unable, copy, link, make_folders, ours, reflink
 from clipwatch.staging.kept import Held, Kept, as_held, holds, place_of, seal
@@ -38,6 +39,8 @@ def keep(checkpoint: Checkpoint, folder: Path, mode: StageMode, wanted: Callable
     if mode == "pin" and not local:
         raise NotKept("stage", _SPOILS.format(root))
     ways = (mode,) if mode != "auto" else ("reflink", "pin", "copy") if local else ("copy",)
+    if mode == "auto" and any(it.path.endswith(BESIDE) for it in checkpoint.files):
+        ways = tuple(it for it in ways if it != "pin")  # the next one is written over them in place
     if ways[0] != "copy" and free < 2 * whole:
         return in_place  # what we keep takes its space, which the trainer's next ones need
     files = originals.needed(checkpoint)

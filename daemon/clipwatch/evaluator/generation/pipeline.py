@@ -31,6 +31,7 @@ from clipwatch.evaluator.generation.weights import (
     verify,
 )
 from clipwatch.evaluator.store import Store, made_by
+from clipwatch.layouts.contents import LCM
 from clipwatch.layouts.files import variant_of
 
 if TYPE_CHECKING:
@@ -172,7 +173,7 @@ class Generator:
             self._restore(but="")
             return
         paths = tensor_files(folder, request.files)
-        _check_whole_base(request.kind, folder, self._protocol.base_precision)
+        _check_fits(request, folder, self._protocol.base_precision)
         if request.kind == "pipeline":
             self._drop()
             with failing_as("weights", f"{folder} cannot be loaded as a pipeline"):
@@ -261,18 +262,28 @@ def _quantise(pipeline: Any, precision: str, device: str) -> None:
             quantise(model, precision, device)
 
 
-def _check_whole_base(kind: str, folder: Path, base_precision: str) -> None:
-    """Make sure that whole weights meet a base that is whole.
+def _check_fits(request: Evaluate, folder: Path, base_precision: str) -> None:
+    """Make sure that whole weights meet a base that is whole, and an LCM LoRA a sampler.
+
+    Its training may be found too late to be followed; then it is not sampled as its base is.
 
     Raises:
         EvaluationError: They do not ("weights").
     """
-    if kind not in ADAPTERS and base_precision:
+    if request.kind not in ADAPTERS and base_precision:
         raise EvaluationError(
             "weights",
             f"{folder} holds whole weights, and base_precision quantises the base that a LoRA"
             " is trained on",
             fix='set "base_precision": "none"',
+        )
+    if not request.protocol.scheduler and request.files[0].path.startswith(f"{LCM}/"):
+        raise EvaluationError(
+            "weights",
+            f"{folder} holds an LCM LoRA ({LCM}/), which needs LCM's sampler, and the base"
+            " model's own is meant",
+            fix='set "validation_noise_scheduler": "lcm", or start again where nothing is set,'
+            " now that it is known",
         )
 
 

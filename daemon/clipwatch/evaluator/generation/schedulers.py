@@ -1,4 +1,4 @@
-"""Samplers by the names that SimpleTuner's validation_noise_scheduler takes."""
+"""Samplers by the names that SimpleTuner's validation_noise_scheduler takes, and LCM's."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ DIFFUSION: Final = {
     "euler-a": "EulerAncestralDiscreteScheduler",
     "unipc": "UniPCMultistepScheduler",
     "dpm++": "DPMSolverMultistepScheduler",
+    "lcm": "LCMScheduler",
 }
 FLOW_MATCHING: Final = {
     "euler": "FlowMatchEulerDiscreteScheduler",
@@ -79,7 +80,7 @@ def plan(
     asked: dict[str, Any] = {}
     if not flow and protocol.prediction_type:
         asked["prediction_type"] = protocol.prediction_type
-    if not flow and protocol.zero_snr is not None:
+    if not flow and name and protocol.zero_snr is not None:  # one that is kept has its own
         asked["rescale_betas_zero_snr"] = protocol.zero_snr
     shift = config.get("shift", config.get("flow_shift", 1.0))
     if protocol.flow_shift is not None and not config.get("use_dynamic_shifting"):

@@ -1,7 +1,8 @@
 """diffusers' scripts, PEFT, and whole pipelines: arguments beside the logs, and configs.
 
 Source: accelerate, tracking.py (store_init_configuration writes hparams.yml); diffusers' ModelMixin
-and DiffusionPipeline (_name_or_path); PEFT's adapter_config.json.
+and DiffusionPipeline (_name_or_path); PEFT's adapter_config.json; diffusers'
+examples/consistency_distillation, whose arguments have a teacher in place of a base.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from clipwatch.kit.textfiles import plain
+from clipwatch.layouts.contents import LCM
 from clipwatch.settings.trainers import documents, samplers
 from clipwatch.settings.trainers.architectures import NOISE, family, usual_sampling
 from clipwatch.settings.trainers.documents import Document
-from clipwatch.settings.trainers.left import BASE, SAMPLER, SEED, SIZE, Left, size
-from clipwatch.settings.trainers.place import Place, is_file, matching, names
+from clipwatch.settings.trainers.left import BASE, SAMPLER, SEED, SIZE, Left, defaults, size
+from clipwatch.settings.trainers.place import Place, is_file, is_folder, matching, names
 from clipwatch.settings.values import Given
 
 _NAME: Final = "diffusers_script"
@@ -38,7 +41,14 @@ _OWN: Final = {
 }
 """Arguments that are keys of ours."""
 
+_OF_LCM: Final = defaults("its distillation", {SAMPLER: "lcm"})
+
 _IMAGES: Final = "num_validation_images"  # of the one prompt
+_TEACHER: Final = "pretrained_teacher_model"
+_LCM: Final = (
+    "a latent consistency model is distilled here: pictures are made with LCM's sampler, in 4 steps"
+    " and without guidance, unless something else is set"
+)
 
 
 def read(place: Place) -> Left:
@@ -47,13 +57,18 @@ def read(place: Place) -> Left:
     for arguments in found:
         if arguments.at("model_family"):
             return Left()  # SimpleTuner's, whose own configuration is read by its own rules
-        if isinstance(arguments.at(BASE), str):
-            return _left(arguments, tuple(remarks))
+        for name in (BASE, _TEACHER):
+            if isinstance(arguments.at(name), str):
+                return _left(arguments, name, tuple(remarks))
     base = next(_bases(place), None)
-    if base is None:
+    lcm = next((it for root in place.roots for it in _folders(root) if is_folder(it / LCM)), None)
+    if lcm:
+        remarks = [*remarks, f"{plain(lcm.name)}/{LCM}: {_LCM}"]
+    if base is None and not lcm:
         return Left(remarks=tuple(remarks))
-    known = family(base.value)
-    return Left(_NAME, usual_sampling(known), base, family=known, remarks=tuple(remarks))
+    known = family(base.value if base else "")
+    keys = usual_sampling(known) | (_OF_LCM if lcm else {})
+    return Left(_NAME, keys, base, family=known, remarks=tuple(remarks))
 
 
 def _arguments(place: Place) -> Iterator[Path]:
@@ -65,13 +80,16 @@ def _arguments(place: Place) -> Iterator[Path]:
         yield from sorted(files, key=lambda it: it.parent.name, reverse=True)
 
 
-def _left(arguments: Document, remarks: tuple[str, ...]) -> Left:
-    base = arguments.given(BASE)
+def _left(arguments: Document, name: str, remarks: tuple[str, ...]) -> Left:
+    base = arguments.given(name)
     project = arguments.file.parent.parent.name
     known = family(base.value if base else "", project) or "sd1x"
     keys = usual_sampling(known)
-    for name, key in _OWN.items():
-        given = arguments.given(name)
+    if base and name == _TEACHER:
+        keys |= {SAMPLER: base.but("lcm", "of its distillation")}
+        remarks += (base.told(_LCM),)
+    for argument, key in _OWN.items():
+        given = arguments.given(argument)
         if given is not None and given.value != "":
             keys[key] = given
     if images := arguments.given(_IMAGES) if "validation_prompt" in keys else None:
@@ -90,9 +108,7 @@ def _left(arguments: Document, remarks: tuple[str, ...]) -> Left:
 def _bases(place: Place) -> Iterator[Given]:
     """Yield what configs and files of weights say that they were made from."""
     for root in place.roots:
-        below = [it / name for it in (root, root / "save") for name in names(it)[0]]
-        folders = [root, *[it for it in below if _is_checkpoint(it)][:_NEWEST]]
-        for folder, (name, key) in ((it, config) for it in folders for config in _CONFIGS):
+        for folder, (name, key) in ((it, config) for it in _folders(root) for config in _CONFIGS):
             if is_file(folder / name):
                 for config in documents.read_all([folder / name])[0]:
                     yield from _named(config, key)
@@ -101,6 +117,12 @@ def _bases(place: Place) -> Iterator[Given]:
         told = Document(place.weights, "", adapter)
         for key in (it for it in adapter if it.endswith(f".{_PEFT}")):
             yield from _named(told, key)
+
+
+def _folders(root: Path) -> list[Path]:
+    """Return the folder itself, and those of the newest checkpoints in it."""
+    below = [it / name for it in (root, root / "save") for name in names(it)[0]]
+    return [root, *[it for it in below if _is_checkpoint(it)][:_NEWEST]]
 
 
 def _is_checkpoint(folder: Path) -> bool:

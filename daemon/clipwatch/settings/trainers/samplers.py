@@ -19,12 +19,14 @@ _KNOWN: Final = MappingProxyType(
         "dpm++_2m": "dpm++",
         "dpmpp": "dpm++",
         "unipc": "unipc",
+        "lcm": "lcm",
         "ddimscheduler": "ddim",
         "ddpmscheduler": "ddpm",
         "eulerdiscretescheduler": "euler",
         "eulerancestraldiscretescheduler": "euler-a",
         "dpmsolvermultistepscheduler": "dpm++",
         "unipcmultistepscheduler": "unipc",
+        "lcmscheduler": "lcm",
     }
 )
 """sd-scripts', ai-toolkit's, OneTrainer's and EveryDream2's names, and diffusers' classes."""

@@ -14,7 +14,7 @@ import torch
 
 from clipwatch.evaluator.failures import failing_as
 from clipwatch.evaluator.generation.adapters.lora import Lora
-from clipwatch.evaluator.generation.adapters.modules import modules_of
+from clipwatch.evaluator.generation.adapters.modules import modules_of, of_peft
 from clipwatch.evaluator.generation.adapters.names import Names
 from clipwatch.evaluator.generation.adapters.rewritten import Rewritten, is_ours
 from clipwatch.evaluator.generation.adapters.tokens import Tokens
@@ -27,7 +27,7 @@ from clipwatch.layouts.adapter_file import (
     kind_of,
     oft_terms,
 )
-from clipwatch.layouts.contents import PEFT_CONFIG
+from clipwatch.layouts.contents import PEFT_CONFIG, SCALED
 from clipwatch.layouts.learned import Learned, learned_in
 from clipwatch.layouts.single_file import SUFFIX
 
@@ -142,12 +142,13 @@ def _network(
     """Put in what changes weights."""
     if kind_of(state, metadata) == "lora":
         return Lora(names, pipeline, state, metadata, alpha)
-    modules = modules_of(state)
     config = adapter_config(metadata)
+    pefts = config.get("peft_type") in SCALED
+    modules = modules_of(of_peft(state, config) if pefts else state)
     if config.get("peft_type"):
         for tensors in (it for it in modules.values() if _TURNS in it):
             tensors["oft_R.terms"] = torch.tensor(oft_terms(config))
-    if is_ours(names, modules):
+    if pefts or is_ours(names, modules):
         return Rewritten(names, modules)
     from clipwatch.evaluator.generation.adapters.lycoris import Lycoris
 

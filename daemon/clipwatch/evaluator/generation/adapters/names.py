@@ -13,7 +13,7 @@ from clipwatch.layouts.pipeline_parts import DENOISERS
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
 
-_PEFT: Final = "base_model.model."
+PEFT: Final = "base_model.model."
 _DENOISER: Final = ("model.diffusion_model.", "diffusion_model.")
 _DENOISER_FLAT: Final = ("lycoris_", "lora_unet_", "lora_transformer_", "oft_unet_")
 _TEXT: Final = {  # ComfyUI's, as OneTrainer writes them
@@ -73,7 +73,7 @@ class Names:
 
     def join(self, name: str) -> Joint | None:
         """Return what another name of the denoiser's means; None if it is none."""
-        name = name.removeprefix(_PEFT)
+        name = name.removeprefix(PEFT)
         for prefix in _DENOISER_FLAT:
             if name.startswith(prefix):
                 dotted = self._foreign_flat.get(name.removeprefix(prefix), "")
@@ -83,10 +83,10 @@ class Names:
         return self._foreign.get(name)
 
     def _own(self, name: str) -> Place | None:
-        name = name.removeprefix(_PEFT)
+        name = name.removeprefix(PEFT)
         component, _, path = name.partition(".")
         if component in self.models:
-            return self._dotted(component, path)
+            return self._dotted(component, path.removeprefix(PEFT))
         for prefix in _DENOISER:
             if name.startswith(prefix):
                 return self._dotted(self.denoiser, name.removeprefix(prefix))
