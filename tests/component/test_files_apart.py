@@ -20,6 +20,7 @@ from clipwatch.layouts import Scanner
 from clipwatch.layouts.claims import chosen
 from clipwatch.loop.recognising import recognise
 from clipwatch.results import view
+from clipwatch.results.table import table
 from layout_kit import LORA, weights
 from world import World
 
@@ -91,7 +92,7 @@ def test_places_are_kept_and_nothing_is_told_of_a_course(tmp_path: Path) -> None
     done = [it for it in told if isinstance(it, EvaluationCompleted)]
     assert [it.against_best for it in done] == [None, None, None]
     assert not any(isinstance(it, AdviceGiven) for it in told)
-    assert view.table(world.run).startswith("file")
+    assert table(world.run).startswith("file")
     assert "a.safetensors: LoRA, file 3, now in the queue" in world.said
 
 

@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,9 @@ from clipwatch.domain.written import decode, encode
 from clipwatch.layouts import look_once
 from clipwatch.layouts.claims import installed
 from clipwatch.loop.narration import story
-from clipwatch.results import view
+from clipwatch.results import told, view
 from clipwatch.results.reading import series_of
+from clipwatch.results.table import table
 from clipwatch_adapters.wandb.rows import config
 from layout_kit import SETTLE, Clock, look, scanner, simpletuner, verdict, weights
 from package_kit import package
@@ -233,8 +235,9 @@ def test_epochs_are_scored_to_the_end(tmp_path: Path) -> None:
         3: ("epoch", "published"),
         6: ("epoch", "published"),
     }
-    assert view.table(world.run).split()[0] == "epoch"
-    assert {it["unit"] for it in view.as_json({"": world.run})["runs"][0]["checkpoints"]} == {
+    assert table(world.run).split()[0] == "epoch"
+    (run,) = told.as_json({"": world.run}, datetime.now(UTC), ())["runs"]
+    assert {it["unit"] for it in run["checkpoints"]} == {
         "epoch"
     }
     assert "mine-000003.safetensors: saved by the trainer (LoRA, epoch 3), now in the queue" in [

@@ -15,7 +15,7 @@ import click
 import pytest
 
 from clipwatch.cli import SECTIONS, main
-from places import LOGS
+from places import LOGS, ROOT
 from real_world import command
 
 
@@ -152,3 +152,27 @@ main(prog_name="clipwatch")
         check=True,
     )
     assert (done.stdout, done.stderr) == ("plain,100\nplain,200\n", "False False\n")
+
+
+@pytest.mark.parametrize(
+    ("shell_name", "has"),
+    [
+        ("bash", "complete -o nosort -F _clipwatch_completion clipwatch"),
+        ("zsh", "#compdef clipwatch"),
+        ("fish", "complete --no-files --command clipwatch"),
+    ],
+)
+def test_each_documented_shell_has_its_script(shell: Path, shell_name: str, has: str) -> None:
+    """The variable that the manual names makes one, and a shell that is here finds no fault."""
+    variable = f"{shell_name}_source"
+    page = (ROOT / "docs" / "terminal.md").read_text(encoding="utf-8")
+    assert f"_CLIPWATCH_COMPLETE={variable} clipwatch" in page
+    environ = {**os.environ, "_CLIPWATCH_COMPLETE": variable}
+    made = subprocess.run([shell / "clipwatch"], env=environ, capture_output=True, check=False)
+    assert (made.returncode, made.stderr) == (0, b"")
+    assert has in made.stdout.decode()
+    if program := shutil.which(shell_name):
+        checked = subprocess.run(
+            [program, "-n"], input=made.stdout, capture_output=True, check=False
+        )
+        assert (checked.returncode, checked.stderr) == (0, b"")

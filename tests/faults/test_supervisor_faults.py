@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from clipwatch.executors.messages import Evaluate, Failed, Reply
 from clipwatch.journal import Journal
 from clipwatch.kit.errors import ClipwatchError, JournalError, SettingsError, TrackerRefused
 from clipwatch.results import view
+from clipwatch.results.listing import listing
 from clipwatch.settings import Settings
 from clipwatch.tasks.reopen import reopen
 from loop_kit import Faulty, states, until
@@ -305,6 +307,6 @@ def test_what_files_say_cannot_steer_a_terminal(tmp_path: Path) -> None:
     assert world.once() == 1
     (row,) = view.rows(world.run)
     assert row.reason == r"lacks \x1b]0;owned\x07\x1b[2J\nunet.weight"
-    told = "\n".join(world.said) + view.listing({world.run.name: world.run})
+    told = "\n".join([*world.said, *listing({world.run.name: world.run}, datetime.now(UTC))])
     assert "owned" in told
     assert "\x1b" not in told

@@ -29,6 +29,7 @@ STEPS = (350, 400, 450, 500, 1000, 2000, 4000)
 
 ONLY_READ = {
     "demo": "takes minutes; test_demo_world.py runs it, and `make wheel` from the wheel",
+    "status --watch": "is for a terminal; test_terminal.py has one",
     "systemd install": "writes to /etc; with --user it is run, and test_systemd.py boots it",
     "start": "never ends; with --print-settings it reads all that it would, with --once it is run",
     "rank": "loads torch; test_rank.py runs it",
@@ -72,6 +73,7 @@ case "$*" in
     retry*) export CLIPWATCH_STATE_DIR={failed};;
     demo* | rank* | "systemd install"*)
         [[ "$*" == *--user* ]] || exec {python} -m docs_world "$@";;
+    status*--watch*) exec {python} -m docs_world "$@";;
     score*) [[ "$*" == *--images* ]] || exec {python} -m docs_world "$@";;
     fetch*) mkdir {fetched} || exec {python} -m docs_world "$@";;
     start*)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from clipwatch.domain.protocol import ScorerSpec, image_seed
-from clipwatch.results.view import sparkline
+from clipwatch.results.table import sparkline
 from clipwatch.statistics import summarize
 from protocols import PROTOCOL
 
@@ -75,3 +75,10 @@ def test_sparklines_span_from_the_lowest_to_the_highest() -> None:
     assert sparkline([0.1, 0.2, 0.3]) == "▁▅█"
     assert sparkline([0.2]) == "▄"
     assert sparkline([]) == ""
+
+
+@given(st.lists(st.floats(-1, 1), max_size=300), st.integers(1, 100))
+def test_a_sparkline_has_no_more_bars_than_there_is_room(values: list[float], most: int) -> None:
+    """Of more values each bar is the mean of some; few have a bar each."""
+    assert len(sparkline(values, most)) == min(len(values), most)
+    assert sparkline([0.0, 0.2, 0.9, 1.0], 2) == "▁█"

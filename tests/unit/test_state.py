@@ -58,6 +58,7 @@ from clipwatch.domain.retries import (
 from clipwatch.domain.sighting import Partial, Sighting, Unusable, Weights, Whole
 from clipwatch.domain.state import Run, State, evaluation_id, is_unfinished
 from clipwatch.results import view
+from clipwatch.results.told import as_json
 from clipwatch.statistics import Summary
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
@@ -405,13 +406,17 @@ def test_the_first_protocol_has_the_plain_name() -> None:
 
 def test_status_json_has_the_documented_shape() -> None:
     """The object that other programs read."""
-    told: Any = view.as_json({RUN: fold(*scored(100))})
+    told: Any = as_json({RUN: fold(*scored(100))}, NOW, ())
     assert told == {
         "runs": [
             {
                 "run": RUN,
                 "output_dir": "/out",
                 "problem": None,
+                "watched": False,
+                "now": None,
+                "queue": {"evaluations": 0, "seconds_left": None, "done_at": None},
+                "pace": None,
                 "checkpoints": [
                     {
                         "step": 100,
@@ -432,6 +437,7 @@ def test_status_json_has_the_documented_shape() -> None:
                         "reason": None,
                         "unit": "step",
                         "strength": None,
+                        "time": "2026-01-02T00:00:00Z",
                     }
                 ],
                 "owed": {"tensorboard": 1, "wandb": 1},

@@ -35,6 +35,8 @@ from clipwatch.judging.answer import looked_back_on
 from clipwatch.loop.narration import story
 from clipwatch.pace import pace_of
 from clipwatch.results import view
+from clipwatch.results.table import table
+from clipwatch.results.told import as_json
 from clipwatch.statistics import Summary
 from clipwatch.tasks.reopen import reopen
 from protocols import PROTOCOL
@@ -134,7 +136,7 @@ def test_one_strength_is_what_it_was() -> None:
     run = fold(whole(1), run=run)
     assert title(run, pending(run)[0].id) == "checkpoint-1"
     assert [row.strength for row in view.rows(run)] == [None]
-    assert "strength" not in view.table(run)
+    assert "strength" not in table(run)
 
 
 def test_curves_bear_their_strength_and_keep_their_names() -> None:
@@ -184,7 +186,7 @@ def test_status_tells_each_strength(order: tuple[float, ...]) -> None:
         run = scored(run, work.checkpoint.step, work.protocol)
     listed = [(row.step, row.strength) for row in view.rows(run)]
     assert listed == [(1, 0.6), (1, 0.8), (1, 1.0), (2, None)]
-    head, _, *lines = view.table(run).splitlines()
+    head, _, *lines = table(run).splitlines()
     assert head.split()[:3] == ["step", "strength", "mean"]
     assert [line.split()[:2] for line in lines[:3]] == [["1", "0.6"], ["1", "0.8"], ["1", "1"]]
     assert lines[4:] == [
@@ -192,7 +194,7 @@ def test_status_tells_each_strength(order: tuple[float, ...]) -> None:
         *(f"clip/mean, strength {it} ▄" for it in ("0.6", "0.8", "1")),
     ]
     assert view.summary(run) == "2 checkpoints at 3 strengths: 4 scored"
-    (found,) = view.as_json({"r": run})["runs"]
+    (found,) = as_json({"r": run}, NOW, ())["runs"]
     assert [it["strength"] for it in found["checkpoints"]] == [0.6, 0.8, 1.0, None]
 
 

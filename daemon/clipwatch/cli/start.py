@@ -50,9 +50,21 @@ from clipwatch.kit.errors import SettingsError
     "between).  [default: stay]",
 )
 @click.option("--once", is_flag=True, help="Evaluate and publish what is there, then end.")
+@click.option(
+    "--log-format",
+    type=click.Choice(["text", "json"]),
+    default="text",
+    show_default=True,
+    help="What is said: lines for people on stderr, or objects on stdout.",
+)
 @click.option("--print-settings", is_flag=True, help="Show every setting and its source, and end.")
 def start(
-    paths: tuple[Path, ...], config: Path | None, once: bool, print_settings: bool, **flags: Any
+    paths: tuple[Path, ...],
+    config: Path | None,
+    once: bool,
+    log_format: str,
+    print_settings: bool,
+    **flags: Any,
 ) -> None:
     """Watch a run and publish its scores.
 
@@ -84,5 +96,5 @@ def start(
         return
     from clipwatch.cli.watching import watch
 
-    _, code = watch(settings, reread, once=once)
+    _, code = watch(settings, reread, once=once, objects=log_format == "json")
     sys.exit(code)

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
+import signal
+import sys
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,44 +18,129 @@ from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 from clipwatch.kit.textfiles import printable
 
 if TYPE_CHECKING:
-    from clipwatch.domain.state import Run
+    from clipwatch.domain.state import Run, State
+
+LOOK_SECONDS = 1.0
+"""Pause between two looks at the log."""
 
 
-@click.command(epilog=examples("clipwatch status", "clipwatch status --json"))
+@click.command(
+    epilog=examples("clipwatch status", "clipwatch status --watch", "clipwatch status --json")
+)
 @state_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def status(state_dir: Path | None, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Show it live, in a terminal, until Ctrl-C.")
+def status(state_dir: Path | None, as_json: bool, watch: bool) -> None:
     """Show every run and the state of its checkpoints.
 
-    Scores are cosines of CLIP's embeddings; ± is half the 95 % interval of the mean. A line below
-    the table says where each tracker shows the curve.
+    Scores are cosines of CLIP's embeddings; ± is half the 95 % interval of the mean. Below the
+    table stands what is evaluated now, when the queue will be done, what has no score and why, and
+    where each tracker shows the curve. A wide terminal shows more columns.
 
     Ends with 0, also when there is nothing yet.
     """
     from clipwatch.journal import log_file
     from clipwatch.journal.projection import read_state
-    from clipwatch.results import view
+    from clipwatch.results.told import as_json as told
 
     path = log_file(chosen_state_dir(state_dir))
+    if watch:
+        if as_json or not sys.stdout.isatty():
+            raise click.UsageError("--watch is for a terminal; programs call status --json again")
+        _watch(path)
+        return
     state = read_state(path)
     if as_json:
-        told = view.as_json(state)
-        for entry, run in zip(told["runs"], state.values(), strict=True):
+        found = told(state, datetime.now(UTC), _watched(path.parent))
+        for entry, run in zip(found["runs"], state.values(), strict=True):
             entry["not_understood"] = _unread(run) or None
-        click.echo(json.dumps(told, indent=2))
+        click.echo(json.dumps(found, indent=2))
     elif state:
-        click.echo(view.listing(state))
-        for run in state.values():
-            if there := _unread(run):
-                click.echo(f"nothing in {printable(run.output_dir)} is understood: {there}")
+        _print([*_lines(path, state, _width()), *_not_understood(state, _width())])
     else:
         click.echo(f"nothing yet in {path.parent}")
 
 
+def _width() -> int:
+    """Return the cells of a line: the terminal's, $COLUMNS, or 80."""
+    from clipwatch.results.table import WIDTH
+
+    return shutil.get_terminal_size((WIDTH, 24)).columns
+
+
+def _lines(path: Path, state: State, width: int, height: int | None = None) -> list[str]:
+    from clipwatch.results.listing import listing
+
+    return listing(state, datetime.now(UTC), _watched(path.parent), width, height)
+
+
+def _print(lines: list[str]) -> None:
+    """Print lines, in a terminal with colours."""
+    if not sys.stdout.isatty():
+        click.echo("\n".join(lines))
+        return
+    from rich.console import Console
+
+    from clipwatch.results.painting import painted
+
+    console = Console(highlight=False, emoji=False)
+    for line in lines:
+        console.print(painted(line), soft_wrap=True)
+
+
+def _watch(path: Path) -> None:
+    """Show it until somebody stops it; the log is read again only when something was written."""
+    from rich.console import Console, Group
+    from rich.live import Live
+
+    from clipwatch.journal.projection import Following
+    from clipwatch.kit.errors import LogLocked
+    from clipwatch.loop.drawing import View
+    from clipwatch.results.painting import painted
+
+    log, console = Following(path), Console(highlight=False, emoji=False)
+    view = View(
+        lambda width, height: (
+            _lines(path, log.state, width, height)
+            if log.state
+            else [f"nothing yet in {printable(str(path.parent))}"]
+        )
+    )
+    drawn: list[str] = []
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
+        while True:
+            with suppress(LogLocked):
+                log.look()
+            width, height = console.size
+            lines = view.lines(width, height - 1)
+            if lines != drawn:
+                drawn = list(lines)
+                live.update(Group(*map(painted, lines)), refresh=True)
+            time.sleep(LOOK_SECONDS)
+
+
+def _watched(state_dir: Path) -> frozenset[str]:
+    """Return the runs that a living daemon watches."""
+    from clipwatch.service.heartbeat import heartbeats
+
+    found = heartbeats(state_dir)
+    return frozenset(it.heartbeat.run for it in found if not it.problem)
+
+
+def _not_understood(state: State, width: int) -> list[str]:
+    from clipwatch.kit.cells import wrapped
+
+    lines = []
+    for run in state.values():
+        if there := _unread(run):
+            told = f"nothing in {run.output_dir} is understood: {there}"
+            lines += wrapped(printable(told), width)
+    return lines
+
+
 def _unread(run: Run) -> str:
     """Return what lies in a run's directory where nothing of it is understood; "" elsewhere."""
-    from contextlib import suppress
-
     from clipwatch.kit.errors import ClipwatchError
     from clipwatch.layouts.claims import chosen
     from clipwatch.layouts.lying import lying_in

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,13 +18,16 @@ if TYPE_CHECKING:
     from clipwatch.settings import Settings
 
 
-def watch(settings: Settings, reread: Callable[[], Settings], *, once: bool) -> tuple[str, int]:
+def watch(
+    settings: Settings, reread: Callable[[], Settings], *, once: bool, objects: bool = False
+) -> tuple[str, int]:
     """Watch a run until it ends; return its name in the log, and the exit code.
 
     Args:
         settings: Of the run.
         reread: Reads the settings again, when asked to.
         once: End when everything that is there is evaluated and published.
+        objects: Say everything as objects on stdout, for machines.
 
     Raises:
         SettingsError: The settings ask for what is not here.
@@ -34,6 +38,7 @@ def watch(settings: Settings, reread: Callable[[], Settings], *, once: bool) -> 
     from clipwatch.kit.processes import give_way
     from clipwatch.layouts.claims import FILES
     from clipwatch.loop.console import Console
+    from clipwatch.loop.objects import ObjectConsole
     from clipwatch.loop.recognising import recognise
     from clipwatch.loop.run_log import when_unlocked
     from clipwatch.loop.supervisor import Supervisor
@@ -47,13 +52,16 @@ def watch(settings: Settings, reread: Callable[[], Settings], *, once: bool) -> 
     _runs_on(settings.compute.device)
     if once:
         expect(settings.paths.output_dir)
-    state, console = settings.paths.state_dir, Console()
+    state, console = settings.paths.state_dir, ObjectConsole() if objects else Console()
     patiently = partial(when_unlocked, once=once, say=console.say)
     where, layout = settings.paths.output_dir, settings.watching.layout
-    found = patiently(lambda: recognise(log_file(state), where, layout))
-    with exclusive(state, found.name), patiently(lambda: Journal(log_file(state))) as journal:
-        supervisor = Supervisor(once=once, service=ServiceManager(os.environ))
-        supervisor.watch(settings, journal, console, name=found.name, reread=reread)
+    with ExitStack() as stack:
+        with console.during("log", "reading it"):  # which may be long
+            found = patiently(lambda: recognise(log_file(state), where, layout))
+            stack.enter_context(exclusive(state, found.name))
+            journal = stack.enter_context(patiently(lambda: Journal(log_file(state))))
+            supervisor = Supervisor(once=once, service=ServiceManager(os.environ))
+            supervisor.watch(settings, journal, console, name=found.name, reread=reread)
         obey_signals(supervisor)
         protocol = settings.protocol
         images = len(protocol.prompts) * protocol.images_per_prompt

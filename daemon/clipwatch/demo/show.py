@@ -23,6 +23,7 @@ from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.loop.console import moves
 from clipwatch.results import view
+from clipwatch.results.table import table
 
 PROMPTS, CHECKPOINTS, PROJECT, STEPS = 48, 10, "demo", 500
 
@@ -89,7 +90,7 @@ def show(directory: Path, *, steps: int | None, lora: bool) -> int:
                 _check("clipwatch", daemon, logs["clipwatch"])
             time.sleep(0.25)
         tell.ending()
-    console.print(view.table(run), markup=False)
+    console.print(table(run), markup=False)
     console.print(_farewell(directory, state_dir, run), markup=False)
     return 0
 

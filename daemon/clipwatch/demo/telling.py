@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -17,7 +18,8 @@ from rich.text import Text
 from clipwatch.domain.state import Run
 from clipwatch.loop.console import Console
 from clipwatch.loop.narration import narrate
-from clipwatch.results import view
+from clipwatch.results.listing import brief
+from clipwatch.results.painting import painted
 
 DRAWING = "drawing and encoding pictures"
 """What the training says before its first step."""
@@ -79,6 +81,7 @@ class Drawn:
     """The state as a table under a line that moves, for as long as the context lasts."""
 
     def __init__(self, console: RichConsole) -> None:
+        self._console = console
         self._live = Live(console=console, refresh_per_second=4, transient=True)
         self._spinner = Spinner("dots")
         self._began = time.monotonic()
@@ -95,9 +98,11 @@ class Drawn:
     def show(self, scene: Scene) -> None:
         """Draw it."""
         run = scene.run
-        table = view.table(run) if run and run.checkpoints else "no checkpoint yet"
+        width, height = self._console.size
+        lines = brief(run, datetime.now(UTC), width, height - 2) if run else []
         self._spinner.update(text=Text(f"{scene.now} ({time.monotonic() - self._began:.0f} s)"))
-        self._live.update(Group(self._spinner, Text(table)))
+        drawn = map(painted, lines or ["no checkpoint yet"])
+        self._live.update(Group(self._spinner, *drawn))
 
     def ending(self) -> None:
         """Say that the daemon is stopped, which takes a moment."""

@@ -40,7 +40,15 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
-from clipwatch.domain.state import Checkpoint, Evaluation, Run, State, evaluation_id, is_unfinished
+from clipwatch.domain.state import (
+    Checkpoint,
+    Course,
+    Evaluation,
+    Run,
+    State,
+    evaluation_id,
+    is_unfinished,
+)
 
 _NONE: Final = frozenset[tuple[str, int]]()  # one for all: a long run has thousands
 _EMPTY: Final[dict[str, Any]] = {}  # the same
@@ -134,7 +142,9 @@ class _Draft:
                 done = known.done | {(image.prompt_id, image.index) for image in images}
                 # an answer without a new image is no progress: failures around it are in a row
                 attempt = 0 if len(done) > len(known.done) else known.attempt
-                self._evaluations[id_] = replace(known, done=done, attempt=attempt)
+                course = known.course and replace(known.course, latest=time)
+                known = replace(known, done=done, attempt=attempt, course=course)
+                self._evaluations[id_] = known
             case CheckpointFound(step, name, path, reason, unit):
                 found = Checkpoint(step, name, path, "partial", reason, since=time, unit=unit)
                 self._checkpoints[name] = found
@@ -156,7 +166,8 @@ class _Draft:
                 fresh = (intern(s.evaluation), intern(s.checkpoint), s.step, *names)
                 known = known_or_not or Evaluation(*fresh, "running")
                 around = _joined_texts(known.environment, s.environment)
-                running = replace(known, state="running", environment=around)
+                course = Course(time, len(known.done), time)
+                running = replace(known, state="running", environment=around, course=course)
                 self._evaluations[running.id] = running
             case EvaluationCompleted():
                 self._complete(event, time)
@@ -183,6 +194,7 @@ class _Draft:
                     attempt=f.attempt,
                     retry_at=f.retry_at,
                     cramped=known.cramped + (f.kind in CRAMPED),
+                    course=None,
                 )
             case EvaluationReopened(evaluation=id_, time=when):
                 known = self._evaluations[id_]
@@ -273,6 +285,7 @@ class _Draft:
             seconds=event.seconds,
             loading=event.phases.get("load", 0.0),
             completed=_lean(event, known.id),
+            course=None,
             environment=before if before == around else around,  # nearly all say the same
         )
 

@@ -67,6 +67,15 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Course:
+    """An attempt under way: since when, how many images were there then, when the last one came."""
+
+    since: datetime
+    before: int
+    latest: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """One checkpoint's weights under one protocol.
 
@@ -98,6 +107,8 @@ class Evaluation:
     completed: EvaluationCompleted | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     """What may matter beside the protocol; where attempts differed, "one, then another"."""
+    course: Course | None = None
+    """Of the attempt that makes images now, or did when its daemon was killed."""
 
     @property
     def of_base(self) -> bool:

@@ -8,7 +8,7 @@ from pathlib import Path
 from clipwatch.domain.events import Event
 from clipwatch.domain.fold import Happened, evolve
 from clipwatch.domain.state import State
-from clipwatch.journal import Journal
+from clipwatch.journal import Journal, wal
 from clipwatch.kit.errors import Conflict
 
 
@@ -22,6 +22,50 @@ def read_state(log: Path) -> State:
         return {}
     with Journal(log, read_only=True) as journal:
         return evolve({}, ((it.run, it.event, it.time) for it in journal.landmarks()))
+
+
+class Following:
+    """What a log means, for who looks again and again; nothing of it is held open in between.
+
+    Args:
+        path: The log's file; it need not be there yet, and another may take its place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.state: State = {}
+        self._path = path
+        self._seq = 0
+        self._seen: list[tuple[int, ...]] = [(0,), (0,)]
+
+    def look(self) -> bool:
+        """Read what came since the last look; return whether there was anything.
+
+        It costs two stats where nothing was written.
+
+        Raises:
+            JournalError: It cannot be read.
+        """
+        seen = [_sign(self._path), _sign(wal.beside(self._path))]
+        if seen == self._seen:
+            return False
+        if seen[0][:2] != self._seen[0][:2]:  # the first one, or another in its place
+            self.state, self._seq = {}, 0
+        if seen[0]:
+            with Journal(self._path, read_only=True) as journal:
+                new = list(journal.read(self._seq)) if self._seq else journal.landmarks()
+            self.state = evolve(self.state, ((it.run, it.event, it.time) for it in new))
+            self._seq = new[-1].seq if new else self._seq
+        self._seen = seen
+        return True
+
+
+def _sign(path: Path) -> tuple[int, ...]:
+    """Return what changes with a file, its place on the disk first; () where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 class Projection:

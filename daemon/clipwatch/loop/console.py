@@ -7,25 +7,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 from typing import IO
 
 from rich.console import Console as RichConsole
-from rich.progress import (
-    BarColumn,
-    Progress,
-    SpinnerColumn,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from clipwatch.domain.events import Event
 from clipwatch.kit.textfiles import printable
-
-UNHEARD = (OSError, SystemExit)
-"""What a write that nobody reads raises; SystemExit is rich's answer to a broken pipe."""
+from clipwatch.loop.drawing import UNHEARD, Drawing, Lines, Work
+from clipwatch.loop.narration import Named, checkpoint, narrate
 
 QUIET_SECONDS = 8.0
 """The longest silence over what is in hand; with TICK_SECONDS, and a busy machine, below ten."""
@@ -37,19 +27,8 @@ TICK_SECONDS = 1.0
 """Pause between two looks at what is in hand; also what may last without being shown."""
 
 
-@dataclass(slots=True)
-class _Work:
-    """Something in hand: what is done about it, since when, and how far it is."""
-
-    doing: str
-    since: float
-    done: float
-    total: float
-    task: TaskID | None = None
-
-
 class Console:
-    """Lines with a time, and what is in hand: in a terminal bars that move, else a line at times.
+    """Lines with a time, and what is in hand: in a terminal it moves below them, else is a line.
 
     Nothing is in hand for long without a word: a thread of its own sees to that, so it holds
     whatever the others wait for. When nobody can read the lines any more (a closed terminal, a
@@ -66,24 +45,12 @@ class Console:
         self._console = to or RichConsole(stderr=True, highlight=False, soft_wrap=True, emoji=False)
         self._clock = clock
         self._lock = threading.RLock()
-        self._works: dict[str, _Work] = {}
+        self._works: dict[str, Work] = {}
         self._spoke = clock()
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
-        self._moves = moves(self._console)
+        self._drawing = Drawing(self._console) if moves(self._console) else None
         self._patience = JOURNAL_SECONDS if _is_journal(self._console.file) else QUIET_SECONDS
-        self._bars = Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            refresh_per_second=4,
-            redirect_stdout=False,  # which may lead elsewhere
-            redirect_stderr=False,
-        )
 
     def say(self, text: str) -> None:
         """Print one line; text is never taken as markup."""
@@ -91,6 +58,21 @@ class Console:
             self._spoke = self._clock()
             now = datetime.now()  # noqa: DTZ005 - for a person here
             self._console.print(f"{now:%H:%M:%S} {printable(text)}", markup=False)
+
+    def happened(
+        self, run: str, event: Event, named: Named = checkpoint, *, once: bool = False
+    ) -> None:
+        """Tell of what was written down of a run; the rest as for `narrate`."""
+        del run  # it has a console of its own
+        for line in narrate(event, named, once=once):
+            self.say(line)
+
+    def show(self, view: Lines) -> None:
+        """Have a view below the lines from here on, where there is a terminal."""
+        with self._lock:
+            if self._drawing is not None:
+                self._drawing.show(view)
+                self._begin()
 
     def working(self, what: str, doing: str, done: float = 0, total: float = 0) -> None:
         """Have something in hand until it is `rested`, or say what is done about it now.
@@ -102,21 +84,19 @@ class Console:
             total: 0 where nobody knows.
         """
         with self._lock:
-            work = self._works.setdefault(what, _Work(doing, self._clock(), done, total))
+            work = self._works.setdefault(what, Work(doing, self._clock(), done, total))
             work.doing, work.done, work.total = doing, done, total
             self._draw()
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._watch, name="console", daemon=True)
-                self._thread.start()
+            self._begin()
 
     def rested(self, what: str) -> None:
         """Have it in hand no more; nothing happens if it is not."""
         with self._lock:
-            work = self._works.pop(what, None)
-            if work is not None and work.task is not None:
-                self._bars.remove_task(work.task)
-            if not self._works:
-                self._stop()
+            if self._works.pop(what, None) is None:
+                return
+            self._draw()
+            if self._drawing and not self._works and not self._drawing.lasts:
+                self._drawing.stop()
 
     @contextmanager
     def during(self, what: str, doing: str) -> Iterator[None]:
@@ -133,44 +113,36 @@ class Console:
             if self._closed.is_set():  # since the thread last looked
                 return
             now = self._clock()
-            lasting = any(now - work.since >= TICK_SECONDS for work in self._works.values())
-            if self._moves:
-                if lasting:
-                    with suppress(*UNHEARD):
-                        self._bars.start()
+            if self._drawing is not None:
+                since = (work.since for work in self._works.values())
+                if self._drawing.lasts or any(now - it >= TICK_SECONDS for it in since):
+                    self._drawing.start()
             elif self._works and now - self._spoke >= self._patience:
-                self.say("; ".join(_told(what, it, now) for what, it in self._works.items()))
+                self._remind(now)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
         self._closed.set()
         with self._lock:
-            self._stop()
+            if self._drawing is not None:
+                self._drawing.stop()
+
+    def _remind(self, now: float) -> None:
+        """Say what is in hand, as nothing was said for a while."""
+        self.say("; ".join(told(what, it, now) for what, it in self._works.items()))
+
+    def _begin(self) -> None:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._watch, name="console", daemon=True)
+            self._thread.start()
 
     def _watch(self) -> None:
         while not self._closed.wait(TICK_SECONDS):
             self.tick()
 
     def _draw(self) -> None:
-        if not self._moves:
-            return
-        for what, work in self._works.items():
-            if work.task is None:
-                work.task = self._bars.add_task("")
-            with suppress(*UNHEARD):
-                # of an unknown total rich draws a bar that runs to and fro
-                self._bars.update(
-                    work.task,
-                    description=f"{what}: {work.doing}",
-                    completed=work.done,
-                    total=work.total or None,
-                    refresh=True,
-                )
-
-    def _stop(self) -> None:
-        if self._bars.live.is_started:  # else rich adds an empty line
-            with suppress(*UNHEARD):
-                self._bars.stop()
+        if self._drawing is not None:
+            self._drawing.bars(self._works)
 
 
 def moves(console: RichConsole) -> bool:
@@ -178,7 +150,8 @@ def moves(console: RichConsole) -> bool:
     return console.file.isatty() and not console.is_dumb_terminal
 
 
-def _told(what: str, work: _Work, now: float) -> str:
+def told(what: str, work: Work, now: float) -> str:
+    """Return what is in hand, and for how long, in a line."""
     return f"{what}: {work.doing} ({now - work.since:.0f} s)"
 
 

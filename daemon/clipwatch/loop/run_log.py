@@ -27,8 +27,8 @@ from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import DiskFull, LogLocked
 from clipwatch.kit.textfiles import printable
 from clipwatch.loop.console import Console
-from clipwatch.loop.narration import narrate
 from clipwatch.loop.rest import rest
+from clipwatch.results.listing import brief
 from clipwatch.settings import Settings
 
 PAUSE_SECONDS = 10.0
@@ -81,6 +81,7 @@ class RunLog:
         self.name = name
         self.path = journal.path
         self.say = console.say
+        self._console = console
         self.working = console.working
         self.rested = console.rested
         self.during = console.during
@@ -124,6 +125,7 @@ class RunLog:
         for evaluation in reopenable(self.run, self._clock()):
             again = EvaluationReopened(evaluation.id, self._clock())
             self.record_evaluation(evaluation.id, again)
+        self._console.show(lambda width, height: brief(self.run, self._clock(), width, height))
 
     def refresh(self) -> None:
         """See what other processes wrote: `clipwatch retry` does.
@@ -165,8 +167,7 @@ class RunLog:
         self._write(stream, *printable_ones)
         named = partial(title, self.run)
         for event in printable_ones:
-            for line in narrate(event, named, once=self._once):
-                self.say(line)
+            self._console.happened(self.name, event, named, once=self._once)
 
     def record_run(self, *new: Event) -> None:
         """Record what happened to the run and its checkpoints."""

@@ -62,6 +62,7 @@ def pace_of(
         steps=steps or _number(told.get(INTERVAL, "")) or 0,
         between=between,
         limit=limit,
+        times=times,
     )
     if run is None:
         return known

@@ -24,6 +24,7 @@ class Pace:
         between: Seconds between two saves; 0.0 while unknown, or when the training saves no more.
         limit: Checkpoints that the trainer keeps; 0 for all, None if nobody knows.
         waiting: Checkpoints that wait for their evaluation.
+        times: Evaluations of a checkpoint: one for each strength.
     """
 
     prompts: int
@@ -34,6 +35,7 @@ class Pace:
     between: float = 0.0
     limit: int | None = None
     waiting: int = 0
+    times: int = 1
 
     @property
     def load(self) -> float:

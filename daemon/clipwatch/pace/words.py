@@ -7,7 +7,6 @@ from fractions import Fraction
 
 from clipwatch.pace.measure import INTERVAL, LIMIT
 from clipwatch.pace.values import ROOM, Pace
-from clipwatch.prompts import FEW
 
 
 def line(pace: Pace) -> str:
@@ -47,6 +46,8 @@ def left_out(pace: Pace) -> str:
 
 def remedy(pace: Pace) -> str:
     """Say what would keep up: fewer prompts if enough of them remain, else fewer checkpoints."""
+    from clipwatch.prompts import FEW  # whose readers `status` does without
+
     if pace.fitting >= FEW:
         return f"fewer prompts (--max-prompts {pace.fitting}, a new curve) would keep up"
     if not pace.steps:

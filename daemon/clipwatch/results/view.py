@@ -1,4 +1,4 @@
-"""What a person asks of the state: one line a checkpoint, as `clipwatch status` prints it."""
+"""What a person asks of the state: what became of each checkpoint, and what stands in its way."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-import msgspec
+from datetime import datetime
+from typing import Literal, get_args
 
 from clipwatch.domain.delivered import owed, received
 from clipwatch.domain.events import AdviceGiven
@@ -19,22 +18,17 @@ from clipwatch.domain.state import (
     Checkpoint,
     Evaluation,
     Run,
-    State,
     evaluation_of,
     protocols_of,
 )
-from clipwatch.domain.strengths import ascending, label, title, told, written
-from clipwatch.kit.textfiles import printable
-from clipwatch.models.scorers import scale_of
+from clipwatch.domain.strengths import ascending, title
 from clipwatch.statistics import Summary
-from clipwatch.statistics.scale import UNKNOWN
-
-RULE = 100
-"""The longest line under the head."""
 
 RowState = Literal["waiting", "evaluating", "scored", "published", "failed", "discarded"]
 
 STATES: tuple[RowState, ...] = get_args(RowState)
+
+IN_QUEUE = "in the queue"
 
 WORDS = {"discarded": "left out"}
 """How a state is called to a person where its name could be misread: nobody deletes anything."""
@@ -44,7 +38,8 @@ WORDS = {"discarded": "left out"}
 class Row:
     """One checkpoint for a person; `step` counts `unit`s.
 
-    Where a run has several strengths, an adapter has a row for each.
+    Where a run has several strengths, an adapter has a row for each. `time`: when it was scored,
+    or taken up, else since when it is as it is; None where the log does not tell.
     """
 
     step: int
@@ -55,6 +50,7 @@ class Row:
     reason: str | None
     unit: Unit = "step"
     strength: float | None = None
+    time: datetime | None = None
 
     @property
     def is_base(self) -> bool:
@@ -126,7 +122,15 @@ def _row(
     clip = evaluation.clip if evaluation else None
     at = None if protocol is None else run.protocols[protocol].adapter_strength
     numbers = (state, clip, published, reason or None)
-    return Row(checkpoint.step, checkpoint.name, *numbers, checkpoint.unit, at)
+    of = (checkpoint, evaluation)
+    return Row(checkpoint.step, checkpoint.name, *numbers, checkpoint.unit, at, _time(*of))
+
+
+def _time(checkpoint: Checkpoint, evaluation: Evaluation | None) -> datetime | None:
+    if evaluation is None:
+        return checkpoint.since
+    begun = evaluation.course.since if evaluation.course else None
+    return evaluation.finished or begun
 
 
 def _state(
@@ -137,7 +141,7 @@ def _state(
     if checkpoint.state != "whole":
         return "waiting" if checkpoint.state == "partial" else "discarded", checkpoint.reason
     if evaluation is None:
-        return "waiting", "in the queue"
+        return "waiting", IN_QUEUE
     if evaluation.given_up:
         return "failed", evaluation.reason
     if evaluation.state == "failed":
@@ -170,104 +174,10 @@ def earlier(run: Run) -> list[str]:
     return lines
 
 
-def as_json(state: State) -> dict[str, Any]:
-    """Return the object that `clipwatch status --json` prints."""
-    return {
-        "runs": [
-            {
-                "run": run.name,
-                "output_dir": run.output_dir,
-                "problem": run.problem or run.lacking or None,
-                "checkpoints": msgspec.to_builtins(rows(run)),
-                "owed": {
-                    name: sum(map(len, owed(run, "tracker", name).values()))
-                    for name in run.tracker_names
-                },
-                "advice": [
-                    {
-                        "step": it.step,
-                        "unit": it.unit,
-                        "strength": _strength(run, it),
-                        "kind": it.kind,
-                        "scorer": it.scorer,
-                        "text": it.text,
-                    }
-                    for it in advice(run)
-                ],
-            }
-            for run in state.values()
-        ]
-    }
-
-
-BARS = "▁▂▃▄▅▆▇█"
-
-
-def sparkline(values: list[float]) -> str:
-    """Draw values as bars between their own minimum and maximum; one value is a middle bar."""
-    if not values:
-        return ""
-    low, high = min(values), max(values)
-    if high == low:
-        return BARS[3] * len(values)
-    return "".join(BARS[round((value - low) / (high - low) * 7)] for value in values)
-
-
 def advice(run: Run) -> list[AdviceGiven]:
     """Return what was advised under the run's present protocols, in the order of its giving."""
     mine = {id_ for protocol in run.present for id_ in run.scored.get(protocol, ())}
     return [it for it in run.advice if it.evaluation in mine]
-
-
-HEAD = ("mean", "±", "min", "max", "std", "n", "state", "checkpoint", "")
-
-
-NUMBERS = 7
-"""Columns from the left that are numbers; "±" is half the 95 % interval of the mean."""
-
-
-def table(run: Run) -> str:
-    """Return a run's checkpoints as lines of aligned columns, and its means as a sparkline."""
-    listed = rows(run)
-    protocol = run.protocols.get(run.protocol)
-    digits = (scale_of(protocol.decides) if protocol else UNKNOWN).digits
-    several = any(row.strength is not None for row in listed)
-    head = (run.unit, *(["strength"] * several), *HEAD)
-    lines = [head, *(_cells(row, digits, several=several) for row in listed)]
-    first = NUMBERS + several
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    drawn = []
-    for line in lines:
-        numbers = (
-            cell.rjust(width) for cell, width in zip(line[:first], widths[:first], strict=True)
-        )
-        texts = (
-            cell.ljust(width) for cell, width in zip(line[first:], widths[first:], strict=True)
-        )
-        drawn.append("  ".join((*numbers, *texts)).rstrip())
-    drawn.insert(1, "─" * min(sum(widths) + 2 * len(widths), RULE))
-    curves: dict[float | None, list[float]] = {}
-    for row in listed:
-        if row.clip and not (several and row.is_base):
-            curves.setdefault(row.strength, []).append(row.clip.mean)
-    for strength, means in sorted(curves.items(), key=lambda it: it[0] or 0.0):
-        at = "" if strength is None else f", {label(strength)}"
-        drawn.append(f"clip/mean{at} {sparkline(means)}")
-    return "\n".join(drawn)
-
-
-def _cells(row: Row, digits: int, *, several: bool) -> tuple[str, ...]:
-    clip = row.clip
-    numbers: tuple[str, ...] = ("",) * (NUMBERS - 1)
-    if clip:
-        half = None if clip.low is None or clip.high is None else (clip.high - clip.low) / 2
-        scores = (clip.mean, half, clip.min, clip.max, clip.std)
-        numbers = (*("" if it is None else f"{it:.{digits}f}" for it in scores), str(clip.n))
-    reason = "" if row.state == "scored" else row.reason or ""
-    state = WORDS.get(row.state, row.state)
-    at = "" if row.strength is None else written(row.strength)
-    texts = (state, printable(row.name), printable(reason))
-    return (str(row.step), *([at] * several), *numbers, *texts)
 
 
 def problems(run: Run) -> list[str]:
@@ -336,46 +246,3 @@ def closing(run: Run, lacking: Sequence[str], unread: str = "") -> tuple[int, li
     if unread:
         lines.append(f"nothing was scored, as nothing there is understood: {unread}")
     return int(bool(failed or lacking or run.lacking or unread)), lines
-
-
-def listing(state: State) -> str:
-    """Return every run's table, what stands in its way, and where each tracker shows its curve."""
-    lines = []
-    for run in state.values():
-        made = f"{run.settings.get('weights', '')} weights, {_protocols(run)}"
-        lines += [f"{run.name}  {printable(run.output_dir)}  {made}", table(run)]
-        lines += map(printable, problems(run))
-        lines += map(printable, _places(run))
-        for it in advice(run):
-            at = told(run, run.evaluations[it.evaluation].protocol)
-            place = ", ".join(filter(None, (f"{it.unit} {it.step}", at)))
-            lines.append(f"advice at {place}: {it.kind}: {it.text}")
-    return "\n".join(lines)
-
-
-def _protocols(run: Run) -> str:
-    """Return the digests of the present protocols, each with its strength where there are more."""
-    if not run.beside:
-        return f"protocol {run.protocol}"
-    present = ascending(run, run.present)
-    return f"protocols {', '.join(f'{it} ({told(run, it)})' for it in present)}"
-
-
-def _places(run: Run) -> list[str]:
-    """Return where each tracker shows the present curves; of one that shows none its last place."""
-    lines = []
-    for name in run.tracker_names:
-        known = received(run, "tracker", name)
-        present = ascending(run, run.present)
-        shown = [(it, known.places[it]) for it in present if it in known.places]
-        for protocol, where in shown or [(run.protocol, known.where)]:
-            at = told(run, protocol) if shown else ""
-            if where:
-                lines.append(f"{', '.join(filter(None, (name, at)))}: {where}")
-    return lines
-
-
-def _strength(run: Run, advice: AdviceGiven) -> float | None:
-    """Return at which of several strengths something is advised."""
-    protocol = run.evaluations[advice.evaluation].protocol
-    return run.protocols[protocol].adapter_strength if told(run, protocol) else None

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BufferedIOBase
 from ipaddress import ip_address
@@ -18,7 +19,7 @@ from typing import Any, Final, cast
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from clipwatch import __version__
-from clipwatch.results import view
+from clipwatch.results.told import as_json
 from clipwatch.service.health.metrics import exposition
 from clipwatch.service.health.probes import LoopState, not_alive, not_ready
 from clipwatch.settings.values import Address
@@ -195,6 +196,7 @@ def _verdict(problem: str) -> Page:
 
 
 def _status(loop: LoopState) -> bytes:
-    told = view.as_json({loop.run.name: loop.run} if loop.run else {})
+    state = {loop.run.name: loop.run} if loop.run else {}
+    told = as_json(state, datetime.now(UTC), watched=state)
     own = {"version": __version__, "phase": loop.phase, "log_sequence": loop.seq}
     return json.dumps({**own, **told}).encode() + b"\n"
