@@ -69,9 +69,15 @@ def images(step: int, numbers: Iterable[int]) -> ImagesScored:
     )
 
 
-def scored(step: int, before: float, seconds: float = 40.0, name: str = "") -> list[tuple[float, Event]]:
+def scored(
+    step: int, before: float, seconds: float = 40.0, name: str = ""
+) -> list[tuple[float, Event]]:
     done = EvaluationCompleted(id_of(step, name), {"": CLIP}, seconds=seconds, images=IMAGES)
-    return [(before + seconds, whole(step, name)), (before + seconds, begun(step, name)), (before, done)]
+    return [
+        (before + seconds, whole(step, name)),
+        (before + seconds, begun(step, name)),
+        (before, done),
+    ]
 
 
 HALF = run_of(

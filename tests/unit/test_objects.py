@@ -41,7 +41,10 @@ def machine() -> Machine:
 @pytest.mark.parametrize(
     ("event", "text"),
     [
-        (CheckpointFound(5, "checkpoint-5", "/o", "no .guard\nin it"), "checkpoint-5: not complete"),
+        (
+            CheckpointFound(5, "checkpoint-5", "/o", "no .guard\nin it"),
+            "checkpoint-5: not complete",
+        ),
         (ImagesScored("checkpoint-5/d/p", (ImageScore("a", 0, 1, {"": 0.3}),)), "1 image scored"),
         (PublishFailed("wandb", "error 503", 1, BEGAN), "wandb: error 503"),
     ],

@@ -17,6 +17,7 @@ from clipwatch.cli.best import best
 from clipwatch.cli.compare import compare
 from clipwatch.cli.demo import demo
 from clipwatch.cli.doctor import doctor
+from clipwatch.cli.export import export
 from clipwatch.cli.fetch import fetch
 from clipwatch.cli.health import health
 from clipwatch.cli.log import log
@@ -40,7 +41,7 @@ LONGEST = 200
 
 SECTIONS = {
     "Begin": (demo, doctor, start),
-    "Look at the scores": (status, best, compare, report, log),
+    "Look at the scores": (status, best, compare, report, export, log),
     "One thing at a time": (rank, score, retry, adopt, prompts, fetch),
     "As a service": (systemd, health, notify),
 }

@@ -26,6 +26,7 @@ class Results:
     Attributes:
         state: All runs; what was scored of each, and under which protocols.
         protocols: By digest, in the order of their first use.
+        folder: That of the log and the images.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -33,6 +34,7 @@ class Results:
         self.state = evolve({}, ((it.run, it.event, it.time) for it in events))
         defined = (it.event for it in events if isinstance(it.event, ProtocolDefined))
         self.protocols = {event.digest: event.protocol for event in defined}
+        self.folder = journal.path.parent
         self._journal = journal
         self._images: dict[tuple[str, str], tuple[ImageScore, ...]] = {}
 
@@ -40,8 +42,12 @@ class Results:
         """Return what was scored of an evaluation, in the order of the log."""
         key = run.name, evaluation.id
         if key not in self._images:
-            self._images[key] = read_images(self._journal, *key)
+            self._images[key] = self.read(run, evaluation)
         return self._images[key]
+
+    def read(self, run: Run, evaluation: Evaluation) -> tuple[ImageScore, ...]:
+        """Return `images` without keeping them, for who goes through all."""
+        return read_images(self._journal, run.name, evaluation.id)
 
     def scores(self, run: Run, evaluation: Evaluation, scorer: str | None = None) -> Scores:
         """Return an evaluation's scores by a scorer, None for the one that decides.
