@@ -89,9 +89,13 @@ def test_a_folder_of_loras_is_ranked_once_and_for_all(home: Path) -> None:
 
     ended = typed(home, "rank", "loras", "--base-model", "base", *FEW)
     assert ended.returncode == 0, ended.stderr
-    table, *_, last = ended.stdout.splitlines()
+    table, *lines, last = ended.stdout.splitlines()
     assert table.split()[0] == "file"
-    assert all(f"  {name}" in ended.stdout for name in names)
+    rows = [it.split() for it in lines[: len(names)]]
+    assert [(row[0], row[-1]) for row in rows] == [
+        (str(number), name) for number, name in enumerate(sorted(names), start=1)
+    ]
+    assert [row[-1] for row in rows if "best" in row] == [first["best"]["checkpoint"]]
     assert f"{first['best']['checkpoint']} has the highest mean of 5 files on 2 p" in ended.stdout
     assert f"The base model alone has {first['base']:.4f}." in ended.stdout
     assert last.startswith("Made with 2 prompts of core (clipwatch's own; clipwatch prompts shows")
@@ -150,10 +154,11 @@ def test_where_nothing_fits_each_reason_is_told(home: Path, tmp_path: Path) -> N
     call = ("rank", "loras", "--base-model", "base", *FEW)
     ended = typed(tmp_path, *call)
     assert ended.returncode == 1
-    first, second, _ = ended.stdout.splitlines()
-    assert first.startswith("No score for a.safetensors: ")
-    assert second.startswith("No score for b.safetensors: ")
-    assert "the base model has not" in first
+    first, made_with = ended.stdout.splitlines()
+    assert first.startswith("No score for 2 files (a.safetensors, b.safetensors): it cannot be app")
+    assert "the base model has not 1 module (unet.mid.far)" in first
+    assert first.endswith(": if it was made for another one, name that with --base-model")
+    assert made_with.startswith("Made with 2 prompts")
     ended = typed(tmp_path, *call, "--json")
     assert ended.returncode == 1
     found = json.loads(ended.stdout)
@@ -182,8 +187,9 @@ def test_what_lacks_is_one_line(home: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "state").exists()
     ended = typed(tmp_path, "rank", "loras", "--base-model", "nobase/at-all", "--size", "32x32")
     assert ended.returncode == 1
-    assert "No score for anime.safetensors: " in ended.stdout
-    assert "nobase/at-all" in ended.stdout.splitlines()[0]
+    first, *_ = ended.stdout.splitlines()
+    assert first.startswith("No score for 5 files (anime.safetensors, flat-colour.safetensors, ")
+    assert "nobase/at-all" in first
 
 
 @pytest.mark.thorough

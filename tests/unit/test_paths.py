@@ -10,6 +10,7 @@ import pytest
 
 from clipwatch.cli.paths import Meant, meant
 from clipwatch.kit.errors import SettingsError
+from clipwatch.layouts.unordered import unordered
 from clipwatch.settings import Settings, load, trainers
 from clipwatch.settings.trainers import Found
 from clipwatch.settings.values import Given
@@ -50,19 +51,27 @@ def test_a_folder_is_watched_as_a_whole(loras: Path) -> None:
 
 def test_a_folder_above_those_with_checkpoints_is_told(tmp_path: Path) -> None:
     """With what to type instead, whatever lies in them; a folder of its own ones is meant."""
-    for name in ("a run/x-000001", "a run/x", "a run/x-state/model", "loras/ink", "loras/sea"):
-        path = tmp_path / "output" / f"{name}.safetensors"
+    lora = "pytorch_lora_weights"
+    for name in (
+        *("kohya/a run/x-000001", "kohya/a run/x", "kohya/a run/x-state/model", "kohya/b/x-000001"),
+        *("some/loras/ink", "some/loras/sea", f"apart/ink/{lora}", f"apart/sea/{lora}"),
+        *(f"diffusers/out/checkpoint-1/{lora}", f"diffusers/out/{lora}"),
+    ):
+        path = tmp_path / f"{name}.safetensors"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    (tmp_path / "output" / "notes").mkdir()
-    above = means(tmp_path, "output")
-    assert above.elsewhere("rank", Path("output")) == (
-        "output holds no checkpoint itself; there are 2 in output/a run, 2 in output/loras: "
-        "clipwatch rank 'output/a run'"
-    )
-    for name in ("output/loras", "output/a run", "output/notes", "later"):
+    (tmp_path / "kohya" / "notes").mkdir()
+    for name, told in {
+        "kohya": "they lie in kohya/a run (2), kohya/b (1): clipwatch rank 'kohya/a run'",
+        "some": "they lie in some/loras (2): clipwatch rank some/loras",
+        "diffusers": "they lie in diffusers/out (1): clipwatch rank diffusers/out",
+    }.items():
+        said = means(tmp_path, name).elsewhere("rank", Path(name))
+        assert said == f"{name} holds no checkpoint itself; {told}"
+        assert not unordered(tmp_path / name)
+    for name in ("some/loras", "kohya/a run", "kohya/notes", "diffusers/out", "apart", "later"):
         assert means(tmp_path, name).elsewhere("start", Path(name)) == ""
-    assert means(tmp_path, "output/loras/ink.safetensors").elsewhere("rank", Path("x")) == ""
+    assert means(tmp_path, "some/loras/ink.safetensors").elsewhere("rank", Path("x")) == ""
 
 
 def test_files_are_meant_alone(loras: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from clipwatch.cli import completing
 from clipwatch.cli.compare import compare
-from clipwatch.cli.rank import left_out, scored_of
+from clipwatch.cli.rank import left_out, scored_of, without_scores
 from clipwatch.domain.events import (
     CheckpointCompleted,
     CheckpointFound,
@@ -189,6 +189,19 @@ def test_a_file_that_is_not_found_is_told(files: Log) -> None:
     said = call(files.folder, "compare", "ink", "sea@2x")
     assert "more than one file can be meant: name one of loras-1@1, other-2@1" in said.stderr
     assert call(files.folder, "compare", "loras@ink", "sea@2x").exit_code == 0
+
+
+def test_what_has_no_score_for_one_reason_is_told_together() -> None:
+    """Whatever path stands in it, with its flag; a reason of its own is told alone."""
+    reason = "/o/{} cannot be applied: the base model has not 1 module (x)"
+    left = {it: reason.format(it) for it in ("a.st", "b.st")} | {"c.st": "it holds a VAE"}
+    left["a.st at strength -1"] = reason.format("a.st")
+    together, alone = without_scores(left, Path("/o"))
+    assert together == (
+        "No score for 3 files (a.st, b.st, a.st at strength -1): it cannot be applied: the base "
+        "model has not 1 module (x): if it was made for another one, name that with --base-model"
+    )
+    assert alone == "No score for c.st: it holds a VAE"
 
 
 def test_shells_complete_files(files: Log) -> None:

@@ -61,9 +61,9 @@ class Meant:
         if self.output_dir is None or not found:
             return ""
         names = [str(written / path.relative_to(self.output_dir)) for path, _ in found]
-        each = [f"{number} in {name}" for name, (_, number) in zip(names, found, strict=True)]
+        each = [f"{name} ({number})" for name, (_, number) in zip(names, found, strict=True)]
         one = f"clipwatch {command} {shlex.quote(names[0])}"
-        return plain(f"{written} holds no checkpoint itself; there are {listed(each)}: {one}")
+        return plain(f"{written} holds no checkpoint itself; they lie in {listed(each)}: {one}")
 
     def reader(
         self, flags: Mapping[str, Any], cwd: Path, *, ranked: bool = False

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from clipwatch.cli.paths import meant
 from clipwatch.domain.strengths import base_of, label
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.kit.textfiles import printable
+from clipwatch.results.differences import listed
 from clipwatch.results.figures import number, plural
 
 if TYPE_CHECKING:
@@ -77,8 +79,8 @@ def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: A
     else:
         for line in _lines(ranking) if ranking else ():
             click.echo(line)
-        for file, reason in left.items():
-            click.echo(printable(f"No score for {file}: {reason}"))
+        for line in without_scores(left, settings.paths.output_dir):
+            click.echo(line)
         click.echo(_made(settings))
     sys.exit(code if ranking else 1)
 
@@ -133,6 +135,32 @@ def left_out(run: Run, there: set[str]) -> Iterator[tuple[str, str]]:
             at = "" if row.strength is None else f" at {label(row.strength)}"
             reason = (run.lacking if row.state == "waiting" else "") or row.reason or row.state
             yield f"{row.name}{at}", reason.removeprefix(f"{row.name}: ")
+
+
+_AT = re.compile(rf" at {label(0)[:-1]}\S+$")
+
+OTHER_BASE = "the base model has not"
+"""Stands in the reason of what was made for another base model."""
+
+
+def without_scores(left: Mapping[str, str], folder: Path) -> Iterator[str]:
+    """Yield a line for each reason, with all that have none for it.
+
+    Args:
+        left: As `left_out`.
+        folder: In which these lie; reasons name their paths.
+    """
+    alike: dict[str, list[str]] = {}
+    for name, reason in left.items():
+        file = _AT.sub("", name)
+        bare = reason.replace(str(folder / file), "it").replace(file, "it")
+        alike.setdefault(bare, []).append(name)
+    for bare, names in alike.items():
+        several = len(names) > 1
+        them = f"{len(names)} files ({listed(names)})" if several else names[0]
+        told = bare if several else left[names[0]]
+        fix = ": if it was made for another one, name that with --base-model"
+        yield printable(f"No score for {them}: {told}{fix if OTHER_BASE in told else ''}")
 
 
 def _base(ranking: Ranking) -> float | None:

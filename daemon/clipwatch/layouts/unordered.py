@@ -15,15 +15,23 @@ from clipwatch.layouts.lying import LEFT_BESIDE, below
 def elsewhere(output_dir: Path) -> list[tuple[Path, int]]:
     """Return the folders with checkpoints, and how many, below one that has none of its own.
 
+    A training's folder is none of these itself, though a final model may lie at its top.
+
     Raises:
         ClipwatchError: A layout fails.
     """
-    layouts = {**installed(), FILES: apart}
     try:
         listing = listed(output_dir)
     except (OSError, NotReadable):  # whoever looks at it tells
         return []
-    return [] if claims(listing, layouts) else below(listing, layouts)
+    trainings = installed()
+    alone = {it.name for it in apart.candidates(listing)}
+    inside = {name: len(claims(listing.inside(name), trainings)) for name in alone}
+    if claims(listing, trainings) or not all(inside.values()):
+        return []
+    if inside:
+        return [(listing.root / name, inside[name]) for name in sorted(inside)]
+    return below(listing, trainings) or below(listing, {FILES: apart})
 
 
 def unordered(output_dir: Path, only: Sequence[str] = (), *, ranked: bool = False) -> bool:
@@ -47,7 +55,7 @@ def unordered(output_dir: Path, only: Sequence[str] = (), *, ranked: bool = Fals
     found = claims(listing, installed())
     alike = list(apart.candidates(listing))
     if not found:
-        return bool(alike)
+        return bool(alike) and (bool(only) or not elsewhere(output_dir))
     files = all(it.candidate.files for it in found)
     meant = only or [it.name for it in alike if it.files and ranked and files]
     series = {it.candidate.series for it in found} - {""}

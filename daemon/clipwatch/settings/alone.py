@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -80,14 +80,21 @@ def check(given: Values, model: Model, told: Told, *, config: bool) -> None:
         )
 
 
-def fitting(given: Values, model: Model) -> dict[str, Given]:
+def fitting(given: Values, model: Model, unlikely: Sequence[str]) -> dict[str, Given]:
     """Return size, steps and guidance that suit the base model, of which nobody set any.
+
+    Args:
+        given: The values.
+        model: The family and flavour, where they are known.
+        unlikely: What is said of models that may be mistyped.
 
     Raises:
         SettingsError: Nothing tells the size; with the flag.
     """
     values = usual.fitting(given, model)
     if given[_SIZE].source == "default" and _SIZE not in values:
+        if mistyped := next((it for it in unlikely if _FLAG in it), None):
+            raise SettingsError(mistyped)
         raise SettingsError(
             f"no size of pictures is known for {given[_BASE].value}",
             fix="name it with --size, as 512 or 1024x768",

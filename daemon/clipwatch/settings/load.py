@@ -92,7 +92,7 @@ def load(
     given |= _places(given, places, about)
     given |= usual.for_lcm(given)
     if not document.there:
-        given |= alone.fitting(given, about.model)
+        given |= alone.fitting(given, about.model, unlikely)
     specs = scorers.of_settings(given, places)
     given |= {scorers.FIRST: given[scorers.FIRST].but(str(specs[0]))}
     base = given["pretrained_model_name_or_path"]
