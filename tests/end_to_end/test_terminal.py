@@ -137,7 +137,9 @@ def test_watch_shows_what_is_new_and_ends_quietly(tmp_path: Path) -> None:
         assert screen.ends() == 0
     assert "Traceback" not in screen.plain
     assert "Aborted" not in screen.plain
-    assert screen.text.count("\x1b[?25h") == screen.text.count("\x1b[?25l") > 0  # the cursor is back
+    assert (
+        screen.text.count("\x1b[?25h") == screen.text.count("\x1b[?25l") > 0
+    )  # the cursor is back
 
 
 @pytest.mark.parametrize("more", [[], ["--json"]])

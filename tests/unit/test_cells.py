@@ -1,4 +1,4 @@
-"""Lines fit the terminal, whatever stands in them: CJK, emoji, marks, Arabic, control characters."""
+"""Lines fit the terminal, whatever is in them: CJK, emoji, marks, Arabic, control characters."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from clipwatch.kit.textfiles import printable
 from clipwatch.results.columns import Column, lay_out
 
 ODD = "学習 🙂👩‍👧❤️ e\u0301 مرحبا עברית \u202eabc\x1b[31m\n\t\u200b　한"
-texts = st.text(alphabet=st.one_of(st.sampled_from(ODD), st.characters(exclude_characters="…")), max_size=60)
+texts = st.text(
+    alphabet=st.one_of(st.sampled_from(ODD), st.characters(exclude_characters="…")), max_size=60
+)
 widths = st.integers(1, 120)
 
 

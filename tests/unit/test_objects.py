@@ -41,14 +41,18 @@ def machine() -> Machine:
 @pytest.mark.parametrize(
     ("event", "text"),
     [
-        (CheckpointFound(5, "checkpoint-5", "/o", "no .guard\nin it"), "checkpoint-5: not complete"),
+        (
+            CheckpointFound(5, "checkpoint-5", "/o", "no .guard\nin it"),
+            "checkpoint-5: not complete",
+        ),
         (ImagesScored("checkpoint-5/d/p", (ImageScore("a", 0, 1, {"": 0.3}),)), "1 image scored"),
         (PublishFailed("wandb", "error 503", 1, BEGAN), "wandb: error 503"),
     ],
 )
 def test_an_event_is_told_with_its_fields(machine: Machine, event: Event, text: str) -> None:
     """Those that people are not told, too; the keys are the documented ones."""
-    machine.console.happened("run-1", event)
+    machine.console.run = "run-1"
+    machine.console.happened(event)
     (line,) = machine.lines
     assert line.keys() == {"time", "run", "event", "fields", "text"}
     assert (line["time"], line["run"]) == ("2026-01-02T00:00:00+00:00", "run-1")
