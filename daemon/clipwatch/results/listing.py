@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
@@ -98,7 +99,7 @@ def _run(
     how = progress(run, now, watched.get(run.name))
     below = [*_now(how), *_queue(how, now)]
     if how.pace and how.pace.seconds:
-        below.append(line(how.pace))
+        below.append(line(replace(how.pace, waiting=0)))  # which the queue tells
     if any(not it.is_base for it in listed):
         below.append(summary(run))
     below += [*_unscored(listed), *problems(run), *_places(run), *_advice(run)]
