@@ -236,7 +236,7 @@ def test_epochs_are_scored_to_the_end(tmp_path: Path) -> None:
         6: ("epoch", "published"),
     }
     assert table(world.run).split()[0] == "epoch"
-    (run,) = told.as_json({"": world.run}, datetime.now(UTC), ())["runs"]
+    (run,) = told.as_json({"": world.run}, datetime.now(UTC), {})["runs"]
     assert {it["unit"] for it in run["checkpoints"]} == {"epoch"}
     assert "mine-000003.safetensors: saved by the trainer (LoRA, epoch 3), now in the queue" in [
         line for recorded in world.logged for line in story(recorded.event).split("; ")

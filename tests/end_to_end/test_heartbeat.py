@@ -91,6 +91,10 @@ def test_a_heart_beats_without_a_change(tmp_path: Path) -> None:
     (sign,) = heartbeats(tmp_path)
     assert sign.age < 60
     assert sign.heartbeat.status == "the same"
+    heart.beat("the same", "checkpoint-5: loading")
+    (sign,) = heartbeats(tmp_path)
+    assert sign.heartbeat.doing == "checkpoint-5: loading"
+    assert 0 <= time.time() - sign.heartbeat.since < 3600
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"run": "x"}', "\xff"])

@@ -1,4 +1,4 @@
-"""Lines fit the terminal, whatever stands in them: CJK, emoji, marks, Arabic, control characters."""
+"""Lines fit the terminal, whatever is in them: CJK, emoji, marks, Arabic, control characters."""
 
 from __future__ import annotations
 

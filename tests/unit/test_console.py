@@ -101,6 +101,15 @@ def test_all_that_is_in_hand_is_one_line(pipe: Heard) -> None:
     assert pipe.lines == ["checkpoint-500: loading (8 s); wandb: publishing [b] (3 s)"]
 
 
+def test_what_cannot_be_counted_is_told_to_others(pipe: Heard) -> None:
+    """What is loaded or published stands in the heartbeat; images are counted in the log."""
+    pipe.console.working("checkpoint-500", "96 of 192 images", 96, 192)
+    assert pipe.console.doing == ""
+    pipe.console.working("checkpoint-500", "loading")
+    with pipe.console.during("wandb", "publishing"):
+        assert pipe.console.doing == "checkpoint-500: loading; wandb: publishing"
+
+
 def test_what_failed_is_not_in_hand(pipe: Heard) -> None:
     """An error inside ends it."""
     with pytest.raises(ValueError, match="no"), pipe.console.during("models", "reading"):

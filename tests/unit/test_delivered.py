@@ -137,7 +137,7 @@ def test_status_says_what_is_owed_of_earlier_settings() -> None:
     told = "of earlier settings not shown there"
     assert f"wandb: 2 results {told}: error 503" in view.problems(fold(*events, *later))
     assert not any(told in line for line in view.problems(fold(*events)))
-    assert as_json({RUN: fold(*events, *later)}, NOW, ())["runs"][0]["owed"]["wandb"] == 2
+    assert as_json({RUN: fold(*events, *later)}, NOW, {})["runs"][0]["owed"]["wandb"] == 2
     unnamed = fold(*events, under(B, ["tensorboard"]))
     assert not any("wandb" in line for line in view.problems(unnamed))
 

@@ -1,4 +1,4 @@
-"""What status tells of a run: a table, what is in hand, when the queue is done, what has no score."""
+"""What status tells of a run: a table, what is in hand, when the queue is done, what failed."""
 
 from __future__ import annotations
 
@@ -22,17 +22,19 @@ from clipwatch.domain.events import (
     ProtocolDefined,
     RunStarted,
 )
-from clipwatch.domain.fold import evolve
+from clipwatch.domain.fold import Happened, evolve
 from clipwatch.domain.state import Run, evaluation_id
 from clipwatch.results.listing import brief, listing
 from clipwatch.results.painting import painted
-from clipwatch.results.progress import progress
+from clipwatch.results.progress import Watcher, progress
 from clipwatch.results.table import ago
 from clipwatch.results.told import as_json
 from clipwatch.statistics import Summary
 from protocols import PROTOCOL
 
 NOW = datetime(2026, 1, 2, 12, tzinfo=UTC)
+DAEMON = Watcher(NOW - timedelta(days=1))
+EYES = {"run-1": DAEMON}
 IMAGES = len(PROTOCOL.prompts) * PROTOCOL.images_per_prompt
 CLIP = Summary(0.3, 0.1, 0.4, 0.05, IMAGES, 2, 0.01, 0.28, 0.32)
 
@@ -41,7 +43,7 @@ def run_of(*events: tuple[float, Event], name: str = "run-1", folder: str = "/ou
     """Fold events, each some seconds before NOW."""
     started = RunStarted(folder, "", (), {"weights": "live"}, "0")
     begin = (started, ProtocolDefined(PROTOCOL.digest, PROTOCOL))
-    happened = [(name, it, NOW - timedelta(days=1)) for it in begin]
+    happened: list[Happened] = [(name, it, NOW - timedelta(days=1)) for it in begin]
     happened += [(name, it, NOW - timedelta(seconds=before)) for before, it in events]
     return evolve({}, happened)[name]
 
@@ -92,14 +94,15 @@ HALF = run_of(
 
 def test_what_is_in_hand_is_told_with_its_speed_and_its_end() -> None:
     """Two of four images in twenty seconds: the others take twenty more, and are late by now."""
-    how = progress(HALF, NOW, watched=True)
+    how = progress(HALF, NOW, DAEMON)
     assert how.hand
     assert (how.hand.title, how.hand.done, how.hand.images) == ("checkpoint-300", 2, IMAGES)
     assert how.hand.per_second == pytest.approx(0.1)
     assert how.hand.left == 0.0
-    assert (how.waiting, how.left) == (1, pytest.approx(40.0))
+    assert how.waiting == 1
+    assert how.left == pytest.approx(40.0)
     assert how.done_at(NOW) == NOW + timedelta(seconds=40)
-    lines = listing({"run-1": HALF}, NOW, {"run-1"})
+    lines = listing({"run-1": HALF}, NOW, EYES)
     assert "now: checkpoint-300, 2 of 4 images, 0.1 images/s, about 0 s left" in lines
     (queue,) = (it for it in lines if it.startswith("queue: "))
     assert queue.startswith("queue: 1 more to be evaluated, all done in about 40 s, at ")
@@ -107,7 +110,7 @@ def test_what_is_in_hand_is_told_with_its_speed_and_its_end() -> None:
 
 def test_nothing_goes_on_where_nobody_watches() -> None:
     """A killed daemon leaves its work begun: nothing is evaluated now, and nobody knows an end."""
-    how = progress(HALF, NOW, watched=False)
+    how = progress(HALF, NOW, None)
     assert (how.hand, how.waiting, how.left) == (None, 2, None)
     lines = listing({"run-1": HALF}, NOW)
     assert not any(it.startswith("now: ") for it in lines)
@@ -115,13 +118,22 @@ def test_nothing_goes_on_where_nobody_watches() -> None:
     assert "queue: 2 to be evaluated; no clipwatch watches this run now, clipwatch start" in told
 
 
+def test_what_an_earlier_daemon_had_in_hand_is_not_in_hand() -> None:
+    """It was killed, and the next one loads: that is told, with all images still to be made."""
+    loading = Watcher(NOW - timedelta(seconds=20), "checkpoint-300: importing torch")
+    how = progress(HALF, NOW, loading)
+    assert (how.hand, how.waiting, how.left) == (None, 2, 80.0)
+    lines = listing({"run-1": HALF}, NOW, {"run-1": loading})
+    assert [it for it in lines if it.startswith("now: ")] == [f"now: {loading.doing}"]
+
+
 def test_before_anything_is_measured_nobody_knows_an_end() -> None:
     """Neither a speed nor a time is made up."""
     run = run_of((10, whole(100)), (5, begun(100)))
-    how = progress(run, NOW, watched=True)
+    how = progress(run, NOW, DAEMON)
     assert how.hand
     assert (how.hand.per_second, how.hand.left, how.left) == (0.0, None, None)
-    lines = listing({"run-1": run}, NOW, {"run-1"})
+    lines = listing({"run-1": run}, NOW, EYES)
     assert "now: checkpoint-100, 0 of 4 images" in lines
     assert "queue: nothing more waits" in lines
 
@@ -135,21 +147,23 @@ def test_a_second_attempt_has_a_speed_of_its_own() -> None:
         (20, begun(100)),
         (10, images(100, [2])),
     )
-    hand = progress(run, NOW, watched=True).hand
+    hand = progress(run, NOW, DAEMON).hand
     assert hand
-    assert (hand.done, hand.per_second, hand.left) == (3, pytest.approx(0.1), pytest.approx(0.0))
+    assert hand.done == 3
+    assert hand.per_second == pytest.approx(0.1)
+    assert hand.left == pytest.approx(0.0)
 
 
 def test_an_idle_run_has_no_queue() -> None:
     """All is scored: no line about it."""
-    lines = listing({"run-1": run_of(*scored(100, 300))}, NOW, {"run-1"})
+    lines = listing({"run-1": run_of(*scored(100, 300))}, NOW, EYES)
     assert not any(it.startswith(("now: ", "queue: ")) for it in lines)
 
 
 def test_programs_get_the_same_facts() -> None:
     """Times are ISO 8601, spans are seconds."""
-    (told,) = as_json({"run-1": HALF}, NOW, {"run-1"})["runs"]
-    assert told["watched"]
+    (told,) = as_json({"run-1": HALF}, NOW, EYES)["runs"]
+    assert (told["watched"], told["doing"]) == (True, None)
     assert told["now"] == {
         "step": 300,
         "name": "checkpoint-300",
@@ -189,7 +203,7 @@ def test_reasons_are_told_once_with_their_checkpoints() -> None:
 
 
 odd = st.text(
-    st.one_of(st.sampled_from("学習🙂❤️e\u0301مرحبا\u202e\x1b\n　"), st.characters(codec="utf-8")),
+    st.one_of(st.sampled_from("学習🙂❤️e\u0301מרحب\u202e\x1b\n　"), st.characters(codec="utf-8")),
     min_size=1,
     max_size=80,
 ).filter(lambda it: "/" not in it)
@@ -202,9 +216,9 @@ def test_every_line_fits(names: list[str], reason: str, run_name: str, width: in
     events.append((9, CheckpointDiscarded(99, f"{names[0]}9", "", "vanished", reason)))
     run = run_of(*events, (5, whole(98)), (5, begun(98)), name=run_name, folder=f"/{names[0]}")
     drawn = [
-        *listing({run.name: run}, NOW, {run.name}, width),
-        *listing({run.name: run}, NOW, {run.name}, width, 12),
-        *brief(run, NOW, width, 12),
+        *listing({run.name: run}, NOW, {run.name: DAEMON}, width),
+        *listing({run.name: run}, NOW, {run.name: DAEMON}, width, 12),
+        *brief(run, NOW, DAEMON, width, 12),
     ]
     assert all(cell_len(line) <= width for line in drawn)
     assert all(line.isprintable() for line in drawn)
@@ -215,8 +229,8 @@ def test_a_view_has_no_more_lines_than_the_terminal(height: int) -> None:
     """The last rows are shown, how many are before them is told, and what is below stays."""
     run = run_of(*(it for step in range(1, 31) for it in scored(step, 400 - step)))
     for lines in (
-        listing({"run-1": run}, NOW, {"run-1"}, 80, height),
-        brief(run, NOW, 80, height),
+        listing({"run-1": run}, NOW, EYES, 80, height),
+        brief(run, NOW, DAEMON, 80, height),
     ):
         assert len(lines) <= height
         if height >= 10:

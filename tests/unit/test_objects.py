@@ -51,7 +51,8 @@ def machine() -> Machine:
 )
 def test_an_event_is_told_with_its_fields(machine: Machine, event: Event, text: str) -> None:
     """Those that people are not told, too; the keys are the documented ones."""
-    machine.console.happened("run-1", event)
+    machine.console.run = "run-1"
+    machine.console.happened(event)
     (line,) = machine.lines
     assert line.keys() == {"time", "run", "event", "fields", "text"}
     assert (line["time"], line["run"]) == ("2026-01-02T00:00:00+00:00", "run-1")

@@ -406,7 +406,7 @@ def test_the_first_protocol_has_the_plain_name() -> None:
 
 def test_status_json_has_the_documented_shape() -> None:
     """The object that other programs read."""
-    told: Any = as_json({RUN: fold(*scored(100))}, NOW, ())
+    told: Any = as_json({RUN: fold(*scored(100))}, NOW, {})
     assert told == {
         "runs": [
             {
@@ -414,6 +414,7 @@ def test_status_json_has_the_documented_shape() -> None:
                 "output_dir": "/out",
                 "problem": None,
                 "watched": False,
+                "doing": None,
                 "now": None,
                 "queue": {"evaluations": 0, "seconds_left": None, "done_at": None},
                 "pace": None,

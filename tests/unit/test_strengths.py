@@ -194,7 +194,7 @@ def test_status_tells_each_strength(order: tuple[float, ...]) -> None:
         *(f"clip/mean, strength {it} ▄" for it in ("0.6", "0.8", "1")),
     ]
     assert view.summary(run) == "2 checkpoints at 3 strengths: 4 scored"
-    (found,) = as_json({"r": run}, NOW, ())["runs"]
+    (found,) = as_json({"r": run}, NOW, {})["runs"]
     assert [it["strength"] for it in found["checkpoints"]] == [0.6, 0.8, 1.0, None]
 
 

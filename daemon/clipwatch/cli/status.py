@@ -19,6 +19,7 @@ from clipwatch.kit.textfiles import printable
 
 if TYPE_CHECKING:
     from clipwatch.domain.state import Run, State
+    from clipwatch.results.progress import Watcher
 
 LOOK_SECONDS = 1.0
 """Pause between two looks at the log."""
@@ -120,12 +121,13 @@ def _watch(path: Path) -> None:
             time.sleep(LOOK_SECONDS)
 
 
-def _watched(state_dir: Path) -> frozenset[str]:
-    """Return the runs that a living daemon watches."""
+def _watched(state_dir: Path) -> dict[str, Watcher]:
+    """Return which runs living daemons watch."""
+    from clipwatch.results.progress import Watcher
     from clipwatch.service.heartbeat import heartbeats
 
-    found = heartbeats(state_dir)
-    return frozenset(it.heartbeat.run for it in found if not it.problem)
+    found = [it.heartbeat for it in heartbeats(state_dir) if not it.problem]
+    return {it.run: Watcher(datetime.fromtimestamp(it.since, UTC), it.doing) for it in found}
 
 
 def _not_understood(state: State, width: int) -> list[str]:

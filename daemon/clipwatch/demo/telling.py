@@ -20,6 +20,7 @@ from clipwatch.loop.console import Console
 from clipwatch.loop.narration import narrate
 from clipwatch.results.listing import brief
 from clipwatch.results.painting import painted
+from clipwatch.results.progress import Watcher
 
 DRAWING = "drawing and encoding pictures"
 """What the training says before its first step."""
@@ -84,7 +85,7 @@ class Drawn:
         self._console = console
         self._live = Live(console=console, refresh_per_second=4, transient=True)
         self._spinner = Spinner("dots")
-        self._began = time.monotonic()
+        self._began, self._since = time.monotonic(), datetime.now(UTC)
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -99,7 +100,8 @@ class Drawn:
         """Draw it."""
         run = scene.run
         width, height = self._console.size
-        lines = brief(run, datetime.now(UTC), width, height - 2) if run else []
+        now = datetime.now(UTC)
+        lines = brief(run, now, Watcher(self._since), width, height - 2) if run else []
         self._spinner.update(text=Text(f"{scene.now} ({time.monotonic() - self._began:.0f} s)"))
         drawn = map(painted, lines or ["no checkpoint yet"])
         self._live.update(Group(self._spinner, *drawn))

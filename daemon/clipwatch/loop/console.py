@@ -50,6 +50,8 @@ class Console:
         self._closed = threading.Event()
         self._thread: threading.Thread | None = None
         self._drawing = Drawing(self._console) if moves(self._console) else None
+        self.run: str | None = None
+        """Whose console it is, once that is known."""
         self._patience = JOURNAL_SECONDS if _is_journal(self._console.file) else QUIET_SECONDS
 
     def say(self, text: str) -> None:
@@ -59,11 +61,8 @@ class Console:
             now = datetime.now()  # noqa: DTZ005 - for a person here
             self._console.print(f"{now:%H:%M:%S} {printable(text)}", markup=False)
 
-    def happened(
-        self, run: str, event: Event, named: Named = checkpoint, *, once: bool = False
-    ) -> None:
-        """Tell of what was written down of a run; the rest as for `narrate`."""
-        del run  # it has a console of its own
+    def happened(self, event: Event, named: Named = checkpoint, *, once: bool = False) -> None:
+        """Tell of what was written down; the rest as for `narrate`."""
         for line in narrate(event, named, once=once):
             self.say(line)
 
@@ -97,6 +96,13 @@ class Console:
             self._draw()
             if self._drawing and not self._works and not self._drawing.lasts:
                 self._drawing.stop()
+
+    @property
+    def doing(self) -> str:
+        """What is in hand and cannot be counted: loading, publishing."""
+        with self._lock:
+            works = [(what, work.doing) for what, work in self._works.items() if not work.total]
+        return "; ".join(map(": ".join, works))
 
     @contextmanager
     def during(self, what: str, doing: str) -> Iterator[None]:

@@ -122,8 +122,8 @@ class Drawing:
                 self._tasks[what] = self._bars.add_task("")
             # of an unknown total rich draws a bar that runs to and fro
             text = cut(printable(f"{what}: {work.doing}"), max(8, self._console.width - AROUND))
-            known = {"completed": work.done, "total": work.total or None}
-            self._bars.update(self._tasks[what], description=text, **known)
+            task, total = self._tasks[what], work.total or None
+            self._bars.update(task, description=text, completed=work.done, total=total)
         if self._live.is_started:
             with suppress(*UNHEARD):
                 self._live.refresh()

@@ -48,13 +48,11 @@ class ObjectConsole(Console):
         """Print a remark."""
         self._write(SAID, {}, text)
 
-    def happened(
-        self, run: str, event: Event, named: Named = checkpoint, *, once: bool = False
-    ) -> None:
+    def happened(self, event: Event, named: Named = checkpoint, *, once: bool = False) -> None:
         """Print an event, of every kind, with the fields that the log has."""
         kind, data = encode(event)
         text = "; ".join(narrate(event, named, once=once)) or story(event, named)
-        self._write(kind, json.loads(data), text, run)
+        self._write(kind, json.loads(data), text)
 
     def _remind(self, now: float) -> None:
         for what, work in self._works.items():
@@ -67,8 +65,8 @@ class ObjectConsole(Console):
             }
             self._write(WORKING, fields, told(what, work, now))
 
-    def _write(self, event: str, fields: dict[str, Any], text: str, run: str | None = None) -> None:
-        head = {"time": self._now().isoformat(), "run": run, "event": event}
+    def _write(self, event: str, fields: dict[str, Any], text: str) -> None:
+        head = {"time": self._now().isoformat(), "run": self.run, "event": event}
         line = json.dumps({**head, "fields": fields, "text": text})
         with self._lock, suppress(*UNHEARD):
             self._spoke = self._clock()

@@ -209,7 +209,8 @@ class WatchedRun:
         return self._log.run
 
     def _beat(self) -> None:
-        self._health.beat(self._run if self._log.begun else None, self._log.seq, self._log.waiting)
+        run, log = self._run if self._log.begun else None, self._log
+        self._health.beat(run, log.seq, log.waiting, self._console.doing)
         self._alive(self._health.status)
 
     def _look(self) -> None:

@@ -29,6 +29,7 @@ from clipwatch.kit.textfiles import printable
 from clipwatch.loop.console import Console
 from clipwatch.loop.rest import rest
 from clipwatch.results.listing import brief
+from clipwatch.results.progress import Watcher
 from clipwatch.settings import Settings
 
 PAUSE_SECONDS = 10.0
@@ -82,12 +83,14 @@ class RunLog:
         self.path = journal.path
         self.say = console.say
         self._console = console
+        console.run = name
         self.working = console.working
         self.rested = console.rested
         self.during = console.during
         self._projection = when_unlocked(lambda: Projection(journal), self.say, once=once)
         self._alive = alive
         self._clock = clock
+        self._since = clock()
         self._once = once
         self._rest = ""
         self._idle: tuple[Run, Settings, str] | None = None  # of which it speaks
@@ -125,7 +128,9 @@ class RunLog:
         for evaluation in reopenable(self.run, self._clock()):
             again = EvaluationReopened(evaluation.id, self._clock())
             self.record_evaluation(evaluation.id, again)
-        self._console.show(lambda width, height: brief(self.run, self._clock(), width, height))
+        self._console.show(
+            lambda *size: brief(self.run, self._clock(), Watcher(self._since), *size)
+        )
 
     def refresh(self) -> None:
         """See what other processes wrote: `clipwatch retry` does.
@@ -167,7 +172,7 @@ class RunLog:
         self._write(stream, *printable_ones)
         named = partial(title, self.run)
         for event in printable_ones:
-            self._console.happened(self.name, event, named, once=self._once)
+            self._console.happened(event, named, once=self._once)
 
     def record_run(self, *new: Event) -> None:
         """Record what happened to the run and its checkpoints."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from clipwatch.domain.delivered import received
 from clipwatch.domain.state import Run, State
@@ -13,7 +14,7 @@ from clipwatch.kit.cells import cut, wrapped
 from clipwatch.kit.textfiles import printable
 from clipwatch.pace import line
 from clipwatch.pace.words import duration
-from clipwatch.results.progress import Hand, Progress, progress
+from clipwatch.results.progress import Progress, Watcher, progress
 from clipwatch.results.table import WIDTH, table
 from clipwatch.results.view import (
     IN_QUEUE,
@@ -45,7 +46,7 @@ SOON = timedelta(hours=18)
 def listing(
     state: State,
     now: datetime,
-    watched: AbstractSet[str] = frozenset(),
+    watched: Mapping[str, Watcher] = MappingProxyType({}),
     width: int = WIDTH,
     height: int | None = None,
 ) -> list[str]:
@@ -54,7 +55,7 @@ def listing(
     Args:
         state: All runs.
         now: In UTC.
-        watched: The runs that a living daemon watches.
+        watched: Who watches which run.
         width: No line has more cells, unless for a path or an address in it.
         height: The most lines: tables lose their first rows, what is below its last lines. None
             for all.
@@ -67,19 +68,20 @@ def listing(
     return lines[:height]
 
 
-def brief(run: Run, now: datetime, width: int, height: int) -> list[str]:
+def brief(run: Run, now: datetime, watcher: Watcher, width: int, height: int) -> list[str]:
     """Return what stands below the lines of a daemon: its table, and how far the queue is.
 
     Args:
         run: That it watches.
         now: In UTC.
+        watcher: The daemon.
         width: No line has more cells.
         height: The most lines.
     """
     listed = rows(run)
     if not listed:
         return []
-    queue = list(_queue(progress(run, now, watched=True), now))
+    queue = list(_queue(progress(run, now, watcher), now))
     around = table(run, width, now, 0, listed).count("\n") + 1 + len(queue)
     most = max(FEWEST, height - around)
     drawn = table(run, width, now, most, listed).splitlines()
@@ -87,17 +89,17 @@ def brief(run: Run, now: datetime, width: int, height: int) -> list[str]:
 
 
 def _run(
-    run: Run, now: datetime, watched: Collection[str], width: int, most: int | None
+    run: Run, now: datetime, watched: Mapping[str, Watcher], width: int, most: int | None
 ) -> Iterator[str]:
     listed = rows(run)
     yield cut(printable(f"{run.name}  {run.output_dir}"), width)
     told_ = [f"{run.settings.get('weights', '')} weights, {_protocols(run)}"]
     yield from _wrapped(told_, width)
     yield from table(run, width, now, most, listed).splitlines()
-    how = progress(run, now, watched=run.name in watched)
-    below = [*_now(how.hand), *_queue(how, now)]
+    how = progress(run, now, watched.get(run.name))
+    below = [*_now(how), *_queue(how, now)]
     if how.pace and how.pace.seconds:
-        below.append(line(how.pace))
+        below.append(line(replace(how.pace, waiting=0)))  # which the queue tells
     if any(not it.is_base for it in listed):
         below.append(summary(run))
     below += [*_unscored(listed), *problems(run), *_places(run), *_advice(run)]
@@ -109,8 +111,10 @@ def _wrapped(lines: Sequence[str], width: int) -> Iterator[str]:
         yield from wrapped(printable(it), width)
 
 
-def _now(hand: Hand | None) -> Iterator[str]:
-    if hand is None:
+def _now(how: Progress) -> Iterator[str]:
+    if how.watcher and how.watcher.doing:
+        yield f"now: {how.watcher.doing}"
+    if (hand := how.hand) is None:
         return
     fast = f", {hand.per_second:.2g} images/s" if hand.per_second else ""
     left = "" if hand.left is None else f", about {duration(hand.left)} left"
@@ -122,7 +126,7 @@ def _queue(how: Progress, now: datetime) -> Iterator[str]:
         return
     more = " more" * (how.hand is not None)
     waiting = f"{how.waiting}{more} to be evaluated" if how.waiting else "nothing more waits"
-    if not how.watched:
+    if how.watcher is None:
         yield f"queue: {waiting}; no clipwatch watches this run now, clipwatch start goes on"
         return
     at = how.done_at(now)

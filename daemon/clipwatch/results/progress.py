@@ -36,18 +36,26 @@ class Hand:
 
 
 @dataclass(frozen=True, slots=True)
+class Watcher:
+    """A living daemon: since when it watches, and what it has in hand beside images, in words."""
+
+    since: datetime
+    doing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a run is.
 
     Attributes:
-        watched: A daemon lives that watches it.
+        watcher: Who watches it; None for nobody.
         hand: What is evaluated now; None for nothing, and where nobody watches.
         waiting: Evaluations that are still to come, without that in hand.
         left: Seconds until all of them are done; None where nothing tells, as none was measured.
         pace: What a checkpoint costs, against how often one is saved; None without a protocol.
     """
 
-    watched: bool
+    watcher: Watcher | None
     hand: Hand | None
     waiting: int
     left: float | None
@@ -60,21 +68,21 @@ class Progress:
         return now + timedelta(seconds=self.left)
 
 
-def progress(run: Run, now: datetime, *, watched: bool) -> Progress:
-    """Tell how far a run is at some time."""
-    hand = _in_hand(run, now) if watched else None
+def progress(run: Run, now: datetime, watcher: Watcher | None) -> Progress:
+    """Tell how far a run is at some time, and under whose eyes."""
+    hand = _in_hand(run, now, watcher.since) if watcher else None
     waiting = len(pending(run)) - (hand is not None)
     protocol = run.protocols.get(run.protocol)
     if protocol is None:
-        return Progress(watched, hand, waiting, None, None)
+        return Progress(watcher, hand, waiting, None, None)
     pace = pace_of(protocol, run.settings, run, saves_of(run), now.timestamp())
-    going = watched and not run.problem and not run.lacking
+    going = watcher and not run.problem and not run.lacking
     left = _left(pace, hand, waiting) if going else None
-    return Progress(watched, hand, waiting, left, pace)
+    return Progress(watcher, hand, waiting, left, pace)
 
 
-def _in_hand(run: Run, now: datetime) -> Hand | None:
-    """Return the attempt of which was heard last: those that a kill ended stay behind."""
+def _in_hand(run: Run, now: datetime, since: datetime) -> Hand | None:
+    """Return the attempt of which was heard last; what a kill ended was begun before its daemon."""
     whole = (run.checkpoints[name] for name in run.unfinished)
     found = (
         evaluation_of(run, it, protocol)
@@ -82,7 +90,8 @@ def _in_hand(run: Run, now: datetime) -> Hand | None:
         if it.state == "whole"
         for protocol in protocols_of(run, it)
     )
-    under_way = [(it.course.latest, it.id, it) for it in found if it and it.course]
+    begun = ((it, it.course) for it in found if it and it.course)
+    under_way = [(at.latest, it.id, it) for it, at in begun if at.since >= since]
     if not under_way:
         return None
     _, _, evaluation = max(under_way)

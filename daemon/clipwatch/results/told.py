@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,28 +12,29 @@ from clipwatch.domain.delivered import owed
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.state import Run, State
 from clipwatch.domain.strengths import told
-from clipwatch.results.progress import Progress, progress
+from clipwatch.results.progress import Progress, Watcher, progress
 from clipwatch.results.view import advice, rows
 
 
-def as_json(state: State, now: datetime, watched: Container[str]) -> dict[str, Any]:
+def as_json(state: State, now: datetime, watched: Mapping[str, Watcher]) -> dict[str, Any]:
     """Return the object; times are ISO 8601 in UTC, spans in seconds.
 
     Args:
         state: All runs.
         now: In UTC.
-        watched: The runs that a living daemon watches.
+        watched: Who watches which run.
     """
-    return {"runs": [_run(run, now, watched=run.name in watched) for run in state.values()]}
+    return {"runs": [_run(run, now, watched.get(run.name)) for run in state.values()]}
 
 
-def _run(run: Run, now: datetime, *, watched: bool) -> dict[str, Any]:
-    how = progress(run, now, watched=watched)
+def _run(run: Run, now: datetime, watcher: Watcher | None) -> dict[str, Any]:
+    how = progress(run, now, watcher)
     return {
         "run": run.name,
         "output_dir": run.output_dir,
         "problem": run.problem or run.lacking or None,
-        "watched": watched,
+        "watched": watcher is not None,
+        "doing": (watcher.doing if watcher else "") or None,
         "now": _now(run, how),
         "queue": {
             "evaluations": how.waiting,

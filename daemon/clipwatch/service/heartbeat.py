@@ -34,6 +34,8 @@ class Heartbeat:
         pid: Of the daemon, in `namespace`.
         namespace: The kernel's name for the daemon's PID namespace; "" where there is none.
         status: A line for a person.
+        since: Unix time of the daemon's start; 0 where it does not tell.
+        doing: What is in hand beside images, for a person.
     """
 
     run: str
@@ -41,6 +43,8 @@ class Heartbeat:
     pid: int
     namespace: str
     status: str
+    since: float = 0.0
+    doing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +75,16 @@ class HeartbeatFile:
 
     def __init__(self, state_dir: Path, run: str, output_dir: Path) -> None:
         self._path = state_dir / f"{run}{SUFFIX}"
-        self._mine = Heartbeat(run, str(output_dir), os.getpid(), _namespace(), "")
+        mine = (run, str(output_dir), os.getpid(), _namespace())
+        self._mine = Heartbeat(*mine, "", time.time())
         self._touched = float("-inf")
 
-    def beat(self, status: str) -> None:
+    def beat(self, status: str, doing: str = "") -> None:
         """Show that the loop goes round; a disk that takes it not just now is no reason to stop."""
         now = time.monotonic()
         with suppress(OSError):
-            if status != self._mine.status:
-                self._mine = replace(self._mine, status=status)
+            if (status, doing) != (self._mine.status, self._mine.doing):
+                self._mine = replace(self._mine, status=status, doing=doing)
                 write_private(self._path, json.dumps(asdict(self._mine)).encode(), lasting=False)
             elif now - self._touched >= BEAT_SECONDS / 2:
                 os.utime(self._path, follow_symlinks=False)

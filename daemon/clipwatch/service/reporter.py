@@ -61,8 +61,8 @@ class HealthReporter:
         else:
             self._say(f"health and metrics on http://{self._server.address}")
 
-    def beat(self, run: Run | None, seq: int, waiting: str = "") -> None:
-        """Show that the loop goes round, or what the log is waited for."""
+    def beat(self, run: Run | None, seq: int, waiting: str = "", doing: str = "") -> None:
+        """Show that the loop goes round and what is in hand, or what the log is waited for."""
         began = time.monotonic()
         self._loop = LoopState(run, seq, self._loop.phase, began, waiting)
         if waiting:
@@ -71,7 +71,7 @@ class HealthReporter:
             self.status, self._told = summary(run), run
             now = time.monotonic()
             self._tell_at = now + (now - began) / STATUS_SHARE
-        self._heartbeat.beat(self.status)
+        self._heartbeat.beat(self.status, doing)
 
     @property
     def seconds_left(self) -> float:

@@ -19,6 +19,7 @@ from typing import Any, Final, cast
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from clipwatch import __version__
+from clipwatch.results.progress import Watcher
 from clipwatch.results.told import as_json
 from clipwatch.service.health.metrics import exposition
 from clipwatch.service.health.probes import LoopState, not_alive, not_ready
@@ -26,6 +27,9 @@ from clipwatch.settings.values import Address
 
 PATIENCE_SECONDS: Final = 10.0
 """How long a client may take over its whole request."""
+
+BEGAN: Final = datetime.now(UTC)
+"""About when the daemon began, whose process this is."""
 
 MOST_BYTES: Final = 16 * 1024
 """Of a request; Kubernetes and Prometheus send some hundred."""
@@ -197,6 +201,6 @@ def _verdict(problem: str) -> Page:
 
 def _status(loop: LoopState) -> bytes:
     state = {loop.run.name: loop.run} if loop.run else {}
-    told = as_json(state, datetime.now(UTC), watched=state)
+    told = as_json(state, datetime.now(UTC), dict.fromkeys(state, Watcher(BEGAN)))
     own = {"version": __version__, "phase": loop.phase, "log_sequence": loop.seq}
     return json.dumps({**own, **told}).encode() + b"\n"
