@@ -9,6 +9,7 @@ import pytest
 from clipwatch.testing.memory import MemoryTracker
 from clipwatch.testing.series import make_target
 from clipwatch.testing.trackers import Connect, TrackerContract
+from clipwatch_adapters.tables import CsvTable, JsonlTable
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 
 
@@ -41,3 +42,23 @@ class TestTensorBoardAlone(TrackerContract):
         """See TrackerContract."""
         target = make_target(tmp_path)
         return lambda: TensorBoardTracker(target)
+
+
+class TestJsonl(TrackerContract):
+    """`results.jsonl` in the state directory."""
+
+    @pytest.fixture
+    def connect(self, tmp_path: Path) -> Connect:
+        """See TrackerContract."""
+        target = make_target(tmp_path)
+        return lambda: JsonlTable(target)
+
+
+class TestCsv(TrackerContract):
+    """`results.csv` in the state directory."""
+
+    @pytest.fixture
+    def connect(self, tmp_path: Path) -> Connect:
+        """See TrackerContract."""
+        target = make_target(tmp_path)
+        return lambda: CsvTable(target)

@@ -23,6 +23,7 @@ from clipwatch.delivery.trackers import Target, Tracker
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
 from clipwatch.testing.series import make_series, make_target
+from clipwatch_adapters.tables import CsvTable, JsonlTable
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.outcome import Outcome
@@ -133,6 +134,33 @@ def test_tensorboard_tells_every_error(tmp_path: Path, code: int, steps: list[in
         assert bring(TensorBoardTracker(target), series) == {0, 1}
         assert event_file(Path(target.where))
     assert clean.calls > 20
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES])
+@pytest.mark.parametrize("kind", [JsonlTable, CsvTable])
+def test_tables_tell_every_error(tmp_path: Path, code: int, kind: type[JsonlTable]) -> None:
+    """As TensorBoard does; whichever call fails, the file is the earlier one or the whole new."""
+    series = make_series(tmp_path, [200, 100], images=False)
+
+    def begin(folder: Path) -> Target:
+        target = make_target(folder)
+        kind(target).publish(series, [0])
+        return target
+
+    with failing(-1) as clean:
+        target = begin(tmp_path / "clean")
+        clean.calls = 0
+        assert attempt(kind(target), series) is None
+    for at in range(clean.calls):
+        target = begin(tmp_path / str(at))
+        with failing(at, code):
+            error = attempt(kind(target), series)
+        if error is not None:
+            assert os.strerror(code) in str(error)
+            assert isinstance(error, TrackerRefused) == (code in MENDABLE)
+        assert kind(target).published(series) in ({0}, {0, 1})
+        assert bring(kind(target), series) == {0, 1}
+    assert clean.calls > 8
 
 
 @pytest.mark.thorough(but=1)

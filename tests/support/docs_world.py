@@ -110,6 +110,7 @@ _WORDS = {
     "PATH": "output/checkpoint-500",
     "PROMPTS": "prompts.txt",
     "STEP": "500",
+    "TRACKER": "tensorboard",
     "global_step": "500",
     "local_checkpoint_path": "output/checkpoint-500",
 }

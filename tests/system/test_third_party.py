@@ -60,7 +60,7 @@ def test_clipwatch_runs_with_it_to_the_end(
     """Files of a flat folder are found, generated from, scored by two, and published by epoch."""
     monkeypatch.setenv("PYTHONPATH", beside(package)["PYTHONPATH"])
     config = json.loads((project / "config.json").read_text())
-    config["clipwatch"] |= {"report_to": "csv", "scorers": {"light": "brightness:"}}
+    config["clipwatch"] |= {"report_to": "flat", "scorers": {"light": "brightness:"}}
     (project / "config.json").write_text(json.dumps(config))
     for epoch in (1, 2):
         file = project / "output" / f"lora-epoch-{epoch}.safetensors"
@@ -72,7 +72,7 @@ def test_clipwatch_runs_with_it_to_the_end(
     ]
     means = {it["step"]: it["clip"]["mean"] for it in status(project)}
     assert means[1] != means[2]
-    [file] = (project / "state").rglob("*.csv")
+    [file] = (project / "state" / "flat").rglob("*.csv")
     with file.open(newline="") as lines:
         rows = {int(row["step"]): float(row["mean"]) for row in csv.DictReader(lines)}
     assert rows == pytest.approx(means, abs=1e-6)

@@ -81,6 +81,23 @@ class TensorBoardTracker:
             with _events.locked(folder):
                 _write(folder, series, missing)
 
+    def clear(self, series: Series) -> None:
+        """Write a file without the series' results; what another log wrote into it stays."""
+        with plain_errors("TensorBoard", folder := self._folder(series)):
+            self._move(folder.parent)
+            with _events.locked(folder):
+                _events.tidy(folder)
+                held, _ = _read(path := _events.newest(folder))
+                if path:
+                    known = {result.evaluation for result in series.results}
+                    others = {
+                        each.receipt.step: each
+                        for each in held
+                        if each.receipt.evaluation not in known
+                    }
+                    write = partial(record, series, names := Names.of(series))
+                    _events.replace(folder, _history(head(series, names), path, others, {}, write))
+
     def where(self, series: Series) -> str:
         """Return the run's folder, which may not exist yet; once it was read, where that was.
 

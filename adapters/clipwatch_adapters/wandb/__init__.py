@@ -17,7 +17,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
-from clipwatch.kit.errors import TrackerUnavailable
+from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch_adapters.shared.disk import plain_errors
 from clipwatch_adapters.wandb.companion import MODES, Companion
 from clipwatch_adapters.wandb.offline import OfflineRuns
@@ -78,6 +78,21 @@ class WandbTracker:
                 self._write(log, series, missing, deadline)
             else:
                 self._send(log, series, missing, deadline)
+
+    def clear(self, series: Series) -> None:
+        """Remove the offline runs; what they held counts as published no more.
+
+        Raises:
+            TrackerRefused: Online: the server takes rows back from nobody.
+        """
+        if self._companion.mode != "offline":
+            raise TrackerRefused(
+                "W&B keeps the rows that it has: they cannot be written anew",
+                fix="another tracker_project_name gets all of them",
+            )
+        folder = self._companion.folder(series)
+        with room(self._state_dir), plain_errors("W&B", folder):
+            self._offline_runs(series).forget()
 
     def where(self, series: Series) -> str:
         """Return the run's address as W&B reports it, or the folder to give to `wandb sync`."""

@@ -60,6 +60,12 @@ class OfflineRuns:
                 _sync(run)
         write_private(self._folder / NOTE, msgspec.json.encode(self._runs()), lasting=True)
 
+    def forget(self) -> None:
+        """Remove the runs, and first the note of them, or those that are gone would count."""
+        (self._folder / NOTE).unlink(missing_ok=True)
+        for run in self._present():
+            shutil.rmtree(run)
+
     def _present(self) -> list[Path]:
         return matching(self._folder / "wandb", self._pattern)
 

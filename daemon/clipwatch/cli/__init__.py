@@ -24,6 +24,7 @@ from clipwatch.cli.log import log
 from clipwatch.cli.notify import notify
 from clipwatch.cli.options import examples
 from clipwatch.cli.prompts import prompts
+from clipwatch.cli.publish import publish
 from clipwatch.cli.rank import rank
 from clipwatch.cli.report import report
 from clipwatch.cli.retry import retry
@@ -42,7 +43,7 @@ LONGEST = 200
 SECTIONS = {
     "Begin": (demo, doctor, start),
     "Look at the scores": (status, best, compare, report, export, log),
-    "One thing at a time": (rank, score, retry, adopt, prompts, fetch),
+    "One thing at a time": (rank, score, retry, publish, adopt, prompts, fetch),
     "As a service": (systemd, health, notify),
 }
 """The commands in the order in which people need them."""

@@ -1,4 +1,4 @@
-"""What a shell offers at the tab key: runs, steps, files. It reads the log and imports no torch."""
+"""What a shell offers at the tab key: runs, steps, files. It reads the log, imports no torch."""
 
 from __future__ import annotations
 
@@ -47,6 +47,13 @@ def failed(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
 
     found = {row.step for run in _state(ctx).values() for row in rows(run) if row.state == "failed"}
     return [str(step) for step in sorted(found) if str(step).startswith(begun)]
+
+
+def trackers(_: click.Context, __: click.Parameter, begun: str) -> list[str]:
+    """Offer the trackers that are installed."""
+    from clipwatch.kit import plugins
+
+    return [name for name in plugins.names(plugins.TRACKERS) if name.startswith(begun)]
 
 
 def _state(ctx: click.Context) -> State:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -54,12 +54,18 @@ class Receiver(Protocol):
 
 
 class Publishing:
-    """A tracker as a receiver: what it has is what can be read back from it."""
+    """A tracker as a receiver: what it has is what can be read back from it.
 
-    def __init__(self, tracker: Tracker) -> None:
+    Args:
+        tracker: The adapter.
+        only: The `seq` that are to be brought, None for all.
+    """
+
+    def __init__(self, tracker: Tracker, only: Container[int] | None = None) -> None:
         self.destination = tracker.destination
         self.where = tracker.where
         self._tracker = tracker
+        self._only = only
         self._lost: AbstractSet[str] = frozenset()
 
     @property
@@ -68,21 +74,22 @@ class Publishing:
         return self._lost
 
     def bring(self, series: Series, had: AbstractSet[str]) -> Iterator[str]:
-        """Yield all evaluations of the series, or none.
+        """Yield all evaluations of the series that are there in the end, or none.
 
         Raises:
             TrackerUnavailable: Also when it shows less than it was given.
             TrackerRefused: It will take nothing until somebody mends something.
         """
         shown = self._tracker.published(series)
-        missing = [result for result in series.results if result.seq not in shown]
+        wanted = [it for it in series.results if self._only is None or it.seq in self._only]
+        missing = [result for result in wanted if result.seq not in shown]
         self._lost = had & {result.evaluation for result in missing}
         if missing:
             self._tracker.publish(series, [result.seq for result in missing])
             shown = self._tracker.published(series)
-        if lacking := len(series.results) - len(shown):
+        if lacking := sum(result.seq not in shown for result in wanted):
             raise TrackerUnavailable(f"{lacking} results were sent but are not shown")
-        yield from (result.evaluation for result in series.results)
+        yield from (result.evaluation for result in series.results if result.seq in shown)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,15 +129,22 @@ class Outbox:
         """
         return Destination(kind, name, self._receiver(kind, name).destination())
 
-    def deliver(self, destination: Destination, series: Series) -> list[Outcome]:
+    def deliver(
+        self, destination: Destination, series: Series, only: Container[int] | None = None
+    ) -> list[Outcome]:
         """Bring what a destination lacks of a series with results, and return what came of it.
 
         May take minutes. The events name the destination that has it now: another one, where it
         changed meanwhile.
+
+        Args:
+            destination: Whose.
+            series: What there is.
+            only: The `seq` that a tracker is to get, None for all.
         """
         kind, name = destination.kind, destination.name
         known = received(self.run, kind, name)
-        brought = _bring(lambda: self._receiver(kind, name), series, known, destination.place)
+        brought = _bring(lambda: self._receiver(kind, name, only), series, known, destination.place)
         protocol = self.run.evaluations[series.results[0].evaluation].protocol
         ends = (brought.place, protocol)
         events: list[Outcome] = list(_taken(kind, name, brought, known, ends))
@@ -141,9 +155,11 @@ class Outbox:
             events.append(failed(name, brought.problem, attempt, pausing, *ends))
         return events
 
-    def _receiver(self, kind: ReceiverKind, name: str) -> Receiver:
+    def _receiver(
+        self, kind: ReceiverKind, name: str, only: Container[int] | None = None
+    ) -> Receiver:
         if kind == "tracker":
-            return Publishing(self.tracker(name))
+            return Publishing(self.tracker(name), only)
         return channels(self.settings.advice)[name]
 
 

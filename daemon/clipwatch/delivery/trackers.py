@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from clipwatch.kit import plugins
 from clipwatch.results.series import Series
@@ -67,6 +67,17 @@ class Tracker(Protocol):
         """Return the command that shows or uploads the series, "" for none; no side effect."""
 
 
+@runtime_checkable
+class Clearing(Protocol):
+    """What a tracker may be able to do besides, for `clipwatch publish --fresh`."""
+
+    def clear(self, series: Series) -> None:
+        """Take away what is there of the series' results, so that all of them are missing.
+
+        May be killed at any point, and is followed by `publish`.
+        """
+
+
 def load(name: str) -> Callable[[Target], Tracker]:
     """Return the adapter registered as `name`.
 
@@ -75,3 +86,12 @@ def load(name: str) -> Callable[[Target], Tracker]:
     """
     adapter: Callable[[Target], Tracker] = plugins.load(plugins.TRACKERS, name)
     return adapter
+
+
+def make(name: str, target: Target) -> Tracker:
+    """Return the adapter registered as `name`, for a target.
+
+    Raises:
+        SettingsError: As `load`.
+    """
+    return load(name)(target)

@@ -5,9 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from pathlib import Path
+from typing import Final
+
+from clipwatch.domain.kinds import ReceiverKind
 
 SLUG = 150
 """Characters of a directory's name in its run's, of which names of files are made."""
+
+
+_RECEIVERS: Final = {"tracker": "tracker", "channel": "advice"}
 
 
 def run_id(output_dir: Path, digits: int = 6) -> str:
@@ -19,3 +25,8 @@ def run_id(output_dir: Path, digits: int = 6) -> str:
 def evaluation_stream(run: str, evaluation: str) -> str:
     """Name the stream that holds an evaluation."""
     return f"evaluation/{run}/{evaluation}"
+
+
+def receiver_stream(run: str, kind: ReceiverKind, name: str) -> str:
+    """Name the stream that holds what a tracker or channel was brought."""
+    return f"{_RECEIVERS[kind]}/{run}/{name}"

@@ -15,12 +15,13 @@ from clipwatch.delivery.trackers import Target, Tracker
 from clipwatch.domain.delivered import Destination, addressed, may_try, owed, received
 from clipwatch.domain.events import Published, PublishFailed
 from clipwatch.domain.kinds import ReceiverKind
+from clipwatch.domain.names import receiver_stream
 from clipwatch.loop.run_log import RunLog
+from clipwatch.loop.tables import Tables
 from clipwatch.results.reading import series_of
 from clipwatch.results.series import Series
 from clipwatch.settings import Settings
 
-_STREAMS: Final = {"tracker": "tracker", "channel": "advice"}
 _WORK: Final = {"tracker": "publishing", "channel": "sending advice"}
 
 
@@ -81,6 +82,7 @@ class Deliveries:
         make: Callable[[str, Target], Tracker],
     ) -> None:
         self._log = log
+        self._tables = Tables(log, clock)
         self._send = send
         self._tools = (make, clock, luck)
         self._couriers: dict[tuple[ReceiverKind, str], Courier] = {}
@@ -131,8 +133,10 @@ class Deliveries:
     def offer(self) -> None:
         """Have one series brought to each who lacks one and may try; each one after a start.
 
-        After a start each tracker is read once, too, though it is known to have all.
+        After a start each tracker is read once, too, though it is known to have all. The tables
+        are brought up to date at once.
         """
+        self._tables.keep(self._settings)
         outbox, now = self._outbox(), self._tools[1]()
         run = outbox.run
         for kind, name in outbox.receivers:
@@ -198,4 +202,4 @@ class Deliveries:
         return series_of(self._log.run, protocol, self._settings.paths.state_dir)
 
     def _stream(self, kind: ReceiverKind, name: str) -> str:
-        return f"{_STREAMS[kind]}/{self._log.run.name}/{name}"
+        return receiver_stream(self._log.run.name, kind, name)

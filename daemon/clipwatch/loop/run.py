@@ -39,10 +39,6 @@ LAST_PAUSE_SECONDS = 1.0
 """Pause between turns once we are asked to stop."""
 
 
-def _adapter(name: str, target: trackers.Target) -> trackers.Tracker:
-    return trackers.load(name)(target)
-
-
 @dataclass(frozen=True, slots=True)
 class Parts:
     """What a run meets the world with; a test gives others.
@@ -58,7 +54,7 @@ class Parts:
 
     clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     luck: Callable[[], float] = random.random
-    make_tracker: Callable[[str, trackers.Target], trackers.Tracker] = _adapter
+    make_tracker: Callable[[str, trackers.Target], trackers.Tracker] = trackers.make
     make_executor: Callable[[Settings], Executor] = named.load
     judge: Judge = field(default_factory=JudgeProcess)
     identities: Identities = field(default_factory=Identities)

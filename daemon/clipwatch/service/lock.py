@@ -16,8 +16,15 @@ from clipwatch.kit.ownfiles import open_own
 
 
 @contextmanager
-def exclusive(state_dir: Path, run: str) -> Iterator[None]:
+def exclusive(
+    state_dir: Path, run: str, fix: str = "leave it to that one, or stop it first"
+) -> Iterator[None]:
     """Hold a run in a state directory; the kernel lets go of it however the process ends.
+
+    Args:
+        state_dir: The directory.
+        run: The run's name.
+        fix: What to do where another one holds it.
 
     Raises:
         ClipwatchError: Another daemon holds it (the text says which, since when), or the disk of
@@ -39,7 +46,6 @@ def exclusive(state_dir: Path, run: str) -> Iterator[None]:
         except OSError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            fix = "leave it to that one, or stop it first"
             raise ClipwatchError(f"{run} is already watched by {holder}", fix=fix) from error
         file.truncate(0)
         file.write(f"clipwatch with pid {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")

@@ -14,6 +14,9 @@ _WITHOUT_ADAPTER = (
 )
 """Trackers that SimpleTuner's report_to may name, in some version, and clipwatch has not."""
 
+ALWAYS = ("csv", "jsonl")
+"""Adapters that every run has, named or not: tables in the state directory."""
+
 _VAE_AS_THE_REST = ("flux2", "ideogram")  # which load it in their own way
 _AUTO_ON_CPU = "auto on a CPU"
 _DTYPES = {"no": "fp32", "fp16": "fp16", "bf16": "bf16", "fp8": "bf16"}
@@ -132,26 +135,28 @@ def vae_dtype(given: Values, dtype: Given, family: str, *, simpletuner: bool) ->
 def trackers(given: Values, installed: Sequence[str]) -> tuple[Given, tuple[str, ...]]:
     """Return the adapters that report_to names, each once, and what is told of the others.
 
-    A tracker of the trainer alone is passed over where the trainer's own key names it.
+    Those of ALWAYS are none of them, as they need not be named. A tracker of the trainer alone is
+    passed over where the trainer's own key names it.
 
     Raises:
         SettingsError: There is no adapter of that name.
     """
     named = given["report_to"]
+    others = [name for name in installed if name not in ALWAYS]
     chosen: list[str] = []
     skipped: list[str] = []
     for name in named.value:
         if name == "all":
-            chosen += installed
-        elif name in installed:
+            chosen += others
+        elif name in others:
             chosen.append(name)
         elif name in _WITHOUT_ADAPTER and named.trainers:
             skipped.append(name)
         elif name in _WITHOUT_ADAPTER:
             fix = 'name another for clipwatch alone: "clipwatch": {"report_to": "tensorboard"}'
             raise named.error(f"clipwatch has no adapter for {name!r}", fix=fix)
-        elif name != "none":
-            known = ", ".join((*installed, "all", "none"))
+        elif name not in ("none", *ALWAYS):
+            known = ", ".join((*others, "all", "none"))
             raise named.error(f"unknown tracker {name!r}", fix=f"choose among {known}")
     remarks = tuple(
         named.told(f"clipwatch has no adapter for {name!r}, and publishes to the others")

@@ -30,6 +30,10 @@ class MemoryTracker:
             result = series.results[seq]
             rows[seq] = (result.step, result.clip)
 
+    def clear(self, series: Series) -> None:
+        """Forget the series."""
+        self.rows.pop(series.name, None)
+
     def where(self, series: Series) -> str:
         """Return an address that only says what it is."""
         return f"memory:{series.run}/{series.name}"

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from clipwatch.delivery.trackers import Tracker
+from clipwatch.delivery.trackers import Clearing, Tracker
+from clipwatch.kit.errors import TrackerRefused
 from clipwatch.testing.series import make_protocol, make_series, with_everything
 
 Connect = Callable[[], Tracker]
@@ -116,6 +117,24 @@ class TrackerContract:
             grown = replace(mixed, results=mixed.results[: seq + 1])
             tracker.publish(grown, [seq])
             assert connect().published(grown) == set(range(seq + 1))
+
+    def test_what_is_cleared_may_be_published_again(self, connect: Connect, tmp_path: Path) -> None:
+        """A tracker that can write all anew has nothing of the series then, and all of others."""
+        series, other = (make_series(tmp_path, [100, 300], name=it) for it in ("one", "two"))
+        other = replace(other, protocol=make_protocol(seed=1), digest=make_protocol(seed=1).digest)
+        tracker = connect()
+        for each in (series, other):
+            tracker.publish(each, [0, 1])
+        if not isinstance(tracker, Clearing):
+            return
+        try:
+            tracker.clear(series)
+        except TrackerRefused:  # which says why, as it may not be possible everywhere
+            return
+        assert connect().published(series) == frozenset()
+        assert connect().published(other) == {0, 1}
+        connect().publish(series, [1])
+        assert connect().published(series) == {1}
 
     def test_where_is_stable(self, connect: Connect, tmp_path: Path) -> None:
         """The place told before the first publication is the place told after it."""

@@ -1,0 +1,180 @@
+"""A run's results as a file, in JSON Lines and in CSV, for those who plot themselves.
+
+A line is a step of a series, and the file holds all series of the run, each in the order of its
+steps. It is read, and written anew as a whole beside its place: so a kill leaves the one or the
+other, and a late result stands where it belongs.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from clipwatch.delivery.trackers import Target
+from clipwatch.kit.cells import cell
+from clipwatch.kit.filesystems import make_private
+from clipwatch.results.series import Result, Series
+from clipwatch_adapters.shared.disk import plain_errors, read_own, write_private
+from clipwatch_adapters.shared.numbers import Names, scalars
+
+Row = dict[str, Any]
+
+HEAD: Final = (
+    *("run", "series", "protocol", "strength"),
+    *("step", "unit", "checkpoint", "evaluation", "finished"),
+)
+"""What stands before the numbers of a result."""
+
+
+class Table:
+    """A Tracker whose place is one file, in the form that `name`, `read` and `write` make."""
+
+    name = ""
+
+    def __init__(self, target: Target) -> None:
+        self._file = target.state_dir / f"results.{self.name}"
+
+    def told(self, text: str) -> object:
+        """Return a text as it stands in the file."""
+        return text
+
+    def read(self, data: bytes) -> Iterator[Row]:
+        """Yield the rows of a file, up to the first that is damaged."""
+        raise NotImplementedError
+
+    def write(self, rows: Sequence[Row]) -> bytes:
+        """Return a file."""
+        raise NotImplementedError
+
+    def destination(self) -> str:
+        """Return the file."""
+        return str(self._file)
+
+    def published(self, series: Series) -> frozenset[int]:
+        """Read the file; a result counts when its step shows it or a later one."""
+        with plain_errors(self.name, self._file.parent):
+            shown = self._standing(series, self._rows())
+        return frozenset(
+            it.seq for it in series.results if it.step in shown and shown[it.step].seq >= it.seq
+        )
+
+    def publish(self, series: Series, missing: Sequence[int]) -> None:
+        """Write the series anew with the missing results; other series stay as they are."""
+        with plain_errors(self.name, self._file.parent):
+            held = self._rows()
+            shown = self._standing(series, held)
+            for result in (series.results[seq] for seq in missing):
+                if result.step not in shown or shown[result.step].seq < result.seq:
+                    shown[result.step] = result
+            names = Names.of(series)
+            own = [_row(series, names, shown[step]) for step in sorted(shown)]
+            others = [row for row in held if row["series"] != series.name]
+            self._replace([*others, *own])
+
+    def clear(self, series: Series) -> None:
+        """Write the file without the series."""
+        with plain_errors(self.name, self._file.parent):
+            self._replace(row for row in self._rows() if row["series"] != series.name)
+
+    def where(self, series: Series) -> str:
+        """Return the file, and which of its series."""
+        return f"{self._file}#{series.name}"
+
+    def hint(self, series: Series) -> str:  # noqa: ARG002 - as a Tracker
+        """Anything shows a table."""
+        return ""
+
+    def _replace(self, rows: Iterable[Row]) -> None:
+        make_private(self._file.parent)
+        data = self.write(sorted(rows, key=lambda row: row["series"]))
+        write_private(self._file, data, lasting=True)
+
+    def _rows(self) -> list[Row]:
+        with suppress(FileNotFoundError):
+            return list(self.read(read_own(self._file)))
+        return []
+
+    def _standing(self, series: Series, held: Iterable[Row]) -> dict[int, Result]:
+        """Return step → the result that the file shows there; what the log has not is passed over.
+
+        The file stands beside the log, and follows it.
+        """
+        known = {self.told(it.evaluation): it for it in series.results}
+        found = (known.get(row["evaluation"]) for row in held if row["series"] == series.name)
+        return {it.step: it for it in sorted(filter(None, found), key=lambda it: it.seq)}
+
+
+class JsonlTable(Table):
+    """`results.jsonl`: an object a line; what is not known of a result is left out."""
+
+    name = "jsonl"
+
+    def read(self, data: bytes) -> Iterator[Row]:
+        """See Table."""
+        with suppress(msgspec.DecodeError):
+            for line in data.splitlines():
+                yield _checked(msgspec.json.decode(line, type=Row))
+
+    def write(self, rows: Sequence[Row]) -> bytes:
+        """See Table."""
+        return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+
+
+class CsvTable(Table):
+    """`results.csv`: the numbers of all results in the order of their names, empty where unknown.
+
+    A text that a spreadsheet would compute has a "'" before it.
+    """
+
+    name = "csv"
+
+    def told(self, text: str) -> object:
+        """See Table."""
+        return cell(text)
+
+    def read(self, data: bytes) -> Iterator[Row]:
+        """See Table."""
+        lines = io.StringIO(data.decode(errors="replace"), newline="")
+        with suppress(csv.Error, msgspec.DecodeError):
+            for row in csv.DictReader(lines):
+                yield _checked({name: it for name, it in row.items() if it})
+
+    def write(self, rows: Sequence[Row]) -> bytes:
+        """See Table."""
+        numbers = {name for row in rows for name in row}.difference(HEAD)
+        text = io.StringIO(newline="")
+        writer = csv.DictWriter(text, (*HEAD, *sorted(numbers)), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({name: cell(it) for name, it in row.items()} for row in rows)
+        return text.getvalue().encode()
+
+
+def _checked(row: Row) -> Row:
+    """Return a row as others may use it.
+
+    Raises:
+        msgspec.DecodeError: It is none of ours.
+    """
+    if not all(isinstance(row.get(key), str) for key in ("series", "evaluation")):
+        raise msgspec.DecodeError
+    return row
+
+
+def _row(series: Series, names: Names, result: Result) -> Row:
+    return {
+        "run": series.run,
+        "series": series.name,
+        "protocol": series.digest,
+        "strength": series.protocol.adapter_strength if series.label else None,
+        "step": result.step,
+        "unit": series.unit,
+        "checkpoint": result.checkpoint,
+        "evaluation": result.evaluation,
+        "finished": result.finished.isoformat(timespec="seconds"),
+        **scalars(names, result),
+    }
