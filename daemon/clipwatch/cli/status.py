@@ -29,17 +29,22 @@ def status(state_dir: Path | None, as_json: bool) -> None:
     from clipwatch.journal import log_file
     from clipwatch.journal.projection import read_state
     from clipwatch.results import view
+    from clipwatch.results.reading import page_of
 
     path = log_file(chosen_state_dir(state_dir))
     state = read_state(path)
+    pages = {name: page_of(path.parent, name) for name in state}
     if as_json:
         told = view.as_json(state)
         for entry, run in zip(told["runs"], state.values(), strict=True):
             entry["not_understood"] = _unread(run) or None
+            entry["page"] = str(pages[run.name]) if pages[run.name].is_file() else None
         click.echo(json.dumps(told, indent=2))
     elif state:
         click.echo(view.listing(state))
         for run in state.values():
+            if pages[run.name].is_file():
+                click.echo(f"page: {printable(str(pages[run.name]))}")
             if there := _unread(run):
                 click.echo(f"nothing in {printable(run.output_dir)} is understood: {there}")
     else:

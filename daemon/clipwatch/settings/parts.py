@@ -33,7 +33,7 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """Where results go: the adapters, each once, and the trainer's names for its tracker."""
+    """Where results go: the adapters, each once, the trainer's names for its tracker, a page."""
 
     trackers: tuple[str, ...] = trainers(
         "report_to", (), "trackers: names, a comma list, all or none", read.tracker_names
@@ -44,6 +44,7 @@ class Publishing:
     run_name: str = trainers(
         "tracker_run_name", "simpletuner-testing", "the tracker's run", blank=True
     )
+    report: bool = own("report", False, "keep a page in state_dir, made anew after results")
 
 
 @dataclass(frozen=True, slots=True)
