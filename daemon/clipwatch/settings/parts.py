@@ -163,6 +163,8 @@ class Advice:
         stretch: Steps without a gain of `worth` that make a plateau.
         webhook: An address that gets JSON by POST, "" for none.
         apprise: Addresses for the package Apprise.
+        every_checkpoint: Each score is told as well.
+        pictures: Apprise gets a contact sheet with each message.
     """
 
     low: float | None = own(
@@ -192,3 +194,7 @@ class Advice:
     apprise: tuple[str, ...] = own(
         "advice.apprise", (), "Apprise addresses that get advice", read.addresses, secret=True
     )
+    every_checkpoint: bool = own(
+        "notify_every_checkpoint", False, "tell of each score, where advice goes"
+    )
+    pictures: bool = own("notify_pictures", False, "a contact sheet with each Apprise message")
