@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
-import threading
 from base64 import b64encode
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -22,47 +16,10 @@ from clipwatch.domain.events import AdviceGiven, AdviceNotSent, AdviceSent, Even
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.journal import Journal
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from hook_kit import hook
 from world import World, checkpoint
 
 ADVICE = AdviceGiven("checkpoint-100/aaaaaaaa/bbbbbbbb", 100, "low", "look at the images")
-
-
-@dataclass
-class Hook:
-    """A receiver: what it got, and the codes that it answers with, the last one for ever."""
-
-    address: str
-    codes: list[int] = field(default_factory=lambda: [204])
-    got: list[dict[str, Any]] = field(default_factory=list)
-    login: str | None = None
-    asked: int = 0
-
-
-@contextmanager
-def hook() -> Iterator[Hook]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            code = kept.codes.pop(0) if len(kept.codes) > 1 else kept.codes[0]
-            kept.got.append(json.loads(body))
-            kept.login = self.headers["Authorization"]
-            self.send_response(code)
-            self.send_header("Location", "/elsewhere")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def do_GET(self) -> None:
-            kept.asked += 1
-            self.send_error(200)
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        kept = Hook(f"http://127.0.0.1:{server.server_port}/services/T0KEN")
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield kept
-        server.shutdown()
 
 
 def advised(world: World) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from clipwatch.delivery.channels import Channel
+from clipwatch.delivery.channels import Channel, Message
 from clipwatch.delivery.outbox import Outbox
 from clipwatch.delivery.trackers import Target, Tracker
 from clipwatch.domain.delivered import Destination, addressed, owed
@@ -169,7 +169,7 @@ def test_what_a_channel_took_before_it_failed_is_not_sent_again(world: World) ->
             journal.append(run.name, stream, journal.version(stream), [given])
     taken: list[str] = []
 
-    def send(_run: str, advice: AdviceGiven) -> None:
+    def send(_run: str, advice: Message, _shown: object) -> None:
         if taken:
             raise TrackerUnavailable("503")
         taken.append(advice.evaluation)

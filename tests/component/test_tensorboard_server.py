@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import io
+import json
 import os
 import re
 import shlex
@@ -244,6 +246,62 @@ def test_images_are_shown_with_their_prompts(server: Server, tmp_path: Path) -> 
     assert kind == "image/jpeg"
     with Image.open(io.BytesIO(body)) as image:
         assert image.size == (64, 48 + 15)
+
+
+@pytest.mark.thorough(but=1)
+def test_the_spread_of_the_prompts_is_a_histogram(server: Server, tmp_path: Path) -> None:
+    """A histogram a step counts the means of the prompts between the lowest and the highest."""
+    target = target_below(server.logdir, tmp_path, "spread")
+    protocol = make_protocol(images_per_prompt=2)
+    series = make_series(tmp_path, [100, 300, 200], protocol=protocol, images=False)
+    publish_each(target, series)
+
+    def spread() -> Any:
+        query = {"run": "spread/clipwatch", "tag": "clipwatch/histogram"}
+        return server.get("plugin/histograms/histograms", **query) or []
+
+    until(lambda: [step for _, step, _ in spread()], [100, 200, 300])
+    for (_, _, buckets), seq in zip(spread(), (0, 2, 1), strict=True):
+        scores = [score.score for score in series.scores(f"clipwatch-{seq}")]
+        means = [(a + b) / 2 for a, b in zip(scores[::2], scores[1::2], strict=True)]
+        assert (buckets[0][0], buckets[-1][1]) == pytest.approx((min(means), max(means)))
+        assert [count for _, _, count in buckets if count] == [1, 1, 1, 1]
+        assert len(buckets) == 30
+
+
+@pytest.mark.thorough(but=1)
+def test_the_protocols_are_compared(server: Server, tmp_path: Path) -> None:
+    """The HParams page has a session for each run, with its protocol and its newest numbers."""
+    target = target_below(server.logdir, tmp_path, "sessions")
+    series = make_series(tmp_path, [100, 300, 200], images=False)
+    other = replace(make_protocol(), guidance=2.5, adapter_strength=0.6, zero_snr=True)
+    changed = make_series(tmp_path, [100], name="clipwatch-other", protocol=other, images=False)
+    for each in (series, changed):
+        publish_each(target, each)
+
+    def sessions() -> dict[str, Any]:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port)
+        body = {"experimentName": "", "allowedStatuses": ["STATUS_UNKNOWN"], "startIndex": 0}
+        body |= {"colParams": [], "sliceSize": 1000}
+        connection.request("POST", "/data/plugin/hparams/session_groups", json.dumps(body))
+        found = json.loads(connection.getresponse().read()).get("sessionGroups", [])
+        named = {group["sessions"][0]["name"]: group for group in found}
+        return {name: it for name, it in named.items() if name.startswith("sessions/")}
+
+    runs = ["sessions/clipwatch", "sessions/clipwatch-other"]
+    until(lambda: sorted(sessions()), runs)
+    until(lambda: all(it["metricValues"] for it in sessions().values()), expected=True)
+    first, second = (sessions()[run] for run in runs)
+    known = {"scheduler": "euler", "guidance": 5, "inference_steps": 20, "adapter_strength": 1}
+    known |= {"scorer": "some/clip", "prompts": 4, "protocol": series.digest, "width": 64}
+    assert {name: first["hparams"][name] for name in known} == known
+    assert second["hparams"]["zero_snr"] == "True"
+    assert "zero_snr" not in first["hparams"]
+    differ = {name for name, it in first["hparams"].items() if second["hparams"][name] != it}
+    assert differ == {"guidance", "adapter_strength", "protocol"}
+    means = {it["name"]["tag"]: it for it in first["metricValues"]}
+    assert means["clip/mean"]["trainingStep"] == 300
+    assert means["clip/mean"]["value"] == pytest.approx(series.results[1].clip.mean)
 
 
 @pytest.mark.thorough(but=1)

@@ -83,13 +83,15 @@ def test_a_row_says_it_all(server: FakeWandb, tmp_path: Path) -> None:
     table = json.loads(run.files[row["clipwatch/scores"]["path"]])
     assert table["columns"] == ["prompt id", "category", "prompt", "score 0"]
     assert table["data"][0] == ["red-cube", "objects", "a red cube on a table", 0.21]
+    pictures = row["clipwatch/pictures"]
+    assert (pictures["nrows"], pictures["ncols"]) == (4, 6)
     assert run.config["protocol"]["value"] == series.protocol.digest
     assert run.config["prompts"]["value"] == 4
     metrics = run.config["_wandb"]["value"]["m"]  # "1" is a name, "5" the place of its x axis
     axes = {metric["1"]: metrics[metric["5"] - 1]["1"] for metric in metrics if "5" in metric}
     ours = {key for key in row if key.startswith("clip")} - {"clipwatch/step"}
     assert axes == dict.fromkeys(ours, "clipwatch/step")
-    assert len(axes) == 5 + 5
+    assert len(axes) == 5 + 6
 
 
 def restarted(series: Series, names: Sequence[str], steps: Sequence[int]) -> Series:

@@ -22,6 +22,7 @@ from clipwatch_adapters.shared.numbers import Names, scalars
 from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.files import HISTORY, fields, finished_rows, records
 from clipwatch_adapters.wandb.rows import places
+from clipwatch_adapters.wandb.rows import row as row_of
 from fake_wandb import HANG, KEY, FakeWandb, Fault, StoredRun
 from wandb_world import collect_children, isolate
 
@@ -157,6 +158,43 @@ def test_further_scorers_are_in_the_table(
     assert table["columns"][2:] == ["prompt", "score 0", "odd_name score 0", "siglip score 0"]
     assert table["data"][0][3:] == [0.2, 2.0, 0.1]
     assert table["data"][1][3:] == [0.201, None, 0.5]
+
+
+def test_pictures_stand_beside_the_base_models(tmp_path: Path) -> None:
+    """A line for each prompt shown has both pictures and both scores, by each scorer."""
+    series = with_everything(make_series(tmp_path, [0, 200]))
+    names = Names.of(series)
+    base, later = (row_of(series, names, it, it.step) for it in series.results)
+    assert later.picture_columns == (
+        *("image", "base image", "category", "prompt", "score", "base score"),
+        *("odd_name score", "odd_name base score", "siglip score", "siglip base score"),
+    )
+    image, before, *others = later.pictures[0]
+    assert (image, before) == tuple(
+        str(tmp_path / f"images/clipwatch-{seq}/red-cube-0.png") for seq in (1, 0)
+    )
+    assert others[:2] == ["objects", "a red cube on a table"]
+    assert others[2:] == pytest.approx([0.21, 0.2, 2.1, 2.0, 0.105, 0.1])
+    assert [line[1] for line in base.pictures] == [""] * 4
+    assert base.pictures[0][5] is None
+
+
+@pytest.mark.thorough
+def test_a_table_brings_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files go with the table; one that is gone leaves its place empty, and nothing else."""
+    isolate(monkeypatch, tmp_path)
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    series = with_everything(make_series(tmp_path, [0, 200]))
+    (tmp_path / "images/clipwatch-0/old-town-0.png").unlink()
+    tracker = WandbTracker(make_target(tmp_path))
+    tracker.publish(series, [1])
+    (run,) = Path(tracker.where(series)).glob("offline-run-*")
+    (file,) = run.glob("*.wandb")
+    kinds = (b"run_table", b"clipwatch/pictures.table.json")
+    (sent,) = (it for it in records(file) if all(kind in it for kind in kinds))
+    assert len(set(re.findall(rb"media/images/\w+/\d\.jpg", sent))) == 4 + 3
+    staged = {Path(it.decode()) for it in re.findall(rb"/[^\"\s]+/staging/tmp\w{8}", sent)}
+    assert sum(it.read_bytes()[:2] == b"\xff\xd8" for it in staged) == 4 + 3
 
 
 @pytest.mark.thorough

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from PIL import Image
@@ -138,3 +139,58 @@ def test_the_documented_link_pins_the_mean(server: Server, page: Page, tmp_path:
     assert card.replace("\n", "").startswith("clip/mean")
     assert "Smoothed" not in card
     page.screenshot(tmp_path / "pinned.png")
+
+
+def headings(page: Page, chart: str) -> list[str]:
+    """Return the tags above the charts of a kind, each of which has lines or areas; no errors."""
+    drawn = f"everywhere('{chart}').map(e => everywhere('path', e.shadowRoot).length)"
+    page.until(f"(d => d.length && d.every(n => n))({drawn})")
+    assert [it["method"] for it in page.events if it["method"] == "Runtime.exceptionThrown"] == []
+    tags: list[str] = page.ask("everywhere('tf-card-heading').map(e => e.tag)")
+    return tags
+
+
+@pytest.mark.parametrize(
+    ("tab", "chart"),
+    [("histograms", "vz-histogram-timeseries"), ("distributions", "vz-distribution-chart")],
+)
+def test_the_spread_of_the_prompts_is_drawn(
+    server: Server, page: Page, tmp_path: Path, tab: str, chart: str
+) -> None:
+    """One chart, of our run, with a shape for each checkpoint."""
+    page.events.clear()
+    page.open(address(server, tab))
+    assert headings(page, chart) == ["clipwatch/histogram"]
+    assert page.ask("everywhere('tf-card-heading').map(e => e.run)") == ["training/clipwatch"]
+    assert colours(page, tmp_path / f"{tab}.png") > 20
+
+
+def test_the_scalars_tab_finds_ours(server: Server, page: Page, tmp_path: Path) -> None:
+    """The filter in docs/trackers.md shows the four cards of `clip`, each with its lines."""
+    docs = ROOT / "docs" / "trackers.md"
+    (words,) = re.findall(r"the filter `(\S+)`", docs.read_text())
+    page.events.clear()
+    page.open(address(server, f"scalars&tagFilter={quote(words)}"), height=1000)
+    page.until("everywhere('vz-line-chart2').length >= 4")
+    found = headings(page, "vz-line-chart2")
+    assert found[:4] == ["clip/max", "clip/mean", "clip/min", "clip/std"]
+    assert colours(page, tmp_path / "scalars.png") > 20
+
+
+def test_the_protocol_is_on_the_hparams_page(server: Server, page: Page, tmp_path: Path) -> None:
+    """A line for our run, with what it was sampled with and its numbers; all can be chosen."""
+    page.events.clear()
+    page.open(address(server, "hparams"), height=1000)
+    cells = "texts('vaadin-grid-cell-content').filter(text => text)"
+    page.until(f"{cells}.includes('training/clipwatch')")
+    shown = page.ask(cells)
+    heads = shown[: shown.index("training/clipwatch")]
+    line = dict(zip(["name", *heads[2:]], shown[len(heads) :], strict=True))
+    assert {"adapter_strength", "guidance", "clip/mean"} <= line.keys()
+    assert (line["guidance"], line["adapter_strength"]) == ("5.0000", "1.0000")
+    mean = server.points("training/clipwatch", "clip/mean")[-1][1]
+    assert float(line["clip/mean"]) == pytest.approx(mean, abs=1e-4)
+    known = {"scheduler", "inference_steps", "scorer", "prompts", "protocol"}
+    assert known <= set(page.ask("texts('paper-checkbox')"))
+    assert [it["method"] for it in page.events if it["method"] == "Runtime.exceptionThrown"] == []
+    page.screenshot(tmp_path / "hparams.png")

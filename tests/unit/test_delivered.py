@@ -142,7 +142,9 @@ def test_status_says_what_is_owed_of_earlier_settings() -> None:
     assert not any("wandb" in line for line in view.problems(unnamed))
 
 
-SILENT = Advice(low=None, saturated=None, after=0, worth={}, stretch=0, webhook="", apprise=())
+SILENT = Advice(
+    *(None, None, 0, {}, 0), webhook="", apprise=(), every_checkpoint=False, pictures=False
+)
 
 
 def place(**addresses: object) -> str:

@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from clipwatch.results.series import Comparison, Result, Series, Summary
+from clipwatch.results.series import Comparison, ImageScore, Result, Series, Summary
 
 FORM = 2
 """Counts changes of names: what a tracker shows in an earlier form is published again."""
@@ -97,6 +97,14 @@ def scalars(names: Names, result: Result) -> dict[str, float]:
         if scorer and scorer in result.scores:
             values |= _summary(names.group(scorer), result.scores[scorer])
     return {tag: x for tag, x in values.items() if x is not None and math.isfinite(x)}
+
+
+def prompt_means(scores: Iterable[ImageScore]) -> tuple[float, ...]:
+    """Return the mean of each prompt's images, by the scorer that decides, in their order."""
+    by_prompt: dict[str, list[float]] = {}
+    for score in scores:
+        by_prompt.setdefault(score.prompt_id, []).append(score.score)
+    return tuple(sum(own) / len(own) for own in by_prompt.values())
 
 
 def _summary(group: str, summary: Summary) -> Iterator[tuple[str, float | None]]:

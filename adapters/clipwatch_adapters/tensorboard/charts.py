@@ -1,11 +1,16 @@
-"""What each event file begins with: the format's version, and how the custom scalars are drawn."""
+"""What each event file begins with: the format, how custom scalars are drawn, the protocol."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 
+from google.protobuf.struct_pb2 import Value  # type: ignore[import-untyped]  # it has none
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
-from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
+from tensorboard.compat.proto.tensor_pb2 import TensorProto
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
+from tensorboard.compat.proto.types_pb2 import DT_FLOAT
 from tensorboard.plugins.custom_scalar import metadata as custom_scalars
 from tensorboard.plugins.custom_scalar.layout_pb2 import (
     Category,
@@ -14,6 +19,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import (
     MarginChartContent,
     MultilineChartContent,
 )
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 
 from clipwatch.results.series import Series
 from clipwatch_adapters.shared.numbers import Names, scalars
@@ -30,7 +36,7 @@ def head(series: Series, names: Names) -> bytes:
     passes it over.
     """
     began = series.results[0].finished.timestamp()
-    value = Summary.Value(
+    drawn = Summary.Value(
         tag=custom_scalars.CONFIG_SUMMARY_TAG,
         metadata=custom_scalars.create_summary_metadata(),
         tensor=strings(layout(series, names).SerializeToString()),
@@ -39,8 +45,52 @@ def head(series: Series, names: Names) -> bytes:
     first = min(result.step for result in series.results)
     session = SessionLog(status=SessionLog.START)
     start = Event(wall_time=began, step=first, session_log=session)
-    charts = Event(wall_time=began, summary=Summary(value=[value]))
-    return b"".join(frame(it.SerializeToString()) for it in (version, start, start, charts))
+    shown = Event(wall_time=began, summary=Summary(value=[drawn, _hparams(series, names, began)]))
+    return b"".join(frame(it.SerializeToString()) for it in (version, start, start, shown))
+
+
+def _hparams(series: Series, names: Names, began: float) -> Summary.Value:
+    """Return the protocol as a session of the HParams page.
+
+    What columns there are is left to TensorBoard, which makes them of all sessions: it takes the
+    first list of columns that any run has, so one of ours would hide a trainer's.
+    """
+    start = SessionStartInfo(start_time_secs=began)
+    for name, value in hparams(series, names).items():
+        number = isinstance(value, int | float)
+        start.hparams[name].CopyFrom(
+            Value(number_value=value) if number else Value(string_value=value)
+        )
+    content = HParamsPluginData(session_start_info=start)
+    plugin = SummaryMetadata.PluginData(
+        plugin_name="hparams",
+        content=content.SerializeToString(deterministic=True),  # the order of a map's keys
+    )
+    nothing = TensorShapeProto(dim=[TensorShapeProto.Dim(size=0)])
+    return Summary.Value(
+        tag="_hparams_/session_start_info",
+        metadata=SummaryMetadata(plugin_data=plugin),
+        tensor=TensorProto(dtype=DT_FLOAT, tensor_shape=nothing),
+    )
+
+
+def hparams(series: Series, names: Names) -> dict[str, float | str]:
+    """Return what of the protocol is one value: prompts as their number, and the digest of all.
+
+    What is not given is left out, and what is as usual, but for the strength: the page shows the
+    first five that differ, or else the first ones by name.
+    """
+    protocol = series.protocol
+    known = {
+        it.name: value
+        for it in fields(protocol)
+        if (value := getattr(protocol, it.name)) != it.default or it.name == "adapter_strength"
+    }
+    known |= {"prompts": len(protocol.prompts), "protocol": protocol.digest, "unit": series.unit}
+    for scorer in protocol.scorers:
+        known[names.group(scorer.name) if scorer.name else "scorer"] = str(scorer)
+    plain = {name: it for name, it in known.items() if isinstance(it, int | float | str)}
+    return {name: str(it) if isinstance(it, bool) else it for name, it in plain.items() if it != ""}
 
 
 def layout(series: Series, names: Names) -> Layout:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import string
 from collections.abc import Iterator, Sequence
 
@@ -11,13 +12,14 @@ from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary, SummaryMetadata
 from tensorboard.compat.proto.tensor_pb2 import TensorProto
 from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto
-from tensorboard.compat.proto.types_pb2 import DT_STRING
+from tensorboard.compat.proto.types_pb2 import DT_DOUBLE, DT_STRING
+from tensorboard.plugins.histogram import metadata as histograms
 from tensorboard.plugins.image import metadata as images
 from tensorboard.plugins.text import metadata as texts
 
 from clipwatch.results.series import AdviceGiven, ImageScore, Result, Series
 from clipwatch_adapters.shared.media import jpeg, showcase
-from clipwatch_adapters.shared.numbers import FORM, Names, scalars
+from clipwatch_adapters.shared.numbers import FORM, Names, prompt_means, scalars
 from clipwatch_adapters.tensorboard.event_files import frame
 
 ROWS = 500
@@ -25,6 +27,9 @@ ROWS = 500
 
 HEADING = 120
 """Characters of a prompt above its images; a person who wants all of it points at the (i)."""
+
+BUCKETS = 30
+"""Of a histogram, as TensorBoard's own writer makes; the page lays them out anew."""
 
 PLUGIN = "clipwatch"
 """Marks the receipt's tensor; no TensorBoard plugin shows it."""
@@ -78,6 +83,7 @@ def record(series: Series, names: Names, result: Result) -> bytes:
         *([_text("clipwatch/advice", _advice(result.advice))] if result.advice else []),
         *([_text("clipwatch/axis", _AXES[series.unit])] if series.unit in _AXES else []),
         _text("clipwatch/prompts", _table(series, names, scores)),
+        *_histogram([it for it in prompt_means(scores) if math.isfinite(it)]),
         *_images(series, scores),
     ]
     return frame(
@@ -94,6 +100,28 @@ def _text(tag: str, markdown: str) -> Summary.Value:
 
 def _advice(advice: Sequence[AdviceGiven]) -> str:
     return "\n\n".join(f"**{_literal(each.kind)}**: {_literal(each.text)}" for each in advice)
+
+
+def _histogram(means: Sequence[float]) -> Iterator[Summary.Value]:
+    """Yield how the prompts' means are spread: buckets of one width, as (left, right, count)."""
+    if not means:
+        return
+    low, high = min(means), max(means)
+    number = BUCKETS if low < high else 1
+    width = (high - low) / number
+    counts = [0] * number
+    for mean in means:
+        counts[min(int((mean - low) / width), number - 1) if width else -1] += 1
+    edges = [low + place * width for place in range(number)] + [high]
+    rows = zip(edges, edges[1:], counts, strict=False)
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=it) for it in (number, 3)])
+    yield Summary.Value(
+        tag="clipwatch/histogram",
+        metadata=histograms.create_summary_metadata("", ""),
+        tensor=TensorProto(
+            dtype=DT_DOUBLE, tensor_shape=shape, double_val=[x for row in rows for x in row]
+        ),
+    )
 
 
 def _images(series: Series, scores: Sequence[ImageScore]) -> Iterator[Summary.Value]:

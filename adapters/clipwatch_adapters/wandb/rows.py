@@ -8,11 +8,11 @@ import msgspec
 from msgspec.structs import replace
 
 from clipwatch_adapters.shared.media import showcase
-from clipwatch_adapters.shared.numbers import Names, scalars
+from clipwatch_adapters.shared.numbers import Names, prompt_means, scalars
 from clipwatch_adapters.wandb.session import CHECKPOINT, EVALUATION, STEP, HistoryRow, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from clipwatch.results.series import ImageScore, Result, Series
 
@@ -84,8 +84,9 @@ def _values(names: Names, result: Result) -> dict[str, float | int | str]:
 def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
     """Return a result as W&B gets it at a place of its own."""
     scores = series.scores(result.evaluation)
+    shown = showcase(series.protocol, scores)
     prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
-    by_image = {(score.prompt_id, score.index): score for score in scores}
+    by_image = _by_image(scores)
     indices = range(series.protocol.images_per_prompt)
     at = f"{series.unit} {result.step}"
     advice = "\n".join(f"{each.kind}: {each.text}" for each in result.advice)
@@ -97,9 +98,9 @@ def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
                 str(series.images / (score.image or "")),
                 f"{at}, score {score.score:.{series.digits('')}f}: {prompts[score.prompt_id].text}",
             )
-            for score in showcase(series.protocol, scores)
+            for score in shown
         ),
-        prompt_scores=_means(scores),
+        prompt_scores=prompt_means(scores),
         columns=(
             *("prompt id", "category", "prompt"),
             *(
@@ -119,6 +120,15 @@ def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
             )
             for prompt in prompts.values()
         ),
+        picture_columns=(
+            *("image", "base image", "category", "prompt"),
+            *(
+                f"{word} {of}" if scorer else of
+                for scorer, word in names.scorers.items()
+                for of in ("score", "base score")
+            ),
+        ),
+        pictures=tuple(_pictures(series, names, result, shown)),
         alerts=tuple(
             (f"clipwatch: {each.kind} at {each.unit} {each.step}", each.text)
             for each in result.advice
@@ -126,12 +136,24 @@ def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
     )
 
 
-def _means(scores: Iterable[ImageScore]) -> tuple[float, ...]:
-    """Return the mean of each prompt's images."""
-    by_prompt: dict[str, list[float]] = {}
-    for score in scores:
-        by_prompt.setdefault(score.prompt_id, []).append(score.score)
-    return tuple(sum(own) / len(own) for own in by_prompt.values())
+def _pictures(
+    series: Series, names: Names, result: Result, shown: Iterable[ImageScore]
+) -> Iterator[tuple[float | str | None, ...]]:
+    """Yield a line for each image that is shown, with that of the base model where there is one."""
+    compared = result.against_base
+    base = _by_image(series.scores(compared.a)) if compared else {}
+    prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
+    for score in shown:
+        prompt, before = prompts[score.prompt_id], base.get((score.prompt_id, score.index))
+        yield (
+            *(str(series.images / it.image) if it and it.image else "" for it in (score, before)),
+            *(prompt.category, prompt.text),
+            *(_score(it, name) for name in names.scorers for it in (score, before)),
+        )
+
+
+def _by_image(scores: Iterable[ImageScore]) -> dict[tuple[str, int], ImageScore]:
+    return {(score.prompt_id, score.index): score for score in scores}
 
 
 def _score(image: ImageScore | None, scorer: str) -> float | None:

@@ -36,7 +36,10 @@ GRACE = 5.0
 
 STEP = "clipwatch/step"
 TEXTS = CHECKPOINT, EVALUATION = "clipwatch/checkpoint", "clipwatch/evaluation"
-MEDIA = SAMPLES, SCORES, HISTOGRAM = "clipwatch/samples", "clipwatch/scores", "clipwatch/histogram"
+MEDIA = SAMPLES, PICTURES, SCORES, HISTOGRAM = (
+    *("clipwatch/samples", "clipwatch/pictures"),
+    *("clipwatch/scores", "clipwatch/histogram"),
+)
 BEST = "clip_best/"
 BINS = 32
 """Of the histogram."""
@@ -56,8 +59,9 @@ CAPTION = 1000
 class HistoryRow(msgspec.Struct, frozen=True):
     """One result: scalars, samples as (image file, caption), and the table of scores by prompt.
 
-    `place` is W&B's own step. `alerts` are (title, text); W&B takes titles of fewer than 64
-    characters.
+    `place` is W&B's own step. `pictures` are those of the samples again, as a table: in the first
+    two of its columns are files, "" for none. `alerts` are (title, text); W&B takes titles of fewer
+    than 64 characters.
     """
 
     place: int
@@ -66,6 +70,8 @@ class HistoryRow(msgspec.Struct, frozen=True):
     prompt_scores: tuple[float, ...]
     columns: tuple[str, ...]
     table: tuple[tuple[float | str | None, ...], ...]
+    picture_columns: tuple[str, ...] = ()
+    pictures: tuple[tuple[float | str | None, ...], ...] = ()
     alerts: tuple[tuple[str, str], ...] = ()
 
 
@@ -258,31 +264,50 @@ def _log(run: wandb.Run, row: HistoryRow, scratch: Path) -> None:
 
 
 def _media(row: HistoryRow, scratch: Path) -> dict[str, Any]:
-    """Return table, histogram, and the samples of the most frequent size (W&B wants one size)."""
+    """Return tables, histogram, and the samples of the most frequent size (W&B wants one size)."""
     import wandb
-
-    from clipwatch_adapters.shared.media import jpeg
 
     media: dict[str, Any] = {
         SCORES: wandb.Table(columns=[*row.columns], data=[[*line] for line in row.table]),
     }
     if row.prompt_scores:
         media[HISTOGRAM] = wandb.Histogram([*row.prompt_scores], num_bins=BINS)
-    pictures = []
-    for number, (source, caption) in enumerate(row.samples):
-        try:
-            data, width, height = jpeg(Path(source))
-        except OSError:
-            continue
-        copy = scratch / f"{row.place}-{number}.jpg"
-        copy.write_bytes(data)
-        pictures.append(((width, height), copy, caption[:CAPTION]))
-    if pictures:
-        ((size, _),) = Counter(size for size, _, _ in pictures).most_common(1)
+    sources = [source for source, _ in row.samples]
+    sources += [str(source) for line in row.pictures for source in line[:2] if source]
+    copies = _copies(sources, scratch / str(row.place))
+    if shown := [(copies[source], caption) for source, caption in row.samples if source in copies]:
+        ((size, _),) = Counter(size for (size, _), _ in shown).most_common(1)
         media[SAMPLES] = [
-            wandb.Image(str(copy), caption=caption) for s, copy, caption in pictures if s == size
+            wandb.Image(copy, caption=caption[:CAPTION])
+            for (its, copy), caption in shown
+            if its == size
         ]
+        media[PICTURES] = wandb.Table(
+            columns=[*row.picture_columns],
+            data=[
+                [
+                    *(wandb.Image(copies[str(it)][1]) if it in copies else None for it in line[:2]),
+                    *line[2:],
+                ]
+                for line in row.pictures
+            ],
+        )
     return media
+
+
+def _copies(sources: Sequence[str], folder: Path) -> dict[str, tuple[tuple[int, int], str]]:
+    """Return source → size and file of a small copy in the folder; those that are gone lack."""
+    from clipwatch_adapters.shared.media import jpeg
+
+    folder.mkdir()
+    found: dict[str, tuple[tuple[int, int], str]] = {}
+    for number, source in enumerate(dict.fromkeys(sources)):
+        with suppress(OSError):
+            data, width, height = jpeg(Path(source))
+            copy = folder / f"{number}.jpg"
+            copy.write_bytes(data)
+            found[source] = ((width, height), str(copy))
+    return found
 
 
 def _read(job: Job) -> tuple[int, str, tuple[str, ...]]:

@@ -42,6 +42,7 @@ def status(state_dir: Path | None, as_json: bool, watch: bool) -> None:
     """
     from clipwatch.journal import log_file
     from clipwatch.journal.projection import read_state
+    from clipwatch.results.reading import page_of
     from clipwatch.results.told import as_json as told
 
     path = log_file(chosen_state_dir(state_dir))
@@ -51,13 +52,17 @@ def status(state_dir: Path | None, as_json: bool, watch: bool) -> None:
         _watch(path)
         return
     state = read_state(path)
+    pages = {name: page_of(path.parent, name) for name in state}
     if as_json:
         found = told(state, datetime.now(UTC), _watched(path.parent))
         for entry, run in zip(found["runs"], state.values(), strict=True):
             entry["not_understood"] = _unread(run) or None
+            entry["page"] = str(pages[run.name]) if pages[run.name].is_file() else None
         click.echo(json.dumps(found, indent=2))
     elif state:
-        _print([*_lines(path, state, _width()), *_not_understood(state, _width())])
+        width = _width()
+        kept = [f"page: {printable(str(it))}" for it in pages.values() if it.is_file()]
+        _print([*_lines(path, state, width), *kept, *_not_understood(state, width)])
     else:
         click.echo(f"nothing yet in {path.parent}")
 

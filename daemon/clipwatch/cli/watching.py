@@ -43,6 +43,7 @@ def watch(
     from clipwatch.loop.run_log import when_unlocked
     from clipwatch.loop.supervisor import Supervisor
     from clipwatch.prompts import FEW
+    from clipwatch.results.reading import page_of
     from clipwatch.service.lock import exclusive
     from clipwatch.service.sd_notify import ServiceManager
     from clipwatch.settings import left_out
@@ -93,6 +94,8 @@ def watch(
         named = ", ".join(settings.publishing.trackers) or "none"
         console.say(f"trackers: {left_out.trackers(settings) or named}")
         console.say(f"state in {settings.paths.state_dir}")
+        if settings.publishing.report:
+            console.say(f"page, made anew after results: {page_of(state, found.name)}")
         code = supervisor.run()
     return found.name, code
 

@@ -36,10 +36,11 @@ def received(run: Run, kind: ReceiverKind, name: str) -> Received:
 def owed(run: Run, kind: ReceiverKind, name: str) -> Owed:
     """Return what a receiver's present destination is not known to have.
 
-    Of a tracker these are evaluations, in order of their seq; of a channel advice_id()s.
+    Of a tracker these are evaluations, in order of their seq; of a channel advice_id()s, and
+    scored_id()s where the settings want a message of every checkpoint.
     """
     has = received(run, kind, name).has
-    series = run.scored if kind == "tracker" else _advised(run)
+    series = run.scored if kind == "tracker" else _told(run)
     lacking = {
         protocol: tuple(id_ for id_ in series[protocol] if id_ not in has)
         for protocol in sorted(series, key=lambda it: it not in run.present)
@@ -71,9 +72,17 @@ def advice_id(advice: AdviceGiven) -> str:
     return "/".join(filter(None, (advice.evaluation, advice.kind, advice.scorer)))
 
 
-def _advised(run: Run) -> Mapping[str, Sequence[str]]:
+def scored_id(evaluation: str) -> str:
+    """Name the message that an evaluation is scored."""
+    return f"{evaluation}/scored"
+
+
+def _told(run: Run) -> Mapping[str, Sequence[str]]:
     found: dict[str, list[str]] = {}
     for it in run.advice:
         protocol = run.evaluations[it.evaluation].protocol
         found.setdefault(protocol, []).append(advice_id(it))
+    if run.settings.get("notify_every_checkpoint") == "true":
+        for protocol, ids in run.scored.items():
+            found.setdefault(protocol, []).extend(map(scored_id, ids))
     return found

@@ -86,8 +86,9 @@ def narrate(event: Event, named: Named = checkpoint, *, once: bool = False) -> l
             return _completed(done, named)
         case AdviceGiven(evaluation=id_, kind=kind, text=text):
             return [f"{named(id_)}: {kind}: {text}"]
-        case AdviceSent(channel=name):
-            return [f"{name}: advice sent"]
+        case AdviceSent(channel=name, advice=ids):
+            scores = all(it.endswith("/scored") for it in ids)
+            return [f"{name}: {'score' if scores else 'advice'} sent"]
         case AdviceNotSent(channel=name, reason=reason, retry_at=again):
             outlook = "waits for a restart" if again is None else _next_try(again, once=once)
             return [f"{name}: advice not sent: {reason} ({outlook})"]

@@ -25,6 +25,7 @@ from clipwatch.loop.evaluations import Evaluations
 from clipwatch.loop.eyes import Eyes
 from clipwatch.loop.inbox import Look, Message
 from clipwatch.loop.judgements import Judged, Judgements
+from clipwatch.loop.page import Page
 from clipwatch.loop.preparing import Prepared, Preparing
 from clipwatch.loop.pruning import prune
 from clipwatch.loop.run_log import RunLog
@@ -101,6 +102,7 @@ class WatchedRun:
         chance = (parts.clock, parts.luck)
         self._deliveries = Deliveries(settings, log, send, *chance, parts.make_tracker)
         self._judgements = Judgements(settings.advice, log, send, parts.judge)
+        self._page = Page(settings, log)
         self.evaluations = Evaluations(
             settings, log, send, *chance, parts.make_executor(settings), pool, self._judgements
         )
@@ -109,7 +111,8 @@ class WatchedRun:
     def pause(self) -> float:
         """How many seconds may pass until the next turn, if no message comes."""
         longest = LAST_PAUSE_SECONDS if self._deadlines.asked else float("inf")
-        return max(0.0, min(self.eyes.seconds_left, self._health.seconds_left, longest))
+        told = min(self._health.seconds_left, self._page.seconds_left)
+        return max(0.0, min(self.eyes.seconds_left, told, longest))
 
     def begin(self) -> None:
         """Write down what is asked for now, and look; what failed before has a new chance.
@@ -129,9 +132,10 @@ class WatchedRun:
         if self._deadlines.evaluating:
             self.evaluations.advance(ready=self._ready())
         self._deliveries.offer()
+        self._page.offer()
         left = self._left()
         if self._done(left):
-            return self._exit_code()
+            return self._exit_code() if self._deadlines.asked or self._page.last() else None
         if not left.busy and not self._deadlines.asked:
             self._log.rest(self._deliveries.lacking, self.settings, self.eyes.more)
         return None
@@ -157,12 +161,7 @@ class WatchedRun:
     def reload(self) -> None:
         """Read the settings again; the old ones stay in force where the new ones do not hold."""
         try:
-            new = self._reread()
-            for key in ("output_dir", "state_dir"):
-                if getattr(new.paths, key) != getattr(self.settings.paths, key):
-                    raise SettingsError(
-                        "cannot change while clipwatch runs", fix="stop it first", key=key
-                    )
+            new = _in_place(self.settings, self._reread())
             executor = self._parts.make_executor(new)
         except SettingsError as error:
             self._log.say(f"settings not reloaded, the old ones stay: {error}")
@@ -172,6 +171,7 @@ class WatchedRun:
         self.evaluations.adopt(new, executor)
         self._judgements.advice = new.advice
         self._deliveries.adopt(new)
+        self._page.adopt(new)
         self.eyes.adopt(new)
         self._health.adopt(new)
         self._log.say("settings reloaded")
@@ -197,6 +197,7 @@ class WatchedRun:
         self.eyes.close()
         self.evaluations.close()
         self._judgements.close()
+        self._page.close()
         self._health.close()
         self._console.close()
 
@@ -260,3 +261,15 @@ class WatchedRun:
         for line in lines:
             self._log.say(line)
         return code
+
+
+def _in_place(old: Settings, new: Settings) -> Settings:
+    """Return the new settings, if they are for the same folders.
+
+    Raises:
+        SettingsError: They are not.
+    """
+    for key in ("output_dir", "state_dir"):
+        if getattr(new.paths, key) != getattr(old.paths, key):
+            raise SettingsError("cannot change while clipwatch runs", fix="stop it first", key=key)
+    return new

@@ -82,6 +82,11 @@ def images_of(state_dir: Path, run: str) -> Path:
     return state_dir / "images" / run
 
 
+def page_of(state_dir: Path, run: str) -> Path:
+    """Return the file of a run's page, which the daemon keeps where `report` is set."""
+    return state_dir / "reports" / f"{run}.html"
+
+
 def _result(run: Run, seq: int, id_: str) -> Result:
     evaluation = run.evaluations[id_]
     if not (evaluation.clip and evaluation.finished and evaluation.completed):

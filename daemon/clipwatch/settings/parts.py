@@ -33,7 +33,7 @@ class Paths:
 
 @dataclass(frozen=True, slots=True)
 class Publishing:
-    """Where results go: the adapters, each once, and the trainer's names for its tracker."""
+    """Where results go: the adapters, each once, the trainer's names for its tracker, a page."""
 
     trackers: tuple[str, ...] = trainers(
         "report_to", (), "trackers: names, a comma list, all or none", read.tracker_names
@@ -44,6 +44,7 @@ class Publishing:
     run_name: str = trainers(
         "tracker_run_name", "simpletuner-testing", "the tracker's run", blank=True
     )
+    report: bool = own("report", False, "keep a page in state_dir, made anew after results")
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +163,8 @@ class Advice:
         stretch: Steps without a gain of `worth` that make a plateau.
         webhook: An address that gets JSON by POST, "" for none.
         apprise: Addresses for the package Apprise.
+        every_checkpoint: Each score is told as well.
+        pictures: Apprise gets a contact sheet with each message.
     """
 
     low: float | None = own(
@@ -191,3 +194,7 @@ class Advice:
     apprise: tuple[str, ...] = own(
         "advice.apprise", (), "Apprise addresses that get advice", read.addresses, secret=True
     )
+    every_checkpoint: bool = own(
+        "notify_every_checkpoint", False, "tell of each score, where advice goes"
+    )
+    pictures: bool = own("notify_pictures", False, "a contact sheet with each Apprise message")
