@@ -16,8 +16,8 @@ from typing import Any, Final
 import msgspec
 
 from clipwatch.delivery.trackers import Target
-from clipwatch.kit.cells import cell
 from clipwatch.kit.filesystems import make_private
+from clipwatch.kit.spreadsheets import cell
 from clipwatch.results.series import Result, Series
 from clipwatch_adapters.shared.disk import plain_errors, read_own, write_private
 from clipwatch_adapters.shared.numbers import Names, scalars

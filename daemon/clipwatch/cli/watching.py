@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from clipwatch.kit.errors import SettingsError
 
 if TYPE_CHECKING:
+    from clipwatch.loop.recognising import Recognised
     from clipwatch.loop.supervisor import Supervisor
     from clipwatch.settings import Settings
 
@@ -33,20 +34,15 @@ def watch(
         SettingsError: The settings ask for what is not here.
         ClipwatchError: The log cannot be had, or somebody else has the run.
     """
-    from clipwatch.domain.strengths import written
     from clipwatch.journal import Journal, log_file
     from clipwatch.kit.processes import give_way
-    from clipwatch.layouts.claims import FILES
     from clipwatch.loop.console import Console
     from clipwatch.loop.objects import ObjectConsole
     from clipwatch.loop.recognising import recognise
     from clipwatch.loop.run_log import when_unlocked
     from clipwatch.loop.supervisor import Supervisor
-    from clipwatch.prompts import FEW
-    from clipwatch.results.reading import page_of
     from clipwatch.service.lock import exclusive
     from clipwatch.service.sd_notify import ServiceManager
-    from clipwatch.settings import left_out
 
     if settings.service.give_way:
         give_way()
@@ -64,40 +60,53 @@ def watch(
             supervisor = Supervisor(once=once, service=ServiceManager(os.environ))
             supervisor.watch(settings, journal, console, name=found.name, reread=reread)
         obey_signals(supervisor)
-        protocol = settings.protocol
-        images = len(protocol.prompts) * protocol.images_per_prompt
-        several = [written(it) for it in sorted(p.adapter_strength for p in settings.protocols)]
-        each = f" at each strength ({', '.join(several)})" if several[1:] else ""
-        console.say(f"watching {settings.paths.output_dir} as run {found.name}")
-        if settings.watching.layout == FILES:
-            console.say(
-                "no training orders what lies there: each file is a checkpoint of its own, and "
-                "its number only its place among their names"
-            )
-        if found.copy_of:
-            console.say(
-                f"it holds weights of run {found.copy_of}, whose own directory is still there; "
-                f"if it is to go on as that one: clipwatch adopt {found.copy_of}"
-            )
-        console.say(
-            f"{images} images a checkpoint{each}, {protocol.width}x{protocol.height}, "
-            f"{protocol.inference_steps} steps, {protocol.weights} weights, "
-            f"on {settings.compute.device}; scorer {protocol.decides}"
-        )
-        if left := left_out.device(settings):
-            console.say(str(left))
-        if len(protocol.prompts) < FEW:
-            console.say(
-                f"a mean over so few prompts ({len(protocol.prompts)}) says little about a model: "
-                "better hundreds; see README.md, What the numbers mean"
-            )
-        named = ", ".join(settings.publishing.trackers) or "none"
-        console.say(f"trackers: {left_out.trackers(settings) or named}")
-        console.say(f"state in {settings.paths.state_dir}")
-        if settings.publishing.report:
-            console.say(f"page, made anew after results: {page_of(state, found.name)}")
+        for line in _told(settings, found):
+            console.say(line)
         code = supervisor.run()
     return found.name, code
+
+
+def _told(settings: Settings, found: Recognised) -> Iterator[str]:
+    """Yield what is about to be done."""
+    from clipwatch.domain.strengths import written
+    from clipwatch.layouts.claims import FILES
+    from clipwatch.prompts import FEW
+    from clipwatch.results.reading import page_of
+    from clipwatch.settings import left_out
+
+    protocol = settings.protocol
+    images = len(protocol.prompts) * protocol.images_per_prompt
+    several = [written(it) for it in sorted(p.adapter_strength for p in settings.protocols)]
+    each = f" at each strength ({', '.join(several)})" if several[1:] else ""
+    yield f"watching {settings.paths.output_dir} as run {found.name}"
+    if settings.watching.layout == FILES:
+        yield (
+            "no training orders what lies there: each file is a checkpoint of its own, and "
+            "its number only its place among their names"
+        )
+    if found.copy_of:
+        yield (
+            f"it holds weights of run {found.copy_of}, whose own directory is still there; "
+            f"if it is to go on as that one: clipwatch adopt {found.copy_of}"
+        )
+    yield (
+        f"{images} images a checkpoint{each}, {protocol.width}x{protocol.height}, "
+        f"{protocol.inference_steps} steps, {protocol.weights} weights, "
+        f"on {settings.compute.device}; scorer {protocol.decides}"
+    )
+    if left := left_out.device(settings):
+        yield str(left)
+    if len(protocol.prompts) < FEW:
+        yield (
+            f"a mean over so few prompts ({len(protocol.prompts)}) says little about a model: "
+            "better hundreds; see README.md, What the numbers mean"
+        )
+    named = ", ".join(settings.publishing.trackers) or "none"
+    yield f"trackers: {left_out.trackers(settings) or named}"
+    yield f"state in {settings.paths.state_dir}"
+    if settings.publishing.report:
+        page = page_of(settings.paths.state_dir, found.name)
+        yield f"page, made anew after results: {page}"
 
 
 def _runs_on(device: str) -> None:
