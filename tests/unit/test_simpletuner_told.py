@@ -174,7 +174,7 @@ def test_an_object_instead_of_a_value_is_refused(tmp_path: Path, name: str) -> N
 def test_a_key_of_clipwatchs_own_among_the_trainers_is_pointed_out(tmp_path: Path) -> None:
     """Each with its line, read neither there nor as another; none for those that both have."""
     own = {name: "?" for name in KEYS if "." not in name and name not in TRAINER_KEYS}
-    del own["attention"]
+    del own["attention"], own["report"]  # which begin other options, as below
     objects = {"advice": {"low": 1}, "scorers": {"a": "b"}, "wandb": {"entity": "me"}}
     settings = read(tmp_path, {**own, **objects})
     where = 'not read here: move it into the object "clipwatch"'
@@ -189,6 +189,8 @@ def test_a_key_of_clipwatchs_own_among_the_trainers_is_pointed_out(tmp_path: Pat
     assert line.startswith(
         "config.json:5: attention: a key of clipwatch's own, and read as attention_mechanism"
     )
+    with pytest.raises(SettingsError, match=r"config.json:5: report: .*'true'.*choose among"):
+        read(tmp_path, {"report": "true"})  # the trainer's report_to, cut short
     (line,) = read(tmp_path, {"model_family": None, "batch_size": "many", **BASE}).remarks
     assert line.startswith("config.json:5: batch_size: a key of clipwatch's own")
 

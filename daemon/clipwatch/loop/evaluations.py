@@ -37,6 +37,11 @@ SHORTAGES: dict[int, FailureKind] = {
 }
 """What an evaluator that cannot even be started fails for."""
 
+_UNREAD = (
+    "{} cannot be read where evaluations run: set stage to copy, and state_dir to a folder that is "
+    "seen there"
+)
+
 
 class Evaluations:
     """Keeps one evaluator busy with the checkpoints that are due; used from the loop's thread.
@@ -197,9 +202,7 @@ class Evaluations:
         if seat.evaluator is None or seat.slot is None:  # others have it: our turn will come
             return
         if not readable:
-            fix = "set stage to copy, and state_dir to a folder that is seen there"
-            reason = f"{held.path} cannot be read where evaluations run: {fix}"
-            self._failed(work, "stage", reason)
+            self._failed(work, "stage", _UNREAD.format(held.path))
             return
         if seat.evaluator is not had and (told := memory_told(settings, seat.slot)):
             self._log.say(told)  # before the first image is made
