@@ -78,11 +78,12 @@ def test_checkpoints_of_one_name_that_hold_other_files_are_of_two_runs(tmp_path:
     """checkpoint-2 of a LoRA is asked for the file of a whole model, which is not in it."""
     files = (WeightFile("unet/diffusion_pytorch_model.safetensors", 1, 2, 3),)
     whole = CheckpointCompleted(2, "checkpoint-2", "/old/checkpoint-2", "full", "unet", files, "d")
-    told = [("r", RunStarted("/old", "", (), {}, "1"), START), ("r", whole, START)]
+    begun = RunStarted("/old", "", (), {}, "1")
+    known = evolve({}, [("r", begun, START), ("r", whole, START)])["r"]
     (tmp_path / "checkpoint-2").mkdir()
-    assert related(evolve({}, told)["r"], tmp_path) is None
+    assert related(known, tmp_path) is None
     (tmp_path / "checkpoint-2" / "unet").write_bytes(b"")
-    assert related(evolve({}, told)["r"], tmp_path) is None
+    assert related(known, tmp_path) is None
 
 
 def test_a_log_that_is_not_there_knows_nobody(tmp_path: Path) -> None:
