@@ -74,6 +74,18 @@ def test_a_moved_run_takes_its_checkpoints_along() -> None:
     assert paths == ["/new/one", "/old", "/older/x"]
 
 
+def test_checkpoints_of_one_name_that_hold_other_files_are_of_two_runs(tmp_path: Path) -> None:
+    """checkpoint-2 of a LoRA is asked for the file of a whole model, which is not in it."""
+    files = (WeightFile("unet/diffusion_pytorch_model.safetensors", 1, 2, 3),)
+    whole = CheckpointCompleted(2, "checkpoint-2", "/old/checkpoint-2", "full", "unet", files, "d")
+    begun = RunStarted("/old", "", (), {}, "1")
+    known = evolve({}, [("r", begun, START), ("r", whole, START)])["r"]
+    (tmp_path / "checkpoint-2").mkdir()
+    assert related(known, tmp_path) is None
+    (tmp_path / "checkpoint-2" / "unet").write_bytes(b"")
+    assert related(known, tmp_path) is None
+
+
 def test_a_log_that_is_not_there_knows_nobody(tmp_path: Path) -> None:
     """And nothing is made."""
     log = tmp_path / "state/clipwatch.db"

@@ -13,6 +13,7 @@ EXPORTS: Final = (
     "pipeline/model_index.json",  # SimpleTuner, the whole model (trainer.py, after the last step)
     "pytorch_lora_weights.safetensors",  # a LoRA: SimpleTuner and the scripts of diffusers
     "model_index.json",  # the scripts of diffusers, the whole model
+    "unet_lora/pytorch_lora_weights.safetensors",  # their LCM LoRA
 )
 """Each is the last or the only file of its export to be written."""
 

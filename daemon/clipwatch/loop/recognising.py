@@ -21,7 +21,7 @@ from clipwatch.journal import Journal
 from clipwatch.journal.logfile import present
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.layouts.claims import FILES
-from clipwatch.layouts.files import content_digest
+from clipwatch.layouts.files import NotWhole, content_digest
 
 Relation = Literal["named", "same", "moved", "copy"]
 """How a run of the log is related to an output directory.
@@ -116,7 +116,7 @@ def _has_weights(run: Run, output_dir: Path) -> bool:
     placed = ((it, _below(run, it)) for it in newest if it.files)
     here = [(it, at) for it, at in placed if at is not None and _entry(it, at) in entries]
     for it, at in here[:_TRIED]:
-        with suppress(ClipwatchError, OSError):
+        with suppress(ClipwatchError, NotWhole, OSError):
             if content_digest(output_dir / at, it.files) == it.digest:
                 return True
     return False

@@ -115,8 +115,8 @@ def find(results: Results, text: str, scorer: str | None = None) -> Named:
     if not text or (at and not parts):
         raise SettingsError(
             f"{text!r} names no checkpoint",
-            fix=f"write RUN@STEP, @STEP or RUN, with a number, {BEST!r} or the name of a file that "
-            "has no step for STEP, and STEP:STRENGTH where a run has several strengths",
+            fix=f"write RUN@STEP, @STEP or RUN, with a number or {BEST!r} for STEP, and "
+            "STEP:STRENGTH where a run has several strengths; a file that has no step by its name",
         )
     run = run_named(results.state, name, or_file=not at)
     step = parts["step"] if parts else ""

@@ -38,9 +38,11 @@ def keep(checkpoint: Checkpoint, folder: Path, mode: StageMode, wanted: Callable
         whole, free = originals.whole_size(checkpoint), free_on(root)
     if mode == "pin" and not local:
         raise NotKept("stage", _SPOILS.format(root))
-    ways = (mode,) if mode != "auto" else ("reflink", "pin", "copy") if local else ("copy",)
-    if mode == "auto" and any(it.path.endswith(BESIDE) for it in checkpoint.files):
-        ways = tuple(it for it in ways if it != "pin")  # the next one is written over them in place
+    ways: tuple[str, ...] = (mode,)
+    if mode == "auto":
+        # tokens are written over in place, and a pin would follow them
+        over = any(it.path.endswith(BESIDE) for it in checkpoint.files)
+        ways = ("reflink", *(() if over else ("pin",)), "copy") if local else ("copy",)
     if ways[0] != "copy" and free < 2 * whole:
         return in_place  # what we keep takes its space, which the trainer's next ones need
     files = originals.needed(checkpoint)
