@@ -102,8 +102,8 @@ def _in_hand(run: Run, now: datetime, since: datetime) -> Hand | None:
     done = len(evaluation.done)
     seconds = (course.latest - course.since).total_seconds()
     rate = (done - course.before) / seconds if seconds > 0 else 0.0
-    since = (now - course.latest).total_seconds()
-    left = max(0.0, (images - done) / rate - since) if rate else None
+    silent = (now - course.latest).total_seconds()
+    left = max(0.0, (images - done) / rate - silent) if rate else None
     return Hand(evaluation, title(run, evaluation.id), images, rate, left)
 
 
