@@ -263,8 +263,11 @@ def test_sage_attention_and_native(read: Load) -> None:
 
 
 def test_all_trackers_and_none(read: Load) -> None:
-    """`all` is every installed adapter, `none` is none; clipwatch may differ from the trainer."""
-    assert set(read({"report_to": "all"}).publishing.trackers) >= {"tensorboard", "wandb"}
+    """`all` is each adapter that must be named, `none` is none; clipwatch may differ."""
+    named = set(read({"report_to": "all"}).publishing.trackers)
+    assert named >= {"tensorboard", "wandb"}
+    assert named.isdisjoint({"csv", "jsonl"})
+    assert read({"report_to": "csv, wandb"}).publishing.trackers == ("wandb",)
     assert read({"report_to": "none"}).publishing.trackers == ()
     override = {"report_to": "swanlab", "clipwatch": {"report_to": "wandb"}}
     assert read(override).publishing.trackers == ("wandb",)

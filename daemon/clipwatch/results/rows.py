@@ -58,7 +58,7 @@ def _rows(results: Results, run: Run, evaluation: Evaluation) -> Iterator[ImageR
     made = results.protocols[evaluation.protocol]
     prompts = {prompt.id: prompt for prompt in made.prompts}
     folder = str(images_of(results.folder, run.name))
-    none = has_none(run, evaluation.checkpoint)
+    none, unit = has_none(run, evaluation.checkpoint), run.unit
     for image in ordered(results.read(run, evaluation), made):
         prompt = prompts[image.prompt_id]
         strength = made.adapter_strength if prompt.strength is None else prompt.strength
@@ -70,7 +70,7 @@ def _rows(results: Results, run: Run, evaluation: Evaluation) -> Iterator[ImageR
                 protocol=evaluation.protocol,
                 strength=None if none else strength,
                 step=evaluation.step,
-                unit=run.unit,
+                unit=unit,
                 checkpoint=evaluation.checkpoint,
                 evaluation=evaluation.id,
                 prompt_id=prompt.id,
