@@ -33,7 +33,7 @@ def status(state_dir: Path | None, as_json: bool) -> None:
 
     path = log_file(chosen_state_dir(state_dir))
     state = read_state(path)
-    pages = {name: page_of(path.parent, name) for name in state}
+    pages = {name: page_of(path.parent.absolute(), name) for name in state}
     if as_json:
         told = view.as_json(state)
         for entry, run in zip(told["runs"], state.values(), strict=True):
