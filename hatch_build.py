@@ -2,7 +2,7 @@
 
 The repository's address stands in pyproject.toml, `[tool.hatch.metadata.hooks.custom]`; while it
 is empty, it is where the clone that is built came from. Without either the page has no links to
-other files, rather than dead ones, and the metadata no addresses.
+other files and no pictures, rather than dead ones, and the metadata no addresses.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _REMOTE = re.compile(
     r"(?:(?:https|ssh|git)://(?:[^/@]*@)?(?P<host>[\w.-]+)(?::\d+)?/|(?:[^/@:]*@)(?P<short>[\w.-]+):)"
     r"(?P<path>[\w./~-]+?)(?:\.git)?/?"
 )
-_LINK = re.compile(r"\[([^\]\n]+)\]\(([^)\s]+)\)")
+_LINK = re.compile(r"(!?)\[([^\]\n]+)\]\(([^)\s]+)\)")
 
 
 class IndexPage(MetadataHookInterface):
@@ -55,8 +55,8 @@ def web(remote: str) -> str:
 def index_page(readme: str, source: str, version: str) -> str:
     """Return the README with each link to a file of the project as a whole address.
 
-    Without an address to begin with, the words of these links remain. Links within the page and
-    to other sites stay as they are.
+    Without an address to begin with, the words of these links remain, and of pictures nothing.
+    Links within the page and to other sites stay as they are.
 
     Args:
         readme: Markdown.
@@ -65,10 +65,12 @@ def index_page(readme: str, source: str, version: str) -> str:
     """
 
     def whole(link: re.Match[str]) -> str:
-        words, to = link[1], link[2]
+        picture, words, to = link.groups()
         if to.startswith("#") or "://" in to:
             return link[0]
-        return f"[{words}]({source}/blob/v{version}/{to})" if source else words
+        if not source:
+            return "" if picture else words
+        return f"{picture}[{words}]({source}/{'raw' if picture else 'blob'}/v{version}/{to})"
 
     return _LINK.sub(whole, readme)
 

@@ -184,6 +184,7 @@ def test_who_takes_no_pictures_gets_the_text(tmp_path: Path, series: Series) -> 
     assert kept.got[0]["message"] == kept.got[1]["message"]
 
 
+@pytest.mark.thorough
 def test_a_sheet_is_the_same_each_time_and_small(series: Series) -> None:
     """Whatever the pictures are: of noise it is made smaller until messengers take it."""
     luck = random.Random(1)

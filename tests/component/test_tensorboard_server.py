@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import summary_v2
 from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
 from clipwatch.domain.protocol import Prompt
@@ -269,6 +270,34 @@ def test_the_spread_of_the_prompts_is_a_histogram(server: Server, tmp_path: Path
         assert len(buckets) == 30
 
 
+def hparams(server: Server, what: str, **query: Any) -> Any:
+    """Ask the HParams page's part of a server."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port)
+    body = json.dumps({"experimentName": "", **query})
+    connection.request("POST", f"/data/plugin/hparams/{what}", body)
+    return json.loads(connection.getresponse().read())
+
+
+@pytest.mark.thorough
+def test_a_trainers_hparams_page_stays_its_own(tmp_path: Path) -> None:
+    """Where the trainer says which columns there are, as accelerate does, ours hide none."""
+    target = target_below(tmp_path / "logs", tmp_path, "tuned")
+    writer = EventFileWriter(str(target.logging_dir / "tuned" / "1700000000.5"))
+    columns = summary_v2.hparams_config_pb([summary_v2.HParam("rate")], [summary_v2.Metric("loss")])
+    for told in (columns, summary_v2.hparams_pb({"rate": 1e-4})):
+        writer.add_event(
+            Event(wall_time=1.7e9, summary=Summary.FromString(told.SerializeToString()))
+        )
+    writer.close()
+    publish_each(target, make_series(tmp_path, [100], images=False))
+    with tensorboard(target.logging_dir, ["--logdir", str(target.logging_dir)], tmp_path) as server:
+        until(lambda: bool(server.points("tuned/clipwatch", "clip/mean")), expected=True)
+        until(lambda: "hparamInfos" in hparams(server, "experiment"), expected=True)
+        shown = hparams(server, "experiment")
+    assert [it["name"] for it in shown["hparamInfos"]] == ["rate"]
+    assert [it["name"]["tag"] for it in shown["metricInfos"]] == ["loss"]
+
+
 @pytest.mark.thorough(but=1)
 def test_the_protocols_are_compared(server: Server, tmp_path: Path) -> None:
     """The HParams page has a session for each run, with its protocol and its newest numbers."""
@@ -280,11 +309,8 @@ def test_the_protocols_are_compared(server: Server, tmp_path: Path) -> None:
         publish_each(target, each)
 
     def sessions() -> dict[str, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", server.port)
-        body = {"experimentName": "", "allowedStatuses": ["STATUS_UNKNOWN"], "startIndex": 0}
-        body |= {"colParams": [], "sliceSize": 1000}
-        connection.request("POST", "/data/plugin/hparams/session_groups", json.dumps(body))
-        found = json.loads(connection.getresponse().read()).get("sessionGroups", [])
+        query = {"allowedStatuses": ["STATUS_UNKNOWN"], "colParams": [], "startIndex": 0}
+        found = hparams(server, "session_groups", sliceSize=1000, **query).get("sessionGroups", [])
         named = {group["sessions"][0]["name"]: group for group in found}
         return {name: it for name, it in named.items() if name.startswith("sessions/")}
 

@@ -31,21 +31,29 @@ def build() -> ModuleType:
 
 
 def test_links_are_whole_addresses(build: ModuleType) -> None:
-    """Each link to a file of the project names the repository and the version; others stay."""
+    """Each link to a file of the project names the repository and the version; others stay.
+
+    A picture is the file itself, a link leads to the page that shows it.
+    """
     page = build.index_page(README, SOURCE, "1.2.3")
-    begin = f"{SOURCE}/blob/v1.2.3/"
     links = LINK.findall(page)
     assert all("://" in link for link in links)
-    ours = [link.removeprefix(begin) for link in links if link.startswith(begin)]
+    begins = {f"{SOURCE}/{it}/v1.2.3/" for it in ("blob", "raw")}
+    ours = [link.removeprefix(it) for link in links for it in begins if link.startswith(it)]
+    pictures = re.findall(r"!\[[^\]]+\]\(([^)]+)\)", page)
+    assert pictures
+    assert all(it.startswith(f"{SOURCE}/raw/v1.2.3/docs/pictures/") for it in pictures)
+    assert page.count("/raw/") == len(pictures)
     assert ours == [link for link in LINK.findall(README) if "://" not in link]
     assert all((ROOT / link.partition("#")[0]).exists() for link in ours)
 
 
 def test_without_an_address_words_remain(build: ModuleType) -> None:
-    """No link is dead, and no word is lost."""
+    """No link is dead, no word is lost, and no picture is a gap."""
     page = build.index_page(README, "", "1.2.3")
     assert all("://" in link for link in LINK.findall(page))
-    assert page == re.sub(r"\[([^\]]+)\]\((?!\w+://)[^)]*\)", r"\1", README)
+    text = re.sub(r"!\[[^\]]+\]\([^)]*\)", "", README)
+    assert page == re.sub(r"\[([^\]]+)\]\((?!\w+://)[^)]*\)", r"\1", text)
 
 
 @pytest.mark.parametrize(("source", "count"), [("", 0), (SOURCE, 4)])

@@ -31,3 +31,19 @@ def test_documents_are_found() -> None:
     """README, changelog, and all of docs/ are among them."""
     names = {str(it.relative_to(ROOT)) for it in DOCUMENTS}
     assert {"README.md", "CHANGELOG.md", "docs/settings.md", "docs/families.md"} <= names
+
+
+def test_pictures_are_small_and_shown() -> None:
+    """Each is a WebP of 150 kB at most, as scripts/make_docs_pictures.py writes it, and is used."""
+    shown = {
+        (document.parent / link).resolve()
+        for document in DOCUMENTS
+        for link in _LINK.findall(prose(document))
+        if link.endswith(".webp")
+    }
+    pictures = {*(ROOT / "docs" / "pictures").iterdir()}
+    assert pictures
+    assert shown == pictures
+    for picture in pictures:
+        data = picture.read_bytes()
+        assert (data[:4], data[8:12], len(data) <= 150_000) == (b"RIFF", b"WEBP", True), picture

@@ -89,6 +89,17 @@ def test_a_label_stands_below_the_picture(tmp_path: Path) -> None:
         assert strip.getextrema() == pytest.approx((0, 255), abs=60)
 
 
+def test_a_tiny_picture_is_enlarged_for_its_score(tmp_path: Path) -> None:
+    """As many times as it takes until the whole label fits below it, each pixel as it was."""
+    Image.new("RGB", (32, 24), (0, 128, 255)).save(tmp_path / "tiny.png")
+    encoded, width, height = jpeg(tmp_path / "tiny.png", label="score 0.6100")
+    assert (width, height) == (64, 48 + 15)
+    strip = Image.open(io.BytesIO(encoded)).convert("L").crop((0, 50, 64, 63))
+    inked = [x for x in range(64) if strip.crop((x, 0, x + 1, 13)).getextrema()[0] < 128]  # type: ignore[operator]
+    assert 0 < inked[0] < 8
+    assert 56 < inked[-1] < 64
+
+
 def test_what_is_no_image_is_an_os_error(tmp_path: Path) -> None:
     """A missing, empty, foreign, cut or boasting file is told as one kind of error."""
     Image.effect_noise((64, 64), 50).save(tmp_path / "cut.png")

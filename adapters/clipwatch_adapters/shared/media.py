@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 from io import BytesIO
@@ -61,9 +62,11 @@ def jpeg(path: Path, max_side: int = 512, label: str = "") -> tuple[bytes, int, 
 
 def _labelled(image: Image.Image, label: str) -> Image.Image:
     size = max(10, image.width // 20)
+    font = ImageFont.load_default(size)
+    times = math.ceil(font.getlength(label) / image.width)  # more than once for a tiny picture
+    image = image.resize((image.width * times, image.height * times), Image.Resampling.NEAREST)
     whole = Image.new("RGB", (image.width, image.height + size * 3 // 2), "white")
     whole.paste(image)
     middle = (image.width / 2, image.height + size * 3 / 4)
-    font = ImageFont.load_default(size)
     ImageDraw.Draw(whole).text(middle, label, "black", font, anchor="mm")
     return whole

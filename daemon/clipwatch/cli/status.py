@@ -52,7 +52,7 @@ def status(state_dir: Path | None, as_json: bool, watch: bool) -> None:
         _watch(path)
         return
     state = read_state(path)
-    pages = {name: page_of(path.parent, name) for name in state}
+    pages = {name: page_of(path.parent.absolute(), name) for name in state}
     if as_json:
         found = told(state, datetime.now(UTC), _watched(path.parent))
         for entry, run in zip(found["runs"], state.values(), strict=True):

@@ -183,8 +183,10 @@ def as_json(run: str, advice: Message) -> dict[str, Any]:
 
     `text` stands alone, as chat programs show it; `id` is the same when it is sent again.
     """
-    given = isinstance(advice, AdviceGiven)
-    name = advice_id(advice) if given else scored_id(advice.evaluation)
+    if isinstance(advice, CheckpointScored):
+        name = scored_id(advice.evaluation)
+    else:
+        name = advice_id(advice)
     return {
         "id": f"{run}/{name}",
         "run": run,

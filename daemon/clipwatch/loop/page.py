@@ -109,9 +109,10 @@ class Page:
         self._shown, state_dir = self._there, self._settings.paths.state_dir
         page, begun = page_of(state_dir, self._log.name), time.monotonic()
         names = ("-o", str(page), "--state-dir", str(state_dir), "--", self._log.name)
-        said = TemporaryFile()  # noqa: SIM115 - closed when the process has ended
+        said: IO[bytes] | None = None
         try:
             make_private(page.parent)
+            said = TemporaryFile()  # noqa: SIM115 - closed when the process has ended
             child = subprocess.Popen(
                 (*self._command, *names),
                 stdin=subprocess.DEVNULL,
@@ -121,7 +122,8 @@ class Page:
                 start_new_session=True,  # a terminal's Ctrl-C is the daemon's to handle
             )
         except OSError as error:
-            said.close()
+            if said:
+                said.close()
             self._tell(str(error))
             return
         with suppress(OSError):  # it has ended, or a sandbox forbids it
