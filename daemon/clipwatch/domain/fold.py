@@ -25,6 +25,7 @@ from clipwatch.domain.events import (
     EvaluationReopened,
     EvaluationStarted,
     Event,
+    ImagesDeleted,
     ImageScore,
     ImagesScored,
     ModelsChecked,
@@ -134,7 +135,10 @@ class _Draft:
                 done = known.done | {(image.prompt_id, image.index) for image in images}
                 # an answer without a new image is no progress: failures around it are in a row
                 attempt = 0 if len(done) > len(known.done) else known.attempt
-                self._evaluations[id_] = replace(known, done=done, attempt=attempt)
+                known = replace(known, done=done, attempt=attempt, images_deleted=False)
+                self._evaluations[id_] = known
+            case ImagesDeleted(evaluation=id_):
+                self._evaluations[id_] = replace(self._evaluations[id_], images_deleted=True)
             case CheckpointFound(step, name, path, reason, unit):
                 found = Checkpoint(step, name, path, "partial", reason, since=time, unit=unit)
                 self._checkpoints[name] = found
@@ -272,6 +276,7 @@ class _Draft:
             images=event.images,
             seconds=event.seconds,
             completed=_lean(event, known.id),
+            images_deleted=False,
             environment=before if before == around else around,  # nearly all say the same
         )
 

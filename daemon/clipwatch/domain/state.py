@@ -73,7 +73,8 @@ class Evaluation:
     `retry_at` None in a failed one means that it is given up. `done` names the images scored so
     far and is emptied when the evaluation is scored, so that long runs fold into little memory.
     `attempt` counts the failures in a row without an image in between, `cramped` all those that a
-    smaller batch may mend. `images` and `seconds` tell how many the attempt that finished made, and
+    smaller batch may mend. `images_deleted`: those on the disk, if there are any, are to go.
+    `images` and `seconds` tell how many the attempt that finished made, and
     in which time; `completed` all that was said of a scored one.
     """
 
@@ -94,6 +95,7 @@ class Evaluation:
     images: int = 0
     seconds: float = 0.0
     completed: EvaluationCompleted | None = None
+    images_deleted: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
     """What may matter beside the protocol; where attempts differed, "one, then another"."""
 

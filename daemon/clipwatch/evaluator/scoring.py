@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,7 @@ class Scoring:
 
     def __init__(self, request: Evaluate, scorers: Scorers, device: str, phases: Phases) -> None:
         self._folder = None if request.images_dir is None else Path(request.images_dir)
+        self._form = request.image_format
         self._done = set(request.done)
         self._scorers = scorers
         self._scales = {it.name: scale_of(it) for it in request.protocol.scorers}
@@ -90,11 +92,12 @@ class Scoring:
             if (prompt.id, index) in self._done:  # made again for those that follow it
                 continue
             own = {
-                name: _checked(its[place], name, self._scales[name], prompt)
+                name: checked(its[place], name, self._scales[name], prompt)
                 for name, its in scores.items()
             }
-            image = self._save(pixels[place], image_name(prompt.id, index))
-            found.append(ImageScore(prompt.id, index, seed, own, image, seen[place]))
+            image = self._save(pixels[place], image_name(prompt.id, index, self._form))
+            digest = pixels_digest(pixels[place]) if image else ""
+            found.append(ImageScore(prompt.id, index, seed, own, image, seen[place], digest))
         return tuple(found)
 
     def _save(self, pixels: torch.Tensor, name: str) -> str | None:
@@ -106,7 +109,12 @@ class Scoring:
         return name
 
 
-def _checked(score: float, scorer: str, scale: Scale, prompt: Prompt) -> float:
+def pixels_digest(pixels: torch.Tensor) -> str:
+    """Return the CRC-32 of (height, width, 3) uint8 in host memory, as 8 hex digits."""
+    return f"{zlib.crc32(pixels.contiguous().numpy()):08x}"
+
+
+def checked(score: float, scorer: str, scale: Scale, prompt: Prompt) -> float:
     """Return the score.
 
     Raises:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from clipwatch.domain.events import ImageScore, WeightFile
-from clipwatch.domain.kinds import CheckpointKind, FailureKind
+from clipwatch.domain.kinds import CheckpointKind, FailureKind, ImageFormat
 from clipwatch.domain.protocol import EvaluationProtocol
 
 
@@ -29,6 +29,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
             those that the environment shows.
         memory_gib: The most of a GPU's memory to take, None for what fits `share`.
         share: Others compute on the GPU: half of what is free at the start has to do.
+        image_format: How images are written.
         cache_dir: Folder in which encoded prompts are kept, or None to keep them in memory alone.
     """
 
@@ -48,6 +49,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
     cache_dir: str | None = None
     batch_limit: int = 0
     stratified: bool = False
+    image_format: ImageFormat = "png"
 
 
 class Kept(msgspec.Struct, frozen=True, tag=True):

@@ -18,6 +18,7 @@ from clipwatch.domain.events import (
     EvaluationReopened,
     EvaluationStarted,
     Event,
+    ImagesDeleted,
     ImagesScored,
     ModelsChecked,
     NoLongerShown,
@@ -127,6 +128,8 @@ def _aside(event: Event, named: Named) -> str:  # noqa: PLR0911 - one case an ev
             return f"{named(id_)}: taken up"
         case DestinationChanged(name=name, place=place):
             return f"{name}: everything goes to {place} from here on"
+        case ImagesDeleted(evaluation=id_, reason=reason):
+            return f"{named(id_)}: images deleted: {reason}"
         case ImagesScored(evaluation=id_, images=images):
             scores = sorted(it.score for it in images)
             ends = " to ".join(f"{it:.4f}" for it in dict.fromkeys(scores[:1] + scores[-1:]))

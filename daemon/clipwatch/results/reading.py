@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from clipwatch.domain.curves import series_name
-from clipwatch.domain.events import ImageScore, ImagesScored
+from clipwatch.domain.events import ImagesDeleted, ImageScore, ImagesScored
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Run
@@ -19,17 +20,19 @@ from clipwatch.results.series import Result, Series
 def read_images(journal: Journal, run: str, evaluation: str) -> tuple[ImageScore, ...]:
     """Read what was scored of an evaluation so far, in the order of the log.
 
-    Of an image that was told twice the last counts. Nothing for an evaluation that is unknown.
+    Of an image that was told twice the last counts; one that was deleted has no file any more.
+    Nothing for an evaluation that is unknown.
 
     Raises:
         JournalError: The log cannot be read.
     """
-    found = {
-        (image.prompt_id, image.index): image
-        for recorded in journal.read(stream=evaluation_stream(run, evaluation))
-        if isinstance(recorded.event, ImagesScored)
-        for image in recorded.event.images
-    }
+    found: dict[tuple[str, int], ImageScore] = {}
+    for recorded in journal.read(stream=evaluation_stream(run, evaluation)):
+        match recorded.event:
+            case ImagesScored(images=images):
+                found |= {(image.prompt_id, image.index): image for image in images}
+            case ImagesDeleted():
+                found = {key: replace(image, image=None) for key, image in found.items()}
     return tuple(found.values())
 
 
