@@ -14,8 +14,7 @@ from PIL import Image
 import evaluator_kit as kit
 from clipwatch.domain.kinds import ImageFormat
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.evaluator.images import save_image
-from clipwatch.evaluator.scoring import pixels_digest
+from clipwatch.evaluator.images import pixels_digest, save_image
 from clipwatch.report.images import SIZES, encoded
 from clipwatch_adapters.shared.media import jpeg
 

@@ -56,6 +56,7 @@ def deletions(training: Training) -> list[str]:
     return [it.evaluation for it in told if isinstance(it, ImagesDeleted)]
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("place", ["before", "between", "after"])
 def test_a_kill_around_a_deletion(tmp_path: Path, place: str) -> None:
     """The log never says that images are there which are gone; the next start takes the rest."""
@@ -72,7 +73,8 @@ def test_a_kill_around_a_deletion(tmp_path: Path, place: str) -> None:
     command = [sys.executable, "-c", DAEMON, str(tmp_path), place]
     ended = subprocess.run(command, env=environ, check=False, timeout=120)
     assert ended.returncode == -signal.SIGKILL, (tmp_path / "said").read_text()
-    assert (run := training.run)
+    run = training.run
+    assert run
     images = images_of(training.state, run.name)
     gone = {it for it in run.evaluations if not (images / it).is_dir()}
     told = deletions(training)
@@ -80,7 +82,8 @@ def test_a_kill_around_a_deletion(tmp_path: Path, place: str) -> None:
     assert (len(gone), len(told)) == {"before": (0, 0), "between": (0, 1), "after": (1, 1)}[place]
     training.finish()
     told = deletions(training)
-    assert (run := training.run)
+    run = training.run
+    assert run
     means = {it.id: it.clip.mean for it in run.evaluations.values() if it.clip}
     (scored,) = run.scored.values()
     assert set(told) == means.keys() - {scored[-1], max(means, key=means.__getitem__)}

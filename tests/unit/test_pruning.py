@@ -17,8 +17,8 @@ from clipwatch.domain.events import (
     EvaluationFailed,
     EvaluationStarted,
     Event,
-    ImagesDeleted,
     ImageScore,
+    ImagesDeleted,
     ImagesScored,
     RunStarted,
     SettingsChanged,
@@ -289,8 +289,11 @@ def test_what_is_kept_whatever_happened(
         assert plain == []
     elif keep:
         assert not set(plain) & (special | newest)
-        assert all(it in special | newest | owed for it in there if it in known and it not in plain
-                   and known[it].state == "scored")
+        assert all(
+            it in special | newest | owed
+            for it in there
+            if it in known and it not in plain and known[it].state == "scored"
+        )
     else:
         assert set(plain) == {it for it in there.keys() - owed if known[it].state == "scored"}
     bounded = gone[len(plain) :]
@@ -298,8 +301,9 @@ def test_what_is_kept_whatever_happened(
         assert bounded == []
         return
     left_over = sum(size for it, size in there.items() if it not in gone)
-    movable = [it for it in there if it not in gone and it not in owed
-               and known[it].state == "scored"]
+    movable = [
+        it for it in there if it not in gone and it not in owed and known[it].state == "scored"
+    ]
     assert left_over <= most or not movable
     if bounded:  # no more than needed
         assert left_over + there[bounded[-1]] > most

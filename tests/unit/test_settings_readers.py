@@ -98,7 +98,7 @@ def test_what_is_no_whole_number_is_refused(number: object) -> None:
         ("settle_seconds", math.inf, "must be a number of at least 0"),
         ("keep_images", -2, "must be a whole number of at least -1, not -2"),
         ("keep_images", "some", 'must be a whole number of at least -1, not "some"'),
-        ("keep_images_gb", 0, "must be a number above 0.0, not 0"),
+        ("keep_images_gb", 0, "must be a number above 0, not 0"),
         ("image_format", "jpeg", 'must be png or webp, not "jpeg"'),
         ("validation_noise_scheduler", "perflow", "perflow is not supported: choose one of ddim"),
         ("validation_noise_scheduler", "heun", "or pipeline, not"),

@@ -98,7 +98,9 @@ def assess(state: State) -> Finding:
         advice = "make space, or choose another disk with --state-dir"
         return fail(CHECK, f"{where}; a run needs {size(state.needed)}", advice)
     if state.free < state.needed:
-        advice = "make space, keep fewer images (keep_images, keep_images_gb), or choose another disk"
+        advice = (
+            "make space, keep fewer images (keep_images, keep_images_gb), or choose another disk"
+        )
         return warn(CHECK, f"{where}; a run may take {size(state.needed)}", advice)
     if state.kind and state.kind not in LOCAL:
         advice = "make sure that it is a local disk, or choose one with --state-dir"

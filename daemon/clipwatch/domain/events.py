@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.kinds import (
     AdviceKind,
     CheckpointKind,
@@ -367,6 +368,9 @@ Event = (
     | ImagesScored
     | EvaluationCompleted
     | ImagesDeleted
+    | ScorerAdded
+    | ImagesRescored
+    | EvaluationRescored
     | AdviceGiven
     | DestinationChanged
     | AdviceSent

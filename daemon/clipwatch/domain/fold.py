@@ -25,8 +25,8 @@ from clipwatch.domain.events import (
     EvaluationReopened,
     EvaluationStarted,
     Event,
-    ImagesDeleted,
     ImageScore,
+    ImagesDeleted,
     ImagesScored,
     ModelsChecked,
     NoLongerShown,
@@ -39,9 +39,18 @@ from clipwatch.domain.events import (
     RunStarted,
     SettingsChanged,
 )
+from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
-from clipwatch.domain.state import Checkpoint, Evaluation, Run, State, evaluation_id, is_unfinished
+from clipwatch.domain.state import (
+    Checkpoint,
+    Evaluation,
+    Further,
+    Run,
+    State,
+    evaluation_id,
+    is_unfinished,
+)
 
 _NONE: Final = frozenset[tuple[str, int]]()  # one for all: a long run has thousands
 _EMPTY: Final[dict[str, Any]] = {}  # the same
@@ -139,6 +148,14 @@ class _Draft:
                 self._evaluations[id_] = known
             case ImagesDeleted(evaluation=id_):
                 self._evaluations[id_] = replace(self._evaluations[id_], images_deleted=True)
+            case ScorerAdded(scorer=spec, digest=digest, told=told):
+                further = {**self._run.further, spec.name: Further(spec, digest, told)}
+                self._run = replace(self._run, further=further)
+            case ImagesRescored():
+                pass  # what is not whole is nothing to show
+            case EvaluationRescored():
+                self._evaluations[event.evaluation] = _rescored(self._evaluations, event, time)
+                self._trackers.forget(event.evaluation)  # all who have the result get it again
             case CheckpointFound(step, name, path, reason, unit):
                 found = Checkpoint(step, name, path, "partial", reason, since=time, unit=unit)
                 self._checkpoints[name] = found
@@ -279,6 +296,18 @@ class _Draft:
             images_deleted=False,
             environment=before if before == around else around,  # nearly all say the same
         )
+
+
+def _rescored(
+    known: Mapping[str, Evaluation], event: EvaluationRescored, time: datetime
+) -> Evaluation:
+    """Return an evaluation with a further scorer's numbers beside the others."""
+    before = known[event.evaluation]
+    if before.completed is None:
+        raise KeyError(f"{before.id} is not scored")
+    scores = {**before.completed.scores, event.scorer: event.summary}
+    completed = replace(before.completed, scores=scores)
+    return replace(before, completed=completed, rescored={**before.rescored, event.scorer: time})
 
 
 def _lean(event: EvaluationCompleted, id_: str) -> EvaluationCompleted:

@@ -22,7 +22,7 @@ from clipwatch.domain.kinds import (
     FailureKind,
     Unit,
 )
-from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.protocol import EvaluationProtocol, ScorerSpec
 from clipwatch.domain.sighting import Weights
 from clipwatch.statistics import Summary
 
@@ -67,6 +67,15 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Further:
+    """A scorer that scored kept images later, with the identity of its files and its own scale."""
+
+    spec: ScorerSpec
+    digest: str
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """One checkpoint's weights under one protocol.
 
@@ -75,7 +84,8 @@ class Evaluation:
     `attempt` counts the failures in a row without an image in between, `cramped` all those that a
     smaller batch may mend. `images_deleted`: those on the disk, if there are any, are to go.
     `images` and `seconds` tell how many the attempt that finished made, and
-    in which time; `completed` all that was said of a scored one.
+    in which time; `completed` all that was said of a scored one. `rescored` tells of the scorers
+    that came later when they had scored all of its images.
     """
 
     id: str
@@ -96,6 +106,7 @@ class Evaluation:
     seconds: float = 0.0
     completed: EvaluationCompleted | None = None
     images_deleted: bool = False
+    rescored: Mapping[str, datetime] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     """What may matter beside the protocol; where attempts differed, "one, then another"."""
 
@@ -200,6 +211,8 @@ class Run:
     """The protocols in use beside `protocol`: those of further strengths."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Protocol → what told it from those beside it when it was defined."""
+    further: Mapping[str, Further] = field(default_factory=dict)
+    """By name, the scorers that scored kept images later."""
     unfinished: AbstractSet[str] = frozenset()
     """Names of checkpoints that are not whole yet, or not evaluated under all of `protocols_of`.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import zlib
 from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 _HOW: Final[dict[str, dict[str, Any]]] = {
     ".png": {"format": "PNG", "compress_level": 1},
-    ".webp": {"format": "WEBP", "lossless": True, "quality": 0, "method": 0},  # quality is effort
+    ".webp": {"format": "WEBP", "lossless": True, "quality": 20, "method": 1},  # both are effort
 }
 """By its name's end, how an image is written: fast, as the next batch may wait for it."""
 
@@ -58,6 +59,11 @@ def save_image(pixels: torch.Tensor, path: Path) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def pixels_digest(pixels: torch.Tensor) -> str:
+    """Return the CRC-32 of (height, width, 3) uint8 in host memory, as 8 hex digits."""
+    return f"{zlib.crc32(pixels.contiguous().numpy().data):08x}"
 
 
 def _made(folder: Path) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import zlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,16 +10,14 @@ import torch
 from clipwatch.domain.events import ImageScore
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.generation.noise import Task
-from clipwatch.evaluator.images import image_name, save_image
+from clipwatch.evaluator.images import image_name, pixels_digest, save_image
 from clipwatch.evaluator.looks import looks
-from clipwatch.evaluator.scorers.base import Scorer
+from clipwatch.evaluator.scorers.base import Scorer, checked
 from clipwatch.models.scorers import scale_of
-from clipwatch.statistics.scale import Scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from clipwatch.domain.protocol import Prompt
     from clipwatch.evaluator.phases import Phases
     from clipwatch.executors.messages import Evaluate
 
@@ -92,7 +88,7 @@ class Scoring:
             if (prompt.id, index) in self._done:  # made again for those that follow it
                 continue
             own = {
-                name: checked(its[place], name, self._scales[name], prompt)
+                name: checked(its[place], name, self._scales[name], prompt.id)
                 for name, its in scores.items()
             }
             image = self._save(pixels[place], image_name(prompt.id, index, self._form))
@@ -107,31 +103,3 @@ class Scoring:
         with self._phases.phase("save"), failing_as("internal", what):
             save_image(pixels, self._folder / name)
         return name
-
-
-def pixels_digest(pixels: torch.Tensor) -> str:
-    """Return the CRC-32 of (height, width, 3) uint8 in host memory, as 8 hex digits."""
-    return f"{zlib.crc32(pixels.contiguous().numpy()):08x}"
-
-
-def checked(score: float, scorer: str, scale: Scale, prompt: Prompt) -> float:
-    """Return the score.
-
-    Raises:
-        EvaluationError: It is NaN, or outside of the scorer's scale ("scores").
-    """
-    whose = f"scorer {scorer!r}" if scorer else "the scorer"
-    if not math.isfinite(score):
-        raise EvaluationError(
-            "scores",
-            f"the score of prompt {prompt.id!r} is {score}",
-            fix=f"check the weights of {whose}",
-        )
-    rounding = max(scale.tie, 1e-6 * scale.bound)
-    if not scale.low - rounding <= score <= scale.high + rounding:
-        raise EvaluationError(
-            "scores",
-            f"the score of prompt {prompt.id!r} is {score}, outside of the scale of {whose},"
-            f" {scale.low:g} to {scale.high:g}",
-        )
-    return score

@@ -238,8 +238,7 @@ class WatchedRun:
 
     def _prune(self) -> None:
         """Delete images that nobody needs any more; their scores stay in the log."""
-        asked = self.settings.evaluating
-        self._pruner.prune(asked, self._deliveries.wanted, self.evaluations.held)
+        self._pruner.prune(self.settings.evaluating, self._deliveries.wanted, self.evaluations.held)
 
     def _left(self) -> Left:
         run = self._run
