@@ -129,6 +129,14 @@ def test_a_wrong_value_is_said_with_what_is_right(name: str, value: Any, text: s
         KEYS[name].read(value)
 
 
+@pytest.mark.parametrize(
+    ("written", "number"), [("all", -1), (-1, -1), ("none", 0), ("0", 0), ("20", 20)]
+)
+def test_all_and_none_are_numbers_of_evaluations(written: object, number: int) -> None:
+    """The log has a number, whichever was written."""
+    assert readers.keep_images(written) == number
+
+
 @pytest.mark.parametrize("text", ["127.0.0.1:9464", "[::1]:0", "localhost:65535"])
 def test_an_address_is_read_as_it_is_written(text: str) -> None:
     """Host and port are told apart, IPv6 too; off and nothing are none."""
