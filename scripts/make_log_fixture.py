@@ -27,6 +27,7 @@ from clipwatch.domain.events import (
     EvaluationStarted,
     Event,
     ImageScore,
+    ImagesDeleted,
     ImagesScored,
     ModelsChecked,
     NoLongerShown,
@@ -39,6 +40,12 @@ from clipwatch.domain.events import (
     RunStarted,
     SettingsChanged,
     WeightFile,
+)
+from clipwatch.domain.further import (
+    EvaluationRescored,
+    FurtherScore,
+    ImagesRescored,
+    ScorerAdded,
 )
 from clipwatch.domain.protocol import EvaluationProtocol, Input, Prompt, ScorerSpec
 from clipwatch.journal import Journal
@@ -55,6 +62,7 @@ SECOND = f"checkpoint-200/bbbbbbbb/{PROTOCOL[:8]}"
 FILES = (WeightFile("pytorch_lora_weights.safetensors", 1000, 1764000000000000000, 42),)
 TRACKERS = ("tensorboard", "wandb")
 RUN_STREAM = f"run/{RUN}"
+AESTHETIC = ScorerSpec("aesthetic", "some/head", "main", "aesthetic", (("size", "large"),))
 
 
 FIRST_PROTOCOL = EvaluationProtocol(
@@ -280,6 +288,25 @@ STORY = (
         SettingsChanged(PROTOCOL, TRACKERS, {"strengths": "1.0,0.6"}, "0.1.0", (WEAK.digest,)),
     ),
     Told(38, RUN_STREAM, SettingsChanged(PROTOCOL, TRACKERS, {"seed": "0"}, "0.1.0")),
+    Told(39, RUN_STREAM, ScorerAdded(AESTHETIC, "0123456789abcdef", "10")),
+    Told(
+        40,
+        f"evaluation/{RUN}/{SECOND}",
+        ImagesRescored(
+            SECOND, "aesthetic", (FurtherScore("circle", 0, 5.5), FurtherScore("naïve", 0, 6.5))
+        ),
+    ),
+    Told(
+        41,
+        f"evaluation/{RUN}/{SECOND}",
+        EvaluationRescored(
+            SECOND,
+            "aesthetic",
+            Summary(6.0, 5.5, 6.5, 0.5, 2, 2, 0.5, 0.0, 10.0),
+            {"device": "cpu", "torch": "2.13.0"},
+        ),
+    ),
+    Told(42, f"evaluation/{RUN}/{SECOND}", ImagesDeleted(SECOND, "keep_images is 3")),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

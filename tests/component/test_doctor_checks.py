@@ -112,8 +112,13 @@ def test_needed_space_grows_with_images_and_copies(tmp_path: Path) -> None:
     """Images are counted as if uncompressed; copies of checkpoints count where they are made."""
     checkpoint(tmp_path / "output", 10)
     plain = settings(tmp_path, keep_images=5, stage="off")
-    images = 5 * 4 * 256 * 256 * 3
+    images = (5 + 1) * 4 * 256 * 256 * 3  # the newest, and the best
     assert state_dir.needed(plain) == state_dir.LEAST + images
+    based = settings(tmp_path, keep_images=5, stage="off", baseline=True)
+    assert state_dir.needed(based) == state_dir.LEAST + images * 7 // 6
+    bounded = settings(tmp_path, keep_images="all", stage="off", keep_images_gb=0.5)
+    assert state_dir.needed(bounded) == state_dir.LEAST + min(500_000_000, 100 * images // 6)
+    assert state_dir.needed(settings(tmp_path, keep_images=0, stage="off")) == state_dir.LEAST
     weights = (tmp_path / "output/checkpoint-10/pytorch_lora_weights.safetensors").stat().st_size
     copied = settings(tmp_path, keep_images=5, stage="copy", stage_limit=3)
     assert state_dir.needed(copied) == state_dir.LEAST + images + 3 * weights

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from itertools import dropwhile
 from pathlib import Path
 
 import click
@@ -44,7 +45,7 @@ def examples(name: str) -> list[str]:
 
 def parse(line: str) -> click.Context:
     """Parse a line as the shell and click would, but run nothing."""
-    words = [word for word in shlex.split(line) if not re.match(r"\w+=", word)]
+    words = list(dropwhile(re.compile(r"\w+=").match, shlex.split(line)))
     if ">" in words:
         words = words[: words.index(">")]
     assert words.pop(0) == "clipwatch", line

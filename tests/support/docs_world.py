@@ -34,6 +34,7 @@ ONLY_READ = {
     "start": "never ends; with --print-settings it reads all that it would, with --once it is run",
     "rank": "loads torch; test_rank.py runs it",
     "score": "loads torch; with --images it is run",
+    "rescore": "loads torch; test_rescore_killed.py runs it",
     "fetch": "loads torch; the first one is run",
 }
 
@@ -71,7 +72,7 @@ case "$*" in
     health*)  # nobody watches here
         {python} -m clipwatch "$@"; test $? = 1; exit;;
     retry*) export CLIPWATCH_STATE_DIR={failed};;
-    demo* | rank* | "systemd install"*)
+    demo* | rank* | rescore* | "systemd install"*)
         [[ "$*" == *--user* ]] || exec {python} -m docs_world "$@";;
     status*--watch*) exec {python} -m docs_world "$@";;
     score*) [[ "$*" == *--images* ]] || exec {python} -m docs_world "$@";;

@@ -97,6 +97,9 @@ def test_what_is_no_whole_number_is_refused(number: object) -> None:
         ("stall_seconds", 1e-9, "must be a number of at least 1, not 1e-09"),
         ("settle_seconds", math.inf, "must be a number of at least 0"),
         ("keep_images", -2, "must be a whole number of at least -1, not -2"),
+        ("keep_images", "some", 'must be a whole number of at least -1, not "some"'),
+        ("keep_images_gb", 0, "must be a number above 0, not 0"),
+        ("image_format", "jpeg", 'must be png or webp, not "jpeg"'),
         ("validation_noise_scheduler", "perflow", "perflow is not supported: choose one of ddim"),
         ("validation_noise_scheduler", "heun", "or pipeline, not"),
         ("validation_prompt_library", "music", "names sounds, and CLIP scores images"),
@@ -124,6 +127,14 @@ def test_a_wrong_value_is_said_with_what_is_right(name: str, value: Any, text: s
     """The message of a reader says what the value must be."""
     with pytest.raises(ValueError, match=re.escape(text)):
         KEYS[name].read(value)
+
+
+@pytest.mark.parametrize(
+    ("written", "number"), [("all", -1), (-1, -1), ("none", 0), ("0", 0), ("20", 20)]
+)
+def test_all_and_none_are_numbers_of_evaluations(written: object, number: int) -> None:
+    """The log has a number, whichever was written."""
+    assert readers.keep_images(written) == number
 
 
 @pytest.mark.parametrize("text", ["127.0.0.1:9464", "[::1]:0", "localhost:65535"])

@@ -25,6 +25,7 @@ from clipwatch.domain.events import (
     EvaluationStarted,
     Event,
     ImageScore,
+    ImagesDeleted,
     ImagesScored,
     Published,
     PublishFailed,
@@ -33,6 +34,7 @@ from clipwatch.domain.events import (
     WeightFile,
 )
 from clipwatch.domain.fold import evolve
+from clipwatch.domain.further import EvaluationRescored, FurtherScore, ImagesRescored
 from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.domain.queue import (
@@ -460,9 +462,19 @@ def histories(draw: st.DrawFn) -> list[Event]:
         step, digest = draw(steps), draw(digests)
         one = scored(step, digest)
         one.insert(3, EvaluationFailed(id_of(step, digest), "killed", "kill -9", 1, NOW))
+        if draw(st.booleans()):
+            one.insert(3, ImagesDeleted(id_of(step, digest), "its evaluation cannot go on"))
         known = fold(*events)
         done = id_of(step, digest) in known.scored.get(PROTOCOL, ())
-        events += one[: 1 if done else draw(st.integers(1, 5))]
+        events += one[: 1 if done else draw(st.integers(1, len(one)))]
+        if draw(st.booleans()) and known.scored:
+            id_ = draw(st.sampled_from(known.scored[PROTOCOL]))
+            later: list[Event] = [
+                ImagesRescored(id_, "late", (FurtherScore("a", 0, 0.5),)),
+                EvaluationRescored(id_, "late", Summary(0.5, 0.5, 0.5, 0.0, 1)),
+                ImagesDeleted(id_, "keep_images is 0"),
+            ]
+            events += later[: draw(st.integers(1, 3))]
         if draw(st.booleans()) and known.scored:
             events.append(Published("tensorboard", tuple(known.scored[PROTOCOL]), "/tb"))
     return events
@@ -472,7 +484,8 @@ def histories(draw: st.DrawFn) -> list[Event]:
 def test_images_of_finished_evaluations_may_be_left_out(events: list[Event]) -> None:
     """Who only wants the state need not read them; and all at once is one after the other."""
     done = {event.evaluation for event in events if isinstance(event, EvaluationCompleted)}
-    kept = [x for x in events if not (isinstance(x, ImagesScored) and x.evaluation in done)]
+    images = (ImagesScored, ImagesRescored)
+    kept = [x for x in events if not (isinstance(x, images) and x.evaluation in done)]
     one_by_one = fold(*events)
     assert evolve({}, [(RUN, event, NOW) for event in (STARTED, *events)]) == {RUN: one_by_one}
     assert evolve({}, [(RUN, event, NOW) for event in (STARTED, *kept)]) == {RUN: one_by_one}

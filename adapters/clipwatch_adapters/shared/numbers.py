@@ -96,6 +96,15 @@ def scalars(names: Names, result: Result) -> dict[str, float]:
     for scorer in names.scorers:
         if scorer and scorer in result.scores:
             values |= _summary(names.group(scorer), result.scores[scorer])
+    return _finite(values)
+
+
+def scalars_of(names: Names, result: Result, scorer: str) -> dict[str, float]:
+    """Return those of `scalars` that are a further scorer's."""
+    return _finite(dict(_summary(names.group(scorer), result.scores[scorer])))
+
+
+def _finite(values: Mapping[str, float | None]) -> dict[str, float]:
     return {tag: x for tag, x in values.items() if x is not None and math.isfinite(x)}
 
 

@@ -255,13 +255,17 @@ def _standing(series: Series, held: Sequence[_Held]) -> dict[int, tuple[int, _He
     """Return step → (seq, record) of what stays.
 
     Points of another log, whose checkpoints may be gone, have seq -1: they stay until a result
-    takes their step. What an earlier version wrote, under other names, counts as another log's.
+    takes their step. What an earlier version wrote, under other names, counts as another log's, and
+    so does a result without the numbers of a scorer that came later.
     """
     standing: dict[int, tuple[int, _Held]] = {}
-    known = {result.evaluation: result.seq for result in series.results}
+    known = {result.evaluation: result for result in series.results}
     for each in held:
-        step, evaluation = each.receipt.step, each.receipt.evaluation
-        seq = known.get(evaluation, -1) if each.receipt.form == FORM else -1
+        step, result = each.receipt.step, known.get(each.receipt.evaluation)
+        whole = (
+            each.receipt.form == FORM and result and result.later.keys() <= {*each.receipt.later}
+        )
+        seq = result.seq if result and whole else -1
         if step not in standing or standing[step][0] <= seq:
             standing[step] = (seq, each)
     return standing

@@ -42,8 +42,8 @@ _AXES = {
 _ENTITIES = {ord(mark): f"&#{ord(mark)};" for mark in string.punctuation}
 
 
-class Receipt(msgspec.Struct, frozen=True):
-    """What a record says of itself."""
+class Receipt(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a record says of itself; `later` names the scorers that came after the result."""
 
     run: str
     protocol: str
@@ -51,6 +51,7 @@ class Receipt(msgspec.Struct, frozen=True):
     step: int
     evaluation: str
     form: int = 1
+    later: tuple[str, ...] = ()
 
 
 def receipt(payload: bytes) -> Receipt | None:
@@ -72,7 +73,8 @@ def receipt(payload: bytes) -> Receipt | None:
 def record(series: Series, names: Names, result: Result) -> bytes:
     """Return all that is shown of one result, as one record dated by the evaluation."""
     scores = series.scores(result.evaluation)
-    own = Receipt(*(series.run, series.digest, result.seq, result.step, result.evaluation), FORM)
+    known = (series.run, series.digest, result.seq, result.step, result.evaluation)
+    own = Receipt(*known, FORM, tuple(sorted(result.later)))
     values = [
         Summary.Value(
             tag="clipwatch/receipt",

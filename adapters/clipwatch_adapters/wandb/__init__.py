@@ -21,7 +21,7 @@ from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch_adapters.shared.disk import plain_errors
 from clipwatch_adapters.wandb.companion import MODES, Companion
 from clipwatch_adapters.wandb.offline import OfflineRuns
-from clipwatch_adapters.wandb.rows import places
+from clipwatch_adapters.wandb.rows import ids, places
 from clipwatch_adapters.wandb.starting import room, run
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class WandbTracker:
         if self._companion.mode == "offline":
             return self._written(series)
         shown = frozenset(self._read(series).shown)
-        return frozenset(it.seq for it in series.results if it.evaluation in shown)
+        return frozenset(it.seq for it in series.results if shown.issuperset(ids(it)))
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
         """Bring the missing results in sessions of BATCH, each one confirmed by reading back."""
@@ -136,9 +136,8 @@ class WandbTracker:
         todo = sorted(set(missing) - self._written(series))
         for first in range(0, len(todo), BATCH):
             results = [series.results[seq] for seq in todo[first : first + BATCH]]
-            job = self._companion.job(
-                series, results, self._companion.folder(series), self._left(deadline)
-            )
+            folder, held = self._companion.folder(series), runs.held()
+            job = self._companion.job(series, results, folder, self._left(deadline), held)
             self._session(series, job, log)
             runs.note()
         if not self._written(series).issuperset(missing):
@@ -151,7 +150,8 @@ class WandbTracker:
         with plain_errors("W&B", self._companion.folder(series)):
             held = self._offline_runs(series).held()
         placed = zip(series.results, places(series.results), strict=True)
-        return frozenset(it.seq for it, place in placed if it.evaluation in held or place in held)
+        there = (it for it, place in placed if it.evaluation in held or place in held)
+        return frozenset(it.seq for it in there if held.issuperset(ids(it)[1:]))
 
     def _left(self, deadline: float) -> float:
         left = deadline - time.monotonic()

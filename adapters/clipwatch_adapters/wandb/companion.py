@@ -21,7 +21,7 @@ from clipwatch_adapters.wandb.session import Job
 from clipwatch_adapters.wandb.starting import api_key
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Container, Sequence
 
     from clipwatch.delivery.trackers import Target
     from clipwatch.results.series import Result, Series
@@ -140,8 +140,15 @@ class Companion:
         )
         return "cw-" + hashlib.sha256("\0".join((*where, *facts)).encode()).hexdigest()[:16]
 
-    def job(self, series: Series, results: Sequence[Result], folder: Path, seconds: float) -> Job:
-        """Return what brings the results; without any it only reads."""
+    def job(
+        self,
+        series: Series,
+        results: Sequence[Result],
+        folder: Path,
+        seconds: float,
+        held: Container[str | int] = (),
+    ) -> Job:
+        """Return what brings the results, but for rows that are `held`; without any it reads."""
         mode, trainer = self.mode, self.trainer
         job = Job(
             mode=mode,
@@ -156,4 +163,4 @@ class Companion:
             seconds=seconds,
             trainer=trainer,
         )
-        return filled(job, series, results) if results else job
+        return filled(job, series, results, held) if results else job

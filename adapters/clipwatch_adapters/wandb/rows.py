@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace as with_
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec.structs import replace
 
 from clipwatch_adapters.shared.media import showcase
-from clipwatch_adapters.shared.numbers import Names, prompt_means, scalars
+from clipwatch_adapters.shared.numbers import Names, prompt_means, scalars, scalars_of
 from clipwatch_adapters.wandb.session import CHECKPOINT, EVALUATION, STEP, HistoryRow, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Container, Iterable, Iterator, Sequence
 
     from clipwatch.results.series import ImageScore, Result, Series
 
@@ -28,17 +29,62 @@ def config(series: Series) -> dict[str, Any]:
     return values | {"prompts": len(protocol.prompts), "protocol": protocol.digest} | unit
 
 
-def filled(job: Job, series: Series, results: Sequence[Result]) -> Job:
-    """Return the job with rows of these results, and what the run shows after the last of them."""
-    names, place, last = Names.of(series), places(series.results), results[-1].seq
+def ids(result: Result) -> tuple[str, ...]:
+    """Return by which evaluations the rows of a result are known.
+
+    Each scorer that came later has a row of its own: W&B changes none that it has.
+    """
+    return tuple(map(_id, _rows(result)))
+
+
+def filled(job: Job, series: Series, results: Sequence[Result], held: Container[str | int]) -> Job:
+    """Return the job with rows of these results, and what the run shows after the last of them.
+
+    Without those that are `held`.
+    """
+    names, place, last = Names.of(series), placed(series.results), results[-1].seq
+    told = [it for result in results for it in _rows(result) if _id(it) not in held]
     tags = (tag for result in series.results for tag in scalars(names, result))
     return replace(
         job,
         metrics=tuple(dict.fromkeys(tags)),
         summary=_summary(names, series.results[: last + 1]),
         steps=tuple({it.step for it in series.results}),
-        rows=tuple(row(series, names, result, place[result.seq]) for result in results),
+        rows=tuple(
+            row(series, names, it[0], place[_id(it)], it[1])
+            for it in sorted(told, key=lambda it: place[_id(it)])
+        ),
     )
+
+
+Told = tuple["Result", str]
+"""What a row tells: a result, "" for all that came with it or a scorer that came later."""
+
+
+def _rows(result: Result) -> list[Told]:
+    return [(result, scorer) for scorer in ("", *result.later)]
+
+
+def _id(told: Told) -> str:
+    result, scorer = told
+    return f"{result.evaluation}+{scorer}" if scorer else result.evaluation
+
+
+def placed(results: Sequence[Result]) -> dict[str, int]:
+    """Return the place of each row by its id: rows of later scorers come when those came."""
+    later = sorted(
+        (at, result.seq, scorer) for result in results for scorer, at in result.later.items()
+    )
+    found: dict[str, int] = {}
+    last = -1
+    for result in results:
+        while later and later[0][0] < result.finished:
+            _, seq, scorer = later.pop(0)
+            found[_id((results[seq], scorer))] = last = last + 1
+        found[result.evaluation] = last = max(result.step, last + 1)
+    for _, seq, scorer in later:
+        found[_id((results[seq], scorer))] = last = last + 1
+    return found
 
 
 def places(results: Sequence[Result]) -> tuple[int, ...]:
@@ -48,10 +94,8 @@ def places(results: Sequence[Result]) -> tuple[int, ...]:
     of images, which know no other step, count the trainer's. A result keeps its place whatever
     comes later, unless the run has rows behind it that this log does not know (session.lacking).
     """
-    found: list[int] = []
-    for result in results:
-        found.append(max(result.step, found[-1] + 1 if found else 0))
-    return tuple(found)
+    found = placed(results)
+    return tuple(found[result.evaluation] for result in results)
 
 
 def _summary(names: Names, results: Sequence[Result]) -> dict[str, float | int | str]:
@@ -81,18 +125,32 @@ def _values(names: Names, result: Result) -> dict[str, float | int | str]:
     }
 
 
-def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
-    """Return a result as W&B gets it at a place of its own."""
+def row(series: Series, names: Names, result: Result, place: int, later: str = "") -> HistoryRow:
+    """Return a result as W&B gets it at a place of its own.
+
+    Without what scorers said that came later; or with that of one of them alone.
+    """
     scores = series.scores(result.evaluation)
+    if later:
+        values = scalars_of(names, result, later)
+    else:
+        own = {it: found for it, found in result.scores.items() if it not in result.later}
+        values = scalars(names, with_(result, scores=own))
+    known: dict[str, float | int | str] = {
+        STEP: result.step,
+        CHECKPOINT: result.checkpoint,
+        EVALUATION: _id((result, later)),
+    }
+    columns, table = _table(series, names, scores, (later,) if later else tuple(names.scorers))
+    if later:
+        return HistoryRow(place, {**values, **known}, (), (), columns, table)
     shown = showcase(series.protocol, scores)
     prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
-    by_image = _by_image(scores)
-    indices = range(series.protocol.images_per_prompt)
     at = f"{series.unit} {result.step}"
     advice = "\n".join(f"{each.kind}: {each.text}" for each in result.advice)
     return HistoryRow(
         place=place,
-        values=_values(names, result) | ({"clipwatch/advice": advice} if advice else {}),
+        values={**values, **known, **({"clipwatch/advice": advice} if advice else {})},
         samples=tuple(
             (
                 str(series.images / (score.image or "")),
@@ -101,25 +159,8 @@ def row(series: Series, names: Names, result: Result, place: int) -> HistoryRow:
             for score in shown
         ),
         prompt_scores=prompt_means(scores),
-        columns=(
-            *("prompt id", "category", "prompt"),
-            *(
-                f"{word} score {index}" if scorer else f"score {index}"
-                for scorer, word in names.scorers.items()
-                for index in indices
-            ),
-        ),
-        table=tuple(
-            (
-                *(prompt.id, prompt.category, prompt.text),
-                *(
-                    _score(by_image.get((prompt.id, index)), name)
-                    for name in names.scorers
-                    for index in indices
-                ),
-            )
-            for prompt in prompts.values()
-        ),
+        columns=columns,
+        table=table,
         picture_columns=(
             *("image", "base image", "category", "prompt"),
             *(
@@ -154,6 +195,34 @@ def _pictures(
 
 def _by_image(scores: Iterable[ImageScore]) -> dict[tuple[str, int], ImageScore]:
     return {(score.prompt_id, score.index): score for score in scores}
+
+
+def _table(
+    series: Series, names: Names, scores: Sequence[ImageScore], scorers: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[tuple[float | str | None, ...], ...]]:
+    """Return the columns and rows of the scores by prompt and image, by these scorers."""
+    by_image = _by_image(scores)
+    indices = range(series.protocol.images_per_prompt)
+    columns = (
+        *("prompt id", "category", "prompt"),
+        *(
+            f"{names.scorers[scorer]} score {index}" if scorer else f"score {index}"
+            for scorer in scorers
+            for index in indices
+        ),
+    )
+    table = (
+        (
+            *(prompt.id, prompt.category, prompt.text),
+            *(
+                _score(by_image.get((prompt.id, index)), name)
+                for name in scorers
+                for index in indices
+            ),
+        )
+        for prompt in series.protocol.prompts
+    )
+    return columns, tuple(table)
 
 
 def _score(image: ImageScore | None, scorer: str) -> float | None:

@@ -27,6 +27,7 @@ from clipwatch.cli.prompts import prompts
 from clipwatch.cli.publish import publish
 from clipwatch.cli.rank import rank
 from clipwatch.cli.report import report
+from clipwatch.cli.rescore import rescore
 from clipwatch.cli.retry import retry
 from clipwatch.cli.score import score
 from clipwatch.cli.start import start
@@ -43,7 +44,7 @@ LONGEST = 200
 SECTIONS = {
     "Begin": (demo, doctor, start),
     "Look at the scores": (status, best, compare, report, export, log),
-    "One thing at a time": (rank, score, retry, publish, adopt, prompts, fetch),
+    "One thing at a time": (rank, score, rescore, retry, publish, adopt, prompts, fetch),
     "As a service": (systemd, health, notify),
 }
 """The commands in the order in which people need them."""

@@ -28,9 +28,7 @@ if TYPE_CHECKING:
     )
 )
 @click.argument("run", default="", shell_complete=completing.runs)
-@click.option(
-    "--scorer", metavar="NAME", help="Rank by this further scorer of the settings, not the first."
-)
+@click.option("--scorer", metavar="NAME", help="Rank by this further scorer, not by the first.")
 @click.option(
     "--strength",
     type=float,

@@ -43,7 +43,7 @@ TEXT = 60
 @click.option(
     "--scorer",
     metavar="NAME",
-    help="Compare by this further scorer of the settings, not the first.",
+    help="Compare by this further scorer, not by the first.",
 )
 @click.option("--fail-if-worse", is_flag=True, help="End with 1 when B is surely worse than A.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")

@@ -33,7 +33,7 @@ from clipwatch.cli.options import (
 @click.option(
     "--images",
     type=click.Path(path_type=Path, file_okay=False),
-    help="Keep the scored images as PNG files in this folder.  [default: keep none]",
+    help="Keep the scored images in this folder, as image_format says.  [default: keep none]",
 )
 @device_option
 @click.option(

@@ -55,7 +55,10 @@ class Tracker(Protocol):
         """
 
     def published(self, series: Series) -> frozenset[int]:
-        """Read from the tracker itself which `seq` of the series it holds now."""
+        """Read from the tracker itself which `seq` of the series it holds now.
+
+        Each with the numbers of all scorers that came later (Result.later).
+        """
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
         """Bring the missing results to the tracker. May be killed at any point and repeated."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from clipwatch.doctor.findings import Finding, fail, ok, size, warn
 from clipwatch.doctor.output import newest_of
 from clipwatch.domain.names import run_id
+from clipwatch.domain.retention import GB
 from clipwatch.journal import log_file
 from clipwatch.kit.errors import JournalError
 from clipwatch.kit.filesystems import LOCAL, file_system
@@ -20,6 +21,7 @@ from clipwatch.layouts.claims import claims_in
 from clipwatch.layouts.files import NotReadable
 from clipwatch.loop.recognising import recognise
 from clipwatch.settings import Settings
+from clipwatch.settings.parts import Evaluating
 
 CHECK = "state directory"
 
@@ -96,7 +98,9 @@ def assess(state: State) -> Finding:
         advice = "make space, or choose another disk with --state-dir"
         return fail(CHECK, f"{where}; a run needs {size(state.needed)}", advice)
     if state.free < state.needed:
-        advice = "make space, keep fewer images (keep_images), or choose another disk"
+        advice = (
+            "make space, keep fewer images (keep_images, keep_images_gb), or choose another disk"
+        )
         return warn(CHECK, f"{where}; a run may take {size(state.needed)}", advice)
     if state.kind and state.kind not in LOCAL:
         advice = "make sure that it is a local disk, or choose one with --state-dir"
@@ -134,7 +138,9 @@ def needed(settings: Settings) -> int:
     """Return the bytes that a run may take: the log, kept images as if uncompressed, and copies."""
     protocol = settings.protocol
     images = len(settings.protocols) * len(protocol.prompts) * protocol.images_per_prompt
-    kept = settings.evaluating.keep_images if settings.evaluating.keep_images >= 0 else _ALL_IMAGES
+    kept = _kept(settings.evaluating) * images * protocol.width * protocol.height * 3
+    if (most := settings.evaluating.keep_images_gb) is not None:
+        kept = min(kept, int(most * GB))
     copies = 0
     kind = file_system(Path(os.path.realpath(settings.paths.output_dir)))
     if settings.staging.stage == "copy" or (settings.staging.stage == "auto" and kind not in LOCAL):
@@ -142,4 +148,11 @@ def needed(settings: Settings) -> int:
             for newest in claims_in(settings.paths.output_dir, settings.watching.layouts)[:1]:
                 files = newest_of(newest, protocol.weights).files
                 copies = settings.staging.stage_limit * sum(file.size for file in files)
-    return LEAST + kept * images * protocol.width * protocol.height * 3 + copies
+    return LEAST + kept + copies
+
+
+def _kept(asked: Evaluating) -> int:
+    """Return of how many evaluations the images are kept: of the newest, the best and the base."""
+    if asked.keep_images < 0:
+        return _ALL_IMAGES
+    return asked.keep_images + 1 + asked.baseline if asked.keep_images else 0

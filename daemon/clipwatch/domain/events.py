@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.kinds import (
     AdviceKind,
     CheckpointKind,
@@ -40,7 +41,8 @@ class ImageScore:
     """One image with its prompt: `scores` by scorer, `image` its file below the image folder.
 
     "" names the scorer that decides; `look` is what the image has in common with others like it:
-    64 bits in hex, all 0 for an even one, "" where nobody looked.
+    64 bits in hex, all 0 for an even one, "" where nobody looked. `pixels` is the CRC-32 of those
+    that were scored, in hex; "" where they were not kept, and in logs of earlier versions.
     """
 
     prompt_id: str
@@ -49,6 +51,7 @@ class ImageScore:
     scores: dict[str, float]
     image: str | None = None
     look: str = ""
+    pixels: str = ""
 
     @property
     def score(self) -> float:
@@ -227,6 +230,17 @@ class EvaluationCompleted:
 
 
 @dataclass(frozen=True, slots=True)
+class ImagesDeleted:
+    """All images of an evaluation so far are deleted, or about to be: nobody looks for them.
+
+    `reason` is the setting that has it so, or what became of the evaluation. The scores stay.
+    """
+
+    evaluation: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class AdviceGiven:
     """What the scores up to this evaluation suggest; in a protocol each `kind` is given once.
 
@@ -353,6 +367,10 @@ Event = (
     | EvaluationStarted
     | ImagesScored
     | EvaluationCompleted
+    | ImagesDeleted
+    | ScorerAdded
+    | ImagesRescored
+    | EvaluationRescored
     | AdviceGiven
     | DestinationChanged
     | AdviceSent

@@ -26,6 +26,7 @@ from clipwatch.domain.events import (
     EvaluationStarted,
     Event,
     ImageScore,
+    ImagesDeleted,
     ImagesScored,
     ModelsChecked,
     NoLongerShown,
@@ -38,12 +39,14 @@ from clipwatch.domain.events import (
     RunStarted,
     SettingsChanged,
 )
+from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
 from clipwatch.domain.state import (
     Checkpoint,
     Course,
     Evaluation,
+    Further,
     Run,
     State,
     evaluation_id,
@@ -143,8 +146,18 @@ class _Draft:
                 # an answer without a new image is no progress: failures around it are in a row
                 attempt = 0 if len(done) > len(known.done) else known.attempt
                 course = known.course and replace(known.course, latest=time)
-                known = replace(known, done=done, attempt=attempt, course=course)
-                self._evaluations[id_] = known
+                known = replace(known, done=done, attempt=attempt, images_deleted=False)
+                self._evaluations[id_] = replace(known, course=course)
+            case ImagesDeleted(evaluation=id_):
+                self._evaluations[id_] = replace(self._evaluations[id_], images_deleted=True)
+            case ScorerAdded(scorer=spec, digest=digest, told=told):
+                further = {**self._run.further, spec.name: Further(spec, digest, told)}
+                self._run = replace(self._run, further=further)
+            case ImagesRescored():
+                pass  # what is not whole is nothing to show
+            case EvaluationRescored():
+                self._evaluations[event.evaluation] = _rescored(self._evaluations, event, time)
+                self._trackers.forget(event.evaluation)  # all who have the result get it again
             case CheckpointFound(step, name, path, reason, unit):
                 found = Checkpoint(step, name, path, "partial", reason, since=time, unit=unit)
                 self._checkpoints[name] = found
@@ -286,8 +299,21 @@ class _Draft:
             loading=event.phases.get("load", 0.0),
             completed=_lean(event, known.id),
             course=None,
+            images_deleted=False,
             environment=before if before == around else around,  # nearly all say the same
         )
+
+
+def _rescored(
+    known: Mapping[str, Evaluation], event: EvaluationRescored, time: datetime
+) -> Evaluation:
+    """Return an evaluation with a further scorer's numbers beside the others."""
+    before = known[event.evaluation]
+    if before.completed is None:
+        raise KeyError(f"{before.id} is not scored")
+    scores = {**before.completed.scores, event.scorer: event.summary}
+    completed = replace(before.completed, scores=scores)
+    return replace(before, completed=completed, rescored={**before.rescored, event.scorer: time})
 
 
 def _lean(event: EvaluationCompleted, id_: str) -> EvaluationCompleted:

@@ -65,5 +65,8 @@ Spacing = Literal["leading", "linspace", "trailing"]
 StageMode = Literal["auto", "reflink", "pin", "copy", "off"]
 """How a checkpoint is kept from rotation."""
 
+ImageFormat = Literal["png", "webp"]
+"""How images are kept; both give the very pixels back."""
+
 WatchMode = Literal["auto", "events", "poll"]
 """How changes are noticed: by the file system, by its events, or by looking alone."""

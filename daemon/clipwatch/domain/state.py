@@ -22,7 +22,7 @@ from clipwatch.domain.kinds import (
     FailureKind,
     Unit,
 )
-from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.protocol import EvaluationProtocol, ScorerSpec
 from clipwatch.domain.sighting import Weights
 from clipwatch.statistics import Summary
 
@@ -76,15 +76,25 @@ class Course:
 
 
 @dataclass(frozen=True, slots=True)
+class Further:
+    """A scorer that scored kept images later, with the identity of its files and its own scale."""
+
+    spec: ScorerSpec
+    digest: str
+    told: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """One checkpoint's weights under one protocol.
 
     `retry_at` None in a failed one means that it is given up. `done` names the images scored so
     far and is emptied when the evaluation is scored, so that long runs fold into little memory.
     `attempt` counts the failures in a row without an image in between, `cramped` all those that a
-    smaller batch may mend. `images` and `seconds` tell how many the attempt that finished made, and
-    in which time, `loading` how much of that was its load; `completed` all else that was said of a
-    scored one.
+    smaller batch may mend. `images_deleted`: those on the disk, if there are any, are to go.
+    `images` and `seconds` tell how many the attempt that finished made, and in which time,
+    `loading` how much of that was its load; `completed` all else that was said of a scored one.
+    `rescored` tells of the scorers that came later when they had scored all of its images.
     """
 
     id: str
@@ -105,6 +115,8 @@ class Evaluation:
     seconds: float = 0.0
     loading: float = 0.0
     completed: EvaluationCompleted | None = None
+    images_deleted: bool = False
+    rescored: Mapping[str, datetime] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     """What may matter beside the protocol; where attempts differed, "one, then another"."""
     course: Course | None = None
@@ -211,6 +223,8 @@ class Run:
     """The protocols in use beside `protocol`: those of further strengths."""
     labels: Mapping[str, str] = field(default_factory=dict)
     """Protocol → what told it from those beside it when it was defined."""
+    further: Mapping[str, Further] = field(default_factory=dict)
+    """By name, the scorers that scored kept images later."""
     unfinished: AbstractSet[str] = frozenset()
     """Names of checkpoints that are not whole yet, or not evaluated under all of `protocols_of`.
 

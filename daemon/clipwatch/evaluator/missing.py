@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from clipwatch.evaluator.failures import failing_as, from_hub
 from clipwatch.evaluator.generation import opening
 from clipwatch.evaluator.scorers import files
-from clipwatch.models.scorers import kind_of
 
 if TYPE_CHECKING:
     from clipwatch.domain.protocol import EvaluationProtocol
@@ -27,7 +26,4 @@ def fetch_missing(protocol: EvaluationProtocol) -> None:
         with failing_as("model", what), from_hub(what):
             opening.locate_part(part)
     for scorer in protocol.scorers:
-        if kind_of(scorer.kind).files is not None:
-            what = f"scorer {scorer.model!r} cannot be loaded"
-            with failing_as("model", what), from_hub(what):
-                files.locate(scorer)
+        files.fetch(scorer)

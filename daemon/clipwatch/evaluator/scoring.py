@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,16 +10,14 @@ import torch
 from clipwatch.domain.events import ImageScore
 from clipwatch.evaluator.failures import EvaluationError, failing_as
 from clipwatch.evaluator.generation.noise import Task
-from clipwatch.evaluator.images import image_name, save_image
+from clipwatch.evaluator.images import image_name, pixels_digest, save_image
 from clipwatch.evaluator.looks import looks
-from clipwatch.evaluator.scorers.base import Scorer
+from clipwatch.evaluator.scorers.base import Scorer, checked
 from clipwatch.models.scorers import scale_of
-from clipwatch.statistics.scale import Scale
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from clipwatch.domain.protocol import Prompt
     from clipwatch.evaluator.phases import Phases
     from clipwatch.executors.messages import Evaluate
 
@@ -37,6 +34,7 @@ class Scoring:
 
     def __init__(self, request: Evaluate, scorers: Scorers, device: str, phases: Phases) -> None:
         self._folder = None if request.images_dir is None else Path(request.images_dir)
+        self._form = request.image_format
         self._done = set(request.done)
         self._scorers = scorers
         self._scales = {it.name: scale_of(it) for it in request.protocol.scorers}
@@ -90,11 +88,12 @@ class Scoring:
             if (prompt.id, index) in self._done:  # made again for those that follow it
                 continue
             own = {
-                name: _checked(its[place], name, self._scales[name], prompt)
+                name: checked(its[place], name, self._scales[name], prompt.id)
                 for name, its in scores.items()
             }
-            image = self._save(pixels[place], image_name(prompt.id, index))
-            found.append(ImageScore(prompt.id, index, seed, own, image, seen[place]))
+            image = self._save(pixels[place], image_name(prompt.id, index, self._form))
+            digest = pixels_digest(pixels[place]) if image else ""
+            found.append(ImageScore(prompt.id, index, seed, own, image, seen[place], digest))
         return tuple(found)
 
     def _save(self, pixels: torch.Tensor, name: str) -> str | None:
@@ -104,26 +103,3 @@ class Scoring:
         with self._phases.phase("save"), failing_as("internal", what):
             save_image(pixels, self._folder / name)
         return name
-
-
-def _checked(score: float, scorer: str, scale: Scale, prompt: Prompt) -> float:
-    """Return the score.
-
-    Raises:
-        EvaluationError: It is NaN, or outside of the scorer's scale ("scores").
-    """
-    whose = f"scorer {scorer!r}" if scorer else "the scorer"
-    if not math.isfinite(score):
-        raise EvaluationError(
-            "scores",
-            f"the score of prompt {prompt.id!r} is {score}",
-            fix=f"check the weights of {whose}",
-        )
-    rounding = max(scale.tie, 1e-6 * scale.bound)
-    if not scale.low - rounding <= score <= scale.high + rounding:
-        raise EvaluationError(
-            "scores",
-            f"the score of prompt {prompt.id!r} is {score}, outside of the scale of {whose},"
-            f" {scale.low:g} to {scale.high:g}",
-        )
-    return score

@@ -7,17 +7,27 @@ import os
 import signal
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
 import msgspec
 
 from clipwatch.evaluator.quiet import quiet
-from clipwatch.executors.messages import Evaluate, Failed, Kept, Reply, Scored, Working
+from clipwatch.executors.messages import (
+    Failed,
+    Kept,
+    Reply,
+    Request,
+    Rescore,
+    Scored,
+    Working,
+)
 from clipwatch.kit.processes import end_with_parent, importing
 
 if TYPE_CHECKING:
     from clipwatch.evaluator.evaluate import Evaluator
+    from clipwatch.evaluator.rescoring import Rescorer
 
 _OOM_SCORE: Final = 700
 
@@ -50,18 +60,26 @@ def main() -> int:
         return msgspec.json.decode(line, type=Kept)
 
     evaluator: Evaluator | None = None
+    rescorer: Rescorer | None = None
     try:
         for line in requests:
             try:
-                request = msgspec.json.decode(line, type=Evaluate)
+                request: Request = msgspec.json.decode(line, type=Request)
                 _show_only(request.gpu)
-                if evaluator is None:
-                    send(Working("importing torch and diffusers"))
-                    evaluator = _evaluator()
+                if isinstance(request, Rescore):
+                    if rescorer is None:
+                        send(Working("importing torch"))
+                        rescorer = _rescorer()
+                    serve = partial(rescorer.rescore, request, send)
+                else:
+                    if evaluator is None:
+                        send(Working("importing torch and diffusers"))
+                        evaluator = _evaluator()
+                    serve = partial(evaluator.evaluate, request, send)
             except (msgspec.MsgspecError, ImportError) as error:
                 send(Failed("internal", f"{type(error).__name__}: {error}"))
             else:
-                evaluator.evaluate(request, send)
+                serve()
             if poisoned:
                 return 1
     except BrokenPipeError:
@@ -82,6 +100,13 @@ def _evaluator() -> Evaluator:
         from clipwatch.evaluator.evaluate import Evaluator
 
     return Evaluator()
+
+
+def _rescorer() -> Rescorer:
+    with importing():
+        from clipwatch.evaluator.rescoring import Rescorer
+
+    return Rescorer()
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:

@@ -16,7 +16,7 @@ from typing import BinaryIO, Final, cast
 import msgspec
 
 from clipwatch.executors.endings import ending, oom_kills
-from clipwatch.executors.messages import Evaluate, Failed, Finished, Kept, Reply, Scored, Working
+from clipwatch.executors.messages import Failed, Finished, Kept, Reply, Request, Scored, Working
 from clipwatch.kit.environment import environment
 
 PATIENCE_SECONDS: Final = 5.0
@@ -84,7 +84,7 @@ class EvaluatorProcess:
                 self._moved, self._heard = moved, time.monotonic()
             return time.monotonic() - self._heard
 
-    def evaluate(self, request: Evaluate) -> None:
+    def evaluate(self, request: Request) -> None:
         """Send a request; only one may be under way. It returns at once."""
         with self._lock:
             self._busy, self._waits = True, False

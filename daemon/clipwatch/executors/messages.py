@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from clipwatch.domain.events import ImageScore, WeightFile
-from clipwatch.domain.kinds import CheckpointKind, FailureKind
-from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.kinds import CheckpointKind, FailureKind, ImageFormat
+from clipwatch.domain.protocol import EvaluationProtocol, ScorerSpec
 
 
 class Evaluate(msgspec.Struct, frozen=True, tag=True):
@@ -29,6 +29,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
             those that the environment shows.
         memory_gib: The most of a GPU's memory to take, None for what fits `share`.
         share: Others compute on the GPU: half of what is free at the start has to do.
+        image_format: How images are written.
         cache_dir: Folder in which encoded prompts are kept, or None to keep them in memory alone.
     """
 
@@ -48,6 +49,34 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
     cache_dir: str | None = None
     batch_limit: int = 0
     stratified: bool = False
+    image_format: ImageFormat = "png"
+
+
+class Rescore(msgspec.Struct, frozen=True, tag=True):
+    """To the child: score kept images by one more scorer, generating nothing.
+
+    It answers Loaded, Scored..., Finished or Failed. An image that cannot be read, or is not the
+    one that was scored, is passed over.
+
+    Attributes:
+        scorer: Whose name its scores get.
+        folder: In which the images name their files.
+        images: As they were scored.
+        size: Width and height that each has to have.
+        texts: The prompts by their ids.
+        device, gpu, memory_gib, share, cache_dir: As in Evaluate.
+    """
+
+    scorer: ScorerSpec
+    folder: str
+    images: tuple[ImageScore, ...]
+    size: tuple[int, int]
+    texts: dict[str, str]
+    device: str
+    gpu: str = ""
+    memory_gib: float | None = None
+    share: bool = False
+    cache_dir: str | None = None
 
 
 class Kept(msgspec.Struct, frozen=True, tag=True):
@@ -103,7 +132,7 @@ class Working(msgspec.Struct, frozen=True, tag=True):
     doing: str = ""
 
 
-Request = Evaluate
+Request = Evaluate | Rescore
 Reply = Loaded | Scored | Finished | Failed | Working
 
 BASE, SCORER = "base model", "scorer"

@@ -20,20 +20,27 @@ def usable_gpus(settings: Settings) -> tuple[Gpu, ...] | Refusal:
 
     () where the device is none, or nothing is known of GPUs.
     """
-    if settings.compute.device in ("cpu", "mps"):
+    folders = (settings.paths.output_dir, settings.paths.working_dir)
+    return gpus_beside(settings.compute.device, folders, share=settings.compute.share_gpu)
+
+
+def gpus_beside(
+    device: str, folders: tuple[Path, ...], *, share: bool
+) -> tuple[Gpu, ...] | Refusal:
+    """Do the same for a device, where the training works in these folders."""
+    if device in ("cpu", "mps"):
         return ()
     gpus = read_gpus()
     own = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
     users = {process.pid for gpu in gpus or () for process in gpu.processes} - own
-    folders = (settings.paths.output_dir, settings.paths.working_dir)
     return usable(
-        settings.compute.device,
+        device,
         gpus,
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         order=os.environ.get("CUDA_DEVICE_ORDER"),
         own_pids=own,
         training={pid for pid in users if works_in(pid, folders)},
-        share=settings.compute.share_gpu,
+        share=share,
     )
 
 

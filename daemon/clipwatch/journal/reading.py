@@ -26,6 +26,7 @@ from clipwatch.kit.errors import JournalError
 
 PAGE = 1000
 _BEGUN_AND_OVER = ("EvaluationStarted", "EvaluationCompleted")
+_OF_IMAGES = ("ImagesScored", "ImagesRescored")  # nearly all of a log; the latter mean no state
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ class Reader:
             for row in rows:
                 if row[place] != after + 1:
                     raise LogDamaged(self.path, f"event {after + 1}{name} is missing")
-                images = row[5] == "ImagesScored" and row[3] in completed
+                images = row[5] in _OF_IMAGES and row[3] in completed
                 read = self._read(row, checked=checked, passed=images)
                 if read is not None:
                     yield read
@@ -164,7 +165,7 @@ class Reader:
         """Yield what `landmarks` gives of the events known to be sound, in pages."""
         values = {"after": 0, "known": self.known, "page": PAGE, "streams": self._unfinished()}
         few = (
-            "seq > :after AND seq <= :known AND (type <> 'ImagesScored' OR "
+            "seq > :after AND seq <= :known AND (type NOT IN ('ImagesScored', 'ImagesRescored') OR "
             "stream IN (SELECT value FROM json_each(:streams))) ORDER BY seq LIMIT :page"
         )
         while True:
@@ -194,7 +195,7 @@ class Reader:
             count, last = self._db.execute("SELECT count(*), max(seq) FROM events").fetchone()
             if count != (last or 0):
                 raise LogDamaged(self.path, f"{last - count} events are missing")
-            rows = self._select(found, "type <> 'ImagesScored'", {})
+            rows = self._select(found, "type NOT IN ('ImagesScored', 'ImagesRescored')", {})
             begun, over = ({row[3] for row in rows if row[5] == kind} for kind in _BEGUN_AND_OVER)
             for stream in begun - over:
                 images = "stream = :stream AND type = 'ImagesScored'"

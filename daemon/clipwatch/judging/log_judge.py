@@ -92,7 +92,7 @@ class LogJudge:
 
 
 def _point(journal: Journal, run: Run, evaluation: str) -> Point:
-    images = read_images(journal, run.name, evaluation)
+    images = read_images(journal, run.name, evaluation, further=False)  # not by what came later
     if not images:
         raise ClipwatchError(f"{evaluation} has no images")
     scores = score_tables(images)

@@ -136,6 +136,7 @@ def request(
         memory_gib=settings.compute.gpu_memory_gib,
         share=settings.compute.share_gpu,
         cache_dir=str(settings.paths.state_dir / "embeddings"),
+        image_format=settings.evaluating.image_format,
     )
 
 

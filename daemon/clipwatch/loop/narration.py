@@ -18,6 +18,7 @@ from clipwatch.domain.events import (
     EvaluationReopened,
     EvaluationStarted,
     Event,
+    ImagesDeleted,
     ImagesScored,
     ModelsChecked,
     NoLongerShown,
@@ -30,6 +31,7 @@ from clipwatch.domain.events import (
     RunStarted,
     SettingsChanged,
 )
+from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.kinds import CheckpointKind
 
 KINDS: dict[CheckpointKind, str] = {
@@ -128,6 +130,15 @@ def _aside(event: Event, named: Named) -> str:  # noqa: PLR0911 - one case an ev
             return f"{named(id_)}: taken up"
         case DestinationChanged(name=name, place=place):
             return f"{name}: everything goes to {place} from here on"
+        case ImagesDeleted(evaluation=id_, reason=reason):
+            return f"{named(id_)}: images deleted: {reason}"
+        case ScorerAdded(scorer=spec):
+            return f"kept images are scored by {spec} from here on, as {spec.name}"
+        case ImagesRescored(evaluation=id_, scorer=name, scores=further):
+            count = f"{len(further)} kept image{'s' * (len(further) != 1)}"
+            return f"{named(id_)}: {count} scored by {name}"
+        case EvaluationRescored(evaluation=id_, scorer=name, summary=found):
+            return f"{named(id_)}: {name}/mean {found.mean:.4f}, of {found.n} kept images"
         case ImagesScored(evaluation=id_, images=images):
             scores = sorted(it.score for it in images)
             ends = " to ".join(f"{it:.4f}" for it in dict.fromkeys(scores[:1] + scores[-1:]))

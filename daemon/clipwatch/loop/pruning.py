@@ -1,57 +1,84 @@
-"""Images are kept of the newest evaluations, and of those under way; scores stay in the log."""
+"""Images go when nobody needs them any more, and the log knows of it; scores stay there."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Container
+from collections.abc import Container, Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from clipwatch.domain.state import CheckpointKey, Evaluation, Run
+from clipwatch.domain.retention import to_delete
+from clipwatch.domain.state import CheckpointKey, Evaluation
+from clipwatch.loop.run_log import RunLog
 from clipwatch.results.reading import images_of
+from clipwatch.settings.parts import Evaluating
 
 
-def prune(
-    run: Run, state_dir: Path, keep: int, wanted: Container[str], held: Container[CheckpointKey]
-) -> None:
-    """Delete the images of a run that nobody needs any more, under each of its protocols.
+class Pruner:
+    """Deletes the images of one run.
+
+    What is deleted is written down first: after a kill in between nobody looks for what may be
+    gone, and what is left of it goes with the next start.
 
     Args:
-        run: As the log has it.
+        log: Of the run.
         state_dir: The folder of the log and the images.
-        keep: Of how many of a protocol, the newest, they stay; -1 for all.
-        wanted: Evaluations whose images are still to be published: they stay as well.
-        held: Checkpoints that can be evaluated though their folders may be gone.
     """
-    images = images_of(state_dir, run.name)
-    there = _folders(images) if keep >= 0 else set()
-    newest = {id_ for ids in run.scored.values() for id_ in ids[max(0, len(ids) - keep) :]}
-    for known in run.evaluations.values():
-        if known.checkpoint not in there or known.id in newest or known.id in wanted:
-            continue
-        if known.state == "scored" or not _goes_on(run, known, held):
-            _remove(images / known.id)
 
+    def __init__(self, log: RunLog, state_dir: Path) -> None:
+        self._log = log
+        self._images = images_of(state_dir, log.name)
+        self._sizes: dict[str, int] = {}  # of scored ones, to which nothing comes any more
 
-def _goes_on(run: Run, evaluation: Evaluation, held: Container[CheckpointKey]) -> bool:
-    """Whether the weights of an unfinished evaluation are still to be had."""
-    there = run.checkpoints.get(evaluation.checkpoint)
-    whole = there is not None and there.state == "whole" and there.digest == evaluation.digest
-    return whole or (evaluation.checkpoint, evaluation.digest) in held
+    def finish(self) -> None:
+        """Delete what was written down as deleted and is there nevertheless."""
+        for known in self._there():
+            if known.images_deleted:
+                self._remove(known.id)
 
+    def prune(
+        self, asked: Evaluating, owed: Container[str], held: Container[CheckpointKey]
+    ) -> None:
+        """Delete what the settings do not keep; see `to_delete`."""
+        keep, most = asked.keep_images, asked.keep_images_gb
+        if keep < 0 and most is None:
+            return
+        self.finish()
+        there = {it.id: self._size(it) if most else 0 for it in self._there()}
+        for event in to_delete(self._log.run, there, keep, most, owed, held):
+            self._log.record_evaluation(event.evaluation, event)
+            self._remove(event.evaluation)
 
-def _folders(folder: Path) -> set[str]:
-    with suppress(OSError), os.scandir(folder) as entries:
-        return {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
-    return set()
+    def _there(self) -> Iterator[Evaluation]:
+        """Yield the evaluations that have a folder of images."""
+        names: set[str] = set()
+        with suppress(OSError), os.scandir(self._images) as entries:
+            names = {entry.name for entry in entries if entry.is_dir(follow_symlinks=False)}
+        for known in self._log.run.evaluations.values():
+            if known.checkpoint in names and _is_folder(self._images / known.id):
+                yield known
 
+    def _size(self, known: Evaluation) -> int:
+        if known.id in self._sizes:
+            return self._sizes[known.id]
+        found = 0
+        with suppress(OSError), os.scandir(self._images / known.id) as entries:
+            found = sum(entry.stat(follow_symlinks=False).st_size for entry in entries)
+        if known.state == "scored":
+            self._sizes[known.id] = found
+        return found
 
-def _remove(made: Path) -> None:
-    """Delete an evaluation's folder, and those above it that hold nothing else."""
-    weights = made.parent
-    if not weights.is_symlink():
+    def _remove(self, evaluation: str) -> None:
+        """Delete an evaluation's folder, and those above it that hold nothing else."""
+        self._sizes.pop(evaluation, None)
+        made = self._images / evaluation
         shutil.rmtree(made, ignore_errors=True)
         with suppress(OSError):  # one of them is not empty
-            weights.rmdir()
-            weights.parent.rmdir()
+            made.parent.rmdir()
+            made.parent.parent.rmdir()
+
+
+def _is_folder(path: Path) -> bool:
+    """Whether it is a folder by itself, and what it lies in is one: no link leads elsewhere."""
+    return path.is_dir() and not path.is_symlink() and not path.parent.is_symlink()

@@ -27,7 +27,7 @@ from clipwatch.loop.inbox import Look, Message
 from clipwatch.loop.judgements import Judged, Judgements
 from clipwatch.loop.page import Page
 from clipwatch.loop.preparing import Prepared, Preparing
-from clipwatch.loop.pruning import prune
+from clipwatch.loop.pruning import Pruner
 from clipwatch.loop.run_log import RunLog
 from clipwatch.loop.slots import Heard, Pool
 from clipwatch.models.identity import Identities
@@ -102,6 +102,7 @@ class WatchedRun:
         chance = (parts.clock, parts.luck)
         self._deliveries = Deliveries(settings, log, send, *chance, parts.make_tracker)
         self._judgements = Judgements(settings.advice, log, send, parts.judge)
+        self._pruner = Pruner(log, settings.paths.state_dir)
         self._page = Page(settings, log)
         self.evaluations = Evaluations(
             settings, log, send, *chance, parts.make_executor(settings), pool, self._judgements
@@ -121,6 +122,7 @@ class WatchedRun:
             SettingsError: With `once`, when there is no output directory to look at.
         """
         self._log.begin(self.settings)
+        self._pruner.finish()
         self._deliveries.hint()
         self._look()
         self._health.enter("watching")
@@ -234,8 +236,7 @@ class WatchedRun:
 
     def _prune(self) -> None:
         """Delete images that nobody needs any more; their scores stay in the log."""
-        keep, held = self.settings.evaluating.keep_images, self.evaluations.held
-        prune(self._run, self.settings.paths.state_dir, keep, self._deliveries.wanted, held)
+        self._pruner.prune(self.settings.evaluating, self._deliveries.wanted, self.evaluations.held)
 
     def _left(self) -> Left:
         run = self._run

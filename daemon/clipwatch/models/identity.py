@@ -56,6 +56,18 @@ class Identities:
         except (OSError, NotWhole, NotReadable) as error:
             raise ModelError(f"models cannot be read: {error}", remote=False) from error
 
+    def of_scorer(self, scorer: ScorerSpec) -> str:
+        """Return the identity of a scorer's files, "" for one without any.
+
+        Raises:
+            ModelError: As `inputs`.
+        """
+        found = scorer_files(scorer)
+        try:
+            return self._digest(*found[scorer_part(scorer)]) if found else ""
+        except (OSError, NotWhole, NotReadable) as error:
+            raise ModelError(f"scorer cannot be read: {error}", remote=False) from error
+
     def commits(self, protocol: EvaluationProtocol) -> dict[str, str]:
         """Return the commits of the models from the Hub, under their names in an environment.
 
@@ -153,19 +165,25 @@ def _parts_of(protocol: EvaluationProtocol) -> Files:
 def _scorers_of(protocol: EvaluationProtocol) -> Files:
     found: Files = {}
     for scorer in protocol.scorers:
-        if (files := kind_of(scorer.kind).files) is None:
-            continue
-
-        def read(
-            folder: Path,
-            part: str = scorer_part(scorer),
-            files: Callable[[Path], list[Path]] = files,
-        ) -> Files:
-            return {part: (folder, files(folder))}
-
-        roots = scorer_places(scorer.model, scorer.revision)
-        found |= _first("scorer", scorer.model, roots, read)
+        found |= scorer_files(scorer)
     return found
+
+
+def scorer_files(scorer: ScorerSpec) -> Files:
+    """Return the files of a scorer under its part's name; nothing for one without any.
+
+    Raises:
+        ModelError: It is not here, not whole, or not readable.
+    """
+    files = kind_of(scorer.kind).files
+    if files is None:
+        return {}
+
+    def read(folder: Path) -> Files:
+        return {scorer_part(scorer): (folder, files(folder))}
+
+    roots = scorer_places(scorer.model, scorer.revision)
+    return _first("scorer", scorer.model, roots, read)
 
 
 def _first(what: str, name: str, roots: list[Path], read: Callable[[Path], Files]) -> Files:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.statistics.scale import Scale
@@ -40,3 +41,7 @@ def told_key(scorer: str) -> str:
 def commit_key(scorer: str) -> str:
     """Name what an evaluation's environment has of a scorer's commit on the Hub."""
     return f"scorer.{scorer}" if scorer else "scorer_commit"
+
+
+FILES_KEY: Final = "scorer_files"
+"""What the evaluator tells of the identity of the files of a scorer that came later."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from functools import cache
 
 from clipwatch.domain.protocol import DUAL_ENCODER, EvaluationProtocol, ScorerSpec
+from clipwatch.domain.state import Run
 from clipwatch.kit import plugins
 from clipwatch.kit.errors import SettingsError
 from clipwatch.models.dual_encoders import DUAL_ENCODERS
@@ -52,3 +53,8 @@ def scales_of(
 ) -> dict[str, Scale]:
     """Return the scale of each scorer of a protocol, by its name."""
     return {spec.name: scale_of(spec, environment) for spec in protocol.scorers}
+
+
+def further_scales(run: Run) -> dict[str, Scale]:
+    """Return the scale of each scorer that scored kept images of a run later, by its name."""
+    return {name: scale_of(it.spec, {told_key(name): it.told}) for name, it in run.further.items()}

@@ -55,8 +55,11 @@ function checkpointOf(cell) {
 /** Go over to another run or strength, at the same step if it has that. */
 function go(values) {
     const of = curveOf({...chosenCell(), ...values});
-    if (of) moveTo(counterpart(of, shown()) ?? of.checkpoints[of.best ?? of.checkpoints.length - 1]);
+    if (of) goTo(of);
 }
+
+/** Go over to another curve, at the same step if it has that, else at its best. */
+const goTo = of => moveTo(counterpart(of, shown()) ?? of.checkpoints[of.best ?? of.checkpoints.length - 1]);
 
 /** Say what is the same in all cells. */
 function fixedText() {

@@ -32,11 +32,21 @@ def curves_of(run: Run) -> list[Curve]:
     earlier = [it for it in reversed([*run.protocols]) if it not in present]
     order = [it for it in (*present, *earlier) if it in run.scored]
     return [
-        Curve(run, it, columns, scorer.name)
+        curve
         for it in order
         if (columns := tuple(_columns(run, it)))
-        for scorer in run.protocols[it].scorers
+        for curve in _by_scorer(run, it, columns)
     ]
+
+
+def _by_scorer(run: Run, protocol: str, columns: tuple[Evaluation, ...]) -> Iterator[Curve]:
+    """Yield a curve for each scorer: those that came later have not scored all."""
+    for scorer in run.protocols[protocol].scorers:
+        yield Curve(run, protocol, columns, scorer.name)
+    for name in run.further:
+        own = tuple(it for it in columns if name in it.rescored)
+        if own:
+            yield Curve(run, protocol, own, name)
 
 
 def _columns(run: Run, protocol: str) -> Iterator[Evaluation]:

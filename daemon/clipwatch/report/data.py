@@ -57,7 +57,7 @@ def page_data(
         first.append(first[-1] + len(curves[place - 1].evaluations) if first else 0)
         own = _own(results, curve, ranking, _deltas(found, place))
         own |= {"best": bests[place], "first": first[place]}
-        shared = {"like": _like(curves, place)} if curve.scorer else _shared(results, curves, place)
+        shared = _of_like(curves, place, own) if curve.scorer else _shared(results, curves, place)
         data.append(shared | own)
 
     def number(place: Place) -> int:
@@ -71,6 +71,16 @@ def _like(curves: Sequence[Curve], place: int) -> int:
     """Return the curve by the scorer that decides, of the same run and protocol."""
     mine = curves[place].run.name, curves[place].protocol, ""
     return [(it.run.name, it.protocol, it.scorer) for it in curves].index(mine)
+
+
+def _of_like(curves: Sequence[Curve], place: int, own: dict[str, Any]) -> dict[str, Any]:
+    """Return which curve a further scorer's is like; where it lacks some, `at` is their column."""
+    like = _like(curves, place)
+    all_, mine = curves[like].evaluations, curves[place].evaluations
+    if len(all_) != len(mine):
+        for column, it in zip(own["checkpoints"], mine, strict=True):
+            column["at"] = all_.index(it)
+    return {"like": like}
 
 
 def _deltas(found: Verdicts, place: int) -> dict[int, tuple[float, float, float]]:
@@ -120,8 +130,9 @@ def _own(
 ) -> dict[str, Any]:
     """Return what a scorer says of it."""
     run, scorer = curve.run, curve.scorer
-    scale = results.scale(curve.evaluations[0], scorer)
-    spec = next(it for it in results.protocols[curve.protocol].scorers if it.name == scorer)
+    scale = results.scale(run, curve.evaluations[0], scorer)
+    named = {it.name: it for it in results.protocols[curve.protocol].scorers}
+    spec = named[scorer] if scorer in named else run.further[scorer].spec
     return {
         "scorer": scorer,
         "scored_by": f"{scorer} ({spec})" if scorer else str(spec),

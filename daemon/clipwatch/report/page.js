@@ -112,7 +112,7 @@ $("curve").onchange = event => {
     begin(Number(event.target.value));
     tell(new Set(["curve"]));
 };
-$("scorer").onchange = event => moveTo(DATA.curves[event.target.value].checkpoints[state.column]);
+$("scorer").onchange = event => goTo(DATA.curves[event.target.value]);
 $("column").oninput = event => show({column: Number(event.target.value)});
 for (const id of ["sort", "category"]) $(id).onchange = event => show({[id]: event.target.value});
 $("find").oninput = event => show({find: event.target.value});

@@ -204,7 +204,7 @@ function imageOf(it, prompt, image, large = false) {
     if (!kept.has(place)) {
         kept.set(place, given?.[place] ?? JSON.parse($(`images-${place}`).textContent));
     }
-    const found = kept.get(place)[it.column]?.[promptIn(it.of, prompt)]?.[image];
+    const found = kept.get(place)[it.at ?? it.column]?.[promptIn(it.of, prompt)]?.[image];
     if (!found) return null;
     if (DATA.assets === null) return `data:image/webp;base64,${found}`;
     return `${DATA.assets}/${found}${large ? "-large" : ""}.webp`;

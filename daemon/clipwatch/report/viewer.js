@@ -68,7 +68,8 @@ function furtherScores(it) {
     return DATA.curves
         .filter(of => of.run === it.of.run && of.digest === it.of.digest && of.scorer !== it.of.scorer)
         .map(of => {
-            const score = rowOf(of.checkpoints[it.column], state.prompt)?.[state.image];
+            const same = counterpart(of, it);  // a scorer that came later lacks some
+            const score = same ? rowOf(same, state.prompt)?.[state.image] : undefined;
             return [`By ${of.scored_by}`, score === undefined ? "none" : told(score, of.digits), ""];
         });
 }

@@ -108,7 +108,7 @@ def pair_of(
     if not shared[0]:
         raise ClipwatchError(f"{names[0]} and {names[1]} share no scored prompt")
     texts = str(names[0]), str(names[1])
-    scale = results.scale(evaluations[0], scorer)
+    scale = results.scale(names[0].run, evaluations[0], scorer)
     found = compare(texts[0], shared[0], texts[1], shared[1], scale)
     if chosen[1] and not chosen[0]:
         found = _renamed(compare_with_best(chosen[1], texts[0], a, scale).turned(), texts)
@@ -128,7 +128,8 @@ def _chosen(
 ) -> dict[str, Scores]:
     """Return all that a best was picked from, nothing for what was named by its step."""
     protocols = named.among if evaluation.protocol in named.among else (evaluation.protocol,)
-    known = looked_at(named.run, protocols) if named.among else []
+    looked = looked_at(named.run, protocols) if named.among else []
+    known = [it for it in looked if results.has(named.run, it, scorer)]
     return {it.id: results.scores(named.run, it, scorer) for it in known}
 
 
@@ -155,7 +156,8 @@ def _looked(
 ) -> Looked | None:
     # the base is looked at beside those of any strength, whichever it was scored under
     protocols = dict.fromkeys(it.protocol for it in evaluations if not it.of_base)
-    there = {it.id: it for it in (*looked_at(run, list(protocols)), *evaluations)}
+    looked = (it for it in looked_at(run, list(protocols)) if results.has(run, it, scorer))
+    there = {it.id: it for it in (*looked, *evaluations)}
     if len(there) <= len(evaluations) or evaluations[0] is evaluations[1]:
         return None
     key = tuple(sorted(there))
@@ -163,7 +165,7 @@ def _looked(
         scores = common([results.scores(run, it, scorer) for it in there.values()])
         if not scores[0]:
             return None
-        scale = results.scale(evaluations[0], scorer)
+        scale = results.scale(run, evaluations[0], scorer)
         known[key] = Together(dict(zip(there, scores, strict=True)), scale)
     a, b = (it.id for it in evaluations)
     interval = known[key].interval(a, b)

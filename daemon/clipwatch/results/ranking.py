@@ -28,6 +28,7 @@ class Ranking:
         differences: By evaluation, each of the others less the best; see `best_of`.
         n_prompts: That all have scores of.
         scale: Of the scores.
+        without: How many more there are that have no scores by the scorer.
     """
 
     run: Run
@@ -38,6 +39,7 @@ class Ranking:
     differences: Mapping[str, Interval]
     n_prompts: int
     scale: Scale
+    without: int = 0
 
 
 def looked_at(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
@@ -73,9 +75,10 @@ def rank(
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
     """
-    known = {
-        it.id: it for it in looked_at(run, protocols) if among is None or it.checkpoint in among
-    }
+    there = [it for it in looked_at(run, protocols) if among is None or it.checkpoint in among]
+    known = {it.id: it for it in there if results.has(run, it, scorer)}
+    without = len(there) - len(known)
+    known = known or {it.id: it for it in there}  # whose lack is told
     if not known:
         raise ClipwatchError(
             f"{run.name} has no scores yet under its present settings",
@@ -84,7 +87,7 @@ def rank(
     tables = common([results.scores(run, it, scorer) for it in known.values()])
     if not tables[0]:
         raise ClipwatchError(f"the checkpoints of {run.name} share no scored prompt")
-    scale = results.scale(next(iter(known.values())), scorer)
+    scale = results.scale(run, next(iter(known.values())), scorer)
     found = best_of(dict(zip(known, tables, strict=True)), scale)
     summaries = map(describe, tables)
     return Ranking(
@@ -96,4 +99,5 @@ def rank(
         found.differences,
         found.n_prompts,
         scale,
+        without,
     )

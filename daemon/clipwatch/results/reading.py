@@ -3,34 +3,72 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from clipwatch.domain.curves import series_name
-from clipwatch.domain.events import ImageScore, ImagesScored
+from clipwatch.domain.events import ImageScore, ImagesDeleted, ImagesScored
+from clipwatch.domain.further import EvaluationRescored, ImagesRescored
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Run
 from clipwatch.domain.strengths import told
 from clipwatch.journal import Journal, log_file
-from clipwatch.models.scorers import scales_of
+from clipwatch.models.scorers import further_scales, scales_of
 from clipwatch.results.series import Result, Series
 
+Key = tuple[str, int]
+"""A prompt's id, and which of its images."""
 
-def read_images(journal: Journal, run: str, evaluation: str) -> tuple[ImageScore, ...]:
+
+def read_images(
+    journal: Journal, run: str, evaluation: str, *, further: bool = True
+) -> tuple[ImageScore, ...]:
     """Read what was scored of an evaluation so far, in the order of the log.
 
-    Of an image that was told twice the last counts. Nothing for an evaluation that is unknown.
+    Of an image that was told twice the last counts; one that was deleted has no file any more.
+    Nothing for an evaluation that is unknown. With `further` the scores of scorers that came later
+    are among them, where one has scored all.
 
     Raises:
         JournalError: The log cannot be read.
     """
-    found = {
-        (image.prompt_id, image.index): image
-        for recorded in journal.read(stream=evaluation_stream(run, evaluation))
-        if isinstance(recorded.event, ImagesScored)
-        for image in recorded.event.images
-    }
+    found: dict[Key, ImageScore] = {}
+    later: dict[str, dict[Key, float]] = {}
+    whole: set[str] = set()
+    for recorded in journal.read(stream=evaluation_stream(run, evaluation)):
+        match recorded.event:
+            case ImagesScored(images=images):
+                found |= {(image.prompt_id, image.index): image for image in images}
+            case ImagesDeleted():
+                found = {key: replace(image, image=None) for key, image in found.items()}
+            case ImagesRescored(scorer=name, scores=scores):
+                own = {(score.prompt_id, score.index): score.score for score in scores}
+                later.setdefault(name, {}).update(own)
+            case EvaluationRescored(scorer=name):
+                whole.add(name)
+    if further and whole:
+        return tuple(
+            replace(
+                image, scores=image.scores | {it: later[it][key] for it in whole & later.keys()}
+            )
+            for key, image in found.items()
+        )
     return tuple(found.values())
+
+
+def read_rescored(journal: Journal, run: str, evaluation: str, scorer: str) -> dict[Key, float]:
+    """Read what a scorer that came later gave the images of an evaluation so far.
+
+    Raises:
+        JournalError: The log cannot be read.
+    """
+    return {
+        (score.prompt_id, score.index): score.score
+        for recorded in journal.read(stream=evaluation_stream(run, evaluation))
+        if isinstance(recorded.event, ImagesRescored) and recorded.event.scorer == scorer
+        for score in recorded.event.scores
+    }
 
 
 def ordered(images: Iterable[ImageScore], protocol: EvaluationProtocol) -> tuple[ImageScore, ...]:
@@ -72,7 +110,7 @@ def series_of(run: Run, protocol: str, state_dir: Path) -> Series:
     images = images_of(state_dir, run.name)
     return Series(
         *(run.name, series_name(run, protocol), protocol, made, results, scores, images, run.unit),
-        scales=scales_of(made),
+        scales=further_scales(run) | scales_of(made),
         label=told(run, protocol),
     )
 
@@ -103,4 +141,5 @@ def _result(run: Run, seq: int, id_: str) -> Result:
         against_base=done.against_base,
         against_best=done.against_best,
         advice=tuple(it for it in run.advice if it.evaluation == id_),
+        later=evaluation.rescored,
     )

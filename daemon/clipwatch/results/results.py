@@ -11,7 +11,7 @@ from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.journal import Journal
 from clipwatch.kit.errors import ClipwatchError
-from clipwatch.models.scorers import scales_of
+from clipwatch.models.scorers import further_scales, scales_of
 from clipwatch.results.reading import read_images
 from clipwatch.results.tables import score_tables
 from clipwatch.statistics.scale import UNKNOWN, Scale
@@ -63,10 +63,16 @@ class Results:
             raise ClipwatchError(f"{where} has no scores of {scorer!r}; further scorers: {known}")
         return tables[scorer or ""]
 
-    def scale(self, evaluation: Evaluation, scorer: str | None = None) -> Scale:
+    def has(self, run: Run, evaluation: Evaluation, scorer: str | None) -> bool:
+        """Whether an evaluation has scores by a scorer: one that came later scored some alone."""
+        if not scorer or scorer not in run.further:
+            return True
+        return evaluation.completed is not None and scorer in evaluation.completed.scores
+
+    def scale(self, run: Run, evaluation: Evaluation, scorer: str | None = None) -> Scale:
         """Return the scale of a scorer, None for the one that decides."""
         scales = scales_of(self.protocols[evaluation.protocol], evaluation.environment)
-        return scales.get(scorer or "", UNKNOWN)
+        return (further_scales(run) | scales).get(scorer or "", UNKNOWN)
 
 
 @contextmanager

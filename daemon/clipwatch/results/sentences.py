@@ -68,6 +68,8 @@ def about_best(ranking: Ranking) -> Iterator[str]:
         f"{plural(count, what)} on "
         f"{shared}: {number(ranking.mean[0], least)}{told}."
     )
+    if ranking.without:
+        yield f"{plural(ranking.without, 'more ' + what)} without such scores cannot be ranked."
     if count == 1:
         yield "It is the only one with scores."
     elif few(ranking.n_prompts):

@@ -44,6 +44,8 @@ class Result:
         against_best: Compared with the highest mean of an earlier step; its interval is corrected
             for having picked that, unless `picked` is 0 (logs of earlier versions).
         advice: What was advised when it was scored.
+        later: Scorers among `scores` that scored its kept images later, and when (UTC). A tracker
+            holds a result once it shows these as well.
     """
 
     seq: int
@@ -56,6 +58,7 @@ class Result:
     against_base: Comparison | None = None
     against_best: Comparison | None = None
     advice: tuple[AdviceGiven, ...] = ()
+    later: Mapping[str, datetime] = field(default_factory=dict)
 
     @property
     def clip(self) -> Summary:

@@ -17,21 +17,25 @@ from clipwatch.kit.ownfiles import open_own
 
 @contextmanager
 def exclusive(
-    state_dir: Path, run: str, fix: str = "leave it to that one, or stop it first"
+    state_dir: Path,
+    run: str,
+    fix: str = "leave it to that one, or stop it first",
+    doing: str = "watched",
 ) -> Iterator[None]:
     """Hold a run in a state directory; the kernel lets go of it however the process ends.
 
     Args:
-        state_dir: The directory.
+        state_dir: Made if it is not there.
         run: The run's name.
         fix: What to do where another one holds it.
+        doing: What is done with it: whoever does something else holds it beside us.
 
     Raises:
-        ClipwatchError: Another daemon holds it (the text says which, since when), or the disk of
+        ClipwatchError: Another process holds it (the text says which, since when), or the disk of
             the state directory is full.
         SettingsError: The state directory cannot be made or written.
     """
-    path = state_dir / f"{run}.lock"
+    path = state_dir / (f"{run}.lock" if doing == "watched" else f"{run}.{doing}.lock")
     try:
         make_private(state_dir)
         number = open_own(path, os.O_RDWR | os.O_CREAT)
@@ -46,7 +50,7 @@ def exclusive(
         except OSError as error:
             file.seek(0)
             holder = file.read().strip() or "another process"
-            raise ClipwatchError(f"{run} is already watched by {holder}", fix=fix) from error
+            raise ClipwatchError(f"{run} is already {doing} by {holder}", fix=fix) from error
         file.truncate(0)
         file.write(f"clipwatch with pid {os.getpid()} since {datetime.now(UTC):%Y-%m-%d %H:%M} UTC")
         file.flush()

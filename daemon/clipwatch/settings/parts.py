@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipwatch.domain.kinds import StageMode, WatchMode
+from clipwatch.domain.kinds import ImageFormat, StageMode, WatchMode
 from clipwatch.layouts.claims import Layouts, chosen
 from clipwatch.settings import derived
 from clipwatch.settings import readers as read
@@ -76,7 +76,10 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class Evaluating:
-    """What is evaluated, and for how long; without `precision` all images are made."""
+    """What is evaluated, for how long, and what is kept; without `precision` all images are made.
+
+    `keep_images` is -1 for all; `keep_images_gb` bounds all of a run, in 10**9 bytes.
+    """
 
     baseline: bool = own("baseline", True, "score the base model, too, as step 0")
     precision: float | None = own(
@@ -88,8 +91,12 @@ class Evaluating:
     max_attempts: int = own(
         "max_attempts", 3, "tries before an evaluation is given up", read.whole(1)
     )
+    image_format: ImageFormat = own("image_format", "png", "how images are kept, without loss")
     keep_images: int = own(
-        "keep_images", 20, "newest evaluations with images; -1 all, 0 none", read.whole(-1)
+        "keep_images", 20, "newest evaluations with images; all, none", read.keep_images
+    )
+    keep_images_gb: float | None = own(
+        "keep_images_gb", None, "most that a run's images may take", read.real(0, above=True)
     )
 
 

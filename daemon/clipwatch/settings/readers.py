@@ -78,6 +78,12 @@ def whole(minimum: int, maximum: int = _MOST) -> Reader:
     return read
 
 
+def keep_images(value: Any) -> int:
+    """Read how many evaluations keep their images, "all" (-1) or "none" (0)."""
+    words = {"all": -1, "none": 0}
+    return words[value] if isinstance(value, str) and value in words else whole(-1)(value)
+
+
 def batch_size(value: Any) -> int | str:
     """Read a number of images, or "auto"."""
     return "auto" if value == "auto" else int(whole(1)(value))

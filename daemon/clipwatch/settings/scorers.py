@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl
 
@@ -18,6 +19,9 @@ from clipwatch.settings.values import Given
 
 FIRST: Final = "pretrained_evaluation_model_name_or_path"
 """SimpleTuner's key: the scorer that decides."""
+
+FLAG: Final = "--scorer"
+"""Names one to a command."""
 
 REVISION: Final = "scorer_revision"
 """Of the first one; others have theirs behind an @."""
@@ -48,6 +52,22 @@ def of_settings(given: Mapping[str, Given], places: Places) -> tuple[ScorerSpec,
         if outer == sources.SCORERS:
             found.append(_spec(name, entry, places))
     return tuple(found)
+
+
+def named(text: str, cwd: Path) -> ScorerSpec:
+    """Return the scorer that NAME=SPEC stands for, as a flag has it; SPEC as in the settings.
+
+    Raises:
+        SettingsError: It is none.
+    """
+    name, _, written = text.partition("=")
+    given = Given(written.strip(), FLAG, FLAG)
+    if not sources.OPTION.fullmatch(name) or not given.value:
+        raise given.error(
+            f"{text!r} names no scorer",
+            fix="write NAME=MODEL or NAME=KIND:..., a NAME of letters, digits, _ and -",
+        )
+    return _spec(name, given, Places(cwd, cwd, cwd))
 
 
 def _spec(name: str, entry: Given, places: Places, revision: str = "") -> ScorerSpec:

@@ -31,7 +31,8 @@ _SERVICE = re.compile(
     r"CLIPWATCH_(\w+_)?(SERVICE_HOST=[\da-fA-F.:]+|SERVICE_PORT(_\w+)?=\d+"
     r"|PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*)"
 )
-_OPTION = re.compile(r"[\w.-]{1,100}")
+OPTION = re.compile(r"[\w.-]{1,100}")
+"""What an option of an object may be called."""
 
 Named = tuple[str, Given]
 
@@ -193,7 +194,7 @@ def _accepted(
         untold = replace(given, secret=False)  # of which the value is not told
         if name in objects:
             raise untold.error(_OBJECT, fix=_LIKE)
-        if key is None and not (outer in free and _OPTION.fullmatch(option)):
+        if key is None and not (outer in free and OPTION.fullmatch(option)):
             raise untold.error("is not a setting of clipwatch", fix=_meant(name, [*KEYS, *objects]))
         if key and given.secret and not key.secret:
             raise untold.error(

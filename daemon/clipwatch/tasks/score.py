@@ -29,7 +29,7 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
     Args:
         settings: Everything but the output directory and the trackers is used.
         checkpoint: Its folder, or its one file.
-        images: Where the scored pixels are kept as PNG files, or None.
+        images: Where the scored pixels are kept as files, or None.
 
     Raises:
         CheckpointError: It cannot be evaluated; the text says why.
@@ -60,6 +60,7 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         gpu=slots[0].gpu,
         memory_gib=settings.compute.gpu_memory_gib,
         share=settings.compute.share_gpu,
+        image_format=settings.evaluating.image_format,
     )
     scores = _evaluate(executor, slots[0], checkpoint, request, mistaken(settings, weights.kind))
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}

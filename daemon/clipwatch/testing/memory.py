@@ -9,19 +9,28 @@ from clipwatch.results.series import Series, Summary
 
 
 class MemoryTracker:
-    """Keep published results in `rows`: series name → seq → (step, summary)."""
+    """Keep published results in `rows`: series name → seq → (step, summary).
+
+    `later` holds what scorers that came later said: (series name, evaluation, scorer) → summary.
+    """
 
     def __init__(self, target: Target) -> None:
         self.target = target
         self.rows: dict[str, dict[int, tuple[int, Summary]]] = {}
+        self.later: dict[tuple[str, str, str], Summary] = {}
 
     def destination(self) -> str:
         """There is one memory."""
         return "memory"
 
     def published(self, series: Series) -> frozenset[int]:
-        """Return what is in `rows`."""
-        return frozenset(self.rows.get(series.name, {}))
+        """Return what is in `rows`, but for results of which something lacks in `later`."""
+        lacking = {
+            it.seq
+            for it in series.results
+            if any((series.name, it.evaluation, name) not in self.later for name in it.later)
+        }
+        return frozenset(self.rows.get(series.name, {}).keys() - lacking)
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
         """Write into `rows`."""
@@ -29,6 +38,8 @@ class MemoryTracker:
         for seq in missing:
             result = series.results[seq]
             rows[seq] = (result.step, result.clip)
+            for name in result.later:
+                self.later[series.name, result.evaluation, name] = result.scores[name]
 
     def clear(self, series: Series) -> None:
         """Forget the series."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pkgutil
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
     from clipwatch.domain.protocol import ScorerSpec
     from clipwatch.evaluator.store import Store
+    from clipwatch.statistics.scale import Scale
 
 
 class Scorer(Protocol):
@@ -84,3 +86,26 @@ def make(spec: ScorerSpec, device: str, store: Store, digest: str) -> Scorer:
         what = f"scorer '{spec}' cannot be loaded"
         kind = cause(error) or "model"
         raise EvaluationError(kind, f"{what}: {type(error).__name__}: {one_line(error)}") from error
+
+
+def checked(score: float, scorer: str, scale: Scale, prompt_id: str) -> float:
+    """Return the score.
+
+    Raises:
+        EvaluationError: It is NaN, or outside of the scorer's scale ("scores").
+    """
+    whose = f"scorer {scorer!r}" if scorer else "the scorer"
+    if not math.isfinite(score):
+        raise EvaluationError(
+            "scores",
+            f"the score of prompt {prompt_id!r} is {score}",
+            fix=f"check the weights of {whose}",
+        )
+    rounding = max(scale.tie, 1e-6 * scale.bound)
+    if not scale.low - rounding <= score <= scale.high + rounding:
+        raise EvaluationError(
+            "scores",
+            f"the score of prompt {prompt_id!r} is {score}, outside of the scale of {whose},"
+            f" {scale.low:g} to {scale.high:g}",
+        )
+    return score

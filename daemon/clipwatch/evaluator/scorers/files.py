@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from clipwatch.evaluator.failures import EvaluationError
+from clipwatch.evaluator.failures import EvaluationError, failing_as, from_hub
 from clipwatch.layouts.files import NotReadable, NotWhole
 from clipwatch.models.files import Unfit
 from clipwatch.models.places import scorer_places
@@ -53,6 +53,18 @@ def locate(spec: ScorerSpec) -> tuple[Path, str]:
         f"scorer {name!r} has no safetensors weights at {revision or 'main'}",
         fix="set scorer_revision to a revision that has them, or choose another scorer",
     )
+
+
+def fetch(scorer: ScorerSpec) -> None:
+    """Have a scorer's files here, if its kind has any.
+
+    Raises:
+        EvaluationError: They cannot be had ("model").
+    """
+    if kind_of(scorer.kind).files is not None:
+        what = f"scorer {scorer.model!r} cannot be loaded"
+        with failing_as("model", what), from_hub(what):
+            locate(scorer)
 
 
 def _conversions(name: str) -> list[str]:
