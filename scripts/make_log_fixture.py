@@ -38,6 +38,7 @@ from clipwatch.domain.events import (
     PublishFailed,
     RunStarted,
     SettingsChanged,
+    Voted,
     WeightFile,
 )
 from clipwatch.domain.protocol import EvaluationProtocol, Input, Prompt, ScorerSpec
@@ -280,6 +281,8 @@ STORY = (
         SettingsChanged(PROTOCOL, TRACKERS, {"strengths": "1.0,0.6"}, "0.1.0", (WEAK.digest,)),
     ),
     Told(38, RUN_STREAM, SettingsChanged(PROTOCOL, TRACKERS, {"seed": "0"}, "0.1.0")),
+    Told(39, f"votes/{RUN}", Voted("0a1b", "follows", "circle", 0, SECOND, FIRST, "right")),
+    Told(40, f"votes/{RUN}", Voted("2c3d", "better", "circle", 0, FIRST, SECOND, "neither")),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

@@ -34,6 +34,7 @@ ONLY_READ = {
     "rank": "loads torch; test_rank.py runs it",
     "score": "loads torch; with --images it is run",
     "fetch": "loads torch; the first one is run",
+    "serve": "never ends; test_serve.py asks it",
 }
 
 STAND_INS = {
@@ -70,7 +71,7 @@ case "$*" in
     health*)  # nobody watches here
         {python} -m clipwatch "$@"; test $? = 1; exit;;
     retry*) export CLIPWATCH_STATE_DIR={failed};;
-    demo* | rank* | "systemd install"*)
+    demo* | rank* | serve* | "systemd install"*)
         [[ "$*" == *--user* ]] || exec {python} -m docs_world "$@";;
     score*) [[ "$*" == *--images* ]] || exec {python} -m docs_world "$@";;
     fetch*) mkdir {fetched} || exec {python} -m docs_world "$@";;

@@ -27,6 +27,7 @@ from clipwatch.cli.rank import rank
 from clipwatch.cli.report import report
 from clipwatch.cli.retry import retry
 from clipwatch.cli.score import score
+from clipwatch.cli.serve import serve
 from clipwatch.cli.start import start
 from clipwatch.cli.status import status
 from clipwatch.cli.systemd import systemd
@@ -40,7 +41,7 @@ LONGEST = 200
 
 SECTIONS = {
     "Begin": (demo, doctor, start),
-    "Look at the scores": (status, best, compare, report, log),
+    "Look at the scores": (status, best, compare, report, serve, log),
     "One thing at a time": (rank, score, retry, adopt, prompts, fetch),
     "As a service": (systemd, health, notify),
 }

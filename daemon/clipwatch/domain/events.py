@@ -13,8 +13,10 @@ from typing import Any
 from clipwatch.domain.kinds import (
     AdviceKind,
     CheckpointKind,
+    Choice,
     DiscardKind,
     FailureKind,
+    Question,
     ReceiverKind,
     Unit,
 )
@@ -339,6 +341,23 @@ class PublishFailed:
     protocol: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Voted:
+    """A person saw two images of a prompt from the same noise, without names, and chose.
+
+    `left` and `right` are the evaluations whose images stood there. `pair` names what was asked:
+    it is answered once.
+    """
+
+    pair: str
+    question: Question
+    prompt_id: str
+    index: int
+    left: str
+    right: str
+    choice: Choice
+
+
 Event = (
     RunStarted
     | SettingsChanged
@@ -362,6 +381,7 @@ Event = (
     | Published
     | NoLongerShown
     | PublishFailed
+    | Voted
 )
 
 TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}

@@ -37,6 +37,7 @@ from clipwatch.domain.events import (
     PublishFailed,
     RunStarted,
     SettingsChanged,
+    Voted,
 )
 from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
@@ -216,6 +217,8 @@ class _Draft:
                 self._move(output_dir, time)
             case NoLongerShown() as lost:
                 self._trackers.lost(lost.tracker, lost.destination, lost.evaluations)
+            case Voted():
+                pass  # as scores, votes are read by who asks for them
             case _:
                 raise TypeError(f"no case for {event!r}")
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from clipwatch.domain.curves import series_name
-from clipwatch.domain.events import ImageScore, ImagesScored
-from clipwatch.domain.names import evaluation_stream
+from clipwatch.domain.events import ImageScore, ImagesScored, Voted
+from clipwatch.domain.names import evaluation_stream, votes_stream
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Run
 from clipwatch.domain.strengths import told
@@ -31,6 +31,16 @@ def read_images(journal: Journal, run: str, evaluation: str) -> tuple[ImageScore
         for image in recorded.event.images
     }
     return tuple(found.values())
+
+
+def read_votes(journal: Journal, run: str) -> list[Voted]:
+    """Read the votes on a run's images, in the order of the log.
+
+    Raises:
+        JournalError: The log cannot be read.
+    """
+    told = (it.event for it in journal.read(stream=votes_stream(run)))
+    return [it for it in told if isinstance(it, Voted)]
 
 
 def ordered(images: Iterable[ImageScore], protocol: EvaluationProtocol) -> tuple[ImageScore, ...]:
