@@ -8,14 +8,16 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
-from clipwatch.domain.events import ImageScore, ImagesScored, Voted
+from clipwatch.domain.events import ImageScore, ImagesScored, OutputDirChecked, Voted
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.journal import Journal, log_file
+from clipwatch.journal.projection import Projection
 from clipwatch.report.live import WAITING
 from clipwatch.results.reading import read_votes
 from clipwatch.settings.values import Address
@@ -183,6 +185,19 @@ def test_every_pair_is_asked_once(page: Served, log: Log) -> None:
     pair = page.pair(RUN, "better", *two)
     page.vote(pair["pair"])
     assert {votes(log)[-1].left, votes(log)[-1].right} == set(two)
+
+
+def test_a_daemon_goes_on_beside_votes(page: Served, log: Log) -> None:
+    """Which come between what it writes down, and change nothing of what it knows."""
+    with Journal(log_file(log.folder)) as journal:
+        projection = Projection(journal)
+        known = projection.state[RUN]
+        assert page.vote(page.pair()["pair"]).code == 204
+        projection.record(RUN, RUN, OutputDirChecked("gone"))
+        assert page.vote(page.pair()["pair"]).code == 204
+        projection.catch_up()
+        assert projection.state[RUN] == replace(known, problem="gone")
+    assert len(votes(log)) == 2
 
 
 @pytest.mark.parametrize(

@@ -72,13 +72,17 @@ class Made:
     ballots: Mapping[str, Ballot] = field(default_factory=dict)
 
 
+def _silent(_: str) -> None:
+    """Tell nobody."""
+
+
 class Live:
     """Keeps the page; one thread looks, any may read `made`.
 
     Args:
         state_dir: The folder of the log and the images.
         runs: Names of those that are shown, or their beginnings; none for all.
-        told: Hears what is done now.
+        told: Hears what is done now, the first time.
     """
 
     def __init__(self, state_dir: Path, runs: Sequence[str], told: Callable[[str], None]) -> None:
@@ -120,6 +124,7 @@ class Live:
 
     def _page(self, results: Results, curves: Sequence[Curve], runs: Mapping[str, Run]) -> Made:
         data = page_data(results, curves, self._told)
+        self._told = _silent  # nobody waits for it from now on
         data["images"] = "images/", "", ""
         cells: list[Cells] = []
         images: dict[str, Path] = {}
