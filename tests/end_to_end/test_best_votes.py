@@ -10,6 +10,7 @@ from clipwatch.domain.events import Voted
 from clipwatch.domain.kinds import Choice, Question
 from clipwatch.domain.names import votes_stream
 from clipwatch.domain.state import Checkpoint, evaluation_id
+from report_kit import Parsed
 from results_kit import Log, answer, call, protocol
 from score_tables import noisy
 
@@ -122,3 +123,17 @@ def test_the_log_tells_of_votes(log: Log) -> None:
         "a vote, asked which follows its prompt better: checkpoint-200 over checkpoint-300"
     )
     assert "0 faults" in call(log.folder, "log", "--verify").stdout
+
+
+def test_the_page_says_the_same(log: Log) -> None:
+    """Word for word, and by the same table."""
+    vote(log, 300, 200, "left", "follows", 9)
+    vote(log, 100, 300, "left", "follows", 9)
+    said = call(log.folder, "best", "--votes").stdout.splitlines()
+    file = log.folder / "page.html"
+    assert call(log.folder, "report", "-o", str(file)).exit_code == 0
+    [voted] = Parsed(file.read_text(encoding="utf-8")).json["data"]["curves"][0]["votes"]
+    assert len(voted["sentences"]) == 3
+    assert all(it in said for it in voted["sentences"])
+    tables = [line.split() for line in said]
+    assert all(" ".join(row).split() in tables for row in voted["rows"])
