@@ -39,6 +39,7 @@ from clipwatch.domain.events import (
     PublishFailed,
     RunStarted,
     SettingsChanged,
+    Voted,
     WeightFile,
 )
 from clipwatch.domain.further import (
@@ -307,6 +308,8 @@ STORY = (
         ),
     ),
     Told(42, f"evaluation/{RUN}/{SECOND}", ImagesDeleted(SECOND, "keep_images is 3")),
+    Told(43, f"votes/{RUN}", Voted("0a1b", "follows", "circle", 0, SECOND, FIRST, "right")),
+    Told(44, f"votes/{RUN}", Voted("2c3d", "better", "circle", 0, FIRST, SECOND, "neither")),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

@@ -7,25 +7,20 @@ import re
 import shutil
 import socket
 import subprocess
-import threading
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
 
-import psutil
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from clipwatch.domain.state import Run, Trial
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Reply
 from clipwatch.gpus import Gpu
-from clipwatch.service.health import server as health_server
 from clipwatch.service.health.metrics import exposition, of_daemon, of_gpus, of_run
 from clipwatch.service.health.probes import LoopState, not_alive, not_ready
 from clipwatch.service.health.server import HealthServer
@@ -33,19 +28,12 @@ from clipwatch.service.heartbeat import STALE_SECONDS
 from clipwatch.settings.values import Address
 from places import ROOT
 from real_world import daemon, until, write_config
+from web_kit import get
 from world import World, checkpoint, usual
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 RUN = Run("shapes-0a1b2c", "/out", "p", ("wandb",), {})
-
-
-def get(address: Address, path: str, method: str = "GET") -> tuple[int, str]:
-    """Ask for a page; return code and body."""
-    with closing(HTTPConnection(address.host, address.port, timeout=30)) as connection:
-        connection.request(method, path)
-        answer = connection.getresponse()
-        return answer.status, answer.read().decode()
 
 
 def parsed(text: str) -> Samples:
@@ -146,91 +134,6 @@ def test_what_is_not_well_answers_503() -> None:
     with serving(LoopState(RUN, 1, "draining")) as address:
         assert get(address, "/healthz") == (200, "ok\n")
         assert get(address, "/readyz") == (503, "draining\n")
-
-
-def test_a_client_that_says_nothing_holds_nobody_up() -> None:
-    """Others are answered meanwhile."""
-    with (
-        serving(LoopState(RUN)) as address,
-        socket.create_connection((address.host, address.port)) as mute,
-    ):
-        mute.send(b"GET /heal")
-        assert get(address, "/healthz") == (200, "ok\n")
-
-
-def test_a_client_that_sends_byte_by_byte_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The time is that of the whole request; each byte of it is no new chance."""
-    monkeypatch.setattr(health_server, "PATIENCE_SECONDS", 0.3)
-    with (
-        serving(LoopState(RUN)) as address,
-        socket.create_connection((address.host, address.port), timeout=60) as slow,
-    ):
-        until(lambda: not takes_a_byte(slow))
-
-
-def takes_a_byte(client: socket.socket) -> bool:
-    """Whether somebody still listens."""
-    try:
-        client.send(b"G")
-    except OSError:
-        return False
-    return True
-
-
-def test_crowds_leave_room_for_a_probe() -> None:
-    """Of hundreds of clients that say nothing few are kept; who asks is answered."""
-    before = threading.active_count()  # earlier tests may have left some
-    with ExitStack() as crowd, serving(LoopState(RUN)) as address:
-        for number in range(300):
-            crowd.enter_context(socket.create_connection((address.host, address.port)))
-            if number % 50 == 0:
-                assert get(address, "/healthz") == (200, "ok\n")
-        assert get(address, "/healthz") == (200, "ok\n")
-        until(lambda: len(connections(address)) <= health_server.MOST_CLIENTS)
-        until(lambda: threading.active_count() - before <= 3 * health_server.MOST_CLIENTS)
-
-
-def connections(address: Address) -> list[Any]:
-    """Return what this process holds open at the server's end."""
-    return [
-        it
-        for it in psutil.Process().net_connections("tcp")
-        if it.laddr == (address.host, address.port) and it.status in ("ESTABLISHED", "CLOSE_WAIT")
-    ]
-
-
-def test_a_request_has_an_end() -> None:
-    """Headers without end are read for some kilobytes."""
-    with (
-        serving(LoopState(RUN)) as address,
-        socket.create_connection((address.host, address.port), timeout=60) as client,
-    ):
-        client.send(b"GET /healthz HTTP/1.1\r\n")
-        with suppress(OSError):
-            for number in range(100_000):
-                client.send(b"X-%d: %s\r\n" % (number, b"x" * 100))
-        with suppress(ConnectionResetError):
-            assert b"200 OK" not in client.recv(1000)
-        assert get(address, "/healthz") == (200, "ok\n")
-
-
-@pytest.mark.parametrize(
-    ("host", "code"),
-    [
-        *(("localhost:9464", 200), ("127.0.0.1:9464", 200), ("[::1]:9464", 200), ("", 200)),
-        *(("evil.example:9464", 421), ("localhost.evil.example", 421), ("10.0.0.1", 421)),
-    ],
-)
-def test_pages_of_this_machine_are_not_those_of_the_web(host: str, code: int) -> None:
-    """A name of somebody's that leads to loopback gets none of them."""
-    with serving(LoopState(RUN)) as address:
-        asked = HTTPConnection(address.host, address.port, timeout=60)
-        asked.putrequest("GET", "/status", skip_host=True)
-        if host:
-            asked.putheader("Host", host)
-        asked.endheaders()
-        assert asked.getresponse().status == code
-        asked.close()
 
 
 def test_an_address_of_either_family_is_served() -> None:

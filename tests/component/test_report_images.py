@@ -99,7 +99,7 @@ def test_images_beside_the_page_have_two_sizes(log: Log, tmp_path: Path) -> None
     (tmp_path / "out").mkdir()
     assets = tmp_path / "pictures of it"
     page, _ = written(log, tmp_path / "out" / "page.html", 1_000_000, assets)
-    assert page.json["data"]["assets"] == "../pictures%20of%20it"
+    assert page.json["data"]["images"] == ["../pictures%20of%20it/", ".webp", "-large.webp"]
     names = [name for column in shown(page) for name in column]
     assert len(set(names)) == 100
     for name in names:

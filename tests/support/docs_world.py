@@ -36,6 +36,7 @@ ONLY_READ = {
     "score": "loads torch; with --images it is run",
     "rescore": "loads torch; test_rescore_killed.py runs it",
     "fetch": "loads torch; the first one is run",
+    "serve": "never ends; test_serve.py asks it",
 }
 
 STAND_INS = {
@@ -72,7 +73,7 @@ case "$*" in
     health*)  # nobody watches here
         {python} -m clipwatch "$@"; test $? = 1; exit;;
     retry*) export CLIPWATCH_STATE_DIR={failed};;
-    demo* | rank* | rescore* | "systemd install"*)
+    demo* | rank* | rescore* | serve* | "systemd install"*)
         [[ "$*" == *--user* ]] || exec {python} -m docs_world "$@";;
     status*--watch*) exec {python} -m docs_world "$@";;
     score*) [[ "$*" == *--images* ]] || exec {python} -m docs_world "$@";;

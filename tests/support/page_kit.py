@@ -15,16 +15,16 @@ ORDER = f"{ROWS}.map(it => Number(it.dataset.prompt))"
 OPEN = "document.getElementById('viewer').open"
 
 
-def load(page: Page, file: Path, width: int = 1280, height: int = 900) -> None:
-    """Open a page of ours and wait until it is drawn."""
+def load(page: Page, place: Path | str, width: int = 1280, height: int = 900) -> None:
+    """Open a page of ours, a file or an address, and wait until it is drawn."""
     page.events.clear()
-    page.open(file.as_uri(), width, height)
+    page.open(place if isinstance(place, str) else place.as_uri(), width, height)
     page.until("document.querySelectorAll('.cell').length")
     page.ask("document.getElementById('explore').scrollIntoView()")
 
 
-def in_order(page: Page, folder: Path) -> None:
-    """Check that nothing was said to the console, refused, or asked of anybody."""
+def in_order(page: Page, place: Path | str) -> None:
+    """Check that nothing was said to the console, refused, or asked of anybody else."""
     page.ask("1")  # what came so far is read
     seen = {it["method"]: it["params"] for it in page.events}
     for trouble in ("Runtime.exceptionThrown", "Runtime.consoleAPICalled", "Log.entryAdded"):
@@ -35,7 +35,8 @@ def in_order(page: Page, folder: Path) -> None:
         if it["method"] == "Network.requestWillBeSent"
     ]
     assert asked
-    mine = ("data:image/webp", folder.as_uri(), "about:blank")
+    own = place if isinstance(place, str) else place.as_uri()
+    mine = ("data:image/webp", own, "about:blank")
     assert [url for url in asked if not url.startswith(mine)] == []
     assert page.ask("document.title") == "clipwatch report"
 

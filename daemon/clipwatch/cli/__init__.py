@@ -30,6 +30,7 @@ from clipwatch.cli.report import report
 from clipwatch.cli.rescore import rescore
 from clipwatch.cli.retry import retry
 from clipwatch.cli.score import score
+from clipwatch.cli.serve import serve
 from clipwatch.cli.start import start
 from clipwatch.cli.status import status
 from clipwatch.cli.systemd import systemd
@@ -43,7 +44,7 @@ LONGEST = 200
 
 SECTIONS = {
     "Begin": (demo, doctor, start),
-    "Look at the scores": (status, best, compare, report, export, log),
+    "Look at the scores": (status, best, compare, report, serve, export, log),
     "One thing at a time": (rank, score, rescore, retry, publish, adopt, prompts, fetch),
     "As a service": (systemd, health, notify),
 }

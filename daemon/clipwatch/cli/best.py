@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,10 +13,12 @@ from clipwatch.cli import completing
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 from clipwatch.results.figures import aligned, not_alike
 from clipwatch.results.sentences import about_best, at_strengths, best_ends, ranked, strength_of
+from clipwatch.results.vote_sentences import about_votes, voted
 
 if TYPE_CHECKING:
-    from clipwatch.domain.state import Evaluation
+    from clipwatch.domain.state import Evaluation, Run
     from clipwatch.results.ranking import Ranking
+    from clipwatch.results.voting import Voting
 
 
 @click.command(
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         "clipwatch best my-lora",
         "clipwatch best --scorer siglip --json",
         "clipwatch best --strength 0.8",
+        "clipwatch best --votes",
     )
 )
 @click.argument("run", default="", shell_complete=completing.runs)
@@ -35,10 +38,16 @@ if TYPE_CHECKING:
     metavar="NUMBER",
     help="Rank at this one of several strengths alone.  [default: all]",
 )
+@click.option("--votes", is_flag=True, help="Rank by the blind votes of clipwatch serve, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @state_dir_option
 def best(
-    run: str, scorer: str | None, strength: float | None, as_json: bool, state_dir: Path | None
+    run: str,
+    scorer: str | None,
+    strength: float | None,
+    votes: bool,
+    as_json: bool,
+    state_dir: Path | None,
 ) -> None:
     """Name the best checkpoint of RUN, and those that cannot be told from it.
 
@@ -48,6 +57,9 @@ def best(
     that the settings name, on the prompts that all have. The intervals of the best one's mean and
     of the differences to it are corrected for having looked at so many.
 
+    With --votes it says beside that whom people prefer who voted without names (clipwatch serve),
+    and where votes and scores contradict each other.
+
     Ends with 1 when nothing is scored yet.
     """
     from clipwatch.journal import log_file
@@ -55,16 +67,23 @@ def best(
     from clipwatch.results.named import present, run_named
     from clipwatch.results.ranking import rank
     from clipwatch.results.results import open_results
+    from clipwatch.results.voting import votings
 
     with open_results(log_file(chosen_state_dir(state_dir))) as results:
         known = run_named(results.state, run)
-        ranking = rank(results, known, present(known, strength), scorer)
+        protocols = present(known, strength)
+        ranking = rank(results, known, protocols, scorer)
+        said = votings(results, known, protocols, scorer) if votes else []
     unlike = circumstances([evaluation for evaluation, _ in ranking.all])
     if as_json:
-        click.echo(json.dumps(as_object(ranking, unlike), indent=2))
+        beside = {"votes": [_voting(it) for it in said]} if votes else {}
+        click.echo(json.dumps(as_object(ranking, unlike) | beside, indent=2))
         return
     for line in as_lines(ranking, unlike):
         click.echo(line)
+    if votes:
+        for line in _votes(ranking, said):
+            click.echo(line)
 
 
 def as_object(ranking: Ranking, unlike: Sequence[str]) -> dict[str, object]:
@@ -81,18 +100,56 @@ def as_lines(ranking: Ranking, unlike: Sequence[str]) -> list[str]:
 
 def _object(ranking: Ranking) -> dict[str, object]:
     ends = best_ends(ranking)
-    first = _named(ranking, ranking.best)
+    first = _named(ranking.run, ranking.best)
     return {
         "run": ranking.run.name,
         "unit": ranking.run.unit,
         "best": {**first, "mean": ranking.mean[0], "ci": ends and list(ends)},
-        "tied": [_named(ranking, it) for it in ranking.tied],
+        "tied": [_named(ranking.run, it) for it in ranking.tied],
         "n_prompts": ranking.n_prompts,
         "n_checkpoints": len(ranking.all),
     }
 
 
-def _named(ranking: Ranking, evaluation: Evaluation) -> dict[str, object]:
-    at = strength_of(ranking.run, evaluation)
+def _votes(ranking: Ranking, said: Sequence[Voting]) -> Iterator[str]:
+    if not said:
+        yield from ("", "No votes so far: clipwatch serve asks for them.")
+    several = at_strengths(ranking)
+    for it in said:
+        sentences = list(about_votes(it))
+        yield from ("", sentences[0], "")
+        yield from aligned(voted(it), left=(5 + several, 6 + several))
+        yield from ("", *sentences[1:])
+
+
+def _voting(voting: Voting) -> dict[str, object]:
+    found = voting.found
+    best = found and next(it for it in voting.all if it.id == found.best)
+    return {
+        "question": voting.question,
+        "n": voting.votes,
+        "neither": voting.neither,
+        "best": best and _named(voting.run, best),
+        "ranked": [
+            {
+                **_named(voting.run, it),
+                "chosen": voting.won.get(it.id, 0),
+                "of": voting.met.get(it.id, 0),
+                "over_best": share and share[0],
+                "ci": share and list(share[1:]),
+                "tied": found is not None and it.id in found.tied,
+            }
+            for it in voting.all
+            for share in (found and found.over.get((it.id, found.best)),)
+        ],
+        "opposed": [
+            {"voters_prefer": _named(voting.run, a), "scores_prefer": _named(voting.run, b)}
+            for a, b in voting.opposed
+        ],
+    }
+
+
+def _named(run: Run, evaluation: Evaluation) -> dict[str, object]:
+    at = strength_of(run, evaluation)
     told = {"step": evaluation.step, "checkpoint": evaluation.checkpoint}
     return told if at is None else told | {"strength": at}

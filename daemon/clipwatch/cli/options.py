@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,9 @@ CONFIGS = tuple(
     for name in ("config.json", "config.toml", "config.env")
 )
 """Where `--config` is looked for when it is not given, as SimpleTuner does."""
+
+EVERY = 5
+"""Seconds between two words on how far it is."""
 
 STATE_DIR_HELP = (
     "Folder of the log and the images, on a local disk.  "
@@ -164,6 +168,19 @@ def in_hand(what: str, doing: str) -> Iterator[None]:
             yield
     finally:
         console.close()
+
+
+def now_and_then() -> Callable[[str], None]:
+    """Return what says how far it is, on stderr, after every few seconds."""
+    last = time.monotonic()
+
+    def told(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= EVERY:
+            last = time.monotonic()
+            click.echo(text, err=True)
+
+    return told
 
 
 def only_given(flags: dict[str, Any]) -> dict[str, Any]:

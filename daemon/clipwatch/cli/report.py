@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
 from clipwatch.cli import completing
-from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
-
-EVERY = 5
-"""Seconds between two words on how far it is."""
+from clipwatch.cli.options import chosen_state_dir, examples, now_and_then, state_dir_option
 
 
 @click.command(
@@ -79,21 +74,8 @@ def report(
             output,
             assets=assets,
             largest=max_size * MEGABYTE,
-            told=_now_and_then(),
+            told=now_and_then(),
         )
     click.echo(f"{output}: {output.stat().st_size / MEGABYTE:.1f} MB")
     for line in left_out:
         click.echo(line)
-
-
-def _now_and_then() -> Callable[[str], None]:
-    """Return what says how far it is, on stderr, after every few seconds."""
-    last = time.monotonic()
-
-    def told(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= EVERY:
-            last = time.monotonic()
-            click.echo(text, err=True)
-
-    return told

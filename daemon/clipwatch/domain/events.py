@@ -14,8 +14,10 @@ from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerA
 from clipwatch.domain.kinds import (
     AdviceKind,
     CheckpointKind,
+    Choice,
     DiscardKind,
     FailureKind,
+    Question,
     ReceiverKind,
     Unit,
 )
@@ -353,6 +355,23 @@ class PublishFailed:
     protocol: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Voted:
+    """A person saw two images of a prompt from the same noise, without names, and chose.
+
+    `left` and `right` are the evaluations whose images stood there. `pair` names what was asked:
+    it is answered once.
+    """
+
+    pair: str
+    question: Question
+    prompt_id: str
+    index: int
+    left: str
+    right: str
+    choice: Choice
+
+
 Event = (
     RunStarted
     | SettingsChanged
@@ -380,6 +399,7 @@ Event = (
     | Published
     | NoLongerShown
     | PublishFailed
+    | Voted
 )
 
 TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}

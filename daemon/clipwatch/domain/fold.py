@@ -38,6 +38,7 @@ from clipwatch.domain.events import (
     PublishFailed,
     RunStarted,
     SettingsChanged,
+    Voted,
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.receiving import Receiving
@@ -153,8 +154,8 @@ class _Draft:
             case ScorerAdded(scorer=spec, digest=digest, told=told):
                 further = {**self._run.further, spec.name: Further(spec, digest, told)}
                 self._run = replace(self._run, further=further)
-            case ImagesRescored():
-                pass  # what is not whole is nothing to show
+            case ImagesRescored() | Voted():
+                pass  # what is not whole is nothing to show, and votes are read by who asks
             case EvaluationRescored():
                 self._evaluations[event.evaluation] = _rescored(self._evaluations, event, time)
                 self._trackers.forget(event.evaluation)  # all who have the result get it again

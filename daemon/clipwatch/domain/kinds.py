@@ -48,6 +48,12 @@ AdviceKind = Literal["low", "saturated", "plateau", "regressed", "collapsed"]
 ReceiverKind = Literal["tracker", "channel"]
 """Who gets what a run has for others: results, or advice."""
 
+Question = Literal["follows", "better"]
+"""What a voter is asked of two images: which follows its prompt better, or which is better."""
+
+Choice = Literal["left", "right", "neither"]
+"""What a voter says to it."""
+
 TrainedWeights = Literal["live", "ema"]
 """Which of a checkpoint's: as trained, or averaged."""
 

@@ -22,6 +22,11 @@ def run_id(output_dir: Path, digits: int = 6) -> str:
     return f"{slug}-{hashlib.sha256(str(output_dir).encode()).hexdigest()[:digits]}"
 
 
+def votes_stream(run: str) -> str:
+    """Name the stream that holds the votes of a run."""
+    return f"votes/{run}"
+
+
 def evaluation_stream(run: str, evaluation: str) -> str:
     """Name the stream that holds an evaluation."""
     return f"evaluation/{run}/{evaluation}"

@@ -169,6 +169,16 @@ class Journal(Reader):
             self._refuse_replaced()
         return expected + len(events)
 
+    def news(self) -> int:
+        """Return the number of the last event that is more than a batch of images, 0 for none."""
+        with self._named():
+            if self._format() == 0:
+                return 0
+            row = self._db.execute(
+                "SELECT seq FROM events WHERE type <> 'ImagesScored' ORDER BY seq DESC LIMIT 1"
+            ).fetchone()
+        return int(row[0]) if row else 0
+
     def _refuse_replaced(self) -> None:
         """A file that was deleted can still be written, and nobody will ever read it."""
         # no stat of the -wal: on some file systems the next write to it would then be slower

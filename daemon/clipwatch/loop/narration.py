@@ -30,6 +30,7 @@ from clipwatch.domain.events import (
     PublishFailed,
     RunStarted,
     SettingsChanged,
+    Voted,
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.kinds import CheckpointKind
@@ -144,7 +145,19 @@ def _aside(event: Event, named: Named) -> str:  # noqa: PLR0911 - one case an ev
             ends = " to ".join(f"{it:.4f}" for it in dict.fromkeys(scores[:1] + scores[-1:]))
             count = f"{len(images)} image{'s' * (len(images) != 1)}"
             return f"{named(id_)}: {count} scored{f', {ends}' if ends else ''}"
+        case Voted():
+            return _vote(event, named)
     return type(event).__name__
+
+
+def _vote(event: Voted, named: Named) -> str:
+    sides = named(event.left), named(event.right)
+    what = {"follows": "follows its prompt better", "better": "is better"}
+    asked = f"asked which {what.get(event.question, event.question)}"
+    if event.choice not in ("left", "right"):
+        return f"a vote, {asked}: no difference between {' and '.join(sides)}"
+    won, lost = sides if event.choice == "left" else sides[::-1]
+    return f"a vote, {asked}: {won} over {lost}"
 
 
 def _asked(event: RunStarted | SettingsChanged) -> str:

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import inf
 
 from clipwatch import __version__
 from clipwatch.delivery import trackers
@@ -111,9 +112,8 @@ class WatchedRun:
     @property
     def pause(self) -> float:
         """How many seconds may pass until the next turn, if no message comes."""
-        longest = LAST_PAUSE_SECONDS if self._deadlines.asked else float("inf")
-        told = min(self._health.seconds_left, self._page.seconds_left)
-        return max(0.0, min(self.eyes.seconds_left, told, longest))
+        left = (self.eyes.seconds_left, self._health.seconds_left, self._page.seconds_left)
+        return max(0.0, min(*left, LAST_PAUSE_SECONDS if self._deadlines.asked else inf))
 
     def begin(self) -> None:
         """Write down what is asked for now, and look; what failed before has a new chance.

@@ -20,6 +20,8 @@ from clipwatch.results.ranking import Ranking, rank
 from clipwatch.results.results import Results
 from clipwatch.results.sentences import about_best, called, ranked
 from clipwatch.results.view import Row, rows
+from clipwatch.results.vote_sentences import about_votes, voted
+from clipwatch.results.voting import votings
 from clipwatch.statistics.intervals import by_category, describe
 
 TOLD: Final = ("failed", "discarded", "waiting", "evaluating")
@@ -147,6 +149,10 @@ def _own(
         if ranking
         else ["Only the base model has scores so far."],
         "ranked": ranked(ranking) if ranking else [],
+        "votes": [
+            {"sentences": [*about_votes(it)], "rows": voted(it)}
+            for it in votings(results, run, [curve.protocol], scorer or None)
+        ],
         "advice": [
             {"step": it.step, "kind": it.kind, "text": it.text}
             for it in run.advice
@@ -193,6 +199,7 @@ def _checkpoint(
     return {
         "step": evaluation.step,
         "name": evaluation.checkpoint,
+        "evaluation": evaluation.id,
         "found_by": str(as_found(Named(curve.run, evaluation.step), evaluation)),
         "base": evaluation.of_base,
         **{key: value for key, value in asdict(own).items() if key not in ("se", "prompts")},

@@ -24,6 +24,11 @@ function drawCurve() {
     for (const zone of document.querySelectorAll(".zone")) zone.hidden = !it.zones;
     $("no-zone").hidden = it.zones;
     $("ranked").replaceChildren(...(it.ranked.length ? table(it.ranked[0], it.ranked.slice(1)) : []));
+    $("votes").replaceChildren(...it.votes.flatMap(({sentences: [head, ...others], rows: [titles, ...rows]}) => [
+        make("h3", {}, `Blind votes. ${head}`), ...paragraphs(others),
+        make("details", {}, make("summary", {}, "All checkpoints by votes"),
+            make("div", {class: "wide"}, make("table", {class: "votes"}, ...table(titles, rows)))),
+    ]));
     $("advice").replaceChildren(...it.advice.map(each =>
         make("li", {}, make("b", {}, `${it.unit} ${each.step}: ${each.kind}`), ` ${each.text}`)));
     $("column").max = it.checkpoints.length - 1;
@@ -88,6 +93,7 @@ document.addEventListener("keydown", event => {
     if (event.ctrlKey || event.metaKey || event.altKey) return;
     if (event.target.matches("input:not([type=range], [type=checkbox]), select")) return;
     if (event.target === $("wipe") && SCROLLING.test(event.key)) return;
+    if ($("ballot")?.open) return;  // which has keys of its own
     if ($("keys").open && event.key !== "?") return;
     if (event.key === "Enter" && event.target.matches("button, summary, a")) return;
     const {top, bottom} = $("explore").getBoundingClientRect();

@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -17,38 +16,27 @@ import msgspec
 
 from clipwatch import __version__
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.report.cells import Cells, Row, empty, not_kept, rows_of
 from clipwatch.report.curves import Curve
 from clipwatch.report.data import page_data
 from clipwatch.report.images import SIZES, SMALL, all_encoded, size_for
 from clipwatch.results.figures import plural
-from clipwatch.results.reading import images_of
 from clipwatch.results.results import Results
 
 SCRIPTS: Final = (
-    *("state.js", "chart.js", "axes.js", "gallery.js", "save.js"),
-    *("viewer.js", "pair.js", "page.js"),
+    *("state.js", "chart.js", "axes.js", "gallery.js"),
+    *("save.js", "viewer.js", "pair.js"),
 )
+LIBRARY: Final = "uplot/uPlot.iife.min.js"
+LIVE: Final = ("votes.js", "live.js")
+LAST: Final = "page.js"
+"""Begins to show what the others can."""
+
+WHOLE: Final = "This page is one file and asks no other machine for anything."
+SERVED: Final = "This page asks this machine alone, and new results arrive by themselves."
 MEGABYTE: Final = 1_000_000
 
 Told = Callable[[str], None]
-Cells = list[list[list[str | None]]]
-"""Column, prompt, image: what the page shows, None where it has nothing."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Image:
-    column: int
-    prompt: int
-    index: int
-    path: Path
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """The images of a prompt, of all checkpoints of a curve."""
-
-    curve: int
-    images: tuple[_Image, ...]
 
 
 def write_report(
@@ -78,12 +66,16 @@ def write_report(
         OSError: Something cannot be written.
     """
     whole = page_data(results, curves, told)
-    whole["assets"] = quote(os.path.relpath(assets, output.parent)) if assets else None
+    whole["images"] = (
+        (f"{quote(os.path.relpath(assets, output.parent))}/", ".webp", "-large.webp")
+        if assets
+        else ("data:image/webp;base64,", "", "")
+    )
     # those by further scorers show the same images
     data = {n: it for n, it in enumerate(whole["curves"]) if "like" not in it}
-    cells = [_empty(it) if n in data else [] for n, it in enumerate(whole["curves"])]
-    found = {n: list(_rows(results, curves[n], it, n, state_dir)) for n, it in data.items()}
-    missing = {n: _not_kept(it, found[n]) for n, it in data.items()}
+    cells = [empty(it) if n in data else [] for n, it in enumerate(whole["curves"])]
+    found = {n: list(rows_of(results, curves[n], it, n, state_dir)) for n, it in data.items()}
+    missing = {n: not_kept(it, found[n]) for n, it in data.items()}
     rows = [row for turn in _in_turn([*found.values()]) for row in turn]
     omitted: dict[int, int] = {}
     if assets:
@@ -106,50 +98,10 @@ def write_report(
     return list(dict.fromkeys(filter(None, (it["left_out"] for it in data.values()))))
 
 
-def _empty(data: dict[str, Any]) -> Cells:
-    return [[[None] * len(it["seeds"]) for it in data["prompts"]] for _ in data["checkpoints"]]
-
-
-def _rows(
-    results: Results, curve: Curve, data: dict[str, Any], number: int, state_dir: Path
-) -> Iterator[Row]:
-    """Yield the prompts that have images, those first that changed most from the first to the best.
-
-    What an image is named in the log is a path below its run's folder, and nothing above it.
-    """
-    folder = images_of(state_dir, curve.run.name).resolve()
-    places = {it["id"]: place for place, it in enumerate(data["prompts"])}
-    found: dict[int, list[_Image]] = {}
-    for column, evaluation in enumerate(curve.evaluations):
-        for image in results.images(curve.run, evaluation):
-            if image.image and image.prompt_id in places:
-                path = folder / image.image
-                inside = path.resolve().is_relative_to(folder)
-                if inside and path.is_file():
-                    place = places[image.prompt_id]
-                    found.setdefault(place, []).append(_Image(column, place, image.index, path))
-    last = -1 if data["best"] is None else data["best"]
-    first, best = (data["checkpoints"][it]["scores"] for it in (0, last))
-
-    def change(place: int) -> float:
-        a, b = first[place], best[place]
-        return abs(sum(b) / len(b) - sum(a) / len(a)) if a and b else 0.0
-
-    for place in sorted(found, key=lambda it: (-change(it), it)):
-        yield Row(number, tuple(found[place]))
-
-
 def _in_turn(found: Sequence[Sequence[Row]]) -> Iterator[list[Row]]:
     """Yield the first prompt of each curve, then the second: no curve goes without images."""
     for place in range(max(map(len, found), default=0)):
         yield [rows[place] for rows in found if place < len(rows)]
-
-
-def _not_kept(data: dict[str, Any], rows: Sequence[Row]) -> str:
-    """Say of how many scored images there is no file any more."""
-    scores = [row for it in data["checkpoints"] for row in it["scores"] if row]
-    lacking = sum(map(len, scores)) - sum(len(it.images) for it in rows)
-    return f"Not kept any more: {plural(lacking, 'image')} (keep_images)." if lacking > 0 else ""
 
 
 def _omitted(prompts: int) -> str:
@@ -205,28 +157,49 @@ def _beside(rows: Sequence[Row], assets: Path, cells: Sequence[Cells], told: Tol
 
 
 def assembled(data: dict[str, Any], cells: Sequence[Cells]) -> str:
-    """Put the parts together; the policy names the scripts and styles by their content."""
-    style = _part("uplot/uPlot.min.css") + _part("page.css")
-    library = _part("uplot/uPlot.iife.min.js")
-    own = "\n".join(("(() => {", *map(_part, SCRIPTS), "})();"))
-    policy = (
-        f"default-src 'none'; script-src {_hash(library)} {_hash(own)}; style-src {_hash(style)}; "
-        f"img-src {'data:' if data['assets'] is None else chr(39) + 'self' + chr(39) + ' file:'}; "
-        "base-uri 'none'; form-action 'none'"
-    )
-    images = [
+    """Put the parts together.
+
+    Args:
+        data: Of `page_data`; with "images", which stand before an image's cell in its address, and
+            behind that of a small and of a large one; and with "live" if the page is served.
+        cells: Of each curve.
+    """
+    texts = [
         f'<script type="application/json" id="images-{place}">{_json(it)}</script>'
         for place, it in enumerate(cells)
     ]
     parts = {
-        "policy": policy,
-        "style": style,
+        "policy": policy(data),
+        "style": _style(),
         "version": __version__,
+        "footer": SERVED if "live" in data else WHOLE,
         "data": _json(data),
-        "images": "\n".join((*images, f"<script>{library}</script>")),
-        "script": own,
+        "images": "\n".join((*texts, f"<script>{_part(LIBRARY)}</script>")),
+        "script": _script(data),
     }
     return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], _part("page.html"))
+
+
+def policy(data: dict[str, Any]) -> str:
+    """Return what a browser may do with the page; scripts and styles are named by their content."""
+    served = "live" in data
+    whole = data["images"][0].startswith("data:")
+    asks = "'self'" if served else "'none'"
+    images = "data:" if whole else "'self'" if served else "'self' file:"
+    return (
+        f"default-src 'none'; script-src {_hash(_part(LIBRARY))} {_hash(_script(data))}; "
+        f"style-src {_hash(_style())}; img-src {images}; connect-src {asks}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _style() -> str:
+    return _part("uplot/uPlot.min.css") + _part("page.css")
+
+
+def _script(data: dict[str, Any]) -> str:
+    names = (*SCRIPTS, *(LIVE if "live" in data else ()), LAST)
+    return "\n".join(("(() => {", *map(_part, names), "})();"))
 
 
 def _part(name: str) -> str:

@@ -206,8 +206,8 @@ function imageOf(it, prompt, image, large = false) {
     }
     const found = kept.get(place)[it.at ?? it.column]?.[promptIn(it.of, prompt)]?.[image];
     if (!found) return null;
-    if (DATA.assets === null) return `data:image/webp;base64,${found}`;
-    return `${DATA.assets}/${found}${large ? "-large" : ""}.webp`;
+    const [before, small, wide] = DATA.images;
+    return before + found + (large ? wide : small);
 }
 
 /** Return a picture, or a word where there is none. */

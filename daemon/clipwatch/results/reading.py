@@ -7,9 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipwatch.domain.curves import series_name
-from clipwatch.domain.events import ImageScore, ImagesDeleted, ImagesScored
+from clipwatch.domain.events import ImageScore, ImagesDeleted, ImagesScored, Voted
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored
-from clipwatch.domain.names import evaluation_stream
+from clipwatch.domain.names import evaluation_stream, votes_stream
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Run
 from clipwatch.domain.strengths import told
@@ -69,6 +69,16 @@ def read_rescored(journal: Journal, run: str, evaluation: str, scorer: str) -> d
         if isinstance(recorded.event, ImagesRescored) and recorded.event.scorer == scorer
         for score in recorded.event.scores
     }
+
+
+def read_votes(journal: Journal, run: str) -> list[Voted]:
+    """Read the votes on a run's images, in the order of the log.
+
+    Raises:
+        JournalError: The log cannot be read.
+    """
+    told = (it.event for it in journal.read(stream=votes_stream(run)))
+    return [it for it in told if isinstance(it, Voted)]
 
 
 def ordered(images: Iterable[ImageScore], protocol: EvaluationProtocol) -> tuple[ImageScore, ...]:

@@ -6,13 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clipwatch.domain.events import ImageScore, ProtocolDefined
+from clipwatch.domain.events import ImageScore, ProtocolDefined, Voted
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.journal import Journal
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.models.scorers import further_scales, scales_of
-from clipwatch.results.reading import read_images
+from clipwatch.results.reading import read_images, read_votes
 from clipwatch.results.tables import score_tables
 from clipwatch.statistics.scale import UNKNOWN, Scale
 from clipwatch.statistics.scores import Scores
@@ -68,6 +68,10 @@ class Results:
         if not scorer or scorer not in run.further:
             return True
         return evaluation.completed is not None and scorer in evaluation.completed.scores
+
+    def votes(self, run: Run) -> list[Voted]:
+        """Return the votes on a run's images, in the order of the log."""
+        return read_votes(self._journal, run.name)
 
     def scale(self, run: Run, evaluation: Evaluation, scorer: str | None = None) -> Scale:
         """Return the scale of a scorer, None for the one that decides."""
