@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,6 +21,7 @@ from clipwatch.domain.events import (
     ImageScore,
     ImagesScored,
     ProtocolDefined,
+    Published,
     RunStarted,
 )
 from clipwatch.domain.fold import Happened, evolve
@@ -152,6 +154,14 @@ def test_a_second_attempt_has_a_speed_of_its_own() -> None:
     assert hand.done == 3
     assert hand.per_second == pytest.approx(0.1)
     assert hand.left == pytest.approx(0.0)
+
+
+def test_a_place_to_copy_is_in_one_piece() -> None:
+    """However narrow the terminal is; a view that may not wrap cuts it."""
+    where = "/data/" + "long/" * 30
+    shown = Published("tensorboard", (id_of(100),), where, protocol=PROTOCOL.digest)
+    run = replace(run_of(*scored(100, 300), (9, shown)), tracker_names=("tensorboard",))
+    assert f"tensorboard: {where}" in listing({"run-1": run}, NOW, EYES, 40)
 
 
 def test_an_idle_run_has_no_queue() -> None:

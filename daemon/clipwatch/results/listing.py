@@ -102,8 +102,9 @@ def _run(
         below.append(line(replace(how.pace, waiting=0)))  # which the queue tells
     if any(not it.is_base for it in listed):
         below.append(summary(run))
-    below += [*_unscored(listed), *problems(run), *_places(run), *_advice(run)]
-    yield from _wrapped(below, width)
+    yield from _wrapped([*below, *_unscored(listed), *problems(run)], width)
+    yield from map(printable, _places(run))  # to be copied, and so in one piece
+    yield from _wrapped(list(_advice(run)), width)
 
 
 def _wrapped(lines: Sequence[str], width: int) -> Iterator[str]:
