@@ -39,7 +39,6 @@ from clipwatch.domain.events import (
     PublishFailed,
     RunStarted,
     SettingsChanged,
-    Voted,
     WeightFile,
 )
 from clipwatch.domain.further import (
@@ -49,6 +48,7 @@ from clipwatch.domain.further import (
     ScorerAdded,
 )
 from clipwatch.domain.protocol import EvaluationProtocol, Input, Prompt, ScorerSpec
+from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal
 from clipwatch.journal.logformat import FORMAT
 from clipwatch.statistics import Comparison, Summary

@@ -1,16 +1,19 @@
 """A run's results as a file, in JSON Lines and in CSV, for those who plot themselves.
 
 A line is a step of a series, and the file holds all series of the run, each in the order of its
-steps. It is read, and written anew as a whole beside its place: so a kill leaves the one or the
-other, and a late result stands where it belongs.
+steps. What comes last is added at the end; else the file is read, and written anew as a whole
+beside its place. So a kill leaves whole lines, but for the last one, and a late result stands where
+it belongs.
 """
 
 from __future__ import annotations
 
 import csv
 import io
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import msgspec
@@ -19,7 +22,7 @@ from clipwatch.delivery.trackers import Target
 from clipwatch.kit.filesystems import make_private
 from clipwatch.kit.spreadsheets import cell
 from clipwatch.results.series import Result, Series
-from clipwatch_adapters.shared.disk import plain_errors, read_own, write_private
+from clipwatch_adapters.shared.disk import plain_errors, private, read_own, write_private
 from clipwatch_adapters.shared.numbers import Names, scalars
 
 Row = dict[str, Any]
@@ -31,6 +34,17 @@ HEAD: Final = (
 """What stands before the numbers of a result."""
 
 
+@dataclass(frozen=True, slots=True)
+class _End:
+    """How a file that we wrote ends: what is needed to add to it without reading it."""
+
+    file: tuple[int, int, int]
+    series: str
+    step: int
+    names: Names
+    numbers: frozenset[str]
+
+
 class Table:
     """A Tracker whose place is one file, in the form that `name`, `read` and `write` make."""
 
@@ -38,6 +52,7 @@ class Table:
 
     def __init__(self, target: Target) -> None:
         self._file = target.state_dir / f"results.{self.name}"
+        self._end: _End | None = None
 
     def told(self, text: str) -> object:
         """Return a text as it stands in the file."""
@@ -51,12 +66,19 @@ class Table:
         """Return a file."""
         raise NotImplementedError
 
+    def line(self, row: Row, numbers: frozenset[str]) -> bytes | None:
+        """Return a further line of a file that has these numbers, None where it does not fit."""
+        raise NotImplementedError
+
     def destination(self) -> str:
         """Return the file."""
         return str(self._file)
 
     def published(self, series: Series) -> frozenset[int]:
-        """Read the file; a result counts when its step shows it or a later one."""
+        """Read the file; a result counts when its step shows it or a later one.
+
+        One that lacks what a later scorer said does not.
+        """
         with plain_errors(self.name, self._file.parent):
             shown = self._standing(series, self._rows())
         return frozenset(
@@ -73,13 +95,37 @@ class Table:
                     shown[result.step] = result
             names = Names.of(series)
             own = [_row(series, names, shown[step]) for step in sorted(shown)]
+            order = list(dict.fromkeys((*(row["series"] for row in held), series.name)))
             others = [row for row in held if row["series"] != series.name]
-            self._replace([*others, *own])
+            rows = sorted([*others, *own], key=lambda row: order.index(row["series"]))
+            self._replace(rows)
+            if rows and order[-1] == series.name:
+                numbers = frozenset(name for row in rows for name in row).difference(HEAD)
+                self._end = _End(self._now(), series.name, max(shown), names, numbers)
+
+    def extend(self, series: Series) -> bool:
+        """Add the one result of a series, if it comes last and nobody wrote there since."""
+        with plain_errors(self.name, self._file.parent):
+            end, (result,) = self._end, series.results
+            if end is None or end.series != series.name or end.step >= result.step:
+                return False
+            named = (end.names.categories.keys(), end.names.scorers.keys())
+            known = result.categories.keys() <= named[0] and result.scores.keys() <= named[1]
+            line = self.line(_row(series, end.names, result), end.numbers) if known else None
+            if line is None or self._now() != end.file:
+                return False
+            self._end = None  # unless it comes to its end
+            with open(self._file, "ab", opener=private) as file:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            self._end = replace(end, file=self._now(), step=result.step)
+            return True
 
     def clear(self, series: Series) -> None:
         """Write the file without the series."""
         with plain_errors(self.name, self._file.parent):
-            self._replace(row for row in self._rows() if row["series"] != series.name)
+            self._replace([row for row in self._rows() if row["series"] != series.name])
 
     def where(self, series: Series) -> str:
         """Return the file, and which of its series."""
@@ -89,10 +135,16 @@ class Table:
         """Anything shows a table."""
         return ""
 
-    def _replace(self, rows: Iterable[Row]) -> None:
+    def _replace(self, rows: Sequence[Row]) -> None:
+        self._end = None
         make_private(self._file.parent)
-        data = self.write(sorted(rows, key=lambda row: row["series"]))
-        write_private(self._file, data, lasting=True)
+        write_private(self._file, self.write(rows), lasting=True)
+
+    def _now(self) -> tuple[int, int, int]:
+        with suppress(FileNotFoundError):
+            found = self._file.lstat()
+            return found.st_size, found.st_mtime_ns, found.st_ino
+        return 0, 0, 0
 
     def _rows(self) -> list[Row]:
         with suppress(FileNotFoundError):
@@ -105,8 +157,14 @@ class Table:
         The file stands beside the log, and follows it.
         """
         known = {self.told(it.evaluation): it for it in series.results}
-        found = (known.get(row["evaluation"]) for row in held if row["series"] == series.name)
-        return {it.step: it for it in sorted(filter(None, found), key=lambda it: it.seq)}
+        names = Names.of(series)
+        found = (
+            it
+            for row in held
+            if row["series"] == series.name and (it := known.get(row["evaluation"]))
+            if all(f"{names.group(scorer)}/mean" in row for scorer in it.later)
+        )
+        return {it.step: it for it in sorted(found, key=lambda it: it.seq)}
 
 
 class JsonlTable(Table):
@@ -123,6 +181,10 @@ class JsonlTable(Table):
     def write(self, rows: Sequence[Row]) -> bytes:
         """See Table."""
         return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+
+    def line(self, row: Row, numbers: frozenset[str]) -> bytes | None:  # noqa: ARG002 - any fit
+        """See Table."""
+        return self.write([row])
 
 
 class CsvTable(Table):
@@ -146,10 +208,19 @@ class CsvTable(Table):
 
     def write(self, rows: Sequence[Row]) -> bytes:
         """See Table."""
-        numbers = {name for row in rows for name in row}.difference(HEAD)
+        numbers = frozenset(name for row in rows for name in row).difference(HEAD)
+        return self._lines(rows, numbers, head=True)
+
+    def line(self, row: Row, numbers: frozenset[str]) -> bytes | None:
+        """See Table."""
+        fits = row.keys() <= numbers.union(HEAD)
+        return self._lines([row], numbers, head=False) if fits else None
+
+    def _lines(self, rows: Iterable[Row], numbers: frozenset[str], *, head: bool) -> bytes:
         text = io.StringIO(newline="")
         writer = csv.DictWriter(text, (*HEAD, *sorted(numbers)), lineterminator="\n")
-        writer.writeheader()
+        if head:
+            writer.writeheader()
         writer.writerows({name: cell(it) for name, it in row.items()} for row in rows)
         return text.getvalue().encode()
 

@@ -131,9 +131,11 @@ def test_each_evaluation_is_read_once(log: Log, monkeypatch: pytest.MonkeyPatch)
     """A living judge reads the images of the one it is asked for, a fresh one those of all."""
     read: list[str] = []
 
-    def noted(journal: Journal, run: str, evaluation: str) -> tuple[ImageScore, ...]:
+    def noted(
+        journal: Journal, run: str, evaluation: str, *, further: bool
+    ) -> tuple[ImageScore, ...]:
         read.append(evaluation)
-        return read_images(journal, run, evaluation)
+        return read_images(journal, run, evaluation, further=further)
 
     monkeypatch.setattr("clipwatch.judging.log_judge.read_images", noted)
     living, asked = LogJudge(), []

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.domain.events import ImageScore, ImagesScored, OutputDirChecked, Voted
+from clipwatch.domain.events import ImageScore, ImagesScored, OutputDirChecked
 from clipwatch.domain.names import evaluation_stream
+from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal, log_file
 from clipwatch.journal.projection import Projection
 from clipwatch.report.live import WAITING

@@ -19,9 +19,16 @@ import pytest
 
 from clipwatch.domain.protocol import Prompt
 from clipwatch.results.series import Series
-from clipwatch.testing.series import make_protocol, make_series, make_target, with_everything
+from clipwatch.testing.series import (
+    PROMPTS,
+    make_protocol,
+    make_series,
+    make_target,
+    with_everything,
+)
 from clipwatch_adapters.shared.numbers import Names, scalars
 from clipwatch_adapters.tables import HEAD, CsvTable, JsonlTable, Table
+from loop_kit import until
 from results_kit import call
 from tracker_kit import bring
 from world import World, checkpoint
@@ -119,6 +126,54 @@ def test_a_damaged_file_is_mended(tmp_path: Path, kind: type[Table], damage: byt
     assert file.read_bytes() == whole
 
 
+def one(series: Series, seq: int) -> Series:
+    """Return the series with one result of it."""
+    return replace(series, results=(series.results[seq],))
+
+
+@BOTH
+@pytest.mark.parametrize("order", [[1, 2, 3, 4], [1, 3, 2, 4], [4, 3, 2, 1], [1, 2, 2, 3]])
+def test_what_comes_last_is_added(tmp_path: Path, kind: type[Table], order: list[int]) -> None:
+    """The file is what it would be if it were written as a whole; else nothing is added."""
+    series = make_series(tmp_path, [100 * it for it in order], protocol=make_protocol(PROMPTS))
+    series = with_everything(series)
+    added, written = kind(make_target(tmp_path / "a")), kind(make_target(tmp_path / "b"))
+    for table_ in (added, written):
+        table_.publish(series, [0])
+    came = []
+    for seq in range(1, 4):
+        came.append(added.extend(one(series, seq)))
+        if not came[-1]:
+            added.publish(series, [seq])
+        written.publish(series, [seq])
+        assert added._file.read_bytes() == written._file.read_bytes()
+    last = [step > max(order[:seq]) for seq, step in enumerate(order) if seq]
+    last[0] &= kind is JsonlTable  # the second result brings columns: its difference to the first
+    assert came == last
+    assert added.published(series) == {0, 1, 2, 3}
+
+
+@BOTH
+def test_nothing_is_added_to_what_is_not_ours(tmp_path: Path, kind: type[Table]) -> None:
+    """Not before the file was written, beside another's words, behind another series or a gap."""
+    series = make_series(tmp_path, [100, 200, 300], protocol=make_protocol(PROMPTS))
+    table_ = kind(make_target(tmp_path))
+    assert not table_.extend(one(series, 0))
+    table_.publish(series, [0])
+    whole = table_._file.read_bytes()
+    table_._file.write_bytes(whole + b"mine\n")
+    assert not table_.extend(one(series, 1))
+    table_._file.unlink()
+    assert not table_.extend(one(series, 1))
+    table_.publish(series, [0, 1])
+    other = make_series(tmp_path, [50], name="other", protocol=make_protocol(seed=1))
+    table_.publish(other, [0])
+    assert not table_.extend(one(series, 2))
+    more = with_everything(series)
+    assert kind is JsonlTable or not table_.extend(one(replace(more, name="other"), 2))
+    assert kind(make_target(tmp_path)).published(series) == {0, 1}
+
+
 CHILD = """
 import sys
 from dataclasses import replace
@@ -180,6 +235,32 @@ def test_every_run_has_them(tmp_path: Path, trackers: dict[str, None]) -> None:
     assert world.run.tracker_names == tuple(trackers)
     shown = call(state, "status")
     assert "csv" not in shown.stdout + "".join(world.said)
+
+
+def test_a_result_costs_no_more_in_a_long_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After the first two, which bring all columns, neither file is read or written as a whole."""
+    world, reads, rows = World(tmp_path), [], Table._rows
+
+    def noted(table_: Table) -> list[dict[str, Any]]:
+        reads.append(len(world.run.scored))
+        return rows(table_)
+
+    monkeypatch.setattr(Table, "_rows", noted)
+    with world.live():
+        for step in (100, 200, 300, 400):
+            checkpoint(world.output, step)
+            until(lambda step=step: len(jsonl_steps(world)) == step // 100)  # type: ignore[misc]
+    assert len(reads) == 9  # before, for and after the first result, and CSV's second
+    assert jsonl_steps(world) == [100, 200, 300, 400]
+    assert [int(it["step"]) for it in table(world.settings.paths.state_dir)] == jsonl_steps(world)
+
+
+def jsonl_steps(world: World) -> list[int]:
+    """Return the steps in results.jsonl, none before it is there."""
+    state = world.settings.paths.state_dir
+    return [it["step"] for it in jsonl(state)] if [*state.rglob("results.jsonl")] else []
 
 
 def test_they_follow_the_log(tmp_path: Path) -> None:

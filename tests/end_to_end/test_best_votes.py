@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.domain.events import Voted
 from clipwatch.domain.kinds import Choice, Question
 from clipwatch.domain.names import votes_stream
 from clipwatch.domain.state import Checkpoint, evaluation_id
+from clipwatch.domain.votes import Voted
 from report_kit import Parsed
 from results_kit import Log, answer, call, protocol
 from score_tables import noisy

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from browser import Page
-from clipwatch.domain.events import Voted
+from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal, log_file
 from clipwatch.results.reading import read_votes
 from page_kit import CHOSEN, CURRENT, choose, in_order, load

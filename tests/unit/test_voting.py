@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from itertools import combinations
 
-from clipwatch.domain.events import Voted
+from clipwatch.domain.votes import Voted
 from clipwatch.domain.voting import Image, Pair, next_pair
 
 PROMPTS = 6

@@ -81,6 +81,17 @@ class Clearing(Protocol):
         """
 
 
+@runtime_checkable
+class Extending(Protocol):
+    """What a tracker of local files may be able to do besides, so that long runs cost no more."""
+
+    def extend(self, series: Series) -> bool:
+        """Add the one result of a series behind all others; False where it has another place.
+
+        Nothing is read for it, but that nobody else wrote there since.
+        """
+
+
 def load(name: str) -> Callable[[Target], Tracker]:
     """Return the adapter registered as `name`.
 

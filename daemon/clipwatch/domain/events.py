@@ -14,14 +14,13 @@ from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerA
 from clipwatch.domain.kinds import (
     AdviceKind,
     CheckpointKind,
-    Choice,
     DiscardKind,
     FailureKind,
-    Question,
     ReceiverKind,
     Unit,
 )
 from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.votes import Voted
 from clipwatch.statistics import Comparison, Summary
 
 
@@ -353,23 +352,6 @@ class PublishFailed:
     retry_at: datetime | None = None
     destination: str = ""
     protocol: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Voted:
-    """A person saw two images of a prompt from the same noise, without names, and chose.
-
-    `left` and `right` are the evaluations whose images stood there. `pair` names what was asked:
-    it is answered once.
-    """
-
-    pair: str
-    question: Question
-    prompt_id: str
-    index: int
-    left: str
-    right: str
-    choice: Choice
 
 
 Event = (

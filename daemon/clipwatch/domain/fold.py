@@ -38,7 +38,6 @@ from clipwatch.domain.events import (
     PublishFailed,
     RunStarted,
     SettingsChanged,
-    Voted,
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.receiving import Receiving
@@ -53,6 +52,7 @@ from clipwatch.domain.state import (
     evaluation_id,
     is_unfinished,
 )
+from clipwatch.domain.votes import Voted
 
 _NONE: Final = frozenset[tuple[str, int]]()  # one for all: a long run has thousands
 _EMPTY: Final[dict[str, Any]] = {}  # the same

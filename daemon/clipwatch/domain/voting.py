@@ -10,8 +10,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from itertools import combinations
 
-from clipwatch.domain.events import Voted
 from clipwatch.domain.kinds import Choice, Question
+from clipwatch.domain.votes import Voted
 
 Image = tuple[str, int]
 """A prompt's id, and which of its images."""

@@ -30,10 +30,10 @@ from clipwatch.domain.events import (
     PublishFailed,
     RunStarted,
     SettingsChanged,
-    Voted,
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.kinds import CheckpointKind
+from clipwatch.domain.votes import Voted
 
 KINDS: dict[CheckpointKind, str] = {
     "full": "full model",

@@ -12,9 +12,9 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from clipwatch.domain.events import Voted
 from clipwatch.domain.kinds import Choice, Question
 from clipwatch.domain.names import votes_stream
+from clipwatch.domain.votes import Voted
 from clipwatch.domain.voting import Pair, next_pair
 from clipwatch.journal import Journal
 from clipwatch.kit.errors import ClipwatchError, Conflict

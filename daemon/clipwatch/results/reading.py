@@ -7,12 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipwatch.domain.curves import series_name
-from clipwatch.domain.events import ImageScore, ImagesDeleted, ImagesScored, Voted
+from clipwatch.domain.events import ImageScore, ImagesDeleted, ImagesScored
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored
 from clipwatch.domain.names import evaluation_stream, votes_stream
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Run
 from clipwatch.domain.strengths import told
+from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal, log_file
 from clipwatch.models.scorers import further_scales, scales_of
 from clipwatch.results.series import Result, Series
@@ -100,13 +101,14 @@ def scores_of(
         return ordered(read_images(journal, run, evaluation), protocol)
 
 
-def series_of(run: Run, protocol: str, state_dir: Path) -> Series:
+def series_of(run: Run, protocol: str, state_dir: Path, since: int = 0) -> Series:
     """Build the series of a run under any of its protocols; its scores are read when asked for.
 
     Args:
         run: As the log has it.
         protocol: The digest of one that the run knows.
         state_dir: The folder of the log and the images.
+        since: The `seq` of its first result.
 
     Raises:
         KeyError: The run has no such protocol.
@@ -116,7 +118,8 @@ def series_of(run: Run, protocol: str, state_dir: Path) -> Series:
     def scores(id_: str) -> tuple[ImageScore, ...]:
         return scores_of(log_file(state_dir), run.name, id_, made)
 
-    results = tuple(_result(run, seq, id_) for seq, id_ in enumerate(run.scored.get(protocol, ())))
+    scored = run.scored.get(protocol, ())
+    results = tuple(_result(run, seq, scored[seq]) for seq in range(since, len(scored)))
     images = images_of(state_dir, run.name)
     return Series(
         *(run.name, series_name(run, protocol), protocol, made, results, scores, images, run.unit),

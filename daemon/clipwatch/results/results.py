@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from clipwatch.domain.events import ImageScore, ProtocolDefined, Voted
+from clipwatch.domain.events import ImageScore, ProtocolDefined
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import Evaluation, Run
+from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.models.scorers import further_scales, scales_of

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from clipwatch.domain.events import Voted
 from clipwatch.domain.kinds import Question
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.domain.strengths import base_of
+from clipwatch.domain.votes import Voted
 from clipwatch.results.ranking import looked_at
 from clipwatch.results.results import Results
 from clipwatch.statistics.best import Together
