@@ -61,7 +61,10 @@ A descriptor or a thread that any of it leaks is so many more. A session of W&B'
 disk and a checkpoint that is kept take some each while they last.
 """
 LEAST, MOST = 3, 4
-"""Checkpoints whose images the settings ask to keep, under each protocol, from hour to hour."""
+"""Checkpoints whose images the settings ask to keep, under each protocol, from hour to hour.
+
+Beside them the best one's are kept, which may be among them.
+"""
 IMAGES: Final = 5
 """What a checkpoint keeps: three folders, and an image for each of two prompts."""
 LOG_SHARE: Final = 0.25
@@ -331,7 +334,7 @@ def table(watcher: Watcher, hours: int) -> Iterator[Row]:
         each = 1024 * (last - first) / more
         figure = f"<= {STATE_KIB} KiB more a result, {each:.2f} found"
         yield row(what, first, last, figure, met=each <= STATE_KIB)
-    kept = IMAGES * (MOST * late[-1].protocols - LEAST * early[0].protocols)
+    kept = IMAGES * ((MOST + 1) * late[-1].protocols - LEAST * early[0].protocols)
     for name, most in (("descriptors", OUTAGES - 1), ("threads", OUTAGES - 1), ("files", kept)):
         # of what is on its way the least has the least; a leak raises it as all else
         first, last = (min(getattr(it, name) for it in some) for some in (early, late))
