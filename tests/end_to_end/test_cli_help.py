@@ -85,6 +85,7 @@ def test_commands_stand_in_the_order_in_which_people_need_them() -> None:
     listed = re.findall(r"^  (\w+) {2,}[A-Z]", helps("clipwatch"), re.MULTILINE)
     assert listed == names
     assert all(f"\n{title}:\n" in helps("clipwatch") for title in SECTIONS)
+    assert not re.search(r"\w\.\.\.$", helps("clipwatch"), re.MULTILINE)  # each is said in full
 
 
 @pytest.fixture

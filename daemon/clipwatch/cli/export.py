@@ -46,7 +46,7 @@ EVERY = 1000
 def export(
     run: tuple[str, ...], form: str | None, output: Path | None, state_dir: Path | None
 ) -> None:
-    """Write the scores of all images as a table: one row for each image and scorer.
+    """Write the scores of all images as a table, a row for each.
 
     RUN may be left out, for all runs; the beginning of a name is enough.
 

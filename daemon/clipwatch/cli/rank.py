@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 @run_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: Any) -> None:
-    """Score what is there; name the best, and those that cannot be told from it.
+    """Score what is there; name the best, and what cannot be told from it.
 
     PATH is a folder of LoRAs or checkpoints, or some files in it. No config is needed, only
     --base-model where nothing tells it. Files whose names tell no step are checkpoints of their

@@ -44,7 +44,7 @@ from clipwatch.cli.options import chosen_state_dir, examples, now_and_then, stat
 def report(
     run: tuple[str, ...], output: Path, assets: Path | None, max_size: int, state_dir: Path | None
 ) -> None:
-    """Write a page to look at: the curve, all images beside each other, the verdicts.
+    """Write a page to look at: the curve, the images, the verdicts.
 
     RUN may be left out, for all runs that have scores; the beginning of a name is enough.
 

@@ -37,12 +37,13 @@ ADDRESS = "127.0.0.1:9465"
 )
 @state_dir_option
 def serve(run: tuple[str, ...], address: str, state_dir: Path | None) -> None:
-    """Show the page of clipwatch report in a browser; new results arrive by themselves.
+    """Show the page of clipwatch report live, and ask for blind votes.
 
     RUN may be left out, for all runs; the beginning of a name is enough.
 
-    Votes on images without names are asked for there, and counted by clipwatch best --votes. A
-    vote is all that is ever written. Ctrl-C or SIGTERM end it, with 0.
+    New results arrive in the browser by themselves. Votes on images without names are asked for
+    there, and counted by clipwatch best --votes. A vote is all that is ever written. Ctrl-C or
+    SIGTERM end it, with 0.
     """
     signal.signal(signal.SIGINT, _end)
     signal.signal(signal.SIGTERM, _end)

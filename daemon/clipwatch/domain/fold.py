@@ -178,7 +178,7 @@ class _Draft:
                 known_or_not = self._evaluations.get(s.evaluation)
                 names = (intern(s.digest), intern(s.protocol))
                 fresh = (intern(s.evaluation), intern(s.checkpoint), s.step, *names)
-                known = known_or_not or Evaluation(*fresh, "running")
+                known = known_or_not or Evaluation(*fresh, "running", rescored=_EMPTY)
                 around = _joined_texts(known.environment, s.environment)
                 course = Course(time, len(known.done), time)
                 running = replace(known, state="running", environment=around, course=course)
