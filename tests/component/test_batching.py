@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from mmap import PAGESIZE, mmap
 from pathlib import Path
 from types import SimpleNamespace
 
 import psutil
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -81,6 +81,13 @@ def test_one_disturbed_measurement_decides_nothing() -> None:
     assert search.size == 8
 
 
+def take_and_give_back(size: int) -> None:
+    """Have so many bytes for a moment, of the system's: malloc may have kept what was freed."""
+    with mmap(-1, size) as memory:
+        for place in range(0, size, PAGESIZE):
+            memory[place] = 1
+
+
 def test_a_container_bounds_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the control group leaves counts, where it is less than what the machine has."""
     monkeypatch.setattr(batching, "_CGROUP", tmp_path)
@@ -90,8 +97,7 @@ def test_a_container_bounds_the_memory(tmp_path: Path, monkeypatch: pytest.Monke
     for most, fits in [("max", True), (f"{2 << 30}", True), (f"{(1 << 30) + (300 << 20)}", False)]:
         (tmp_path / "memory.max").write_text(most + "\n")
         gauge = Gauge("cpu", None)
-        taken = torch.ones(200 << 18)
-        del taken
+        take_and_give_back(200 << 20)
         assert gauge.fits(4, 8) is fits
 
 
@@ -146,8 +152,7 @@ def test_a_batch_is_measured_at_its_peak(monkeypatch: pytest.MonkeyPatch) -> Non
         memory = SimpleNamespace(available=free << 20)
         monkeypatch.setattr(psutil, "virtual_memory", lambda memory=memory: memory)
         gauge = Gauge("cpu", None)
-        taken = torch.ones(200 << 18)
-        del taken
+        take_and_give_back(200 << 20)
         assert gauge.fits(4, 8) is fits
 
 
