@@ -73,7 +73,7 @@ def test_what_failed_for_good_is_counted(tmp_path: Path) -> None:
     checkpoint(world.output, 100)
     assert world.once() == 1
     assert next(iter(world.run.evaluations.values())).given_up
-    assert told(world).startswith("1 checkpoints: 1 failed; waiting for the next one in")
+    assert told(world).startswith("1 checkpoint: 1 failed; waiting for the next one in")
 
 
 def test_answers_without_an_image_are_no_progress(tmp_path: Path) -> None:

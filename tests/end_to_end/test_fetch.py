@@ -57,7 +57,7 @@ def test_fetched_ahead_a_run_needs_no_network(
     configure(project, report_to="tensorboard")
     started = clipwatch("start", "--once", cwd=project, env=offline)
     assert started.returncode == 0, started.stderr
-    assert "1 checkpoints: 1 published" in started.stderr
+    assert "1 checkpoint: 1 published" in started.stderr
     assert hub.asked == []
 
 

@@ -204,6 +204,7 @@ What each one said {here / "training.log"}
                    {here / "clipwatch.log"}
 
 See the curves     {programs / "tensorboard"} --logdir {curve.parents[1]}
+And the images     {programs / "clipwatch"} serve --state-dir {state}
 The table again    {programs / "clipwatch"} status --state-dir {state}
 Everything so far  {programs / "clipwatch"} log --state-dir {state}
 Send it to W&B     {programs / "wandb"} sync {state / "wandb"}/*/offline/*/wandb

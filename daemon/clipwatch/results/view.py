@@ -22,6 +22,7 @@ from clipwatch.domain.state import (
     protocols_of,
 )
 from clipwatch.domain.strengths import ascending, title
+from clipwatch.results.figures import plural
 from clipwatch.statistics import Summary
 
 RowState = Literal["waiting", "evaluating", "scored", "published", "failed", "discarded"]
@@ -201,7 +202,7 @@ def summary(run: Run) -> str:
     counts = ", ".join(f"{count[it]} {WORDS.get(it, it)}" for it in STATES if count[it])
     several = run.beside and any(protocol for _, protocol, _ in _listed(run))
     at = f" at {len(run.present)} strengths" if several else ""
-    return f"{len(names)} checkpoints{at}: {counts}" if listed else problems(run)[0]
+    return f"{plural(len(names), 'checkpoint')}{at}: {counts}" if listed else problems(run)[0]
 
 
 def unread(run: Run, lying: str) -> str:
