@@ -201,7 +201,8 @@ class CsvTable(Table):
 
     def read(self, data: bytes) -> Iterator[Row]:
         """See Table."""
-        lines = io.StringIO(data.decode(errors="replace"), newline="")
+        whole = data[: data.rfind(b"\n") + 1]  # of a line that was torn, a number may be cut
+        lines = io.StringIO(whole.decode(errors="replace"), newline="")
         with suppress(csv.Error, msgspec.DecodeError):
             for row in csv.DictReader(lines):
                 yield _checked({name: it for name, it in row.items() if it})

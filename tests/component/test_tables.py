@@ -154,6 +154,25 @@ def test_what_comes_last_is_added(tmp_path: Path, kind: type[Table], order: list
 
 
 @BOTH
+def test_a_torn_line_is_none(tmp_path: Path, kind: type[Table]) -> None:
+    """Cut anywhere in the line that is added, as by a kill, its result lacks and comes whole."""
+    target = make_target(tmp_path)
+    series = with_everything(
+        make_series(tmp_path, [100, 200, 300], protocol=make_protocol(PROMPTS))
+    )
+    table_ = kind(target)
+    table_.publish(series, [0, 1])
+    before = len(table_._file.read_bytes())
+    assert table_.extend(one(series, 2))
+    whole = table_._file.read_bytes()
+    for end in range(before, len(whole) - 1):
+        table_._file.write_bytes(whole[:end])
+        assert kind(target).published(series) == {0, 1}
+    kind(target).publish(series, [2])
+    assert table_._file.read_bytes() == whole
+
+
+@BOTH
 def test_nothing_is_added_to_what_is_not_ours(tmp_path: Path, kind: type[Table]) -> None:
     """Not before the file was written, beside another's words, behind another series or a gap."""
     series = make_series(tmp_path, [100, 200, 300], protocol=make_protocol(PROMPTS))
