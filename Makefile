@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-EXTRAS := apprise,bitsandbytes,lycoris,parquet,quanto,torchao
+EXTRAS := apprise,bitsandbytes,comet,lycoris,mlflow,parquet,quanto,swanlab,torchao,trackio
 
 .PHONY: demo test test-all walls check wheel fmt clean
 

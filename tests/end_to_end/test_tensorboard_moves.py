@@ -33,12 +33,12 @@ def test_a_running_daemon_moves_its_curve(project: Path, base: Path) -> None:
     shutil.rmtree(project / "output/logs")
     guarded(project / "output", base, 10)
     with daemon(project):
-        until(lambda: any((project / "state").glob("tensorboard/**/*tfevents*")))
+        until(lambda: "published to" in (project / "said").read_text())
         curve = appear(project)
         until(lambda: steps(curve) == [10])
         guarded(project / "output", base, 20)
         until(lambda: steps(curve) == [10, 20])
-        said = (project / "said").read_text()
+    said = (project / "said").read_text()
     assert f"tensorboard: all is now in {curve}" in said
     assert f"tensorboard --logdir {project / 'output/logs'}" in said
     assert not any((project / "state").glob("tensorboard/**/*tfevents*"))
