@@ -2,8 +2,8 @@
 
 A line is a step of a series, and the file holds all series of the run, each in the order of its
 steps. What comes last is added at the end; else the file is read, and written anew as a whole
-beside its place. So a kill leaves whole lines, but for the last one, and a late result stands where
-it belongs.
+beside its place, a line at a time: the daemon does it, and its memory is not to grow with the run.
+So a kill leaves whole lines, but for the last one, and a late result stands where it belongs.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import csv
 import io
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 import msgspec
@@ -22,7 +24,7 @@ from clipwatch.delivery.trackers import Target
 from clipwatch.kit.filesystems import make_private
 from clipwatch.kit.spreadsheets import cell
 from clipwatch.results.series import Result, Series
-from clipwatch_adapters.shared.disk import plain_errors, private, read_own, write_private
+from clipwatch_adapters.shared.disk import plain_errors, private, write_private
 from clipwatch_adapters.shared.numbers import Names, scalars
 
 Row = dict[str, Any]
@@ -32,6 +34,9 @@ HEAD: Final = (
     *("step", "unit", "checkpoint", "evaluation", "finished"),
 )
 """What stands before the numbers of a result."""
+
+LONGEST = 1 << 20
+"""Bytes of a line, more than any has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +63,16 @@ class Table:
         """Return a text as it stands in the file."""
         return text
 
-    def read(self, data: bytes) -> Iterator[Row]:
+    def read(self, lines: Iterable[bytes]) -> Iterator[Row]:
         """Yield the rows of a file, up to the first that is damaged."""
         raise NotImplementedError
 
-    def write(self, rows: Sequence[Row]) -> bytes:
-        """Return a file."""
+    def numbers(self, rows: Iterable[Row]) -> frozenset[str]:
+        """Return the names of the numbers of all rows, as far as a file has to know them."""
+        raise NotImplementedError
+
+    def write(self, rows: Iterable[Row], numbers: AbstractSet[str]) -> Iterator[bytes]:
+        """Yield the lines of a file whose rows have these numbers."""
         raise NotImplementedError
 
     def line(self, row: Row, numbers: frozenset[str]) -> bytes | None:
@@ -88,20 +97,14 @@ class Table:
     def publish(self, series: Series, missing: Sequence[int]) -> None:
         """Write the series anew with the missing results; other series stay as they are."""
         with plain_errors(self.name, self._file.parent):
-            held = self._rows()
-            shown = self._standing(series, held)
+            shown = self._standing(series, self._rows())
             for result in (series.results[seq] for seq in missing):
                 if result.step not in shown or shown[result.step].seq < result.seq:
                     shown[result.step] = result
             names = Names.of(series)
-            own = [_row(series, names, shown[step]) for step in sorted(shown)]
-            order = list(dict.fromkeys((*(row["series"] for row in held), series.name)))
-            others = [row for row in held if row["series"] != series.name]
-            rows = sorted([*others, *own], key=lambda row: order.index(row["series"]))
-            self._replace(rows)
-            if rows and order[-1] == series.name:
-                numbers = frozenset(name for row in rows for name in row).difference(HEAD)
-                self._end = _End(self._now(), series.name, max(shown), names, numbers)
+            numbers, last = self._replace(series, names, [shown[it] for it in sorted(shown)])
+            if last == series.name:
+                self._end = _End(self._now(), last, max(shown), names, numbers)
 
     def extend(self, series: Series) -> bool:
         """Add the one result of a series, if it comes last and nobody wrote there since."""
@@ -125,7 +128,7 @@ class Table:
     def clear(self, series: Series) -> None:
         """Write the file without the series."""
         with plain_errors(self.name, self._file.parent):
-            self._replace([row for row in self._rows() if row["series"] != series.name])
+            self._replace(series, Names.of(series), ())
 
     def where(self, series: Series) -> str:
         """Return the file, and which of its series."""
@@ -135,10 +138,35 @@ class Table:
         """Anything shows a table."""
         return ""
 
-    def _replace(self, rows: Sequence[Row]) -> None:
+    def _replace(
+        self, series: Series, names: Names, results: Sequence[Result]
+    ) -> tuple[frozenset[str], str]:
+        """Write the file with these results of a series, where it stood or at the end.
+
+        Return the names of its numbers, and the series of its last line.
+        """
         self._end = None
         make_private(self._file.parent)
-        write_private(self._file, self.write(rows), lasting=True)
+        numbers, last = self.numbers(self._with(series, names, results)), ""
+
+        def rows() -> Iterator[Row]:
+            nonlocal last
+            for row in self._with(series, names, results):
+                last = row["series"]
+                yield row
+
+        write_private(self._file, self.write(rows(), numbers), lasting=True)
+        return numbers, last
+
+    def _with(self, series: Series, names: Names, results: Sequence[Result]) -> Iterator[Row]:
+        """Yield the rows of the file with these results of a series in the place of its own."""
+        own = (_row(series, names, it) for it in results)
+        for row in self._rows():
+            if row["series"] == series.name:
+                yield from own  # once
+            else:
+                yield row
+        yield from own
 
     def _now(self) -> tuple[int, int, int]:
         with suppress(FileNotFoundError):
@@ -146,10 +174,9 @@ class Table:
             return found.st_size, found.st_mtime_ns, found.st_ino
         return 0, 0, 0
 
-    def _rows(self) -> list[Row]:
-        with suppress(FileNotFoundError):
-            return list(self.read(read_own(self._file)))
-        return []
+    def _rows(self) -> Iterator[Row]:
+        with suppress(FileNotFoundError), open(self._file, "rb", opener=private) as file:
+            yield from self.read(iter(partial(file.readline, LONGEST), b""))
 
     def _standing(self, series: Series, held: Iterable[Row]) -> dict[int, Result]:
         """Return step → the result that the file shows there; what the log has not is passed over.
@@ -172,19 +199,23 @@ class JsonlTable(Table):
 
     name = "jsonl"
 
-    def read(self, data: bytes) -> Iterator[Row]:
+    def read(self, lines: Iterable[bytes]) -> Iterator[Row]:
         """See Table."""
         with suppress(msgspec.DecodeError):
-            for line in data.splitlines():
+            for line in lines:
                 yield _checked(msgspec.json.decode(line, type=Row))
 
-    def write(self, rows: Sequence[Row]) -> bytes:
+    def numbers(self, rows: Iterable[Row]) -> frozenset[str]:  # noqa: ARG002 - any fit
         """See Table."""
-        return b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
+        return frozenset()
 
-    def line(self, row: Row, numbers: frozenset[str]) -> bytes | None:  # noqa: ARG002 - any fit
+    def write(self, rows: Iterable[Row], numbers: AbstractSet[str]) -> Iterator[bytes]:  # noqa: ARG002
         """See Table."""
-        return self.write([row])
+        return (msgspec.json.encode(row) + b"\n" for row in rows)
+
+    def line(self, row: Row, numbers: frozenset[str]) -> bytes | None:
+        """See Table."""
+        return next(self.write([row], numbers))
 
 
 class CsvTable(Table):
@@ -199,31 +230,35 @@ class CsvTable(Table):
         """See Table."""
         return cell(text)
 
-    def read(self, data: bytes) -> Iterator[Row]:
+    def read(self, lines: Iterable[bytes]) -> Iterator[Row]:
         """See Table."""
-        whole = data[: data.rfind(b"\n") + 1]  # of a line that was torn, a number may be cut
-        lines = io.StringIO(whole.decode(errors="replace"), newline="")
+        # of a line that was torn, a number may be cut
+        whole = (line.decode(errors="replace") for line in lines if line.endswith(b"\n"))
         with suppress(csv.Error, msgspec.DecodeError):
-            for row in csv.DictReader(lines):
+            for row in csv.DictReader(whole):
                 yield _checked({name: it for name, it in row.items() if it})
 
-    def write(self, rows: Sequence[Row]) -> bytes:
+    def numbers(self, rows: Iterable[Row]) -> frozenset[str]:
         """See Table."""
-        numbers = frozenset(name for row in rows for name in row).difference(HEAD)
-        return self._lines(rows, numbers, head=True)
+        return frozenset(name for row in rows for name in row).difference(HEAD)
+
+    def write(self, rows: Iterable[Row], numbers: AbstractSet[str]) -> Iterator[bytes]:
+        """See Table."""
+        names = (*HEAD, *sorted(numbers))
+        yield _cells({name: name for name in names}, names)
+        for row in rows:
+            yield _cells(row, names)
 
     def line(self, row: Row, numbers: frozenset[str]) -> bytes | None:
         """See Table."""
         fits = row.keys() <= numbers.union(HEAD)
-        return self._lines([row], numbers, head=False) if fits else None
+        return _cells(row, (*HEAD, *sorted(numbers))) if fits else None
 
-    def _lines(self, rows: Iterable[Row], numbers: frozenset[str], *, head: bool) -> bytes:
-        text = io.StringIO(newline="")
-        writer = csv.DictWriter(text, (*HEAD, *sorted(numbers)), lineterminator="\n")
-        if head:
-            writer.writeheader()
-        writer.writerows({name: cell(it) for name, it in row.items()} for row in rows)
-        return text.getvalue().encode()
+
+def _cells(row: Row, names: Sequence[str]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerow(cell(row.get(name)) for name in names)
+    return text.getvalue().encode()
 
 
 def _checked(row: Row) -> Row:

@@ -271,7 +271,8 @@ def test_a_result_costs_no_more_in_a_long_run(
         for step in (100, 200, 300, 400):
             checkpoint(world.output, step)
             until(lambda step=step: len(jsonl_steps(world)) == step // 100)  # type: ignore[misc]
-    assert len(reads) == 9  # before, for and after the first result, and CSV's second
+    # before, for (twice, and for CSV's columns) and after the first in both; the same, CSV's second
+    assert len(reads) == 14
     assert jsonl_steps(world) == [100, 200, 300, 400]
     assert [int(it["step"]) for it in table(world.settings.paths.state_dir)] == jsonl_steps(world)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
+from functools import cached_property
 from sys import intern
 from typing import Any, Final
 
@@ -56,6 +57,7 @@ from clipwatch.domain.votes import Voted
 
 _NONE: Final = frozenset[tuple[str, int]]()  # one for all: a long run has thousands
 _EMPTY: Final[dict[str, Any]] = {}  # the same
+_LARGE: Final = ("checkpoints", "evaluations")
 
 THEN = ", then "
 
@@ -104,12 +106,10 @@ def _joined(happened: Iterable[Happened]) -> Iterator[Happened]:
 
 
 class _Draft:
-    """A run in the making; its collections are copies of its own."""
+    """A run in the making; its collections are copies of its own, the large ones once needed."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._checkpoints = dict(run.checkpoints)
-        self._evaluations = dict(run.evaluations)
         self._scored = {protocol: list(ids) for protocol, ids in run.scored.items()}
         self._trackers = Receiving(run.trackers)
         self._spent = dict(run.spent)
@@ -119,12 +119,20 @@ class _Draft:
         self._present = run.present
         self._touched: set[str] = set()  # names of checkpoints of which something was told
 
+    @cached_property
+    def _checkpoints(self) -> dict[str, Checkpoint]:
+        return dict(self._run.checkpoints)
+
+    @cached_property
+    def _evaluations(self) -> dict[str, Evaluation]:
+        return dict(self._run.evaluations)
+
     def final(self) -> Run:
         """Return the run; nothing may be taken any more."""
+        copied = {it: vars(self)[f"_{it}"] for it in _LARGE if f"_{it}" in vars(self)}
         run = replace(
             self._run,
-            checkpoints=self._checkpoints,
-            evaluations=self._evaluations,
+            **copied,
             scored={protocol: tuple(ids) for protocol, ids in self._scored.items()},
             trackers=self._trackers.final(),
             spent=self._spent,
@@ -132,7 +140,7 @@ class _Draft:
             advice=tuple(self._advice),
             channels=self._channels.final(),
         )
-        known = self._checkpoints
+        known = run.checkpoints
         again = known.keys() if run.present != self._present else known.keys() & self._touched
         open_ = {name for name in again if is_unfinished(run, known[name])}
         return replace(run, unfinished=(run.unfinished - again) | open_)
@@ -238,8 +246,9 @@ class _Draft:
                 self._run = replace(self._run, lacking=problem)
             case OutputDirChecked(problem=problem):
                 self._run = replace(self._run, problem=problem)
-            case OutputDirMoved(output_dir=output_dir):
-                self._move(output_dir, time)
+            case OutputDirMoved(output_dir=new):
+                self._checkpoints.update(_moved(self._checkpoints, self._run.output_dir, new))
+                self._run = replace(self._run, output_dir=new, there=time)
             case NoLongerShown() as lost:
                 self._trackers.lost(lost.tracker, lost.destination, lost.evaluations)
             case _:
@@ -253,15 +262,6 @@ class _Draft:
                 self._touched.add(event.checkpoint)
             case EvaluationCompleted() | EvaluationFailed() | EvaluationReopened():
                 self._touched.add(self._evaluations[event.evaluation].checkpoint)
-
-    def _move(self, output_dir: str, time: datetime) -> None:
-        """Take what lies below the output directory along."""
-        old = self._run.output_dir
-        self._run = replace(self._run, output_dir=output_dir, there=time)
-        for name, it in self._checkpoints.items():
-            if it.path.startswith(f"{old}/"):
-                moved = replace(it, path=output_dir + it.path.removeprefix(old))
-                self._checkpoints[name] = moved
 
     def _stand_again(self, back: Checkpoint) -> None:
         """Let weights that came back stand for their step again; trackers show others there."""
@@ -303,6 +303,15 @@ class _Draft:
             images_deleted=False,
             environment=before if before == around else around,  # nearly all say the same
         )
+
+
+def _moved(known: Mapping[str, Checkpoint], old: str, new: str) -> dict[str, Checkpoint]:
+    """Return by name the checkpoints that lay below a folder, as they lie below another."""
+    return {
+        name: replace(it, path=new + it.path.removeprefix(old))
+        for name, it in known.items()
+        if it.path.startswith(f"{old}/")
+    }
 
 
 def _rescored(

@@ -11,14 +11,15 @@ from clipwatch.domain.state import Received, Trial
 
 
 class Receiving:
-    """The receivers of one kind in the making, by name; what it begins with is never changed."""
+    """The receivers of one kind in the making, by name; what it begins with is never changed.
+
+    Each place has thousands of names in a long run, so only what changes is copied, once.
+    """
 
     def __init__(self, before: Mapping[str, Received]) -> None:
         self._known = dict(before)
-        self._had = {
-            name: {place: set(ids) for place, ids in known.had.items()}
-            for name, known in before.items()
-        }
+        self._had = {name: dict(known.had) for name, known in before.items()}
+        self._own: dict[tuple[str, str], set[str]] = {}  # the copies
 
     def final(self) -> dict[str, Received]:
         """Return all of them; nothing may be taken any more."""
@@ -35,9 +36,11 @@ class Receiving:
         """
         known, had = self._of(name), self._had.setdefault(name, {})
         if not known.destination:
-            had[destination] = had.pop("", set())
+            had[destination] = had.pop("", frozenset())
+            for place in ("", destination):
+                self._own.pop((name, place), None)
         elif anew:
-            had[destination] = set()
+            had[destination] = self._own[name, destination] = set()
         self._known[name] = replace(known, destination=destination, trials={})
 
     def took(
@@ -46,7 +49,7 @@ class Receiving:
         """Note what a destination has, "" for the present one."""
         known = self._of(name)
         place = destination or known.destination
-        self._had.setdefault(name, {}).setdefault(place, set()).update(map(intern, ids))
+        self._copy(name, place).update(map(intern, ids))
         trials, places = dict(known.trials), dict(known.places)
         if place == known.destination:
             trials.pop(protocol, None)
@@ -57,13 +60,13 @@ class Receiving:
 
     def lost(self, name: str, destination: str, ids: Iterable[str]) -> None:
         """Note what a destination has no more."""
-        self._had.setdefault(name, {}).setdefault(destination, set()).difference_update(ids)
+        self._copy(name, destination).difference_update(ids)
 
     def forget(self, id_: str) -> None:
         """Let something be owed to all again, wherever it was."""
-        for had in self._had.values():
-            for ids in had.values():
-                ids.discard(id_)
+        for name, had in self._had.items():
+            for place in [place for place, ids in had.items() if id_ in ids]:
+                self._copy(name, place).discard(id_)
 
     def failed(self, name: str, protocol: str, event: AdviceNotSent | PublishFailed) -> None:
         """Note an attempt in vain, unless it was for a place that is none any more."""
@@ -77,6 +80,13 @@ class Receiving:
         """Let everything be tried again at once: the settings have changed."""
         for name, known in self._known.items():
             self._known[name] = replace(known, trials={})
+
+    def _copy(self, name: str, place: str) -> set[str]:
+        """Return what a place has, to be changed."""
+        had = self._had.setdefault(name, {})
+        if (name, place) not in self._own:
+            had[place] = self._own[name, place] = set(had.get(place, ()))
+        return self._own[name, place]
 
     def _of(self, name: str) -> Received:
         return self._known.get(name, Received())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 
 from clipwatch.kit.filesystems import sync_folder
@@ -41,8 +42,10 @@ def read_own(path: Path) -> bytes:
         return file.read(min(LONGEST, os.fstat(file.fileno()).st_size))  # it takes as much memory
 
 
-def write_private(path: Path, data: bytes, *, lasting: bool) -> None:
+def write_private(path: Path, data: bytes | Iterable[bytes], *, lasting: bool) -> None:
     """Replace a file as a whole, whatever stands there, by one that only its owner can read.
+
+    What is given in parts may be read from what it replaces.
 
     On return a `lasting` one is on the disk; of another a power cut may leave nothing, or a part.
 
@@ -52,7 +55,7 @@ def write_private(path: Path, data: bytes, *, lasting: bool) -> None:
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)  # of a process that was killed, or somebody's trap
     with open(fresh, "xb", opener=open_own) as file:
-        file.write(data)
+        file.writelines([data] if isinstance(data, bytes) else data)
         if lasting:
             file.flush()
             os.fsync(file.fileno())
