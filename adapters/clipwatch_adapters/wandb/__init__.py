@@ -50,6 +50,7 @@ class WandbTracker:
         self._state_dir, self._known = target.state_dir, target.places
         self._companion = Companion(target)
         self._urls: dict[str, str] = {}
+        self._confirmed: dict[str, Outcome] = {}  # by series, how the last session left the run
 
     def destination(self) -> str:
         """Tell server, entity, project, the run that all stands beside, mode and form."""
@@ -58,13 +59,14 @@ class WandbTracker:
     def published(self, series: Series) -> frozenset[int]:
         """Return the `seq` that the server shows, or that our finished offline runs hold.
 
-        Which rows the server has is told by their evaluations, whoever sent them.
+        Which rows the server has is told by their evaluations, whoever sent them. Just after a
+        publication that is what its session has read in the end: another one costs seconds.
         """
         if not series.results:
             return frozenset()
         if self._companion.mode == "offline":
             return self._written(series)
-        shown = frozenset(self._read(series).shown)
+        shown = frozenset((self._confirmed.pop(series.name, None) or self._read(series)).shown)
         return frozenset(it.seq for it in series.results if shown.issuperset(ids(it)))
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
@@ -123,9 +125,9 @@ class WandbTracker:
         for first in range(0, len(todo), BATCH):
             results = [series.results[seq] for seq in todo[first : first + BATCH]]
             shutil.rmtree(folder, ignore_errors=True)
-            self._session(
-                series, self._companion.job(series, results, folder, self._left(deadline)), log
-            )
+            job = self._companion.job(series, results, folder, self._left(deadline))
+            confirmed = self._session(series, job, log)
+        self._confirmed[series.name] = confirmed
         shutil.rmtree(folder, ignore_errors=True)
 
     def _write(

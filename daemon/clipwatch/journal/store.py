@@ -25,6 +25,9 @@ from clipwatch.kit.errors import Conflict, JournalError
 
 BUSY_SECONDS = 10.0
 
+CACHE_KIB = 256
+"""Memory for pages: who appends needs few of them, and SQLite would fill 2 MB as the log grows."""
+
 
 def log_file(state_dir: Path) -> Path:
     """Return the log's file in a state directory."""
@@ -104,6 +107,7 @@ class Journal(Reader):
             return
         self._use_wal()
         self._db.execute("PRAGMA synchronous = FULL")
+        self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         with self._transaction():
             bring_up_to_date(self._db, identify(self._db, self.path))
         self._inode = self.path.stat().st_ino
