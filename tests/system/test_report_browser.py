@@ -220,12 +220,13 @@ def test_prompts_are_text(opened: Page) -> None:
 def test_a_phone_shows_cards_and_no_page_wider_than_itself(
     page: Page, file: Path, dark: bool
 ) -> None:
-    """Light and dark."""
+    """Light and dark; however long names are, of scorers that lie deep in folders say."""
     scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
     page.call("Emulation.setEmulatedMedia", features=[scheme])
     try:
         load(page, file, 390, 844)
         assert page.ask("document.querySelectorAll('.card').length") > 2
+        page.ask("document.querySelectorAll('option').forEach(it => it.textContent += 'm'.repeat(99))")
         assert page.ask("document.documentElement.scrollWidth") <= 390
         red = page.ask("Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])")
         assert (red < 40) is dark
