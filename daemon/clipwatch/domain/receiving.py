@@ -59,11 +59,12 @@ class Receiving:
         """Note what a destination has no more."""
         self._had.setdefault(name, {}).setdefault(destination, set()).difference_update(ids)
 
-    def forget(self, id_: str) -> None:
-        """Let something be owed to all again, wherever it was."""
-        for had in self._had.values():
-            for ids in had.values():
-                ids.discard(id_)
+    def forget(self, ids: Iterable[str]) -> None:
+        """Let these be owed to all again, wherever they were."""
+        for id_ in ids:
+            for had in self._had.values():
+                for there in had.values():
+                    there.discard(id_)
 
     def failed(self, name: str, protocol: str, event: AdviceNotSent | PublishFailed) -> None:
         """Note an attempt in vain, unless it was for a place that is none any more."""
