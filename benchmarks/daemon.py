@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from queue import SimpleQueue
 
@@ -243,9 +244,16 @@ class Timed(Journal):
         super().__init__(path)
         self.committed: dict[str, float] = {}
 
-    def append(self, run: str, stream: str, expected: int, events: Sequence[Event]) -> int:
+    def append(
+        self,
+        run: str,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        times: Sequence[datetime] = (),
+    ) -> int:
         """Append, then look at the clock."""
-        version = super().append(run, stream, expected, events)
+        version = super().append(run, stream, expected, events, times)
         now = time.perf_counter()
         for event in events:
             if isinstance(event, CheckpointCompleted):

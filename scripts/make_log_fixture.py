@@ -47,6 +47,7 @@ from clipwatch.domain.further import (
     ImagesRescored,
     ScorerAdded,
 )
+from clipwatch.domain.imported import EvaluationImported
 from clipwatch.domain.protocol import EvaluationProtocol, Input, Prompt, ScorerSpec
 from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal
@@ -60,6 +61,7 @@ RUN = "shapes-0a1b2c"
 PROTOCOL = "039702a8449a2842"
 FIRST = f"checkpoint-100/aaaaaaaa/{PROTOCOL[:8]}"
 SECOND = f"checkpoint-200/bbbbbbbb/{PROTOCOL[:8]}"
+THIRD = f"checkpoint-300/eeeeeeee/{PROTOCOL[:8]}"
 FILES = (WeightFile("pytorch_lora_weights.safetensors", 1000, 1764000000000000000, 42),)
 TRACKERS = ("tensorboard", "wandb")
 RUN_STREAM = f"run/{RUN}"
@@ -310,6 +312,16 @@ STORY = (
     Told(42, f"evaluation/{RUN}/{SECOND}", ImagesDeleted(SECOND, "keep_images is 3")),
     Told(43, f"votes/{RUN}", Voted("0a1b", "follows", "circle", 0, SECOND, FIRST, "right")),
     Told(44, f"votes/{RUN}", Voted("2c3d", "better", "circle", 0, FIRST, SECOND, "neither")),
+    Told(
+        45,
+        f"evaluation/{RUN}/{THIRD}",
+        EvaluationStarted(THIRD, "checkpoint-300", 300, "e" * 16, PROTOCOL, {"device": "cuda"}),
+    ),
+    Told(
+        45,
+        f"evaluation/{RUN}/{THIRD}",
+        EvaluationImported(THIRD, "/mnt/other/clipwatch.db", "shapes-4d5e6f", 12),
+    ),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

@@ -9,6 +9,7 @@ import os
 import re
 import sys
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def test_a_row_has_all_of_an_image(log: Log) -> None:
     ]
     assert {it["protocol"] for it in rows[:2]} == {protocol(2).digest}
     first, second = rows[10:12]
+    finished = datetime.fromisoformat(first.pop("finished"))
+    assert timedelta() < datetime.now(UTC) - finished < timedelta(hours=1)
     assert first == {
         "run": "lora",
         "protocol": MADE.digest,

@@ -111,6 +111,7 @@ _WORDS = {
     "NEW": "new-state",
     "PATH": "output/checkpoint-500",
     "PROMPTS": "prompts.txt",
+    "SOURCE": "shared/other",
     "STEP": "500",
     "TRACKER": "tensorboard",
     "global_step": "500",
@@ -131,6 +132,7 @@ class DocsWorld:
         (self.folder / "demo-run/state").symlink_to(self._state)
         (self.folder / "var/lib/clipwatch").mkdir(parents=True)
         (self.folder / "var/lib/clipwatch/shapes").symlink_to(self._state)
+        shutil.copytree(self._state, self.folder / "shared/other")
         self._fail()
 
     def _train(self, base: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -29,9 +30,16 @@ from known import Known
 class Telling(Journal):
     """Notes in $TOLD how many events there are, after each append that returned."""
 
-    def append(self, run: str, stream: str, expected: int, events: Sequence[Event]) -> int:
+    def append(
+        self,
+        run: str,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        times: Sequence[datetime] = (),
+    ) -> int:
         """Add events, and tell of it."""
-        version = super().append(run, stream, expected, events)
+        version = super().append(run, stream, expected, events, times)
         told = os.open(os.environ["TOLD"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         os.write(told, b"%d\n" % self._db.execute("SELECT max(seq) FROM events").fetchone())
         os.close(told)

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
+from clipwatch.domain.imported import EvaluationImported
 from clipwatch.domain.kinds import (
     AdviceKind,
     CheckpointKind,
@@ -382,6 +383,7 @@ Event = (
     | NoLongerShown
     | PublishFailed
     | Voted
+    | EvaluationImported
 )
 
 TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}

@@ -41,8 +41,10 @@ from clipwatch.domain.events import (
     SettingsChanged,
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
+from clipwatch.domain.imported import EvaluationImported
 from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
+from clipwatch.domain.standing import Standing
 from clipwatch.domain.state import (
     Checkpoint,
     Course,
@@ -50,7 +52,6 @@ from clipwatch.domain.state import (
     Further,
     Run,
     State,
-    evaluation_id,
     is_unfinished,
 )
 from clipwatch.domain.votes import Voted
@@ -60,6 +61,16 @@ _EMPTY: Final[dict[str, Any]] = {}  # the same
 _LARGE: Final = ("checkpoints", "evaluations")
 
 THEN = ", then "
+
+_ON_THE_WAY: Final = (
+    EvaluationStarted,
+    ImagesScored,
+    EvaluationImported,
+    EvaluationCompleted,
+    EvaluationFailed,
+    EvaluationReopened,
+)
+"""What happens to an evaluation until it is scored."""
 
 Happened = tuple[str, Event, datetime]
 """The run, the event, and when."""
@@ -76,7 +87,9 @@ def evolve(state: State, happened: Iterable[Happened]) -> State:
     for run, event, time in _joined(happened):
         if isinstance(event, RunStarted):
             told = (event.output_dir, event.protocol, event.trackers, event.settings)
-            drafts[run] = _Draft(Run(run, *told, first_dir=event.output_dir, there=time))
+            drafts[run] = _Draft(
+                Run(run, *told, first_dir=event.output_dir, there=time, begun=time)
+            )
             continue
         if run not in drafts:
             drafts[run] = _Draft(state[run])
@@ -110,7 +123,6 @@ class _Draft:
 
     def __init__(self, run: Run) -> None:
         self._run = run
-        self._scored = {protocol: list(ids) for protocol, ids in run.scored.items()}
         self._trackers = Receiving(run.trackers)
         self._spent = dict(run.spent)
         self._batch_sizes = dict(run.batch_sizes)
@@ -127,13 +139,18 @@ class _Draft:
     def _evaluations(self) -> dict[str, Evaluation]:
         return dict(self._run.evaluations)
 
+    @cached_property
+    def _standing(self) -> Standing:
+        return Standing(self._run.scored, self._evaluations)
+
     def final(self) -> Run:
         """Return the run; nothing may be taken any more."""
         copied = {it: vars(self)[f"_{it}"] for it in _LARGE if f"_{it}" in vars(self)}
+        standing: Standing | None = vars(self).get("_standing")
         run = replace(
             self._run,
             **copied,
-            scored={protocol: tuple(ids) for protocol, ids in self._scored.items()},
+            scored=standing.final() if standing else self._run.scored,
             trackers=self._trackers.final(),
             spent=self._spent,
             batch_sizes=self._batch_sizes,
@@ -148,6 +165,8 @@ class _Draft:
     def take(self, event: Event, time: datetime) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event
         """Work an event in."""
         self._touch(event)
+        if isinstance(event, _ON_THE_WAY) and _is_scored(self._evaluations, event.evaluation):
+            return  # an import came first, and that stays
         match event:
             case ImagesScored(evaluation=id_, images=images):
                 known = self._evaluations[id_]
@@ -166,7 +185,7 @@ class _Draft:
                 pass  # what is not whole is nothing to show, and votes are read by who asks
             case EvaluationRescored():
                 self._evaluations[event.evaluation] = _rescored(self._evaluations, event, time)
-                self._trackers.forget(event.evaluation)  # all who have the result get it again
+                self._trackers.forget([event.evaluation])  # all who have the result get it again
             case CheckpointFound(step, name, path, reason, unit):
                 found = Checkpoint(step, name, path, "partial", reason, since=time, unit=unit)
                 self._checkpoints[name] = found
@@ -177,7 +196,7 @@ class _Draft:
                 before = self._checkpoints.get(name)
                 self._checkpoints[name] = whole
                 if before and before.digest != c.digest:
-                    self._stand_again(whole)
+                    self._trackers.forget(self._standing.back(whole))
             case CheckpointDiscarded(step, name, path, _, reason, unit):
                 why = intern(reason)
                 gone = Checkpoint(step, name, path, "discarded", why, since=time, unit=unit)
@@ -191,6 +210,9 @@ class _Draft:
                 course = Course(time, len(known.done), time)
                 running = replace(known, state="running", environment=around, course=course)
                 self._evaluations[running.id] = running
+            case EvaluationImported(evaluation=id_, source=source):
+                known = self._evaluations[id_]
+                self._evaluations[id_] = replace(known, source=intern(source))
             case EvaluationCompleted():
                 self._complete(event, time)
             case AdviceGiven():
@@ -263,27 +285,15 @@ class _Draft:
             case EvaluationCompleted() | EvaluationFailed() | EvaluationReopened():
                 self._touched.add(self._evaluations[event.evaluation].checkpoint)
 
-    def _stand_again(self, back: Checkpoint) -> None:
-        """Let weights that came back stand for their step again; trackers show others there."""
-        for protocol, ids in self._scored.items():
-            id_ = evaluation_id(back, protocol)
-            if id_ not in self._evaluations:  # most are new, and a long log has many
-                continue
-            own = [it for it in ids if self._evaluations[it].checkpoint == back.name]
-            if id_ in own[:-1]:
-                ids.remove(id_)
-                ids.append(id_)
-                self._trackers.forget(id_)
-
     def _complete(self, event: EvaluationCompleted, time: datetime) -> None:
         known = self._evaluations[event.evaluation]
-        ids = self._scored.setdefault(known.protocol, [])
         around = {**known.environment, **event.made}
-        before = self._evaluations[ids[-1]].environment if ids else around
-        ids.append(known.id)
-        for phase, seconds in event.phases.items():
+        last = self._standing.last(known.protocol)
+        before = last.environment if last else around
+        self._standing.add(known)
+        for phase, seconds in event.phases.items() if not known.source else ():
             self._spent[phase] = self._spent.get(phase, 0.0) + seconds
-        if event.batch_size:
+        if event.batch_size and not known.source:
             self._batch_sizes[known.protocol] = event.batch_size
         # what counts failures is over: a reader that leaves the images out sees the same
         self._evaluations[known.id] = replace(
@@ -303,6 +313,14 @@ class _Draft:
             images_deleted=False,
             environment=before if before == around else around,  # nearly all say the same
         )
+        if known.source:
+            there = self._checkpoints.get(known.checkpoint)
+            self._trackers.forget(self._standing.imported(known, there))
+
+
+def _is_scored(known: Mapping[str, Evaluation], id_: str) -> bool:
+    before = known.get(id_)
+    return before is not None and before.state == "scored"
 
 
 def _moved(known: Mapping[str, Checkpoint], old: str, new: str) -> dict[str, Checkpoint]:

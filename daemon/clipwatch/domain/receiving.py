@@ -62,11 +62,12 @@ class Receiving:
         """Note what a destination has no more."""
         self._copy(name, destination).difference_update(ids)
 
-    def forget(self, id_: str) -> None:
-        """Let something be owed to all again, wherever it was."""
-        for name, had in self._had.items():
-            for place in [place for place, ids in had.items() if id_ in ids]:
-                self._copy(name, place).discard(id_)
+    def forget(self, ids: Iterable[str]) -> None:
+        """Let these be owed to all again, wherever they were."""
+        for id_ in ids:
+            for name, had in self._had.items():
+                for place in [place for place, there in had.items() if id_ in there]:
+                    self._copy(name, place).discard(id_)
 
     def failed(self, name: str, protocol: str, event: AdviceNotSent | PublishFailed) -> None:
         """Note an attempt in vain, unless it was for a place that is none any more."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 from clipwatch.domain.events import ImagesDeleted
 from clipwatch.domain.state import CheckpointKey, Evaluation, Run
@@ -36,7 +36,8 @@ def to_delete(
         held: Checkpoints that can be evaluated though their folders may be gone.
     """
     dear = _dear(run) if keep else frozenset()
-    newest = {id_ for ids in run.scored.values() for id_ in ids[max(0, len(ids) - keep) :]}
+    in_order = (_imported_first(run, ids) for ids in run.scored.values())
+    newest = {id_ for ids in in_order for id_ in ids[max(0, len(ids) - keep) :]}
     found: list[ImagesDeleted] = []
     kept: list[Evaluation] = []
     for id_ in there:
@@ -59,6 +60,11 @@ def to_delete(
         left -= there[known.id]
         found.append(ImagesDeleted(known.id, f"keep_images_gb is {most_gb:g}"))
     return found
+
+
+def _imported_first(run: Run, ids: Sequence[str]) -> list[str]:
+    """Return a protocol's evaluations by age; what was imported came late, and is no newer."""
+    return sorted(ids, key=lambda it: not run.evaluations[it].source)
 
 
 def _dear(run: Run) -> frozenset[str]:

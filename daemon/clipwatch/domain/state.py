@@ -95,6 +95,7 @@ class Evaluation:
     `images` and `seconds` tell how many the attempt that finished made, and in which time,
     `loading` how much of that was its load; `completed` all else that was said of a scored one.
     `rescored` tells of the scorers that came later when they had scored all of its images.
+    `source` is the log or the table from which it was imported, "" for one that was made here.
     """
 
     id: str
@@ -119,6 +120,7 @@ class Evaluation:
     rescored: Mapping[str, datetime] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
     """What may matter beside the protocol; where attempts differed, "one, then another"."""
+    source: str = ""
     course: Course | None = None
     """Of the attempt that makes images now, or did when its daemon was killed."""
 
@@ -187,7 +189,7 @@ class Run:
     """One output directory: all that happened to its checkpoints.
 
     It may have been moved: `first_dir` is its path when the run began, `output_dir` that of now,
-    and `there` tells since when.
+    and `there` tells since when. `begun` is when the run began: copies of a log share it.
     """
 
     name: str
@@ -219,6 +221,7 @@ class Run:
     channels: Mapping[str, Received] = field(default_factory=dict)
     first_dir: str = ""
     there: datetime | None = None
+    begun: datetime | None = None
     beside: tuple[str, ...] = ()
     """The protocols in use beside `protocol`: those of further strengths."""
     labels: Mapping[str, str] = field(default_factory=dict)
@@ -264,7 +267,12 @@ State = Mapping[str, Run]
 
 def evaluation_id(checkpoint: Checkpoint, protocol: str) -> str:
     """Name an evaluation: the same weights under the same protocol are one evaluation."""
-    return f"{checkpoint.name}/{checkpoint.digest[:8]}/{protocol[:8]}"
+    return name_evaluation(checkpoint.name, checkpoint.digest, protocol)
+
+
+def name_evaluation(checkpoint: str, digest: str, protocol: str) -> str:
+    """Name an evaluation by its checkpoint's name, its weights' digest and its protocol's."""
+    return f"{checkpoint}/{digest[:8]}/{protocol[:8]}"
 
 
 def evaluation_of(run: Run, checkpoint: Checkpoint, protocol: str) -> Evaluation | None:

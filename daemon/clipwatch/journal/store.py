@@ -138,7 +138,14 @@ class Journal(Reader):
                     self._db.execute("ROLLBACK")
                 raise
 
-    def append(self, run: str, stream: str, expected: int, events: Sequence[Event]) -> int:
+    def append(
+        self,
+        run: str,
+        stream: str,
+        expected: int,
+        events: Sequence[Event],
+        times: Sequence[datetime] = (),
+    ) -> int:
         """Add events to a stream, all or none, durably; return the stream's new version.
 
         Args:
@@ -146,6 +153,7 @@ class Journal(Reader):
             stream: The stream, whose name is unique over all runs.
             expected: The stream's version that the decision was made on; 0 for a new stream.
             events: In order; none is allowed.
+            times: When each happened, of those that another log told; () for now.
 
         Raises:
             Conflict: The stream has another version.
@@ -155,7 +163,8 @@ class Journal(Reader):
         """
         if not events:
             return expected
-        now = self._clock().astimezone(UTC).isoformat()
+        told = times or [self._clock()] * len(events)
+        when = [it.astimezone(UTC).isoformat() for it in told]
         with self._transaction():
             self._format()
             version = self.version(stream)
@@ -163,8 +172,8 @@ class Journal(Reader):
                 raise Conflict(f"{stream}: version is {version}, not {expected}")
             last = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
             contents = [
-                (last + n, now, run, stream, expected + n, *encode(event))
-                for n, event in enumerate(events, 1)
+                (last + n, time, run, stream, expected + n, *encode(event))
+                for n, (time, event) in enumerate(zip(when, events, strict=True), 1)
             ]
             self._db.executemany(
                 "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)",

@@ -19,3 +19,8 @@ def cell(value: object) -> object:
     if isinstance(value, str) and value.startswith(_BEGINS) and not _NUMBER.fullmatch(value):
         return f"'{value}"
     return value
+
+
+def uncelled(text: str) -> str:
+    """Return a text of such a file as it was before it was marked."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(_BEGINS) else text

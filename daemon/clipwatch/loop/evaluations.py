@@ -113,13 +113,13 @@ class Evaluations:
         self._stage.close()
 
     def advance(self, *, ready: bool) -> None:
-        """End an evaluator that hangs; take up the next checkpoint if none is in hand.
+        """End what hangs, or was imported meanwhile; take up the next one if none is in hand.
 
         Args:
             ready: The models are here; else checkpoints are only kept from rotation.
         """
         self._vacancies.look(self._seat.executor)
-        self._end_if_silent()
+        self._end_if_idle()
         run, attempt = self._log.run, self._attempt
         found = due_(run, self._clock()) if run.protocol else pending(run)
         due = [it for it in found if it.id not in self._judgements.ids]
@@ -142,9 +142,7 @@ class Evaluations:
         known = self._log.run.checkpoints.get(checkpoint.name)
         if message.kind and known == checkpoint:
             for it in pending(self._log.run):
-                if it.checkpoint == checkpoint and it in pending(
-                    self._log.run
-                ):  # not yet told gone
+                if it.checkpoint == checkpoint and it in pending(self._log.run):  # not yet gone
                     self._failed(it, message.kind, message.problem)
 
     def heard(self, message: Heard) -> None:
@@ -161,9 +159,12 @@ class Evaluations:
                     self._seat.leave()  # nobody knows what it holds now
                 self._failed(job.work, kind, reason)
 
-    def _end_if_silent(self) -> None:
+    def _end_if_idle(self) -> None:
         attempt, limit = self._attempt, self._settings.evaluating.stall_seconds
-        if attempt is not None and attempt.silent_seconds > limit:
+        if attempt is not None and _scored(self._log.run, attempt.job):  # by an import
+            self._seat.leave()
+            self._drop()
+        elif attempt is not None and attempt.silent_seconds > limit:
             reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
             self._seat.leave()
             self._failed(attempt.job.work, "hung", reason)
@@ -242,6 +243,11 @@ class Evaluations:
     def _new_stage(self) -> Stage:
         folder = self._settings.paths.state_dir / "staged" / self._log.name
         return Stage(folder, self._settings.staging.stage, self._send)
+
+
+def _scored(run: Run, job: Job) -> bool:
+    known = run.evaluations.get(job.id)
+    return known is not None and known.state == "scored"
 
 
 def _of_strength(run: Run, checkpoint: Checkpoint) -> str:

@@ -32,6 +32,7 @@ from clipwatch.domain.events import (
     SettingsChanged,
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
+from clipwatch.domain.imported import EvaluationImported
 from clipwatch.domain.kinds import CheckpointKind
 from clipwatch.domain.votes import Voted
 
@@ -129,6 +130,8 @@ def _aside(event: Event, named: Named) -> str:  # noqa: PLR0911 - one case an ev
             return f"protocol {digest}{at}: {made}, {how}, scored by {it.decides}"
         case EvaluationStarted(evaluation=id_):
             return f"{named(id_)}: taken up"
+        case EvaluationImported(evaluation=id_, source=source, run=run):
+            return f"{named(id_)}: imported from {source}, where its run is {run}"
         case DestinationChanged(name=name, place=place):
             return f"{name}: everything goes to {place} from here on"
         case ImagesDeleted(evaluation=id_, reason=reason):

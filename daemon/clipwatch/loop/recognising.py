@@ -71,9 +71,39 @@ def choose(state: State, relations: Mapping[str, Relation], output_dir: Path) ->
         found = [state[name] for name in relations if relations[name] == relation]
         if found:
             return Recognised(max(found, key=lambda run: run.there or _BEGUN).name)
+    return Recognised(free_name(state, output_dir), next(reversed(list(relations)), ""))
+
+
+def free_name(state: State, output_dir: Path) -> str:
+    """Name a run that a log is to have."""
     names = (run_id(output_dir, digits) for digits in range(6, 65))
-    fresh = next(name for name in names if name not in state)
-    return Recognised(fresh, copy_of=next(reversed(list(relations)), ""))
+    return next(name for name in names if name not in state)
+
+
+def counterpart(state: State, theirs: Run) -> str:
+    """Return which run of a log a run of another log is; "" for none of them.
+
+    It is the same if it began at the same time in the same place, as in copies of one log, or if
+    both have seen the same weights under the same name. A path alone tells nothing on another
+    machine, unless nothing else is known of the run there.
+    """
+    apart = theirs.settings.get("layout") == FILES
+    alike = [it for it in state.values() if (it.settings.get("layout") == FILES) == apart]
+    weights = _weights(theirs)
+    ways = (
+        [it for it in alike if (it.first_dir, it.begun) == (theirs.first_dir, theirs.begun)],
+        [it for it in alike if weights & _weights(it)],
+        [it for it in alike if it.output_dir == theirs.output_dir and not _weights(it)],
+    )
+    found = next(filter(None, ways), [])
+    return max(found, key=lambda it: it.there or _BEGUN).name if found else ""
+
+
+def _weights(run: Run) -> set[tuple[str, str]]:
+    """Return name and digest of all weights that a run has seen, as far as evaluations tell it."""
+    seen = {(it.name, it.digest) for it in run.checkpoints.values() if not it.is_base}
+    scored = {(it.checkpoint, it.digest) for it in run.evaluations.values() if not it.of_base}
+    return {(name, digest[:8]) for name, digest in seen | scored if digest}
 
 
 def related(run: Run, output_dir: Path) -> Relation | None:

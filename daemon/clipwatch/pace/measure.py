@@ -124,7 +124,9 @@ def _latest(run: Run, protocol: EvaluationProtocol) -> list[Evaluation]:
     """Return the latest evaluations that took as long per image, on one device, the newest last."""
     wanted = _costs(protocol)
     alike = (it for it, known in run.protocols.items() if _costs(known) == wanted)
-    each = (map(run.evaluations.__getitem__, reversed(run.scored.get(it, ()))) for it in alike)
+    done = (map(run.evaluations.__getitem__, reversed(run.scored.get(it, ()))) for it in alike)
+    # what was imported took its time elsewhere
+    each = ((it for it in found if not it.source) for found in done)
     # without images all were there from the attempt before, or nobody counted
     counted = (it for it in merge(*each, key=_finished, reverse=True) if it.seconds and it.images)
     newest = next(counted, None)

@@ -7,7 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipwatch.domain.curves import series_name
-from clipwatch.domain.events import ImageScore, ImagesDeleted, ImagesScored
+from clipwatch.domain.events import (
+    EvaluationCompleted,
+    ImageScore,
+    ImagesDeleted,
+    ImagesScored,
+)
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored
 from clipwatch.domain.names import evaluation_stream, votes_stream
 from clipwatch.domain.protocol import EvaluationProtocol
@@ -27,7 +32,8 @@ def read_images(
 ) -> tuple[ImageScore, ...]:
     """Read what was scored of an evaluation so far, in the order of the log.
 
-    Of an image that was told twice the last counts; one that was deleted has no file any more.
+    Of an image that was told twice the last counts, unless the evaluation was whole by then, as
+    one that was imported meanwhile; one that was deleted has no file any more.
     Nothing for an evaluation that is unknown. With `further` the scores of scorers that came later
     are among them, where one has scored all.
 
@@ -37,10 +43,13 @@ def read_images(
     found: dict[Key, ImageScore] = {}
     later: dict[str, dict[Key, float]] = {}
     whole: set[str] = set()
+    scored = False
     for recorded in journal.read(stream=evaluation_stream(run, evaluation)):
         match recorded.event:
-            case ImagesScored(images=images):
+            case ImagesScored(images=images) if not scored:
                 found |= {(image.prompt_id, image.index): image for image in images}
+            case EvaluationCompleted():
+                scored = True
             case ImagesDeleted():
                 found = {key: replace(image, image=None) for key, image in found.items()}
             case ImagesRescored(scorer=name, scores=scores):

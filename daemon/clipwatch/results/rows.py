@@ -21,6 +21,7 @@ class ImageRow:
     """What one scorer gave one image; the fields are a table's columns, in their order.
 
     `strength` is None where the checkpoint acts at none, `image` where the file is not kept.
+    `finished` is when its evaluation was, UTC, ISO 8601.
     """
 
     run: str
@@ -38,6 +39,7 @@ class ImageRow:
     scorer: str
     score: float
     image: str | None
+    finished: str = ""
 
 
 def image_rows(results: Results, runs: Iterable[Run]) -> Iterator[ImageRow]:
@@ -59,6 +61,7 @@ def _rows(results: Results, run: Run, evaluation: Evaluation) -> Iterator[ImageR
     prompts = {prompt.id: prompt for prompt in made.prompts}
     folder = str(images_of(results.folder, run.name))
     none, unit = has_none(run, evaluation.checkpoint), run.unit
+    finished = evaluation.finished.isoformat() if evaluation.finished else ""
     for image in ordered(results.read(run, evaluation), made):
         prompt = prompts[image.prompt_id]
         strength = made.adapter_strength if prompt.strength is None else prompt.strength
@@ -81,4 +84,5 @@ def _rows(results: Results, run: Run, evaluation: Evaluation) -> Iterator[ImageR
                 scorer=scorer or DECIDES,
                 score=image.scores[scorer],
                 image=kept,
+                finished=finished,
             )

@@ -52,7 +52,7 @@ def check(form: str, output: Path | None) -> None:
         return
     if output is None:
         raise SettingsError("parquet is not for reading", fix="name a file with -o")
-    _pyarrow()
+    pyarrow()
 
 
 @contextmanager
@@ -101,21 +101,26 @@ def _csv(rows: Iterable[ImageRow], file: IO[bytes]) -> None:
 
 
 def _parquet(rows: Iterable[ImageRow], file: IO[bytes]) -> None:
-    pyarrow, parquet = _pyarrow()
+    lib, parquet = pyarrow()
     kinds = {
-        **dict.fromkeys(COLUMNS, pyarrow.string()),
-        **dict.fromkeys(("step", "index", "seed"), pyarrow.int64()),
-        **dict.fromkeys(("strength", "score"), pyarrow.float64()),
+        **dict.fromkeys(COLUMNS, lib.string()),
+        **dict.fromkeys(("step", "index", "seed"), lib.int64()),
+        **dict.fromkeys(("strength", "score"), lib.float64()),
     }
-    schema = pyarrow.schema(list(kinds.items()))
+    schema = lib.schema(list(kinds.items()))
     left = iter(rows)
     with parquet.ParquetWriter(file, schema) as writer:
         while group := list(islice(left, GROUP)):
             columns = {name: [getattr(row, name) for row in group] for name in COLUMNS}
-            writer.write_table(pyarrow.table(columns, schema=schema))
+            writer.write_table(lib.table(columns, schema=schema))
 
 
-def _pyarrow() -> tuple[Any, Any]:
+def pyarrow() -> tuple[Any, Any]:
+    """Return the package and its module for Parquet.
+
+    Raises:
+        SettingsError: It is not installed.
+    """
     try:
         return import_module("pyarrow"), import_module("pyarrow.parquet")
     except ImportError:

@@ -17,7 +17,7 @@ from typing import cast
 
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import State
-from clipwatch.journal import logfile, wal
+from clipwatch.journal import logfile, snapshot, wal
 from clipwatch.journal.logformat import COLUMNS, EventRow, LogDamaged, identify
 from clipwatch.journal.reading import Recorded, recorded
 from clipwatch.journal.repair import pages
@@ -95,24 +95,12 @@ def _copy(path: Path) -> tuple[bytes, list[Fault]]:
             raise damage from error
         if isinstance(damage, LogDamaged):
             faults.append(Fault("file", damage.what))
-        copy = _copy_by_hand(path)
+        copy = snapshot.merged(path.read_bytes(), snapshot.pending(path))
     if lost := wal.lost_commits(path):
         cut = "its last write is not whole: a power cut interrupted it, or it is damaged"
         what = cut if lost == 1 else f"damaged: {lost} commits stand behind the bad place"
         faults.append(Fault(wal.beside(path).name, what))
     return copy, faults
-
-
-def _copy_by_hand(path: Path) -> bytes:
-    copy = bytearray(path.read_bytes())
-    log = wal.beside(path)
-    data = log.read_bytes() if log.exists() else b""
-    newest = wal.parse(data)
-    for page, start in newest.pages.items():
-        at = (page - 1) * newest.page_size
-        copy.extend(bytes(max(0, at - len(copy))))
-        copy[at : at + newest.page_size] = data[start : start + newest.page_size]
-    return bytes(copy)
 
 
 def _structure(copy: bytes, path: Path) -> tuple[list[Fault], int]:
@@ -121,7 +109,7 @@ def _structure(copy: bytes, path: Path) -> tuple[list[Fault], int]:
     try:
         with closing(sqlite3.connect(":memory:")) as db:
             if copy:
-                db.deserialize(_without_wal(copy))
+                db.deserialize(snapshot.without_wal(copy))
             for (text,) in db.execute(f"PRAGMA integrity_check({MOST_FAULTS})"):
                 lines = [line for line in text.splitlines() if not line.startswith("***")]
                 faults += [Fault("structure", line) for line in lines if line != "ok"]
@@ -132,14 +120,6 @@ def _structure(copy: bytes, path: Path) -> tuple[list[Fault], int]:
         told = error if isinstance(error, JournalError) else logfile.explain(path, error)
         what = told.what if isinstance(told, LogDamaged) else str(told)
         return [*faults, Fault("file", what)], 0
-
-
-def _without_wal(copy: bytes) -> bytes:
-    """Return a database that has no -wal, by its header too: in memory it could have none.
-
-    https://www.sqlite.org/fileformat2.html#file_format_version_numbers
-    """
-    return copy[:18] + b"\1\1" + copy[20:] if copy[18:20] == b"\2\2" else copy
 
 
 def _cut(copy: bytes) -> Iterator[Fault]:
