@@ -45,6 +45,7 @@ class WandbTracker:
     WANDB_* variable. `patience` bounds publish(), half of it the other methods, in seconds.
     """
 
+    needs = "wandb"
     patience = 50.0
 
     def __init__(self, target: Target) -> None:
