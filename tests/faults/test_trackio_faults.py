@@ -54,11 +54,11 @@ def test_200_results_with_a_kill_amid_them_come_once(store: Path, tmp_path: Path
     """
     publisher = subprocess.Popen([sys.executable, "-c", PUBLISH, str(tmp_path)])
     end = time.monotonic() + 60
-    while not _rows(store) and time.monotonic() < end:
+    while not stored(store, "project") and time.monotonic() < end:
         time.sleep(0.01)
     publisher.kill()
     publisher.wait()
-    assert 0 < _rows(store) < 200
+    assert 0 < len(stored(store, "project")) < 200
     series = make_series(tmp_path, range(200), images=False)
     assert bring(TrackioTracker(make_target(tmp_path)), series) == set(range(200))
     with dashboard(store, tmp_path) as shown:
@@ -67,13 +67,6 @@ def test_200_results_with_a_kill_amid_them_come_once(store: Path, tmp_path: Path
     assert [(row["step"], row["clip/mean"]) for row in rows] == [
         (result.step, result.clip.mean) for result in series.results
     ]
-
-
-def _rows(store: Path) -> int:
-    try:
-        return len(stored(store, "project"))
-    except sqlite3.Error:  # it is not there yet
-        return 0
 
 
 @pytest.mark.thorough
@@ -93,7 +86,7 @@ def test_a_session_that_is_killed_at_any_moment_leaves_all_or_nothing(
         with suppress(TrackerUnavailable):
             tracker.publish(series, [0, 1, 2])
         killer.join()
-        assert _rows(store) in {0, 3}
+        assert len(stored(store, "project")) in {0, 3}
     assert bring(TrackioTracker(make_target(tmp_path)), series) == {0, 1, 2}
     assert [row[3] for row in stored(store, "project")] == [100, 300, 200]
     with closing(sqlite3.connect(store / "project.db")) as connection:

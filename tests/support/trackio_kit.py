@@ -114,7 +114,9 @@ def training(store: Path, project: str) -> Iterator[IO[bytes]]:
 
 def stored(store: Path, project: str) -> list[tuple[Any, ...]]:
     """Return all rows that the store has of a project, as they are, but for their number."""
-    with closing(sqlite3.connect(store / f"{project}.db")) as connection:
-        return connection.execute(
-            "SELECT run_id, run_name, timestamp, step, metrics, log_id FROM metrics ORDER BY id"
-        ).fetchall()
+    columns = "run_id, run_name, timestamp, step, metrics, log_id"
+    try:
+        with closing(sqlite3.connect(f"file:{store}/{project}.db?mode=ro", uri=True)) as connection:
+            return connection.execute(f"SELECT {columns} FROM metrics ORDER BY id").fetchall()
+    except sqlite3.OperationalError:  # it is not there yet, or not whole
+        return []
