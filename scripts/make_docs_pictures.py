@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT / "tests" / "support"))
 
 from browser import Page, browse, program  # noqa: E402 - the tests' own
 from tensorboard_kit import Server, tensorboard, until  # noqa: E402
+from trackio_kit import dashboard  # noqa: E402
 
 PICTURES = ROOT / "docs" / "pictures"
 
@@ -60,6 +61,7 @@ def main() -> int:
         subprocess.run(made, check=True)
         for name in of_report(page, report):
             keep(page, name, work)
+        of_trackio(page, demo, work)
         os.chdir(demo)  # TensorBoard shows its folder, which is to be nobody's
         with tensorboard(Path(), ["--logdir", "output/logs"], work) as server:
             for name in of_tensorboard(page, server):
@@ -103,6 +105,23 @@ def of_tensorboard(page: Page, server: Server) -> Iterator[str]:
         page.ask("everywhere('button').find(it => it.ariaLabel == 'Close side pane')?.click()")
         time.sleep(DRAWING_SECONDS)
         yield name
+
+
+def of_trackio(page: Page, demo: Path, work: Path) -> None:
+    """Publish to Trackio, and keep the picture of its dashboard."""
+    store = work / "trackio"
+    publish = [sys.executable, "-m", "clipwatch", "publish", "--to", "trackio"]
+    subprocess.run(
+        [*publish, "--state-dir", demo / "state"],
+        env=os.environ | {"TRACKIO_DIR": str(store)},
+        check=True,
+    )
+    with dashboard(store, work) as shown:
+        query = "project=demo&smoothing=0&metric_filter=%5Eclip&plots_per_row=2"
+        page.open(f"{shown.address}?{query}", *DESK)
+        page.until("document.querySelectorAll('.vega-embed canvas').length > 2")
+        time.sleep(DRAWING_SECONDS)
+        keep(page, "trackio", work)
 
 
 def keep(page: Page, name: str, work: Path) -> None:

@@ -60,6 +60,7 @@ STAND_INS = {
     "systemctl": "needs systemd as root; test_systemd.py boots one",
     "tensorboard": "serves for ever; test_tensorboard_server.py starts it",
     "tmux": "starts what is its argument",
+    "trackio": "serves for ever; test_trackio.py asks its dashboard",
     "uv": "needs a network",
     "uvx": "needs a network",
     "wandb": "needs a server; test_wandb_offline.py syncs",

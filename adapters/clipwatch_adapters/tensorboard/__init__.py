@@ -42,6 +42,8 @@ class TensorBoardTracker:
     in the same file, under another one in a folder of its own.
     """
 
+    needs = "tensorboard"
+
     def __init__(self, target: Target) -> None:
         self._target = target
         self._earlier = target.where

@@ -6,7 +6,6 @@ import os
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -68,13 +67,14 @@ class Meant:
     def reader(
         self, flags: Mapping[str, Any], cwd: Path, *, ranked: bool = False
     ) -> Callable[[], Settings]:
-        """Return what reads the settings, again and again.
+        """Return what reads the settings, again and again, and refuses trackers that are not here.
 
         Args:
             flags: As the command has them, None for what is not given.
             cwd: The directory of the call, absolute.
             ranked: All checkpoints are compared, and not only a training's watched.
         """
+        from clipwatch.delivery import trackers
         from clipwatch.layouts.claims import FILES
         from clipwatch.layouts.unordered import unordered
         from clipwatch.settings import load
@@ -89,9 +89,15 @@ class Meant:
             unless["report_to"] = Given("none", "rank publishes where it is asked to", "report_to")
         if self.only:
             over["layout_only"] = Given(self.only, _PATH, _PATH)
-        return partial(
-            load, self.config, flags=over, unless=unless, environ=dict(os.environ), cwd=cwd
-        )
+        environ = dict(os.environ)
+
+        def read() -> Settings:
+            settings = load(self.config, flags=over, unless=unless, environ=environ, cwd=cwd)
+            for tracker in settings.publishing.trackers:
+                trackers.load(tracker)
+            return settings
+
+        return read
 
 
 def meant(

@@ -43,6 +43,9 @@ class Target:
 class Tracker(Protocol):
     """One tracker; made as `Adapter(target)`, used from one thread, never at the same time twice.
 
+    One that uses a package without importing it, as in a child process, names its module by a class
+    attribute `needs`: where that is not installed, settings that name the tracker are refused.
+
     All methods may block up to a bound of the adapter's own (a minute at most). They raise
     TrackerUnavailable for what may pass and TrackerRefused for what somebody must mend.
     """

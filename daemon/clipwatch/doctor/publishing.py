@@ -17,6 +17,7 @@ from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import Run
 from clipwatch.journal import log_file
 from clipwatch.journal.projection import read_state
+from clipwatch.kit import plugins
 from clipwatch.kit.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
 from clipwatch.results.reading import images_of
 from clipwatch.results.series import Series
@@ -52,7 +53,8 @@ def look(settings: Settings, name: str) -> list[Finding]:
     first = str(settings.paths.output_dir)
     known = state or Run(run, first, "", (), {}, first_dir=first)
     try:
-        tracker = trackers.load(name)(target(settings, known, name))
+        adapter = trackers.load(name)
+        tracker = adapter(target(settings, known, name))
         where = tracker.where(series)
         hint = tracker.hint(series)
         place = tracker.destination()
@@ -65,7 +67,8 @@ def look(settings: Settings, name: str) -> list[Finding]:
     found = assess(check, where, hint, settings.paths.state_dir)
     count = owed_at(state, Destination("tracker", name, place)) if state else 0
     more = f"; {count} result{'s' * (count > 1)} of the log will be published there" * bool(count)
-    return [replace(found, found=found.found + more)]
+    package = f"; {plugins.told(needs)}" if (needs := plugins.needed(adapter)) else ""
+    return [replace(found, found=found.found + package + more)]
 
 
 def owed_at(run: Run, destination: Destination) -> int:

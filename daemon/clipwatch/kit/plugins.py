@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
+from importlib.util import find_spec
 from typing import Any, Final
 
 from clipwatch.kit.errors import SettingsError
@@ -43,12 +44,54 @@ def load(group: str, name: str) -> Any:
         SettingsError: There is none, or its package is missing.
     """
     what = _WHAT[group]
-    found = entry_points(group=group, name=name)
-    if not found:
+    found = next(iter(entry_points(group=group, name=name)), None)
+    if found is None:
         raise SettingsError(f"unknown {what} {name!r}; known: {', '.join(names(group))}")
     try:
-        return next(iter(found)).load()
+        loaded = found.load()
+        missing = lacking(needed(loaded))
     except ImportError as error:
-        raise SettingsError(
-            f"{what} {name!r} needs a package", fix=f"pip install {error.name}"
-        ) from error
+        missing = error.name or str(error)
+    if missing:
+        problem = f"{what} {name!r} needs the package {missing}"
+        raise SettingsError(problem, fix=_installing(found, missing))
+    return loaded
+
+
+def needed(loaded: Any) -> str:
+    """Return the module that something uses without importing it when it is loaded, "" for none.
+
+    It says so by an attribute `needs`.
+    """
+    return str(getattr(loaded, "needs", ""))
+
+
+def lacking(module: str) -> str:
+    """Return the module if it is not installed, else ""; it is not imported."""
+    return module if module and find_spec(module) is None else ""
+
+
+def told(module: str) -> str:
+    """Return the package that an installed module came with, and its version."""
+    found = packages_distributions().get(module, [])
+    if not found:  # a folder on PYTHONPATH
+        return module
+    name = module if module in found else found[0]
+    return f"{name} {version(name)}"
+
+
+def _installing(entry: EntryPoint, module: str) -> str:
+    """Return what installs a module: the extra of the package that registered what needs it."""
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
+    if entry.dist is None:
+        return f"pip install {module}"
+    wanted = canonicalize_name(module)
+    asked = [Requirement(it) for it in entry.dist.requires or ()]
+    markers = [it.marker for it in asked if it.marker and canonicalize_name(it.name) == wanted]
+    for extra in entry.dist.metadata.get_all("Provides-Extra") or ():
+        brought = (it.evaluate({"extra": extra}) > it.evaluate({"extra": ""}) for it in markers)
+        if canonicalize_name(extra) == wanted or any(brought):
+            return f"pip install '{entry.dist.name}[{extra}]'"
+    return f"pip install {module}"

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from clipwatch.domain.protocol import Prompt
 from clipwatch.layouts.claims import GENERIC
 from clipwatch.settings.values import Given
 
-_WITHOUT_ADAPTER = (
-    *("aim", "clearml", "comet_ml", "custom-tracker", "dvclive", "mlflow"),
-    *("simpletuner", "swanlab", "trackio"),
-)
-"""Trackers that SimpleTuner's report_to may name, in some version, and clipwatch has not."""
+_ANOTHER = 'name another for clipwatch alone: "clipwatch": {"report_to": "tensorboard"}'
+_WITHOUT_ADAPTER = {
+    **dict.fromkeys(("aim", "clearml", "comet_ml", "dvclive", "mlflow", "swanlab"), _ANOTHER),
+    "custom-tracker": f"write an adapter, see docs/trackers.md, or {_ANOTHER}",
+    "simpletuner": f"`clipwatch report` writes a page of its own, or {_ANOTHER}",
+}
+"""What a trainer's report_to may name, in some version, and clipwatch has not → what to do."""
 
 ALWAYS = ("csv", "jsonl")
 """Adapters that every run has, named or not: tables in the state directory."""
@@ -132,42 +134,53 @@ def vae_dtype(given: Values, dtype: Given, family: str, *, simpletuner: bool) ->
     return asked.but("" if value == dtype.value else value)
 
 
-def trackers(given: Values, installed: Sequence[str]) -> tuple[Given, tuple[str, ...]]:
+def trackers(
+    given: Values, installed: Sequence[str], lacking: Callable[[str], str]
+) -> tuple[Given, tuple[str, ...]]:
     """Return the adapters that report_to names, each once, and what is told of the others.
 
-    Those of ALWAYS are none of them, as they need not be named. A tracker of the trainer alone is
-    passed over where the trainer's own key names it.
+    Those of ALWAYS are none of them, as they need not be named. "all" are those whose packages are
+    there, as accelerate means it. A tracker of the trainer alone is passed over where the trainer's
+    own key names it.
+
+    Args:
+        given: With the key.
+        installed: All adapters.
+        lacking: Returns what installs the package that an adapter lacks, "" where it lacks none.
 
     Raises:
         SettingsError: There is no adapter of that name.
     """
     named = given["report_to"]
     others = [name for name in installed if name not in ALWAYS]
+    missing = {name: fix for name in others if "all" in named.value and (fix := lacking(name))}
     chosen: list[str] = []
     skipped: list[str] = []
     for name in named.value:
         if name == "all":
-            chosen += others
+            chosen += [it for it in others if it not in missing]
         elif name in others:
             chosen.append(name)
         elif name in _WITHOUT_ADAPTER and named.trainers:
             skipped.append(name)
         elif name in _WITHOUT_ADAPTER:
-            fix = 'name another for clipwatch alone: "clipwatch": {"report_to": "tensorboard"}'
-            raise named.error(f"clipwatch has no adapter for {name!r}", fix=fix)
+            raise named.error(f"clipwatch has no adapter for {name!r}", fix=_WITHOUT_ADAPTER[name])
         elif name not in ("none", *ALWAYS):
             known = ", ".join((*others, "all", "none"))
             raise named.error(f"unknown tracker {name!r}", fix=f"choose among {known}")
-    remarks = tuple(
+    remarks = [
         named.told(f"clipwatch has no adapter for {name!r}, and publishes to the others")
         if chosen
         else named.told(
-            f"clipwatch has no adapter for {name!r}, and publishes nowhere; name a tracker for it "
-            'alone: "clipwatch": {"report_to": "tensorboard"}'
+            f"clipwatch has no adapter for {name!r}, and publishes nowhere: "
+            f"{_WITHOUT_ADAPTER[name]}"
         )
         for name in skipped
-    )
-    return named.but(tuple(dict.fromkeys(chosen))), remarks
+    ]
+    left = [f"{name} ({fix})" for name, fix in missing.items() if name not in chosen]
+    if left:
+        remarks.append(named.told(f"'all' is what is installed, without {', '.join(left)}"))
+    return named.but(tuple(dict.fromkeys(chosen))), tuple(remarks)
 
 
 def tracker_name(named: Given, blank: str) -> Given:

@@ -14,6 +14,7 @@ from typing import Any
 
 from clipwatch.domain.protocol import EvaluationProtocol, Part, Prompt, ScorerSpec
 from clipwatch.kit import plugins
+from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.statedir import default_state_dir
 from clipwatch.kit.textfiles import problem, refused
 from clipwatch.models.scorers import scale_of
@@ -216,7 +217,7 @@ def _choices(
 ) -> tuple[dict[str, Given], tuple[str, ...]]:
     """Return the keys that depend on others, or on this machine, and what is told of them."""
     project, run = given["tracker_project_name"], given["tracker_run_name"]
-    named, skipped = derived.trackers(given, installed)
+    named, skipped = derived.trackers(given, installed, _lacking)
     quantised, unknown = reading.precision(given)
     dtype = derived.dtype({**given, "base_precision": quantised}, processor.value)
     seed = derived.seed(given)
@@ -239,6 +240,15 @@ def _choices(
         "validation_seed": seed,
         "weights": derived.weights(given),
     }, remarks
+
+
+def _lacking(tracker: str) -> str:
+    """Return what installs the package that an adapter lacks, "" where it lacks none."""
+    try:
+        plugins.load(plugins.TRACKERS, tracker)
+    except SettingsError as error:
+        return error.fix
+    return ""
 
 
 def _device(named: Given, environ: Mapping[str, str]) -> Given:
