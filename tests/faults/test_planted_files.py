@@ -27,7 +27,7 @@ from clipwatch_adapters.shared.disk import plain_errors, write_private
 from clipwatch_adapters.tensorboard import TensorBoardTracker, event_files
 from clipwatch_adapters.wandb.companion import Companion
 from clipwatch_adapters.wandb.offline import NOTE, OfflineRuns
-from clipwatch_adapters.wandb.starting import room
+from clipwatch_adapters.shared.child import room
 from tensorboard_kit import event_file
 from tracker_kit import bring
 
@@ -174,7 +174,7 @@ def test_notes_of_trackers_replace_what_is_planted(state: Path, trap: Trap, name
 def test_the_log_of_sessions_is_no_link_and_no_pipe(state: Path, trap: Trap) -> None:
     """Nothing is published then, and it is told."""
     trap.set(state / "session.log")
-    with pytest.raises(ClipwatchError, match=r"session\.log: "), room(state):
+    with pytest.raises(ClipwatchError, match=r"session\.log: "), room("W&B", state):
         pass
 
 

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from clipwatch_adapters.shared.media import showcase
 from clipwatch_adapters.shared.numbers import Names, prompt_means, scalars, scalars_of
+from clipwatch_adapters.shared.table import by_image, score_of, table
 from clipwatch_adapters.wandb.session import CHECKPOINT, EVALUATION, STEP, HistoryRow, Job
 
 if TYPE_CHECKING:
@@ -141,9 +142,9 @@ def row(series: Series, names: Names, result: Result, place: int, later: str = "
         CHECKPOINT: result.checkpoint,
         EVALUATION: _id((result, later)),
     }
-    columns, table = _table(series, names, scores, (later,) if later else tuple(names.scorers))
+    columns, lines = table(series, names, scores, (later,) if later else tuple(names.scorers))
     if later:
-        return HistoryRow(place, {**values, **known}, (), (), columns, table)
+        return HistoryRow(place, {**values, **known}, (), (), columns, lines)
     shown = showcase(series.protocol, scores)
     prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
     at = f"{series.unit} {result.step}"
@@ -160,7 +161,7 @@ def row(series: Series, names: Names, result: Result, place: int, later: str = "
         ),
         prompt_scores=prompt_means(scores),
         columns=columns,
-        table=table,
+        table=lines,
         picture_columns=(
             *("image", "base image", "category", "prompt"),
             *(
@@ -182,49 +183,12 @@ def _pictures(
 ) -> Iterator[tuple[float | str | None, ...]]:
     """Yield a line for each image that is shown, with that of the base model where there is one."""
     compared = result.against_base
-    base = _by_image(series.scores(compared.a)) if compared else {}
+    base = by_image(series.scores(compared.a)) if compared else {}
     prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
     for score in shown:
         prompt, before = prompts[score.prompt_id], base.get((score.prompt_id, score.index))
         yield (
             *(str(series.images / it.image) if it and it.image else "" for it in (score, before)),
             *(prompt.category, prompt.text),
-            *(_score(it, name) for name in names.scorers for it in (score, before)),
+            *(score_of(it, name) for name in names.scorers for it in (score, before)),
         )
-
-
-def _by_image(scores: Iterable[ImageScore]) -> dict[tuple[str, int], ImageScore]:
-    return {(score.prompt_id, score.index): score for score in scores}
-
-
-def _table(
-    series: Series, names: Names, scores: Sequence[ImageScore], scorers: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[tuple[float | str | None, ...], ...]]:
-    """Return the columns and rows of the scores by prompt and image, by these scorers."""
-    by_image = _by_image(scores)
-    indices = range(series.protocol.images_per_prompt)
-    columns = (
-        *("prompt id", "category", "prompt"),
-        *(
-            f"{names.scorers[scorer]} score {index}" if scorer else f"score {index}"
-            for scorer in scorers
-            for index in indices
-        ),
-    )
-    table = (
-        (
-            *(prompt.id, prompt.category, prompt.text),
-            *(
-                _score(by_image.get((prompt.id, index)), name)
-                for name in scorers
-                for index in indices
-            ),
-        )
-        for prompt in series.protocol.prompts
-    )
-    return columns, tuple(table)
-
-
-def _score(image: ImageScore | None, scorer: str) -> float | None:
-    """Return what a scorer gave an image; None where there is none."""
-    return None if image is None else image.scores.get(scorer)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, version
 from typing import Any, Final
+
+from packaging.requirements import Requirement
 
 from clipwatch.kit.errors import SettingsError
 
@@ -34,6 +36,28 @@ def names(group: str) -> list[str]:
 
 
 @cache
+def lacking(group: str, name: str) -> str:
+    """Return the command that installs the packages which one needs and which are not here.
+
+    "" if all are. An entry point names the extra of its package that brings them, `NAME =
+    "module:object [EXTRA]"`: so nothing is imported to find out.
+    """
+    return next((_lacking(it) for it in entry_points(group=group, name=name)), "")
+
+
+def _lacking(entry: EntryPoint) -> str:
+    for extra in entry.extras if entry.dist else ():
+        for needed in map(Requirement, entry.dist.requires or ()):
+            marker = needed.marker
+            if marker and marker.evaluate({"extra": extra}) > marker.evaluate({"extra": ""}):
+                try:
+                    version(needed.name)
+                except PackageNotFoundError:
+                    return f"pip install '{entry.dist.name}[{extra}]'"
+    return ""
+
+
+@cache
 def load(group: str, name: str) -> Any:
     """Return what is registered as `name` in a group.
 
@@ -46,6 +70,8 @@ def load(group: str, name: str) -> Any:
     found = entry_points(group=group, name=name)
     if not found:
         raise SettingsError(f"unknown {what} {name!r}; known: {', '.join(names(group))}")
+    if fix := lacking(group, name):
+        raise SettingsError(f"{what} {name!r} needs a package", fix=fix)
     try:
         return next(iter(found)).load()
     except ImportError as error:

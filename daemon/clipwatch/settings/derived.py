@@ -9,7 +9,7 @@ from clipwatch.layouts.claims import GENERIC
 from clipwatch.settings.values import Given
 
 _WITHOUT_ADAPTER = (
-    *("aim", "clearml", "comet_ml", "custom-tracker", "dvclive", "mlflow"),
+    *("aim", "clearml", "comet_ml", "custom-tracker", "dvclive"),
     *("simpletuner", "swanlab", "trackio"),
 )
 """Trackers that SimpleTuner's report_to may name, in some version, and clipwatch has not."""
@@ -132,14 +132,18 @@ def vae_dtype(given: Values, dtype: Given, family: str, *, simpletuner: bool) ->
     return asked.but("" if value == dtype.value else value)
 
 
-def trackers(given: Values, installed: Sequence[str]) -> tuple[Given, tuple[str, ...]]:
+def trackers(given: Values, installed: Mapping[str, str]) -> tuple[Given, tuple[str, ...]]:
     """Return the adapters that report_to names, each once, and what is told of the others.
 
-    Those of ALWAYS are none of them, as they need not be named. A tracker of the trainer alone is
-    passed over where the trainer's own key names it.
+    Those of ALWAYS are none of them, as they need not be named. `all` are those whose packages are
+    here. A tracker of the trainer alone is passed over where the trainer's own key names it.
+
+    Args:
+        given: The keys.
+        installed: Adapter → the command that installs what it lacks, "" for nothing.
 
     Raises:
-        SettingsError: There is no adapter of that name.
+        SettingsError: There is no adapter of that name, or its package is missing.
     """
     named = given["report_to"]
     others = [name for name in installed if name not in ALWAYS]
@@ -147,11 +151,15 @@ def trackers(given: Values, installed: Sequence[str]) -> tuple[Given, tuple[str,
     skipped: list[str] = []
     for name in named.value:
         if name == "all":
-            chosen += others
-        elif name in others:
+            chosen += [it for it in others if not installed[it]]
+        elif name in others and not installed[name]:
             chosen.append(name)
+        elif name in others and named.trainers:
+            skipped.append(f"lacks the package of {name!r} ({installed[name]})")
+        elif name in others:
+            raise named.error(f"tracker {name!r} needs a package", fix=installed[name])
         elif name in _WITHOUT_ADAPTER and named.trainers:
-            skipped.append(name)
+            skipped.append(f"has no adapter for {name!r}")
         elif name in _WITHOUT_ADAPTER:
             fix = 'name another for clipwatch alone: "clipwatch": {"report_to": "tensorboard"}'
             raise named.error(f"clipwatch has no adapter for {name!r}", fix=fix)
@@ -159,13 +167,13 @@ def trackers(given: Values, installed: Sequence[str]) -> tuple[Given, tuple[str,
             known = ", ".join((*others, "all", "none"))
             raise named.error(f"unknown tracker {name!r}", fix=f"choose among {known}")
     remarks = tuple(
-        named.told(f"clipwatch has no adapter for {name!r}, and publishes to the others")
+        named.told(f"clipwatch {why}, and publishes to the others")
         if chosen
         else named.told(
-            f"clipwatch has no adapter for {name!r}, and publishes nowhere; name a tracker for it "
+            f"clipwatch {why}, and publishes nowhere; name a tracker for it "
             'alone: "clipwatch": {"report_to": "tensorboard"}'
         )
-        for name in skipped
+        for why in skipped
     )
     return named.but(tuple(dict.fromkeys(chosen))), remarks
 

@@ -216,7 +216,8 @@ def _choices(
 ) -> tuple[dict[str, Given], tuple[str, ...]]:
     """Return the keys that depend on others, or on this machine, and what is told of them."""
     project, run = given["tracker_project_name"], given["tracker_run_name"]
-    named, skipped = derived.trackers(given, installed)
+    lacking = {name: plugins.lacking(plugins.TRACKERS, name) for name in installed}
+    named, skipped = derived.trackers(given, lacking)
     quantised, unknown = reading.precision(given)
     dtype = derived.dtype({**given, "base_precision": quantised}, processor.value)
     seed = derived.seed(given)

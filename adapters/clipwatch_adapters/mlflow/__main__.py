@@ -1,0 +1,6 @@
+"""The session's process: `python -m clipwatch_adapters.mlflow`."""
+
+from clipwatch_adapters.mlflow.session import Job, outcome
+from clipwatch_adapters.shared.child import serve
+
+serve(Job, outcome)
