@@ -20,9 +20,9 @@ import pytest
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.testing.series import make_series, make_target
+from clipwatch_adapters.shared.child import GRACE
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.wandb import WandbTracker
-from clipwatch_adapters.shared.child import GRACE
 from fake_wandb import HANG, KEY, FakeWandb, Fault
 from places import python_path
 from wandb_world import collect_children, isolate, processes

@@ -1,4 +1,4 @@
-"""The MLflow adapter where MLflow fails: what is told, within what time, and what is shown after."""
+"""The MLflow adapter where MLflow fails: what is told, how soon, and what is shown after."""
 
 from __future__ import annotations
 
@@ -98,12 +98,12 @@ def stub(status: int, body: str) -> Iterator[str]:
         (404, TrackerRefused, "no MLflow server answers there.*correct tracking_uri"),
         (200, TrackerRefused, "no MLflow server answers there.*correct tracking_uri"),
         (400, TrackerRefused, "check tracking_uri, experiment and run_id"),
-        (409, TrackerUnavailable, "cannot take it now|does not answer"),
-        (429, TrackerUnavailable, "does not answer"),
-        (500, TrackerUnavailable, "does not answer"),
-        (503, TrackerUnavailable, "does not answer"),
-        (HANG, TrackerUnavailable, "does not answer"),
-        (CLOSE, TrackerUnavailable, "does not answer"),
+        (409, TrackerUnavailable, r"cannot take it now \(HTTP 409\)"),
+        (429, TrackerUnavailable, r"cannot take it now \(HTTP 429\)"),
+        (500, TrackerUnavailable, r"cannot take it now \(HTTP 500\)"),
+        (503, TrackerUnavailable, r"cannot take it now \(HTTP 503\)"),
+        (HANG, TrackerUnavailable, r"does not answer \(timed out\)"),
+        (CLOSE, TrackerUnavailable, r"does not answer \(Connection aborted\)"),
     ],
 )
 @pytest.mark.usefixtures("one_child")
@@ -121,8 +121,8 @@ def test_what_a_server_answers_is_told(
     line = f"{told.value}"
     assert f"127.0.0.1:{uri.rpartition(':')[2]}" in line
     assert "\n" not in line
-    assert not any(it in line for it in ("secret", "me:", TOKEN))
-    assert len(line) < 600
+    assert not any(it in line for it in ("secret", "me:", TOKEN, "bWU6c2VjcmV0", "wanted"))
+    assert len(line) < 200
 
 
 @pytest.mark.usefixtures("one_child")
@@ -137,8 +137,7 @@ def test_no_server_is_no_refusal(tmp_path: Path) -> None:
     ("uri", "words"),
     [
         ("nonsense://there", "MLflow at nonsense://there refuses"),
-        ("http://", "correct tracking_uri|no address"),
-        ("postgresql://me:secret@127.0.0.1/x", "needs the package psycopg2: pip install psycopg2"),
+        ("postgresql://me:secret@127.0.0.1/x", "needs the package psycopg: pip install psycopg"),
     ],
 )
 @pytest.mark.usefixtures("one_child")
@@ -193,7 +192,7 @@ def test_a_database_that_is_locked_or_spoilt(
         lock.rollback()
     assert tracker.published(series) == {0}
     (tmp_path / "mlflow.db").write_bytes(b"no database, " * 1000)
-    with pytest.raises(TrackerRefused, match="not a database.*mend its file"):
+    with pytest.raises(TrackerRefused, match=r"not a database.*name another in tracking_uri"):
         tracker.published(series)
 
 

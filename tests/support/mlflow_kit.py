@@ -33,7 +33,8 @@ PATIENCE = 120
 SESSIONS = """
 import os, sys
 import msgspec
-from clipwatch_adapters.mlflow.session import Job, outcome
+from clipwatch_adapters.mlflow.job import Job
+from clipwatch_adapters.mlflow.session import outcome
 answers = os.fdopen(os.dup(1), "wb", 0)
 os.dup2(2, 1)
 for line in sys.stdin.buffer:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from clipwatch.delivery.trackers import Target
     from clipwatch.results.series import Series
-    from clipwatch_adapters.mlflow.session import Job
+    from clipwatch_adapters.mlflow.job import Job
 
 BATCH = 24
 """Results of one session: bounds its memory and its job."""
@@ -47,6 +47,7 @@ class MlflowTracker:
     def __init__(self, target: Target) -> None:
         self._state_dir = target.state_dir
         self._to = Destination.of(target)
+        self._found: dict[str, Outcome] = {}  # by series, what the last session told
 
     def destination(self) -> str:
         """Tell server, experiment, the run that all stands in or beside, and form."""
@@ -66,7 +67,7 @@ class MlflowTracker:
                 raise TrackerUnavailable("MLflow takes its time: the other results follow")
             results = [series.results[seq] for seq in todo[first : first + BATCH]]
             with room("MLflow", self._state_dir) as log:
-                self._session(job(self._to, series, results, "publish", left), log)
+                self._session(series, job(self._to, series, results, "publish", left), log)
 
     def clear(self, series: Series) -> None:
         """Delete our companion run: MLflow keeps it as deleted, until its `mlflow gc`.
@@ -75,31 +76,32 @@ class MlflowTracker:
             TrackerRefused: The results stand in the trainer's run, out of which MLflow takes none.
         """
         with room("MLflow", self._state_dir) as log:
-            self._session(job(self._to, series, (), "clear", self.patience), log)
+            self._session(series, job(self._to, series, (), "clear", self.patience), log)
 
     def where(self, series: Series) -> str:
         """Return the address of the trainer's run, or of the list that has the companion alone.
 
         MLflow names a run when it makes it, so that is the one address known before.
         """
-        return self._to.where(series, self._read(series))
+        return self._to.where(series, self._found.get(series.name) or self._read(series))
 
     def hint(self, series: Series) -> str:  # noqa: ARG002 - as a Tracker
-        """Return the command that shows a database; a server shows itself."""
-        uri = self._to.uri
-        return "" if self._to.served else f"mlflow ui --backend-store-uri {shlex.quote(uri)}"
+        """Return the command that shows a database of this machine; a server shows itself."""
+        uri = shlex.quote(self._to.uri)
+        return f"mlflow ui --backend-store-uri {uri}" if self._to.local else ""
 
     def _read(self, series: Series) -> Outcome:
-        return self._session(
-            job(self._to, series, (), "read", self.patience / 2), subprocess.DEVNULL
-        )
+        wanted = job(self._to, series, (), "read", self.patience / 2)
+        return self._session(series, wanted, subprocess.DEVNULL)
 
-    def _session(self, job: Job, log: IO[bytes] | int) -> Outcome:
+    def _session(self, series: Series, wanted: Job, log: IO[bytes] | int) -> Outcome:
         """Run a child: where a database is read, with its folders, else in a folder of its own."""
         with (
             plain_errors("MLflow", Path(gettempdir())),
             TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         ):
             place = Path(folder) if self._to.served else self._to.working_dir
-            environ = self._to.environment(job.seconds)
-            return run("MLflow", "clipwatch_adapters.mlflow", job, Outcome, environ, place, log)
+            environ = self._to.environment(wanted.seconds)
+            found = run("MLflow", "clipwatch_adapters.mlflow", wanted, Outcome, environ, place, log)
+        self._found[series.name] = found
+        return found

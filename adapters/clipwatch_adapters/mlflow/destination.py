@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import quote
+from urllib.parse import quote, unquote, urlsplit
 
 from clipwatch.kit.secrets import masked
 from clipwatch_adapters.shared import child
@@ -75,8 +76,13 @@ class Destination:
 
     @property
     def served(self) -> bool:
-        """Whether a server is asked, and not a file."""
-        return not self.uri.startswith((SQLITE, "file:"))
+        """Whether a server is asked that has a page."""
+        return self.uri.startswith(("http://", "https://"))
+
+    @property
+    def local(self) -> bool:
+        """Whether it is a file or folder of this machine."""
+        return self.uri.startswith((SQLITE, "file:"))
 
     def told(self) -> str:
         """Tell it on a line, without a secret."""
@@ -95,7 +101,7 @@ class Destination:
         """Return the address of a run, as far as MLflow can be given one before it made the run."""
         if not self.served:
             run = found.run or f"{self.run_name} / {series.name}"
-            return f"{self.uri}, experiment {self.experiment}, run {run}"
+            return f"{masked(self.uri)}, experiment {self.experiment}, run {run}"
         page = f"{masked(self.uri).rstrip('/')}/#/experiments"
         if not found.experiment_id:
             return f"{page}?searchFilter={quote(self.experiment)}"
@@ -139,10 +145,14 @@ def absolute(uri: str, working_dir: Path) -> str:
     return (working_dir / uri).as_uri()
 
 
-def secrets(environ: Mapping[str, str]) -> tuple[str, ...]:
-    """Return what of a session's environment no text may hold."""
-    names = ("MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
-    return tuple(it for name in names if (it := environ.get(name)))
+def secrets(uri: str, environ: Mapping[str, str]) -> tuple[str, ...]:
+    """Return what no text may hold, also as it goes over the wire, which an answer may repeat."""
+    own = urlsplit(uri)
+    names = ("MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD", "MLFLOW_TRACKING_TOKEN")
+    user, password, token = (environ.get(name, "") for name in names)
+    logins = [(user, password), (unquote(own.username or ""), unquote(own.password or ""))]
+    sent = [base64.b64encode(f"{one}:{other}".encode()).decode() for one, other in logins if other]
+    return tuple(filter(None, (token, *sent, *(other for _, other in logins))))
 
 
 def _digest(*facts: str) -> str:

@@ -12,12 +12,19 @@ from clipwatch_adapters.shared import child
 LENGTH = 300
 """Characters that are kept of MLflow's texts."""
 
+STATUS = re.compile(r"API request.*(?:error code|too many) (\d{3})")
+CAUSE = re.compile(
+    r"API request.*(\[Errno -?\d+\] [^'\")\]]+|timed out|Connection aborted"
+    r"|Failed to resolve '[^']+'|SSLError|InvalidURL)"
+)
+"""In what MLflow says of a request: the status, or why there is none."""
+
 PASSING_STATUS = frozenset({408, 409, 425, 429, 499})
 
 MENDABLE = re.compile(
     r"readonly|read-only|unable to open|not a database|malformed|permission denied", re.IGNORECASE
 )
-"""In what SQLite says: what does not pass by itself."""
+"""In what SQLite and the system say of files: what does not pass by itself."""
 
 
 class Outcome(child.Outcome, frozen=True):
@@ -53,8 +60,10 @@ def explain(error: Exception, uri: str, secrets: Sequence[str]) -> Outcome:
         return Outcome("refused", f"MLflow at {masked(uri)}: {error}", error.fix)
     chain = list(_chain(error))
     kinds = {kind.__name__ for each in chain for kind in type(each).__mro__}
-    text = _line(error, secrets)
+    raw = " ".join(f"{error}".split()) or type(error).__name__
+    text = _told(raw, secrets)
     status = _status(error)
+    told = STATUS.search(raw) or "API request" not in raw
     lacking = next((it.name for it in chain if isinstance(it, ImportError) and it.name), "")
     at = f"MLflow at {masked(uri)}"
     rules = (
@@ -69,14 +78,14 @@ def explain(error: Exception, uri: str, secrets: Sequence[str]) -> Outcome:
             "pip install mlflow, or name a server in tracking_uri",
         ),
         (lacking, f"{at} needs the package {lacking}", f"pip install {lacking}"),
-        ("out-of-date database schema" in text, f"{at} is of another version", "mlflow db upgrade"),
+        ("out-of-date database schema" in raw, f"{at} is of another version", "mlflow db upgrade"),
         (
-            "maintenance mode" in text,
+            "maintenance mode" in raw,
             f"{at} is a folder, which MLflow no longer writes to",
             "name a server or a database in tracking_uri, or set MLFLOW_ALLOW_FILE_STORE=true",
         ),
         (
-            "valid JSON" in text or (status == HTTPStatus.NOT_FOUND and "endpoint" in text),
+            "valid JSON" in raw or (status == HTTPStatus.NOT_FOUND and "API request" in raw),
             f"{at}: no MLflow server answers there ({text})",
             "correct tracking_uri",
         ),
@@ -90,8 +99,11 @@ def explain(error: Exception, uri: str, secrets: Sequence[str]) -> Outcome:
             f"{at} refuses ({text})",
             "have its owner permit edits of the experiment",
         ),
-        ("OperationalError" in kinds and MENDABLE.search(text), f"{at} ({text})", "mend its file"),
-        ("DatabaseError" in kinds and MENDABLE.search(text), f"{at} ({text})", "mend its file"),
+        (
+            {"OperationalError", "DatabaseError", "OSError"} & kinds and MENDABLE.search(raw),
+            f"{at} ({text})",
+            "let clipwatch write there, or name another in tracking_uri",
+        ),
         (
             {"InvalidUrlException", "InvalidSchema", "MissingSchema"} & kinds,
             f"{at}: that is no address ({text})",
@@ -99,7 +111,7 @@ def explain(error: Exception, uri: str, secrets: Sequence[str]) -> Outcome:
         ),
         (
             status in PASSING_STATUS or status >= HTTPStatus.INTERNAL_SERVER_ERROR,
-            f"{at} {'does not answer' if 'API request' in text else 'cannot take it now'} ({text})",
+            f"{at} {'cannot take it now' if told else 'does not answer'} ({text})",
             "",
         ),
         (
@@ -118,12 +130,17 @@ def passing(error: Exception) -> bool:
     return explain(error, "", ()).kind == "unavailable"
 
 
-def _line(error: Exception, secrets: Sequence[str]) -> str:
-    text = " ".join(f"{error}".split()) or type(error).__name__
+def _told(text: str, secrets: Sequence[str]) -> str:
+    """Return the gist of what MLflow's client says, without what a server sent along."""
+    if found := STATUS.search(text):
+        return f"HTTP {found[1]}"
+    if found := CAUSE.search(text):
+        return found[1]
+    text = text.partition(" Response body: ")[0].partition(" (Background on this error")[0]
+    text = child.LOGIN.sub(b"://", text.partition(" [SQL:")[0].encode()).decode()
     for secret in secrets:
         text = text.replace(secret, "***")
-    text = child.LOGIN.sub(b"://", text.encode()).decode()
-    return text.partition(" (Background on this error")[0].partition(" [SQL:")[0][:LENGTH]
+    return text[:LENGTH]
 
 
 def _status(error: Exception) -> int:

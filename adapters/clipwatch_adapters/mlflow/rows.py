@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Literal
 
 from clipwatch.kit.spreadsheets import cell
 from clipwatch_adapters.mlflow.destination import SERIES
+from clipwatch_adapters.mlflow.job import Job, Row
 from clipwatch_adapters.mlflow.points import Known, mark
-from clipwatch_adapters.mlflow.session import Job, Row
 from clipwatch_adapters.shared.media import showcase
 from clipwatch_adapters.shared.numbers import Names, scalars, scalars_of
 from clipwatch_adapters.shared.protocol import hparams

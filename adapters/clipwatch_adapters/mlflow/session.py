@@ -12,15 +12,14 @@ import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote
-
-import msgspec
 
 from clipwatch.kit.processes import importing
 from clipwatch_adapters.mlflow.destination import SERIES, SQLITE, secrets
+from clipwatch_adapters.mlflow.job import Job, Row
 from clipwatch_adapters.mlflow.outcome import Outcome, Refusal, explain, passing
-from clipwatch_adapters.mlflow.points import Known, Point, held, last, shown, time_of
+from clipwatch_adapters.mlflow.points import Point, held, last, shown, time_of
 from clipwatch_adapters.mlflow.trainers import Seen, trainers
 
 if TYPE_CHECKING:
@@ -43,49 +42,6 @@ PER_CALL = 500
 
 THUMBNAIL = 256
 """Pixels of the copy that MLflow's page shows first, as its own client makes it."""
-
-
-class Row(msgspec.Struct, frozen=True):
-    """One result: its numbers, and what becomes files.
-
-    `later` are numbers of scorers that came later, by the name of each one's mean. `texts` are
-    files in `folder`. `samples` are (key, image file, label).
-    """
-
-    known: Known
-    values: dict[str, float]
-    later: dict[str, dict[str, float]]
-    folder: str
-    texts: dict[str, str]
-    samples: tuple[tuple[str, str, str], ...]
-
-
-class Job(msgspec.Struct, frozen=True):
-    """What is to be done with the run of a series, by its `id`, in `seconds`.
-
-    `first` is whether the series may stand in the trainer's run. `known` are all results of the
-    series, `rows` those that are to be brought. `mean` is the number that tells which are there.
-    `began` and `ended` are milliseconds. For the others see Destination.
-    """
-
-    task: Literal["read", "publish", "clear"]
-    seconds: float
-    uri: str
-    experiment: str
-    run_id: str
-    asked: bool
-    run_name: str
-    dirs: tuple[str, ...]
-    working_dir: str
-    id: str
-    name: str
-    first: bool
-    mean: str
-    tags: dict[str, str]
-    began: int
-    ended: int
-    known: tuple[Known, ...]
-    rows: tuple[Row, ...]
 
 
 class Place(NamedTuple):
@@ -115,7 +71,7 @@ def outcome(job: Job) -> Outcome:
             import mlflow  # noqa: F401 - all else here needs it
         return perform(job)
     except Exception as error:  # noqa: BLE001 - every error becomes an outcome
-        return explain(error, job.uri, secrets(os.environ))
+        return explain(error, job.uri, secrets(job.uri, os.environ))
 
 
 def perform(job: Job) -> Outcome:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from clipwatch_adapters.mlflow.session import Job
+    from clipwatch_adapters.mlflow.job import Job
 
 
 class Seen(NamedTuple):

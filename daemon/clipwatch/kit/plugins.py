@@ -46,14 +46,16 @@ def lacking(group: str, name: str) -> str:
 
 
 def _lacking(entry: EntryPoint) -> str:
-    for extra in entry.extras if entry.dist else ():
-        for needed in map(Requirement, entry.dist.requires or ()):
+    if (package := entry.dist) is None:
+        return ""
+    for extra in entry.extras:
+        for needed in map(Requirement, package.requires or ()):
             marker = needed.marker
             if marker and marker.evaluate({"extra": extra}) > marker.evaluate({"extra": ""}):
                 try:
                     version(needed.name)
                 except PackageNotFoundError:
-                    return f"pip install '{entry.dist.name}[{extra}]'"
+                    return f"pip install '{package.name}[{extra}]'"
     return ""
 
 
