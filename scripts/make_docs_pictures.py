@@ -1,10 +1,10 @@
 """Write the pictures of README and docs: run the demo and look at it in a browser.
 
-    python scripts/make_docs_pictures.py [--demo DIR]
+    python scripts/make_docs_pictures.py [--demo DIR] [--only report|tensorboard|mlflow]
 
 Takes some minutes, and a Chromium (chromium-headless-shell). With --demo a demo that has ended in
-that folder is shown instead of a new one. Run it again when the page or what TensorBoard is told
-looks otherwise than in the pictures.
+that folder is shown instead of a new one; with --only, which may be repeated, some of the pictures
+are made. Run it again when the page or what a tracker is told looks otherwise than in the pictures.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import io
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -24,20 +25,29 @@ from PIL import Image
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests" / "support"))
 
-from browser import Page, browse, program  # noqa: E402 - the tests' own
-from tensorboard_kit import Server, tensorboard, until  # noqa: E402
+import mlflow_kit  # noqa: E402 - the tests' own
+from browser import Page, browse, program  # noqa: E402
+from tensorboard_kit import tensorboard, until  # noqa: E402
 from trackio_kit import dashboard  # noqa: E402
 
+CLIPWATCH = [sys.executable, "-m", "clipwatch"]
 PICTURES = ROOT / "docs" / "pictures"
 
 LARGEST = 150_000
 """Bytes of a picture."""
 
-DESK, PHONE = (1200, 860), (400, 860)
+DESK, TALL, PHONE = (1200, 860), (1200, 1000), (400, 860)
 """Width and height of the windows."""
 
 DRAWING_SECONDS = 4
 """TensorBoard's lines, which come from a worker, tell nobody when they are there."""
+
+TO_LAST = """
+Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(it, '120');
+it.dispatchEvent(new Event('input', {bubbles: true}));
+it.dispatchEvent(new FocusEvent('focusout', {bubbles: true}));
+"""
+"""Moves a slider of MLflow's by its field towards the demo's last step, by one that it has."""
 
 DRAWN = "document.querySelectorAll('.cell img').length > 8"
 
@@ -46,6 +56,7 @@ def main() -> int:
     """Write them; return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--demo", type=Path, help="the folder of a demo that has ended")
+    parser.add_argument("--only", action="append", choices=SHOWN, help="make these alone")
     asked = parser.parse_args()
     if (binary := program()) is None:
         print("no browser; Debian has chromium-headless-shell", file=sys.stderr)
@@ -53,24 +64,19 @@ def main() -> int:
     with TemporaryDirectory() as scratch, browse(binary) as page:
         work = Path(scratch)
         demo = (asked.demo or work / "demo").absolute()
-        clipwatch = [sys.executable, "-m", "clipwatch"]
         if not asked.demo:
-            subprocess.run([*clipwatch, "demo", "--directory", demo], check=True)
-        report = work / "report.html"
-        made = [*clipwatch, "report", "-o", report, "--state-dir", demo / "state"]
-        subprocess.run(made, check=True)
-        for name in of_report(page, report):
-            keep(page, name, work)
-        of_trackio(page, demo, work)
-        os.chdir(demo)  # TensorBoard shows its folder, which is to be nobody's
-        with tensorboard(Path(), ["--logdir", "output/logs"], work) as server:
-            for name in of_tensorboard(page, server):
+            subprocess.run([*CLIPWATCH, "demo", "--directory", demo], check=True)
+        for group in asked.only or SHOWN:
+            for name in SHOWN[group](page, demo, work):
                 keep(page, name, work)
     return 0
 
 
-def of_report(page: Page, report: Path) -> Iterator[str]:
+def of_report(page: Page, demo: Path, work: Path) -> Iterator[str]:
     """Show the page in each way that has a picture, and yield the picture's name."""
+    report = work / "report.html"
+    made: list[str | Path] = [*CLIPWATCH, "report", "-o", report, "--state-dir", demo / "state"]
+    subprocess.run(made, check=True)
 
     def show(size: tuple[int, int], top: str) -> None:
         page.open(report.as_uri(), *size)
@@ -93,26 +99,73 @@ def of_report(page: Page, report: Path) -> Iterator[str]:
     yield "report-phone"
 
 
-def of_tensorboard(page: Page, server: Server) -> Iterator[str]:
+def of_tensorboard(page: Page, demo: Path, work: Path) -> Iterator[str]:
     """Show TensorBoard's pages that have a picture, and yield the picture's name."""
-    until(lambda: len(server.get("plugin/scalars/tags") or ()) > 1, expected=True)
-    for name, tab, drawn in (
-        ("tensorboard", "timeseries", "texts('card-view').filter(t => t.includes('Value'))[1]"),
-        ("tensorboard-images", "images", "everywhere('#main-image-container img')[3]?.complete"),
-    ):
-        page.open(f"http://127.0.0.1:{server.port}/?smoothing=0#{tab}", *DESK)
-        page.until(drawn)
-        page.ask("everywhere('button').find(it => it.ariaLabel == 'Close side pane')?.click()")
+    os.chdir(demo)  # TensorBoard shows its folder, which is to be nobody's
+    with tensorboard(Path(), ["--logdir", "output/logs"], work) as server:
+        until(lambda: len(server.get("plugin/scalars/tags") or ()) > 1, expected=True)
+        for name, tab, drawn in (
+            ("tensorboard", "timeseries", "texts('card-view').filter(t => t.includes('Value'))[1]"),
+            (
+                "tensorboard-images",
+                "images",
+                "everywhere('#main-image-container img')[3]?.complete",
+            ),
+        ):
+            page.open(f"http://127.0.0.1:{server.port}/?smoothing=0#{tab}", *DESK)
+            page.until(drawn)
+            page.ask("everywhere('button').find(it => it.ariaLabel == 'Close side pane')?.click()")
+            time.sleep(DRAWING_SECONDS)
+            yield name
+
+
+def of_mlflow(page: Page, demo: Path, work: Path) -> Iterator[str]:
+    """Publish to a server, show the run's pages that have a picture, and yield its name."""
+    state = work / "state"
+    shutil.copytree(
+        demo / "state", state, dirs_exist_ok=True
+    )  # the demo's own log is to know nothing of it
+    (work / "mlflow").mkdir()
+    with mlflow_kit.serve(work / "mlflow") as server:
+        subprocess.run(
+            [*CLIPWATCH, "publish", "--to", "mlflow", "--state-dir", state],
+            check=True,
+            cwd=work,
+            env={**os.environ, "MLFLOW_TRACKING_URI": server.url},
+        )
+        (run,) = server.runs("demo")
+        address = f"{server.url}/#/experiments/{run.told['info']['experiment_id']}/runs/{run.id}"
+        page.open(f"{address}/model-metrics", *TALL)
+        page.until("texts('button').includes('Auto-refresh')")
+        page.until("everywhere('.js-plotly-plot .xtick').length > 8")
+        page.ask("everywhere('button').find(it => it.ariaLabel == 'Close')?.click()")
+        page.ask("everywhere('button').find(it => it.ariaLabel == 'Toggle sidebar')?.click()")
+        # of the charts' tools, which a pointer makes visible, there is only the dark background
+        page.ask(
+            "document.head.append(Object.assign(document.createElement('style'),"
+            "{textContent: '.modebar {display: none}'}))"
+        )
         time.sleep(DRAWING_SECONDS)
-        yield name
+        yield "mlflow"
+        head = "everywhere('[class*=collapse-header]').filter(it => it.innerText.match({}))"
+        page.ask(f"{head.format('/^ *clip +.4/')}.forEach(it => it.click())")
+        page.ask(f"{head.format('/^ *clipwatch/')}[0].scrollIntoView()")
+        page.until("everywhere('img').filter(it => it.src.includes('artifact')).length > 5")
+        for _ in range(12):
+            page.ask(f"everywhere('input[type=number]').forEach(it => {{ {TO_LAST} }})")
+            time.sleep(0.2)
+        page.ask(f"{head.format('/^ *clipwatch/')}[0].scrollIntoView()")
+        time.sleep(DRAWING_SECONDS)
+        yield "mlflow-images"
 
 
-def of_trackio(page: Page, demo: Path, work: Path) -> None:
-    """Publish to Trackio, and keep the picture of its dashboard."""
+def of_trackio(page: Page, demo: Path, work: Path) -> Iterator[str]:
+    """Publish to Trackio, show its dashboard, and yield the picture's name."""
     store = work / "trackio"
-    publish = [sys.executable, "-m", "clipwatch", "publish", "--to", "trackio"]
+    state = work / "state"
+    shutil.copytree(demo / "state", state, dirs_exist_ok=True)
     subprocess.run(
-        [*publish, "--state-dir", demo / "state"],
+        [*CLIPWATCH, "publish", "--to", "trackio", "--state-dir", state],
         env=os.environ | {"TRACKIO_DIR": str(store)},
         check=True,
     )
@@ -121,7 +174,16 @@ def of_trackio(page: Page, demo: Path, work: Path) -> None:
         page.open(f"{shown.address}?{query}", *DESK)
         page.until("document.querySelectorAll('.vega-embed canvas').length > 2")
         time.sleep(DRAWING_SECONDS)
-        keep(page, "trackio", work)
+        yield "trackio"
+
+
+SHOWN = {
+    "report": of_report,
+    "tensorboard": of_tensorboard,
+    "mlflow": of_mlflow,
+    "trackio": of_trackio,
+}
+"""What has pictures: each shows one after the other, and yields its name."""
 
 
 def keep(page: Page, name: str, work: Path) -> None:

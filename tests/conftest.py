@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from browser import Page
     from clipwatch.evaluator.evaluate import Evaluator
     from fake_wandb import FakeWandb
+    from mlflow_kit import Server as MlflowServer
     from results_kit import Log
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch's: each test has a core, as here run many
@@ -134,6 +135,24 @@ def server(
 
     with serve(monkeypatch, tmp_path_factory.mktemp("home")) as fake:
         yield fake
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """Run an MLflow server on loopback for all tests of a worker: it takes long to start."""
+    from mlflow_kit import serve
+
+    with serve(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
+
+
+@pytest.fixture
+def mlflow(mlflow_server: MlflowServer, monkeypatch: pytest.MonkeyPatch) -> MlflowServer:
+    """Return it, with its address and nothing else of MLflow's in the environment."""
+    from mlflow_kit import isolate
+
+    isolate(monkeypatch, mlflow_server.url)
+    return mlflow_server
 
 
 @pytest.fixture

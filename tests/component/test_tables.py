@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -195,6 +196,7 @@ def test_nothing_is_added_to_what_is_not_ours(tmp_path: Path, kind: type[Table])
 
 CHILD = """
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from clipwatch.testing.series import make_series, make_target
@@ -262,7 +264,7 @@ def test_a_result_costs_no_more_in_a_long_run(
     """After the first two, which bring all columns, neither file is read or written as a whole."""
     world, reads, rows = World(tmp_path), [], Table._rows
 
-    def noted(table_: Table) -> list[dict[str, Any]]:
+    def noted(table_: Table) -> Iterator[dict[str, Any]]:
         reads.append(len(world.run.scored))
         return rows(table_)
 

@@ -20,9 +20,9 @@ import pytest
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.testing.series import make_series, make_target
+from clipwatch_adapters.shared.child import GRACE
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.wandb import WandbTracker
-from clipwatch_adapters.wandb.session import GRACE
 from fake_wandb import HANG, KEY, FakeWandb, Fault
 from places import python_path
 from wandb_world import collect_children, isolate, processes
@@ -81,7 +81,7 @@ def test_a_hanging_session_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     children = collect_children(monkeypatch)
     (tmp_path / "wandb.py").write_text("import signal; signal.pause()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("clipwatch_adapters.wandb.starting.GRACE", 1)
+    monkeypatch.setattr("clipwatch_adapters.shared.child.GRACE", 1)
     tracker = WandbTracker(make_target(tmp_path))
     tracker.patience = 1
     with pytest.raises(TrackerUnavailable, match="no answer"):
@@ -94,7 +94,7 @@ def test_a_session_ends_without_anybody(tmp_path: Path, monkeypatch: pytest.Monk
     """A child that hangs ends by itself where nobody is left to kill it."""
     (tmp_path / "wandb.py").write_text("import signal; signal.pause()")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    monkeypatch.setattr("clipwatch_adapters.wandb.starting.GRACE", 6 * GRACE)
+    monkeypatch.setattr("clipwatch_adapters.shared.child.GRACE", 6 * GRACE)
     monkeypatch.setenv("WANDB_API_KEY", KEY)
     children = collect_children(monkeypatch)
     tracker = WandbTracker(make_target(tmp_path))
@@ -108,7 +108,7 @@ def test_sessions_do_not_overlap(
     server: FakeWandb, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While a session of a killed daemon still lives, nothing is sent beside it."""
-    monkeypatch.setattr("clipwatch_adapters.wandb.starting.GRACE", 0.2)
+    monkeypatch.setattr("clipwatch_adapters.shared.child.GRACE", 0.2)
     target = make_target(tmp_path)
     target.state_dir.mkdir(parents=True)
     with (target.state_dir / "session.log").open("ab") as log:

@@ -23,11 +23,11 @@ from clipwatch.service.heartbeat import HeartbeatFile, heartbeats
 from clipwatch.service.lock import exclusive
 from clipwatch.staging.kept import left_behind
 from clipwatch.testing.series import make_series, make_target
+from clipwatch_adapters.shared.child import room
 from clipwatch_adapters.shared.disk import plain_errors, write_private
 from clipwatch_adapters.tensorboard import TensorBoardTracker, event_files
 from clipwatch_adapters.wandb.companion import Companion
 from clipwatch_adapters.wandb.offline import NOTE, OfflineRuns
-from clipwatch_adapters.wandb.starting import room
 from tensorboard_kit import event_file
 from tracker_kit import bring
 
@@ -174,7 +174,7 @@ def test_notes_of_trackers_replace_what_is_planted(state: Path, trap: Trap, name
 def test_the_log_of_sessions_is_no_link_and_no_pipe(state: Path, trap: Trap) -> None:
     """Nothing is published then, and it is told."""
     trap.set(state / "session.log")
-    with pytest.raises(ClipwatchError, match=r"session\.log: "), room(state):
+    with pytest.raises(ClipwatchError, match=r"session\.log: "), room("W&B", state):
         pass
 
 

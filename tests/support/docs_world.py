@@ -48,6 +48,7 @@ STAND_INS = {
     "kubectl": "needs a cluster; test_kubernetes.py checks the manifests",
     "loginctl": "changes the machine",
     "make": "builds this very tree; only its targets are looked up",
+    "mlflow": "serves for ever; test_mlflow.py starts its server",
     "nohup": "starts what is its argument",
     "nvidia-smi": "needs a GPU",
     "pip": "needs a network; `make wheel` installs the wheel with it",

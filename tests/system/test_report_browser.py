@@ -226,7 +226,9 @@ def test_a_phone_shows_cards_and_no_page_wider_than_itself(
     try:
         load(page, file, 390, 844)
         assert page.ask("document.querySelectorAll('.card').length") > 2
-        page.ask("document.querySelectorAll('option').forEach(it => it.textContent += 'm'.repeat(99))")
+        page.ask(
+            "document.querySelectorAll('option').forEach(it => it.textContent += 'm'.repeat(99))"
+        )
         assert page.ask("document.documentElement.scrollWidth") <= 390
         red = page.ask("Number(getComputedStyle(document.body).backgroundColor.match(/\\d+/)[0])")
         assert (red < 40) is dark

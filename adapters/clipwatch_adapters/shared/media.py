@@ -46,6 +46,22 @@ def jpeg(path: Path, max_side: int = 512, label: str = "") -> tuple[bytes, int, 
     Raises:
         OSError: The file is gone, unreadable or no image.
     """
+    return encoded(shown(path, label, max_side), "JPEG")
+
+
+def encoded(image: Image.Image, form: str) -> tuple[bytes, int, int]:
+    """Encode an image, as "JPEG" or "WEBP"; see `jpeg`."""
+    data = BytesIO()
+    image.save(data, form, quality=QUALITY)
+    return data.getvalue(), image.width, image.height
+
+
+def shown(path: Path, label: str = "", max_side: int = 512) -> Image.Image:
+    """Open an image file as it is shown; see `jpeg`.
+
+    Raises:
+        OSError: The file is gone, unreadable or no image.
+    """
     try:
         with Image.open(path) as source:
             image = source.convert("RGB")
@@ -55,9 +71,7 @@ def jpeg(path: Path, max_side: int = 512, label: str = "") -> tuple[bytes, int, 
     image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     if label:
         image = _labelled(image, label)
-    encoded = BytesIO()
-    image.save(encoded, "JPEG", quality=QUALITY)
-    return encoded.getvalue(), image.width, image.height
+    return image
 
 
 def _labelled(image: Image.Image, label: str) -> Image.Image:

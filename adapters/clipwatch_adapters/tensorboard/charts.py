@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 
 from google.protobuf.struct_pb2 import Value  # type: ignore[import-untyped]  # it has none
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
@@ -23,6 +22,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, Sessi
 
 from clipwatch.results.series import Series
 from clipwatch_adapters.shared.numbers import Names, scalars
+from clipwatch_adapters.shared.protocol import hparams
 from clipwatch_adapters.tensorboard.event_files import frame
 from clipwatch_adapters.tensorboard.records import strings
 
@@ -53,7 +53,8 @@ def _hparams(series: Series, names: Names, began: float) -> Summary.Value:
     """Return the protocol as a session of the HParams page.
 
     What columns there are is left to TensorBoard, which makes them of all sessions: it takes the
-    first list of columns that any run has, so one of ours would hide a trainer's.
+    first list of columns that any run has, so one of ours would hide a trainer's. It shows the
+    first five that differ, or else the first ones by name.
     """
     start = SessionStartInfo(start_time_secs=began)
     for name, value in hparams(series, names).items():
@@ -72,25 +73,6 @@ def _hparams(series: Series, names: Names, began: float) -> Summary.Value:
         metadata=SummaryMetadata(plugin_data=plugin),
         tensor=TensorProto(dtype=DT_FLOAT, tensor_shape=nothing),
     )
-
-
-def hparams(series: Series, names: Names) -> dict[str, float | str]:
-    """Return what of the protocol is one value: prompts as their number, and the digest of all.
-
-    What is not given is left out, and what is as usual, but for the strength: the page shows the
-    first five that differ, or else the first ones by name.
-    """
-    protocol = series.protocol
-    known = {
-        it.name: value
-        for it in fields(protocol)
-        if (value := getattr(protocol, it.name)) != it.default or it.name == "adapter_strength"
-    }
-    known |= {"prompts": len(protocol.prompts), "protocol": protocol.digest, "unit": series.unit}
-    for scorer in protocol.scorers:
-        known[names.group(scorer.name) if scorer.name else "scorer"] = str(scorer)
-    plain = {name: it for name, it in known.items() if isinstance(it, int | float | str)}
-    return {name: str(it) if isinstance(it, bool) else it for name, it in plain.items() if it != ""}
 
 
 def layout(series: Series, names: Names) -> Layout:

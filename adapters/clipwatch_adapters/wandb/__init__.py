@@ -18,12 +18,13 @@ from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch_adapters.shared.child import room
 from clipwatch_adapters.shared.disk import plain_errors
 from clipwatch_adapters.shared.rows import ids
 from clipwatch_adapters.wandb.companion import MODES, Companion
 from clipwatch_adapters.wandb.offline import OfflineRuns
 from clipwatch_adapters.wandb.rows import places
-from clipwatch_adapters.wandb.starting import room, run
+from clipwatch_adapters.wandb.starting import run
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +77,7 @@ class WandbTracker:
         if not missing:
             return
         deadline = time.monotonic() + self.patience
-        with room(self._state_dir) as log:
+        with room("W&B", self._state_dir) as log:
             self._companion.remember_trainer()
             if self._companion.mode == "offline":
                 self._write(log, series, missing, deadline)
@@ -95,7 +96,7 @@ class WandbTracker:
                 fix="another tracker_project_name gets all of them",
             )
         folder = self._companion.folder(series)
-        with room(self._state_dir), plain_errors("W&B", folder):
+        with room("W&B", self._state_dir), plain_errors("W&B", folder):
             self._offline_runs(series).forget()
 
     def where(self, series: Series) -> str:

@@ -1,5 +1,6 @@
 """The session's process: `python -m clipwatch_adapters.wandb`."""
 
-from clipwatch_adapters.wandb.session import main
+from clipwatch_adapters.shared.child import serve
+from clipwatch_adapters.wandb.session import Job, outcome
 
-main()
+serve(Job, outcome)

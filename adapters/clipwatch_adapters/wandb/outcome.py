@@ -5,9 +5,9 @@ from __future__ import annotations
 import base64
 import re
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-import msgspec
+from clipwatch_adapters.shared import child
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,15 +31,9 @@ LENGTH = 300
 """Characters that are kept of wandb's texts."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """How it went; online, the server was read and has `shown` these evaluations at `url`.
+class Outcome(child.Outcome, frozen=True):
+    """How it went; online, the server was read and has `shown` these evaluations at `url`."""
 
-    `reason` says what is wrong, and `fix` what to do about a refusal.
-    """
-
-    kind: Literal["ok", "unavailable", "refused"]
-    reason: str = ""
-    fix: str = ""
     shown: tuple[str, ...] = ()
     url: str = ""
 

@@ -112,9 +112,9 @@ def row(series: Series, names: Names, result: Result, place: int, later: str = "
         CHECKPOINT: result.checkpoint,
         EVALUATION: row_id((result, later)),
     }
-    columns, table = score_table(series, names, scores, (later,) if later else tuple(names.scorers))
+    columns, lines = score_table(series, names, scores, (later,) if later else tuple(names.scorers))
     if later:
-        return HistoryRow(place, {**values, **known}, (), (), columns, table)
+        return HistoryRow(place, {**values, **known}, (), (), columns, lines)
     shown = showcase(series.protocol, scores)
     advice = "\n".join(f"{each.kind}: {each.text}" for each in result.advice)
     return HistoryRow(
@@ -126,7 +126,7 @@ def row(series: Series, names: Names, result: Result, place: int, later: str = "
         ),
         prompt_scores=prompt_means(scores),
         columns=columns,
-        table=table,
+        table=lines,
         picture_columns=(
             *("image", "base image", "category", "prompt"),
             *(

@@ -7,9 +7,6 @@ ends.
 
 from __future__ import annotations
 
-import os
-import re
-import signal
 import sys
 import time
 from collections import Counter
@@ -23,16 +20,13 @@ from urllib.parse import quote
 import msgspec
 from msgspec.structs import replace
 
-from clipwatch.kit.processes import end_with_parent, importing
+from clipwatch.kit.processes import importing
 from clipwatch_adapters.wandb.outcome import Outcome, explain
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     import wandb
-
-GRACE = 5.0
-"""Seconds that a session may take longer than its job before it is killed."""
 
 STEP = "clipwatch/step"
 TEXTS = CHECKPOINT, EVALUATION = "clipwatch/checkpoint", "clipwatch/evaluation"
@@ -48,9 +42,6 @@ GAVE_UP = "filestream: fatal error: "
 """In wandb-core's log: it sends no more rows. Neither log() nor finish() tells."""
 NO_ALERT = "sender: sendAlert: failed to notify scriptable run alert: "
 """In wandb-core's log: an alert was not taken, and will not be sent again."""
-
-LOGIN = re.compile(rb"://[^/\s\"@]*@")
-"""Name and password in an address, which may be one that the log or a person is told."""
 
 CAPTION = 1000
 """Characters of a caption. W&B leaves out a row of more than 10 MB, and says so nowhere."""
@@ -369,19 +360,11 @@ def _server() -> str:
         return "its server"
 
 
-def main() -> None:
-    """Perform the job on standard input; whatever wandb prints goes to standard error."""
-    end_with_parent()
-    answer = os.dup(1)
-    os.dup2(2, 1)
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    # Kills us even if wandb hangs in C and nobody is left to do it; wandb-core follows at once.
-    signal.setitimer(signal.ITIMER_REAL, job.seconds + GRACE)
+def outcome(job: Job) -> Outcome:
+    """Return what came of a job, errors too."""
     try:
         with importing():
             import wandb  # noqa: F401 - all else here needs it
-        outcome = perform(job)
+        return perform(job)
     except Exception as error:  # noqa: BLE001 - every error becomes an outcome
-        outcome = explain(error, _server(), job.key)
-    with os.fdopen(answer, "wb") as out:
-        out.write(LOGIN.sub(rb"://", msgspec.json.encode(outcome)))
+        return explain(error, _server(), job.key)

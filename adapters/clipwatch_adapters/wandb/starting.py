@@ -1,61 +1,30 @@
-"""Starts a session with W&B: a child process, its lock, its environment and its key."""
+"""Starts a session with W&B: its environment and its key."""
 
 from __future__ import annotations
 
-import fcntl
 import os
-import re
-import signal
-import subprocess
-import sys
-import time
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING
 
-import msgspec
-
-from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.kit.errors import TrackerRefused
 from clipwatch.kit.filesystems import make_private
-from clipwatch_adapters.shared.disk import plain_errors, private
+from clipwatch_adapters.shared import child
 from clipwatch_adapters.wandb.outcome import Outcome
-from clipwatch_adapters.wandb.session import GRACE, LOGIN, Job
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
-KEPT = re.compile(
-    r"PATH|HOME|USER|LOGNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|PYTHONPATH|LD_LIBRARY_PATH|NETRC"
-    r"|XDG_CONFIG_HOME|SSL_CERT_(FILE|DIR)|(REQUESTS|CURL)_CA_BUNDLE|(?i:(https?|all|no)_proxy)"
-    r"|WANDB_(BASE_URL|ENTITY|CONFIG_DIR|IDENTITY_TOKEN_FILE|INSECURE_DISABLE_SSL)"
+    from clipwatch_adapters.wandb.session import Job
+
+OWN = (
+    r"WANDB_(BASE_URL|ENTITY|CONFIG_DIR|IDENTITY_TOKEN_FILE|INSECURE_DISABLE_SSL)"
     r"|WANDB_X_EXTRA_HTTP_HEADERS"
 )
-"""The names in our environment that a session may see."""
-
-
-@contextmanager
-def room(folder: Path) -> Iterator[IO[bytes]]:
-    """Open the log of publishing sessions, which is their lock too.
-
-    The child and wandb-core inherit it as their standard error, so it stays locked until the
-    last process of an earlier session is gone, even one whose daemon was killed.
-    """
-    with plain_errors("W&B", folder):
-        make_private(folder)
-        with open(folder / "session.log", "a+b", opener=private) as log:
-            _lock(log)
-            log.truncate(0)
-            try:
-                yield log
-            finally:
-                _without_logins(log)
+"""The names of W&B's in our environment that a session may see."""
 
 
 def run(job: Job, base_url: str, log: IO[bytes] | int) -> Outcome:
-    """Run a child on the job; it is gone `job.seconds` and a little later at the latest.
-
-    It gets the API key by its job, hence no process has it in its arguments or environment.
+    """Run a session on the job; it gets the API key by it.
 
     Raises:
         TrackerUnavailable, TrackerRefused: Its outcome; no outcome is the former.
@@ -67,65 +36,16 @@ def run(job: Job, base_url: str, log: IO[bytes] | int) -> Outcome:
         "WANDB_ARTIFACT_DIR": job.folder,
         "WANDB_ERROR_REPORTING": "false",
     }
-    make_private(Path(job.folder))
-    own = environment(os.environ) | {name: value for name, value in settings.items() if value}
-    with (
-        # what a killed session leaves behind goes with it; a socket in it needs a short name
-        TemporaryDirectory(prefix="clipwatch-", ignore_cleanup_errors=True) as temporary,
-        subprocess.Popen(
-            [sys.executable, "-P", "-m", "clipwatch_adapters.wandb"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            cwd=job.folder,
-            env=own | {"TMPDIR": temporary},
-            start_new_session=True,
-            umask=0o077,
-        ) as process,
-    ):
-        try:
-            answer, _ = process.communicate(msgspec.json.encode(job), job.seconds + GRACE)
-        except subprocess.TimeoutExpired as late:
-            answer = late.stdout or b""
-        finally:
-            if process.poll() is None:  # wandb-core ends by itself when its parent is gone
-                os.killpg(process.pid, signal.SIGKILL)
-    try:
-        outcome = msgspec.json.decode(answer, type=Outcome)
-    except ValueError as error:
-        raise TrackerUnavailable(
-            f"the W&B session ended with {process.returncode} and no answer;"
-            f" it had {job.seconds + GRACE:.0f} s"
-        ) from error
-    if outcome.kind == "refused":
-        raise TrackerRefused(outcome.reason, fix=outcome.fix)
-    if outcome.kind == "unavailable":
-        raise TrackerUnavailable(outcome.reason)
-    return outcome
-
-
-def _without_logins(log: IO[bytes]) -> None:
-    """Take the logins out of addresses: wandb tells the server's as it is."""
-    log.seek(0)
-    said = log.read()
-    told = LOGIN.sub(b"://", said)
-    if told != said:
-        log.truncate(0)
-        log.write(told)
-
-
-def _lock(log: IO[bytes]) -> None:
-    for _ in range(round(10 * GRACE)):
-        try:
-            return fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            time.sleep(0.1)
-    raise TrackerUnavailable("an earlier W&B session has not ended yet")
+    folder = Path(job.folder)
+    make_private(folder)
+    own = {name: value for name, value in settings.items() if value}
+    environ = environment(os.environ) | own
+    return child.run("W&B", "clipwatch_adapters.wandb", job, Outcome, environ, folder, log)
 
 
 def environment(environ: Mapping[str, str]) -> dict[str, str]:
     """Return what a session may inherit: nothing that speaks of the trainer's own W&B run."""
-    return {name: value for name, value in environ.items() if KEPT.fullmatch(name)}
+    return child.environment(environ, OWN)
 
 
 def api_key(options: Mapping[str, str], environ: Mapping[str, str]) -> str:
