@@ -12,10 +12,11 @@ from clipwatch.results.series import Result, Series
 from clipwatch.statistics import Summary
 from clipwatch.testing.memory import MemoryTracker
 from clipwatch.testing.series import START, make_series, make_target
+from clipwatch_adapters.shared.told import ids
 from clipwatch_adapters.tensorboard import TensorBoardTracker
 from clipwatch_adapters.wandb import WandbTracker
 from clipwatch_adapters.wandb.files import finished_rows
-from clipwatch_adapters.wandb.rows import ids, placed
+from clipwatch_adapters.wandb.rows import placed
 from fake_wandb import FakeWandb
 from real_world import points
 

@@ -28,7 +28,7 @@ from clipwatch.loop.narration import story
 from clipwatch.results import told, view
 from clipwatch.results.reading import series_of
 from clipwatch.results.table import table
-from clipwatch_adapters.wandb.rows import config
+from clipwatch_adapters.shared.told import config
 from layout_kit import SETTLE, Clock, look, scanner, simpletuner, verdict, weights
 from package_kit import package
 from staging_kit import desk, intact, seen

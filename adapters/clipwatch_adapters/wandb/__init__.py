@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch_adapters.shared.disk import plain_errors
+from clipwatch_adapters.shared.told import ids
 from clipwatch_adapters.wandb.companion import MODES, Companion
 from clipwatch_adapters.wandb.offline import OfflineRuns
-from clipwatch_adapters.wandb.rows import ids, places
+from clipwatch_adapters.wandb.rows import places
 from clipwatch_adapters.wandb.starting import room, run
 
 if TYPE_CHECKING:

@@ -14,9 +14,10 @@ from clipwatch.kit.errors import TrackerRefused
 from clipwatch.kit.secrets import masked
 from clipwatch_adapters.shared.disk import plain_errors, read_own, write_private
 from clipwatch_adapters.shared.numbers import FORM
+from clipwatch_adapters.shared.told import config
 from clipwatch_adapters.wandb.files import trainer_run
 from clipwatch_adapters.wandb.offline import OfflineRuns
-from clipwatch_adapters.wandb.rows import config, filled
+from clipwatch_adapters.wandb.rows import filled
 from clipwatch_adapters.wandb.session import Job
 from clipwatch_adapters.wandb.starting import api_key
 

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import replace as with_
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import msgspec
 from msgspec.structs import replace
 
 from clipwatch_adapters.shared.media import showcase
-from clipwatch_adapters.shared.numbers import Names, prompt_means, scalars, scalars_of
+from clipwatch_adapters.shared.numbers import Names, prompt_means, scalars
+from clipwatch_adapters.shared.told import (
+    advice,
+    by,
+    by_image,
+    caption,
+    numbers,
+    row_id,
+    table,
+    told,
+)
 from clipwatch_adapters.wandb.session import CHECKPOINT, EVALUATION, STEP, HistoryRow, Job
 
 if TYPE_CHECKING:
@@ -18,32 +26,13 @@ if TYPE_CHECKING:
     from clipwatch.results.series import ImageScore, Result, Series
 
 
-def config(series: Series) -> dict[str, Any]:
-    """Return the protocol as flat values: prompts as their number, and the digest of all.
-
-    `step_unit` stands there where `clipwatch/step` counts no steps.
-    """
-    protocol = series.protocol
-    values: dict[str, Any] = msgspec.to_builtins(protocol)
-    unit = {"step_unit": series.unit} if series.unit != "step" else {}
-    return values | {"prompts": len(protocol.prompts), "protocol": protocol.digest} | unit
-
-
-def ids(result: Result) -> tuple[str, ...]:
-    """Return by which evaluations the rows of a result are known.
-
-    Each scorer that came later has a row of its own: W&B changes none that it has.
-    """
-    return tuple(map(_id, _rows(result)))
-
-
 def filled(job: Job, series: Series, results: Sequence[Result], held: Container[str | int]) -> Job:
     """Return the job with rows of these results, and what the run shows after the last of them.
 
     Without those that are `held`.
     """
     names, place, last = Names.of(series), placed(series.results), results[-1].seq
-    told = [it for result in results for it in _rows(result) if _id(it) not in held]
+    wanted = [it for result in results for it in told(result) if row_id(it) not in held]
     tags = (tag for result in series.results for tag in scalars(names, result))
     return replace(
         job,
@@ -51,23 +40,10 @@ def filled(job: Job, series: Series, results: Sequence[Result], held: Container[
         summary=_summary(names, series.results[: last + 1]),
         steps=tuple({it.step for it in series.results}),
         rows=tuple(
-            row(series, names, it[0], place[_id(it)], it[1])
-            for it in sorted(told, key=lambda it: place[_id(it)])
+            row(series, names, it[0], place[row_id(it)], it[1])
+            for it in sorted(wanted, key=lambda it: place[row_id(it)])
         ),
     )
-
-
-Told = tuple["Result", str]
-"""What a row tells: a result, "" for all that came with it or a scorer that came later."""
-
-
-def _rows(result: Result) -> list[Told]:
-    return [(result, scorer) for scorer in ("", *result.later)]
-
-
-def _id(told: Told) -> str:
-    result, scorer = told
-    return f"{result.evaluation}+{scorer}" if scorer else result.evaluation
 
 
 def placed(results: Sequence[Result]) -> dict[str, int]:
@@ -80,10 +56,10 @@ def placed(results: Sequence[Result]) -> dict[str, int]:
     for result in results:
         while later and later[0][0] < result.finished:
             _, seq, scorer = later.pop(0)
-            found[_id((results[seq], scorer))] = last = last + 1
+            found[row_id((results[seq], scorer))] = last = last + 1
         found[result.evaluation] = last = max(result.step, last + 1)
     for _, seq, scorer in later:
-        found[_id((results[seq], scorer))] = last = last + 1
+        found[row_id((results[seq], scorer))] = last = last + 1
     return found
 
 
@@ -131,36 +107,31 @@ def row(series: Series, names: Names, result: Result, place: int, later: str = "
     Without what scorers said that came later; or with that of one of them alone.
     """
     scores = series.scores(result.evaluation)
-    if later:
-        values = scalars_of(names, result, later)
-    else:
-        own = {it: found for it, found in result.scores.items() if it not in result.later}
-        values = scalars(names, with_(result, scores=own))
+    values = numbers(names, (result, later))
     known: dict[str, float | int | str] = {
         STEP: result.step,
         CHECKPOINT: result.checkpoint,
-        EVALUATION: _id((result, later)),
+        EVALUATION: row_id((result, later)),
     }
-    columns, table = _table(series, names, scores, (later,) if later else tuple(names.scorers))
+    columns, lines = table(series, names, scores, (later,) if later else tuple(names.scorers))
     if later:
-        return HistoryRow(place, {**values, **known}, (), (), columns, table)
+        return HistoryRow(place, {**values, **known}, (), (), columns, lines)
     shown = showcase(series.protocol, scores)
     prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
-    at = f"{series.unit} {result.step}"
-    advice = "\n".join(f"{each.kind}: {each.text}" for each in result.advice)
+    text = advice(result)
     return HistoryRow(
         place=place,
-        values={**values, **known, **({"clipwatch/advice": advice} if advice else {})},
+        values={**values, **known, **({"clipwatch/advice": text} if text else {})},
         samples=tuple(
             (
                 str(series.images / (score.image or "")),
-                f"{at}, score {score.score:.{series.digits('')}f}: {prompts[score.prompt_id].text}",
+                caption(series, result, score, prompts[score.prompt_id].text),
             )
             for score in shown
         ),
         prompt_scores=prompt_means(scores),
         columns=columns,
-        table=table,
+        table=lines,
         picture_columns=(
             *("image", "base image", "category", "prompt"),
             *(
@@ -182,49 +153,12 @@ def _pictures(
 ) -> Iterator[tuple[float | str | None, ...]]:
     """Yield a line for each image that is shown, with that of the base model where there is one."""
     compared = result.against_base
-    base = _by_image(series.scores(compared.a)) if compared else {}
+    base = by_image(series.scores(compared.a)) if compared else {}
     prompts = {prompt.id: prompt for prompt in series.protocol.prompts}
     for score in shown:
         prompt, before = prompts[score.prompt_id], base.get((score.prompt_id, score.index))
         yield (
             *(str(series.images / it.image) if it and it.image else "" for it in (score, before)),
             *(prompt.category, prompt.text),
-            *(_score(it, name) for name in names.scorers for it in (score, before)),
+            *(by(it, name) for name in names.scorers for it in (score, before)),
         )
-
-
-def _by_image(scores: Iterable[ImageScore]) -> dict[tuple[str, int], ImageScore]:
-    return {(score.prompt_id, score.index): score for score in scores}
-
-
-def _table(
-    series: Series, names: Names, scores: Sequence[ImageScore], scorers: Sequence[str]
-) -> tuple[tuple[str, ...], tuple[tuple[float | str | None, ...], ...]]:
-    """Return the columns and rows of the scores by prompt and image, by these scorers."""
-    by_image = _by_image(scores)
-    indices = range(series.protocol.images_per_prompt)
-    columns = (
-        *("prompt id", "category", "prompt"),
-        *(
-            f"{names.scorers[scorer]} score {index}" if scorer else f"score {index}"
-            for scorer in scorers
-            for index in indices
-        ),
-    )
-    table = (
-        (
-            *(prompt.id, prompt.category, prompt.text),
-            *(
-                _score(by_image.get((prompt.id, index)), name)
-                for name in scorers
-                for index in indices
-            ),
-        )
-        for prompt in series.protocol.prompts
-    )
-    return columns, tuple(table)
-
-
-def _score(image: ImageScore | None, scorer: str) -> float | None:
-    """Return what a scorer gave an image; None where there is none."""
-    return None if image is None else image.scores.get(scorer)

@@ -141,7 +141,7 @@ def prepare(directory: Path, *, lora: bool) -> tuple[Path, Path]:
         "clipwatch": {
             "evaluation_type": "clip",
             "pretrained_evaluation_model_name_or_path": str(models.CLIP),
-            "report_to": "all",
+            "report_to": "tensorboard,wandb",
             "device": "cpu",
             "batch_size": 16,
             "give_way": False,

@@ -9,7 +9,7 @@ from clipwatch.layouts.claims import GENERIC
 from clipwatch.settings.values import Given
 
 _WITHOUT_ADAPTER = (
-    *("aim", "clearml", "comet_ml", "custom-tracker", "dvclive", "mlflow"),
+    *("aim", "clearml", "custom-tracker", "dvclive", "mlflow"),
     *("simpletuner", "swanlab", "trackio"),
 )
 """Trackers that SimpleTuner's report_to may name, in some version, and clipwatch has not."""
