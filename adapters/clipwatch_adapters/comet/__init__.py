@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -19,9 +20,10 @@ from typing import IO
 
 from clipwatch.delivery.trackers import Target
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch.kit.filesystems import make_private
 from clipwatch.kit.secrets import masked
 from clipwatch.results.series import Series
-from clipwatch_adapters.comet.archives import held
+from clipwatch_adapters.comet.archives import held, points
 from clipwatch_adapters.comet.outcome import NO_KEY
 from clipwatch_adapters.comet.session import Job
 from clipwatch_adapters.shared.batches import Batches
@@ -156,7 +158,7 @@ class CometTracker:
         return self._target.state_dir / "offline" / series.name
 
     def _batches(self, series: Series) -> Batches:
-        return Batches("Comet", self._folder(series), self._key(series), ".zip", held)
+        return Batches("Comet", self._folder(series), self._key(series), ".zip", held, points)
 
     def _written(self, series: Series) -> frozenset[int]:
         folder = self._folder(series)
@@ -189,7 +191,7 @@ class CometTracker:
     ) -> Job:
         offline = self._offline
         return Job(
-            archives=str(self._batches(series).fresh) if offline else "",
+            archives=str(self._fresh(series)) if offline else "",
             key="" if offline else self._api_key(),
             workspace=self._workspace,
             project=self._target.project,
@@ -216,11 +218,19 @@ class CometTracker:
         return key
 
     def _write(self, log: IO[bytes], series: Series, batch: Sequence[int], left: float) -> None:
-        batches = self._batches(series)
-        batches.begin()
+        """Have an archive made beside the others, so that no upload ever meets half of one."""
+        batches, fresh = self._batches(series), self._fresh(series)
+        place = batches.begin()
+        shutil.rmtree(fresh, ignore_errors=True)  # of a session that was killed
+        make_private(fresh)
         its = self._rows(series, batch)
         self._session(log, self._job(series, its, left), series)
-        batches.take("*.zip", frozenset(row.id for row in its))
+        made = next(fresh.glob("*.zip"), fresh / "none.zip")
+        batches.take(made, place, its)
+        shutil.rmtree(fresh, ignore_errors=True)
+
+    def _fresh(self, series: Series) -> Path:
+        return self._target.state_dir / "offline" / f".{series.name}.new"
 
     def _ask(self, series: Series) -> Outcome:
         job = self._job(series, outlines(series), self.patience / 2, send=False)

@@ -44,14 +44,14 @@ class Message(msgspec.Struct):
 
 
 def held(archive: Path) -> frozenset[str] | None:
-    """Return the ids of the rows in an archive, None if it is damaged or was never finished.
+    """Return the ids of the rows in an archive, None if it is damaged or was not finished.
 
     Raises:
         OSError: It cannot be read, or is a link or a pipe.
     """
     try:
         named = [(it.payload.metadata or {}).get(ROW) for it in messages(archive)]
-    except ValueError:
+    except (ValueError, FileNotFoundError):
         return None
     return frozenset(it for it in named if isinstance(it, str))
 

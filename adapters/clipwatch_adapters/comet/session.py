@@ -8,28 +8,24 @@ from __future__ import annotations
 
 import csv
 import io
-import math
 import re
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import msgspec
-from msgspec.structs import replace
 
 from clipwatch.kit.spreadsheets import cell
 from clipwatch_adapters.comet.archives import ROW
 from clipwatch_adapters.comet.outcome import explain
 from clipwatch_adapters.shared.media import jpeg
+from clipwatch_adapters.shared.points import Points, lacking
 from clipwatch_adapters.shared.sessions import Outcome, serve
 from clipwatch_adapters.shared.told import Row
-
-Points = dict[tuple[str, int], list[float]]
-"""(name, step) → the values that an experiment has there."""
 
 NAME = 100
 """Characters of an image's name: Comet makes a column of each."""
@@ -96,26 +92,6 @@ def perform(job: Job) -> Outcome:
             time.sleep(1)
     lack = {row.id for row in missing}
     return Outcome("ok", shown=tuple(row.id for row in job.rows if row.id not in lack), url=url)
-
-
-def lacking(rows: Iterable[Row], points: Points) -> list[Row]:
-    """Return the rows of which numbers lack, each with those alone."""
-    return [
-        replace(row, numbers=numbers)
-        for row in rows
-        if (
-            numbers := {
-                name: value
-                for name, value in row.numbers.items()
-                if not any(_same(value, it) for it in points.get((name, row.step), ()))
-            }
-        )
-    ]
-
-
-def _same(ours: float, theirs: float) -> bool:
-    """Comet tells numbers as text, and does not say with how many digits."""
-    return math.isclose(ours, theirs, rel_tol=1e-9, abs_tol=1e-12)
 
 
 def _read(job: Job) -> tuple[Points, str]:

@@ -1,15 +1,14 @@
-"""Batches of rows that wait on the disk for somebody to upload them, each one whole or not there.
+"""Batches of rows that wait on the disk for somebody to upload them.
 
-A session leaves its batch in a folder beside them. It gets its place among them when it was read
-back and is on the disk. So no upload ever meets half of one, and a kill leaves what the next
-session clears away.
+A batch counts when it was read back whole and is on the disk. What a killed session left goes, and
+its rows are written again.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,6 +18,8 @@ import msgspec
 from clipwatch.kit.errors import TrackerUnavailable
 from clipwatch.kit.filesystems import make_private, sync_folder
 from clipwatch_adapters.shared.disk import private, read_own, write_private
+from clipwatch_adapters.shared.points import Points, lacking
+from clipwatch_adapters.shared.told import Row
 
 NOTE = "written.json"
 
@@ -35,7 +36,8 @@ class Batches:
         folder: Holds batches and nothing else of ours but the note.
         identity: Of the run at the tracker, in the name of each batch.
         suffix: Behind its number.
-        read: Return the ids of the rows in a batch, None unless it is whole.
+        read: Return the ids of the rows in a batch, None unless it is whole and finished.
+        points: Return name, step and value of all numbers in a batch.
     """
 
     tracker: str
@@ -43,11 +45,7 @@ class Batches:
     identity: str
     suffix: str
     read: Callable[[Path], frozenset[str] | None]
-
-    @property
-    def fresh(self) -> Path:
-        """The folder of the session that is under way."""
-        return self.folder.parent / f".{self.folder.name}.new"
+    points: Callable[[Path], Iterable[tuple[str, int, float]]]
 
     def held(self) -> frozenset[str]:
         """Return the ids of the rows in batches that are there, or were.
@@ -58,39 +56,40 @@ class Batches:
         return frozenset(row for rows in self._batches().values() for row in rows)
 
     def begin(self) -> Path:
-        """Return an empty folder for a session; what a killed one left there goes.
+        """Return the place of the next batch, where nothing is so far.
 
-        A batch that is damaged goes, too: its upload would fail, and its rows are written again.
+        What is damaged or was never finished goes: an upload would fail, or bring a part.
         """
-        noted = self._batches()
+        make_private(self.folder)
+        batches = self._batches()
         for batch in self._present():
             if self.read(batch) is None:
-                noted.pop(batch.name, None)
-                self._write(noted)
+                del batches[batch.name]
+                self._write(batches)
                 _remove(batch)
-        shutil.rmtree(self.fresh, ignore_errors=True)
-        make_private(self.fresh)
-        make_private(self.folder)
-        return self.fresh
+        number = 1 + max(map(_number, batches), default=0)
+        return self.folder / f"{self.identity}-{number:04}{self.suffix}"
 
-    def take(self, pattern: str, wanted: frozenset[str]) -> None:
-        """Give the session's batch, what is called like `pattern`, its place.
+    def take(self, made: Path, place: Path, rows: Sequence[Row]) -> None:
+        """Count what a session has made, which gets its place unless it was made there.
 
         Raises:
-            TrackerUnavailable: There is none with all rows that are `wanted`.
+            TrackerUnavailable: It lacks one of these rows, or a number of theirs.
             OSError: The disk does not take it.
         """
-        made = sorted(self.fresh.glob(pattern))
-        if len(made) != 1 or (self.read(made[0]) or frozenset()) < wanted:
-            raise TrackerUnavailable(f"{self.tracker} left nothing whole in {self.fresh}")
-        noted = self._batches()
-        number = 1 + max((_number(it) for it in noted), default=0)
-        place = self.folder / f"{self.identity}-{number:04}{self.suffix}"
-        _sync(made[0])
-        made[0].replace(place)
+        held = self.read(made)
+        if held is None or not held.issuperset(row.id for row in rows) or self._lacks(made, rows):
+            raise TrackerUnavailable(f"{self.tracker} left nothing whole in {made.parent}")
+        _sync(made)
+        made.replace(place)
         sync_folder(self.folder)
         self._write(self._batches())  # from here on it may be removed
-        shutil.rmtree(self.fresh, ignore_errors=True)
+
+    def _lacks(self, made: Path, rows: Sequence[Row]) -> bool:
+        found: Points = {}
+        for name, step, value in self.points(made):
+            found.setdefault((name, step), []).append(value)
+        return bool(lacking(rows, found))
 
     def forget(self) -> None:
         """Remove the batches, and first the note of them, or those that are gone would count."""

@@ -10,7 +10,7 @@ from clipwatch.settings.values import Given
 
 _WITHOUT_ADAPTER = (
     *("aim", "clearml", "custom-tracker", "dvclive", "mlflow"),
-    *("simpletuner", "swanlab", "trackio"),
+    *("simpletuner", "trackio"),
 )
 """Trackers that SimpleTuner's report_to may name, in some version, and clipwatch has not."""
 
