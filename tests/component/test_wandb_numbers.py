@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from clipwatch.kit.errors import TrackerUnavailable
 from clipwatch.results.series import Series
 from clipwatch.testing.series import make_series, make_target, with_everything
+from clipwatch_adapters.shared.frames import fields, records
 from clipwatch_adapters.shared.numbers import Names, scalars
 from clipwatch_adapters.wandb import WandbTracker
-from clipwatch_adapters.wandb.files import HISTORY, fields, finished_rows, records
+from clipwatch_adapters.wandb.files import HEADER, HISTORY, finished_rows
 from clipwatch_adapters.wandb.rows import places
 from clipwatch_adapters.wandb.rows import row as row_of
 from fake_wandb import HANG, KEY, FakeWandb, Fault, StoredRun
@@ -191,7 +192,7 @@ def test_a_table_brings_its_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (run,) = Path(tracker.where(series)).glob("offline-run-*")
     (file,) = run.glob("*.wandb")
     kinds = (b"run_table", b"clipwatch/pictures.table.json")
-    (sent,) = (it for it in records(file) if all(kind in it for kind in kinds))
+    (sent,) = (it for it in records(file, HEADER) if all(kind in it for kind in kinds))
     assert len(set(re.findall(rb"media/images/\w+/\d\.jpg", sent))) == 4 + 3
     staged = {Path(it.decode()) for it in re.findall(rb"/[^\"\s]+/staging/tmp\w{8}", sent)}
     assert sum(it.read_bytes()[:2] == b"\xff\xd8" for it in staged) == 4 + 3
@@ -279,7 +280,9 @@ def test_offline_alerts_come_with_the_sync(
         assert {tag: row[tag] for tag in row if re.match("(?!clipwatch/).+/", tag)} == expected
     assert rows[1]["clipwatch/advice"] == ADVICE
     (file,) = run.glob("*.wandb")
-    kinds = [n for record in records(file) for n, _ in fields(record) if n in {HISTORY, ALERT}]
+    kinds = [
+        n for record in records(file, HEADER) for n, _ in fields(record) if n in {HISTORY, ALERT}
+    ]
     assert kinds == [HISTORY, ALERT, ALERT, HISTORY]
     command = [sys.executable, "-m", *shlex.split(tracker.hint(series))]
     monkeypatch.delenv("WANDB_MODE")

@@ -65,6 +65,7 @@ STAND_INS = {
     "uv": "needs a network",
     "uvx": "needs a network",
     "wandb": "needs a server; test_wandb_offline.py syncs",
+    "comet": "needs a server; test_comet.py uploads",
 }
 
 _TOOLS = ("bash", "cat", "env", "id", "mkdir", "rm", "stat", "touch")

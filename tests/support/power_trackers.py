@@ -9,8 +9,9 @@ from zlib import crc32
 from clipwatch.kit.filesystems import make_private
 from clipwatch.testing.series import make_series, make_target
 from clipwatch_adapters.shared.disk import write_private
+from clipwatch_adapters.shared.frames import FRAME, WHOLE
 from clipwatch_adapters.tensorboard import TensorBoardTracker
-from clipwatch_adapters.wandb.files import FRAME, HEADER, WHOLE
+from clipwatch_adapters.wandb.files import HEADER
 from clipwatch_adapters.wandb.offline import OfflineRuns
 from clipwatch_adapters.wandb.session import EVALUATION
 

@@ -65,7 +65,7 @@ def environment(environ: Mapping[str, str], own: str) -> dict[str, str]:
 
     The trainer's variables that speak of its own run are not among them.
     """
-    kept = re.compile(f"{SURROUNDINGS}|{own}")
+    kept = re.compile(f"{SURROUNDINGS}|{own}" if own else SURROUNDINGS)
     return {name: value for name, value in environ.items() if kept.fullmatch(name)}
 
 

@@ -60,6 +60,11 @@ def caption(series: Series, result: Result, score: ImageScore) -> str:
     return f"{at}, score {score.score:.{series.digits('')}f}: {text}"
 
 
+def advice(result: Result) -> str:
+    """Return what was advised with a result, a line each."""
+    return "\n".join(f"{each.kind}: {each.text}" for each in result.advice)
+
+
 def by_image(scores: Iterable[ImageScore]) -> dict[tuple[str, int], ImageScore]:
     """Return (prompt, index) → score."""
     return {(score.prompt_id, score.index): score for score in scores}

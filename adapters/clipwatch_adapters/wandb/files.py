@@ -1,29 +1,22 @@
-"""Read `.wandb` files: W&B's protobuf records in LevelDB log frames, without W&B's package.
+"""Read `.wandb` files: W&B's protobuf records in frames (shared/frames.py), without its package.
 
-Format: 7 bytes of header, then blocks of 32 KiB (the header counts) of frames: CRC-32 over kind
-and data, length, kind (whole, first, middle or last part of a record), data. Field numbers are
-those of wandb_internal.proto; `test_wandb_offline.py` holds them against files by the real package.
+Field numbers are those of wandb_internal.proto; `test_wandb_offline.py` holds them against files by
+the real package.
 """
 
 from __future__ import annotations
 
 import json
-import struct
-import zlib
 from fnmatch import fnmatch
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from clipwatch_adapters.shared.disk import private
+from clipwatch_adapters.shared.frames import fields, parts, records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
 
 HEADER = b":W&B\xe1\xbe\x00"
-BLOCK = 32768
-FRAME = struct.Struct("<IHB")
-WHOLE, FIRST, _MIDDLE, LAST = 1, 2, 3, 4
 
 HISTORY, RUN, EXIT = 2, 17, 18
 """Fields of a Record."""
@@ -31,75 +24,6 @@ ITEM, KEY, NESTED_KEY, VALUE_JSON = 1, 1, 2, 16
 """Fields of a HistoryRecord and of its items."""
 RUN_ID, PROJECT = 1, 3
 """Fields of a RunRecord."""
-
-
-def records(path: Path) -> Iterator[bytes]:
-    """Yield the records of a `.wandb` file up to the first torn or damaged one.
-
-    Raises:
-        OSError: The file cannot be read, or is a link or a pipe.
-    """
-    with open(path, "rb", opener=private) as file:
-        if file.read(len(HEADER)) != HEADER:
-            return
-        record = b""
-        while True:
-            room = BLOCK - file.tell() % BLOCK
-            if room < FRAME.size:
-                file.seek(room, 1)
-            head = file.read(FRAME.size)
-            if len(head) < FRAME.size:
-                return
-            crc, length, kind = FRAME.unpack(head)
-            data = file.read(length)
-            if len(data) < length or zlib.crc32(head[-1:] + data) != crc:
-                return
-            record = data if kind in {WHOLE, FIRST} else record + data
-            if kind in {WHOLE, LAST}:
-                yield record
-
-
-def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield (field number, value) of a protobuf message; fixed-size numbers as their bytes.
-
-    Raises:
-        ValueError: It is not a protobuf message.
-    """
-    at = 0
-    while at < len(message):
-        tag, at = _varint(message, at)
-        wire_type = tag & 7
-        value: int | bytes
-        if wire_type == 0:
-            value, at = _varint(message, at)
-        else:
-            if wire_type == 2:  # noqa: PLR2004 - protobuf's "length-delimited"
-                size, at = _varint(message, at)
-            elif wire_type in {1, 5}:
-                size = 8 if wire_type == 1 else 4
-            else:
-                raise ValueError(f"wire type {wire_type}")
-            value = message[at : at + size]
-            at += size
-            if at > len(message):
-                raise ValueError("message ends inside a field")
-        yield tag >> 3, value
-
-
-def _varint(message: bytes, at: int) -> tuple[int, int]:
-    value = shift = 0
-    while at < len(message):
-        byte = message[at]
-        value |= (byte & 0x7F) << shift
-        at, shift = at + 1, shift + 7
-        if byte < 0x80:  # noqa: PLR2004 - protobuf's continuation bit
-            return value, at
-    raise ValueError("message ends inside a number")
-
-
-def _parts(message: bytes, number: int) -> Iterator[bytes]:
-    """Yield the sub-messages and strings in a field."""
-    return (value for n, value in fields(message) if n == number and isinstance(value, bytes))
 
 
 def matching(folder: Path, pattern: str) -> list[Path]:
@@ -124,9 +48,9 @@ def finished_rows(folder: Path) -> tuple[dict[str, Any], ...] | None:
     finished = False
     try:
         for path in matching(folder, "run-*.wandb"):
-            for record in records(path):
-                rows.extend(_row(history) for history in _parts(record, HISTORY))
-                finished = finished or any(True for _ in _parts(record, EXIT))
+            for record in records(path, HEADER):
+                rows.extend(_row(history) for history in parts(record, HISTORY))
+                finished = finished or any(True for _ in parts(record, EXIT))
     except ValueError:
         return None
     return tuple(rows) if finished else None
@@ -134,10 +58,10 @@ def finished_rows(folder: Path) -> tuple[dict[str, Any], ...] | None:
 
 def _row(history: bytes) -> dict[str, Any]:
     row = {}
-    for item in _parts(history, ITEM):
-        names = [*_parts(item, NESTED_KEY)] or [*_parts(item, KEY)]
+    for item in parts(history, ITEM):
+        names = [*parts(item, NESTED_KEY)] or [*parts(item, KEY)]
         name = ".".join(name.decode() for name in names)
-        row[name] = json.loads(next(_parts(item, VALUE_JSON), b"null"))
+        row[name] = json.loads(next(parts(item, VALUE_JSON), b"null"))
     return row
 
 
@@ -149,8 +73,8 @@ def trainer_run(folder: Path, project: str) -> str:
     """
     try:
         for path in matching(folder / "latest-run", "run-*.wandb"):
-            for record in islice(records(path), 100):
-                for run in _parts(record, RUN):
+            for record in islice(records(path, HEADER), 100):
+                for run in parts(record, RUN):
                     names = {n: value for n, value in fields(run) if n in {RUN_ID, PROJECT}}
                     found, owner = names.get(RUN_ID, b""), names.get(PROJECT, b"")
                     if isinstance(found, bytes) and owner == project.encode():

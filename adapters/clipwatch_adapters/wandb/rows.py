@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from clipwatch_adapters.shared.media import showcase
 from clipwatch_adapters.shared.numbers import Names, prompt_means, scalars
 from clipwatch_adapters.shared.rows import (
+    advice,
     by_image,
     caption,
     numbers,
@@ -116,10 +117,10 @@ def row(series: Series, names: Names, result: Result, place: int, later: str = "
     if later:
         return HistoryRow(place, {**values, **known}, (), (), columns, lines)
     shown = showcase(series.protocol, scores)
-    advice = "\n".join(f"{each.kind}: {each.text}" for each in result.advice)
+    text = advice(result)
     return HistoryRow(
         place=place,
-        values={**values, **known, **({"clipwatch/advice": advice} if advice else {})},
+        values={**values, **known, **({"clipwatch/advice": text} if text else {})},
         samples=tuple(
             (str(series.images / (score.image or "")), caption(series, result, score))
             for score in shown

@@ -10,7 +10,7 @@ from clipwatch.settings.values import Given
 
 _ANOTHER = 'name another for clipwatch alone: "clipwatch": {"report_to": "tensorboard"}'
 _WITHOUT_ADAPTER = {
-    **dict.fromkeys(("aim", "clearml", "comet_ml", "dvclive", "swanlab"), _ANOTHER),
+    **dict.fromkeys(("aim", "clearml", "dvclive"), _ANOTHER),
     "custom-tracker": f"write an adapter, see docs/trackers.md, or {_ANOTHER}",
     "simpletuner": f"`clipwatch report` writes a page of its own, or {_ANOTHER}",
 }
