@@ -31,8 +31,8 @@ def run(
 ) -> Outcome:
     """Run a child on the job, see child.run.
 
-    It works in a folder of its own, which is gone with it, so that nothing is found or left anywhere
-    else. `own` is what it sees beside everybody's surroundings.
+    It works in a folder of its own, which is gone with it, so that nothing is found or left
+    elsewhere. `own` is what it sees beside everybody's surroundings.
 
     Raises:
         TrackerUnavailable, TrackerRefused: Its outcome.
