@@ -20,6 +20,7 @@ from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
 from clipwatch.results.reading import images_of
 from clipwatch.results.series import Series
+from clipwatch.results.view import beyond
 from clipwatch.settings import Settings, left_out
 
 SECONDS = 40.0
@@ -65,7 +66,9 @@ def look(settings: Settings, name: str) -> list[Finding]:
     found = assess(check, where, hint, settings.paths.state_dir)
     count = owed_at(state, Destination("tracker", name, place)) if state else 0
     more = f"; {count} result{'s' * (count > 1)} of the log will be published there" * bool(count)
-    return [replace(found, found=found.found + more)]
+    told = [it for it in beyond(state) if it.startswith(f"{name}: ")] if state else []
+    lacks = "".join(f"; it {it.removeprefix(f'{name}: ')}" for it in told)
+    return [replace(found, found=found.found + more + lacks)]
 
 
 def owed_at(run: Run, destination: Destination) -> int:

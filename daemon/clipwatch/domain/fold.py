@@ -40,7 +40,7 @@ from clipwatch.domain.events import (
     SettingsChanged,
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
-from clipwatch.domain.imported import EvaluationImported
+from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
 from clipwatch.domain.standing import Standing
@@ -258,6 +258,8 @@ class _Draft:
                 self._run = replace(self._run, problem=problem)
             case OutputDirMoved(output_dir=output_dir):
                 self._move(output_dir, time)
+            case MoreShown() as m:
+                self._trackers.shows_more(m.tracker, m.destination, m.protocol, m.evaluations)
             case NoLongerShown() as lost:
                 self._trackers.lost(lost.tracker, lost.destination, lost.evaluations)
             case _:
