@@ -47,7 +47,7 @@ from clipwatch.domain.further import (
     ImagesRescored,
     ScorerAdded,
 )
-from clipwatch.domain.imported import EvaluationImported
+from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.protocol import EvaluationProtocol, Input, Prompt, ScorerSpec
 from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal
@@ -321,6 +321,11 @@ STORY = (
         45,
         f"evaluation/{RUN}/{THIRD}",
         EvaluationImported(THIRD, "/mnt/other/clipwatch.db", "shapes-4d5e6f", 12),
+    ),
+    Told(
+        46,
+        f"tracker/{RUN}/tensorboard",
+        MoreShown("tensorboard", (f"checkpoint-400/ffffffff/{PROTOCOL[:8]}",), "/out", PROTOCOL),
     ),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""

@@ -29,7 +29,9 @@ from clipwatch.journal.projection import read_state
 from clipwatch.pace import pace_of
 from clipwatch.statistics import summarize
 from import_kit import MADE, NOON, OTHER, RUN, Machine, Scored, files, held, rows
+from loop_kit import states, until
 from results_kit import call
+from world import MemoryTracker, World, checkpoint, usual
 
 
 def imported(folder: Path, source: Path, *arguments: str) -> str:
@@ -395,3 +397,27 @@ def test_results_under_other_settings_are_told(two: tuple[Machine, Machine]) -> 
     said = imported(b.folder, a.folder)
     told = f"1 result under other settings, hence in another curve ({OTHER.digest}): seed 2 and 1"
     assert f"lora-fedcba: {told}\n" in said
+
+
+def test_a_daemon_drops_what_is_imported_meanwhile(tmp_path: Path) -> None:
+    """It publishes that instead, and goes on with the next one."""
+    world = World(tmp_path)
+    checkpoint(world.output, 1)
+    assert world.once() == 0
+    (theirs,) = held(world.log.parent).values()
+    other = tmp_path / "other"
+    world.log.parent.rename(other)
+    memory = world.trackers["memory"]
+    assert isinstance(memory, MemoryTracker)
+    memory.rows.clear()
+    world.script = lambda request: usual(request, images=2)  # and never ends
+    with world.live():
+        until(lambda: states(world) == {1: "evaluating"})
+        until(lambda: len(next(iter(world.run.evaluations.values())).done) == 2)
+        world.script = lambda _: None
+        imported(world.log.parent, other)
+        until(lambda: states(world) == {1: "published"})
+        checkpoint(world.output, 2, 2)
+        until(lambda: states(world) == {1: "published", 2: "published"})
+    (mine,) = held(world.log.parent).values()
+    assert theirs[0].items() <= mine[0].items()

@@ -102,6 +102,8 @@ def test_a_directory_is_known_by_another_path(
     assert list(state) == [before.name]
     assert state[before.name].output_dir == str(place)
     assert f"the run goes on in {place}" in said
+    was = f"which was in {training.folder / 'output'}: its 2 results go on"
+    assert f"recognised as the run {before.name}, {was}" in said
     assert points(place / "logs/kills/clipwatch") == [10, 20, 30]
     assert [row.step for row in view.rows(state[before.name])] == [10, 20, 30]
     moves = [it for it in training.logged() if isinstance(it.event, OutputDirMoved)]
@@ -198,6 +200,39 @@ def test_a_log_restored_from_a_backup_spoils_no_curve(training: Training) -> Non
     training.train()
     assert end(training)[0] == 0
     assert points(training.curve) == [10, 20, 30, 40, 50]
+
+
+def test_what_a_restored_log_lacks_is_told_and_comes_in(training: Training) -> None:
+    """From the newer copy: nothing is scored for it, and each step has one point."""
+    backup, newer = training.folder / "backup", training.folder / "newer"
+    shutil.copytree(training.folder / "state", backup)
+    training.train()
+    training.train()
+    training.finish()
+    for step in (30, 40):
+        shutil.rmtree(training.folder / f"output/checkpoint-{step}")
+    results, made = training.results(), training.images()
+    training.state.rename(newer)
+    backup.rename(training.state)
+    code, said = end(training)
+    assert code == 0
+    told = "tensorboard: shows 2 results that this log lacks"
+    assert f"{told} (checkpoint-30, checkpoint-40); clipwatch import brings them in" in said
+    assert training.run is not None
+    state = str(training.state)
+    assert view.beyond(training.run) == [f"{told}; {view.BRINGS_THEM_IN}"]
+    status = CliRunner().invoke(main, ["status", "--state-dir", state]).output
+    assert told in " ".join(status.split())
+    assert told not in end(training)[1]  # once
+    done = CliRunner().invoke(main, ["import", str(newer), "--state-dir", state])
+    assert "the same run: 2 results imported, 2 were here already" in done.output
+    assert view.beyond(training.run) == []
+    assert end(training)[0] == 0
+    assert training.images() == made
+    assert {step: row[2] for step, row in training.results().items()} == {
+        step: row[2] for step, row in results.items()
+    }
+    training.one_point_a_step()
 
 
 def test_one_clipwatch_watches_a_directory(training: Training) -> None:

@@ -48,6 +48,7 @@ class TensorBoardTracker:
         self._target = target
         self._earlier = target.where
         self._read: dict[str, Path] = {}  # by series, where its file was read last
+        self._more: dict[str, tuple[str, ...]] = {}  # and what it had of another log
 
     def destination(self) -> str:
         """Tell the folder in which each series has one of its own, which may not exist yet."""
@@ -64,12 +65,19 @@ class TensorBoardTracker:
                 _events.tidy(folder)
                 held, _ = _read(_events.newest(folder))
         self._read[series.name] = folder
+        known = {result.evaluation for result in series.results}
+        found = (each.receipt.evaluation for each in held)
+        self._more[series.name] = tuple(it for it in found if it not in known)
         shown = _standing(series, held)
         return frozenset(
             result.seq
             for result in series.results
             if result.step in shown and shown[result.step][0] >= result.seq
         )
+
+    def more(self, series: Series) -> Sequence[str]:
+        """Return which evaluations of another log stood in our file when it was read."""
+        return self._more.get(series.name, ())
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
         """Append the missing results when they come last, else write the whole history anew."""

@@ -27,7 +27,7 @@ from clipwatch_adapters.wandb.rows import places
 from clipwatch_adapters.wandb.starting import run
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from typing import IO
 
     from clipwatch.delivery.trackers import Target
@@ -54,6 +54,7 @@ class WandbTracker:
         self._companion = Companion(target)
         self._urls: dict[str, str] = {}
         self._confirmed: dict[str, Outcome] = {}  # by series, how the last session left the run
+        self._more: dict[str, tuple[str, ...]] = {}  # by series, what was there of another log
 
     def destination(self) -> str:
         """Tell server, entity, project, the run that all stands beside, mode and form."""
@@ -70,6 +71,7 @@ class WandbTracker:
         if self._companion.mode == "offline":
             return self._written(series)
         shown = frozenset((self._confirmed.pop(series.name, None) or self._read(series)).shown)
+        self._note(series, shown)
         return frozenset(it.seq for it in series.results if shown.issuperset(ids(it)))
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
@@ -83,6 +85,10 @@ class WandbTracker:
                 self._write(log, series, missing, deadline)
             else:
                 self._send(log, series, missing, deadline)
+
+    def more(self, series: Series) -> Sequence[str]:
+        """Return of which evaluations of another log there were rows when they were read."""
+        return self._more.get(series.name, ())
 
     def clear(self, series: Series) -> None:
         """Remove the offline runs; what they held counts as published no more.
@@ -154,9 +160,16 @@ class WandbTracker:
         """Return the `seq` that our finished offline runs hold."""
         with plain_errors("W&B", self._companion.folder(series)):
             held = self._offline_runs(series).held()
+        self._note(series, held)
         placed = zip(series.results, places(series.results), strict=True)
         there = (it for it, place in placed if it.evaluation in held or place in held)
         return frozenset(it.seq for it in there if held.issuperset(ids(it)[1:]))
+
+    def _note(self, series: Series, rows: Iterable[str | int]) -> None:
+        """Note what is there of another log; earlier versions noted places alone."""
+        known = {result.evaluation for result in series.results}
+        found = {it.partition("+")[0] for it in rows if isinstance(it, str)}  # a later scorer's
+        self._more[series.name] = tuple(sorted(found - known))
 
     def _left(self, deadline: float) -> float:
         left = deadline - time.monotonic()

@@ -74,6 +74,10 @@ class Channel:
         """Nothing can be found to be there no more."""
         return frozenset()
 
+    @property
+    def more(self) -> None:
+        """Nobody can tell what else is there."""
+
     def destination(self) -> str:
         """Return `place`."""
         return self.place

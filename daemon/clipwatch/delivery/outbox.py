@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
+from collections.abc import Callable, Container, Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Protocol
 
 from clipwatch.delivery.channels import channels
-from clipwatch.delivery.trackers import Target, Tracker
+from clipwatch.delivery.trackers import Surveying, Target, Tracker
 from clipwatch.domain.curves import series_name
-from clipwatch.domain.delivered import Destination, received
+from clipwatch.domain.delivered import Destination, more_shown, received
 from clipwatch.domain.events import (
     AdviceNotSent,
     AdviceSent,
@@ -20,6 +20,7 @@ from clipwatch.domain.events import (
     Published,
     PublishFailed,
 )
+from clipwatch.domain.imported import MoreShown
 from clipwatch.domain.kinds import ReceiverKind
 from clipwatch.domain.retries import pause
 from clipwatch.domain.state import Received, Run
@@ -27,7 +28,7 @@ from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
 from clipwatch.settings import Settings
 
-Outcome = Published | NoLongerShown | PublishFailed | AdviceSent | AdviceNotSent
+Outcome = Published | NoLongerShown | MoreShown | PublishFailed | AdviceSent | AdviceNotSent
 
 MOVES = 3
 """How often a series is brought in one attempt when its destination changes meanwhile."""
@@ -39,6 +40,10 @@ class Receiver(Protocol):
     @property
     def lost(self) -> AbstractSet[str]:
         """Of what the log knows to be there, what was found to be there no more."""
+
+    @property
+    def more(self) -> Sequence[str] | None:
+        """What was found to be there that the log lacks; None where nobody can tell."""
 
     def destination(self) -> str:
         """Tell all that decides where it goes, see Tracker.destination."""
@@ -67,6 +72,7 @@ class Publishing:
         self._tracker = tracker
         self._only = only
         self._lost: AbstractSet[str] = frozenset()
+        self.more: Sequence[str] | None = None
 
     @property
     def lost(self) -> AbstractSet[str]:
@@ -81,6 +87,8 @@ class Publishing:
             TrackerRefused: It will take nothing until somebody mends something.
         """
         shown = self._tracker.published(series)
+        if isinstance(self._tracker, Surveying):
+            self.more = self._tracker.more(series)
         wanted = [it for it in series.results if self._only is None or it.seq in self._only]
         missing = [result for result in wanted if result.seq not in shown]
         self._lost = had & {result.evaluation for result in missing}
@@ -148,6 +156,9 @@ class Outbox:
         protocol = self.run.evaluations[series.results[0].evaluation].protocol
         ends = (brought.place, protocol)
         events: list[Outcome] = list(_taken(kind, name, brought, known, ends))
+        before = more_shown(self.run, name).get(protocol, ()) if kind == "tracker" else ()
+        if brought.more is not None and set(brought.more) != set(before):
+            events.append(MoreShown(name, tuple(brought.more), *ends))
         if brought.problem:
             attempt = known.trial(protocol).attempt + 1
             pausing = None if brought.refused else self.clock() + pause(attempt, self.luck())
@@ -173,6 +184,7 @@ class _Brought:
     problem: str = ""
     refused: bool = False
     lost: AbstractSet[str] = frozenset()
+    more: Sequence[str] | None = None
 
 
 def _bring(make: Callable[[], Receiver], series: Series, known: Received, place: str) -> _Brought:
@@ -190,7 +202,7 @@ def _bring(make: Callable[[], Receiver], series: Series, known: Received, place:
                 lost = receiver.lost
             where = receiver.where(series)
             if receiver.destination() == place:
-                return _Brought(place, tuple(there), where, lost=lost)
+                return _Brought(place, tuple(there), where, lost=lost, more=receiver.more)
         return _Brought(place, problem="its destination does not stay the same")
     except (TrackerRefused, TrackerUnavailable) as error:
         refused = isinstance(error, TrackerRefused)

@@ -85,6 +85,17 @@ class Clearing(Protocol):
 
 
 @runtime_checkable
+class Surveying(Protocol):
+    """What a tracker may be able to do besides, for who has lost a part of the log."""
+
+    def more(self, series: Series) -> Sequence[str]:
+        """Return the evaluations that `published` found there beside the series' results.
+
+        In the same curve, but by another log: a newer copy of this one, or another machine's.
+        """
+
+
+@runtime_checkable
 class Extending(Protocol):
     """What a tracker of local files may be able to do besides, so that long runs cost no more."""
 

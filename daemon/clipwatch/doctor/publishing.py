@@ -21,6 +21,7 @@ from clipwatch.kit import plugins
 from clipwatch.kit.errors import JournalError, SettingsError, TrackerRefused, TrackerUnavailable
 from clipwatch.results.reading import images_of
 from clipwatch.results.series import Series
+from clipwatch.results.view import beyond
 from clipwatch.settings import Settings, left_out
 
 SECONDS = 40.0
@@ -68,7 +69,9 @@ def look(settings: Settings, name: str) -> list[Finding]:
     count = owed_at(state, Destination("tracker", name, place)) if state else 0
     more = f"; {count} result{'s' * (count > 1)} of the log will be published there" * bool(count)
     package = f"; {plugins.told(needs)}" if (needs := plugins.needed(adapter)) else ""
-    return [replace(found, found=found.found + package + more)]
+    told = [it for it in beyond(state) if it.startswith(f"{name}: ")] if state else []
+    lacks = "".join(f"; it {it.removeprefix(f'{name}: ')}" for it in told)
+    return [replace(found, found=found.found + package + more + lacks)]
 
 
 def owed_at(run: Run, destination: Destination) -> int:

@@ -14,12 +14,14 @@ from clipwatch.doctor.output import newest_of
 from clipwatch.domain.names import run_id
 from clipwatch.domain.retention import GB
 from clipwatch.journal import log_file
+from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import JournalError
 from clipwatch.kit.filesystems import LOCAL, file_system
 from clipwatch.kit.ownfiles import open_own
 from clipwatch.layouts.claims import claims_in
 from clipwatch.layouts.files import NotReadable
 from clipwatch.loop.recognising import recognise
+from clipwatch.results.view import moved
 from clipwatch.settings import Settings
 from clipwatch.settings.parts import Evaluating
 
@@ -67,7 +69,20 @@ def look(settings: Settings) -> list[Finding]:
         free=shutil.disk_usage(stands).free,
         needed=needed(settings),
     )
-    return [assess(state), assess_holder(lock.stem, holder(lock))]
+    return [assess(state), assess_holder(lock.stem, holder(lock), recognised(settings))]
+
+
+def recognised(settings: Settings) -> str:
+    """Say which run of the log the output directory is, where that is not plain; else ""."""
+    log, output_dir = log_file(settings.paths.state_dir), settings.paths.output_dir
+    try:
+        found = recognise(log, output_dir, settings.watching.layout)
+        run = read_state(log).get(found.name)
+    except JournalError:  # of which its own check tells
+        return ""
+    if found.copy_of:
+        return f"it holds weights of {found.copy_of}, whose own directory is still there"
+    return moved(run) if run and run.output_dir != str(output_dir) else ""
 
 
 def run_name(settings: Settings) -> str:
@@ -108,12 +123,13 @@ def assess(state: State) -> Finding:
     return ok(CHECK, f"{where}, a run may take {size(state.needed)}")
 
 
-def assess_holder(run: str, holder: str) -> Finding:
-    """Say whether a run can be watched by one more daemon: it cannot."""
+def assess_holder(run: str, holder: str, told: str = "") -> Finding:
+    """Say whether a run can be watched by one more daemon: it cannot; and what else is `told`."""
+    more = f"; {told}" if told else ""
     if holder:
         advice = "leave it to that one, or stop it before you start another"
-        return warn("run", f"{run} is watched already, by {holder}", advice)
-    return ok("run", f"{run} is watched by nobody")
+        return warn("run", f"{run} is watched already, by {holder}{more}", advice)
+    return ok("run", f"{run} is watched by nobody{more}")
 
 
 def holder(lock: Path) -> str:

@@ -48,6 +48,16 @@ def owed(run: Run, kind: ReceiverKind, name: str) -> Owed:
     return {protocol: ids for protocol, ids in lacking.items() if ids}
 
 
+def more_shown(run: Run, tracker: str) -> dict[str, tuple[str, ...]]:
+    """Return by protocol what a tracker shows of this run's curves that the log still lacks."""
+    more = received(run, "tracker", tracker).more
+    lacking = {
+        protocol: tuple(it for it in ids if it not in run.scored.get(protocol, ()))
+        for protocol, ids in more.items()
+    }
+    return {protocol: ids for protocol, ids in lacking.items() if ids}
+
+
 def may_try(run: Run, kind: ReceiverKind, name: str, protocol: str, now: datetime) -> bool:
     """Whether a series is neither parked nor waiting for its next attempt."""
     trial = received(run, kind, name).trial(protocol)

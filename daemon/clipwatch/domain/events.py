@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any
 
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
-from clipwatch.domain.imported import EvaluationImported
+from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.kinds import (
     AdviceKind,
     CheckpointKind,
@@ -384,6 +384,7 @@ Event = (
     | PublishFailed
     | Voted
     | EvaluationImported
+    | MoreShown
 )
 
 TYPES: dict[str, type[Any]] = {kind.__name__: kind for kind in Event.__args__}

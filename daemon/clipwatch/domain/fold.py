@@ -41,7 +41,7 @@ from clipwatch.domain.events import (
     SettingsChanged,
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
-from clipwatch.domain.imported import EvaluationImported
+from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
 from clipwatch.domain.standing import Standing
@@ -271,6 +271,8 @@ class _Draft:
             case OutputDirMoved(output_dir=new):
                 self._checkpoints.update(_moved(self._checkpoints, self._run.output_dir, new))
                 self._run = replace(self._run, output_dir=new, there=time)
+            case MoreShown() as m:
+                self._trackers.shows_more(m.tracker, m.destination, m.protocol, m.evaluations)
             case NoLongerShown() as lost:
                 self._trackers.lost(lost.tracker, lost.destination, lost.evaluations)
             case _:

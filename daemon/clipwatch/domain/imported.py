@@ -1,4 +1,4 @@
-"""Where a result came from that was made elsewhere; a part of the log's vocabulary."""
+"""Results that were made elsewhere, here and at trackers; a part of the log's vocabulary."""
 
 from __future__ import annotations
 
@@ -16,3 +16,16 @@ class EvaluationImported:
     source: str
     run: str
     seq: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class MoreShown:
+    """A tracker was read and shows evaluations of a curve that this log lacks.
+
+    Another log has them: a newer copy of this one, or another machine's. None: no more.
+    """
+
+    tracker: str
+    evaluations: tuple[str, ...]
+    destination: str
+    protocol: str

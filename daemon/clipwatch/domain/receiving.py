@@ -41,7 +41,7 @@ class Receiving:
                 self._own.pop((name, place), None)
         elif anew:
             had[destination] = self._own[name, destination] = set()
-        self._known[name] = replace(known, destination=destination, trials={})
+        self._known[name] = replace(known, destination=destination, trials={}, more={})
 
     def took(
         self, name: str, destination: str, protocol: str, ids: Iterable[str], where: str = ""
@@ -61,6 +61,12 @@ class Receiving:
     def lost(self, name: str, destination: str, ids: Iterable[str]) -> None:
         """Note what a destination has no more."""
         self._copy(name, destination).difference_update(ids)
+
+    def shows_more(self, name: str, destination: str, protocol: str, ids: tuple[str, ...]) -> None:
+        """Note what a place shows of a series that the log lacks."""
+        known = self._of(name)
+        if destination == known.destination:
+            self._known[name] = replace(known, more={**known.more, protocol: ids})
 
     def forget(self, ids: Iterable[str]) -> None:
         """Let these be owed to all again, wherever they were."""

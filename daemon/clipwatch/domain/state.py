@@ -157,12 +157,15 @@ class Received:
         had: Destination → what was read back, or taken, there: evaluations, or advice_id()s.
         places: Protocol → where a person finds its series; the one told last stands last.
         trials: Protocol → why its series is not brought to the present destination.
+        more: Protocol → what the present destination showed of its series when it was read that
+            the log did not know.
     """
 
     destination: str = ""
     had: Mapping[str, AbstractSet[str]] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
     trials: Mapping[str, Trial] = field(default_factory=dict)
+    more: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def has(self) -> AbstractSet[str]:

@@ -32,9 +32,10 @@ from clipwatch.domain.events import (
     SettingsChanged,
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
-from clipwatch.domain.imported import EvaluationImported
+from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.kinds import CheckpointKind
 from clipwatch.domain.votes import Voted
+from clipwatch.results.view import BRINGS_THEM_IN
 
 KINDS: dict[CheckpointKind, str] = {
     "full": "full model",
@@ -44,6 +45,9 @@ KINDS: dict[CheckpointKind, str] = {
     "pipeline": "whole pipeline",
 }
 """What a trainer saves, by the kind of a checkpoint."""
+
+NAMED = 3
+"""Checkpoints that a line names."""
 
 Named = Callable[[str], str]
 
@@ -108,6 +112,10 @@ def narrate(event: Event, named: Named = checkpoint, *, once: bool = False) -> l
             return [f"{name}: {what} {where}"]
         case NoLongerShown(tracker=name, evaluations=ids):
             return [f"{name}: {', '.join(map(named, ids))} not shown any more"]
+        case MoreShown(tracker=name, evaluations=ids) if ids:
+            count = f"{len(ids)} result{'s' * (len(ids) > 1)}"
+            listed = ", ".join(map(checkpoint, ids[:NAMED])) + ", ..." * (len(ids) > NAMED)
+            return [f"{name}: shows {count} that this log lacks ({listed}); {BRINGS_THEM_IN}"]
         case OutputDirMoved(output_dir=place):
             return [f"the run goes on in {place}, with all that is known of it"]
         case PublishFailed(tracker=name, reason=reason, retry_at=again):
@@ -116,7 +124,7 @@ def narrate(event: Event, named: Named = checkpoint, *, once: bool = False) -> l
     return []
 
 
-def _aside(event: Event, named: Named) -> str:  # noqa: PLR0911 - one case an event
+def _aside(event: Event, named: Named) -> str:  # noqa: PLR0911, PLR0912 - one case an event
     """Tell of what only matters to the fold."""
     match event:
         case RunStarted(output_dir=place, version=version):
@@ -136,6 +144,8 @@ def _aside(event: Event, named: Named) -> str:  # noqa: PLR0911 - one case an ev
             return f"{name}: everything goes to {place} from here on"
         case ImagesDeleted(evaluation=id_, reason=reason):
             return f"{named(id_)}: images deleted: {reason}"
+        case MoreShown(tracker=name):
+            return f"{name}: shows nothing any more that this log lacks"
         case ScorerAdded(scorer=spec):
             return f"kept images are scored by {spec} from here on, as {spec.name}"
         case ImagesRescored(evaluation=id_, scorer=name, scores=further):

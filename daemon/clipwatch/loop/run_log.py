@@ -30,6 +30,7 @@ from clipwatch.loop.console import Console
 from clipwatch.loop.rest import rest
 from clipwatch.results.listing import brief
 from clipwatch.results.progress import Watcher
+from clipwatch.results.view import moved
 from clipwatch.settings import Settings
 
 PAUSE_SECONDS = 10.0
@@ -121,6 +122,7 @@ class RunLog:
         if not self.begun:
             self.record_run(RunStarted(str(settings.paths.output_dir), "", *told, __version__))
         if self.run.output_dir != str(settings.paths.output_dir):
+            self.say(moved(self.run))
             self.record_run(OutputDirMoved(str(settings.paths.output_dir)))
         if (self.run.tracker_names, self.run.settings) != told:
             same = self.run.beside

@@ -22,6 +22,7 @@ from clipwatch.results.view import (
     Row,
     RowState,
     advice,
+    beyond,
     problems,
     rows,
     summary,
@@ -102,7 +103,7 @@ def _run(
         below.append(line(replace(how.pace, waiting=0)))  # which the queue tells
     if any(not it.is_base for it in listed):
         below.append(summary(run))
-    yield from _wrapped([*below, *_unscored(listed), *problems(run)], width)
+    yield from _wrapped([*below, *_unscored(listed), *problems(run), *beyond(run)], width)
     yield from map(printable, _places(run))  # to be copied, and so in one piece
     yield from _wrapped(list(_advice(run)), width)
 

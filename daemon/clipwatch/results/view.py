@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
-from clipwatch.domain.delivered import owed, received
+from clipwatch.domain.delivered import more_shown, owed, received
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.kinds import Unit
 from clipwatch.domain.queue import DELETED, pending
@@ -57,6 +57,10 @@ class Row:
     def is_base(self) -> bool:
         """It is none of the training: the base model alone."""
         return self.name == BASE_NAME
+
+
+BRINGS_THEM_IN = "clipwatch import brings them in from the log that has them"
+"""What can be done about results that only a tracker has."""
 
 
 def rows(run: Run) -> list[Row]:
@@ -172,6 +176,27 @@ def earlier(run: Run) -> list[str]:
             told = f"{name}: {count} result{'s' * (count > 1)} of earlier settings not shown there"
             reasons = dict.fromkeys(_reason(run, name, it) for it in lacks)
             lines.append(": ".join((told, *filter(None, reasons))))
+    return lines
+
+
+def moved(run: Run) -> str:
+    """Say which run an output directory was recognised as that has another path than before."""
+    count = sum(map(len, run.scored.values()))
+    what = (
+        f"its {plural(count, 'result')} {'goes' if count == 1 else 'go'} on"
+        if count
+        else "it goes on"
+    )
+    return f"recognised as the run {run.name}, which was in {run.output_dir}: {what}"
+
+
+def beyond(run: Run) -> list[str]:
+    """Return a line for each tracker that shows results of this run that the log lacks."""
+    lines = []
+    for name in run.tracker_names:
+        if count := sum(map(len, more_shown(run, name).values())):
+            told = f"{name}: shows {plural(count, 'result')} that this log lacks"
+            lines.append(f"{told}; {BRINGS_THEM_IN}")
     return lines
 
 

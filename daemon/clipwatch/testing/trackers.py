@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from clipwatch.delivery.trackers import Clearing, Tracker
+from clipwatch.delivery.trackers import Clearing, Surveying, Tracker
 from clipwatch.kit.errors import TrackerRefused
 from clipwatch.testing.series import make_protocol, make_series, with_everything
 
@@ -135,6 +135,18 @@ class TrackerContract:
         assert connect().published(other) == {0, 1}
         connect().publish(series, [1])
         assert connect().published(series) == {1}
+
+    def test_what_another_log_brought_is_told(self, connect: Connect, tmp_path: Path) -> None:
+        """A tracker that can tell names what is in the curve and not among the results."""
+        series = make_series(tmp_path, [100, 200, 300])
+        connect().publish(series, [0, 1, 2])
+        older = replace(series, results=series.results[:1])
+        tracker = connect()
+        if isinstance(tracker, Surveying):
+            assert tracker.published(older) == {0}
+            assert set(tracker.more(older)) == {it.evaluation for it in series.results[1:]}
+            assert tracker.published(series) == {0, 1, 2}
+            assert not tracker.more(series)
 
     def test_where_is_stable(self, connect: Connect, tmp_path: Path) -> None:
         """The place told before the first publication is the place told after it."""
