@@ -136,6 +136,20 @@ def test_a_step_has_the_point_that_stands(shown: Dashboard, target: Target, tmp_
 
 
 @pytest.mark.thorough
+def test_an_older_log_leaves_no_second_point(
+    shown: Dashboard, target: Target, tmp_path: Path
+) -> None:
+    """What a log from before a second score brought back goes when the newer log is there again."""
+    series = make_series(tmp_path, [100, 100], images=False)
+    older = replace(series, results=series.results[:1])
+    for log in (series, older):
+        assert 0 in bring(TrackioTracker(target), log)
+    assert bring(TrackioTracker(target), series) == {0, 1}
+    (run,) = shown.runs(target.project)
+    assert points(shown.rows(target.project, run["id"])) == means(series, at=(1,))
+
+
+@pytest.mark.thorough
 def test_a_scorer_that_came_later_adds_a_row(
     shown: Dashboard, target: Target, tmp_path: Path
 ) -> None:
@@ -174,6 +188,8 @@ def test_a_server_is_told_to_be_none_of_ours(
     monkeypatch.setenv(name, "me/space")
     series, target = make_series(tmp_path, [100], images=False), make_target(tmp_path)
     with pytest.raises(TrackerRefused, match=f"{name} is set.*local store alone: unset it"):
+        TrackioTracker(target).destination()  # which doctor asks, too
+    with pytest.raises(TrackerRefused, match=name):
         TrackioTracker(target).publish(series, [0])
 
 

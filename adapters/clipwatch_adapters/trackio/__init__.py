@@ -54,15 +54,18 @@ class TrackioTracker:
         return f"{self._folder}, project {self._target.project}, form {FORM}"
 
     def published(self, series: Series) -> frozenset[int]:
-        """Read the run; a result counts when its step shows it or a later one."""
+        """Read the run; a result counts when its step shows it or a later one.
+
+        Where a step shows several, as after an older log published there, the earliest of them.
+        """
         if not series.results or not self._begun():
             return frozenset()
         shown = frozenset(self._session(self._job(series, self.patience / 2)).shown)
-        newest: dict[int, int] = {}
+        there: dict[int, int] = {}
         for it in series.results:
-            if shown.issuperset(ids(it)):
-                newest[it.step] = it.seq
-        return frozenset(it.seq for it in series.results if it.seq <= newest.get(it.step, -1))
+            if it.evaluation in shown:
+                there.setdefault(it.step, it.seq if shown.issuperset(ids(it)) else -1)
+        return frozenset(it.seq for it in series.results if it.seq <= there.get(it.step, -1))
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
         """Bring what stands at its step, in sessions of BATCH; what stood there before goes."""
@@ -97,9 +100,20 @@ class TrackioTracker:
 
     @property
     def _folder(self) -> Path:
-        """The store, where Trackio itself looks for it unless the option says otherwise."""
+        """The store, where Trackio itself looks for it unless the option says otherwise.
+
+        Raises:
+            TrackerRefused: The training logs to a server.
+        """
         if own := self._target.options.get("dir"):
             return self._target.working_dir / Path(own).expanduser()
+        for name in ELSEWHERE:
+            if os.environ.get(name):
+                raise TrackerRefused(
+                    f"{name} is set, and clipwatch publishes to Trackio's local store alone",
+                    fix="unset it for clipwatch, or name a store: "
+                    '"clipwatch": {"trackio": {"dir": "..."}}',
+                )
         named = os.environ.get("TRACKIO_DIR")
         return self._target.working_dir / named if named else _usual()
 
@@ -126,7 +140,6 @@ class TrackioTracker:
         *,
         clear: bool = False,
     ) -> Job:
-        self._check()
         facts = (str(self._target.first_dir), series.run, series.digest, str(FORM))
         return Job(
             project=self._target.project,
@@ -139,22 +152,6 @@ class TrackioTracker:
             clear=clear,
             seconds=seconds,
         )
-
-    def _check(self) -> None:
-        """Refuse to write where the training's runs are not.
-
-        Raises:
-            TrackerRefused: The training logs to a server.
-        """
-        if self._target.options.get("dir"):
-            return
-        for name in ELSEWHERE:
-            if os.environ.get(name):
-                raise TrackerRefused(
-                    f"{name} is set, and clipwatch publishes to Trackio's local store alone",
-                    fix="unset it for clipwatch, or name a store: "
-                    '"clipwatch": {"trackio": {"dir": "..."}}',
-                )
 
     def _session(self, job: Job) -> Outcome:
         return run(job, self._folder)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from clipwatch_adapters.shared.media import showcase
 from clipwatch_adapters.shared.numbers import Names, prompt_means, unique
 from clipwatch_adapters.shared.rows import (
+    Cell,
     caption,
     ids,
     numbers,
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 PROMPTS = 500
 """Rows of a table: the dashboard loads those of all steps at once."""
 
+DECIMALS = 6
+"""Of the scores in a table."""
+
 SAMPLE = "clipwatch_sample"
 
 
@@ -40,6 +44,11 @@ def superseded(results: Iterable[Result], standing: Iterable[Result]) -> tuple[s
     return tuple(known for it in gone for known in ids(it))
 
 
+def _shown(cell: Cell) -> Cell:
+    """Return a cell as a person reads it: the dashboard rounds no number."""
+    return round(cell, DECIMALS) if isinstance(cell, float) else cell
+
+
 def _rows(series: Series, names: Names, result: Result) -> Iterator[Row]:
     scores = series.scores(result.evaluation)
     keys = unique(prompt.id for prompt in series.protocol.prompts)
@@ -53,7 +62,10 @@ def _rows(series: Series, names: Names, result: Result) -> Iterator[Row]:
             step=result.step,
             at=(result.later[later] if later else result.finished).isoformat(),
             values={**numbers(names, told), "clipwatch/checkpoint": result.checkpoint},
-            table=tuple(dict(zip(columns, line, strict=True)) for line in table[:PROMPTS]),
+            table=tuple(
+                {key: _shown(cell) for key, cell in zip(columns, line, strict=True)}
+                for line in table[:PROMPTS]
+            ),
             prompt_scores=prompt_means(scores) if own else (),
             samples=tuple(
                 (

@@ -58,6 +58,7 @@ USED = {
     "delete_run": {"project", "run", "run_id"},
     "get_run_records": {"project"},
     "get_project_db_path": {"project"},
+    "init_db": {"project"},
 }
 """What is used of Trackio's storage, which it does not promise to others: method → arguments."""
 
@@ -223,7 +224,7 @@ def _write(store: Any, job: Job) -> None:
         steps=[row.step for _, row, *_ in alerts],
         timestamps=[row.at for _, row, *_ in alerts],
     )
-    _forget(store.get_project_db_path(job.project), job)
+    _forget(store.init_db(job.project), job)
     store.bulk_log(
         project=job.project,
         run=name,
