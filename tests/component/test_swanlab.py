@@ -18,7 +18,6 @@ from clipwatch_adapters.swanlab.files import held, points
 from swanlab_world import means, records
 from tracker_kit import bring
 
-
 OPENED = """
 import pathlib, sys
 from swanlab import Settings
