@@ -153,6 +153,7 @@ def test_a_server_gets_what_it_lacks(
     with serve(monkeypatch, tmp_path_factory.mktemp("home")) as server:
         monkeypatch.setenv("COMET_EXPERIMENT_KEY", "t" * 32)
         tracker = CometTracker(make_target(tmp_path))
+        assert tracker.where(series).startswith("project, experiment cw")
         tracker.publish(series, [0, 1])
         assert tracker.published(series) == {0, 1}
         assert tracker.where(series).endswith(next(iter(server.experiments)))
@@ -173,6 +174,8 @@ def test_without_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     series = make_series(tmp_path, [100], images=False)
     with pytest.raises(TrackerRefused, match="no API key for Comet") as told:
         CometTracker(make_target(tmp_path)).publish(series, [0])
+    with pytest.raises(TrackerRefused, match="no API key for Comet"):
+        CometTracker(make_target(tmp_path)).where(series)
     assert "COMET_API_KEY" in str(told.value)
     assert "\n" not in str(told.value)
     monkeypatch.setenv("COMET_START_ONLINE", "0")

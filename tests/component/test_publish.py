@@ -202,8 +202,9 @@ def test_a_daemon_is_not_disturbed(watched: Watched) -> None:
 
 def test_wrong_calls_are_refused(watched: Watched, tmp_path: Path) -> None:
     """A tracker that is not known, a run that is not, a log that is not there."""
+    known = "comet_ml, csv, jsonl, mlflow, swanlab, tensorboard, trackio, wandb"
     for arguments, code, told in (
-        (("--to", "aim"), 2, "unknown tracker 'aim'; known: csv, jsonl, mlflow, tensorboard"),
+        (("--to", "wanda"), 2, f"unknown tracker 'wanda'; known: {known}"),
         ((), 2, "Missing option '--to'"),
         (("other", "--to", "csv"), 1, "no run has a name that begins with 'other'"),
     ):

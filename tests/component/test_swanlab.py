@@ -18,6 +18,18 @@ from clipwatch_adapters.swanlab.files import held, points
 from swanlab_world import means, records
 from tracker_kit import bring
 
+OPENED = """
+import pathlib, sys
+from swanlab import Settings
+from swanlab.proto.swanlab.grpc.core.v1.sync_pb2 import DeliverSyncStartRequest as Request
+from swanlab.sdk.internal import impl
+core = impl.create_core_sync()
+settings = Settings().to_core_proto("another", pathlib.Path(sys.argv[1]))
+told = core.deliver_sync_start(Request(core_settings=settings, id="another"))
+sys.exit(told.message if not told.success else 0)
+"""
+"""What `swanlab sync` does with a run before it asks its server."""
+
 
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -129,30 +141,11 @@ def test_runs_are_synced_in_order_and_may_be_removed(tmp_path: Path) -> None:
         [it.scalar.step for it in records(run) if it.scalar.key == "clip/mean"] for run in runs
     ]
     assert steps == [[100], [300, 200]]
+    subprocess.run([sys.executable, "-c", OPENED, runs[0]], check=True)
     for run in runs:
         subprocess.run(["rm", "-r", run.parent], check=True)
     assert bring(SwanlabTracker(make_target(tmp_path)), series) == {0, 1, 2}
     assert not any(it.is_dir() for it in Path(tracker.where(series)).iterdir())
-
-
-@pytest.mark.thorough
-def test_swanlab_takes_a_run_for_upload(tmp_path: Path) -> None:
-    """What `swanlab sync` does before it asks its server works with a run in our folder."""
-    series = make_series(tmp_path, [100], images=False)
-    tracker = SwanlabTracker(make_target(tmp_path))
-    tracker.publish(series, [0])
-    (run,) = Path(tracker.where(series)).glob("*/run-*")
-    code = """
-import pathlib, sys
-from swanlab import Settings
-from swanlab.proto.swanlab.grpc.core.v1.sync_pb2 import DeliverSyncStartRequest as Request
-from swanlab.sdk.internal import impl
-core = impl.create_core_sync()
-settings = Settings().to_core_proto("another", pathlib.Path(sys.argv[1]))
-told = core.deliver_sync_start(Request(core_settings=settings, id="another"))
-sys.exit(told.message if not told.success else 0)
-"""
-    subprocess.run([sys.executable, "-c", code, run], check=True)
 
 
 @pytest.mark.thorough

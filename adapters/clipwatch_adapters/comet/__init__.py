@@ -119,12 +119,13 @@ class CometTracker:
             self._batches(series).forget()
 
     def where(self, series: Series) -> str:
-        """Return the experiment's address, its key before it is there; offline the folder."""
+        """Return the experiment's address, its key until it is there; offline the folder."""
         if self._offline:
             return str(self._folder(series))
         known = self._urls.get(series.name) or self._target.places.get(series.name, "")
         key = self._key(series)
-        return known if key in known else f"{self._target.project}, experiment {key}"
+        url = known if key in known else self._ask(series).url
+        return url or f"{self._target.project}, experiment {key}"
 
     def hint(self, series: Series) -> str:
         """Return the command that uploads the archives; "" online, where there is none to do."""

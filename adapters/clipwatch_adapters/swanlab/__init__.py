@@ -76,10 +76,12 @@ class SwanlabTracker:
         return str(self._folder(series))
 
     def hint(self, series: Series) -> str:
-        """Return the command that uploads the runs, all into one."""
-        folder = shlex.quote(self.where(series))
-        sync = f"swanlab sync --id {self._id(series)} --start-step 0"
-        return f'for run in {folder}/*/run-*/; do {sync} "$run"; done'
+        """Return the command that uploads the runs, all into one; "" while there is none."""
+        if not series.results:
+            return ""
+        folder, own = shlex.quote(self.where(series)), self._id(series)
+        sync = f'swanlab sync --id {own} --start-step 0 "$run"'
+        return f"for run in {folder}/{own}-*/run-*/; do {sync}; done"
 
     @property
     def _workspace(self) -> str:
