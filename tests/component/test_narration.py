@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from clipwatch.domain.events import TYPES, Event, ImagesScored
+from clipwatch.domain.events import TYPES, Event, ImagesScored, Published
 from clipwatch.loop.narration import narrate, story
 from places import LOGS, ROOT
 from real_world import clipwatch
@@ -39,6 +39,15 @@ def test_every_type_is_told() -> None:
 def test_a_batch_without_images_is_told() -> None:
     """It says so, as any other event."""
     assert story(ImagesScored("checkpoint-1/a/b", ())) == "checkpoint-1: 0 images scored"
+
+
+def test_a_whole_history_is_one_short_line() -> None:
+    """Of many results that come at once two are named, the others counted; a few are all named."""
+    ids = tuple(f"checkpoint-{n}/a/b" for n in range(1, 201))
+    (line,) = narrate(Published("wandb", ids, "there", "place", "protocol"))
+    assert line == "wandb: checkpoint-1, checkpoint-2 and 198 more published to there"
+    (line,) = narrate(Published("wandb", ids[:3], "there", "place", "protocol"))
+    assert line == "wandb: checkpoint-1, checkpoint-2, checkpoint-3 published to there"
 
 
 def test_the_log_is_read_as_a_story(tmp_path: Path) -> None:

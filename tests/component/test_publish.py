@@ -2,135 +2,40 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner, Result
+from click.testing import CliRunner
 
+from backfill import Watched, watch
 from clipwatch.cli import main
 from clipwatch.delivery import trackers
 from clipwatch.domain.events import (
-    EvaluationCompleted,
-    EvaluationStarted,
-    ImageScore,
-    ImagesScored,
     NoLongerShown,
-    ProtocolDefined,
-    Published,
     PublishFailed,
-    RunStarted,
 )
-from clipwatch.domain.names import evaluation_stream, run_id
-from clipwatch.domain.protocol import EvaluationProtocol
-from clipwatch.domain.state import Checkpoint, evaluation_id
-from clipwatch.journal import Journal, Recorded, log_file
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.results.series import Series
 from clipwatch.service.lock import exclusive
-from clipwatch.statistics import summarize
 from clipwatch.testing.memory import MemoryTracker
 from clipwatch.testing.series import make_target
-from clipwatch_adapters.tensorboard import _read
 from clipwatch_adapters.wandb.files import finished_rows
 from fake_wandb import FakeWandb
-from real_world import command, environment
+from real_world import environment
 from tensorboard_kit import event_file
 from wandb_world import isolate, serve
-from world import settings
-
-
-@dataclass(frozen=True)
-class Watched:
-    """A run that was watched, with its config beside it."""
-
-    folder: Path
-    run: str
-    protocol: EvaluationProtocol
-
-    @property
-    def state(self) -> Path:
-        """The state directory."""
-        return self.folder / "state"
-
-    @property
-    def board(self) -> Path:
-        """The run in the trainer's TensorBoard folder."""
-        return self.folder / "output/logs/simpletuner/clipwatch"
-
-    def score(self, steps: Sequence[int]) -> None:
-        """Write results into the log; the scores tell the step."""
-        with Journal(log_file(self.state)) as journal:
-            for step in steps:
-                made = self.protocol.digest
-                found = Checkpoint(step, f"checkpoint-{step}", "/c", "whole", digest=f"{step:08}")
-                id_ = evaluation_id(found, made)
-                images = [
-                    ImageScore(prompt.id, index, seed, {"": step / 1e5})
-                    for prompt, index, seed in self.protocol.images()
-                ]
-                journal.append(
-                    self.run,
-                    evaluation_stream(self.run, id_),
-                    0,
-                    [
-                        EvaluationStarted(id_, found.name, step, found.digest, made, {}),
-                        ImagesScored(id_, tuple(images)),
-                        EvaluationCompleted(id_, {"": summarize([it.score for it in images])}),
-                    ],
-                )
-
-    def call(self, *arguments: str, config: bool = True) -> Result:
-        """Call the command."""
-        given = ["--config", str(self.folder / "config.json")] if config else []
-        line = ["publish", *arguments, *given, "--state-dir", str(self.state)]
-        return CliRunner().invoke(main, line)
-
-    def shown(self) -> list[int]:
-        """Return the steps that TensorBoard's file has, in its order."""
-        held, whole = _read(event_file(self.board))
-        assert whole
-        return [each.receipt.step for each in held]
-
-    @property
-    def logged(self) -> list[Recorded]:
-        """The whole log."""
-        with Journal(log_file(self.state), read_only=True) as journal:
-            return list(journal.read())
-
-    def published(self, tracker: str) -> Counter[str]:
-        """Return how often each evaluation was written down as published for the first time."""
-        told = (it.event for it in self.logged)
-        return Counter(
-            id_
-            for it in told
-            if isinstance(it, Published) and it.tracker == tracker
-            for id_ in it.evaluations
-        )
 
 
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Watched:
     """Return a run of 100 results, which no tracker has."""
-    isolate(monkeypatch, tmp_path)
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "output/logs/simpletuner").mkdir(parents=True)
-    told = settings(tmp_path)
-    watched = Watched(tmp_path, run_id(told.paths.output_dir), told.protocol)
-    digest = told.protocol.digest
-    with Journal(log_file(watched.state)) as journal:
-        started = RunStarted(str(told.paths.output_dir), "", (), told.as_text(), "1")
-        defined = ProtocolDefined(digest, told.protocol)
-        journal.append(watched.run, f"run/{watched.run}", 0, [started, defined])
-    watched.score(range(100, 10_100, 100))
-    return watched
+    isolate(monkeypatch, tmp_path)
+    return watch(tmp_path, 100)
 
 
 def test_a_whole_history_goes_to_tensorboard(watched: Watched) -> None:
@@ -266,23 +171,6 @@ def test_what_fails_is_told(
     assert len(weak.rows["clipwatch"]) == 100
 
 
-def test_a_kill_in_the_middle_doubles_nothing(watched: Watched) -> None:
-    """Kill -9 once something was written down, and the same call again: each result once."""
-    line = command("publish", "--to", "tensorboard", "--state-dir", str(watched.state))
-    for _ in range(2):
-        child = subprocess.Popen(line, cwd=watched.folder, env=environment())
-        deadline = time.monotonic() + 60
-        while not watched.published("tensorboard") and child.poll() is None:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-        os.kill(child.pid, signal.SIGKILL)
-        child.wait()
-    ended = subprocess.run(line, cwd=watched.folder, env=environment(), check=False)
-    assert ended.returncode == 0
-    assert watched.shown() == [*range(100, 10_100, 100)]
-    assert set(watched.published("tensorboard").values()) == {1}
-
-
 def test_torch_is_not_imported(watched: Watched) -> None:
     """Nor what comes with it: it runs where there is no GPU."""
     told = f"['publish', '--to', 'jsonl', '--state-dir', {str(watched.state)!r}]"
@@ -294,24 +182,14 @@ def test_torch_is_not_imported(watched: Watched) -> None:
 
 
 @pytest.mark.thorough
-def test_offline_runs_hold_each_result_once(
-    watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Killed amid W&B's second batch and called again; written anew they are there once, too."""
+def test_offline_runs_are_written_anew(watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of before are gone then: each result that was asked for is there once."""
     monkeypatch.setenv("WANDB_MODE", "offline")
-    line = command("publish", "--to", "wandb", "--state-dir", str(watched.state))
-    child = subprocess.Popen(line, cwd=watched.folder, env={**os.environ})
-    deadline = time.monotonic() + 100
-    while not watched.published("wandb"):
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
-    os.kill(child.pid, signal.SIGKILL)
-    child.wait()
-    for more in ([], ["--since", "9000", "--fresh"]):
-        assert watched.call("--to", "wandb", *more).exit_code == 0
+    for since, more in ((8900, []), (9500, ["--fresh"])):
+        assert watched.call("--to", "wandb", "--since", str(since), *more).exit_code == 0
         runs = [it for it in watched.state.rglob("offline-run-*") if it.is_dir()]
         rows = Counter(row["clipwatch/step"] for it in runs for row in finished_rows(it) or ())
-        assert rows == dict.fromkeys(range(9000 if more else 100, 10_100, 100), 1)
+        assert rows == dict.fromkeys(range(since, 10_100, 100), 1)
 
 
 @pytest.mark.thorough

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -113,6 +114,17 @@ def test_runs_may_be_removed_once_they_are_synced(tmp_path: Path) -> None:
     assert server.run.points == [(100, 100), (300, 300), (301, 200)]
     shutil.rmtree(folder)
     assert tracker.published(series) == frozenset()
+
+
+@pytest.mark.usefixtures("offline")
+def test_weights_that_come_back_begin_no_other_run(tmp_path: Path) -> None:
+    """Also where they were the first of the log: it is known by what it scored first."""
+    series = make_series(tmp_path, [100, 100], images=False)
+    tracker = WandbTracker(make_target(tmp_path))
+    tracker.publish(series, [0, 1])
+    first, second = series.results
+    back = replace(series, results=(replace(second, seq=0), replace(first, seq=1)))
+    assert WandbTracker(make_target(tmp_path)).published(back) == {0, 1}
 
 
 def cut(file: Path) -> None:

@@ -2,7 +2,8 @@
 
 As the real one it is a batch ahead of what is written down.
 
-Before it reports an image it notes it in $GENERATED, as a record of what was really generated.
+Before it reports an image it notes it in $GENERATED, as a record of what was really generated. It
+makes a file of it only where the environment has DRAWN.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from pathlib import Path
 from clipwatch.domain.events import ImageScore
 from clipwatch.evaluator import worker
 from clipwatch.executors.messages import Evaluate, Finished, Kept, Loaded, Reply, Scored
+
+DRAWN = "DRAWN" in os.environ
 
 
 def score_of(weights: bytes, prompt: str, seed: int) -> float:
@@ -41,17 +44,25 @@ class FastEvaluator:
                 images = []
                 for prompt, index, seed in todo[start : start + request.batch_size]:
                     note(f"{request.images_dir} {prompt.id} {index}")
-                    images.append(
-                        ImageScore(
-                            prompt.id, index, seed, {"": score_of(weights, prompt.text, seed)}
-                        )
-                    )
+                    score = score_of(weights, prompt.text, seed)
+                    image = draw(request, f"{prompt.id}-{index}.png") if DRAWN else None
+                    images.append(ImageScore(prompt.id, index, seed, {"": score}, image))
                 if behind is not None:
                     behind.result()
                 behind = thread.submit(send, Scored(tuple(images)))
             if behind is not None:
                 behind.result()
         send(Finished(0, 0.0))
+
+
+def draw(request: Evaluate, name: str) -> str:
+    """Write an image of one colour, and return its name."""
+    from PIL import Image
+
+    folder = Path(str(request.images_dir))
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (8, 8), "red").save(folder / name)
+    return name
 
 
 def note(line: str) -> None:

@@ -1,10 +1,22 @@
-"""Publishes as the daemon does."""
+"""What tests of all trackers share: publishing as the daemon does, and the numbers of ours."""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import pytest
+
 from clipwatch.delivery.outbox import Publishing
 from clipwatch.delivery.trackers import Tracker
-from clipwatch.results.series import Series
+from clipwatch.results.series import Result, Series
+from clipwatch.testing.interleavings import TrackerInterleavings
+from clipwatch.testing.witness import Point
+from clipwatch_adapters.shared.numbers import Names, scalars
+
+NUMBER: Final = re.compile("clip/|clip_|scorer_")
+"""How the names of all numbers begin."""
 
 
 def bring(tracker: Tracker, series: Series) -> frozenset[int]:
@@ -15,3 +27,29 @@ def bring(tracker: Tracker, series: Series) -> frozenset[int]:
     """
     there = set(Publishing(tracker).bring(series, frozenset()))
     return frozenset(result.seq for result in series.results if result.evaluation in there)
+
+
+def courses(count: int) -> Any:
+    """Return the fixture `seed` of TrackerInterleavings, for so many courses."""
+
+    @pytest.fixture(params=range(count))
+    def seed(_test: object, request: pytest.FixtureRequest) -> int:
+        return int(request.param)
+
+    return seed
+
+
+class Interleavings(TrackerInterleavings):
+    """For adapters that show the numbers as all of ours do."""
+
+    def numbers(self, series: Series, result: Result) -> Mapping[str, float]:
+        """See TrackerInterleavings."""
+        return scalars(Names.of(series), result)
+
+
+def points(rows: Iterable[Mapping[str, Any]], step: str) -> Iterator[Point]:
+    """Yield the points of rows that hold numbers by their names, among others; `step` is a key."""
+    for row in rows:
+        for name, value in row.items():
+            if NUMBER.match(name) and isinstance(value, float | int):
+                yield name, row[step], value

@@ -190,11 +190,11 @@ class World:
             return list(journal.read())
 
     def rows(self, tracker: str = "memory") -> dict[int, tuple[int, float]]:
-        """Return seq → (step, mean) at a memory tracker."""
+        """Return place → (step, mean) at a memory tracker, in the order that they came in."""
         kept = self.trackers[tracker]
         assert isinstance(kept, MemoryTracker)
         rows = kept.rows.get("clipwatch", {})
-        return {seq: (step, clip.mean) for seq, (step, clip) in rows.items()}
+        return {place: (step, clip.mean) for place, (step, clip) in enumerate(rows.values())}
 
 
 def _target(folder: Path) -> Target:

@@ -111,22 +111,24 @@ class Companion:
 
         The run's path when it began and its name are in it: a training that was begun where another
         one was moved away is another. So is the protocol, as rows of two are not comparable, and
-        the form, as rows cannot be renamed. Offline the log is, by its first result: a later `wandb
-        sync` adds rows once more to a run that has them from elsewhere. A run that an earlier
-        version began goes on.
+        the form, as rows cannot be renamed. Offline the log is, by what it scored first: a later
+        `wandb sync` adds rows once more to a run that has them from elsewhere. A run that an
+        earlier version began goes on.
         """
+        # not results[0]: weights that came back are last
+        first = sorted(series.results, key=lambda it: it.finished)[:1]
         earlier = self._id(
             str(self._target.first_dir),
             series.name,
             str(FORM),
-            *(result.evaluation for result in series.results[:1]),
+            *(result.evaluation for result in first),
             *(["offline"] if self.mode == "offline" else []),
         )
         if self._target.places.get(series.name, "").endswith(earlier):
             return earlier
         if self.mode == "offline" and OfflineRuns(self.folder(series), earlier).held():
             return earlier
-        log = (f"{it.evaluation} {it.finished.isoformat()}" for it in series.results[:1])
+        log = (f"{it.evaluation} {it.finished.isoformat()}" for it in first)
         return self._id(
             *(str(self._target.first_dir), series.run, series.digest, str(FORM)),
             *(["offline", *log] if self.mode == "offline" else []),

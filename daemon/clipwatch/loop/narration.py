@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from clipwatch.domain.events import (
@@ -36,6 +36,9 @@ from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.kinds import CheckpointKind
 from clipwatch.domain.votes import Voted
 from clipwatch.results.view import BRINGS_THEM_IN
+
+NAMED = 4
+"""Evaluations that are all named in a line."""
 
 KINDS: dict[CheckpointKind, str] = {
     "full": "full model",
@@ -108,10 +111,10 @@ def narrate(event: Event, named: Named = checkpoint, *, once: bool = False) -> l
         case EvaluationReopened(evaluation=id_):
             return [f"{named(id_)}: to be tried again"]
         case Published(tracker=name, evaluations=ids, where=where):
-            what = f"{', '.join(map(named, ids))} published to" if ids else "all is now in"
+            what = f"{_listed(ids, named)} published to" if ids else "all is now in"
             return [f"{name}: {what} {where}"]
         case NoLongerShown(tracker=name, evaluations=ids):
-            return [f"{name}: {', '.join(map(named, ids))} not shown any more"]
+            return [f"{name}: {_listed(ids, named)} not shown any more"]
         case MoreShown(tracker=name, evaluations=ids) if ids:
             count = f"{len(ids)} result{'s' * (len(ids) > 1)}"
             listed = ", ".join(map(checkpoint, ids[:NAMED])) + ", ..." * (len(ids) > NAMED)
@@ -179,6 +182,13 @@ def _asked(event: RunStarted | SettingsChanged) -> str:
         f"protocol{'s' * (len(digests) > 1)} {', '.join(digests)}, " if event.protocol else ""
     )
     return f"{protocols}trackers: {', '.join(event.trackers) or 'none'}"
+
+
+def _listed(ids: Sequence[str], named: Named) -> str:
+    """Name some evaluations, and of many (a whole history, say) the first two."""
+    if len(ids) <= NAMED:
+        return ", ".join(map(named, ids))
+    return f"{', '.join(map(named, ids[:2]))} and {len(ids) - 2} more"
 
 
 def _next_try(time: datetime, *, once: bool) -> str:

@@ -9,14 +9,14 @@ from clipwatch.results.series import Series, Summary
 
 
 class MemoryTracker:
-    """Keep published results in `rows`: series name → seq → (step, summary).
+    """Keep published results in `rows`: series name → evaluation → (step, summary).
 
     `later` holds what scorers that came later said: (series name, evaluation, scorer) → summary.
     """
 
     def __init__(self, target: Target) -> None:
         self.target = target
-        self.rows: dict[str, dict[int, tuple[int, Summary]]] = {}
+        self.rows: dict[str, dict[str, tuple[int, Summary]]] = {}
         self.later: dict[tuple[str, str, str], Summary] = {}
 
     def destination(self) -> str:
@@ -25,19 +25,19 @@ class MemoryTracker:
 
     def published(self, series: Series) -> frozenset[int]:
         """Return what is in `rows`, but for results of which something lacks in `later`."""
-        lacking = {
+        rows = self.rows.get(series.name, {})
+        return frozenset(
             it.seq
             for it in series.results
-            if any((series.name, it.evaluation, name) not in self.later for name in it.later)
-        }
-        return frozenset(self.rows.get(series.name, {}).keys() - lacking)
+            if it.evaluation in rows
+            if all((series.name, it.evaluation, name) in self.later for name in it.later)
+        )
 
     def publish(self, series: Series, missing: Sequence[int]) -> None:
         """Write into `rows`."""
         rows = self.rows.setdefault(series.name, {})
-        for seq in missing:
-            result = series.results[seq]
-            rows[seq] = (result.step, result.clip)
+        for result in (series.results[seq] for seq in missing):
+            rows[result.evaluation] = (result.step, result.clip)
             for name in result.later:
                 self.later[series.name, result.evaluation, name] = result.scores[name]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +12,13 @@ from safetensors.numpy import save_file
 
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.layouts.base import Layout
+from clipwatch.results.series import Result, Series
+from clipwatch.testing.interleavings import TrackerInterleavings
 from clipwatch.testing.layouts import LayoutContract, Save
 from clipwatch.testing.scorers import ScorerContract
 from clipwatch.testing.series import make_target
 from clipwatch.testing.trackers import Connect, TrackerContract
+from clipwatch.testing.witness import Point
 from flatrun import layout as flat
 from flatrun.tracker import CsvTracker
 
@@ -26,6 +31,30 @@ class TestCsv(TrackerContract):
         """See TrackerContract."""
         target = make_target(tmp_path)
         return lambda: CsvTracker(target)
+
+
+class TestCsvInTheEnd(TrackerInterleavings):
+    """The tracker, whatever happens to it."""
+
+    adapter = "flatrun.tracker:CsvTracker"
+
+    @pytest.fixture(params=range(3))
+    def seed(self, request: pytest.FixtureRequest) -> int:
+        """See TrackerInterleavings."""
+        return int(request.param)
+
+    def numbers(self, series: Series, result: Result) -> Mapping[str, float]:  # noqa: ARG002 - not in its names
+        """See TrackerInterleavings."""
+        return {f"mean {name}".rstrip(): round(it.mean, 6) for name, it in result.scores.items()}
+
+    def read(self, series: Series, where: str, project: str) -> Iterator[Point]:  # noqa: ARG002 - one file each
+        """See TrackerInterleavings."""
+        if Path(where).exists():
+            with Path(where).open(newline="") as file:
+                for row in csv.DictReader(file):
+                    for name, value in row.items():
+                        if name.startswith("mean") and value:
+                            yield name, int(row["step"]), float(value)
 
 
 class TestFlat(LayoutContract):
