@@ -151,6 +151,7 @@ class FakeComet:
         replies: dict[str, dict[str, Any]] = {
             "run": {"runId": key, "focusUrl": "http://comet.test/team/project/"},
             "ver": {"version": "99.0.0"},
+            "account-details": {"userName": "me", "defaultWorkspaceName": "team"},
             "metadata": {
                 "experimentKey": key,
                 "workspaceName": "team",

@@ -119,13 +119,11 @@ class CometTracker:
             self._batches(series).forget()
 
     def where(self, series: Series) -> str:
-        """Return the experiment's address, its key until it is there; offline the folder."""
+        """Return the experiment's address as Comet tells it, or the folder of the archives."""
         if self._offline:
             return str(self._folder(series))
         known = self._urls.get(series.name) or self._target.places.get(series.name, "")
-        key = self._key(series)
-        url = known if key in known else self._ask(series).url
-        return url or f"{self._target.project}, experiment {key}"
+        return known if self._key(series) in known else self._ask(series).url
 
     def hint(self, series: Series) -> str:
         """Return the command that uploads the archives; "" online, where there is none to do."""

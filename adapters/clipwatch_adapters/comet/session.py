@@ -95,16 +95,19 @@ def perform(job: Job) -> Outcome:
 
 
 def _read(job: Job) -> tuple[Points, str]:
-    """Return what the experiment has, and its address, "" while there is none.
+    """Return what the experiment has, and its address, which is told also before it is there.
 
     Raises:
         CometException, requests.RequestException: It cannot be asked.
     """
     from comet_ml import API
+    from comet_ml.config import get_comet_root_url, get_config, get_workspace
 
-    experiment = API(api_key=job.key or None, cache=False).get_experiment_by_key(job.id)
+    api = API(api_key=job.key or None, cache=False)
+    experiment = api.get_experiment_by_key(job.id)
     if experiment is None:
-        return {}, ""
+        owner = get_workspace(job.workspace or None, get_config()) or api.get_default_workspace()
+        return {}, "/".join((get_comet_root_url().rstrip("/"), owner, job.project, job.id))
     points: Points = {}
     for it in experiment.get_metrics() or ():
         with suppress(TypeError, ValueError):  # of somebody else
