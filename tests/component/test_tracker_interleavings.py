@@ -18,7 +18,8 @@ from clipwatch.results.series import Result, Series
 from clipwatch.testing.memory import MemoryTracker
 from clipwatch.testing.series import make_target
 from clipwatch.testing.witness import Point
-from clipwatch_adapters.wandb.files import PROJECT, RUN, fields, finished_rows, matching, records
+from clipwatch_adapters.shared.frames import fields, records
+from clipwatch_adapters.wandb.files import HEADER, PROJECT, RUN, finished_rows, matching
 from fake_wandb import FakeWandb
 from tensorboard_kit import tensorboard, until
 from tracker_kit import NUMBER, Interleavings, courses, points
@@ -66,7 +67,7 @@ def in_offline_runs(where: str, project: str) -> Iterator[Point]:
         (file,) = run.glob("run-*.wandb")
         told = [
             dict(fields(it))[PROJECT]
-            for record in records(file)
+            for record in records(file, HEADER)
             for number, it in fields(record)
             if number == RUN and isinstance(it, bytes)
         ]

@@ -188,12 +188,12 @@ class Run:
         """What the page shows as the value of each number."""
         return {it["key"]: it["value"] for it in self.told["data"].get("metrics", [])}
 
-    def points(self, key: str) -> list[tuple[int, float]]:
+    def points(self, key: str, digits: int = 4) -> list[tuple[int, float]]:
         """Return (step, value) of all that MLflow has, in the order of steps, then of times."""
         asked = {"run_id": self.id, "metric_key": key, "max_results": 25_000}
         found = self.server.get("metrics/get-history", **asked).get("metrics", [])
         found = sorted(found, key=lambda it: (int(it.get("step", 0)), int(it["timestamp"])))
-        return [(int(it.get("step", 0)), round(it["value"], 4)) for it in found]
+        return [(int(it.get("step", 0)), round(it["value"], digits)) for it in found]
 
     def files(self, path: str = "") -> list[str]:
         """Return the artifacts of a folder and below it."""
