@@ -10,11 +10,13 @@ from __future__ import annotations
 import hashlib
 import os
 import shlex
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
+from clipwatch_adapters.shared.child import room
 from clipwatch_adapters.shared.disk import plain_errors
 from clipwatch_adapters.shared.numbers import FORM, unique
 from clipwatch_adapters.shared.rows import config, ids
@@ -27,7 +29,8 @@ if TYPE_CHECKING:
 
     from clipwatch.delivery.trackers import Target
     from clipwatch.results.series import Series
-    from clipwatch_adapters.trackio.session import Outcome, Row
+    from clipwatch_adapters.shared.sessions import Outcome
+    from clipwatch_adapters.trackio.session import Row
 
 BATCH = 32
 """Results of one session: bounds its memory, its job and what a kill has to repeat."""
@@ -154,7 +157,10 @@ class TrackioTracker:
         )
 
     def _session(self, job: Job) -> Outcome:
-        return run(job, self._folder)
+        if job.rows or job.clear:
+            with room("Trackio", self._target.state_dir) as log:
+                return run(job, self._folder, log)
+        return run(job, self._folder, subprocess.DEVNULL)
 
 
 def _usual() -> Path:

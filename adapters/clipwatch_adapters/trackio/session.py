@@ -9,28 +9,24 @@ from __future__ import annotations
 import hashlib
 import inspect
 import os
-import signal
 import sqlite3
-import sys
 from contextlib import closing
 from pathlib import Path
 from shutil import disk_usage
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import msgspec
 import numpy as np
 
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
-from clipwatch.kit.processes import end_with_parent, importing
+from clipwatch.kit.processes import importing
 from clipwatch_adapters.shared.disk import plain_errors
 from clipwatch_adapters.shared.media import jpeg
+from clipwatch_adapters.shared.sessions import Outcome, one_line, serve
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-GRACE = 5.0
-"""Seconds that a session may take longer than its job before it is killed."""
 
 LOCKED_SECONDS = 5.0
 """How long another program may keep the store locked; Trackio itself would wait for a minute."""
@@ -98,22 +94,22 @@ class Job(msgspec.Struct, frozen=True):
     clear: bool = False
 
 
-class Outcome(msgspec.Struct, frozen=True):
-    """How it went; the store has `shown` these rows. `fix` is what to do about a refusal."""
-
-    kind: Literal["ok", "unavailable", "refused"]
-    reason: str = ""
-    fix: str = ""
-    shown: tuple[str, ...] = ()
-
-
 def perform(job: Job) -> Outcome:
     """Do the job, then read the run back.
 
     Raises:
         TrackerRefused, TrackerUnavailable: What somebody must mend, and what may pass.
-        OSError, sqlite3.Error: `main` knows what they mean.
+        sqlite3.Error: `explain` knows what it means.
     """
+    with plain_errors("Trackio", _folder()):
+        return _performed(job)
+
+
+def _folder() -> Path:
+    return Path(os.environ["TRACKIO_DIR"])
+
+
+def _performed(job: Job) -> Outcome:
     store = _storage()
     file: Path = store.get_project_db_path(job.project)
     if job.rows or job.clear:
@@ -300,8 +296,20 @@ _MENDABLE = {
 }
 
 
-def explain(error: sqlite3.Error, file: Path) -> Outcome:
-    """Say what an error of the database means for the next attempt, in one line."""
+def explain(error: Exception, job: Job) -> Outcome:  # noqa: ARG001 - nothing in it is a secret
+    """Say what an error means for the next attempt, in one line."""
+    match error:
+        case TrackerRefused():
+            return Outcome("refused", error.problem, error.fix)
+        case TrackerUnavailable():
+            return Outcome("unavailable", str(error))
+        case sqlite3.Error():
+            return _of_database(error, _folder())
+    text = one_line(error)
+    return Outcome("unavailable", f"the Trackio session failed ({type(error).__name__}: {text})")
+
+
+def _of_database(error: sqlite3.Error, file: Path) -> Outcome:
     what = f"Trackio: {file}: {error}"
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if fix := _MENDABLE.get(code):
@@ -315,24 +323,4 @@ def explain(error: sqlite3.Error, file: Path) -> Outcome:
 
 def main() -> None:
     """Perform the job on standard input; whatever Trackio prints goes to standard error."""
-    end_with_parent()
-    answer = os.dup(1)
-    os.dup2(2, 1)
-    job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
-    # kills us even where nobody is left to do it
-    signal.setitimer(signal.ITIMER_REAL, job.seconds + GRACE)
-    folder = Path(os.environ["TRACKIO_DIR"])
-    try:
-        with plain_errors("Trackio", folder):
-            outcome = perform(job)
-    except TrackerRefused as error:
-        outcome = Outcome("refused", error.problem, error.fix)
-    except TrackerUnavailable as error:
-        outcome = Outcome("unavailable", str(error))
-    except sqlite3.Error as error:
-        outcome = explain(error, folder)
-    except Exception as error:  # noqa: BLE001 - every error becomes an outcome
-        text = " ".join(f"{type(error).__name__}: {error}".split())[:LENGTH]
-        outcome = Outcome("unavailable", f"the Trackio session failed ({text})")
-    with os.fdopen(answer, "wb") as out:
-        out.write(msgspec.json.encode(outcome))
+    serve(Job, perform, explain)
