@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, Literal, TypeVar
@@ -169,7 +169,10 @@ def serve(
 
 def one_line(error: Exception, *secrets: str) -> str:
     """Return what an error says, in one line that holds no secret and no login."""
-    text = " ".join(f"{error}".split()) or type(error).__name__
+    text = ""
+    with suppress(Exception):  # some of theirs cannot be told as text
+        text = " ".join(f"{error}".split())
+    text = text or type(error).__name__
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     text = re.sub(r"://[^/\s\"@]*@", "://", text)
