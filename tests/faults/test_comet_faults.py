@@ -64,6 +64,7 @@ def test_two_hundred_results_and_a_kill(
     [
         ("metadata", 401, TrackerRefused, "does not accept the API key.*COMET_API_KEY"),
         ("add/run", 403, TrackerRefused, "check workspace, project"),
+        ("account-details", 404, TrackerRefused, "check workspace, project"),
         ("metadata", 503, TrackerUnavailable, "cannot take it now"),
         ("metadata", 0, TrackerUnavailable, "does not answer"),
     ],

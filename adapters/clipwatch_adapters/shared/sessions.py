@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TypeVar
@@ -67,7 +68,10 @@ def serve(
 
 def one_line(error: Exception, *secrets: str) -> str:
     """Return what an error says, in one line that holds no secret and no login."""
-    text = " ".join(f"{error}".split()) or type(error).__name__
+    text = ""
+    with suppress(Exception):  # some of theirs cannot be told as text
+        text = " ".join(f"{error}".split())
+    text = text or type(error).__name__
     for secret in filter(None, secrets):
         text = text.replace(secret, "***")
     text = re.sub(r"://[^/\s\"@]*@", "://", text)
