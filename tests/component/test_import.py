@@ -324,7 +324,7 @@ def test_a_log_leads_to_no_file_that_is_none_of_its_images(
         made = {it for it in tmp_path.rglob("*") if it not in before}
         assert all(it == target.parent or it.is_relative_to(target) for it in made)
         assert not (target / "images").exists()
-        assert [*read_state(log_file(target))][0].startswith("out-")
+        assert next(iter(read_state(log_file(target)))).startswith("out-")
 
 
 RESULTS = [
