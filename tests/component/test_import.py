@@ -314,6 +314,17 @@ def test_a_log_leads_to_no_file_that_is_none_of_its_images(
     (a.folder / "images" / RUN / outside.name).symlink_to(tmp_path)
     assert "1 image\n" in imported(b.folder, a.folder)
     assert not [it for it in b.folder.rglob("*") if it.is_symlink()]
+    for number, name in enumerate(("../../escape", "..", "/escape", "a/b", "a\nb")):
+        machine = Machine(tmp_path / f"odd{number}", name)
+        machine.see(Scored(100, 1))
+        machine.score(Scored(100, 1), images=True)
+        target = tmp_path / f"new{number}" / "state"
+        before = sorted(tmp_path.rglob("*"))
+        assert "1 result imported" in imported(target, machine.folder)
+        made = {it for it in tmp_path.rglob("*") if it not in before}
+        assert all(it == target.parent or it.is_relative_to(target) for it in made)
+        assert not (target / "images").exists()
+        assert next(iter(read_state(log_file(target)))).startswith("out-")
 
 
 RESULTS = [

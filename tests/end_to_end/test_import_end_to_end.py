@@ -118,3 +118,17 @@ def test_a_killed_import_goes_on(tmp_path: Path) -> None:
     assert images[0] == images[1]
     assert not [*(target / "images").rglob(".*")]
     assert len(read_state(log_file(target))) == 1
+
+
+@pytest.mark.thorough
+def test_an_imported_run_is_published_where_its_folders_are_not(
+    two: tuple[Training, Training], tmp_path: Path
+) -> None:
+    """As on another machine: neither the trainer's folder nor the base model is there."""
+    a, _ = two
+    new = tmp_path / "new"
+    assert clipwatch("import", a.state, "--state-dir", new, cwd=tmp_path).returncode == 0
+    a.folder.rename(tmp_path / "gone")
+    said = clipwatch("publish", "--to", "tensorboard", "--state-dir", new, cwd=tmp_path)
+    assert (said.returncode, said.stderr) == (0, "")
+    assert said.stdout.startswith(f"tensorboard: 2 results are in {new}/tensorboard/output-")

@@ -27,7 +27,7 @@ from clipwatch.results.figures import plural
 from clipwatch.results.named import run_named
 from clipwatch.results.reading import images_of, read_images, read_votes
 from clipwatch.service.lock import exclusive
-from clipwatch.tasks.pictures import bring
+from clipwatch.tasks.pictures import bring, is_name
 from clipwatch.tasks.sources import Source, opened
 
 
@@ -253,8 +253,8 @@ class _Work:
                 f"no run here has seen the weights of {theirs.name}, and a table tells no more"
             )
             raise ClipwatchError(problem, fix=f"name its run here with --into: {known}")
-        taken = theirs.name in state
-        self._name = free_name(state, Path(theirs.output_dir)) if taken else theirs.name
+        free = theirs.name not in state and is_name(theirs.name)
+        self._name = theirs.name if free else free_name(state, Path(theirs.output_dir))
 
         def beginning() -> Sequence[Told]:
             if self._name in self._ours.state:
@@ -289,7 +289,7 @@ class _Work:
     def _bring(self, told: Sequence[Told], theirs: str, own: str) -> None:
         """Have the images of a result here, as far as they are kept there."""
         folder = self._source.state_dir
-        if folder is None:
+        if folder is None or not is_name(self._theirs.name):
             return
         there = images_of(folder, self._theirs.name)
         here = images_of(self._state_dir, self._name)

@@ -38,9 +38,14 @@ def bring(there: Path, before: str, here: Path, now: str, *, dry: bool) -> bool:
     return True
 
 
+def is_name(run: str) -> bool:
+    """Whether a run's name is that of a folder, and leads nowhere else: a log may hold any."""
+    return run.isprintable() and _inside(run) and PurePosixPath(run).name == run
+
+
 def _inside(name: str) -> bool:
     path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts
+    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
 
 
 def _take(source: Path, target: Path) -> None:

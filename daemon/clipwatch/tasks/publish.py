@@ -33,8 +33,12 @@ BATCH: Final = 48
 TRIES: Final = 3
 """How often a batch is tried where what failed may pass; each goes on where the last one ended."""
 
+_MODEL: Final = "pretrained_model_name_or_path"
+_NOT_HERE: Final = "not/here"
+"""Stands for a base model in a folder that is another machine's: nothing of it is loaded."""
+
 _REMEMBERED: Final = (
-    *("pretrained_model_name_or_path", "validation_resolution", "logging_dir", "working_dir"),
+    *(_MODEL, "validation_resolution", "logging_dir", "working_dir"),
     *("tracker_project_name", "tracker_run_name"),
 )
 """Of a run's settings in the log, what says where its results go, and what none can be without."""
@@ -96,7 +100,12 @@ def _kept(run: Run) -> Iterator[tuple[str, str]]:
     """Yield what the log keeps of the settings that say where results go."""
     installed = plugins.names(plugins.TRACKERS)
     for key, value in run.settings.items():
-        if key in _REMEMBERED or ("." in key and key.partition(".")[0] in installed):
+        elsewhere = Path(value).is_absolute() and not Path(value).is_dir()
+        if elsewhere and key == _MODEL:
+            yield key, _NOT_HERE
+        elif elsewhere and key == "working_dir":
+            continue  # another machine's, as of an imported run
+        elif key in _REMEMBERED or ("." in key and key.partition(".")[0] in installed):
             yield key, value
 
 
