@@ -339,6 +339,12 @@ def test_accelerates_own_run_is_found_and_kept(
     assert MlflowTracker(elsewhere).published(series) == {0, 1, 2}
 
 
+def test_the_package_is_imported_by_sessions_alone() -> None:
+    """The daemon stays as small as it is."""
+    code = "import sys, clipwatch_adapters.mlflow; print('mlflow' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", code], text=True) == "False\n"
+
+
 class TestDatabase:
     """MLflow without a server: what it keeps in the trainer's working directory."""
 
@@ -359,6 +365,8 @@ class TestDatabase:
         assert tracker.published(series) == {0, 1}
         assert tracker.where(series) == f"{database}, experiment project, run run / clipwatch"
         assert tracker.hint(series) == f"mlflow ui --backend-store-uri {database}"
+        os.umask(mask := os.umask(0))  # the trainer, who may be another, writes there too
+        assert (tmp_path / "mlflow.db").stat().st_mode & 0o777 == 0o644 & ~mask
         files = [it.name for it in (tmp_path / "mlruns").rglob("*") if it.is_file()]
         assert len(files) == 2 * (1 + 2 * 4)
 

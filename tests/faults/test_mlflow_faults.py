@@ -240,6 +240,7 @@ def test_a_server_that_is_killed_amid_a_batch(
         assert run.points("clip/max") == [(it.step, it.clip.max) for it in series.results]
 
 
+@pytest.mark.timeout(600)
 @pytest.mark.thorough
 def test_two_hundred_results_survive_a_kill(mlflow: Server, tmp_path: Path) -> None:
     """A back-fill is killed amid it, with its session, and goes on: MLflow shows each once."""

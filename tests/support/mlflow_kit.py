@@ -67,7 +67,7 @@ def until(true: Callable[[], object]) -> None:
     end = time.monotonic() + PATIENCE
     while not true():
         assert time.monotonic() < end, "it never happened"
-        time.sleep(0.1)
+        time.sleep(0.3)
 
 
 @dataclass
@@ -237,6 +237,7 @@ class Sessions:
         environ: dict[str, str],
         _folder: Path,
         _log: IO[bytes] | int,
+        _umask: int,
     ) -> Outcome:
         """Perform a job as `clipwatch_adapters.shared.child.run` does."""
         if self._child is None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from clipwatch.results.series import Series
     from clipwatch_adapters.mlflow.job import Job
 
-BATCH = 24
+BATCH = 48
 """Results of one session: bounds its memory and its job."""
 
 
@@ -96,13 +96,17 @@ class MlflowTracker:
         return self._session(series, wanted, subprocess.DEVNULL)
 
     def _session(self, series: Series, wanted: Job, log: IO[bytes] | int) -> Outcome:
-        """Run a child: where a database is read, with its folders, else in a folder of its own."""
+        """Run a child; without a server, MLflow works in the trainer's working directory."""
         with (
             plain_errors("MLflow", Path(gettempdir())),
             TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         ):
-            place = Path(folder) if self._to.served else self._to.working_dir
+            # what MLflow keeps on this machine is the trainer's too, with the trainer's modes
+            place, umask = (self._to.working_dir, -1) if self._to.local else (Path(folder), 0o077)
             environ = self._to.environment(wanted.seconds)
-            found = run("MLflow", "clipwatch_adapters.mlflow", wanted, Outcome, environ, place, log)
+            found = run(
+                *("MLflow", "clipwatch_adapters.mlflow", wanted, Outcome, environ),
+                *(place, log, umask),
+            )
         self._found[series.name] = found
         return found

@@ -102,7 +102,8 @@ class Destination:
         if not self.served:
             run = found.run or f"{self.run_name} / {series.name}"
             return f"{masked(self.uri)}, experiment {self.experiment}, run {run}"
-        page = f"{masked(self.uri).rstrip('/')}/#/experiments"
+        address = child.LOGIN.sub(b"://", self.uri.encode()).decode()
+        page = f"{address.rstrip('/')}/#/experiments"
         if not found.experiment_id:
             return f"{page}?searchFilter={quote(self.experiment)}"
         runs = f"{page}/{found.experiment_id}/runs"

@@ -64,18 +64,19 @@ class Place(NamedTuple):
 
 def outcome(job: Job) -> Outcome:
     """Return what came of a job, errors too."""
+    deadline = time.monotonic() + job.seconds
     try:
-        if job.task == "read" and _absent(job.uri):  # MLflow would make it
+        if job.task != "publish" and _absent(job.uri):  # MLflow would make it
             return Outcome("ok")
         with importing():
             import mlflow  # noqa: F401 - all else here needs it
-        return perform(job)
+        return perform(job, deadline)
     except Exception as error:  # noqa: BLE001 - every error becomes an outcome
         return explain(error, job.uri, secrets(job.uri, os.environ))
 
 
-def perform(job: Job) -> Outcome:
-    """Do what is asked, then read back.
+def perform(job: Job, deadline: float) -> Outcome:
+    """Do what is asked, as far as that can be done in time, then read back.
 
     Raises:
         Exception: Whatever mlflow raises; `explain` knows what it means.
@@ -83,7 +84,6 @@ def perform(job: Job) -> Outcome:
     import mlflow.store.db.utils as database
     from mlflow import MlflowClient
 
-    deadline = time.monotonic() + job.seconds
     database.MAX_RETRY_COUNT = 2  # ten take minutes, and we are called again
     client = MlflowClient(tracking_uri=job.uri)
     place = find(client, job)

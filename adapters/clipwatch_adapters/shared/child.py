@@ -95,6 +95,7 @@ def run(
     environ: Mapping[str, str],
     folder: Path,
     log: IO[bytes] | int,
+    umask: int = 0o077,
 ) -> Found:
     """Run a child on the job; it is gone `job.seconds` and a little later at the latest.
 
@@ -108,6 +109,7 @@ def run(
         environ: All of its environment, but for TMPDIR.
         folder: Where it works.
         log: Its standard error.
+        umask: Who else may read what it writes; -1 for as we may.
 
     Raises:
         TrackerUnavailable, TrackerRefused: Its outcome; no outcome is the former.
@@ -123,7 +125,7 @@ def run(
             cwd=folder,
             env={**environ, "TMPDIR": temporary},
             start_new_session=True,
-            umask=0o077,
+            umask=umask,
         ) as process,
     ):
         try:
