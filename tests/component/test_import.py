@@ -278,7 +278,11 @@ def test_what_is_half_done_here_is_taken_over_whole(two: tuple[Machine, Machine]
     c = Machine(b.folder.parent / "c", "lora-fedcba", "/mnt/lora", begun=30)
     c.see(Scored(200, 31))
     c.add(stream, 40, *events[:1])
+    own = c.folder / "images" / c.run / once.id / "p0000-0.png"
+    own.parent.mkdir(parents=True)
+    own.write_text("of half an evaluation, on another GPU")
     imported(c.folder, a.folder)
+    assert own.read_bytes() == (a.folder / "images" / RUN / once.id / own.name).read_bytes()
     before = held(c.folder)
     c.add(stream, 60, *events[1:])
     c.add(stream, 61, *events)

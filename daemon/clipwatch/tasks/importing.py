@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -288,11 +289,12 @@ class _Work:
 
     def _bring(self, told: Sequence[Told], theirs: str, own: str) -> None:
         """Have the images of a result here, as far as they are kept there."""
-        folder = self._source.state_dir
+        folder, here = self._source.state_dir, images_of(self._state_dir, self._name)
+        if own in self._mine.evaluations and not self._asked.dry:
+            shutil.rmtree(here / own, ignore_errors=True)  # begun here: those are other images
         if folder is None or not is_name(self._theirs.name):
             return
         there = images_of(folder, self._theirs.name)
-        here = images_of(self._state_dir, self._name)
         for name in dict.fromkeys(_kept(told)):
             now = importing.moved(name, theirs, own)
             self._images += bring(there, name, here, now, dry=self._asked.dry)
