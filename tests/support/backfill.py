@@ -123,7 +123,7 @@ def watch(folder: Path, results: int) -> Watched:
 def backfill(
     folder: Path, tracker: str, read: Callable[[str], Iterable[Point]], results: int = 200
 ) -> None:
-    """Have results published by a process that is killed: before, between and amid batches.
+    """Have results published by a process that is killed before and amid batches.
 
     In the end each is there once, in the log and as the tracker itself says. The environment says
     where it is.
@@ -136,7 +136,7 @@ def backfill(
     """
     watched, chance = watch(folder, results), random.Random(results)
     line = command("publish", "--to", tracker, "--state-dir", str(watched.state))
-    for batches, seconds in ((0, 1.0), (1, 0.0), (1, 0.1)):
+    for batches, seconds in ((0, 1.0), (1, 0.1)):
         child = subprocess.Popen(line, cwd=folder)
         wanted = len(watched.batches(tracker)) + batches
         deadline = time.monotonic() + PATIENCE

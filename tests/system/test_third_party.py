@@ -51,7 +51,7 @@ def test_it_passes_the_contracts_that_clipwatch_ships(package: Path) -> None:
     assert ended.returncode == 0, ended.stdout
     found = re.search(r"(\d+) passed", ended.stdout)
     assert found
-    assert int(found[1]) >= 21
+    assert int(found[1]) >= 28
 
 
 def test_clipwatch_runs_with_it_to_the_end(

@@ -138,10 +138,11 @@ class _Course:
     def _changed(self, what: tuple[str, str] | None) -> None:
         """Take notice that the log says something else."""
         if what:
-            self._witness.forget(what[0])
             self.told.append(" ".join(what))
             for name, results in self._log.said.results.items():
                 self._witness.hear(name, results)
+                steps = {it.step for it in results if it.evaluation == what[0]}
+                self._witness.forget(name, (it for it in results if it.step in steps))
 
     def _remove_images(self) -> None:
         """Remove those of an evaluation, as retention does."""

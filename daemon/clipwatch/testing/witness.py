@@ -46,9 +46,9 @@ class Witness:
         """Return the evaluations of a series that have to be there still."""
         return self._there.get(name, NOTHING)
 
-    def forget(self, evaluation: str) -> None:
-        """What was there of a result is not all any more."""
-        self._there = {name: those - {evaluation} for name, those in self._there.items()}
+    def forget(self, name: str, results: Iterable[Result]) -> None:
+        """These need not be there any more: of their step there is more to show, or another."""
+        self._there[name] = self.there(name).difference(it.evaluation for it in results)
 
     def forget_all(self) -> None:
         """Nothing has to be there."""
@@ -85,14 +85,14 @@ class Witness:
         at = [point for point in points if point[1] == result.step]
         lacking = own - {*at}
         assert not lacking, f"{result.evaluation} lacks {sorted(lacking)}"
-        beside = {*at} - own
+        beside = {*at} - self._said[name][result.evaluation].keys()  # a lost log may have had more
         if self._appends:
             said = [*self._said[name].items()]
             order = [evaluation for evaluation, _ in said]
             newer = said[order.index(result.evaluation) + 1 :]
             last = {number: (number, step, value) for number, step, value in at}
-            behind = {last[number] for number, _, _ in own}
-            beside = behind - own - {point for _, its in newer for point in its}
+            beside &= {last[number] for number, _, _ in own}
+            beside -= {point for _, its in newer for point in its}
         assert not beside, f"{result.evaluation} does not stand for its step: {sorted(beside)}"
 
     def _points(self, name: str, result: Result) -> set[Point]:
