@@ -37,7 +37,7 @@ ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"model_flavour": "mine"}, ":6: model_flavour: 'mine' has no known base model (known: base-0"),
     ({"model_family": "flux", "model_flavour": "kontext"}, "'kontext' starts from pictures"),
     ({"report_to": "tensorbord"}, ":6: report_to: unknown tracker 'tensorbord': choose among"),
-    ({"clipwatch": {"report_to": "swanlab"}}, "clipwatch has no adapter for 'swanlab': name anot"),
+    ({"clipwatch": {"report_to": "clearml"}}, "clipwatch has no adapter for 'clearml': name anot"),
     ({"pretrained_model_name_or_path": "./gone"}, ":6: pretrained_model_name_or_path: there is no"),
     ({"pretrained_model_name_or_path": "a/b/c"}, "there is no"),
     ({"pretrained_model_name_or_path": "a b"}, "is neither a folder nor a Hub id"),
