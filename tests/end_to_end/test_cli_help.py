@@ -128,7 +128,7 @@ def offered(shell: Path, *words: str) -> list[str]:
         (("compare", "--state-dir", ".", "2"), ["200"]),
         (("retry", "--state-dir", "nowhere", ""), []),
         (("export", "--state-dir", ".", ""), ["shapes-0a1b2c"]),
-        (("publish", "--to", ""), ["csv", "jsonl", "tensorboard", "wandb"]),
+        (("publish", "--to", ""), ["csv", "jsonl", "mlflow", "tensorboard", "wandb"]),
         (("health", "--state-dir", ".", "--run", "sh"), ["shapes-0a1b2c"]),
     ],
 )
