@@ -128,7 +128,10 @@ def offered(shell: Path, *words: str) -> list[str]:
         (("compare", "--state-dir", ".", "2"), ["200"]),
         (("retry", "--state-dir", "nowhere", ""), []),
         (("export", "--state-dir", ".", ""), ["shapes-0a1b2c"]),
-        (("publish", "--to", ""), ["comet_ml", "csv", "jsonl", "swanlab", "tensorboard", "wandb"]),
+        (
+            ("publish", "--to", ""),
+            "comet_ml csv jsonl mlflow swanlab tensorboard trackio wandb".split(),
+        ),
         (("health", "--state-dir", ".", "--run", "sh"), ["shapes-0a1b2c"]),
     ],
 )
