@@ -248,7 +248,8 @@ class _Course:
     def _some(self, series: Series) -> list[int]:
         """Return some results, and what lacks of the same steps from before them."""
         results, there = series.results, self._witness.there(series.name)
-        some = self._chance.sample(results, self._chance.randint(1, len(results)))
+        count = self._chance.choice([1, 1, 2, len(results)])
+        some = self._chance.sample(results, min(count, len(results)))
         last = {it.step: it.seq for it in sorted(some, key=lambda it: it.seq)}
         lacking = [it for it in results if it.evaluation not in there]
         before = [it for it in lacking if it.seq < last.get(it.step, 0)]

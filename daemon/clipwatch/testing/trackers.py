@@ -70,6 +70,13 @@ class TrackerContract:
         connect().publish(series, [0, 1])
         assert connect().published(series) == {0, 1}
 
+    def test_what_was_replaced_takes_nothing_back(self, connect: Connect, tmp_path: Path) -> None:
+        """The earlier result of a step, published once more, leaves the later one where it is."""
+        series = make_series(tmp_path, [100, 200, 100])
+        connect().publish(series, [0, 1, 2])
+        connect().publish(series, [0])
+        assert connect().published(series) == {0, 1, 2}
+
     def test_a_restart_forgets_nothing(self, connect: Connect, tmp_path: Path) -> None:
         """A new tracker of the same target reads what the old one published, and goes on."""
         series = make_series(tmp_path, [100, 200])
