@@ -130,7 +130,7 @@ def offered(shell: Path, *words: str) -> list[str]:
         (("export", "--state-dir", ".", ""), ["shapes-0a1b2c"]),
         (
             ("publish", "--to", ""),
-            "comet_ml csv jsonl mlflow swanlab tensorboard trackio wandb".split(),
+            ["comet_ml", "csv", "jsonl", "mlflow", "swanlab", "tensorboard", "trackio", "wandb"],
         ),
         (("health", "--state-dir", ".", "--run", "sh"), ["shapes-0a1b2c"]),
     ],
