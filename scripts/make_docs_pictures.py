@@ -43,7 +43,7 @@ DRAWING_SECONDS = 4
 """TensorBoard's lines, which come from a worker, tell nobody when they are there."""
 
 TO_LAST = """
-Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(it, '120');
+Object.getOwnPropertyDescriptor(HTMLInputElement.prototype, 'value').set.call(it, '1000000');
 it.dispatchEvent(new Event('input', {bubbles: true}));
 it.dispatchEvent(new FocusEvent('focusout', {bubbles: true}));
 """
