@@ -23,6 +23,7 @@ from clipwatch.domain.events import ImageScore
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
 from clipwatch.journal import Journal, log_file
+from clipwatch.kit.processes import return_memory
 from clipwatch.loop.console import Console
 from clipwatch.loop.inbox import Letter
 from clipwatch.loop.recognising import recognise
@@ -129,6 +130,7 @@ def _executor(settings: Settings) -> LocalExecutor:
 def main(folder: Path, speed: float) -> int:
     """Watch the run in a folder, by a clock that goes so many times as fast."""
     began, real = datetime.now(UTC), time.monotonic()
+    return_memory()
 
     def clock() -> datetime:
         return began + timedelta(seconds=speed * (time.monotonic() - real))

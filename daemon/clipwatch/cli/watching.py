@@ -35,7 +35,7 @@ def watch(
         ClipwatchError: The log cannot be had, or somebody else has the run.
     """
     from clipwatch.journal import Journal, log_file
-    from clipwatch.kit.processes import give_way
+    from clipwatch.kit.processes import give_way, return_memory
     from clipwatch.loop.console import Console
     from clipwatch.loop.objects import ObjectConsole
     from clipwatch.loop.recognising import recognise
@@ -46,6 +46,7 @@ def watch(
 
     if settings.service.give_way:
         give_way()
+    return_memory()
     _runs_on(settings.compute.device)
     if once:
         expect(settings.paths.output_dir)
