@@ -14,7 +14,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.domain.events import AdviceGiven, ImagesDeleted
+from clipwatch.domain.events import (
+    AdviceGiven,
+    EvaluationCompleted,
+    EvaluationStarted,
+    ImageScore,
+    ImagesDeleted,
+    ImagesScored,
+)
 from clipwatch.domain.further import (
     EvaluationRescored,
     FurtherScore,
@@ -329,6 +336,58 @@ def test_a_log_leads_to_no_file_that_is_none_of_its_images(
         assert all(it == target.parent or it.is_relative_to(target) for it in made)
         assert not (target / "images").exists()
         assert next(iter(read_state(log_file(target)))).startswith("out-")
+
+
+@pytest.mark.parametrize(
+    ("name", "digest"),
+    [
+        ("../../kept", "inside00"),
+        ("checkpoint-1", "../../.."),
+        (".", "."),
+        ("/", ""),
+        ("a\x1b", ""),
+    ],
+)
+def test_a_result_is_no_way_to_another_folder(
+    two: tuple[Machine, Machine], name: str, digest: str
+) -> None:
+    """Its name is that of a folder here: one that leads elsewhere, told twice, deletes nothing."""
+    a, b = two
+    evil = [f"evil-{number}" for number in range(2)]
+    for id_ in evil:
+        stream = evaluation_stream(RUN, id_)
+        images = [
+            ImageScore(it.id, index, seed, {"": 0.1}, "../../kept/inside00/it.png")
+            for it, index, seed in MADE.images()
+        ]
+        done = EvaluationCompleted(id_, {"": summarize([0.1, 0.1])})
+        first = EvaluationStarted(id_, name, 100, digest, MADE.digest, {})
+        a.add(stream, 9, first, ImagesScored(id_, tuple(images)), done)
+    kept = b.folder / "kept" / "inside00" / MADE.digest[:8] / "it.png"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("kept")
+    said = imported(b.folder, a.folder)
+    assert "left out: results whose names cannot be taken over: 2" in said
+    assert said.isascii()
+    assert kept.read_text() == "kept"
+    known = read_state(log_file(b.folder))[b.run].evaluations
+    assert not [it for it in known.values() if it.checkpoint == name]
+
+
+def test_an_image_is_none_that_lies_elsewhere(two: tuple[Machine, Machine], tmp_path: Path) -> None:
+    """A log may name any file as an image: trackers and pages would show it."""
+    a, b = two
+    odd = Scored(700, 9)
+    images = tuple(
+        ImageScore(it.id, index, seed, {"": 0.1}, str(tmp_path / "secret.png"))
+        for it, index, seed in MADE.images()
+    )
+    first = EvaluationStarted(odd.id, odd.name, 700, odd.digest, MADE.digest, {})
+    done = EvaluationCompleted(odd.id, {"": summarize([0.1, 0.1])})
+    a.add(evaluation_stream(RUN, odd.id), 9, first, ImagesScored(odd.id, images), done)
+    imported(b.folder, a.folder)
+    found, _, _ = held(b.folder)[b.run]
+    assert [it.image for it in found[odd.id][3]] == [None] * len(images)
 
 
 RESULTS = [

@@ -10,6 +10,7 @@ import click
 
 from clipwatch.cli import completing
 from clipwatch.cli.options import chosen_state_dir, examples, here, state_dir_option
+from clipwatch.kit.textfiles import printable
 
 if TYPE_CHECKING:
     from clipwatch.tasks.importing import Outcome
@@ -67,7 +68,7 @@ def import_(
         console.close()
     for outcome in found:
         for line in told(outcome, dry=dry_run):
-            click.echo(line)
+            click.echo(printable(line))
     if any(it.taken for it in found) and not dry_run:
         click.echo(
             "a clipwatch that watches brings them to its trackers, else clipwatch publish --to "

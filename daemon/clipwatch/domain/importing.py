@@ -29,6 +29,7 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.imported import EvaluationImported
+from clipwatch.domain.names import leads_inside
 from clipwatch.domain.state import Checkpoint, Evaluation, Run, name_evaluation
 from clipwatch.domain.votes import Voted
 from clipwatch.statistics import Comparison
@@ -44,7 +45,8 @@ class Taking:
     """What this log lacks of a run of another one.
 
     Attributes:
-        ids: Evaluation there → here, of all that are scored there.
+        ids: Evaluation there → here, of all that are scored there, each once, under names that are
+            safe to make folders of.
         fresh: Those there that are not scored here, in the order of their scoring.
         both: Those there that are scored here, too.
         protocols: Digest there → here.
@@ -62,9 +64,10 @@ def taking(mine: Run, theirs: Run) -> Taking:
     """Say what is taken over into a run of this log."""
     protocols = {it: _standing(mine, theirs, it) for it in theirs.scored}
     scored = [theirs.evaluations[id_] for ids in theirs.scored.values() for id_ in ids]
-    ids = {
-        it.id: name_evaluation(it.checkpoint, it.digest, protocols[it.protocol]) for it in scored
+    named = {
+        name_evaluation(it.checkpoint, it.digest, protocols[it.protocol]): it.id for it in scored
     }
+    ids = {there: own for own, there in named.items() if leads_inside(own)}
     there = {it.id for it in mine.evaluations.values() if it.state == "scored"}
     fresh = tuple(it for it, own in ids.items() if own not in there)
     both = tuple(it for it, own in ids.items() if own in there)
@@ -138,8 +141,7 @@ def result(
                 if len(found) == 1:
                     found.append((time, replace(origin, evaluation=id_)))
             case ImagesScored(images=images):
-                named = [it.image and moved(it.image, theirs.id, id_) for it in images]
-                own = tuple(replace(it, image=at) for it, at in zip(images, named, strict=True))
+                own = tuple(replace(it, image=_own(it.image, theirs.id, id_)) for it in images)
                 found.append((time, ImagesScored(id_, own)))
             case EvaluationCompleted(against_base=base, against_best=best):
                 against = _named(base, take), _named(best, take)
@@ -165,6 +167,12 @@ def _until_scored(told: Iterable[Told]) -> Iterator[Told]:
 def moved(image: str, before: str, now: str) -> str:
     """Return an image's file, in the folder of its evaluation, where that has another name."""
     return f"{now}/{image.removeprefix(f'{before}/')}" if image.startswith(f"{before}/") else image
+
+
+def _own(image: str | None, before: str, now: str) -> str | None:
+    """Return an image's file here; None where there is none, or it could be any file."""
+    own = moved(image or "", before, now)
+    return own if leads_inside(own) else None
 
 
 def later_scores(told: Iterable[Told], id_: str, scorers: Container[str]) -> list[Told]:
@@ -210,7 +218,9 @@ def same_images(told: Iterable[Told], mine: Iterable[ImageScore]) -> bool:
 def left_out(theirs: Run, take: Taking) -> list[str]:
     """Return what is not taken over, and why."""
     used = {name for it in theirs.evaluations.values() for name in it.rescored}
-    return [
+    odd = sum(map(len, theirs.scored.values())) - len(take.ids)
+    unnamed = [f"left out: results whose names cannot be taken over: {odd}"] if odd else []
+    return unnamed + [
         f"left out: the scores by {name!r}: here that is another scorer"
         for name in sorted(used - take.scorers)
     ]

@@ -35,3 +35,12 @@ def evaluation_stream(run: str, evaluation: str) -> str:
 def receiver_stream(run: str, kind: ReceiverKind, name: str) -> str:
     """Name the stream that holds what a tracker or channel was brought."""
     return f"{_RECEIVERS[kind]}/{run}/{name}"
+
+
+def leads_inside(name: str) -> bool:
+    """Whether a name is that of something below a folder, and leads nowhere else.
+
+    What this machine named does; another one's log may hold any name.
+    """
+    parts = name.split("/")
+    return name.isprintable() and bool(parts[0]) and not {".", ".."}.intersection(parts)

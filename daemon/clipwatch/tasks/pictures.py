@@ -5,9 +5,10 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Final
 
+from clipwatch.domain.names import leads_inside
 from clipwatch.kit.filesystems import make_private, sync_folder
 from clipwatch.kit.ownfiles import open_own
 
@@ -28,7 +29,7 @@ def bring(there: Path, before: str, here: Path, now: str, *, dry: bool) -> bool:
         OSError: The disk is full, or not ours to write to.
     """
     source, target = there / before, here / now
-    if not (_inside(before) and _inside(now)) or target.is_symlink() or target.exists():
+    if not (leads_inside(before) and leads_inside(now)) or target.is_symlink() or target.exists():
         return False
     if not source.is_file() or not source.resolve().is_relative_to(there.resolve()):
         return False
@@ -40,12 +41,7 @@ def bring(there: Path, before: str, here: Path, now: str, *, dry: bool) -> bool:
 
 def is_name(run: str) -> bool:
     """Whether a run's name is that of a folder, and leads nowhere else: a log may hold any."""
-    return run.isprintable() and _inside(run) and PurePosixPath(run).name == run
-
-
-def _inside(name: str) -> bool:
-    path = PurePosixPath(name)
-    return not path.is_absolute() and ".." not in path.parts and "\0" not in name
+    return leads_inside(run) and "/" not in run
 
 
 def _take(source: Path, target: Path) -> None:
