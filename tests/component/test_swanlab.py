@@ -15,7 +15,7 @@ from clipwatch.testing.series import START, make_series, make_target, with_every
 from clipwatch.testing.trackers import Connect, TrackerContract
 from clipwatch_adapters.swanlab import SwanlabTracker
 from clipwatch_adapters.swanlab.files import held, points
-from swanlab_world import means, records
+from swanlab_world import isolate, means, records
 from tracker_kit import bring
 
 OPENED = """
@@ -34,9 +34,7 @@ sys.exit(told.message if not told.success else 0)
 @pytest.fixture(autouse=True)
 def home(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Leave no key, mode or file of the machine that runs the test."""
-    for name in [name for name in os.environ if name.startswith("SWANLAB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))
+    isolate(monkeypatch, tmp_path_factory.mktemp("home"))
 
 
 @pytest.mark.thorough(but=3)

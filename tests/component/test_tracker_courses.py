@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import zipfile
 from collections.abc import Iterator
 from functools import partial
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import comet_world
+import swanlab_world
 from backfill import backfill
 from clipwatch.delivery.trackers import Target
 from clipwatch.results.series import Series
@@ -21,8 +21,7 @@ from clipwatch_adapters.comet import archives
 from clipwatch_adapters.mlflow.destination import SERIES, Destination
 from clipwatch_adapters.swanlab import files
 from mlflow_kit import Server
-from swanlab_world import records
-from tracker_kit import NUMBER, Interleavings, courses, points
+from tracker_kit import NUMBER, OfSessions, courses, points
 from trackio_kit import stored
 
 
@@ -39,20 +38,17 @@ def in_files(where: str, project: str) -> Iterator[Point]:
     """Yield the points of SwanLab's runs in a folder that go to a project."""
     for batch in sorted(Path(where).glob("cw*")):
         (run,) = batch.glob("run-*")
-        (start,) = (it.start for it in records(run) if it.HasField("start"))
+        (start,) = (it.start for it in swanlab_world.records(run) if it.HasField("start"))
         if start.project == project:
             yield from (it for it in files.points(batch) if NUMBER.match(it[0]))
 
 
 @pytest.mark.thorough
-class TestComet(Interleavings):
+class TestComet(OfSessions):
     """Archives, as `comet upload` takes them."""
 
     seed = courses(1)
     adapter = "clipwatch_adapters.comet:CometTracker"
-    appends = True
-    events = 8
-    elsewhere = 2.0
 
     @pytest.fixture(autouse=True)
     def _offline(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -65,18 +61,15 @@ class TestComet(Interleavings):
 
 
 @pytest.mark.thorough
-class TestSwanlab(Interleavings):
+class TestSwanlab(OfSessions):
     """Runs of files, as `swanlab sync` takes them."""
 
     seed = courses(1)
     adapter = "clipwatch_adapters.swanlab:SwanlabTracker"
-    appends = True
-    events = 8
-    elsewhere = 2.0
 
     @pytest.fixture(autouse=True)
     def _home(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        swanlab_alone(monkeypatch, tmp_path)
+        swanlab_world.isolate(monkeypatch, tmp_path)
 
     def read(self, series: Series, where: str, project: str) -> Iterator[Point]:  # noqa: ARG002 - a folder each
         """See TrackerInterleavings."""
@@ -84,14 +77,11 @@ class TestSwanlab(Interleavings):
 
 
 @pytest.mark.thorough
-class TestMlflow(Interleavings):
+class TestMlflow(OfSessions):
     """A real server."""
 
     seed = courses(1)
     adapter = "clipwatch_adapters.mlflow:MlflowTracker"
-    appends = True
-    events = 8
-    elsewhere = 2.0
 
     @pytest.fixture(autouse=True)
     def _server(self, mlflow: Server, tmp_path: Path) -> None:
@@ -112,13 +102,12 @@ class TestMlflow(Interleavings):
 
 
 @pytest.mark.thorough
-class TestTrackio(Interleavings):
+class TestTrackio(OfSessions):
     """The real store."""
 
     seed = courses(2)
     adapter = "clipwatch_adapters.trackio:TrackioTracker"
-    events = 8
-    elsewhere = 2.0
+    appends = False
 
     @pytest.fixture(autouse=True)
     def _store(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -136,13 +125,6 @@ class TestTrackio(Interleavings):
         yield from points(sorted(rows, key=lambda row: row["step"]), "step")
 
 
-def swanlab_alone(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
-    """Leave no key, mode or file of the machine that runs the test."""
-    for name in [name for name in os.environ if name.startswith("SWANLAB_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(home))
-
-
 @pytest.mark.thorough
 def test_a_history_comes_into_archives_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -156,5 +138,5 @@ def test_a_history_comes_into_archives_once(
 @pytest.mark.thorough
 def test_a_history_comes_into_files_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The same in SwanLab's files."""
-    swanlab_alone(monkeypatch, tmp_path)
+    swanlab_world.isolate(monkeypatch, tmp_path)
     backfill(tmp_path, "swanlab", partial(in_files, project="simpletuner"))

@@ -22,7 +22,7 @@ from clipwatch_adapters.shared.frames import fields, records
 from clipwatch_adapters.wandb.files import HEADER, PROJECT, RUN, finished_rows, matching
 from fake_wandb import FakeWandb
 from tensorboard_kit import tensorboard, until
-from tracker_kit import NUMBER, Interleavings, courses, points
+from tracker_kit import NUMBER, Interleavings, OfSessions, courses, points
 from wandb_world import isolate
 
 
@@ -182,14 +182,11 @@ class TestCsv(OfATable):
 
 
 @pytest.mark.thorough
-class TestWandb(Interleavings):
+class TestWandb(OfSessions):
     """The real package, against a server on loopback."""
 
     seed = courses(1)
     adapter = "clipwatch_adapters.wandb:WandbTracker"
-    appends = True
-    events = 8
-    elsewhere = 2.0
 
     @pytest.fixture(autouse=True)
     def _server(self, server: FakeWandb) -> None:
@@ -201,14 +198,11 @@ class TestWandb(Interleavings):
 
 
 @pytest.mark.thorough
-class TestWandbOffline(Interleavings):
+class TestWandbOffline(OfSessions):
     """Offline runs, as `wandb sync` uploads them: each to its project."""
 
     seed = courses(1)
     adapter = "clipwatch_adapters.wandb:WandbTracker"
-    appends = True
-    events = 8
-    elsewhere = 2.0
 
     @pytest.fixture(autouse=True)
     def _offline(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -1,12 +1,22 @@
-"""What SwanLab's own reader finds in runs of files."""
+"""What tests of SwanLab share: a clean environment, and what its own reader finds."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from clipwatch_adapters.swanlab.files import held
+
+
+def isolate(monkeypatch: pytest.MonkeyPatch, home: Path) -> None:
+    """Leave no key, mode or file of the machine that runs the test."""
+    for name in [name for name in os.environ if name.startswith("SWANLAB_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(home))
 
 
 def records(run: Path) -> Iterator[Any]:

@@ -47,6 +47,14 @@ class Interleavings(TrackerInterleavings):
         return scalars(Names.of(series), result)
 
 
+class OfSessions(Interleavings):
+    """For those that work in processes of their own, each of which takes a second or two."""
+
+    appends = True
+    events = 8
+    elsewhere = 2.0
+
+
 def points(rows: Iterable[Mapping[str, Any]], step: str) -> Iterator[Point]:
     """Yield the points of rows that hold numbers by their names, among others; `step` is a key."""
     for row in rows:

@@ -22,11 +22,11 @@ from clipwatch.delivery.trackers import Target
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.kit.filesystems import make_private
 from clipwatch.kit.secrets import masked
-from clipwatch.results.series import Series
+from clipwatch.results.series import Result, Series
 from clipwatch_adapters.comet.archives import held, points
 from clipwatch_adapters.comet.outcome import NO_KEY
 from clipwatch_adapters.comet.session import Job
-from clipwatch_adapters.shared.batches import Batches
+from clipwatch_adapters.shared.batches import Batches, identity, known
 from clipwatch_adapters.shared.child import room
 from clipwatch_adapters.shared.disk import plain_errors
 from clipwatch_adapters.shared.numbers import FORM
@@ -173,16 +173,20 @@ class CometTracker:
         Offline the log is in it, by its first result: an upload adds numbers once more to an
         experiment that has them from elsewhere.
         """
-        log: tuple[str, ...] = ()
-        if self._offline and series.results:
-            first = min(series.results, key=lambda it: (it.finished, it.evaluation))
-            log = ("offline", first.evaluation, first.finished.isoformat())
         facts = (
             *(os.environ.get("COMET_URL_OVERRIDE", ""), self._workspace, self._target.project),
             *(self._target.run_name, str(self._target.first_dir), series.run, series.digest),
-            *(str(FORM), *log),
+            str(FORM),
         )
-        return "cw" + hashlib.sha256("\0".join(facts).encode()).hexdigest()[:32]
+        if not self._offline:
+            return _hashed(*facts)
+
+        def named(first: Result | None) -> str:
+            log = ("offline", first.evaluation, first.finished.isoformat()) if first else ()
+            return _hashed(*facts, *log)
+
+        with plain_errors("Comet", folder := self._folder(series)):
+            return identity(series, known(folder), named)
 
     def _rows(self, series: Series, wanted: Sequence[int]) -> tuple[Row, ...]:
         there = self._batches(series).held() if self._offline else frozenset()
@@ -258,3 +262,7 @@ def _configs(target: Target) -> list[str]:
     named = os.environ.get("COMET_CONFIG", "")
     beside = target.working_dir / ".comet.config"
     return [named] if named else [str(beside)] if beside.is_file() else []
+
+
+def _hashed(*facts: str) -> str:
+    return "cw" + hashlib.sha256("\0".join(facts).encode()).hexdigest()[:32]

@@ -6,7 +6,6 @@ import csv
 import io
 import re
 from collections import Counter
-from dataclasses import replace as with_
 from typing import TYPE_CHECKING, Literal
 
 from clipwatch.kit.spreadsheets import cell
@@ -14,14 +13,14 @@ from clipwatch_adapters.mlflow.destination import SERIES
 from clipwatch_adapters.mlflow.job import Job, Row
 from clipwatch_adapters.mlflow.points import Known, mark
 from clipwatch_adapters.shared.media import showcase
-from clipwatch_adapters.shared.numbers import Names, scalars, scalars_of
+from clipwatch_adapters.shared.numbers import Names
 from clipwatch_adapters.shared.protocol import hparams
-from clipwatch_adapters.shared.rows import score_table
+from clipwatch_adapters.shared.rows import advice, numbers, score_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from clipwatch.results.series import Result, Series
+    from clipwatch.results.series import ImageScore, Result, Series
     from clipwatch_adapters.mlflow.destination import Destination
 
 LENGTH = 5000
@@ -74,24 +73,18 @@ def tags(series: Series, names: Names, identity: str) -> dict[str, str]:
     return {f"clipwatch.{key}": f"{it}"[:LENGTH] for key, it in told.items()} | {SERIES: identity}
 
 
-def advice(result: Result) -> str:
-    """Return what was advised with a result, a line each."""
-    return "\n".join(f"{each.kind}: {each.text}" for each in result.advice)
-
-
 def row(series: Series, names: Names, result: Result) -> Row:
     """Return a result as a session brings it."""
     scores = series.scores(result.evaluation)
-    own = {it: found for it, found in result.scores.items() if it not in result.later}
-    texts = {"prompts.csv": _csv(series, names, result)}
+    texts = {"prompts.csv": _csv(series, names, scores)}
     if result.advice:
         texts["advice.txt"] = f"{advice(result)}\n"
     keys = _keys(series)
     return Row(
         known=_known(names, result),
-        values=_fitting(scalars(names, with_(result, scores=own))),
+        values=_fitting(numbers(names, (result, ""))),
         later={
-            _mean(names, scorer): _fitting(scalars_of(names, result, scorer))
+            _mean(names, scorer): _fitting(numbers(names, (result, scorer)))
             for scorer in result.later
         },
         folder=f"clipwatch/{series.unit}-{result.step:08d}",
@@ -137,13 +130,11 @@ def _keys(series: Series) -> dict[str, str]:
     }
 
 
-def _csv(series: Series, names: Names, result: Result) -> str:
+def _csv(series: Series, names: Names, scores: Sequence[ImageScore]) -> str:
     """Return a table of the prompts with their scores, which MLflow shows, in a narrow window."""
-    columns, lines = score_table(
-        series, names, series.scores(result.evaluation), tuple(names.scorers)
-    )
+    columns, lines = score_table(series, names, scores, tuple(names.scorers))
     text = io.StringIO(newline="")
     writer = csv.writer(text, lineterminator="\n")
-    for id_, category, prompt, *scores in (columns, *lines):
-        writer.writerow([cell(it) for it in (prompt, *scores, category, id_)])
+    for id_, category, prompt, *given in (columns, *lines):
+        writer.writerow([cell(it) for it in (prompt, *given, category, id_)])
     return text.getvalue()

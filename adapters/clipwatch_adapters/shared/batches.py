@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from clipwatch.kit.errors import TrackerUnavailable
 from clipwatch.kit.filesystems import make_private, sync_folder
+from clipwatch.results.series import Result, Series
 from clipwatch_adapters.shared.disk import private, read_own, write_private
 from clipwatch_adapters.shared.points import Points, lacking
 from clipwatch_adapters.shared.told import Row
@@ -109,22 +111,57 @@ class Batches:
 
     def _batches(self) -> dict[str, list[str]]:
         """Return name → ids of the rows of each batch; one that is there speaks for itself."""
-        batches = self._noted()
+        batches = noted(self.folder)
         for batch in self._present():
             batches[batch.name] = sorted(self.read(batch) or ())
         return {name: rows for name, rows in batches.items() if fnmatch(name, self._pattern)}
 
-    def _noted(self) -> dict[str, list[str]]:
-        try:
-            return msgspec.json.decode(read_own(self.folder / NOTE), type=dict[str, list[str]])
-        except (FileNotFoundError, ValueError):  # damaged: the batches themselves still tell
-            return {}
-
     def _write(self, batches: dict[str, list[str]]) -> None:
-        noted = self._noted()
-        others = {name: rows for name, rows in noted.items() if not fnmatch(name, self._pattern)}
+        known = noted(self.folder).items()
+        others = {name: rows for name, rows in known if not fnmatch(name, self._pattern)}
         note = msgspec.json.encode(others | batches)
         write_private(self.folder / NOTE, note, lasting=True)
+
+
+def identity(series: Series, begun: Iterable[str], named: Callable[[Result | None], str]) -> str:
+    """Return by which identity the batches of a series' log are known: its first result is in it.
+
+    What has begun goes on: an import may bring results that were scored before the first one here.
+
+    Args:
+        series: Whose.
+        begun: Names of batches that are there, or were, see `known`.
+        named: Returns the identity of a log with this first result, or with none.
+    """
+    first = sorted(series.results, key=lambda it: (it.finished, it.evaluation))
+    possible = [named(it) for it in first] or [named(None)]
+    there = " ".join(begun)
+    return next((it for it in possible if it in there), possible[0])
+
+
+def known(folder: Path, inside: str = ".") -> list[str]:
+    """Return the names of batches in a folder of a folder, and of those that the note tells of.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    try:
+        listed = os.listdir(folder / inside)
+    except FileNotFoundError:
+        listed = []
+    return [*noted(folder), *listed]
+
+
+def noted(folder: Path) -> dict[str, list[Any]]:
+    """Return what the note says that batches held, by their names.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    try:
+        return msgspec.json.decode(read_own(folder / NOTE), type=dict[str, list[Any]])
+    except (FileNotFoundError, ValueError):  # damaged: the batches themselves still tell
+        return {}
 
 
 def _number(name: str) -> int:

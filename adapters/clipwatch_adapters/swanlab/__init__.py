@@ -17,7 +17,7 @@ from typing import IO
 from clipwatch.delivery.trackers import Target
 from clipwatch.kit.errors import TrackerUnavailable
 from clipwatch.results.series import Result, Series
-from clipwatch_adapters.shared.batches import Batches
+from clipwatch_adapters.shared.batches import Batches, identity, known
 from clipwatch_adapters.shared.child import room
 from clipwatch_adapters.shared.disk import plain_errors
 from clipwatch_adapters.shared.numbers import FORM
@@ -98,13 +98,17 @@ class SwanlabTracker:
 
         The log is in it, by its first result: an upload adds to what a run has from elsewhere.
         """
-        first = min(series.results, key=lambda it: (it.finished, it.evaluation), default=None)
         facts = (
             *(self._workspace, self._target.project, self._target.run_name),
             *(str(self._target.first_dir), series.run, series.digest, str(FORM)),
-            *((first.evaluation, first.finished.isoformat()) if first else ()),
         )
-        return "cw" + hashlib.sha256("\0".join(facts).encode()).hexdigest()[:16]
+
+        def named(first: Result | None) -> str:
+            log = (first.evaluation, first.finished.isoformat()) if first else ()
+            return "cw" + hashlib.sha256("\0".join((*facts, *log)).encode()).hexdigest()[:16]
+
+        with plain_errors("SwanLab", folder := self._folder(series)):
+            return identity(series, known(folder), named)
 
     def _write(
         self, log: IO[bytes], series: Series, results: Sequence[Result], seconds: float

@@ -12,6 +12,7 @@ import msgspec
 
 from clipwatch.kit.errors import TrackerRefused
 from clipwatch.kit.secrets import masked
+from clipwatch_adapters.shared.batches import identity, known
 from clipwatch_adapters.shared.disk import plain_errors, read_own, write_private
 from clipwatch_adapters.shared.numbers import FORM
 from clipwatch_adapters.shared.rows import config
@@ -128,11 +129,15 @@ class Companion:
             return earlier
         if self.mode == "offline" and OfflineRuns(self.folder(series), earlier).held():
             return earlier
-        log = (f"{it.evaluation} {it.finished.isoformat()}" for it in first)
-        return self._id(
-            *(str(self._target.first_dir), series.run, series.digest, str(FORM)),
-            *(["offline", *log] if self.mode == "offline" else []),
-        )
+        facts = (str(self._target.first_dir), series.run, series.digest, str(FORM))
+        if self.mode == "online":
+            return self._id(*facts)
+
+        def named(first: Result | None) -> str:
+            log = [f"{first.evaluation} {first.finished.isoformat()}"] if first else []
+            return self._id(*facts, "offline", *log)
+
+        return identity(series, known(self.folder(series), "wandb"), named)
 
     def _id(self, *facts: str) -> str:
         where = (

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from clipwatch.kit.filesystems import sync_folder
-from clipwatch_adapters.shared.disk import private, read_own, write_private
+from clipwatch_adapters.shared.batches import NOTE, noted
+from clipwatch_adapters.shared.disk import private, write_private
 from clipwatch_adapters.wandb.files import finished_rows, matching
 from clipwatch_adapters.wandb.session import EVALUATION
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-NOTE = "written.json"
 
 
 class OfflineRuns:
@@ -54,9 +53,9 @@ class OfflineRuns:
 
         One that a power cut took would else count as taken away.
         """
-        noted = self._noted()
+        known = noted(self._folder)
         for run in self._present():
-            if run.name not in noted:
+            if run.name not in known:
                 _sync(run)
         write_private(self._folder / NOTE, msgspec.json.encode(self._runs()), lasting=True)
 
@@ -70,17 +69,10 @@ class OfflineRuns:
         return matching(self._folder / "wandb", self._pattern)
 
     def _runs(self) -> dict[str, list[str | int]]:
-        runs = self._noted()
+        runs: dict[str, list[str | int]] = noted(self._folder)
         for run in self._present():
             runs[run.name] = [row[EVALUATION] for row in finished_rows(run) or ()]
         return {name: rows for name, rows in runs.items() if fnmatch(name, self._pattern)}
-
-    def _noted(self) -> dict[str, list[str | int]]:
-        try:
-            noted = read_own(self._folder / NOTE)
-            return msgspec.json.decode(noted, type=dict[str, list[str | int]])
-        except (FileNotFoundError, ValueError):  # damaged: the runs themselves still tell
-            return {}
 
 
 def _sync(run: Path) -> None:

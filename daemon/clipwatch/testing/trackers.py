@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 from clipwatch.delivery.trackers import Clearing, Surveying, Tracker
 from clipwatch.kit.errors import TrackerRefused
-from clipwatch.testing.series import make_protocol, make_series, with_everything
+from clipwatch.testing.series import START, make_protocol, make_series, with_everything
 
 Connect = Callable[[], Tracker]
 
@@ -154,6 +155,20 @@ class TrackerContract:
             assert set(tracker.more(older)) == {it.evaluation for it in series.results[1:]}
             assert tracker.published(series) == {0, 1, 2}
             assert not tracker.more(series)
+
+    def test_results_that_were_scored_earlier_may_come_later(
+        self, connect: Connect, tmp_path: Path
+    ) -> None:
+        """As by an import: they are added to what is there, which counts as before."""
+        series = make_series(tmp_path, [200, 300, 100])
+        earlier = replace(series.results[2], finished=START - timedelta(days=1))
+        series = replace(series, results=(*series.results[:2], earlier))
+        connect().publish(replace(series, results=series.results[:2]), [0, 1])
+        before = connect().where(series)
+        assert connect().published(series) == {0, 1}
+        connect().publish(series, [2])
+        assert connect().published(series) == {0, 1, 2}
+        assert connect().where(series) == before
 
     def test_where_is_stable(self, connect: Connect, tmp_path: Path) -> None:
         """The place told before the first publication is the place told after it."""
