@@ -23,11 +23,12 @@ from clipwatch.service.heartbeat import HeartbeatFile, heartbeats
 from clipwatch.service.lock import exclusive
 from clipwatch.staging.kept import left_behind
 from clipwatch.testing.series import make_series, make_target
+from clipwatch_adapters.shared.batches import NOTE
 from clipwatch_adapters.shared.child import room
 from clipwatch_adapters.shared.disk import plain_errors, write_private
 from clipwatch_adapters.tensorboard import TensorBoardTracker, event_files
 from clipwatch_adapters.wandb.companion import Companion
-from clipwatch_adapters.wandb.offline import NOTE, OfflineRuns
+from clipwatch_adapters.wandb.offline import OfflineRuns
 from tensorboard_kit import event_file
 from tracker_kit import bring
 

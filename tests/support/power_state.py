@@ -13,9 +13,10 @@ from clipwatch.evaluator.images import save_image
 from clipwatch.evaluator.store import Store
 from clipwatch.staging.keep import keep
 from clipwatch.testing.series import make_series, make_target
+from clipwatch_adapters.shared.batches import NOTE
 from clipwatch_adapters.shared.disk import write_private
 from clipwatch_adapters.tensorboard import TensorBoardTracker
-from clipwatch_adapters.wandb.offline import NOTE, OfflineRuns
+from clipwatch_adapters.wandb.offline import OfflineRuns
 from fast_daemon import Telling
 from staging_kit import seen
 
