@@ -10,8 +10,9 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from clipwatch.testing.series import (
 )
 from clipwatch_adapters.shared.numbers import Names, scalars
 from clipwatch_adapters.tables import HEAD, CsvTable, JsonlTable, Table
-from loop_kit import until
+from loop_kit import states, until
 from results_kit import call
 from tracker_kit import bring
 from world import World, checkpoint
@@ -283,6 +284,28 @@ def jsonl_steps(world: World) -> list[int]:
     """Return the steps in results.jsonl, none before it is there."""
     state = world.settings.paths.state_dir
     return [it["step"] for it in jsonl(state)] if [*state.rglob("results.jsonl")] else []
+
+
+def test_a_whole_table_holds_up_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A late result has the file written anew, and checkpoints are scored and shown meanwhile."""
+    world, go_on, whole = World(tmp_path), threading.Event(), Table.publish
+
+    def slow(self: Table, series: Series, missing: Sequence[int]) -> None:
+        assert len(series.results) < 3 or go_on.wait(60)
+        whole(self, series, missing)
+
+    monkeypatch.setattr(Table, "publish", slow)
+    with world.live():
+        for step in (100, 300):
+            checkpoint(world.output, step)
+            until(lambda step=step: step in jsonl_steps(world))  # type: ignore[misc]
+        for step in (200, 400):
+            checkpoint(world.output, step)
+            until(lambda step=step: states(world).get(step) == "published")  # type: ignore[misc]
+        assert jsonl_steps(world) == [100, 300]
+        go_on.set()
+    assert jsonl_steps(world) == [100, 200, 300, 400]
+    assert [int(it["step"]) for it in table(world.settings.paths.state_dir)] == jsonl_steps(world)
 
 
 def test_they_follow_the_log(tmp_path: Path) -> None:

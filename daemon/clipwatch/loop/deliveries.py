@@ -17,7 +17,7 @@ from clipwatch.domain.events import Published, PublishFailed
 from clipwatch.domain.kinds import ReceiverKind
 from clipwatch.domain.names import receiver_stream
 from clipwatch.loop.run_log import RunLog
-from clipwatch.loop.tables import Tables
+from clipwatch.loop.tables import Tabled, Tables
 from clipwatch.results.reading import series_of
 from clipwatch.results.series import Series
 from clipwatch.settings import Settings
@@ -66,7 +66,7 @@ class Deliveries:
     Args:
         settings: Of the run.
         log: Gets what the trackers show and the channels took, or why they did not.
-        send: Takes the messages that belong to `delivered`, from the couriers.
+        send: Takes the messages that belong to `delivered`, from other threads.
         clock: The time, in UTC.
         luck: Gives numbers in 0..1 that spread the pauses before new attempts.
         make: Makes an adapter.
@@ -76,13 +76,13 @@ class Deliveries:
         self,
         settings: Settings,
         log: RunLog,
-        send: Callable[[Delivered], None],
+        send: Callable[[Delivered | Tabled], None],
         clock: Callable[[], datetime],
         luck: Callable[[], float],
         make: Callable[[str, Target], Tracker],
     ) -> None:
         self._log = log
-        self._tables = Tables(log, clock)
+        self._tables = Tables(log, clock, send)
         self._send = send
         self._tools = (make, clock, luck)
         self._couriers: dict[tuple[ReceiverKind, str], Courier] = {}
@@ -102,7 +102,7 @@ class Deliveries:
     @property
     def busy(self) -> bool:
         """Whether anything is on its way."""
-        return any(courier.busy for courier in self._couriers.values())
+        return self._tables.busy or any(courier.busy for courier in self._couriers.values())
 
     @property
     def lacking(self) -> list[str]:
@@ -152,8 +152,11 @@ class Deliveries:
                     courier.take(outbox, Destination(kind, name, place), self._series(protocol))
                     break
 
-    def delivered(self, message: Delivered) -> None:
+    def delivered(self, message: Delivered | Tabled) -> None:
         """Write down what came of an attempt; the next series may be brought."""
+        if isinstance(message, Tabled):
+            self._tables.tabled(message)
+            return
         kind, name = message.destination.kind, message.destination.name
         self._courier(kind, name).busy = False
         self._log.rested(name)

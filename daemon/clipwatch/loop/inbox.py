@@ -11,6 +11,7 @@ from clipwatch.loop.deliveries import Delivered
 from clipwatch.loop.judgements import Judged
 from clipwatch.loop.preparing import Prepared
 from clipwatch.loop.slots import Heard
+from clipwatch.loop.tables import Tabled
 from clipwatch.staging import Staged
 
 
@@ -30,7 +31,7 @@ class Turn:
     """Message to all: a slot is waited for, or free again."""
 
 
-Message = Look | Prepared | Staged | Heard | Judged | Delivered
+Message = Look | Prepared | Staged | Heard | Judged | Delivered | Tabled
 """What belongs to one run."""
 
 

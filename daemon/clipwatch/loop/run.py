@@ -31,6 +31,7 @@ from clipwatch.loop.preparing import Prepared, Preparing
 from clipwatch.loop.pruning import Pruner
 from clipwatch.loop.run_log import RunLog
 from clipwatch.loop.slots import Heard, Pool
+from clipwatch.loop.tables import Tabled
 from clipwatch.models.identity import Identities
 from clipwatch.results.view import closing
 from clipwatch.service.reporter import HealthReporter
@@ -156,7 +157,7 @@ class WatchedRun:
             case Judged():
                 self._judgements.judged(message)
                 self._prune()
-            case Delivered():
+            case Delivered() | Tabled():
                 self._deliveries.delivered(message)
                 self._prune()
 

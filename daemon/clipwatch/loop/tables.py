@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from clipwatch.delivery import trackers
 from clipwatch.delivery.outbox import Publishing, target
 from clipwatch.domain.retries import is_due, pause
+from clipwatch.domain.state import Run
 from clipwatch.loop.run_log import RunLog
 from clipwatch.results.reading import series_of
 from clipwatch.settings import Settings
 from clipwatch.settings.derived import ALWAYS
+
+Scored = Mapping[str, Sequence[str]]
+"""Protocol → evaluations, as in Run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tabled:
+    """Message: a table holds what is `scored`, or why it does not."""
+
+    name: str
+    scored: Scored
+    problem: str = ""
 
 
 class Tables:
@@ -19,49 +35,81 @@ class Tables:
 
     They lie beside the log and follow from it, so no event tells of them and no result is owed to
     them: the log would only speak of itself. A result that comes last is a line at the end of a
-    local file, as it is in the log, and needs no thread.
+    local file, as it is in the log; whole files are written in a thread, as they grow with the run.
 
     Args:
         log: Of the run; hears what cannot be written, once.
         clock: The time, in UTC.
+        send: Takes the messages that belong to `tabled`, from those threads.
     """
 
-    def __init__(self, log: RunLog, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, log: RunLog, clock: Callable[[], datetime], send: Callable[[Tabled], None]
+    ) -> None:
         self._log = log
         self._clock = clock
+        self._send = send
         self._tables: dict[str, trackers.Tracker] = {}
-        self._kept: dict[str, Mapping[str, Sequence[str]]] = {}
+        self._kept: dict[str, Scored] = {}
         self._failed: dict[str, tuple[str, datetime]] = {}  # why, and when it is tried again
+        self._writing: set[str] = set()
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is being written."""
+        return bool(self._writing)
 
     def keep(self, settings: Settings) -> None:
         """Bring them up to date; one that fails is tried again after a pause."""
-        scored = self._log.run.scored
+        run, state_dir = self._log.run, settings.paths.state_dir
         for name in ALWAYS:
-            before, again = self._failed.get(name, ("", None))
-            if self._kept.get(name, {}) == scored or not is_due(again, self._clock()):
+            _, again = self._failed.get(name, ("", None))
+            kept = self._kept.get(name, {})
+            if name in self._writing or kept == run.scored or not is_due(again, self._clock()):
                 continue
             try:
-                self._bring(name, settings)
+                if name not in self._tables:
+                    self._tables[name] = trackers.make(name, target(settings, run, name))
+                extended = _extended(self._tables[name], run, kept, state_dir)
             except Exception as error:  # noqa: BLE001 - for no table anything else stops
-                if str(error) != before:
-                    self._log.say(str(error))
-                self._kept.pop(name, None)  # it is read again, as after a start
-                self._failed[name] = str(error), self._clock() + pause(1, 0.0)
-            else:
-                self._failed.pop(name, None)
-                self._kept[name] = scored
-
-    def _bring(self, name: str, settings: Settings) -> None:
-        run, state_dir = self._log.run, settings.paths.state_dir
-        if name not in self._tables:
-            self._tables[name] = trackers.make(name, target(settings, run, name))
-        table, kept = self._tables[name], self._kept.get(name, {})
-        for protocol, ids in run.scored.items():
-            had = kept.get(protocol, ())
-            if had == ids:
+                self.tabled(Tabled(name, kept, str(error)))
                 continue
-            if had and had == ids[:-1] and isinstance(table, trackers.Extending):
-                one = series_of(run, protocol, state_dir, len(had))
-                if table.extend(one):
-                    continue
-            list(Publishing(table).bring(series_of(run, protocol, state_dir), frozenset()))
+            if extended:
+                self._kept[name] = run.scored
+                continue
+            self._writing.add(name)
+            work = threading.Thread(target=self._write, args=(name, run, kept, state_dir))
+            work.daemon = True
+            work.start()
+
+    def tabled(self, message: Tabled) -> None:
+        """Take note of what a table holds by now; say once what is in its way."""
+        name, (before, _) = message.name, self._failed.pop(message.name, ("", None))
+        self._writing.discard(name)
+        if not message.problem:
+            self._kept[name] = message.scored
+            return
+        if message.problem != before:
+            self._log.say(message.problem)
+        self._kept.pop(name, None)  # it is read again, as after a start
+        self._failed[name] = message.problem, self._clock() + pause(1, 0.0)
+
+    def _write(self, name: str, run: Run, kept: Scored, state_dir: Path) -> None:
+        table, problem = Publishing(self._tables[name]), ""
+        try:
+            for protocol, ids in run.scored.items():
+                if kept.get(protocol, ()) != ids:
+                    list(table.bring(series_of(run, protocol, state_dir), frozenset()))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the loop has to hear of it
+            problem = str(error)
+        self._send(Tabled(name, run.scored, problem))
+
+
+def _extended(table: trackers.Tracker, run: Run, kept: Scored, state_dir: Path) -> bool:
+    """Add the one result that a table lacks, if it is one, and comes last."""
+    lacking = [it for it, ids in run.scored.items() if kept.get(it, ()) != ids]
+    if len(lacking) != 1 or not isinstance(table, trackers.Extending):
+        return False
+    had, ids = kept.get(lacking[0], ()), run.scored[lacking[0]]
+    new = bool(had) and had == ids[:-1]
+    return new and table.extend(series_of(run, lacking[0], state_dir, len(had)))
