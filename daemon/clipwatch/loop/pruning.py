@@ -31,11 +31,13 @@ class Pruner:
         self._images = images_of(state_dir, log.name)
         self._sizes: dict[str, int] = {}  # of scored ones, to which nothing comes any more
 
-    def finish(self) -> None:
-        """Delete what was written down as deleted and is there nevertheless."""
-        for known in self._there():
+    def finish(self) -> list[Evaluation]:
+        """Delete what was written down as deleted and is there; return whose images stay."""
+        there = list(self._there())
+        for known in there:
             if known.images_deleted:
                 self._remove(known.id)
+        return [known for known in there if not known.images_deleted]
 
     def prune(
         self, asked: Evaluating, owed: Container[str], held: Container[CheckpointKey]
@@ -44,8 +46,7 @@ class Pruner:
         keep, most = asked.keep_images, asked.keep_images_gb
         if keep < 0 and most is None:
             return
-        self.finish()
-        there = {it.id: self._size(it) if most else 0 for it in self._there()}
+        there = {it.id: self._size(it) if most else 0 for it in self.finish()}
         for event in to_delete(self._log.run, there, keep, most, owed, held):
             self._log.record_evaluation(event.evaluation, event)
             self._remove(event.evaluation)
