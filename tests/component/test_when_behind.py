@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,8 +20,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from clipwatch.cli import main
 from clipwatch.doctor import costs
 from clipwatch.domain.behind import WAITING
-from clipwatch.domain.events import CheckpointDiscarded
+from clipwatch.domain.events import CheckpointCompleted, CheckpointDiscarded, CheckpointFound
 from clipwatch.executors.messages import Evaluate, Failed, Reply
+from clipwatch.journal import Recorded
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.pace import Pace, is_news, line
 from clipwatch.results import view
@@ -157,6 +159,33 @@ def test_one_is_had_back_and_a_restart_changes_nothing(tmp_path: Path) -> None:
     new = [type(it.event).__name__ for it in world.logged[written:]]
     assert set(new) <= {"SettingsChanged"}, new
     assert of_state(world, "published") == [1, 3, 6]
+
+
+def test_what_becomes_of_its_files_is_no_news_but_other_weights_are(tmp_path: Path) -> None:
+    """The trainer may delete what was left out; what it saves there anew goes as any other."""
+    slow = Slow(tmp_path, when_behind="newest")
+    world = slow.world
+    with slow.live():
+        slow.come(1)
+        slow.taken_up(1)
+        slow.come(2, 3, 4)
+        until(lambda: of_state(world, "discarded") == [2, 3])
+        written = len(world.logged)
+        shutil.rmtree(world.output / "checkpoint-2")
+        checkpoint(world.output, 3, 33)
+        until(lambda: sum(left_out(it) for it in world.logged[written:]) == 1)
+    told = [it.event for it in world.logged[written:]]
+    assert {it.name for it in told if isinstance(it, CheckpointFound | CheckpointCompleted)} <= {
+        "checkpoint-3"
+    }
+    assert of_state(world, "discarded") == [2, 3]
+    assert world.run.skipped == 2
+
+
+def left_out(recorded: Recorded) -> bool:
+    """Whether it tells of one that was left out, as newer ones came."""
+    event = recorded.event
+    return isinstance(event, CheckpointDiscarded) and event.kind == "skipped"
 
 
 def test_with_once_nothing_is_left_out(tmp_path: Path) -> None:

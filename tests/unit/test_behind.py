@@ -331,6 +331,16 @@ def test_the_reason_can_be_acted_on() -> None:
     assert (row.state, row.skipped) == ("discarded", True)
 
 
+def test_a_score_from_elsewhere_stands_for_one_that_was_left_out() -> None:
+    """An import brings it; it is not left out any more in what is shown."""
+    run = without(fold(*begun(), whole(1), whole(2)), "newest")
+    elsewhere = [taken_up(1)[0], EvaluationImported(id_of(1), "/a/log", "r", 9), *scored(1)[1:]]
+    run = fold(*elsewhere, run=run)
+    row = view.rows(run)[0]
+    assert (row.step, row.state, row.skipped) == (1, "scored", False)
+    assert waiting(fold(*had_back(run, 1), run=run)) == [2]
+
+
 def test_a_log_that_tells_of_one_that_was_never_whole_is_read() -> None:
     """As any that was left out: nothing can have it back."""
     told = CheckpointDiscarded(1, "checkpoint-1", "/out/checkpoint-1", "skipped", "why")
