@@ -341,6 +341,14 @@ def test_a_score_from_elsewhere_stands_for_one_that_was_left_out() -> None:
     assert waiting(fold(*had_back(run, 1), run=run)) == [2]
 
 
+def test_what_was_left_out_was_understood() -> None:
+    """Where the newest was deleted before its turn, nothing is said of files that mean nothing."""
+    run = without(fold(*begun(), whole(1), whole(2)), "newest")
+    run = fold(*observe(run, []), run=run)
+    assert [it.state for it in view.rows(run)] == ["discarded", "discarded"]
+    assert view.unread(run, "a folder") == ""
+
+
 def test_a_log_that_tells_of_one_that_was_never_whole_is_read() -> None:
     """As any that was left out: nothing can have it back."""
     told = CheckpointDiscarded(1, "checkpoint-1", "/out/checkpoint-1", "skipped", "why")

@@ -246,7 +246,7 @@ def unread(run: Run, lying: str) -> str:
     if any(not it.of_base and it.state == "scored" for it in run.evaluations.values()):
         return ""
     trained = [it for it in run.checkpoints.values() if not it.is_base]
-    if any(it.state != "discarded" for it in trained):
+    if any(it.state != "discarded" or it.skipped for it in trained):
         return ""
     left = {it.name: it.reason for it in trained if not it.reason.startswith(DELETED)}
     told = [f"{name}: {reason}" for name, reason in list(left.items())[:1]]
