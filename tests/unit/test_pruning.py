@@ -113,7 +113,7 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
 
 def asked(keep: int, most: float | None = None) -> Evaluating:
     """Return settings."""
-    return Evaluating(True, None, 60.0, 3, "png", keep, most)
+    return Evaluating(True, None, 60.0, 3, "png", keep, most, "wait")
 
 
 def drawn(images: Path, *ids: str) -> None:

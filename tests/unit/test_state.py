@@ -441,6 +441,7 @@ def test_status_json_has_the_documented_shape() -> None:
                         "unit": "step",
                         "strength": None,
                         "time": "2026-01-02T00:00:00Z",
+                        "skipped": False,
                     }
                 ],
                 "owed": {"tensorboard": 1, "wandb": 1},

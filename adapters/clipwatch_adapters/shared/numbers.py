@@ -96,7 +96,7 @@ def scalars(names: Names, result: Result) -> dict[str, float]:
     for scorer in names.scorers:
         if scorer and scorer in result.scores:
             values |= _summary(names.group(scorer), result.scores[scorer])
-    return _finite(values)
+    return _finite(values | {"clipwatch/skipped": result.skipped})
 
 
 def scalars_of(names: Names, result: Result, scorer: str) -> dict[str, float]:

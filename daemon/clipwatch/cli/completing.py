@@ -45,7 +45,8 @@ def failed(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
     """Offer the steps that `retry` is for."""
     from clipwatch.results.view import rows
 
-    found = {row.step for run in _state(ctx).values() for row in rows(run) if row.state == "failed"}
+    listed = (row for run in _state(ctx).values() for row in rows(run))
+    found = {row.step for row in listed if row.state == "failed" or row.skipped}
     return [str(step) for step in sorted(found) if str(step).startswith(begun)]
 
 

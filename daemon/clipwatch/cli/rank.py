@@ -46,7 +46,8 @@ def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: A
     --base-model where nothing tells it. Files whose names tell no step are checkpoints of their
     own, each under its name.
 
-    Scores are kept: a second call generates nothing that is there already. Nothing is published
+    All of it is scored, whatever when_behind is. Scores are kept: a second call generates nothing
+    that is there already. Nothing is published
     unless --report-to or the config says where.
 
     Ends with 1 when something failed or nothing could be scored; with 2 when something is missing

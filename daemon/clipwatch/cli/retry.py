@@ -1,4 +1,4 @@
-"""`clipwatch retry`: what failed is tried again."""
+"""`clipwatch retry`: what failed is tried again, and what was left out is had back."""
 
 from __future__ import annotations
 
@@ -23,9 +23,11 @@ from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 def retry(step: int, name: str | None, state_dir: Path | None) -> None:
     """Try the failed checkpoint of a STEP again.
 
+    One that was left out, as newer ones came (when_behind), is in the queue again, and stays there.
+
     A running daemon takes it up within seconds, else the next start does.
 
-    Ends with 1 when nothing of that step had failed.
+    Ends with 1 when nothing of that step had failed or was left out so.
     """
     from clipwatch.journal import log_file
     from clipwatch.tasks.reopen import reopen

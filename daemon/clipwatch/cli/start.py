@@ -39,6 +39,12 @@ from clipwatch.kit.errors import SettingsError
     help="Where health and metrics are served, or off.  [default: off]",
 )
 @click.option(
+    "--when-behind",
+    metavar="WHAT",
+    help="When checkpoints come faster than they are scored: wait (all have their turn), newest "
+    "(jump to it) or spread (keep an even spread). With --once all are scored.  [default: wait]",
+)
+@click.option(
     "--drain-seconds",
     metavar="SECONDS",
     help="When stopped, first evaluate what is left, for so long at most.  [default: 0]",

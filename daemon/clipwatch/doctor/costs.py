@@ -47,8 +47,9 @@ def pictures(settings: Settings) -> Finding:
 
 
 def assess(found: pace.Pace, text: str) -> Finding:
-    """Warn of checkpoints that will get no score, or theirs late."""
-    return warn(CHECK, text, pace.remedy(found)) if found.load > 1 else ok(CHECK, text)
+    """Warn of checkpoints that will get no score, or theirs late, unless that was asked for."""
+    behind = found.load > 1 and found.behind == "wait"
+    return warn(CHECK, text, pace.remedy(found)) if behind else ok(CHECK, text)
 
 
 def _saves(settings: Settings) -> list[pace.Save]:

@@ -129,6 +129,7 @@ class _Draft:
         self._advice = list(run.advice)
         self._channels = Receiving(run.channels)
         self._present = run.present
+        self._skipped = run.skipped
         self._touched: set[str] = set()  # names of checkpoints of which something was told
 
     @cached_property
@@ -156,6 +157,7 @@ class _Draft:
             batch_sizes=self._batch_sizes,
             advice=tuple(self._advice),
             channels=self._channels.final(),
+            skipped=self._skipped,
         )
         known = run.checkpoints
         again = known.keys() if run.present != self._present else known.keys() & self._touched
@@ -186,21 +188,12 @@ class _Draft:
             case EvaluationRescored():
                 self._evaluations[event.evaluation] = _rescored(self._evaluations, event, time)
                 self._trackers.forget([event.evaluation])  # all who have the result get it again
-            case CheckpointFound(step, name, path, reason, unit):
-                found = Checkpoint(step, name, path, "partial", reason, since=time, unit=unit)
-                self._checkpoints[name] = found
-            case CheckpointCompleted() as c:
-                made = (c.kind, c.component, c.files, intern(c.digest))
-                name = intern(c.name)
-                whole = Checkpoint(c.step, name, c.path, "whole", "", *made, time, c.unit)
-                before = self._checkpoints.get(name)
-                self._checkpoints[name] = whole
-                if before and before.digest != c.digest:
-                    self._trackers.forget(self._standing.back(whole))
-            case CheckpointDiscarded(step, name, path, _, reason, unit):
-                why = intern(reason)
-                gone = Checkpoint(step, name, path, "discarded", why, since=time, unit=unit)
-                self._checkpoints[name] = gone
+            case CheckpointFound() | CheckpointCompleted() | CheckpointDiscarded():
+                before = self._checkpoints.get(event.name)
+                now = self._checkpoints[intern(event.name)] = _as_told(event, before, time)
+                self._skipped += now.skipped - (before is not None and before.skipped)
+                if now.state == "whole" and before and before.digest != now.digest:
+                    self._trackers.forget(self._standing.back(now))
             case EvaluationStarted() as s:
                 known_or_not = self._evaluations.get(s.evaluation)
                 names = (intern(s.digest), intern(s.protocol))
@@ -292,6 +285,7 @@ class _Draft:
         around = {**known.environment, **event.made}
         last = self._standing.last(known.protocol)
         before = last.environment if last else around
+        told = self._skipped or self._run.settings.get("when_behind", "wait") != "wait"
         self._standing.add(known)
         for phase, seconds in event.phases.items() if not known.source else ():
             self._spent[phase] = self._spent.get(phase, 0.0) + seconds
@@ -314,10 +308,32 @@ class _Draft:
             course=None,
             images_deleted=False,
             environment=before if before == around else around,  # nearly all say the same
+            skipped=self._skipped if told and not known.source else None,
         )
         if known.source:
             there = self._checkpoints.get(known.checkpoint)
             self._trackers.forget(self._standing.imported(known, there))
+
+
+def _as_told(
+    event: CheckpointFound | CheckpointCompleted | CheckpointDiscarded,
+    before: Checkpoint | None,
+    time: datetime,
+) -> Checkpoint:
+    """Return a checkpoint after an event of its own."""
+    place = event.step, intern(event.name), event.path
+    if isinstance(event, CheckpointFound):
+        return Checkpoint(*place, "partial", event.reason, since=time, unit=event.unit)
+    if isinstance(event, CheckpointCompleted):
+        same = before if before and before.digest == event.digest else None
+        asked = same is not None and (same.skipped or same.asked)
+        made = (event.kind, event.component, event.files, intern(event.digest), time, event.unit)
+        return Checkpoint(event.step, place[1], event.path, "whole", "", *made, asked=asked)
+    gone = Checkpoint(*place, "discarded", intern(event.reason), since=time, unit=event.unit)
+    if event.kind != "skipped" or before is None or before.kind is None:
+        return gone
+    kept = {it: getattr(before, it) for it in ("kind", "component", "files", "digest")}
+    return replace(gone, skipped=True, **kept)
 
 
 def _is_scored(known: Mapping[str, Evaluation], id_: str) -> bool:

@@ -274,7 +274,7 @@ def _checkpoint(mine: Run, theirs: Run, known: Checkpoint, step: int, *, scored:
         whole = known.weights
         made = (whole.kind, whole.component, whole.files)
         return CheckpointCompleted(step, known.name, path, *made, known.digest, known.unit)
-    reason = known.reason if known.state == "discarded" else ELSEWHERE
+    reason = known.reason if known.state == "discarded" and not known.skipped else ELSEWHERE
     return CheckpointDiscarded(step, known.name, path, "vanished", reason, known.unit)
 
 

@@ -20,8 +20,12 @@ Unit = Literal["step", "epoch", "file"]
 
 CheckpointState = Literal["partial", "whole", "discarded"]
 
-DiscardKind = Literal["vanished", "unsupported", "unreadable", "abandoned"]
-"""Why a checkpoint will not be evaluated."""
+DiscardKind = Literal["vanished", "unsupported", "unreadable", "abandoned", "skipped"]
+"""Why a checkpoint will not be evaluated; "skipped": newer ones came before its turn."""
+
+WhenBehind = Literal["wait", "newest", "spread"]
+"""Of checkpoints that come faster than they are evaluated: all wait for their turn, the newest is
+jumped to, or an even spread is kept."""
 
 EvaluationState = Literal["running", "failed", "scored"]
 

@@ -48,7 +48,8 @@ def observe(
 
     What is `held` can be evaluated though its folder is gone, or what belongs to it was written
     over; where `only` some names were looked for, none of the others has to wait. A run counts in
-    one unit: that of the checkpoint that was the first to be whole.
+    one unit: that of the checkpoint that was the first to be whole. Of what was left out, as newer
+    ones came, nothing is news but other weights in its place.
     """
     new: list[Event] = []
     whole = next((seen.unit for seen in sightings if isinstance(seen.verdict, Whole)), run.unit)
@@ -57,7 +58,7 @@ def observe(
         known = run.checkpoints.get(seen.name)
         place = (seen.step, seen.name, str(seen.path))
         match seen.verdict:
-            case Whole() as again if known is not None and _told_as_same(known, again):
+            case verdict if known is not None and _stays_out(known, verdict):
                 pass
             case Whole(weights, digest):
                 kind, component, files = weights.kind, weights.component, weights.files
@@ -114,12 +115,16 @@ def _had(run: Run, known: Checkpoint, held: Container[CheckpointKey]) -> bool:
     return known.state == "whole" and (scored or (known.name, known.digest) in held)
 
 
-def _told_as_same(known: Checkpoint, seen: Whole) -> bool:
-    """Whether it was left out as another one's weights, and was not written since.
+def _stays_out(known: Checkpoint, seen: Whole | Partial | Unusable) -> bool:
+    """Whether it was left out for what has not changed since.
 
-    That one may be gone by now, but its score stands.
+    As newer ones came, until other weights lie there; or as another one's weights, until it is
+    written: that one may be gone by now, but its score stands.
     """
-    if known.state != "discarded" or not known.reason.startswith(SAME) or known.since is None:
+    if known.skipped:
+        return not (isinstance(seen, Whole) and seen.digest != known.digest)
+    same = known.state == "discarded" and known.reason.startswith(SAME)
+    if not same or known.since is None or not isinstance(seen, Whole):
         return False
     return all(file.mtime_ns <= known.since.timestamp() * 1e9 for file in seen.weights.files)
 
@@ -135,7 +140,7 @@ def wholes(run: Run) -> dict[str, Whole]:
     return {
         c.name: Whole(c.weights, c.digest)
         for c in run.checkpoints.values()
-        if c.state == "whole" and not c.is_base
+        if (c.state == "whole" or c.skipped) and not c.is_base
     }
 
 
@@ -257,15 +262,18 @@ def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[E
 def reopenable(run: Run, now: datetime) -> list[Evaluation]:
     """Return what failed for reasons outside the checkpoint: a restart tries it again at once.
 
-    Not what vanished and did not come back: there are many of these in a long training.
+    Not what vanished and did not come back: there are many of these in a long training. Nor what
+    was left out.
     """
     here = {(c.name, c.digest) for c in run.checkpoints.values() if c.state == "whole"}
+    skipped = {(c.name, c.digest) for c in run.checkpoints.values() if c.skipped}
     return [
         evaluation
         for evaluation in run.evaluations.values()
         if evaluation.state == "failed"
         and evaluation.kind not in LASTING
         and (evaluation.kind != "vanished" or (evaluation.checkpoint, evaluation.digest) in here)
+        and (evaluation.checkpoint, evaluation.digest) not in skipped
         and (evaluation.retry_at is None or evaluation.retry_at > now)
     ]
 
@@ -275,3 +283,14 @@ def retryable(run: Run, step: int) -> list[Evaluation]:
     there = [c for c in run.checkpoints.values() if c.step == step and c.state == "whole"]
     evaluations = [evaluation_of(run, c, it) for c in there for it in protocols_of(run, c)]
     return [found for found in evaluations if found is not None and found.state == "failed"]
+
+
+def had_back(run: Run, step: int) -> list[CheckpointCompleted]:
+    """Return what puts those of a step into the queue that were left out, as newer ones came."""
+    return [
+        CheckpointCompleted(
+            step, it.name, it.path, it.kind, it.component, it.files, it.digest, it.unit
+        )
+        for it in run.checkpoints.values()
+        if it.step == step and it.skipped and it.kind
+    ]

@@ -35,7 +35,7 @@ def to_delete(
         owed: Evaluations whose images are still to be published.
         held: Checkpoints that can be evaluated though their folders may be gone.
     """
-    dear = _dear(run) if keep else frozenset()
+    dear = dear_ones(run) if keep else frozenset()
     in_order = (_imported_first(run, ids) for ids in run.scored.values())
     newest = {id_ for ids in in_order for id_ in ids[max(0, len(ids) - keep) :]}
     found: list[ImagesDeleted] = []
@@ -67,7 +67,7 @@ def _imported_first(run: Run, ids: Sequence[str]) -> list[str]:
     return sorted(ids, key=lambda it: not run.evaluations[it].source)
 
 
-def _dear(run: Run) -> frozenset[str]:
+def dear_ones(run: Run) -> frozenset[str]:
     """Return the evaluations of the base and of the best of each protocol, as they stand."""
     found: set[str] = set()
     for ids in run.scored.values():

@@ -34,7 +34,9 @@ BASE_NAME = "base-model"
 class Checkpoint:
     """A checkpoint as last seen, and since when it is so; `path` as in CheckpointFound.
 
-    `kind` is None before it was whole.
+    `kind` is None before it was whole. One that was `skipped` lies there as it was when newer ones
+    came before its turn, which its kind, files and digest still tell; one that was `asked` for had
+    been, and a person had it back.
     """
 
     step: int
@@ -48,6 +50,8 @@ class Checkpoint:
     digest: str = ""
     since: datetime | None = None
     unit: Unit = "step"
+    skipped: bool = False
+    asked: bool = False
 
     @property
     def is_base(self) -> bool:
@@ -123,6 +127,9 @@ class Evaluation:
     source: str = ""
     course: Course | None = None
     """Of the attempt that makes images now, or did when its daemon was killed."""
+    skipped: int | None = None
+    """How many checkpoints had been left out when it was scored, as newer ones came; None where all
+    wait for their turn, and where nobody knows."""
 
     @property
     def of_base(self) -> bool:
@@ -236,6 +243,8 @@ class Run:
 
     It follows from the rest, and stands here as the others, thousands, need not be looked at.
     """
+    skipped: int = 0
+    """How many of `checkpoints` are; it stands here for the same reason."""
 
     @property
     def present(self) -> tuple[str, ...]:

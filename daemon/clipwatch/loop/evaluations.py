@@ -83,19 +83,20 @@ class Evaluations:
     @property
     def busy(self) -> bool:
         """Whether an evaluation is in hand, or being judged."""
-        return self._attempt is not None or bool(self._judgements.keys)
+        return bool(self.in_hand)
+
+    @property
+    def in_hand(self) -> frozenset[CheckpointKey]:
+        """What is evaluated, or being judged."""
+        return self._judgements.keys | ({self._attempt.job.key} if self._attempt else set())
 
     @property
     def held(self) -> frozenset[CheckpointKey]:
         """What can be evaluated though its folder may be gone."""
-        own = {self._attempt.job.key} if self._attempt else set()
-        return self._stage.keys | self._judgements.keys | own
+        return self._stage.keys | self.in_hand
 
     def adopt(self, settings: Settings, executor: Executor | None = None) -> None:
-        """Work by these settings from here on; what they would make another is dropped.
-
-        With an executor also in its slots.
-        """
+        """Work by these settings, and in an executor's slots; what they make another is dropped."""
         old, self._settings = self._settings, settings
         if _work(old) != _work(settings):
             self._seat.leave()
@@ -179,9 +180,8 @@ class Evaluations:
         self._awaited = name
 
     def _held(self, checkpoint: Checkpoint) -> Held | None:
-        if checkpoint.is_base:  # which no trainer deletes
-            return Held(checkpoint.path, (), "in place")
-        return self._stage.held(checkpoint)
+        base = Held(checkpoint.path, (), "in place")  # which no trainer deletes
+        return base if checkpoint.is_base else self._stage.held(checkpoint)
 
     def _start(self, work: Pending, held: Held) -> None:
         settings, run, seat = self._settings, self._log.run, self._seat

@@ -133,6 +133,7 @@ class WatchedRun:
         self._log.refresh()
         self._beat()
         if self._deadlines.evaluating:
+            self._log.leave_out(self.settings.evaluating.when_behind, self.evaluations.in_hand)
             self.evaluations.advance(ready=self._ready())
         self._deliveries.offer()
         self._page.offer()
@@ -169,8 +170,7 @@ class WatchedRun:
         except SettingsError as error:
             self._log.say(f"settings not reloaded, the old ones stay: {error}")
             return
-        new = replace(new, protocol=self._preparing.adopt(new.protocols))
-        self.settings = new
+        self.settings = new = replace(new, protocol=self._preparing.adopt(new.protocols))
         self.evaluations.adopt(new, executor)
         self._judgements.advice = new.advice
         self._deliveries.adopt(new)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
 from clipwatch import __version__, pace
+from clipwatch.domain.behind import left_out
 from clipwatch.domain.events import (
     EvaluationReopened,
     Event,
@@ -18,9 +19,10 @@ from clipwatch.domain.events import (
     RunStarted,
     SettingsChanged,
 )
+from clipwatch.domain.kinds import WhenBehind
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.queue import reopenable
-from clipwatch.domain.state import Run
+from clipwatch.domain.state import CheckpointKey, Run
 from clipwatch.domain.strengths import title
 from clipwatch.journal import Journal
 from clipwatch.journal.projection import Projection
@@ -183,6 +185,16 @@ class RunLog:
     def record_evaluation(self, evaluation: str, *new: Event) -> None:
         """Record what happened to an evaluation."""
         self.record(evaluation_stream(self.name, evaluation), *new)
+
+    def leave_out(self, when_behind: WhenBehind, in_hand: Container[CheckpointKey]) -> None:
+        """Write down what is left out, as newer ones came: with `once` nothing, as none come.
+
+        Args:
+            when_behind: Of the settings.
+            in_hand: What is evaluated just now.
+        """
+        if not self._once:
+            self.record_run(*left_out(self.run, when_behind, in_hand))
 
     def rest(self, lacking: Sequence[str], settings: Settings, lying: str) -> None:
         """Say what is waited for, unless that was said last; nothing is in hand.

@@ -63,6 +63,7 @@ def pace_of(
         between=between,
         limit=limit,
         times=times,
+        behind=told.get("when_behind", "wait"),
     )
     if run is None:
         return known

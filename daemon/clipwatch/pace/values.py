@@ -25,6 +25,7 @@ class Pace:
         limit: Checkpoints that the trainer keeps; 0 for all, None if nobody knows.
         waiting: Checkpoints that wait for their evaluation.
         times: Evaluations of a checkpoint: one for each strength.
+        behind: What becomes of those that come too fast, by the settings.
     """
 
     prompts: int
@@ -36,6 +37,7 @@ class Pace:
     limit: int | None = None
     waiting: int = 0
     times: int = 1
+    behind: str = "wait"
 
     @property
     def load(self) -> float:
@@ -63,6 +65,8 @@ def is_news(before: Pace | None, now: Pace) -> bool:
     """Whether a pace is worth a word after what was said of another one, None for nothing."""
     if before is None:
         return True
+    if before.behind != now.behind:
+        return now.load > 1
     if not before.seconds or not now.seconds:
         return bool(now.seconds)
     if not before.between or not now.between:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from fractions import Fraction
 
+from clipwatch.domain.behind import WAITING
 from clipwatch.pace.measure import INTERVAL, LIMIT
 from clipwatch.pace.values import ROOM, Pace
 
@@ -35,9 +36,14 @@ def told(pace: Pace) -> str:
 
 def left_out(pace: Pace) -> str:
     """Say what becomes of the checkpoints of a training that saves faster than they are scored."""
-    if pace.limit == 0:
+    if pace.behind == "wait" and pace.limit == 0:
         return "clipwatch falls behind, and scores the rest when the training has ended"
-    if pace.limit is None:
+    if pace.behind == "newest":
+        rest = "the others are left out (when_behind newest)"
+    elif pace.behind == "spread":
+        few = f"of the others {WAITING} wait, evenly spread"
+        rest = f"{few}, and the rest is left out (when_behind spread)"
+    elif pace.limit is None:
         rest = "the others wait, and those that the trainer deletes before their turn get no score"
     else:
         rest = f"the others are deleted by the trainer ({LIMIT} {pace.limit}) before their turn"

@@ -164,4 +164,5 @@ def _result(run: Run, seq: int, id_: str) -> Result:
         against_best=done.against_best,
         advice=tuple(it for it in run.advice if it.evaluation == id_),
         later=evaluation.rescored,
+        skipped=evaluation.skipped,
     )

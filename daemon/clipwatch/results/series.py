@@ -46,6 +46,8 @@ class Result:
         advice: What was advised when it was scored.
         later: Scorers among `scores` that scored its kept images later, and when (UTC). A tracker
             holds a result once it shows these as well.
+        skipped: How many of the run's checkpoints had been left out when it was scored, as newer
+            ones came; None where all wait for their turn, and where nobody knows.
     """
 
     seq: int
@@ -59,6 +61,7 @@ class Result:
     against_best: Comparison | None = None
     advice: tuple[AdviceGiven, ...] = ()
     later: Mapping[str, datetime] = field(default_factory=dict)
+    skipped: int | None = None
 
     @property
     def clip(self) -> Summary:

@@ -40,7 +40,8 @@ class Row:
     """One checkpoint for a person; `step` counts `unit`s.
 
     Where a run has several strengths, an adapter has a row for each. `time`: when it was scored,
-    or taken up, else since when it is as it is; None where the log does not tell.
+    or taken up, else since when it is as it is; None where the log does not tell. `skipped`: it was
+    left out as newer ones came, and can be had back.
     """
 
     step: int
@@ -52,6 +53,7 @@ class Row:
     unit: Unit = "step"
     strength: float | None = None
     time: datetime | None = None
+    skipped: bool = False
 
     @property
     def is_base(self) -> bool:
@@ -94,11 +96,13 @@ def _listed(run: Run) -> Iterator[Listed]:
     latest = {it: {each.checkpoint: each for each in found} for it, found in done.items()}
     for checkpoint in run.checkpoints.values():
         name = checkpoint.name
-        if checkpoint.state == "discarded":
+        if checkpoint.state == "discarded" and not checkpoint.skipped:
             found = {it: latest[it].get(name) for it in present if name in latest[it]}
         else:
             wanted = protocols_of(run, checkpoint)
             found = {it: evaluation_of(run, checkpoint, it) for it in present if it in wanted}
+            if checkpoint.skipped:  # at all strengths, but for what an import brought
+                found = {it: evaluation for it, evaluation in found.items() if evaluation}
         several = len(found) > 1 or run.protocol not in found
         for protocol, evaluation in found.items():
             yield checkpoint, protocol if several else None, evaluation
@@ -128,7 +132,9 @@ def _row(
     at = None if protocol is None else run.protocols[protocol].adapter_strength
     numbers = (state, clip, published, reason or None)
     of = (checkpoint, evaluation)
-    return Row(checkpoint.step, checkpoint.name, *numbers, checkpoint.unit, at, _time(*of))
+    skipped = state == "discarded" and checkpoint.skipped
+    told = (checkpoint.unit, at, _time(*of), skipped)
+    return Row(checkpoint.step, checkpoint.name, *numbers, *told)
 
 
 def _time(checkpoint: Checkpoint, evaluation: Evaluation | None) -> datetime | None:
@@ -240,7 +246,7 @@ def unread(run: Run, lying: str) -> str:
     if any(not it.of_base and it.state == "scored" for it in run.evaluations.values()):
         return ""
     trained = [it for it in run.checkpoints.values() if not it.is_base]
-    if any(it.state != "discarded" for it in trained):
+    if any(it.state != "discarded" or it.skipped for it in trained):
         return ""
     left = {it.name: it.reason for it in trained if not it.reason.startswith(DELETED)}
     told = [f"{name}: {reason}" for name, reason in list(left.items())[:1]]

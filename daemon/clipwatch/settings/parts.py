@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipwatch.domain.kinds import ImageFormat, StageMode, WatchMode
+from clipwatch.domain.kinds import ImageFormat, StageMode, WatchMode, WhenBehind
 from clipwatch.layouts.claims import Layouts, chosen
 from clipwatch.settings import derived
 from clipwatch.settings import readers as read
@@ -98,6 +98,7 @@ class Evaluating:
     keep_images_gb: float | None = own(
         "keep_images_gb", None, "most that a run's images may take", read.real(0, above=True)
     )
+    when_behind: WhenBehind = own("when_behind", "wait", "what becomes of those that come too fast")
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What a person asks to be tried again, beside a running daemon or without one."""
+"""What a person asks to be tried again or had back, beside a running daemon or without one."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from clipwatch.domain.events import EvaluationReopened
 from clipwatch.domain.names import evaluation_stream
-from clipwatch.domain.queue import retryable
+from clipwatch.domain.queue import had_back, retryable
 from clipwatch.domain.state import Run, State
 from clipwatch.domain.strengths import title
 from clipwatch.journal import Journal
@@ -17,7 +17,9 @@ from clipwatch.results.view import WORDS, rows
 
 
 def reopen(log: Path, step: int, name: str | None) -> list[str]:
-    """Write down that a step's failed evaluations are due; return what a person calls them.
+    """Write down that what failed at a step is due, and what was left out is in the queue again.
+
+    Return what a person calls them.
 
     Args:
         log: The log's file.
@@ -34,13 +36,16 @@ def reopen(log: Path, step: int, name: str | None) -> list[str]:
     with Journal(log) as journal:
         projection = Projection(journal)
         run = _run(projection.state, name)
-        failed = retryable(run, step)
-        if not failed:
+        back = had_back(run, step)
+        projection.record(run.name, f"run/{run.name}", *back)
+        failed = retryable(run := projection.state[run.name], step)
+        if not (back or failed):
             raise _nothing(run, step)
         for evaluation in failed:
             reopened = EvaluationReopened(evaluation.id, datetime.now(UTC))
             projection.record(run.name, evaluation_stream(run.name, evaluation.id), reopened)
-    return [title(run, evaluation.id) for evaluation in failed]
+    named = [title(run, evaluation.id) for evaluation in failed]
+    return list(dict.fromkeys([*(it.name for it in back), *named]))
 
 
 def _run(state: State, name: str | None) -> Run:

@@ -73,6 +73,8 @@ def of_run(run: Run, now: datetime) -> Iterator[Metric]:
     """Yield what the log says of a run."""
     count = Counter(state for _, state in states(run))
     yield _gauge("checkpoints", "Checkpoints by state.", {x: count[x] for x in STATES}, "state")
+    skipped = "Checkpoints left out, as newer ones came before their turn."
+    yield _gauge("skipped_checkpoints", skipped, run.skipped)
     yield _counter("images", "Images generated and scored.", images(run))
     seconds = dict.fromkeys(("load", "generate", "score", "save"), 0.0) | dict(run.spent)
     yield _counter("evaluation_seconds", "Time of finished evaluations.", seconds, "phase")
