@@ -144,6 +144,7 @@ def test_a_slot_that_dies_loses_its_batch_alone(tmp_path: Path) -> None:
     assert len(scored(world)) == 32
     assert [name for name, _ in places.asked][2:] == ["two"]
     assert len(wanted(places.asked[2][1])) == 8
+    assert [it.batch_size for _, it in places.asked] == [4, 4, 2]
     told = "checkpoint-1: two: the evaluator was killed by SIGKILL; another slot goes on"
     assert told in world.said
     (done,) = of(world, EvaluationCompleted)
@@ -166,23 +167,48 @@ def test_a_slot_that_makes_nothing_is_not_asked_again(tmp_path: Path) -> None:
     assert len(scored(world)) == 32
 
 
+def test_a_slot_comes_back_once(tmp_path: Path) -> None:
+    """One that dies again and again is left out, and the other one makes the rest."""
+    places = Places("one", "two")
+    world = world_of(tmp_path, places, 1)
+    begun = threading.Event()
+
+    def script(name: str, request: Evaluate) -> Iterable[Reply]:
+        replies = batches(request)
+        if name == "two":
+            yield from islice(replies, 2)
+            yield Failed("killed", "killed by SIGKILL")
+        else:
+            yield from islice(replies, 2)
+            if not begun.is_set():
+                begun.set()
+                until(lambda: sum("killed by SIGKILL" in it for it in world.said) == 2)
+            yield from replies
+
+    places.script = script
+    assert world.once() == 0
+    assert [name for name, _ in places.asked if name == "two"] == ["two", "two"]
+    assert not of(world, EvaluationFailed)
+    assert sorted(scored(world)) == sorted(set(scored(world)))
+    assert len(scored(world)) == 32
+
+
 def test_an_evaluation_fails_when_every_slot_has(tmp_path: Path) -> None:
-    """Then the rules are those of one slot: the batch is halved, and only what lacks is made."""
+    """Then the rules are those of one slot: the batch is halved."""
     places = Places("one", "two")
     world = world_of(tmp_path, places, 1, batch_size=4)
 
     def script(_: str, request: Evaluate) -> Iterable[Reply] | None:
         if request.batch_size == 2:
             return None
-        return [*islice(batches(request), 2), Failed("killed", "killed by SIGKILL")]
+        return [*islice(batches(request), 1), Failed("killed", "killed by SIGKILL")]
 
     places.script = script
     assert world.once() == 0
     failed = of(world, EvaluationFailed)
     assert [it.attempt for it in failed] == [1]  # type: ignore[attr-defined]
-    assert sorted(scored(world)) == sorted(set(scored(world)))
     assert len(scored(world)) == 32
-    assert {it.batch_size for _, it in places.asked[-2:]} == {2}
+    assert [it.batch_size for _, it in places.asked] == [4, 4, 2, 2]
 
 
 def test_a_slot_that_hangs_is_ended_and_another_goes_on(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from clipwatch.domain.attempts import started
 from clipwatch.domain.events import ImageScore, ImagesScored
 from clipwatch.domain.fold import joined_texts
 from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.retries import CRAMPED
 from clipwatch.executors.base import EvaluatorHandle, Slot
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
@@ -63,8 +64,8 @@ class Attempt:
 
     Attributes:
         left: The images that lack and that no evaluator has in hand.
-        barred: Names of the slots that have failed without an image of it.
-        failed: Why the last one did; None for none.
+        barred: Names of the slots that have failed without an image of it, or twice.
+        failed: Why a slot did, each time, the last one last.
     """
 
     def __init__(
@@ -84,7 +85,8 @@ class Attempt:
         self._images = in_order(job.protocol, early=precision is not None)
         self.left = tuple(it for it in self._images if it not in done)
         self.barred: set[str] = set()
-        self.failed: Failed | None = None
+        self.failed: list[Failed] = []
+        self._once: set[str] = set()  # names of the slots that have failed
         self._environment: set[tuple[str, str]] | None = None  # as it is written down
         self._lost = 0  # images of evaluators that did not come to their end
         self._ended: list[tuple[Finished, int]] = []  # with how many slots were at work
@@ -101,6 +103,11 @@ class Attempt:
     def proven(self) -> bool:
         """Whether an evaluator came to the end of its share."""
         return bool(self._ended)
+
+    @property
+    def cramped(self) -> int:
+        """How many of the failures a smaller batch may mend."""
+        return sum(it.kind in CRAMPED for it in self.failed)
 
     @property
     def enough(self) -> bool:
@@ -149,13 +156,17 @@ class Attempt:
         return None
 
     def take_back(self, share: Share, failed: Failed) -> None:
-        """Have what a share lacks left for others, as its evaluator has failed."""
+        """Have what a share lacks left for others, as its evaluator has failed.
+
+        Its slot may come back to it once, if it has brought images.
+        """
         done, own = self._done, {*self.left, *share.images}
         self.left = tuple(it for it in self._images if it in own and it not in done)
-        self.failed = failed
+        self.failed.append(failed)
         self._lost += share.made
-        if not share.made:
+        if not share.made or share.slot.name in self._once:
             self.barred.add(share.slot.name)
+        self._once.add(share.slot.name)
 
     def finished(self) -> tuple[Job, Finished]:
         """Return the job, and what its evaluators said in the end as if it were one's word.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from errno import EAGAIN, EDQUOT, ENOMEM, ENOSPC
 from pathlib import Path
@@ -135,14 +136,16 @@ class Dealer:
         places = [it for it in hand.idle() if it.slot and it.slot.name not in barred][:width]
         if not places:
             if isinstance(work, Attempt) and work.failed and hand.idle() and not hand.of(work):
-                return Unable(work, work.failed.kind, work.failed.reason)  # as in every slot
+                last = work.failed[-1]
+                return Unable(work, last.kind, last.reason)  # as in every slot
             return None
         try:
             attempt = work if isinstance(work, Attempt) else self._begun(work, held[work.id])
         except Unable as error:
             return error
         run, images = self._log.run, images_of(settings.paths.state_dir, self._log.name)
-        evaluation = run.evaluations.get(attempt.job.id)
+        if evaluation := run.evaluations.get(attempt.job.id):
+            evaluation = replace(evaluation, cramped=evaluation.cramped + attempt.cramped)
         batch = batch_sizes(run, evaluation, settings.compute.batch_size)
         dealt = share_out(attempt.left, len(places)) or [()]  # all are made, but none said so
         for seat, own in zip(places, dealt, strict=False):

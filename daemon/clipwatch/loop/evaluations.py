@@ -104,7 +104,8 @@ class Evaluations:
         found = due_(run, self._clock()) if run.protocol else pending(run)
         taken = self._judgements.ids | attempts.keys()
         due = [it for it in found if it.id not in taken]
-        due = self._keeping.want([it.job.checkpoint for it in attempts.values()], due)
+        slots = self._seats.room(self._settings.compute.most_slots)
+        due = self._keeping.want([it.job.checkpoint for it in attempts.values()], due, slots)
         if self._hand.of_base or (due and due[0].checkpoint.is_base):  # with which all are compared
             due = [it for it in due if it.checkpoint.is_base]
         self._leave_contested(idle=False)

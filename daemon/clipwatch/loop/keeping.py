@@ -39,9 +39,14 @@ class Keeping:
             self._stage.close()
             self._stage = self._new_stage()
 
-    def want(self, in_hand: Sequence[Checkpoint], due: Sequence[Pending]) -> list[Pending]:
-        """Keep what is in hand, then what is due; return what of it is kept, or will be soon."""
-        most = self._settings.staging.stage_limit
+    def want(
+        self, in_hand: Sequence[Checkpoint], due: Sequence[Pending], slots: int
+    ) -> list[Pending]:
+        """Keep what is in hand, then what is due; return what of that is kept, or will be soon.
+
+        With several slots there are as many more as there are further slots.
+        """
+        most = self._settings.staging.stage_limit + slots - 1
         wanted = to_keep(self._log.run, in_hand, due, self._stage.keys, most)
         self._stage.want(wanted)
         names = {it.name for it in wanted}
