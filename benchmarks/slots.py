@@ -41,7 +41,7 @@ class Done:
     """A run: the seconds of the command, those from the first model loaded, and each score."""
 
     seconds: float
-    evaluating: float
+    spent: float
     scores: dict[tuple[str, str, int], float]
 
 
@@ -67,11 +67,7 @@ def main() -> None:
     cosines = [mine[it] for it in theirs], list(theirs.values())
     notes = [check_agreement("two slots", *cosines, MOST)]
     rows = [
-        Row(
-            *("evaluating", "one slot"),
-            *([it.evaluating for it in found] for found in (two, one)),
-            GOAL,
-        ),
+        Row("evaluating", "one slot", [it.spent for it in two], [it.spent for it in one], GOAL),
         Row("the command", "one slot", [it.seconds for it in two], [it.seconds for it in one]),
     ]
     cores = os.cpu_count()

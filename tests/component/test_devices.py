@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import threading
 from collections.abc import Iterable
+from contextlib import ExitStack
 from itertools import islice
 from pathlib import Path
 
@@ -16,8 +17,13 @@ from clipwatch.domain.events import (
     EvaluationStarted,
     ImageScore,
 )
+from clipwatch.domain.imported import EvaluationImported
+from clipwatch.domain.names import evaluation_stream
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
+from clipwatch.journal import Journal
+from clipwatch.journal.projection import Projection
 from clipwatch.loop.supervisor import Supervisor
+from clipwatch.statistics import Summary
 from loop_kit import states, until
 from places_kit import Places, Replies, batches, scored, step_of, wanted, world_of
 from world import World, checkpoint
@@ -302,6 +308,25 @@ def test_enough_is_enough_for_all_shares(tmp_path: Path) -> None:
     assert done.clip.n == len(scored(world)) < 400
 
 
+def test_an_import_of_its_result_ends_all_shares(tmp_path: Path) -> None:
+    """Another process writes it meanwhile: evaluators are ended, and it is published as it is."""
+    places = Places("one", "two")
+    world = world_of(tmp_path, places, 1)
+    places.script = lambda _, request: islice(batches(request), 2)
+    with world.live():
+        until(lambda: world.log.exists() and len(scored(world)) == 8)
+        (found,) = world.run.evaluations.values()
+        done = EvaluationCompleted(found.id, {"": Summary(0.25, 0.2, 0.3, 0.01, 32)})
+        with Journal(world.log) as journal:
+            name = world.run.name
+            new = (EvaluationImported(found.id, "elsewhere", "its-run"), done)
+            Projection(journal).record(name, evaluation_stream(name, found.id), *new)
+        until(lambda: not any(worker.alive for _, worker in places.started))
+        until(lambda: states(world) == {1: "published"})
+    assert [mean for _, mean in world.rows().values()] == [0.25]
+    assert len(places.asked) == 2
+
+
 def test_a_restart_in_the_middle_makes_only_what_lacks(tmp_path: Path) -> None:
     """Whichever slots made what is there: the log does not know."""
     places = Places("one", "two")
@@ -434,10 +459,6 @@ def test_a_slot_that_another_run_has_is_left_to_it(tmp_path: Path, *, busy: bool
 
 
 def _watch(made: list[Supervisor], runs: list[World]) -> None:
-    from contextlib import ExitStack
-
-    from clipwatch.journal import Journal
-
     with ExitStack() as stack:
         supervisor = Supervisor()
         for world in runs:
