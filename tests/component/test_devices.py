@@ -6,6 +6,7 @@ import shutil
 import threading
 from collections.abc import Iterable
 from contextlib import ExitStack
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -374,6 +375,29 @@ def test_a_run_of_one_slot_is_as_it_was(tmp_path: Path) -> None:
     assert world.once() == 0
     assert places.steps == [("one", 2), ("one", 1)]
     assert "checkpoint-2: loading on one" in world.said
+
+
+def test_all_slots_of_another_executor_are_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many it tells, and those that come later; nobody says a number."""
+    monkeypatch.setattr("clipwatch.loop.seats.LOOK_SECONDS", 0.0)
+    places = Places("one", "two")
+    world = world_of(tmp_path, places, 1, 2, 3)
+    compute = replace(world.settings.compute, executor="cluster", slots=None)
+    world.settings = replace(world.settings, compute=compute)
+    together = meeting(3)
+
+    def script(_: str, request: Evaluate) -> Iterable[Reply]:
+        if len(places.asked) == 2:
+            places.names = ("one", "two", "three")
+        if len(places.asked) <= 3:
+            together.wait()
+        yield from batches(request)
+
+    places.script = script
+    assert world.once() == 0
+    assert sorted(places.steps) == [("one", 3), ("three", 1), ("two", 2)]
 
 
 def test_other_slots_after_a_reload(tmp_path: Path) -> None:

@@ -256,7 +256,12 @@ def test_each_device_that_is_named_is_looked_at(
     known = {"cuda:1": (free,), "cuda:2": busy, "cpu": ()}
     monkeypatch.setattr(device, "usable_gpus", lambda it: known[it.compute.device])
     asked: list[str] = []
-    monkeypatch.setattr(device, "ask_torch", lambda uuid: asked.append(uuid) or SEES)
+
+    def ask(uuid: str) -> Torch:
+        asked.append(uuid)
+        return SEES
+
+    monkeypatch.setattr(device, "ask_torch", ask)
     found = device.look(settings(tmp_path, device="cuda:1,cuda:2"))
     assert [it.verdict for it in found] == ["ok", "warn"]
     assert "GPU 1 (A10, GPU-b)" in found[0].found

@@ -112,9 +112,9 @@ def test_what_is_in_hand_is_told_with_its_speed_and_its_end() -> None:
 
 def test_what_several_slots_have_in_hand_is_told_each() -> None:
     """No more than there are slots: what a reload let go is in hand no more, and waits."""
-    beside = (*((60, whole(it)) for it in (100, 200, 300)),)
-    work = [(50.0, begun(200)), (40.0, images(200, [0])), (30.0, begun(100)), (20.0, begun(300))]
-    run = replace(run_of(*beside, *work), settings={"device": "cpu,cpu"})
+    events: list[tuple[float, Event]] = [(60, whole(it)) for it in (100, 200, 300)]
+    events += [(50, begun(200)), (40, images(200, [0])), (30, begun(100)), (20, begun(300))]
+    run = replace(run_of(*events), settings={"device": "cpu,cpu"})
     how = progress(run, NOW, DAEMON)
     assert [it.title for it in how.hands] == ["checkpoint-300", "checkpoint-100"]
     assert how.waiting == 1
@@ -131,9 +131,9 @@ def test_what_several_slots_have_in_hand_is_told_each() -> None:
 
 def test_the_time_that_is_left_is_that_of_all_slots_together() -> None:
     """Two at once end at the same time, and what waits takes what one took of the run's time."""
-    half = [(60.0, whole(it)) for it in (100, 200)]
-    half += [(50.0, begun(100)), (50.0, begun(200)), (30.0, images(100, [0, 1]))]
-    half += [(30.0, images(200, [0, 1]))]
+    half: list[tuple[float, Event]] = [(60, whole(it)) for it in (100, 200)]
+    half += [(50, begun(it)) for it in (100, 200)]
+    half += [(30, images(it, [0, 1])) for it in (100, 200)]
     run = replace(run_of(*half), settings={"device": "cuda:1,cuda:2"})
     how = progress(run, NOW + timedelta(seconds=-30), DAEMON)
     assert [it.left for it in how.hands] == [20.0, 20.0]

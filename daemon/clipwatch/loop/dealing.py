@@ -85,7 +85,7 @@ class Dealer:
         places = ((it.id, self._keeping.held(it.checkpoint)) for it in due)
         held = {id_: place for id_, place in places if place}
         works: list[Work] = [*(it for it in hand.attempts.values() if it.lacks), *due]
-        free = hand.seats.room(most) - len(hand.shares) if works else 0
+        free = hand.seats.look(most) - len(hand.shares) if works else 0
         planned = list(zip(works, self._allot(works, free), strict=False))
         kept = [(it, width) for it, width in planned if isinstance(it, Attempt) or it.id in held]
         others = (it for it, _ in planned if isinstance(it, Pending) and it.id not in held)

@@ -47,6 +47,14 @@ class Seats:
         """Return how many there may be, by what is known; `most` is None for all that there are."""
         return max(1, self._told) if most is None else most
 
+    def look(self, most: int | None) -> int:
+        """Return the same, and ask now and then where only the executor knows."""
+        if most is None and self._long_ago:
+            self._asked = time.monotonic()
+            listed = self.executor.slots()
+            self._told = 0 if isinstance(listed, Refusal) else len(listed)
+        return self.room(most)
+
     def take(self, more: int, most: int | None) -> Refusal | None:
         """Have some more, as far as there are slots; never more than `most` in all.
 
@@ -89,9 +97,11 @@ class Seats:
         """
         if not self._pool.due(self._run):
             return False
-        if self._asked is None or have < max(1, self._told):
-            return True
-        return time.monotonic() - self._asked >= LOOK_SECONDS
+        return have < max(1, self._told) or self._long_ago
+
+    @property
+    def _long_ago(self) -> bool:
+        return self._asked is None or time.monotonic() - self._asked >= LOOK_SECONDS
 
     def leave(self, seat: Seat) -> None:
         """End its evaluator and give its slot back, which may be had again at once."""
