@@ -30,7 +30,7 @@ from clipwatch.doctor.surroundings import Inotify
 from clipwatch.domain.delivered import Destination
 from clipwatch.domain.kinds import WatchMode
 from clipwatch.domain.protocol import ScorerSpec
-from clipwatch.gpus import Gpu
+from clipwatch.gpus import Gpu, Refusal
 from clipwatch.models import memory
 from clipwatch.settings import load
 from evaluator_kit import QUIET, protocol
@@ -246,6 +246,30 @@ def test_devices(
     found = device.assess(name, gpu, torch, need, most, 8 * GIB)
     assert (found.verdict, told in found.found) == (verdict, True), found
     assert bool(found.fix) == (verdict != "ok")
+
+
+def test_each_device_that_is_named_is_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One in use beside others is left out, and no failure; slots of a processor are one device."""
+    free, busy = Gpu(1, "GPU-b", "A10", 24 * GIB, 20 * GIB), Refusal("GPU 2 is in use", "wait")
+    known = {"cuda:1": (free,), "cuda:2": busy, "cpu": ()}
+    monkeypatch.setattr(device, "usable_gpus", lambda it: known[it.compute.device])
+    asked: list[str] = []
+
+    def ask(uuid: str) -> Torch:
+        asked.append(uuid)
+        return SEES
+
+    monkeypatch.setattr(device, "ask_torch", ask)
+    found = device.look(settings(tmp_path, device="cuda:1,cuda:2"))
+    assert [it.verdict for it in found] == ["ok", "warn"]
+    assert "GPU 1 (A10, GPU-b)" in found[0].found
+    assert found[1].found == "GPU 2 is in use"
+    assert asked == ["GPU-b"]
+    assert [it.verdict for it in device.look(settings(tmp_path, device="cuda:2"))] == ["fail"]
+    (both,) = device.look(settings(tmp_path, device="cpu,cpu"))
+    assert both.found.startswith("cpu, torch")
 
 
 @pytest.mark.thorough

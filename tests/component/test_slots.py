@@ -80,6 +80,51 @@ def test_a_slot_is_one_runs_at_a_time_and_nobody_is_passed_over(
             assert pool.contested(it) == (it in lent and len(waiting) > 2 - len(lent))
 
 
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from(["lend", "one", "off"]))))
+def test_who_has_none_comes_before_who_wants_another(steps: list[tuple[str, str]]) -> None:
+    """A slot is one run's; nobody gets a second one while a run waits for its first."""
+    pool, slots = Pool(), (ONE, TWO, Slot("three", "cpu"))
+    lent, waiting = dict[str, list[Slot]](), set[str]()
+    for run, what in steps:
+        own = lent.setdefault(run, [])
+        if what == "one":
+            if own:
+                pool.give_back(run, own.pop().name)
+        elif what == "off":
+            pool.withdraw(run)
+            waiting.discard(run)
+        elif slot := pool.lend(run, slots):
+            assert slot not in [it for had in lent.values() for it in had]
+            assert not (own and waiting - {run})
+            own.append(slot)
+            waiting.discard(run)
+        elif not own:
+            waiting.add(run)
+        waiting = {it for it in waiting if not lent.get(it)}
+    assert sum(map(len, lent.values())) <= 3
+
+
+def test_an_idle_slot_goes_to_who_could_use_another() -> None:
+    """One that is at work stays with its run; without any use for it, it is given up."""
+    pool = Pool()
+    assert pool.lend("a", (ONE, TWO)) == ONE
+    assert pool.lend("b", (ONE, TWO)) == TWO
+    assert pool.lend("a", (ONE, TWO)) is None
+    assert not pool.due("a")
+    assert not pool.contested("b")
+    assert pool.contested("b", "two", idle=True)
+    assert not pool.contested("a", idle=True)
+    pool.give_back("b", "two")
+    assert pool.due("a")
+    assert pool.lend("a", (ONE, TWO)) == TWO
+    assert pool.lend("b", (ONE, TWO)) is None
+    assert pool.contested("a", "one")
+    pool.give_back("a", "one")
+    assert not pool.contested("a", "two")  # the other one will do
+    assert pool.lend("a", (ONE, TWO)) is None
+    assert pool.lend("b", (ONE, TWO)) == ONE
+
+
 def test_who_waits_wakes_the_loop_once() -> None:
     """When it begins to wait, so that an idle holder may let go, and when a slot is free again."""
     wakes: list[None] = []

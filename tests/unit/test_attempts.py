@@ -100,7 +100,7 @@ def test_what_is_kept(
         checkpoint.step
         for checkpoint in to_keep(
             run,
-            by_step.get(hand or 0),
+            [by_step[hand]] if hand else [],
             [Pending(by_step[step], run.protocol) for step in due],
             keys,
             limit,

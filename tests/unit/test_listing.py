@@ -110,6 +110,36 @@ def test_what_is_in_hand_is_told_with_its_speed_and_its_end() -> None:
     assert queue.startswith("queue: 1 more to be evaluated, all done in about 40 s, at ")
 
 
+def test_what_several_slots_have_in_hand_is_told_each() -> None:
+    """No more than there are slots: what a reload let go is in hand no more, and waits."""
+    events: list[tuple[float, Event]] = [(60, whole(it)) for it in (100, 200, 300)]
+    events += [(50, begun(200)), (40, images(200, [0])), (30, begun(100)), (20, begun(300))]
+    run = replace(run_of(*events), settings={"device": "cpu,cpu"})
+    how = progress(run, NOW, DAEMON)
+    assert [it.title for it in how.hands] == ["checkpoint-300", "checkpoint-100"]
+    assert how.waiting == 1
+    lines = listing({"run-1": run}, NOW, EYES)
+    assert [it for it in lines if it.startswith("now: ")] == [
+        "now: checkpoint-300, 0 of 4 images",
+        "now: checkpoint-100, 0 of 4 images",
+    ]
+    (told,) = as_json({"run-1": run}, NOW, EYES)["runs"]
+    assert (told["now"]["step"], [it["step"] for it in told["beside"]]) == (300, [100])
+    assert len(progress(replace(run, settings={"executor": "ray"}), NOW, DAEMON).hands) == 3
+    assert len(progress(replace(run, settings={"slots": "1"}), NOW, DAEMON).hands) == 1
+
+
+def test_the_time_that_is_left_is_that_of_all_slots_together() -> None:
+    """Two at once end at the same time, and what waits takes what one took of the run's time."""
+    half: list[tuple[float, Event]] = [(60, whole(it)) for it in (100, 200)]
+    half += [(50, begun(it)) for it in (100, 200)]
+    half += [(30, images(it, [0, 1])) for it in (100, 200)]
+    run = replace(run_of(*half), settings={"device": "cuda:1,cuda:2"})
+    how = progress(run, NOW + timedelta(seconds=-30), DAEMON)
+    assert [it.left for it in how.hands] == [20.0, 20.0]
+    assert how.left == pytest.approx(20.0)
+
+
 def test_nothing_goes_on_where_nobody_watches() -> None:
     """A killed daemon leaves its work begun: nothing is evaluated now, and nobody knows an end."""
     how = progress(HALF, NOW, None)

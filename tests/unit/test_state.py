@@ -418,6 +418,7 @@ def test_status_json_has_the_documented_shape() -> None:
                 "watched": False,
                 "doing": None,
                 "now": None,
+                "beside": [],
                 "queue": {"evaluations": 0, "seconds_left": None, "done_at": None},
                 "pace": None,
                 "checkpoints": [

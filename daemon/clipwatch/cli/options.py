@@ -60,7 +60,7 @@ def device_option(command: Command) -> Command:
     """Add --device."""
     return click.option(
         "--device",
-        help="auto, cpu, cuda:N, cuda, the UUID of a GPU, or mps.  [default: auto]",
+        help="auto, cpu, cuda:N, cuda, a UUID, or mps; several with commas.  [default: auto]",
     )(command)
 
 

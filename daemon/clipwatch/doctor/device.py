@@ -1,4 +1,4 @@
-"""The device: is it free, does this PyTorch see it, is its memory enough for the models."""
+"""Each device: is it free, does this PyTorch see it, is its memory enough for the models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import psutil
 
@@ -42,24 +42,40 @@ class Torch:
 
 
 def look(settings: Settings) -> list[Finding]:
-    """Look at the device; PyTorch is asked in a process of its own."""
+    """Look at each device that is named; PyTorch is asked in a process of its own.
+
+    One that is refused beside others that are not is none that fails: it is left out.
+    """
+    compute = settings.compute
+    names = dict.fromkeys(compute.devices)  # the slots of a processor are one device
+    slots = (compute.slots or 1) if len(names) == 1 else 1
+    memory = psutil.virtual_memory().available // len(compute.devices)
+    each = (replace(settings, compute=replace(compute, device=it)) for it in names)
+    found = [it for one in each for it in _look(one, slots, memory)]
+    if all(it.verdict == "fail" for it in found):
+        return found
+    return [replace(it, verdict="warn") if it.verdict == "fail" else it for it in found]
+
+
+def _look(settings: Settings, slots: int, memory: int) -> list[Finding]:
+    """Look at a device, and so many GPUs where it may be any of them."""
     found = usable_gpus(settings)
     if isinstance(found, Refusal):
         # the user of the GPU may be the evaluator of the daemon that watches this run
         watched = holder(lock_file(settings)) != ""
         return [Finding(CHECK, "warn" if watched else "fail", found.problem, found.fix)]
-    gpu = found[0] if found else None
     need = needed(settings.protocol, settings.compute.batch_size or 1)
-    most = (
-        None if settings.compute.gpu_memory_gib is None else settings.compute.gpu_memory_gib * 2**30
-    )
-    torch = ask_torch(gpu.uuid if gpu else "")
-    memory = psutil.virtual_memory().available
-    finding = assess(settings.compute.device, gpu, torch, need, most, memory)
-    left = left_out.device(settings)
-    if left and finding.verdict == "ok":
-        return [warn(CHECK, f"{left.found}: {finding.found}", left.fix)]
-    return [finding]
+    gib = settings.compute.gpu_memory_gib
+    most = None if gib is None else gib * 2**30
+    findings = []
+    for gpu in found[:slots] or (None,):
+        torch = ask_torch(gpu.uuid if gpu else "")
+        finding = assess(settings.compute.device, gpu, torch, need, most, memory)
+        left = left_out.device(settings)
+        if left and finding.verdict == "ok":
+            finding = warn(CHECK, f"{left.found}: {finding.found}", left.fix)
+        findings.append(finding)
+    return findings
 
 
 def assess(

@@ -224,7 +224,7 @@ def due(run: Run, now: datetime) -> list[Pending]:
 
 def to_keep(
     run: Run,
-    in_hand: Checkpoint | None,
+    in_hand: Sequence[Checkpoint],
     due: Sequence[Pending],
     kept: Container[CheckpointKey],
     limit: int,
@@ -239,9 +239,8 @@ def to_keep(
         limit: Of the settings.
     """
     waiting = [c for c in queue(run) if (c.name, c.digest) in kept]
-    first = [in_hand] if in_hand else []
     next_ = list(dict.fromkeys(it.checkpoint for it in due))[:limit]
-    wanted = dict.fromkeys((*first, *next_, *waiting))
+    wanted = dict.fromkeys((*in_hand, *next_, *waiting))
     return [c for c in wanted if not c.is_base][:limit]
 
 

@@ -26,6 +26,9 @@ def is_due(at: datetime | None, now: datetime) -> bool:
 LASTING: frozenset[FailureKind] = frozenset({"weights", "misfit", "scores"})
 """Kinds of failure that another attempt at the same files cannot mend."""
 
+OF_CHECKPOINT: frozenset[FailureKind] = LASTING | {"vanished", "changed", "unreadable", "stage"}
+"""Kinds of failure that another slot would meet as well."""
+
 CRAMPED: frozenset[FailureKind] = frozenset({"memory", "killed", "hung"})
 """Kinds of failure that a smaller batch may mend."""
 

@@ -5,7 +5,9 @@ takes the Settings and returns an Executor; the setting `executor` names it. `lo
 machine. One for a Ray cluster would have to
 
 - connect in its constructor, and let `slots` list a Slot for each GPU that the cluster has free,
-  or a Refusal while it has none (`name` the node and the GPU: the loop tells slots by it);
+  or a Refusal while it has none (`name` the node and the GPU: the loop tells slots by it). A run
+  takes as many of them as there is work for and its setting `slots` allows, all by default:
+  several checkpoints at once, or the images of one shared out;
 - let `start` make an actor with that GPU that does what `clipwatch.evaluator.worker` does over
   pipes: `Evaluator().evaluate(request, send)`, where `send` brings a reply to `receive` and, after
   Scored, returns the Kept with which `kept` answers. Requests and replies are msgspec Structs,
@@ -75,7 +77,8 @@ class Executor(Protocol):
         """Return what may be used now, the best first; or why nothing may, and what to do.
 
         A slot in which an evaluator of ours runs is among them. It may take some seconds, and is
-        asked before an evaluator is started, and twice a minute while one waits to be.
+        asked before an evaluator is started, and twice a minute while one waits to be, or while
+        there is work for more than there are slots.
         """
 
     def start(self, slot: Slot, receive: Callable[[Reply], None]) -> EvaluatorHandle:

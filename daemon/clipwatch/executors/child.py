@@ -34,13 +34,18 @@ class EvaluatorProcess:
             reported as Failed of kind "killed", or "changed" when a file was cut short under it.
             Nothing is reported any more once `kill` has returned.
         module: The program that is run.
+        beside: So many evaluators share the processor, with this one.
 
     Raises:
         OSError: The system starts no process now.
     """
 
     def __init__(
-        self, receive: Callable[[Reply], None], module: str = "clipwatch.evaluator.worker"
+        self,
+        receive: Callable[[Reply], None],
+        module: str = "clipwatch.evaluator.worker",
+        *,
+        beside: int = 1,
     ) -> None:
         self._receive = receive
         self._lock = threading.Lock()  # what `evaluate` sets is changed only under it
@@ -55,7 +60,7 @@ class EvaluatorProcess:
             [sys.executable, "-P", "-m", module],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment(os.environ, os.cpu_count() or 1),
+            env=environment(os.environ, (os.cpu_count() or 1) // beside),
             start_new_session=True,  # a terminal's Ctrl-C is the daemon's to handle
         )
         self._stdin = cast("BinaryIO", self._child.stdin)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.queue import Pending
 from clipwatch.domain.state import Checkpoint, CheckpointKey
-from clipwatch.executors.base import Slot
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +19,6 @@ class Job:
         title: Of both, for a person.
         had: How many images earlier attempts made.
         place: Where the checkpoint is read: its own folder, or where it is kept.
-        slot: Where it is evaluated.
     """
 
     work: Pending
@@ -28,7 +26,6 @@ class Job:
     title: str
     had: int
     place: str
-    slot: Slot
 
     def told(self, reason: str) -> str:
         """Say it of the checkpoint as the user knows it, not of where it is kept."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
 from clipwatch.gpus.nvml import Gpu, read_gpus
-from clipwatch.gpus.usable import Refusal, usable
+from clipwatch.gpus.usable import Refusal, merged, usable
 
 if TYPE_CHECKING:
     from clipwatch.settings import Settings
@@ -27,21 +28,23 @@ def usable_gpus(settings: Settings) -> tuple[Gpu, ...] | Refusal:
 def gpus_beside(
     device: str, folders: tuple[Path, ...], *, share: bool
 ) -> tuple[Gpu, ...] | Refusal:
-    """Do the same for a device, where the training works in these folders."""
-    if device in ("cpu", "mps"):
+    """Do the same for devices with commas, where the training works in these folders."""
+    names = device.split(",")
+    if names[0] in ("cpu", "mps"):
         return ()
     gpus = read_gpus()
     own = {os.getpid(), *(child.pid for child in psutil.Process().children(recursive=True))}
     users = {process.pid for gpu in gpus or () for process in gpu.processes} - own
-    return usable(
-        device,
-        gpus,
+    ask = partial(
+        usable,
+        gpus=gpus,
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         order=os.environ.get("CUDA_DEVICE_ORDER"),
         own_pids=own,
         training={pid for pid in users if works_in(pid, folders)},
         share=share,
     )
+    return merged([ask(it) for it in names])
 
 
 def works_in(pid: int, folders: tuple[Path, ...]) -> bool:

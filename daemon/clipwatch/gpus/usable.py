@@ -74,6 +74,19 @@ def usable(
     return tuple(sorted(emptiest, key=lambda gpu: bool(users[gpu])))
 
 
+def merged(found: Sequence[tuple[Gpu, ...] | Refusal]) -> tuple[Gpu, ...] | Refusal:
+    """Return what is usable of several devices that were asked for one by one, each once.
+
+    They are in the order in which they were named; what one is refused for matters if all are.
+    """
+    refused = [it for it in found if isinstance(it, Refusal)]
+    if refused and len(refused) == len(found):
+        problems = "; ".join(dict.fromkeys(it.problem for it in refused))
+        return Refusal(problems, refused[0].fix)
+    gpus = (gpu for it in found if not isinstance(it, Refusal) for gpu in it)
+    return tuple(dict.fromkeys(gpus))
+
+
 def visible_gpus(gpus: Sequence[Gpu], visible: str) -> tuple[Gpu, ...]:
     """Return what CUDA_VISIBLE_DEVICES shows, in its order, read as CUDA reads it.
 

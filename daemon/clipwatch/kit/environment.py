@@ -30,10 +30,10 @@ _OPPOSITE: Final = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"  # with both, torch loads 
 def environment(environ: Mapping[str, str], cores: int) -> dict[str, str]:
     """Return the evaluator's environment: no secrets but the Hub's token, no unpickling, no code.
 
-    It takes half of the cores unless OMP_NUM_THREADS says otherwise; more would only make it and
-    the training wait for each other. GPUs are counted as nvidia-smi counts them, unless
-    CUDA_DEVICE_ORDER says otherwise. LD_PRELOAD, PYTHONPATH and their like stay: who sets them
-    rules the daemon already, and memory allocators and some builds of PyTorch need them.
+    It takes half of the cores that are its share unless OMP_NUM_THREADS says otherwise; more would
+    only make it and the training wait for each other. GPUs are counted as nvidia-smi counts them,
+    unless CUDA_DEVICE_ORDER says otherwise. LD_PRELOAD, PYTHONPATH and their like stay: who sets
+    them rules the daemon already, and memory allocators and some builds of PyTorch need them.
     """
     kept = {name: value for name, value in environ.items() if _harmless(name.upper(), value)}
     defaults = {"OMP_NUM_THREADS": str(max(1, cores // 2)), "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}

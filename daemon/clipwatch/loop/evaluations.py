@@ -1,50 +1,34 @@
-"""Evaluations one after the other: kept from rotation, evaluated, and what came of each."""
+"""Evaluations, in one slot or several: kept from rotation, evaluated, and what came of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from errno import EAGAIN, EDQUOT, ENOMEM, ENOSPC
-from pathlib import Path
 
 from clipwatch.domain.attempts import failure
-from clipwatch.domain.events import ImageScore
 from clipwatch.domain.kinds import FailureKind
-from clipwatch.domain.queue import Pending, pending, to_keep, vanished
+from clipwatch.domain.queue import Pending, pending, vanished
 from clipwatch.domain.queue import due as due_
-from clipwatch.domain.retries import batch_sizes
-from clipwatch.domain.state import Checkpoint, CheckpointKey, Run, protocols_of
-from clipwatch.domain.strengths import title
+from clipwatch.domain.retries import OF_CHECKPOINT
+from clipwatch.domain.state import CheckpointKey, Run
 from clipwatch.executors.base import Executor
 from clipwatch.executors.job import Job
-from clipwatch.executors.messages import Failed, Finished
-from clipwatch.kit.filesystems import make_private
-from clipwatch.loop.attempt import Attempt, memory_told, request
+from clipwatch.executors.messages import Failed, Finished, Scored
+from clipwatch.loop.attempt import Attempt
+from clipwatch.loop.dealing import Dealer
+from clipwatch.loop.hand import Hand
 from clipwatch.loop.judgements import Judgements
+from clipwatch.loop.keeping import Keeping
 from clipwatch.loop.run_log import RunLog
+from clipwatch.loop.seats import Seats
 from clipwatch.loop.slots import Heard, Pool, Seat
 from clipwatch.loop.vacancies import Vacancies
-from clipwatch.results.reading import images_of, scores_of
 from clipwatch.settings import Settings
-from clipwatch.settings.simpletuner.rules import mistaken
-from clipwatch.staging import Held, Stage, Staged
-
-SHORTAGES: dict[int, FailureKind] = {
-    ENOSPC: "disk",
-    EDQUOT: "disk",
-    ENOMEM: "memory",
-    EAGAIN: "memory",
-}
-"""What an evaluator that cannot even be started fails for."""
-
-_UNREAD = (
-    "{} cannot be read where evaluations run: set stage to copy, and state_dir to a folder that is "
-    "seen there"
-)
+from clipwatch.staging import Staged
 
 
 class Evaluations:
-    """Keeps one evaluator busy with the checkpoints that are due; used from the loop's thread.
+    """Keeps evaluators busy with the checkpoints that are due; used from the loop's thread.
 
     Args:
         settings: Of the run.
@@ -70,15 +54,14 @@ class Evaluations:
     ) -> None:
         self._settings = settings
         self._log = log
-        self._send = send
         self._clock = clock
         self._luck = luck
         self._judgements = judgements
-        self._seat = Seat(log.name, executor, pool, send)
-        self._attempt: Attempt | None = None
+        self._seats = Seats(log.name, executor, pool, send)
+        self._hand = Hand(log, self._seats)
         self._vacancies = Vacancies(log, clock)
-        self._awaited = ""  # the checkpoint that is evaluated as soon as it is kept
-        self._stage = self._new_stage()
+        self._keeping = Keeping(settings, log, send)
+        self._dealer = Dealer(settings, log, self._hand, self._keeping, clock)
 
     @property
     def busy(self) -> bool:
@@ -88,54 +71,49 @@ class Evaluations:
     @property
     def in_hand(self) -> frozenset[CheckpointKey]:
         """What is evaluated, or being judged."""
-        return self._judgements.keys | ({self._attempt.job.key} if self._attempt else set())
+        return self._judgements.keys | self._hand.keys
 
     @property
     def held(self) -> frozenset[CheckpointKey]:
         """What can be evaluated though its folder may be gone."""
-        return self._stage.keys | self.in_hand
+        return self._keeping.keys | self.in_hand
 
     def adopt(self, settings: Settings, executor: Executor | None = None) -> None:
         """Work by these settings, and in an executor's slots; what they make another is dropped."""
         old, self._settings = self._settings, settings
+        self._dealer.settings = settings
         if _work(old) != _work(settings):
-            self._seat.leave()
-            self._drop()
+            self._hand.clear()
             self._vacancies.reset()
-        self._seat.executor = executor or self._seat.executor
-        if old.staging.stage != settings.staging.stage:
-            self._stage.close()
-            self._stage = self._new_stage()
+        self._seats.executor = executor or self._seats.executor
+        self._keeping.adopt(settings)
 
     def close(self) -> None:
-        """End the evaluator; what it has not reported is done again later."""
-        self._seat.wait_no_more()
-        self._seat.leave()
-        self._stage.close()
+        """End the evaluators; what they have not reported is done again later."""
+        self._seats.wait_no_more()
+        self._seats.leave_all()
+        self._keeping.close()
 
     def advance(self, *, ready: bool) -> None:
-        """End what hangs, or was imported meanwhile; take up the next one if none is in hand.
+        """End what hangs, or was imported meanwhile; give the slots that are free to what waits.
 
         Args:
             ready: The models are here; else checkpoints are only kept from rotation.
         """
-        self._vacancies.look(self._seat.executor)
-        self._end_if_idle()
-        run, attempt = self._log.run, self._attempt
+        self._vacancies.look(self._seats.executor)
+        self._end_if_over()
+        run, attempts = self._log.run, self._hand.attempts
         found = due_(run, self._clock()) if run.protocol else pending(run)
-        due = [it for it in found if it.id not in self._judgements.ids]
-        in_hand = attempt.job.checkpoint if attempt else None
-        most = self._settings.staging.stage_limit
-        self._stage.want(to_keep(run, in_hand, due, self._stage.keys, most))
-        if attempt is None and self._seat.contested:
-            self._seat.leave()
-        first = due[0] if ready and attempt is None and due else None
-        held = self._held(first.checkpoint) if first else None
-        self._wait_for(first.checkpoint.name if first and held is None else "")
-        if first and held:
-            self._start(first, held)
-        else:
-            self._seat.wait_no_more()
+        taken = self._judgements.ids | attempts.keys()
+        due = [it for it in found if it.id not in taken]
+        slots = self._seats.room(self._settings.compute.most_slots)
+        due = self._keeping.want([it.job.checkpoint for it in attempts.values()], due, slots)
+        if self._hand.of_base or (due and due[0].checkpoint.is_base):  # with which all are compared
+            due = [it for it in due if it.checkpoint.is_base]
+        self._leave_contested(idle=False)
+        for it in self._dealer.deal(due if ready else []):
+            self._failed(it.work, it.failed.kind, it.failed.reason)
+        self._leave_contested(idle=not due)
 
     def staged(self, message: Staged) -> None:
         """Write down why a checkpoint could not be kept; a kept one is taken up when it is due."""
@@ -147,84 +125,66 @@ class Evaluations:
                     self._failed(it, message.kind, message.problem)
 
     def heard(self, message: Heard) -> None:
-        """Write down what the evaluator says of the checkpoint it has in hand."""
-        if self._attempt is None or not self._seat.current(message):
+        """Write down what an evaluator says of what it has in hand."""
+        seat = self._seats.of(message)
+        share = self._hand.shares.get(seat) if seat else None
+        if seat is None or share is None:
             return  # the last words of one that was ended
-        job = self._attempt.job
-        match self._attempt.heard(message.reply):
-            case Finished() as said:
-                self._drop()
-                self._judgements.ask(job, said)
-            case Failed(kind, reason):
-                if kind == "internal":
-                    self._seat.leave()  # nobody knows what it holds now
-                self._failed(job.work, kind, reason)
+        reply = message.reply
+        if share.unwanted:
+            if isinstance(reply, Scored):
+                share.evaluator.kept(enough=True)
+            found = reply if isinstance(reply, Finished | Failed) else None
+        else:
+            found = share.attempt.heard(share, reply)
+        if isinstance(found, Failed):
+            self._share_failed(seat, found)
+        elif found is not None:
+            self._hand.end(seat)
+            self._end_if_whole(share.attempt)
 
-    def _end_if_idle(self) -> None:
-        attempt, limit = self._attempt, self._settings.evaluating.stall_seconds
-        if attempt is not None and _scored(self._log.run, attempt.job):  # by an import
-            self._seat.leave()
-            self._drop()
-        elif attempt is not None and attempt.silent_seconds > limit:
-            reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
-            self._seat.leave()
-            self._failed(attempt.job.work, "hung", reason)
+    def _leave_contested(self, *, idle: bool) -> None:
+        """Give back what others wait for: they are served between two requests of ours."""
+        for seat in self._hand.idle():
+            if seat.contested(idle=idle):
+                self._seats.leave(seat)
 
-    def _wait_for(self, name: str) -> None:
-        if name == self._awaited:
-            return
-        if self._awaited:
-            self._log.rested(self._awaited)
-        if name:
-            self._log.working(name, "keeping it from deletion")
-        self._awaited = name
+    def _end_if_over(self) -> None:
+        for attempt in tuple(self._hand.attempts.values()):
+            if _scored(self._log.run, attempt.job):  # by an import
+                self._hand.drop(attempt, leave=True)
+        limit = self._settings.evaluating.stall_seconds
+        reason = f"the evaluator showed no sign of life for {limit:.0f} s and was ended"
+        for seat, _ in self._hand.silent(limit):
+            self._share_failed(seat, Failed("hung", reason))
 
-    def _held(self, checkpoint: Checkpoint) -> Held | None:
-        base = Held(checkpoint.path, (), "in place")  # which no trainer deletes
-        return base if checkpoint.is_base else self._stage.held(checkpoint)
+    def _share_failed(self, seat: Seat, failed: Failed) -> None:
+        """Let others go on with what an evaluator lacks, if it is its own fault; else all fail."""
+        hand, share = self._hand, self._hand.shares[seat]
+        attempt = share.attempt
+        hand.end(seat)
+        if failed.kind in ("internal", "hung"):
+            self._seats.leave(seat)  # nobody knows what it holds now
+        if share.unwanted:
+            return
+        attempt.take_back(share, failed)
+        if failed.kind not in OF_CHECKPOINT and (hand.of(attempt) or attempt.proven):
+            told = f"{attempt.job.title}: {share.place}: {failed.reason}"
+            self._log.say(f"{told}; another slot goes on" if attempt.lacks else told)
+            self._end_if_whole(attempt)
+        else:
+            self._failed(attempt.job.work, failed.kind, failed.reason)
 
-    def _start(self, work: Pending, held: Held) -> None:
-        settings, run, seat = self._settings, self._log.run, self._seat
-        checkpoint, id_ = work.checkpoint, work.id
-        evaluation = run.evaluations.get(id_)
-        images = images_of(settings.paths.state_dir, self._log.name)
-        had = seat.evaluator
-        try:
-            make_private(images / id_)
-            refusal = seat.take()
-            readable = checkpoint.is_base or seat.executor.reads(Path(held.path))
-        except OSError as error:
-            kind = SHORTAGES.get(error.errno or 0, "internal")
-            self._failed(work, kind, f"no evaluator can be started: {error}")
-            return
-        if refusal is not None:
-            self._failed(work, "device", str(refusal))
-            return
-        if seat.evaluator is None or seat.slot is None:  # others have it: our turn will come
-            return
-        if not readable:
-            self._failed(work, "stage", _UNREAD.format(held.path))
-            return
-        if seat.evaluator is not had and (told := memory_told(settings, seat.slot)):
-            self._log.say(told)  # before the first image is made
-        done = tuple(sorted(evaluation.done)) if evaluation else ()
-        protocol = run.protocols[work.protocol]
-        job = Job(work, protocol, title(run, id_), len(done), held.path, seat.slot)
-        earlier: tuple[ImageScore, ...] = ()
-        precision = settings.evaluating.precision
-        if precision is not None and done:
-            earlier = scores_of(self._log.path, self._log.name, id_, protocol)
-        self._attempt = Attempt(job, seat.evaluator, self._log, precision, earlier)
-        if remark := _of_strength(run, checkpoint) or mistaken(settings, checkpoint.weights.kind):
-            self._log.say(f"{job.title}: {remark}")
-        batch = batch_sizes(run, evaluation, settings.compute.batch_size)
-        self._attempt.begin(request(settings, job, held, done, images, batch))
+    def _end_if_whole(self, attempt: Attempt) -> None:
+        if not (attempt.lacks or self._hand.of(attempt)) and attempt.job.id in self._hand.attempts:
+            self._hand.drop(attempt)
+            self._judgements.ask(*attempt.finished())
 
     def _failed(self, work: Pending, kind: FailureKind, reason: str) -> None:
         run, settings = self._log.run, self._settings
         checkpoint, id_ = work.checkpoint, work.id
-        if self._attempt is not None and self._attempt.job.id == id_:
-            self._drop()
+        if attempt := self._hand.attempts.get(id_):
+            self._hand.drop(attempt)
         new = failure(
             *(run, checkpoint, work.protocol, kind, reason, self._clock()),
             attempts=settings.evaluating.max_attempts,
@@ -235,25 +195,10 @@ class Evaluations:
         if kind == "vanished" and self._log.run.checkpoints[checkpoint.name] == checkpoint:
             self._log.record_run(vanished(checkpoint))
 
-    def _drop(self) -> None:
-        if self._attempt is not None:
-            self._log.rested(self._attempt.job.title)
-            self._attempt = None
-
-    def _new_stage(self) -> Stage:
-        folder = self._settings.paths.state_dir / "staged" / self._log.name
-        return Stage(folder, self._settings.staging.stage, self._send)
-
 
 def _scored(run: Run, job: Job) -> bool:
     known = run.evaluations.get(job.id)
     return known is not None and known.state == "scored"
-
-
-def _of_strength(run: Run, checkpoint: Checkpoint) -> str:
-    """Say that several strengths are none for a checkpoint that is no adapter; else ""."""
-    once = run.beside and len(protocols_of(run, checkpoint)) == 1
-    return "it has no strength, and is scored once" if once else ""
 
 
 def _work(settings: Settings) -> tuple[object, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 from clipwatch.executors.base import EvaluatorHandle, Executor, Refusal, Slot
 from clipwatch.executors.messages import Reply
@@ -20,6 +21,9 @@ class Heard:
 class Pool:
     """Lends each slot to one run at a time; who waits for one gets it in the order of asking.
 
+    A run may have several. One that has some, and could use more, takes none that another waits
+    for, and asks nobody but an idle one for its own.
+
     Args:
         wake: Called when some run may have to act: one waits for a slot, or one is free again.
     """
@@ -28,6 +32,7 @@ class Pool:
         self._wake = wake
         self._lent: dict[str, str] = {}  # slot → run
         self._waiting: dict[str, frozenset[str]] = {}  # run → slots that would do, first come first
+        self._wishing: dict[str, frozenset[str]] = {}  # the same of those that have one already
 
     def lend(self, run: str, slots: Sequence[Slot]) -> Slot | None:
         """Return the first slot that is free for a run; None while others have them, or are first.
@@ -39,28 +44,40 @@ class Pool:
                 self._lent[slot.name] = run
                 self.withdraw(run)
                 return slot
-        if run not in self._waiting:
-            self._waiting[run] = frozenset(slot.name for slot in slots)
+        wanting = self._wishing if run in self._lent.values() else self._waiting
+        if run not in wanting:
+            wanting[run] = frozenset(slot.name for slot in slots)
             self._wake()
         return None
 
     def due(self, run: str) -> bool:
         """Whether asking is worth while: a run that waits has its turn."""
-        return run not in self._waiting or any(self._free(run, it) for it in self._waiting[run])
+        wanted = self._waiting.get(run) or self._wishing.get(run)
+        return wanted is None or any(self._free(run, it) for it in wanted)
 
-    def contested(self, run: str) -> bool:
-        """Whether others wait for a slot that a run has, and can take no other."""
-        own = {slot for slot, holder in self._lent.items() if holder == run}
-        return any(own & wanted and not self.due(other) for other, wanted in self._waiting.items())
+    def contested(self, run: str, slot: str = "", *, idle: bool = False) -> bool:
+        """Whether others wait for a slot that a run has, and can take no other.
 
-    def give_back(self, run: str) -> None:
-        """Take back what was lent to a run."""
-        self._lent = {slot: holder for slot, holder in self._lent.items() if holder != run}
-        if self._waiting:
+        Args:
+            run: That has it.
+            slot: Which one, "" for any.
+            idle: The run has no use for it: then they may have some of their own.
+        """
+        own = {it for it, holder in self._lent.items() if holder == run and slot in ("", it)}
+        others = [*self._waiting.items(), *(self._wishing.items() if idle else ())]
+        return any(own & wanted and not self.due(other) for other, wanted in others if other != run)
+
+    def give_back(self, run: str, slot: str = "") -> None:
+        """Take back a slot that was lent to a run, "" for all of its slots."""
+        given = [it for it, holder in self._lent.items() if holder == run and slot in ("", it)]
+        for it in given:
+            del self._lent[it]
+        if self._waiting or self._wishing:
             self._wake()
 
     def withdraw(self, run: str) -> None:
         """Let a run wait no more."""
+        self._wishing.pop(run, None)
         if self._waiting.pop(run, None) is not None and self._waiting:
             self._wake()
 
@@ -72,17 +89,23 @@ class Pool:
 
 
 class Seat:
-    """A run's place at an executor: the slot that it has, and the evaluator there.
+    """A place of a run at an executor: the slot that it has, and the evaluator there.
 
     Args:
         run: Its name.
         executor: Which has the slots.
         pool: Which lends them.
         send: Takes what the evaluators say, from any thread.
+        numbers: Tell the run's evaluators apart; several places of a run share them.
     """
 
     def __init__(
-        self, run: str, executor: Executor, pool: Pool, send: Callable[[Heard], None]
+        self,
+        run: str,
+        executor: Executor,
+        pool: Pool,
+        send: Callable[[Heard], None],
+        numbers: Iterator[int] | None = None,
     ) -> None:
         self.executor = executor
         self.slot: Slot | None = None
@@ -90,19 +113,22 @@ class Seat:
         self._run = run
         self._pool = pool
         self._send = send
-        self._started = 0
-
-    @property
-    def contested(self) -> bool:
-        """Whether other runs wait for the slot."""
-        return self._pool.contested(self._run)
+        self._numbers = numbers or count(1)
+        self._number = 0
 
     def current(self, message: Heard) -> bool:
         """Whether it comes from the evaluator that is there: these may be an ended one's words."""
-        return self.evaluator is not None and message.evaluator == self._started
+        return self.evaluator is not None and message.evaluator == self._number
 
-    def take(self) -> Refusal | None:
+    def contested(self, *, idle: bool = False) -> bool:
+        """Whether other runs wait for the slot, as Pool.contested."""
+        return self.slot is not None and self._pool.contested(self._run, self.slot.name, idle=idle)
+
+    def take(self, listed: Sequence[Slot] | Refusal | None = None) -> Refusal | None:
         """Have an evaluator, if there is a slot: it is free, and it is our turn.
+
+        Args:
+            listed: What the executor told just now; None to ask it.
 
         Returns:
             Why nothing may be used now.
@@ -114,30 +140,25 @@ class Seat:
             self.leave()  # which closes what is left of it
         if self.evaluator is not None or not self._pool.due(self._run):
             return None
-        slots = self.executor.slots()
+        slots = self.executor.slots() if listed is None else listed
         if isinstance(slots, Refusal):
             self._pool.withdraw(self._run)
             return slots
         if slot := self._pool.lend(self._run, slots):
-            self._started += 1
-            number = self._started
+            self._number = number = next(self._numbers)
             try:
                 self.evaluator = self.executor.start(
                     slot, lambda reply: self._send(Heard(number, reply))
                 )
             except OSError:
-                self._pool.give_back(self._run)
+                self._pool.give_back(self._run, slot.name)
                 raise
             self.slot = slot
         return None
 
-    def wait_no_more(self) -> None:
-        """Leave the slot to others, if we only wait for one."""
-        self._pool.withdraw(self._run)
-
     def leave(self) -> None:
         """End the evaluator and give the slot back."""
-        if self.evaluator is not None:
+        if self.evaluator is not None and self.slot is not None:
             self.evaluator.kill()
+            self._pool.give_back(self._run, self.slot.name)
             self.evaluator = self.slot = None
-            self._pool.give_back(self._run)

@@ -116,17 +116,16 @@ def _wrapped(lines: Sequence[str], width: int) -> Iterator[str]:
 def _now(how: Progress) -> Iterator[str]:
     if how.watcher and how.watcher.doing:
         yield f"now: {how.watcher.doing}"
-    if (hand := how.hand) is None:
-        return
-    fast = f", {hand.per_second:.2g} images/s" if hand.per_second else ""
-    left = "" if hand.left is None else f", about {duration(hand.left)} left"
-    yield f"now: {cut(hand.title, LONGEST)}, {hand.done} of {hand.images} images{fast}{left}"
+    for hand in how.hands:
+        fast = f", {hand.per_second:.2g} images/s" if hand.per_second else ""
+        left = "" if hand.left is None else f", about {duration(hand.left)} left"
+        yield f"now: {cut(hand.title, LONGEST)}, {hand.done} of {hand.images} images{fast}{left}"
 
 
 def _queue(how: Progress, now: datetime) -> Iterator[str]:
-    if not (how.hand or how.waiting):
+    if not (how.hands or how.waiting):
         return
-    more = " more" * (how.hand is not None)
+    more = " more" * bool(how.hands)
     waiting = f"{how.waiting}{more} to be evaluated" if how.waiting else "nothing more waits"
     if how.watcher is None:
         yield f"queue: {waiting}; no clipwatch watches this run now, clipwatch start goes on"

@@ -49,17 +49,22 @@ class Progress:
 
     Attributes:
         watcher: Who watches it; None for nobody.
-        hand: What is evaluated now; None for nothing, and where nobody watches.
-        waiting: Evaluations that are still to come, without that in hand.
+        hands: What is evaluated now, that of which was heard last first; () where nobody watches.
+        waiting: Evaluations that are still to come, without those in hand.
         left: Seconds until all of them are done; None where nothing tells, as none was measured.
         pace: What a checkpoint costs, against how often one is saved; None without a protocol.
     """
 
     watcher: Watcher | None
-    hand: Hand | None
+    hands: tuple[Hand, ...]
     waiting: int
     left: float | None
     pace: Pace | None
+
+    @property
+    def hand(self) -> Hand | None:
+        """What was heard of last; None where nothing is in hand."""
+        return self.hands[0] if self.hands else None
 
     def done_at(self, now: datetime) -> datetime | None:
         """Return when all will be done; None where that is not known, or nothing is to do."""
@@ -70,19 +75,23 @@ class Progress:
 
 def progress(run: Run, now: datetime, watcher: Watcher | None) -> Progress:
     """Tell how far a run is at some time, and under whose eyes."""
-    hand = _in_hand(run, now, watcher.since) if watcher else None
-    waiting = len(pending(run)) - (hand is not None)
+    hands = _in_hand(run, now, watcher.since) if watcher else ()
+    waiting = len(pending(run)) - len(hands)
     protocol = run.protocols.get(run.protocol)
     if protocol is None:
-        return Progress(watcher, hand, waiting, None, None)
+        return Progress(watcher, hands, waiting, None, None)
     pace = pace_of(protocol, run.settings, run, saves_of(run), now.timestamp())
     going = watcher and not run.problem and not run.lacking
-    left = _left(pace, hand, waiting) if going else None
-    return Progress(watcher, hand, waiting, left, pace)
+    left = _left(pace, hands, waiting) if going else None
+    return Progress(watcher, hands, waiting, left, pace)
 
 
-def _in_hand(run: Run, now: datetime, since: datetime) -> Hand | None:
-    """Return the attempt of which was heard last; what a kill ended was begun before its daemon."""
+def _in_hand(run: Run, now: datetime, since: datetime) -> tuple[Hand, ...]:
+    """Return the attempts under way, that of which was heard last first.
+
+    What a kill ended was begun before its daemon. What a reload let go is none of the last: there
+    are no more than slots.
+    """
     whole = (run.checkpoints[name] for name in run.unfinished)
     found = (
         evaluation_of(run, it, protocol)
@@ -91,10 +100,12 @@ def _in_hand(run: Run, now: datetime, since: datetime) -> Hand | None:
         for protocol in protocols_of(run, it)
     )
     begun = ((it, it.course) for it in found if it and it.course)
-    under_way = [(at.latest, it.id, it) for it, at in begun if at.since >= since]
-    if not under_way:
-        return None
-    _, _, evaluation = max(under_way)
+    under_way = sorted(((at.latest, it.id, it) for it, at in begun if at.since >= since))[::-1]
+    hands = (_hand(run, now, it) for _, _, it in under_way[: _slots(run)])
+    return tuple(it for it in hands if it)
+
+
+def _hand(run: Run, now: datetime, evaluation: Evaluation) -> Hand | None:
     course, made = evaluation.course, run.protocols.get(evaluation.protocol)
     if course is None or made is None:
         return None
@@ -107,11 +118,19 @@ def _in_hand(run: Run, now: datetime, since: datetime) -> Hand | None:
     return Hand(evaluation, title(run, evaluation.id), images, rate, left)
 
 
-def _left(pace: Pace, hand: Hand | None, waiting: int) -> float | None:
+def _slots(run: Run) -> int | None:
+    """Return how many evaluations may be in hand at once, as the settings say; None for any."""
+    told = run.settings
+    if slots := told.get("slots", ""):
+        return int(slots)
+    local = told.get("executor", "local") == "local"
+    return told.get("device", "").count(",") + 1 if local else None
+
+
+def _left(pace: Pace, hands: tuple[Hand, ...], waiting: int) -> float | None:
     each = pace.seconds / pace.times
-    if not each and hand and hand.per_second:
-        each = hand.images / hand.per_second
-    own = 0.0
-    if hand:
-        own = each * (1 - hand.done / hand.images) if hand.left is None else hand.left
-    return own + waiting * each if each else None
+    if not each and hands and hands[0].per_second:
+        each = hands[0].images / hands[0].per_second
+    own = [each * (1 - it.done / it.images) if it.left is None else it.left for it in hands]
+    # several at once end together, more or less
+    return (sum(own) / len(own) if own else 0.0) + waiting * each if each else None

@@ -12,7 +12,7 @@ from clipwatch.domain.delivered import owed
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.state import Run, State
 from clipwatch.domain.strengths import told
-from clipwatch.results.progress import Progress, Watcher, progress
+from clipwatch.results.progress import Hand, Watcher, progress
 from clipwatch.results.view import advice, rows
 
 
@@ -35,7 +35,8 @@ def _run(run: Run, now: datetime, watcher: Watcher | None) -> dict[str, Any]:
         "problem": run.problem or run.lacking or None,
         "watched": watcher is not None,
         "doing": (watcher.doing if watcher else "") or None,
-        "now": _now(run, how),
+        "now": _hand(run, how.hand) if how.hand else None,
+        "beside": [_hand(run, it) for it in how.hands[1:]],
         "queue": {
             "evaluations": how.waiting,
             "seconds_left": how.left,
@@ -65,10 +66,8 @@ def _run(run: Run, now: datetime, watcher: Watcher | None) -> dict[str, Any]:
     }
 
 
-def _now(run: Run, how: Progress) -> dict[str, Any] | None:
-    if how.hand is None:
-        return None
-    hand, course = how.hand, how.hand.evaluation.course
+def _hand(run: Run, hand: Hand) -> dict[str, Any]:
+    course = hand.evaluation.course
     return {
         "step": hand.evaluation.step,
         "name": hand.evaluation.checkpoint,

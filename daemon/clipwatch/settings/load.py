@@ -219,13 +219,14 @@ def _choices(
     project, run = given["tracker_project_name"], given["tracker_run_name"]
     named, skipped = derived.trackers(given, installed, _lacking)
     quantised, unknown = reading.precision(given)
-    dtype = derived.dtype({**given, "base_precision": quantised}, processor.value)
+    first = processor.value.partition(",")[0]  # all are of one kind
+    dtype = derived.dtype({**given, "base_precision": quantised}, first)
     seed = derived.seed(given)
     remarks = (*skipped, *unknown, *derived.unknowable(given, seed))
     sizes = given["validation_resolution"]
     if len(sizes.value) > 1 and sizes.trainers:
-        first = sizes.value[0]
-        remarks += (sizes.told(f"clipwatch scores the first of these sizes, {first}"),)
+        told = f"clipwatch scores the first of these sizes, {sizes.value[0]}"
+        remarks += (sizes.told(told),)
     return {
         "base_precision": quantised,
         "device": processor,

@@ -52,12 +52,16 @@ class Compute:
     """What an evaluation may take.
 
     `executor` has the slots: "local" for this machine, or an entry point's name. `device` is "cpu",
-    "cuda", "cuda:N", "mps", or the UUID of a GPU or a part of one; without `gpu_memory_gib` it is
-    what fits `share_gpu`. `batch_size` is None to find out, `attention` "" for the pipeline's own.
+    "cuda", "cuda:N", "mps", or the UUID of a GPU or a part of one, or several with commas; without
+    `gpu_memory_gib` it is what fits `share_gpu`. `slots` is None for `most_slots`, `batch_size`
+    None to find out, `attention` "" for the pipeline's own.
     """
 
     executor: str = own("executor", "local", "where evaluations run", read.executor)
-    device: str = own("device", "auto", "auto, cpu, cuda, cuda:N, a UUID or mps", read.device)
+    device: str = own(
+        "device", "auto", "auto, cpu, cuda, cuda:N, a UUID or mps; several with commas", read.device
+    )
+    slots: int | None = own("slots", None, "most evaluators at once", read.whole(1))
     share_gpu: bool = own("share_gpu", False, "use a GPU that others compute on")
     gpu_memory_gib: float | None = own(
         "gpu_memory_gib", None, "most GPU memory to take", read.real(0, above=True)
@@ -72,6 +76,19 @@ class Compute:
     attention: str = own(
         "attention", "", "native or a diffusers attention backend", read.backend, blank=True
     )
+
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """Each of those that `device` names; of CPU slots there may be several."""
+        return tuple(self.device.split(","))
+
+    @property
+    def most_slots(self) -> int | None:
+        """How many slots a run may take at once; None for all that its executor tells.
+
+        Left out it is one for each device that is named here, and all of another executor's.
+        """
+        return self.slots or (len(self.devices) if self.executor == "local" else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -171,11 +171,23 @@ def number_in(value: Any) -> str:
 
 
 def device(value: Any) -> str:
-    """Read "auto" or the name of a torch device."""
-    written = text(value)
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:[0-9]{1,3})?|(GPU|MIG)-[\w/-]{1,99}", written):
+    """Read "auto", the name of a torch device, or several names with commas or in a list.
+
+    Each name is a slot, so that "cpu,cpu" is two; a GPU has room for one.
+    """
+    parts = value if isinstance(value, list) else text(value).split(",")
+    names = [text(it).strip() for it in parts]
+    alone = r"auto|mps|cpu|cuda(:[0-9]{1,3})?|(GPU|MIG)-[\w/-]{1,99}"
+    beside = r"cpu|cuda:[0-9]{1,3}|(GPU|MIG)-[\w/-]{1,99}"
+    if not names or not all(re.fullmatch(beside if names[1:] else alone, it) for it in names):
+        if names[1:]:
+            raise _wrong("must name several by cuda:N or UUID each, or be cpu,cpu", value)
         raise _wrong("must be auto, cpu, cuda, cuda:N, GPU-UUID, MIG-UUID or mps", value)
-    return written
+    if len({it == "cpu" for it in names}) > 1:
+        raise _wrong("must be all GPUs or all cpu, which make other images", value)
+    if "cpu" not in names and (twice := [it for it in names if names.count(it) > 1]):
+        raise _wrong(f"names {twice[0]} twice", value)
+    return ",".join(names)
 
 
 def address(value: Any) -> Address | None:

@@ -24,6 +24,7 @@ SCORERS = "scorers"
 
 _OBJECTS = {SCORERS, *(name.partition(".")[0] for name in KEYS if "." in name)}
 _PREFIX = "CLIPWATCH_"
+_ONE = "keep one of them"
 _OBJECT, _LIKE = "must be an object of options", 'write it like {"name": "value"}'
 _VARIABLE = re.compile(r"\{env:([^{}]*)\}")
 # what Kubernetes tells of Services called clipwatch or clipwatch-anything, by name and value
@@ -31,6 +32,9 @@ _SERVICE = re.compile(
     r"CLIPWATCH_(\w+_)?(SERVICE_HOST=[\da-fA-F.:]+|SERVICE_PORT(_\w+)?=\d+"
     r"|PORT(_\d+_(TCP|UDP|SCTP))?=(tcp|udp|sctp)://.*|PORT_\d+_(TCP|UDP|SCTP)_(PROTO|PORT|ADDR)=.*)"
 )
+SPELLINGS = {"devices": "device"}
+"""Other names of keys."""
+
 OPTION = re.compile(r"[\w.-]{1,100}")
 """What an option of an object may be called."""
 
@@ -187,11 +191,15 @@ def _accepted(
     Those objects that are `free` hold texts under names of the user's, all others keys of ours.
     """
     accepted: dict[str, Given] = {}
-    for name, given in layer:
+    spelled: dict[str, str] = {}
+    for written, given in layer:
+        name = SPELLINGS.get(written, written)
         key, (outer, _, option) = KEYS.get(name), name.partition(".")
         if given.value is None or (given.value == "" and not (key and key.blank)):
             continue
         untold = replace(given, secret=False)  # of which the value is not told
+        if spelled.setdefault(name, written) != written:
+            raise untold.error(f"is the same as {spelled[name]}, which is set as well", fix=_ONE)
         if name in objects:
             raise untold.error(_OBJECT, fix=_LIKE)
         if key is None and not (outer in free and OPTION.fullmatch(option)):

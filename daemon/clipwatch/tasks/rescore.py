@@ -303,7 +303,8 @@ class _Work:
         found = gpus_beside(device, (Path(self._run.output_dir),), share=self._setting("share_gpu"))
         if isinstance(found, Refusal):
             raise CheckpointError(found.problem, fix=found.fix)
-        self._place = ("cuda", found[0].uuid) if found else (device, "")
+        first = device.partition(",")[0]  # of several one is enough
+        self._place = ("cuda", found[0].uuid) if found else (first, "")
         try:
             self._child = EvaluatorProcess(self._replies.put)
         except OSError as error:
