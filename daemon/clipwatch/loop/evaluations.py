@@ -126,9 +126,9 @@ class Evaluations:
         in_hand = attempt.job.checkpoint if attempt else None
         most = self._settings.staging.stage_limit
         self._stage.want(to_keep(run, in_hand, due, self._stage.keys, most))
-        if attempt is None and self._seat.contested:
-            self._seat.leave()
         first = due[0] if ready and attempt is None and due else None
+        if attempt is None and self._seat.contested(wanted=first is not None):
+            self._seat.leave()
         held = self._held(first.checkpoint) if first else None
         self._wait_for(first.checkpoint.name if first and held is None else "")
         if first and held:

@@ -18,7 +18,10 @@ class Heard:
 
 
 class Pool:
-    """Lends each slot to one run at a time; who waits for one gets it in the order of asking.
+    """Lends each slot to one run at a time.
+
+    Who waits for one gets it by priority, and among equals in the order of asking: as a run asks
+    anew for each checkpoint, equals take turns.
 
     Args:
         wake: Called when some run may have to act: one waits for a slot, or one is free again.
@@ -28,6 +31,12 @@ class Pool:
         self._wake = wake
         self._lent: dict[str, str] = {}  # slot → run
         self._waiting: dict[str, frozenset[str]] = {}  # run → slots that would do, first come first
+        self._ranks: dict[str, int] = {}  # run → its priority, if it is not 0
+
+    def rank(self, run: str, priority: int) -> None:
+        """Give a run a priority from here on; higher ones go before lower ones."""
+        self._ranks[run] = priority
+        self._order()
 
     def lend(self, run: str, slots: Sequence[Slot]) -> Slot | None:
         """Return the first slot that is free for a run; None while others have them, or are first.
@@ -41,6 +50,7 @@ class Pool:
                 return slot
         if run not in self._waiting:
             self._waiting[run] = frozenset(slot.name for slot in slots)
+            self._order()
             self._wake()
         return None
 
@@ -48,10 +58,30 @@ class Pool:
         """Whether asking is worth while: a run that waits has its turn."""
         return run not in self._waiting or any(self._free(run, it) for it in self._waiting[run])
 
-    def contested(self, run: str) -> bool:
-        """Whether others wait for a slot that a run has, and can take no other."""
+    def contested(self, run: str, *, wanted: bool = False) -> bool:
+        """Whether others wait for a slot that a run has, and can take no other.
+
+        Args:
+            run: Has the slot.
+            wanted: It would use the slot itself: then those of a lower priority do not count.
+        """
         own = {slot for slot, holder in self._lent.items() if holder == run}
-        return any(own & wanted and not self.due(other) for other, wanted in self._waiting.items())
+        return any(
+            own & slots and not self.due(other)
+            for other, slots in self._waiting.items()
+            if not wanted or self._rank(other) >= self._rank(run)
+        )
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The runs that wait for a slot, in the order in which they get one."""
+        return tuple(self._waiting)
+
+    @property
+    def stirred(self) -> set[str]:
+        """The runs that may have to act: they can have a slot, or have one that others want."""
+        holders = {it for it in self._lent.values() if self.contested(it)}
+        return holders | {it for it in self._waiting if self.due(it)}
 
     def give_back(self, run: str) -> None:
         """Take back what was lent to a run."""
@@ -68,7 +98,15 @@ class Pool:
         if slot in self._lent:
             return False
         first = next((it for it, wanted in self._waiting.items() if slot in wanted), run)
-        return first == run
+        return first == run or (run not in self._waiting and self._rank(run) > self._rank(first))
+
+    def _rank(self, run: str) -> int:
+        return self._ranks.get(run, 0)
+
+    def _order(self) -> None:
+        """Let the higher stand before the lower; sorting leaves equals as they are."""
+        ordered = sorted(self._waiting.items(), key=lambda it: -self._rank(it[0]))
+        self._waiting = dict(ordered)
 
 
 class Seat:
@@ -92,10 +130,9 @@ class Seat:
         self._send = send
         self._started = 0
 
-    @property
-    def contested(self) -> bool:
-        """Whether other runs wait for the slot."""
-        return self._pool.contested(self._run)
+    def contested(self, *, wanted: bool) -> bool:
+        """Whether other runs wait for the slot, and are to have it, `wanted` here or not."""
+        return self._pool.contested(self._run, wanted=wanted)
 
     def current(self, message: Heard) -> bool:
         """Whether it comes from the evaluator that is there: these may be an ended one's words."""
