@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from clipwatch.results.figures import plural
 
@@ -23,18 +23,15 @@ def together(statuses: Mapping[str, str], evaluating: int, waiting: int) -> str:
     return f"{plural(len(statuses), 'run')}{': ' if told else ''}{told}"
 
 
-def overview(
-    statuses: Mapping[str, str], first: Sequence[str], width: int, height: int
-) -> list[str]:
-    """Return a line for each run, those in hand first; what does not fit is counted.
+def overview(statuses: Mapping[str, str], width: int, height: int) -> list[str]:
+    """Return a line for each run, those that are evaluated first; what does not fit is counted.
 
     Args:
         statuses: Of each run, for a person.
-        first: The runs that stand first.
         width: Cells of a line.
         height: Lines there are, at least 1.
     """
-    order = [*(it for it in first if it in statuses), *(it for it in statuses if it not in first)]
+    order = sorted(statuses, key=lambda it: "evaluating" not in statuses[it])
     shown = order if len(order) <= height else order[: max(0, height - 1)]
     longest = max(map(len, shown), default=0)
     lines = [f"{name:<{longest}}  {statuses[name]}"[:width] for name in shown]

@@ -10,6 +10,7 @@ from math import inf
 from typing import TypeVar
 
 from clipwatch.domain.names import run_id
+from clipwatch.domain.state import State
 from clipwatch.journal import Journal
 from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import ClipwatchError
@@ -77,7 +78,7 @@ class Supervisor:
 
     @property
     def statuses(self) -> dict[str, str]:
-        """Of each run that has had a turn its status, for a person; also from another thread."""
+        """Of each run its status, for a person; from any thread."""
         return {name: it.status for name, it in tuple(self._runs.items()) if it.status}
 
     def watch(
@@ -126,6 +127,10 @@ class Supervisor:
         if self._begun:
             self._safely(name, run.begin)
         return run
+
+    def state(self, journal: Journal) -> State:
+        """Return what a log means of which a run is watched."""
+        return self._projections[journal].state
 
     def release(self, name: str) -> None:
         """Let a run end as at a stop, in the thread of `run`; nothing happens if it is none."""
@@ -178,10 +183,9 @@ class Supervisor:
         for name, it in tuple(self._runs.items()):
             if name not in touched and it.due > now:
                 continue
-            code = self._safely(name, it.run.turn)
-            it.due = time.monotonic() + min(it.run.pause, BEAT_SECONDS)
-            if code is not None:
+            if (code := self._safely(name, it.run.turn)) is not None:
                 self._end(name, code)
+            it.due = time.monotonic() + min(it.run.pause, BEAT_SECONDS)
 
     def _safely(self, name: str, act: Callable[[], Answer]) -> Answer | None:
         """Have a run do something; if it fails and there are others, it ends alone."""
@@ -202,10 +206,7 @@ class Supervisor:
         watched.ended(error)
 
     def _receive(self) -> list[Letter]:
-        """Wait for messages until something is due; a look comes last, and once for each run.
-
-        Settings are read again once, however often that was asked for meanwhile.
-        """
+        """Wait for messages until something is due; a look comes last, and each kind only once."""
         patience = min(BEAT_SECONDS, self._service.patience)
         pause = min((it.due for it in self._runs.values()), default=inf) - time.monotonic()
         letters = self._inbox.receive(max(0.0, min(pause, patience)))
