@@ -57,19 +57,26 @@ class Console:
         """Whose console it is, once that is known."""
         self._patience = JOURNAL_SECONDS if _is_journal(self._console.file) else QUIET_SECONDS
 
-    def say(self, text: str, *, run: str = "") -> None:
-        """Print one line, of a run if it is of one of several; text is never taken as markup."""
+    def say(self, text: str) -> None:
+        """Print one line; text is never taken as markup."""
+        self.say_of("", text)
+
+    def say_of(self, run: str, text: str) -> None:
+        """Print one line of one of several runs, or of none."""
         with self._lock, suppress(*UNHEARD):
             self._spoke = self._clock()
             now = datetime.now()  # noqa: DTZ005 - for a person here
             self._console.print(f"{now:%H:%M:%S} {printable(of_run(run, text))}", markup=False)
 
-    def happened(
-        self, event: Event, named: Named = checkpoint, *, once: bool = False, run: str = ""
-    ) -> None:
-        """Tell of what was written down; the rest as for `narrate` and `say`."""
+    def happened(self, event: Event, named: Named = checkpoint, *, once: bool = False) -> None:
+        """Tell of what was written down; the rest as for `narrate`."""
         for line in narrate(event, named, once=once):
-            self.say(line, run=run)
+            self.say(line)
+
+    def happened_of(self, run: str, event: Event, named: Named, *, once: bool) -> None:
+        """Tell of what was written down of one of several runs."""
+        for line in narrate(event, named, once=once):
+            self.say_of(run, line)
 
     def show(self, view: Lines) -> None:
         """Have a view below the lines from here on, where there is a terminal."""
@@ -183,15 +190,13 @@ class Voice(Console):
         self._to = console
         self._mine: set[str] = set()
 
-    def say(self, text: str, *, run: str = "") -> None:
+    def say(self, text: str) -> None:
         """Print one line."""
-        self._to.say(text, run=run or self._name)
+        self._to.say_of(self._name, text)
 
-    def happened(
-        self, event: Event, named: Named = checkpoint, *, once: bool = False, run: str = ""
-    ) -> None:
+    def happened(self, event: Event, named: Named = checkpoint, *, once: bool = False) -> None:
         """Tell of what was written down."""
-        self._to.happened(event, named, once=once, run=run or self._name)
+        self._to.happened_of(self._name, event, named, once=once)
 
     def show(self, view: Lines) -> None:
         """Have no view: that of the console tells of all runs."""

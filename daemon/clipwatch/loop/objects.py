@@ -44,14 +44,16 @@ class ObjectConsole(Console):
         self._drawing = None  # a terminal gets the lines, too
         self._now = now
 
-    def say(self, text: str, *, run: str = "") -> None:
+    def say_of(self, run: str, text: str) -> None:
         """Print a remark."""
         self._write(SAID, {}, text, run)
 
-    def happened(
-        self, event: Event, named: Named = checkpoint, *, once: bool = False, run: str = ""
-    ) -> None:
+    def happened(self, event: Event, named: Named = checkpoint, *, once: bool = False) -> None:
         """Print an event, of every kind, with the fields that the log has."""
+        self.happened_of("", event, named, once=once)
+
+    def happened_of(self, run: str, event: Event, named: Named, *, once: bool) -> None:
+        """Print an event of one of several runs."""
         kind, data = encode(event)
         text = "; ".join(narrate(event, named, once=once)) or story(event, named)
         self._write(kind, json.loads(data), text, run)

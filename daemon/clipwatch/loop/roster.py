@@ -105,7 +105,7 @@ class Roster:
             self._console.say(line)
         for config in news.gone:
             if taken := self._taken.get(config):
-                self._console.say(f"{config} is gone: watched no longer", run=taken.run)
+                self._console.say_of(taken.run, f"{config} is gone: watched no longer")
                 self._supervisor.release(taken.run)
         for wanted in news.wanted:
             if wanted.config not in self._taken:
