@@ -15,6 +15,7 @@ from rich.console import Console as RichConsole
 
 from clipwatch.cli.finding import Finder
 from clipwatch.domain.names import run_id
+from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Reply
 from clipwatch.journal import Journal, log_file
 from clipwatch.journal.projection import read_state
@@ -34,7 +35,7 @@ from known import Known
 from loop_kit import until
 from runs_kit import OneSlot, states, watching
 from web_kit import get
-from world import FreshJudge, World, checkpoint
+from world import FreshJudge, ScriptedEvaluator, World, checkpoint
 
 
 class Heard(Console):
@@ -178,6 +179,41 @@ def test_a_higher_priority_goes_first(tmp_path: Path) -> None:
     rest = [it for it in executor.requests if it != first]
     high = [it for it in rest if it.startswith("high")]
     assert rest[: len(high)] == high
+
+
+@pytest.mark.parametrize("alike", [True, False])
+def test_an_idle_evaluator_goes_from_run_to_run(tmp_path: Path, *, alike: bool) -> None:
+    """Nothing is imported or loaded anew for a turn; what would be started otherwise is."""
+    started, runs = list[ScriptedEvaluator](), list[World]()
+
+    def start(receive: Callable[[Reply], None]) -> ScriptedEvaluator:
+        assert not any(it.alive for it in started)
+        started.append(ScriptedEvaluator(receive, script))
+        return started[-1]
+
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        share = not alike and name == "b"
+        changes = {"state_dir": str(tmp_path / "state"), "share_gpu": share}
+        world = World(tmp_path / name, **changes)
+        world.executor = lambda settings: LocalExecutor(settings, start)
+        for step in (1, 2):
+            checkpoint(world.output, step, step)
+        runs.append(world)
+    supervisor, asked = Supervisor(once=True), list[str]()
+
+    def script(request: Evaluate) -> list[Reply] | None:
+        asked.append(request.path)
+        if len(asked) == 1:
+            until(lambda: len(supervisor.shared.pool.waiting) == 1)
+        return None
+
+    with ExitStack() as stack:
+        assert watching(supervisor, runs, stack).run() == 0
+    assert [states(it) for it in runs] == [{1: "published", 2: "published"}] * 2
+    assert len(asked) == 4
+    assert len(started) == (1 if alike else 4)
+    assert not any(it.alive for it in started)
 
 
 def test_runs_come_and_go_while_the_daemon_lives(trainings: Trainings) -> None:

@@ -30,6 +30,11 @@ class LocalExecutor:
         self._settings = settings
         self._evaluator = evaluator
 
+    @property
+    def kin(self) -> object:
+        """Equal to that of others whose evaluators may take the place of ours."""
+        return self._evaluator, self._settings.compute
+
     def slots(self) -> tuple[Slot, ...] | Refusal:
         """Return the GPUs that may be used, or the device as it is named where none is known."""
         found = usable_gpus(self._settings)

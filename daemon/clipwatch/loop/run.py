@@ -107,7 +107,8 @@ class WatchedRun:
         self._pruner = Pruner(log, settings.paths.state_dir)
         self._page = Page(settings, log)
         shared.pool.rank(name, settings.service.priority)
-        executor, given = parts.make_executor(settings), (shared.pool, self._judgements)
+        self._executor = lambda it: shared.idlers.of(parts.make_executor(it))
+        executor, given = self._executor(settings), (shared.pool, self._judgements)
         self.evaluations = Evaluations(settings, log, send, *chance, executor, *given)
 
     @property
@@ -165,7 +166,7 @@ class WatchedRun:
         """Read the settings again; the old ones stay in force where the new ones do not hold."""
         try:
             new = _in_place(self.settings, self._reread())
-            executor = self._parts.make_executor(new)
+            executor = self._executor(new)
         except SettingsError as error:
             self._log.say(f"settings not reloaded, the old ones stay: {error}")
             return

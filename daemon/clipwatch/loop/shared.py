@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from clipwatch.judging.base import Judge
+from clipwatch.loop.handing import Idlers
 from clipwatch.loop.judgements import Bench
 from clipwatch.loop.slots import Pool
 from clipwatch.service.health.desk import Desk
@@ -16,10 +17,12 @@ class Shared:
 
     Attributes:
         pool: Lends the slots for evaluations.
+        idlers: Has the evaluators that go from run to run.
         desk: Has the addresses at which health is asked for.
     """
 
     pool: Pool
+    idlers: Idlers
     desk: Desk = field(default_factory=Desk)
     _benches: dict[int, tuple[Judge, Bench]] = field(default_factory=dict)
 
@@ -31,4 +34,5 @@ class Shared:
         """Let go of all, when no run is left."""
         for _, bench in self._benches.values():
             bench.close()
+        self.idlers.close()
         self.desk.close()

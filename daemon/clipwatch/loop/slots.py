@@ -77,6 +77,10 @@ class Pool:
         """The runs that wait for a slot, in the order in which they get one."""
         return tuple(self._waiting)
 
+    def wanted(self, slot: str) -> bool:
+        """Whether a run waits for a slot."""
+        return any(slot in slots for slots in self._waiting.values())
+
     @property
     def stirred(self) -> set[str]:
         """The runs that may have to act: they can have a slot, or have one that others want."""

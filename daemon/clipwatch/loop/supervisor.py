@@ -15,6 +15,7 @@ from clipwatch.journal import Journal
 from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.loop.console import Console
+from clipwatch.loop.handing import Idlers
 from clipwatch.loop.inbox import Do, Inbox, Letter, Look, Reload, Stop, Turn
 from clipwatch.loop.overview import together
 from clipwatch.loop.run import Parts, WatchedRun
@@ -70,7 +71,7 @@ class Supervisor:
         self._service = service or ServiceManager({})
         self._inbox = Inbox()
         self._pool = Pool(lambda: self._inbox.put(Turn()))
-        self.shared = Shared(self._pool)
+        self.shared = Shared(self._pool, Idlers(self._pool.wanted))
         self._projections: dict[Journal, Projection] = {}
         self._runs: dict[str, _Watched] = {}
         self._codes: dict[str, int] = {}  # of those that have ended
