@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from clipwatch.domain.state import Run, Trial
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Reply
 from clipwatch.gpus import Gpu
-from clipwatch.service.health.metrics import exposition, of_daemon, of_gpus, of_run
+from clipwatch.service.health.metrics import exposition, of_daemon, of_gpus, of_loop, of_run
 from clipwatch.service.health.probes import LoopState, not_alive, not_ready
 from clipwatch.service.health.server import HealthServer
 from clipwatch.service.heartbeat import STALE_SECONDS
@@ -56,7 +56,7 @@ def metric(samples: Samples, name: str, **labels: str) -> float:
 @contextmanager
 def serving(loop: LoopState) -> Iterator[Address]:
     """Serve a loop on a free port."""
-    server = HealthServer(Address("127.0.0.1", 0), lambda: loop)
+    server = HealthServer(Address("127.0.0.1", 0), lambda: [loop])
     try:
         yield server.address
     finally:
@@ -138,11 +138,11 @@ def test_what_is_not_well_answers_503() -> None:
 
 def test_an_address_of_either_family_is_served() -> None:
     """IPv6 too; a closed server gives its port back."""
-    server = HealthServer(Address("::1", 0), lambda: LoopState(RUN))
+    server = HealthServer(Address("::1", 0), lambda: [LoopState(RUN)])
     assert str(server.address).startswith("[::1]:")
     assert get(server.address, "/healthz")[0] == 200
     server.close()
-    again = HealthServer(server.address, lambda: LoopState(RUN))
+    again = HealthServer(server.address, lambda: [LoopState(RUN)])
     again.close()
 
 
@@ -161,7 +161,7 @@ def test_metrics_are_a_fold_of_the_log(tmp_path: Path) -> None:
 
     world.script = script
     assert world.once() == 1
-    text = exposition(lambda: LoopState(world.run, 42, "watching"))().decode()
+    text = exposition(lambda: [LoopState(world.run, 42, "watching")])().decode()
     samples = parsed(text)
     counts = {
         state: metric(samples, "checkpoints", state=state) for state in ("published", "failed")
@@ -276,7 +276,7 @@ DOCS = ROOT / "docs"
 def names(run: Run) -> set[str]:
     """Return the names of all samples that a daemon with a result and a GPU serves."""
     loop = LoopState(run, 1, "watching")
-    served = [*of_daemon(loop, loop.at), *of_gpus([Gpu(0, "GPU-ab", "H100", 2, 1, ())])]
+    served = [*of_daemon(), *of_loop(loop, loop.at), *of_gpus([Gpu(0, "GPU-ab", "H100", 2, 1, ())])]
     return {sample.name for family in served for sample in family.samples}
 
 
@@ -301,7 +301,7 @@ def test_documents_name_what_is_served(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="needs promtool, of Prometheus")
 def test_prometheus_accepts_metrics_and_rules(tmp_path: Path) -> None:
     """By its own checker: the page of a daemon, and the alert rules."""
-    page = exposition(lambda: LoopState(RUN, 7, "watching"))()
+    page = exposition(lambda: [LoopState(RUN, 7, "watching")])()
     checked = subprocess.run(
         ["promtool", "check", "metrics"], input=page, capture_output=True, check=False
     )

@@ -9,6 +9,7 @@ import pytest
 
 from clipwatch.domain.state import Run
 from clipwatch.service import reporter
+from clipwatch.service.health.desk import Desk
 from clipwatch.service.reporter import STATUS_SHARE, HealthReporter
 from world import settings
 
@@ -30,7 +31,7 @@ def test_a_costly_status_waits_and_is_never_forgotten(
     monkeypatch.setattr(reporter, "summary", summary)
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     (tmp_path / "state").mkdir()
-    health = HealthReporter(settings(tmp_path), "run", lambda _: None)
+    health = HealthReporter(settings(tmp_path), "run", lambda _: None, Desk())
     run = Run("run", "/out", "", (), {}, problem="first")
     health.beat(run, 1)
     assert (health.status, health.seconds_left) == ("first", float("inf"))

@@ -328,3 +328,63 @@ def test_an_executor_of_a_third_party_is_found_by_its_name(
     monkeypatch.syspath_prepend(package)
     made = named.load(settings(tmp_path, executor="cluster"))
     assert made.slots() == (Slot("node 1", "cpu"),)
+
+
+# --- by priority, and in turns --------------------------------------------------------------------
+
+
+def turns(ranks: dict[str, int], each: int) -> list[str]:
+    """Return in which order runs that want a slot all the time get the only one."""
+    pool, left, order, holder = Pool(), dict.fromkeys(ranks, each), list[str](), ""
+    for run, rank in ranks.items():
+        pool.rank(run, rank)
+    while any(left.values()):
+        for run in ranks:
+            if left[run] and run != holder and pool.lend(run, (ONE,)):
+                holder = run
+        if left.get(holder):
+            order.append(holder)
+            left[holder] -= 1
+        if pool.contested(holder, wanted=left[holder] > 0):
+            pool.give_back(holder)
+            holder = ""
+    return order
+
+
+def test_equals_take_turns() -> None:
+    """Ten runs: none gets a slot for the second time before each that waits had it once."""
+    order = turns(dict.fromkeys("abcdefghij", 0), 3)
+    assert order == list("abcdefghij") * 3
+
+
+def test_the_higher_goes_first_and_the_lower_has_what_it_leaves() -> None:
+    """A low one starves only while higher ones want it; among equals it is by turns."""
+    order = turns({"low": -1, "a": 0, "high": 5, "b": 0}, 3)
+    assert order == ["low", *["high"] * 3, "a", "b", "a", "b", "a", "b", "low", "low"]
+
+
+def test_an_idle_holder_leaves_its_slot_to_a_lower_one() -> None:
+    """What it could use itself it keeps; a changed priority counts at once."""
+    pool = Pool()
+    pool.rank("high", 1)
+    assert pool.lend("high", (ONE,)) == ONE
+    assert pool.lend("low", (ONE,)) is None
+    assert not pool.contested("high", wanted=True)
+    assert pool.contested("high", wanted=False)
+    pool.rank("low", 1)
+    assert pool.contested("high", wanted=True)
+
+
+@given(
+    st.dictionaries(st.sampled_from("abcdef"), st.integers(-1, 1), min_size=2),
+    st.integers(1, 4),
+)
+def test_nobody_of_a_priority_is_passed_over(ranks: dict[str, int], each: int) -> None:
+    """Whatever the priorities, of equals none is ahead of another by more than one."""
+    order = turns(ranks, each)
+    count = dict.fromkeys(ranks, 0)
+    for run in order:
+        count[run] += 1
+        alike = [count[it] for it in ranks if ranks[it] == ranks[run]]
+        assert max(alike) - min(alike) <= 1
+    assert set(count.values()) == {each}

@@ -48,7 +48,7 @@ def server(request: pytest.FixtureRequest, state_dir: Path) -> Iterator[Server]:
         with served(state_dir) as page:
             yield Server(page.address, "/")
     else:
-        health = HealthServer(Address("127.0.0.1", 0), LoopState)
+        health = HealthServer(Address("127.0.0.1", 0), lambda: [LoopState()])
         yield Server(health.address, "/healthz")
         health.close()
 

@@ -168,6 +168,10 @@ class DocsWorld:
         (self.folder / "config").mkdir()
         for name in ("config.json", "config/config.json"):
             (self.folder / name).write_text(json.dumps(config))
+        own["prompts"] = str(self.folder / "prompts.txt")
+        for name in ("trainings/a", "trainings/b"):
+            (self.folder / name).mkdir(parents=True)
+            (self.folder / name / "config.json").write_text(json.dumps(config))
 
     def _programs(self) -> None:
         self._bin = self.folder / "bin"

@@ -28,6 +28,7 @@ from clipwatch.domain.queue import vanished
 from clipwatch.domain.retention import GB, UNFINISHED, to_delete
 from clipwatch.domain.state import BASE_NAME, Checkpoint, Run, evaluation_id
 from clipwatch.journal import Journal, log_file
+from clipwatch.journal.projection import Projection
 from clipwatch.loop.console import Console
 from clipwatch.loop.pruning import Pruner
 from clipwatch.loop.run_log import RunLog
@@ -87,7 +88,8 @@ class Kept:
 
     def __init__(self, folder: Path, journal: Journal) -> None:
         self.journal, self.images = journal, images_of(folder, "run")
-        self.log = RunLog(journal, "run", Console(), lambda: None, lambda: NOW, once=True)
+        projection = Projection(journal)
+        self.log = RunLog(projection, "run", Console(), lambda: None, lambda: NOW, once=True)
         self.log.record_run(STARTED)
         self.pruner = Pruner(self.log, folder)
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
+
 from clipwatch.cli.options import CONFIGS, chosen_config, only_given
 from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.textfiles import plain
@@ -22,6 +24,8 @@ _PATH = "PATH"
 
 _CONFIGS = ("config.json", "clipwatch.json")
 """Which make a folder that of a configuration."""
+
+_OF_ONE = "CLIPWATCH_OUTPUT_DIR"
 
 _FORMS = (".json", ".toml", ".env", ".yaml", ".yml")
 
@@ -65,7 +69,12 @@ class Meant:
         return plain(f"{written} holds no checkpoint itself; they lie in {listed(each)}: {one}")
 
     def reader(
-        self, flags: Mapping[str, Any], cwd: Path, *, ranked: bool = False
+        self,
+        flags: Mapping[str, Any],
+        cwd: Path,
+        *,
+        ranked: bool = False,
+        working_dir: Path | None = None,
     ) -> Callable[[], Settings]:
         """Return what reads the settings, again and again, and refuses trackers that are not here.
 
@@ -73,6 +82,7 @@ class Meant:
             flags: As the command has them, None for what is not given.
             cwd: The directory of the call, absolute.
             ranked: All checkpoints are compared, and not only a training's watched.
+            working_dir: The trainer's where nobody sets it, None for the directory of the call.
         """
         from clipwatch.delivery import trackers
         from clipwatch.layouts.claims import FILES
@@ -85,6 +95,8 @@ class Meant:
             over["output_dir"] = Given(str(self.output_dir), _PATH, _PATH)
             if unordered(self.output_dir, self.only, ranked=ranked):
                 unless["layout"] = Given(FILES, "no training orders these files", "layout")
+        if working_dir is not None:
+            unless["working_dir"] = Given(str(working_dir), "--runs", "working_dir")
         if ranked:
             unless["report_to"] = Given("none", "rank publishes where it is asked to", "report_to")
         if self.only:
@@ -98,6 +110,57 @@ class Meant:
             return settings
 
         return read
+
+
+@dataclass(frozen=True, slots=True)
+class Called:
+    """Which configurations a call of `start` names: some, or all below a folder."""
+
+    configs: tuple[Path, ...] = ()
+    runs: Path | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether it may be more than one run."""
+        return self.runs is not None or len(self.configs) > 1
+
+    @property
+    def config(self) -> Path | None:
+        """The only configuration, None for none."""
+        return next(iter(self.configs), None)
+
+
+def called(
+    paths: Sequence[Path],
+    configs: Sequence[Path],
+    runs: Path | None,
+    output_dir: str | None,
+    environ: Mapping[str, str],
+) -> Called:
+    """Say which configurations a call names; what is typed goes before the environment.
+
+    Args:
+        paths: PATH, as written.
+        configs: Each --config.
+        runs: --runs.
+        output_dir: --output-dir.
+        environ: The environment variables.
+
+    Raises:
+        click.UsageError: They cannot be had together.
+    """
+    if runs is not None and configs:
+        raise click.UsageError("--runs finds the configs, and --config names them: use one")
+    if runs is None and not configs and not paths:
+        runs = Path(environ["CLIPWATCH_RUNS"]) if environ.get("CLIPWATCH_RUNS") else None
+    if runs is None and not configs and environ.get("CLIPWATCH_CONFIG"):
+        configs = (Path(environ["CLIPWATCH_CONFIG"]),)
+    found = Called(tuple(configs), runs)
+    named = {"PATH": paths, "--output-dir": output_dir, _OF_ONE: environ.get(_OF_ONE)}
+    one = next((name for name, given in named.items() if given), "")
+    if found.several and one:
+        raise click.UsageError(f"{one} names one run, and --config or --runs name several")
+    return found
 
 
 def meant(

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from clipwatch.cli.options import (
-    config_option,
     examples,
     here,
     in_hand,
     run_options,
     tell,
 )
-from clipwatch.cli.paths import meant
+from clipwatch.cli.paths import Called, called, meant
 from clipwatch.kit.errors import SettingsError
+
+if TYPE_CHECKING:
+    from clipwatch.settings import Settings
 
 
 @click.command(
@@ -28,10 +31,27 @@ from clipwatch.kit.errors import SettingsError
         "clipwatch start --once --device cpu --max-prompts 16",
         "clipwatch start --exit-when-done export,idle:3600",
         "clipwatch start --print-settings",
+        "clipwatch start --config a/config.json --config b/config.json",
+        "clipwatch start --runs trainings/ --device cuda:1",
     )
 )
 @click.argument("paths", metavar="[PATH]...", nargs=-1, type=click.Path(path_type=Path))
-@config_option
+@click.option(
+    "-c",
+    "--config",
+    "configs",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The trainer's config.json, .toml or .env; several for as many runs.  [default: "
+    "$CLIPWATCH_CONFIG, else config.json here or in config/]",
+)
+@click.option(
+    "--runs",
+    metavar="DIRECTORY",
+    type=click.Path(path_type=Path),
+    help="Watch every run whose config is found below it; they may come and go.  [default: "
+    "$CLIPWATCH_RUNS]",
+)
 @run_options
 @click.option(
     "--health-address",
@@ -66,19 +86,23 @@ from clipwatch.kit.errors import SettingsError
 @click.option("--print-settings", is_flag=True, help="Show every setting and its source, and end.")
 def start(
     paths: tuple[Path, ...],
-    config: Path | None,
+    configs: tuple[Path, ...],
+    runs: Path | None,
     once: bool,
     log_format: str,
     print_settings: bool,
     **flags: Any,
 ) -> None:
-    """Watch a run and publish its scores.
+    """Watch a run, or several, and publish their scores.
 
     PATH is the folder of the checkpoints, or some files in it: then no config is needed, only
     --base-model where nothing tells it. A PATH that is a config is as with --config.
 
     Checkpoints are evaluated newest first. An option goes before the same key of the config; the
     defaults below hold where neither says anything.
+
+    With several --config, or with --runs, one daemon watches all of them: newest first in each, and
+    by turns. Options are laid over every config. See docs/runs.md.
 
     SIGTERM or Ctrl-C stops it, a second one at once; SIGHUP makes it read the settings again, and
     a file with a mistake in it leaves the old ones in force.
@@ -87,7 +111,10 @@ def start(
     failed, and with --once also if nothing that lies there is understood; with 2 when the
     configuration is wrong.
     """
-    what = meant(paths, config, flags["output_dir"], here())
+    chosen = called(paths, configs, runs, flags["output_dir"], os.environ)
+    if chosen.several:
+        sys.exit(_several(chosen, flags, once, log_format, print_settings))
+    what = meant(paths, chosen.config, flags["output_dir"], here())
     if paths and (told := what.elsewhere("start", paths[0])):
         if once:
             raise SettingsError(told)
@@ -97,10 +124,33 @@ def start(
         settings = reread()
     tell((*what.notes(here()), *settings.notes))
     if print_settings:
-        for origin in settings.origins:
-            click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")
+        _print(settings)
         return
     from clipwatch.cli.watching import watch
 
     _, code = watch(settings, reread, once=once, objects=log_format == "json")
     sys.exit(code)
+
+
+def _several(
+    chosen: Called, flags: dict[str, Any], once: bool, log_format: str, print_settings: bool
+) -> int:
+    from clipwatch.cli.finding import Finder
+    from clipwatch.cli.several import watch_several
+
+    root = chosen.runs and here() / chosen.runs
+    finder = Finder(chosen.configs, root, flags, here())
+    if not print_settings:
+        objects = log_format == "json"
+        return watch_several(finder, root, flags, once=once, objects=objects)
+    news = finder.look(frozenset())
+    tell(news.said)
+    for wanted in news.wanted:
+        click.echo(f"# {wanted.config}")
+        _print(wanted.settings)
+    return finder.code
+
+
+def _print(settings: Settings) -> None:
+    for origin in settings.origins:
+        click.echo(f"{origin.key} = {json.dumps(origin.value, default=str)}  ({origin.source})")

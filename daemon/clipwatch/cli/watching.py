@@ -47,7 +47,7 @@ def watch(
     if settings.service.give_way:
         give_way()
     return_memory()
-    _runs_on(settings.compute.device)
+    runs_on(settings.compute.device)
     if once:
         expect(settings.paths.output_dir)
     state, console = settings.paths.state_dir, ObjectConsole() if objects else Console()
@@ -110,7 +110,7 @@ def _told(settings: Settings, found: Recognised) -> Iterator[str]:
         yield f"page, made anew after results: {page}"
 
 
-def _runs_on(device: str) -> None:
+def runs_on(device: str) -> None:
     """Refuse a GPU where torch is a build without any, by its version, as importing it is slow."""
     try:
         build = version("torch")

@@ -33,6 +33,11 @@ class LocalExecutor:
         beside = settings.compute.most_slots or 1
         self._evaluator = evaluator or partial(EvaluatorProcess, beside=beside)
 
+    @property
+    def kin(self) -> object:
+        """Equal to that of others whose evaluators may take the place of ours."""
+        return self._evaluator, self._settings.compute
+
     def slots(self) -> tuple[Slot, ...] | Refusal:
         """Return the GPUs that may be used, or the devices as named where none is known."""
         found = usable_gpus(self._settings)

@@ -73,6 +73,7 @@ class Projection:
 
     def __init__(self, journal: Journal) -> None:
         self.state: State = {}
+        self.path = journal.path
         self._journal = journal
         self.seq = 0
         self.catch_up()

@@ -7,7 +7,9 @@ that we may not read (measured with watchdog 7.1), so nothing may depend on thes
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from watchdog.events import (
@@ -26,6 +28,75 @@ from clipwatch.domain.kinds import WatchMode
 from clipwatch.kit.filesystems import LOCAL, file_system
 
 HINTS = [DirCreatedEvent, DirMovedEvent, DirDeletedEvent, FileCreatedEvent, FileMovedEvent]
+
+
+Identity = tuple[int, int]
+
+
+@dataclass(slots=True)
+class _Folder:
+    """A folder that is watched: which it was when that began, and who hears of it."""
+
+    identity: Identity
+    watch: ObservedWatch
+    watchers: set[Watcher]
+
+
+class _Observers:
+    """The one observer of a process: each has an inotify instance, of which a user has 128.
+
+    It lives while anything is watched. Those who watch one folder share the watch.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._observer: BaseObserver | None = None
+        self._folders: dict[Path, _Folder] = {}
+
+    def watch(self, watcher: Watcher, path: Path, identity: Identity) -> None:
+        """Have a watcher hear of a folder; nothing happens if it does.
+
+        Raises:
+            OSError: It is gone, or no watch or inotify instance is left.
+            RuntimeError: No thread is left.
+        """
+        with self._lock:
+            if self._observer is None or not self._observer.is_alive():
+                self._folders.clear()
+                self._observer = Observer()
+                self._observer.start()
+            known = self._folders.get(path)
+            if known and known.identity == identity and watcher in known.watchers:
+                return
+            if known and known.identity != identity:  # another folder in its place
+                self._drop(path)
+            watch = self._observer.schedule(watcher, str(path), event_filter=HINTS)
+            self._folders.setdefault(path, _Folder(identity, watch, set())).watchers.add(watcher)
+
+    def leave(self, watcher: Watcher, path: Path) -> None:
+        """Have a watcher hear of a folder no more."""
+        with self._lock:
+            known = self._folders.get(path)
+            if known is None or watcher not in known.watchers or self._observer is None:
+                return
+            known.watchers.remove(watcher)
+            if known.watchers:
+                self._observer.remove_handler_for_watch(watcher, known.watch)
+                return
+            self._drop(path)
+            if not self._folders:
+                self._observer.stop()
+                self._observer.join()
+                self._observer = None
+
+    def _drop(self, path: Path) -> None:
+        """Watch a folder no more; who wants the one in its place asks at the next look."""
+        folder = self._folders.pop(path)
+        if self._observer is not None:
+            self._observer.unschedule(folder.watch)
+
+
+_observers = _Observers()
 
 
 class Watcher(FileSystemEventHandler):
@@ -47,8 +118,7 @@ class Watcher(FileSystemEventHandler):
         self._wake = wake
         self._mode = mode
         self._hint = hint
-        self._observer: BaseObserver | None = None
-        self._watches: dict[Path, tuple[tuple[int, int], ObservedWatch]] = {}
+        self._watches: set[Path] = set()
 
     def on_any_event(self, event: FileSystemEvent) -> None:  # noqa: ARG002 - any will do
         """Pass the hint on."""
@@ -60,33 +130,22 @@ class Watcher(FileSystemEventHandler):
         told = events_tell(self._mode, file_system(root))
         paths = (self._wake, root, *pending) if told else (self._wake,)
         wanted = {path: key for path in paths if (key := _identity(path)) is not None}
-        if self._observer is None or not self._observer.is_alive():
-            self.close()
+        for path in self._watches - wanted.keys():
+            _observers.leave(self, path)
+        self._watches &= wanted.keys()
+        for path, identity in wanted.items():
             try:
-                self._observer = Observer()
-                self._observer.start()
-            except (OSError, RuntimeError):  # no inotify instance or thread left: rescans go on
-                self._observer = None
-                return False
-        for path, (key, watch) in list(self._watches.items()):
-            if wanted.get(path) != key:
-                del self._watches[path]
-                self._observer.unschedule(watch)
-        for path, key in wanted.items():
-            if path not in self._watches:
-                try:
-                    watch = self._observer.schedule(self, str(path), event_filter=HINTS)
-                except (OSError, RuntimeError):  # gone again, or no watch or thread left
-                    continue
-                self._watches[path] = (key, watch)
+                _observers.watch(self, path, identity)
+            except (OSError, RuntimeError):  # gone again, or nothing left for it: rescans go on
+                self._watches.discard(path)
+            else:
+                self._watches.add(path)
         return root in self._watches
 
     def close(self) -> None:
         """Stop watching."""
-        if self._observer is not None and self._observer.is_alive():
-            self._observer.stop()
-            self._observer.join()
-        self._observer = None
+        for path in self._watches:
+            _observers.leave(self, path)
         self._watches.clear()
 
 
@@ -95,7 +154,7 @@ def events_tell(mode: WatchMode, kind: str) -> bool:
     return mode == "events" or (mode == "auto" and kind in LOCAL)
 
 
-def _identity(path: Path) -> tuple[int, int] | None:
+def _identity(path: Path) -> Identity | None:
     try:
         found = path.stat()
     except OSError:

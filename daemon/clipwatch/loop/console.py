@@ -23,6 +23,9 @@ QUIET_SECONDS = 8.0
 JOURNAL_SECONDS = 60.0
 """The same in systemd's journal, which keeps every line and which nobody waits at."""
 
+REMINDED = 5
+"""The most of what is in hand that one line tells of."""
+
 TICK_SECONDS = 1.0
 """Pause between two looks at what is in hand; also what may last without being shown."""
 
@@ -56,15 +59,24 @@ class Console:
 
     def say(self, text: str) -> None:
         """Print one line; text is never taken as markup."""
+        self.say_of("", text)
+
+    def say_of(self, run: str, text: str) -> None:
+        """Print one line of one of several runs, or of none."""
         with self._lock, suppress(*UNHEARD):
             self._spoke = self._clock()
             now = datetime.now()  # noqa: DTZ005 - for a person here
-            self._console.print(f"{now:%H:%M:%S} {printable(text)}", markup=False)
+            self._console.print(f"{now:%H:%M:%S} {printable(of_run(run, text))}", markup=False)
 
     def happened(self, event: Event, named: Named = checkpoint, *, once: bool = False) -> None:
         """Tell of what was written down; the rest as for `narrate`."""
         for line in narrate(event, named, once=once):
             self.say(line)
+
+    def happened_of(self, run: str, event: Event, named: Named, *, once: bool) -> None:
+        """Tell of what was written down of one of several runs."""
+        for line in narrate(event, named, once=once):
+            self.say_of(run, line)
 
     def show(self, view: Lines) -> None:
         """Have a view below the lines from here on, where there is a terminal."""
@@ -73,7 +85,9 @@ class Console:
                 self._drawing.show(view)
                 self._begin()
 
-    def working(self, what: str, doing: str, done: float = 0, total: float = 0) -> None:
+    def working(
+        self, what: str, doing: str, done: float = 0, total: float = 0, *, run: str = ""
+    ) -> None:
         """Have something in hand until it is `rested`, or say what is done about it now.
 
         Args:
@@ -81,17 +95,19 @@ class Console:
             doing: What is done about it, for a person.
             done: How much of `total` is done; only drawn, so `doing` says it as well.
             total: 0 where nobody knows.
+            run: Of which it is, of several.
         """
         with self._lock:
-            work = self._works.setdefault(what, Work(doing, self._clock(), done, total))
+            what = of_run(run, what)
+            work = self._works.setdefault(what, Work(doing, self._clock(), done, total, run))
             work.doing, work.done, work.total = doing, done, total
             self._draw()
             self._begin()
 
-    def rested(self, what: str) -> None:
+    def rested(self, what: str, *, run: str = "") -> None:
         """Have it in hand no more; nothing happens if it is not."""
         with self._lock:
-            if self._works.pop(what, None) is None:
+            if self._works.pop(of_run(run, what), None) is None:
                 return
             self._draw()
             if self._drawing and not self._works and not self._drawing.lasts:
@@ -100,9 +116,17 @@ class Console:
     @property
     def doing(self) -> str:
         """What is in hand and cannot be counted: loading, publishing."""
+        return self.doing_of("")
+
+    def doing_of(self, run: str) -> str:
+        """Return what is in hand of a run, of several, and cannot be counted."""
         with self._lock:
-            works = [(what, work.doing) for what, work in self._works.items() if not work.total]
-        return "; ".join(map(": ".join, works))
+            works = [it for it in self._works.items() if it[1].run == run and not it[1].total]
+        return "; ".join(f"{what.removeprefix(of_run(run, ''))}: {it.doing}" for what, it in works)
+
+    def of(self, run: str) -> Voice:
+        """Return what one of several runs has as its console."""
+        return Voice(self, run)
 
     @contextmanager
     def during(self, what: str, doing: str) -> Iterator[None]:
@@ -135,7 +159,9 @@ class Console:
 
     def _remind(self, now: float) -> None:
         """Say what is in hand, as nothing was said for a while."""
-        self.say("; ".join(told(what, it, now) for what, it in self._works.items()))
+        works = [told(what, it, now) for what, it in self._works.items()]
+        more = [f"{len(works) - REMINDED} more in hand"] * (len(works) > REMINDED)
+        self.say("; ".join((*works[:REMINDED], *more)))
 
     def _begin(self) -> None:
         if self._thread is None:
@@ -149,6 +175,62 @@ class Console:
     def _draw(self) -> None:
         if self._drawing is not None:
             self._drawing.bars(self._works)
+
+
+class Voice(Console):
+    """What one of several runs says at the console of all: its name stands before each line.
+
+    Args:
+        console: Of all.
+        run: The run's name.
+    """
+
+    def __init__(self, console: Console, run: str) -> None:  # all that is drawn is the other's
+        self.run = run
+        self._to = console
+        self._mine: set[str] = set()
+
+    def say(self, text: str) -> None:
+        """Print one line."""
+        self._to.say_of(self._name, text)
+
+    def happened(self, event: Event, named: Named = checkpoint, *, once: bool = False) -> None:
+        """Tell of what was written down."""
+        self._to.happened_of(self._name, event, named, once=once)
+
+    def show(self, view: Lines) -> None:
+        """Have no view: that of the console tells of all runs."""
+
+    def working(
+        self, what: str, doing: str, done: float = 0, total: float = 0, *, run: str = ""
+    ) -> None:
+        """Have something in hand."""
+        self._mine.add(what)
+        self._to.working(what, doing, done, total, run=run or self._name)
+
+    def rested(self, what: str, *, run: str = "") -> None:
+        """Have it in hand no more."""
+        self._mine.discard(what)
+        self._to.rested(what, run=run or self._name)
+
+    @property
+    def doing(self) -> str:
+        """What is in hand of this run."""
+        return self._to.doing_of(self._name)
+
+    def close(self) -> None:
+        """Have nothing in hand any more."""
+        for what in tuple(self._mine):
+            self.rested(what)
+
+    @property
+    def _name(self) -> str:
+        return self.run or ""
+
+
+def of_run(run: str, text: str) -> str:
+    """Return a text with the run that it is of, of several; else as it is."""
+    return f"{run}: {text}" if run else text
 
 
 def moves(console: RichConsole) -> bool:

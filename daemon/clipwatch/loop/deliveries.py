@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Final
 
 from clipwatch.delivery.outbox import Outbox, Outcome
@@ -21,6 +21,9 @@ from clipwatch.loop.tables import Tabled, Tables
 from clipwatch.results.reading import series_of
 from clipwatch.results.series import Series
 from clipwatch.settings import Settings
+
+IDLE_SECONDS: Final = 60.0
+"""How long a courier without a job keeps its thread: of a hundred runs few publish at a time."""
 
 _WORK: Final = {"tracker": "publishing", "channel": "sending advice"}
 
@@ -44,18 +47,31 @@ class Courier:
 
     def __init__(self, name: str, receive: Callable[[Delivered], None]) -> None:
         self.busy = False
+        self._name = name
         self._receive = receive
         self._jobs: SimpleQueue[tuple[Outbox, Destination, Series]] = SimpleQueue()
-        threading.Thread(target=self._work, name=name, daemon=True).start()
+        self._lock = threading.Lock()
+        self._works = False  # whether there is a thread, which takes what comes
 
     def take(self, outbox: Outbox, destination: Destination, series: Series) -> None:
         """Deliver a series; one at a time."""
         self.busy = True
-        self._jobs.put((outbox, destination, series))
+        with self._lock:
+            self._jobs.put((outbox, destination, series))
+            if not self._works:
+                threading.Thread(target=self._work, name=self._name, daemon=True).start()
+                self._works = True
 
     def _work(self) -> None:
         while True:
-            outbox, destination, series = self._jobs.get()
+            try:
+                outbox, destination, series = self._jobs.get(timeout=IDLE_SECONDS)
+            except Empty:
+                with self._lock:
+                    self._works = not self._jobs.empty()  # one may have come just now
+                    if not self._works:
+                        return
+                continue
             events = outbox.deliver(destination, series)
             self._receive(Delivered(destination, series.digest, events))
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 
 from rich.console import Console as RichConsole
 from rich.console import Group, RenderableType
@@ -40,14 +41,19 @@ Lines = Callable[[int, int], list[str]]
 """Given how many cells and how many lines there are, makes a view."""
 
 
+BARS = 6
+"""The most that are drawn; of a hundred runs many may be in hand."""
+
+
 @dataclass(slots=True)
 class Work:
-    """Something in hand: what is done about it, since when, and how far it is."""
+    """Something in hand: what is done about it, since when, how far it is, and of which run."""
 
     doing: str
     since: float
     done: float
     total: float
+    run: str = ""
 
 
 class View:
@@ -114,10 +120,11 @@ class Drawing:
         return self._view is not None
 
     def bars(self, works: Mapping[str, Work]) -> None:
-        """Have a bar for each work."""
-        for gone in self._tasks.keys() - works.keys():
+        """Have a bar for each work, the first ones if they are many."""
+        drawn = dict(islice(works.items(), BARS))
+        for gone in self._tasks.keys() - drawn.keys():
             self._bars.remove_task(self._tasks.pop(gone))
-        for what, work in works.items():
+        for what, work in drawn.items():
             if what not in self._tasks:
                 self._tasks[what] = self._bars.add_task("")
             # of an unknown total rich draws a bar that runs to and fro

@@ -31,6 +31,13 @@ class Turn:
     """Message to all: a slot is waited for, or free again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Do:
+    """Message to the loop itself: do something in its thread."""
+
+    act: Callable[[], None]
+
+
 Message = Look | Prepared | Staged | Heard | Judged | Delivered | Tabled
 """What belongs to one run."""
 
@@ -40,7 +47,7 @@ class Letter:
     """A message and the run that it belongs to, "" for all of them."""
 
     run: str
-    message: Message | Stop | Reload | Turn
+    message: Message | Stop | Reload | Turn | Do
 
 
 class Inbox:
@@ -49,7 +56,7 @@ class Inbox:
     def __init__(self) -> None:
         self._letters: SimpleQueue[Letter] = SimpleQueue()
 
-    def put(self, message: Stop | Reload | Turn) -> None:
+    def put(self, message: Stop | Reload | Turn | Do) -> None:
         """Send a message to all runs; also from a signal handler."""
         self._letters.put(Letter("", message))
 

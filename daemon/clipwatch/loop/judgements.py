@@ -39,6 +39,46 @@ class Judged:
     problem: str = ""
 
 
+class Bench:
+    """The thread that asks a judge for all runs of a daemon, from the first question on.
+
+    The judge's process ends with the thread that asked first (see JudgeProcess), so this one lives
+    as long as the daemon.
+    """
+
+    def __init__(self, judge: Judge) -> None:
+        self._judge = judge
+        self._works: SimpleQueue[Callable[[Judge], None] | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def take(self, work: Callable[[Judge], None]) -> None:
+        """Have the judge asked, after all that came before."""
+        self._works.put(work)
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="judging", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Leave what is open for the next start."""
+        self._closed = True
+        self._works.put(None)
+        self._judge.close()
+        if self._thread is not None:
+            self._thread.join(PATIENCE_SECONDS)
+
+    def _work(self) -> None:
+        while not self._closed:
+            try:
+                work = self._works.get(timeout=IDLE_SECONDS)
+            except Empty:
+                self._judge.close()  # until the next question
+                continue
+            if work is not None:
+                work(self._judge)
+        self._judge.close()  # which may just have been asked all the same
+
+
 class Judgements:
     """Has results judged in the order in which they came: each is compared with those before it.
 
@@ -46,19 +86,17 @@ class Judgements:
         advice: The settings.
         log: Gets the results.
         send: Takes the messages that belong to `judged`, from another thread.
-        judge: Says what scores mean; asked, and closed, from one thread that lives as long as we.
+        bench: Has the judge asked.
     """
 
     def __init__(
-        self, advice: Advice, log: RunLog, send: Callable[[Judged], None], judge: Judge
+        self, advice: Advice, log: RunLog, send: Callable[[Judged], None], bench: Bench
     ) -> None:
         self.advice = advice
         self._log = log
         self._send = send
-        self._judge = judge
+        self._bench = bench
         self._open: deque[tuple[Job, Finished]] = deque()  # the first one is being judged
-        self._questions: SimpleQueue[tuple[Job, Finished, Question] | None] = SimpleQueue()
-        self._thread: threading.Thread | None = None
         self._closed = False
 
     @property
@@ -120,41 +158,23 @@ class Judgements:
             worth=self.advice.worth,
             stretch=self.advice.stretch,
         )
-
-        self._questions.put((job, said, question))
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="judging", daemon=True)
-            self._thread.start()
+        self._bench.take(lambda judge: self._answer(judge, job, said, question))
 
     def close(self) -> None:
         """Leave what is open for the next start."""
         self._closed = True
-        self._questions.put(None)
-        self._judge.close()
-        if self._thread is not None:
-            self._thread.join(PATIENCE_SECONDS)
 
-    def _work(self) -> None:
+    def _answer(self, judge: Judge, job: Job, said: Finished, question: Question) -> None:
         while not self._closed:
-            try:
-                asked = self._questions.get(timeout=IDLE_SECONDS)
-            except Empty:
-                self._judge.close()  # until the next question
-                continue
-            if asked is not None:
-                self._send(self._answer(*asked))
-        self._judge.close()  # which may just have been asked all the same
+            answer = self._attempt(judge, job, said, question)
+            if not isinstance(answer.judgement, LogLocked):
+                self._send(answer)
+                return
 
-    def _answer(self, job: Job, said: Finished, question: Question) -> Judged:
-        while True:
-            answer = self._attempt(job, said, question)
-            if self._closed or not isinstance(answer.judgement, LogLocked):
-                return answer
-
-    def _attempt(self, job: Job, said: Finished, question: Question) -> Judged:
+    def _attempt(self, judge: Judge, job: Job, said: Finished, question: Question) -> Judged:
         try:
             with self._log.during(job.title, "comparing it with those before it"):
-                return Judged(job, said, self._judge.judge(question))
+                return Judged(job, said, judge.judge(question))
         except Exception as error:  # noqa: BLE001 - the mean is there all the same
             problem = str(error) or type(error).__name__
         try:

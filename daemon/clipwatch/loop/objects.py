@@ -15,7 +15,7 @@ from rich.console import Console as RichConsole
 
 from clipwatch.domain.events import Event
 from clipwatch.domain.written import encode
-from clipwatch.loop.console import Console, told
+from clipwatch.loop.console import Console, of_run, told
 from clipwatch.loop.drawing import UNHEARD
 from clipwatch.loop.narration import Named, checkpoint, narrate, story
 
@@ -44,18 +44,23 @@ class ObjectConsole(Console):
         self._drawing = None  # a terminal gets the lines, too
         self._now = now
 
-    def say(self, text: str) -> None:
+    def say_of(self, run: str, text: str) -> None:
         """Print a remark."""
-        self._write(SAID, {}, text)
+        self._write(SAID, {}, text, run)
 
     def happened(self, event: Event, named: Named = checkpoint, *, once: bool = False) -> None:
         """Print an event, of every kind, with the fields that the log has."""
+        self.happened_of("", event, named, once=once)
+
+    def happened_of(self, run: str, event: Event, named: Named, *, once: bool) -> None:
+        """Print an event of one of several runs."""
         kind, data = encode(event)
         text = "; ".join(narrate(event, named, once=once)) or story(event, named)
-        self._write(kind, json.loads(data), text)
+        self._write(kind, json.loads(data), text, run)
 
     def _remind(self, now: float) -> None:
-        for what, work in self._works.items():
+        for name, work in self._works.items():
+            what = name.removeprefix(of_run(work.run, ""))
             fields = {
                 "what": what,
                 "doing": work.doing,
@@ -63,10 +68,10 @@ class ObjectConsole(Console):
                 "total": work.total,
                 "seconds": round(now - work.since),
             }
-            self._write(WORKING, fields, told(what, work, now))
+            self._write(WORKING, fields, told(what, work, now), work.run)
 
-    def _write(self, event: str, fields: dict[str, Any], text: str) -> None:
-        head = {"time": self._now().isoformat(), "run": self.run, "event": event}
+    def _write(self, event: str, fields: dict[str, Any], text: str, run: str) -> None:
+        head = {"time": self._now().isoformat(), "run": run or self.run, "event": event}
         line = json.dumps({**head, "fields": fields, "text": text})
         with self._lock, suppress(*UNHEARD):
             self._spoke = self._clock()

@@ -55,7 +55,11 @@ def recognise(log: Path, output_dir: Path, layout: str = "") -> Recognised:
     Raises:
         JournalError: The log cannot be read.
     """
-    state = known_runs(log)
+    return recognised(known_runs(log), output_dir, layout)
+
+
+def recognised(state: State, output_dir: Path, layout: str = "") -> Recognised:
+    """Say which run of a log, by what it means, has an output directory, or is to have it."""
     apart = layout == FILES
     alike = {it: run for it, run in state.items() if (run.settings.get("layout") == FILES) == apart}
     relations = {name: found for name, run in alike.items() if (found := related(run, output_dir))}

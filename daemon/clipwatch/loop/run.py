@@ -12,10 +12,9 @@ from clipwatch import __version__
 from clipwatch.delivery import trackers
 from clipwatch.domain.delivered import parked
 from clipwatch.domain.queue import due, queue, with_base
-from clipwatch.domain.state import Run
 from clipwatch.executors import named
 from clipwatch.executors.base import Executor
-from clipwatch.journal import Journal
+from clipwatch.journal.projection import Projection
 from clipwatch.judging.base import Judge
 from clipwatch.judging.process import JudgeProcess
 from clipwatch.kit.errors import SettingsError
@@ -30,7 +29,8 @@ from clipwatch.loop.page import Page
 from clipwatch.loop.preparing import Prepared, Preparing
 from clipwatch.loop.pruning import Pruner
 from clipwatch.loop.run_log import RunLog
-from clipwatch.loop.slots import Heard, Pool
+from clipwatch.loop.shared import Shared
+from clipwatch.loop.slots import Heard
 from clipwatch.loop.tables import Tabled
 from clipwatch.models.identity import Identities
 from clipwatch.results.view import closing
@@ -51,7 +51,7 @@ class Parts:
         luck: Gives numbers in 0..1 that spread the pauses before new attempts.
         make_tracker: Makes an adapter.
         make_executor: Makes what evaluations run on.
-        judge: Says what the scores of a finished evaluation mean; this run's alone.
+        judge: Says what the scores of a finished evaluation mean.
         identities: What is known of the models' files.
     """
 
@@ -69,10 +69,10 @@ class WatchedRun:
     Args:
         settings: Of the run.
         name: The run's in the log.
-        journal: Open for writing; the caller holds the run's lock.
+        projection: What its log means; the caller holds the run's lock.
         console: Its own, to which it says what happens; closed with it.
         parts: What it meets the world with.
-        pool: Lends the slots for evaluations.
+        shared: What all runs of the daemon have in common.
         send: Takes the messages that belong to `take`, from any thread.
         alive: Told how it is, at each turn, and now and then while we wait for a disk.
         once: End when everything that is there is evaluated and published.
@@ -83,10 +83,10 @@ class WatchedRun:
         self,
         settings: Settings,
         name: str,
-        journal: Journal,
+        projection: Projection,
         console: Console,
         parts: Parts,
-        pool: Pool,
+        shared: Shared,
         send: Callable[[Message], None],
         alive: Callable[[str], None],
         *,
@@ -96,19 +96,21 @@ class WatchedRun:
         self.settings, self.name = settings, name
         self._once, self._parts = once, parts
         self._reread, self._alive, self._console = reread, alive, console
-        self._deadlines = Deadlines()
-        self._health = HealthReporter(settings, self.name, console.say)
-        self._log = log = RunLog(journal, self.name, console, self._beat, parts.clock, once=once)
+        self._deadlines, self._shared = Deadlines(), shared
+        self._health = HealthReporter(settings, name, console.say, shared.desk)
+        self.say = console.say
+        self._log = log = RunLog(projection, name, console, self._beat, parts.clock, once=once)
         self.eyes = Eyes(settings, log, lambda: send(Look()), once=once)
         self._preparing = Preparing(settings.protocols, log, send, parts.identities)
         chance = (parts.clock, parts.luck)
         self._deliveries = Deliveries(settings, log, send, *chance, parts.make_tracker)
-        self._judgements = Judgements(settings.advice, log, send, parts.judge)
+        self._judgements = Judgements(settings.advice, log, send, shared.bench(parts.judge))
         self._pruner = Pruner(log, settings.paths.state_dir)
         self._page = Page(settings, log)
-        self.evaluations = Evaluations(
-            settings, log, send, *chance, parts.make_executor(settings), pool, self._judgements
-        )
+        shared.pool.rank(name, settings.service.priority)
+        self._executor = lambda it: shared.idlers.of(parts.make_executor(it))
+        executor, given = self._executor(settings), (shared.pool, self._judgements)
+        self.evaluations = Evaluations(settings, log, send, *chance, executor, *given)
 
     @property
     def pause(self) -> float:
@@ -166,12 +168,13 @@ class WatchedRun:
         """Read the settings again; the old ones stay in force where the new ones do not hold."""
         try:
             new = _in_place(self.settings, self._reread())
-            executor = self._parts.make_executor(new)
+            executor = self._executor(new)
         except SettingsError as error:
             self._log.say(f"settings not reloaded, the old ones stay: {error}")
             return
         self.settings = new = replace(new, protocol=self._preparing.adopt(new.protocols))
         self.evaluations.adopt(new, executor)
+        self._shared.pool.rank(self.name, new.service.priority)
         self._judgements.advice = new.advice
         self._deliveries.adopt(new)
         self._page.adopt(new)
@@ -204,12 +207,8 @@ class WatchedRun:
         self._health.close()
         self._console.close()
 
-    @property
-    def _run(self) -> Run:
-        return self._log.run
-
     def _beat(self) -> None:
-        run, log = self._run if self._log.begun else None, self._log
+        run, log = self._log.run if self._log.begun else None, self._log
         self._health.beat(run, log.seq, log.waiting, self._console.doing)
         self._alive(self._health.status)
 
@@ -219,8 +218,8 @@ class WatchedRun:
 
     def _ready(self) -> bool:
         """Whether the next evaluation may begin: the models are here, and those that are known."""
-        known = self._preparing.answered and not self._run.lacking
-        if self.evaluations.busy or (known and not due(self._run, self._parts.clock())):
+        known = self._preparing.answered and not self._log.run.lacking
+        if self.evaluations.busy or (known and not due(self._log.run, self._parts.clock())):
             return True  # and nothing begins
         return self._preparing.ready()
 
@@ -231,7 +230,7 @@ class WatchedRun:
         if protocol is not None:
             self.settings = replace(self.settings, protocol=protocol)
             self.evaluations.adopt(self.settings)
-            base = with_base(self._run, protocol, wanted=self.settings.evaluating.baseline)
+            base = with_base(self._log.run, protocol, wanted=self.settings.evaluating.baseline)
             self._log.record_run(*base)
             self._deliveries.hint()
 
@@ -240,7 +239,7 @@ class WatchedRun:
         self._pruner.prune(self.settings.evaluating, self._deliveries.wanted, self.evaluations.held)
 
     def _left(self) -> Left:
-        run = self._run
+        run = self._log.run
         open_ = not run.lacking and bool(due(run, self._parts.clock()))
         return Left(
             at_work=open_ or self.evaluations.busy or self._deliveries.busy,
@@ -259,7 +258,7 @@ class WatchedRun:
     def _exit_code(self) -> int:
         if self._deadlines.asked:
             return 0
-        code, lines = closing(self._run, self._deliveries.lacking, self.eyes.unread)
+        code, lines = closing(self._log.run, self._deliveries.lacking, self.eyes.unread)
         for line in lines:
             self._log.say(line)
         return code

@@ -24,7 +24,6 @@ from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.queue import reopenable
 from clipwatch.domain.state import CheckpointKey, Run
 from clipwatch.domain.strengths import title
-from clipwatch.journal import Journal
 from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import DiskFull, LogLocked
 from clipwatch.kit.textfiles import printable
@@ -64,7 +63,8 @@ class RunLog:
     """The log of one run as its daemon sees it: what is recorded is folded and told.
 
     Args:
-        journal: Open for writing; the caller holds the run's lock.
+        projection: What the log means, which all runs of a daemon share that have this log; the
+            caller holds the run's lock.
         name: The run's.
         console: Hears of everything that is recorded.
         alive: Called now and then while we wait for a disk.
@@ -74,7 +74,7 @@ class RunLog:
 
     def __init__(
         self,
-        journal: Journal,
+        projection: Projection,
         name: str,
         console: Console,
         alive: Callable[[], None],
@@ -83,14 +83,14 @@ class RunLog:
         once: bool,
     ) -> None:
         self.name = name
-        self.path = journal.path
+        self.path = projection.path
         self.say = console.say
         self._console = console
         console.run = name
         self.working = console.working
         self.rested = console.rested
         self.during = console.during
-        self._projection = when_unlocked(lambda: Projection(journal), self.say, once=once)
+        self._projection = projection
         self._alive = alive
         self._clock = clock
         self._since = clock()

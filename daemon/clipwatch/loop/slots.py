@@ -19,7 +19,10 @@ class Heard:
 
 
 class Pool:
-    """Lends each slot to one run at a time; who waits for one gets it in the order of asking.
+    """Lends each slot to one run at a time.
+
+    Who waits for one gets it by priority, and among equals in the order of asking: as a run asks
+    anew for each checkpoint, equals take turns.
 
     A run may have several. One that has some, and could use more, takes none that another waits
     for, and asks nobody but an idle one for its own.
@@ -33,6 +36,12 @@ class Pool:
         self._lent: dict[str, str] = {}  # slot → run
         self._waiting: dict[str, frozenset[str]] = {}  # run → slots that would do, first come first
         self._wishing: dict[str, frozenset[str]] = {}  # the same of those that have one already
+        self._ranks: dict[str, int] = {}  # run → its priority, if it is not 0
+
+    def rank(self, run: str, priority: int) -> None:
+        """Give a run a priority from here on; higher ones go before lower ones."""
+        self._ranks[run] = priority
+        self._order()
 
     def lend(self, run: str, slots: Sequence[Slot]) -> Slot | None:
         """Return the first slot that is free for a run; None while others have them, or are first.
@@ -47,6 +56,7 @@ class Pool:
         wanting = self._wishing if run in self._lent.values() else self._waiting
         if run not in wanting:
             wanting[run] = frozenset(slot.name for slot in slots)
+            self._order()
             self._wake()
         return None
 
@@ -57,6 +67,33 @@ class Pool:
 
     def contested(self, run: str, slot: str = "", *, idle: bool = False) -> bool:
         """Whether others wait for a slot that a run has, and can take no other.
+
+        Args:
+            run: That has it.
+            slot: Which one, "" for any.
+            idle: The run has no use for it: then those of a lower priority may have it, too, and
+                those that have some of their own.
+        """
+        own = {it for it, holder in self._lent.items() if holder == run and slot in ("", it)}
+        least = self._rank(run)
+        waiting = (it for it in self._waiting.items() if idle or self._rank(it[0]) >= least)
+        others = [*waiting, *(self._wishing.items() if idle else ())]
+        return any(own & wanted and not self.due(other) for other, wanted in others if other != run)
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """The runs that wait for a slot and have none, in the order in which they get one."""
+        return tuple(self._waiting)
+
+    def wanted(self, slot: str) -> bool:
+        """Whether a run waits for a slot."""
+        return any(slot in slots for slots in (*self._waiting.values(), *self._wishing.values()))
+
+    @property
+    def stirred(self) -> set[str]:
+        """The runs that may have to act: they can have a slot, or have one that others want."""
+        holders = {it for it in self._lent.values() if self.contested(it, idle=True)}
+        return holders | {it for it in (*self._waiting, *self._wishing) if self.due(it)}
 
         Args:
             run: That has it.
@@ -85,7 +122,15 @@ class Pool:
         if slot in self._lent:
             return False
         first = next((it for it, wanted in self._waiting.items() if slot in wanted), run)
-        return first == run
+        return first == run or (run not in self._waiting and self._rank(run) > self._rank(first))
+
+    def _rank(self, run: str) -> int:
+        return self._ranks.get(run, 0)
+
+    def _order(self) -> None:
+        """Let the higher stand before the lower; sorting leaves equals as they are."""
+        ordered = sorted(self._waiting.items(), key=lambda it: -self._rank(it[0]))
+        self._waiting = dict(ordered)
 
 
 class Seat:

@@ -2,37 +2,85 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
+from math import inf
+from typing import TypeVar
 
 from clipwatch.domain.names import run_id
+from clipwatch.domain.state import State
 from clipwatch.journal import Journal
+from clipwatch.journal.projection import Projection
+from clipwatch.kit.errors import ClipwatchError
 from clipwatch.loop.console import Console
-from clipwatch.loop.inbox import Inbox, Letter, Look, Reload, Stop, Turn
+from clipwatch.loop.handing import Idlers
+from clipwatch.loop.inbox import Do, Inbox, Letter, Look, Reload, Stop, Turn
+from clipwatch.loop.overview import together
 from clipwatch.loop.run import Parts, WatchedRun
+from clipwatch.loop.run_log import when_unlocked
+from clipwatch.loop.shared import Shared
 from clipwatch.loop.slots import Pool
+from clipwatch.service.health.probes import LoopState
 from clipwatch.service.heartbeat import BEAT_SECONDS
 from clipwatch.service.sd_notify import ServiceManager
 from clipwatch.settings import Settings
+
+Answer = TypeVar("Answer")
+Ended = Callable[[ClipwatchError | OSError | None], None]
+"""Called when a run has ended, with what ended it; None where it came to its own end."""
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A run that has not ended.
+
+    Attributes:
+        run: It.
+        journal: Its log, which others may have, too.
+        ended: Called when it has ended.
+        due: When it has its next turn, by time.monotonic().
+        status: For a person, "" before its first turn.
+    """
+
+    run: WatchedRun
+    journal: Journal
+    ended: Ended
+    due: float = 0.0
+    status: str = ""
 
 
 class Supervisor:
     """Receives, dispatches and waits; `run` returns when all runs have ended.
 
-    The runs share the slots for evaluations, and each has a log, an outbox and an end of its own.
+    The runs share the slots for evaluations, and each has an outbox and an end of its own. A run
+    has a turn when there is a message for it, or something of it is due; what a turn costs does not
+    grow with the number of the others.
 
     Args:
         once: Each run ends when everything that is there is evaluated and published.
+        lasting: Runs come and go: go on without any until `stop`.
         service: Is told that we are ready, alive, reloading and stopping.
     """
 
-    def __init__(self, *, once: bool = False, service: ServiceManager | None = None) -> None:
-        self._once = once
+    def __init__(
+        self, *, once: bool = False, lasting: bool = False, service: ServiceManager | None = None
+    ) -> None:
+        self._once, self._lasting = once, lasting
         self._service = service or ServiceManager({})
         self._inbox = Inbox()
         self._pool = Pool(lambda: self._inbox.put(Turn()))
-        self._runs: dict[str, WatchedRun] = {}  # those that have not ended, by name
-        self._statuses: dict[str, str] = {}  # of each that has had a turn, for a person
+        self.shared = Shared(self._pool, Idlers(self._pool.wanted))
+        self._projections: dict[Journal, Projection] = {}
+        self._runs: dict[str, _Watched] = {}
+        self._codes: dict[str, int] = {}  # of those that have ended
+        self._begun = False
+
+    @property
+    def statuses(self) -> dict[str, str]:
+        """Of each run its status, for a person; from any thread."""
+        return {name: it.status for name, it in tuple(self._runs.items()) if it.status}
 
     def watch(
         self,
@@ -43,8 +91,9 @@ class Supervisor:
         name: str = "",
         reread: Callable[[], Settings] | None = None,
         parts: Parts | None = None,
+        ended: Ended = lambda _: None,
     ) -> WatchedRun:
-        """Take a run on, before `run` is called.
+        """Take a run on, before `run` is called or in its thread.
 
         Args:
             settings: Of the run.
@@ -53,99 +102,152 @@ class Supervisor:
             name: The run's in the log, "" for the one that its path makes.
             reread: Reads the settings again; may raise SettingsError.
             parts: What it meets the world with.
+            ended: Called when it has ended.
+
+        Raises:
+            JournalError: The log cannot be read.
         """
         name = name or run_id(settings.paths.output_dir)
-        self._runs[name] = WatchedRun(
+        if journal not in self._projections:
+            read = partial(Projection, journal)
+            self._projections[journal] = when_unlocked(read, console.say, once=self._once)
+        run = WatchedRun(
             settings,
             name,
-            journal,
+            self._projections[journal],
             console,
             parts or Parts(),
-            self._pool,
+            self.shared,
             self._inbox.of(name),
             partial(self._alive, name),
             once=self._once,
             reread=reread or (lambda: settings),
         )
-        return self._runs[name]
+        self._runs[name] = _Watched(run, journal, ended)
+        self._codes.pop(name, None)
+        if self._begun:
+            self._safely(name, run.begin)
+        return run
+
+    def state(self, journal: Journal) -> State:
+        """Return what a log means of which a run is watched."""
+        return self._projections[journal].state
+
+    def release(self, name: str) -> None:
+        """Let a run end as at a stop, in the thread of `run`; nothing happens if it is none."""
+        if watched := self._runs.get(name):
+            self._safely(name, watched.run.stop)
+            watched.due = 0.0
 
     def stop(self) -> None:
         """Ask `run` to end; may be called from a signal handler or another thread."""
         self._inbox.put(Stop())
-        for run in tuple(self._runs.values()):
-            run.hurry()
+        for watched in tuple(self._runs.values()):
+            watched.run.hurry()
 
     def reload(self) -> None:
         """Ask `run` to read the settings again; may be called as `stop`."""
         self._inbox.put(Reload())
 
+    def soon(self, act: Callable[[], None]) -> None:
+        """Have something done in the thread of `run`; may be called as `stop`."""
+        self._inbox.put(Do(act))
+
     def run(self) -> int:
         """Work until told to stop. Return 0, or with `once` 1 if something failed.
+
+        Where there are several runs, one that fails ends alone and makes that the exit code.
 
         Raises:
             SettingsError: With `once`, when there is no output directory to look at.
             JournalError: A log cannot be read or written; nothing else was lost.
         """
-        code = 0
+        self._begun, touched = True, set[str]()
         try:
-            for run in self._runs.values():
-                run.begin()
+            for name, watched in tuple(self._runs.items()):
+                self._safely(name, watched.run.begin)
             self._service.ready()
             while True:
-                code = max(code, self._turn())
-                if not self._runs:
-                    return code
-                for letter in self._receive():
-                    self._take(letter)
+                self._turn(touched)
+                if not self._runs and not self._lasting:
+                    return max(self._codes.values(), default=0)
+                touched = set[str]().union(*map(self._take, self._receive()))
         finally:
-            for run in self._runs.values():
-                run.close()
+            for watched in self._runs.values():
+                watched.run.close()
+            self.shared.close()
 
-    def _turn(self) -> int:
-        """Let each run do what can be done; return the worst exit code of those that end."""
-        worst = 0
-        for name, run in tuple(self._runs.items()):
-            code = run.turn()
-            if code is not None:
-                worst = max(worst, code)
-                run.close()
-                del self._runs[name], self._statuses[name]
-        return worst
+    def _turn(self, touched: set[str]) -> None:
+        """Let each run do what can be done that was touched, or of which something is due."""
+        now = time.monotonic()
+        self.shared.desk.own = LoopState(None, 0, "idle", now)
+        for name, it in tuple(self._runs.items()):
+            if name not in touched and it.due > now:
+                continue
+            if (code := self._safely(name, it.run.turn)) is not None:
+                self._end(name, code)
+            it.due = time.monotonic() + min(it.run.pause, BEAT_SECONDS)
+
+    def _safely(self, name: str, act: Callable[[], Answer]) -> Answer | None:
+        """Have a run do something; if it fails and there are others, it ends alone."""
+        try:
+            return act()
+        except (ClipwatchError, OSError) as error:
+            if not self._lasting and len(self._runs) + len(self._codes) == 1:
+                raise
+            self._runs[name].run.say(f"ends by a fault, the other runs go on: {error}")
+            self._end(name, error.exit_code if isinstance(error, ClipwatchError) else 1, error)
+        return None
+
+    def _end(self, name: str, code: int, error: ClipwatchError | OSError | None = None) -> None:
+        self._codes[name], watched = code, self._runs.pop(name)
+        watched.run.close()
+        if all(it.journal is not watched.journal for it in self._runs.values()):
+            del self._projections[watched.journal]
+        watched.ended(error)
 
     def _receive(self) -> list[Letter]:
-        """Wait for messages until something is due; a look comes last, and once for each run.
-
-        Settings are read again once, however often that was asked for meanwhile.
-        """
+        """Wait for messages until something is due; a look comes last, and each kind only once."""
         patience = min(BEAT_SECONDS, self._service.patience)
-        pause = min((run.pause for run in self._runs.values()), default=0.0)
-        letters = self._inbox.receive(min(pause, patience))
+        pause = min((it.due for it in self._runs.values()), default=inf) - time.monotonic()
+        letters = self._inbox.receive(max(0.0, min(pause, patience)))
         hinted = {letter.run for letter in letters if isinstance(letter.message, Look)}
         reloads = [letter for letter in letters if isinstance(letter.message, Reload)][:1]
         others = [it for it in letters if not isinstance(it.message, (Look, Reload))]
         look = [
             Letter(name, Look())
-            for name, run in self._runs.items()
-            if name in hinted or run.eyes.seconds_left <= 0
+            for name, watched in self._runs.items()
+            if name in hinted or watched.run.eyes.seconds_left <= 0
         ]
         return others + reloads + look
 
-    def _take(self, letter: Letter) -> None:
-        runs = self._runs.values()
+    def _take(self, letter: Letter) -> Iterable[str]:
+        """Act on a message; return the runs that have a turn by it."""
+        runs = tuple(self._runs.items())
         match letter.message:
             case Stop():
-                self._service.stopping(max(run.stop() for run in runs))
+                self._lasting = False
+                self._codes.clear()  # what failed before is no failure of the stop
+                took = [self._safely(name, watched.run.stop) for name, watched in runs]
+                self._service.stopping(max(filter(None, took), default=0.0))
             case Reload():
                 self._service.reloading()
-                for run in runs:
-                    run.reload()
+                for name, watched in runs:
+                    self._safely(name, watched.run.reload)
                 self._service.ready()
             case Turn():
-                pass  # each run has one anyway
+                return self._pool.stirred
+            case Do(act):
+                act()
+                return ()
             case message:
-                if letter.run in self._runs:
-                    self._runs[letter.run].take(message)
+                if watched := self._runs.get(letter.run):
+                    self._safely(letter.run, partial(watched.run.take, message))
+                return (letter.run,)
+        return self._runs
 
-    def _alive(self, run: str, status: str) -> None:
-        self._statuses[run] = status
-        self._service.alive("; ".join(self._statuses.values()))
+    def _alive(self, name: str, status: str) -> None:
+        if watched := self._runs.get(name):
+            watched.status = status
+        busy = sum(it.run.evaluations.busy for it in self._runs.values())
+        self._service.alive(together(self.statuses, busy, len(self._pool.waiting)))

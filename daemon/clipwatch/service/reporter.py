@@ -5,17 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from clipwatch.domain.state import Run
 from clipwatch.results.view import summary
+from clipwatch.service.health.desk import Desk
 from clipwatch.service.health.probes import LoopState, Phase
 from clipwatch.service.heartbeat import HeartbeatFile
 from clipwatch.settings import Settings
 from clipwatch.settings.values import Address
-
-if TYPE_CHECKING:
-    from clipwatch.service.health.server import HealthServer
 
 STATUS_SHARE = 0.01
 """The most of the loop's time that goes into its status: that grows with the checkpoints."""
@@ -28,38 +25,41 @@ class HealthReporter:
         settings: Of the run.
         name: The run's.
         say: Tells a person.
+        desk: Serves the pages.
     """
 
-    def __init__(self, settings: Settings, name: str, say: Callable[[str], None]) -> None:
-        self._say = say
+    def __init__(
+        self, settings: Settings, name: str, say: Callable[[str], None], desk: Desk
+    ) -> None:
+        self._say, self._name, self._desk = say, name, desk
         self._heartbeat = HeartbeatFile(settings.paths.state_dir, name, settings.paths.output_dir)
         self._loop = LoopState()
         self.status = "starting"
         """A line for a person; beside thousands of checkpoints it may be some seconds old."""
         self._told: Run | None = None  # of which `status` speaks
         self._tell_at = 0.0
-        self._server: HealthServer | None = None
+        self._served = False
         self._address: Address | None = None
         self.adopt(settings)
 
     def adopt(self, settings: Settings) -> None:
         """Serve where these settings say; an address that cannot be had is no reason to end."""
         wanted = settings.service.health_address
-        if wanted == self._address and (self._server is not None or wanted is None):
+        if wanted == self._address and (self._served or wanted is None):
             return
-        self._close_server()
+        self._leave()
         self._address = wanted
         if wanted is None:
             return
-        from clipwatch.service.health.server import HealthServer
-
         try:
-            self._server = HealthServer(wanted, lambda: self._loop)
+            told = self._desk.attend(wanted, self._name, lambda: self._loop)
         except OSError as error:
             why = error.strerror or error
             self._say(f"no health page: {wanted}: {why}; name another health_address, or off")
         else:
-            self._say(f"health and metrics on http://{self._server.address}")
+            self._served = True
+            if told:
+                self._say(f"health and metrics on http://{told}")
 
     def beat(self, run: Run | None, seq: int, waiting: str = "", doing: str = "") -> None:
         """Show that the loop goes round and what is in hand, or what the log is waited for."""
@@ -85,10 +85,10 @@ class HealthReporter:
 
     def close(self) -> None:
         """Tell nobody anything any more."""
-        self._close_server()
+        self._leave()
         self._heartbeat.stop()
 
-    def _close_server(self) -> None:
-        if self._server is not None:
-            self._server.close()
-        self._server = None
+    def _leave(self) -> None:
+        if self._served and self._address is not None:
+            self._desk.leave(self._address, self._name)
+        self._served = False

@@ -167,6 +167,9 @@ class Staging:
 class Service:
     """The daemon as a process: where it answers (None for nowhere), how long a stop may wait."""
 
+    priority: int = own(
+        "priority", 0, "among runs of one daemon: the higher first", read.whole(-(10**6), 10**6)
+    )
     give_way: bool = own("give_way", True, "let the training have processor and disk first")
     health_address: Address | None = own(
         "health_address", None, "HOST:PORT of health and metrics, or off", read.address, blank=True

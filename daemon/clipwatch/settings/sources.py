@@ -25,6 +25,7 @@ SCORERS = "scorers"
 _OBJECTS = {SCORERS, *(name.partition(".")[0] for name in KEYS if "." in name)}
 _PREFIX = "CLIPWATCH_"
 _ONE = "keep one of them"
+_CALLS = ("config", "runs")
 _OBJECT, _LIKE = "must be an object of options", 'write it like {"name": "value"}'
 _VARIABLE = re.compile(r"\{env:([^{}]*)\}")
 # what Kubernetes tells of Services called clipwatch or clipwatch-anything, by name and value
@@ -158,8 +159,8 @@ def _environment(environ: Mapping[str, str], objects: Collection[str]) -> Iterat
     for variable in sorted(environ):
         name = variable.removeprefix(_PREFIX).lower()
         service = _SERVICE.fullmatch(f"{variable}={environ[variable]}")
-        # --config names the file itself
-        if variable.startswith(_PREFIX) and name != "config" and not service:
+        # --config and --runs name the files themselves
+        if variable.startswith(_PREFIX) and name not in _CALLS and not service:
             given = Given(environ[variable].strip(), variable, variable)
             yield from _options(name, given) if name in objects else [(name, given)]
 

@@ -32,41 +32,61 @@ Family = TypeVar("Family", CounterMetricFamily, GaugeMetricFamily)
 Value = float | Mapping[str, float]
 
 
-def exposition(loop: Callable[[], LoopState]) -> Callable[[], bytes]:
+def exposition(loops: Callable[[], Sequence[LoopState]]) -> Callable[[], bytes]:
     """Return what makes the page of all metrics, as text of the exposition format 0.0.4."""
     registry = CollectorRegistry()
-    registry.register(_Metrics(loop))
+    registry.register(_Metrics(loops))
     return lambda: generate_latest(registry)
 
 
 class _Metrics(Collector):
-    """Makes the metrics anew for each scrape; every one carries the run's name."""
+    """Makes the metrics anew for each scrape; those of a run carry its name.
 
-    def __init__(self, loop: Callable[[], LoopState]) -> None:
-        self._loop = loop
+    Those of the daemon itself have a name as well where it has one run, and none where it has more.
+    """
+
+    def __init__(self, loops: Callable[[], Sequence[LoopState]]) -> None:
+        self._loops = loops
 
     def describe(self) -> list[Metric]:
         """Tell nothing ahead, so that no scrape is made when it is registered."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Yield every metric."""
-        loop = self._loop()
-        name = loop.run.name if loop.run else ""
-        for family in of_daemon(loop, time.monotonic()):
-            family.samples = [x._replace(labels={"run": name, **x.labels}) for x in family.samples]
+        """Yield every metric once, with the samples of all runs."""
+        loops, now = self._loops(), time.monotonic()
+        families: dict[str, Metric] = {}
+        for loop in loops:
+            for family in of_loop(loop, now):
+                _name(family, loop.run.name if loop.run else "")
+                families.setdefault(family.name, family)
+                if families[family.name] is not family:
+                    families[family.name].samples += family.samples
+        only = loops[0].run.name if len(loops) == 1 and loops[0].run else ""
+        for family in of_daemon():
+            _name(family, only)
             yield family
+        yield from families.values()
 
 
-def of_daemon(loop: LoopState, now: float) -> Iterator[Metric]:
-    """Yield what is known of a daemon and its run; `now` by the loop's clock."""
+def _name(family: Metric, run: str) -> None:
+    """Give a family's samples the name of a run."""
+    family.samples = [x._replace(labels={"run": run, **x.labels}) for x in family.samples]
+
+
+def of_daemon() -> Iterator[Metric]:
+    """Yield what is known of a daemon, whichever runs it has."""
     yield InfoMetricFamily("clipwatch", "Its version.", {"version": __version__})
+    yield from of_gpus(read_gpus() or ())
+    yield from ProcessCollector(registry=None).collect()
+
+
+def of_loop(loop: LoopState, now: float) -> Iterator[Metric]:
+    """Yield what is known of a run; `now` by the loop's clock."""
     yield _gauge("ready", "1 while it watches, 0 otherwise.", not not_ready(loop, now))
     yield _gauge("log_sequence", "Number of the log's last event.", loop.seq)
     if loop.run is not None:
         yield from of_run(loop.run, datetime.now(UTC))
-    yield from of_gpus(read_gpus() or ())
-    yield from ProcessCollector(registry=None).collect()
 
 
 def of_run(run: Run, now: datetime) -> Iterator[Metric]:
