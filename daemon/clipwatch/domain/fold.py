@@ -206,7 +206,7 @@ class _Draft:
                 names = (intern(s.digest), intern(s.protocol))
                 fresh = (intern(s.evaluation), intern(s.checkpoint), s.step, *names)
                 known = known_or_not or Evaluation(*fresh, "running", rescored=_EMPTY)
-                around = _joined_texts(known.environment, s.environment)
+                around = joined_texts(known.environment, s.environment)
                 course = Course(time, len(known.done), time)
                 running = replace(known, state="running", environment=around, course=course)
                 self._evaluations[running.id] = running
@@ -355,7 +355,7 @@ def _lean(event: EvaluationCompleted, id_: str) -> EvaluationCompleted:
     return replace(event, evaluation=id_, made=made, categories=categories, phases=_EMPTY)
 
 
-def _joined_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
+def joined_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:
     """Return all that several attempts told of themselves, where they differ one after another."""
     found = {**now, **before}
     for key in before.keys() & now.keys():

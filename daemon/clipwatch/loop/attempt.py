@@ -73,7 +73,7 @@ class Attempt:
                 self._evaluator.kept(enough=self._enough)
                 self._show()
             case Finished():
-                if self._done != _images(job.protocol) and not self._enough:
+                if not self._enough:
                     return Failed("internal", f"only {self._done} images were scored")
                 said = f"{self._done} images scored, its result follows"
                 self._log.say(f"{job.title}: {said}")
@@ -96,8 +96,9 @@ class Attempt:
 
     @property
     def _enough(self) -> bool:
-        """Whether the mean is known as closely as was asked for."""
-        return self._followed is not None and self._followed.enough
+        """Whether all is there, as some may be imported meanwhile, or the mean is known enough."""
+        known = self._followed is not None and self._followed.enough
+        return known or self._done == _images(self.job.protocol)
 
 
 def request(
