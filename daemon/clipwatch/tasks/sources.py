@@ -51,7 +51,7 @@ class Source:
 
 
 def grouped(named: Sequence[Path]) -> list[tuple[Path, ...]]:
-    """Return what is opened together: all parts first, as they are added up, then one by one.
+    """Return what is opened together: one by one, and then all parts, as they are added up.
 
     Raises:
         ClipwatchError: A folder cannot be read.
@@ -59,7 +59,7 @@ def grouped(named: Sequence[Path]) -> list[tuple[Path, ...]]:
     known = {it: parts.found(it) for it in named}
     others = [(it,) for it in named if not known[it]]
     files = dict.fromkeys(path for its in known.values() for path in its)
-    return [*([tuple(files)] if files else []), *others]
+    return [*others, *([tuple(files)] if files else [])]
 
 
 @contextmanager
