@@ -11,11 +11,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.domain.events import ImageScore, ImagesScored
+from clipwatch.domain.events import ImageScore, ImagesScored, ProtocolDefined
 from clipwatch.domain.merging import Key, Shard
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import ScorerSpec
@@ -24,13 +25,13 @@ from clipwatch.journal import Journal, log_file
 from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.results.reading import ordered, read_images
-from clipwatch.tasks import merging, partfile, parts
+from clipwatch.tasks import merging, partfile
 from examples import examples
 from import_kit import files, rows
 from part_kit import KEYS, MADE, made, part, score, seen
 from results_kit import answer, call
 
-ID = parts.named(seen(), parts.ProtocolDefined(MADE.digest, MADE))
+ID = partfile.named(seen(), ProtocolDefined(MADE.digest, MADE))
 
 
 def imported(folder: Path, *sources: Path | str) -> list[str]:
@@ -347,7 +348,7 @@ def _edited(file: Path, kind: str, edit: Callable[[Any], None]) -> None:
         if told["type"] == kind:
             edit(told["data"])
             data = json.dumps(told["data"])
-            time = partfile.msgspec.json.decode(line, type=partfile._Line).time
+            time = msgspec.json.decode(line, type=partfile._Line).time
             told["crc"] = partfile._checksum(kind, time, data)
             head = {"type": kind, "time": told["time"]}
             begin = json.dumps(head, separators=(",", ":"))[:-1]

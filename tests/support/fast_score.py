@@ -12,5 +12,5 @@ from known import Known
 
 if __name__ == "__main__":
     named.load = fast
-    score.Identities = Known  # type: ignore[misc]
+    vars(score)["Identities"] = Known
     sys.exit(main(prog_name="clipwatch"))

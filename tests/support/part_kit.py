@@ -20,6 +20,7 @@ from clipwatch.domain.merging import Key, Shard
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt
 from clipwatch.executors.messages import Finished
 from clipwatch.tasks import parts
+from clipwatch.tasks.partfile import named
 from results_kit import DEFAULTS
 
 PROMPTS = tuple(
@@ -80,7 +81,7 @@ def part(
     """
     whole = checkpoint or seen(path=path)
     defined = ProtocolDefined(protocol.digest, protocol)
-    id_ = parts.named(whole, defined)
+    id_ = named(whole, defined)
     begun = (id_, whole.name, whole.step, whole.digest, defined.digest)
     seeds = {(it.id, index): seed for it, index, seed in protocol.images()}
     with parts.writing(place, shard, RunStarted(path, "", (), {}, "1"), defined, whole) as writing:
