@@ -13,12 +13,26 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from clipwatch.cli import main
 from clipwatch.demo import models
 from clipwatch.demo.world import COLOURS
+from clipwatch.domain.events import (
+    CheckpointCompleted,
+    EvaluationStarted,
+    ImagesScored,
+    ProtocolDefined,
+    RunStarted,
+)
+from clipwatch.domain.merging import Shard
+from clipwatch.domain.state import evaluation_id
 from clipwatch.executors.messages import Failed
+from clipwatch.journal import log_file
+from clipwatch.journal.projection import read_state
+from clipwatch.results.reading import scores_of
+from clipwatch.tasks import parts
 from places import SUPPORT
 from real_world import environment, guarded
 from world import World, checkpoint
@@ -137,6 +151,7 @@ class DocsWorld:
         (self.folder / "var/lib/clipwatch/shapes").symlink_to(self._state)
         shutil.copytree(self._state, self.folder / "shared/other")
         self._fail()
+        self._part()
 
     def _train(self, base: Path) -> None:
         (self.folder / "base").symlink_to(base)
@@ -201,6 +216,23 @@ class DocsWorld:
         checkpoint(failed.output, int(_WORDS["STEP"]))
         failed.script = lambda _: [Failed("weights", "3 of 9 tensors fit")]
         assert failed.once() == 1
+
+    def _part(self) -> None:
+        """Have all of a checkpoint in a part, as if jobs had scored it."""
+        log = log_file(self._state)
+        (run,) = read_state(log).values()
+        known = run.checkpoints[f"checkpoint-{_WORDS['STEP']}"]
+        protocol = run.protocols[run.protocol]
+        id_ = evaluation_id(known, run.protocol)
+        made = (known.kind or "full", known.component, known.files, known.digest)
+        seen = CheckpointCompleted(known.step, known.name, known.path, *made)
+        began = RunStarted(run.output_dir, "", (), {}, "1")
+        defined = ProtocolDefined(run.protocol, protocol)
+        place = (id_, known.name, known.step, known.digest, run.protocol)
+        with parts.writing(self.folder / "parts", Shard(), began, defined, seen) as part:
+            part.keep(EvaluationStarted(*place, environment={}))
+            scored = scores_of(log, run.name, id_, protocol)
+            part.keep(ImagesScored(id_, tuple(replace(it, image=None) for it in scored)))
 
     @property
     def run(self) -> str:

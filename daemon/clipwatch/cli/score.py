@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,11 +20,31 @@ from clipwatch.cli.options import (
     tell,
 )
 
+if TYPE_CHECKING:
+    from clipwatch.domain.merging import Shard
+
+DIGITS = 9
+"""Of the number of shards, at most."""
+
+
+def _shard(_: click.Context, __: click.Parameter, value: str | None) -> Shard | None:
+    """Read a shard as a person writes it, 2/8; a usage error where it is none."""
+    from clipwatch.domain.merging import Shard
+
+    if value is None:
+        return None
+    number, _slash, of = value.partition("/")
+    whole = all(it.isascii() and it.isdigit() and len(it) <= DIGITS for it in (number, of))
+    if not whole or not 1 <= int(number) <= int(of):
+        raise click.BadParameter(f"{value!r} is no shard: write 1/8 to 8/8 for eight of them")
+    return Shard(int(number), int(of))
+
 
 @click.command(
     epilog=examples(
         "clipwatch score output/checkpoint-500",
         "clipwatch score output/checkpoint-500 --images pictures --json",
+        "clipwatch score output/checkpoint-500 --shard 2/8 --save parts",
     )
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
@@ -35,6 +55,19 @@ from clipwatch.cli.options import (
     type=click.Path(path_type=Path, file_okay=False),
     help="Keep the scored images in this folder, as image_format says.  [default: keep none]",
 )
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIRECTORY",
+    help="Keep scores and images in this folder, for clipwatch import; what was begun goes on.",
+)
+@click.option(
+    "--shard",
+    callback=_shard,
+    metavar="NUMBER/OF",
+    help="Score a part of the prompts, as 2/8 for the second of eight; with --save.  [default: "
+    "1/1]",
+)
 @device_option
 @click.option(
     "--batch-size",
@@ -43,19 +76,31 @@ from clipwatch.cli.options import (
     help="So many images are generated at once.  [default: auto]",
 )
 def score(
-    checkpoint: Path, config: Path | None, as_json: bool, images: Path | None, **flags: Any
+    checkpoint: Path,
+    config: Path | None,
+    as_json: bool,
+    images: Path | None,
+    save: Path | None,
+    shard: Shard | None,
+    **flags: Any,
 ) -> None:
     """Score one checkpoint now.
 
     Prints each image's score, lowest first, and their mean with half its 95 % interval. Writes no
-    log and publishes nothing.
+    log and publishes nothing: clipwatch import takes what --save keeps into a log. With --shard
+    several machines score one checkpoint, each a part of its prompts.
 
     Ends with 1 if the checkpoint cannot be scored; with 2 when the configuration is wrong.
     """
+    from clipwatch.domain.merging import Shard
     from clipwatch.kit.processes import give_way
     from clipwatch.settings import load
-    from clipwatch.tasks.score import score_checkpoint
+    from clipwatch.tasks.score import Saving, score_checkpoint
 
+    if shard and not save:
+        raise click.UsageError("--shard is of no use without --save: name a folder for its part")
+    if save and images:
+        raise click.UsageError("--save keeps the images, too: leave out --images")
     flags = {"evaluation_type": "clip", **only_given(flags)}
     with in_hand("settings", "reading them"):
         settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())
@@ -67,10 +112,20 @@ def score(
         tell([f"it is scored at {at}; clipwatch start scores each of the strengths"])
     if settings.service.give_way:
         give_way()
-    result = score_checkpoint(settings, checkpoint, images)
+    saving = Saving(here() / save, shard or Shard()) if save else None
+    result = score_checkpoint(settings, checkpoint, images, saving)
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
+    if result["images"]:
+        _print(result)
+    if saving:
+        count = len(result["images"])
+        told = f"{count} images" if count else "no prompt is left for it"
+        click.echo(f"shard {saving.shard}: {told}, kept in {result['part']}")
+
+
+def _print(result: dict[str, Any]) -> None:
     clip = result["clip"]
     for image in sorted(result["images"], key=lambda item: item["score"]):
         click.echo(f"{image['score']:.4f}  {image['prompt_id']}  {image['prompt']}")

@@ -13,7 +13,7 @@ from clipwatch.judging.advice import Point
 from clipwatch.judging.answer import answer, looked_back_on
 from clipwatch.judging.base import Judgement, Question
 from clipwatch.kit.errors import ClipwatchError, LogLocked
-from clipwatch.results.reading import read_images
+from clipwatch.results.reading import ordered, read_images
 from clipwatch.results.tables import score_tables
 from clipwatch.statistics.intervals import describe
 
@@ -92,7 +92,9 @@ class LogJudge:
 
 
 def _point(journal: Journal, run: Run, evaluation: str) -> Point:
-    images = read_images(journal, run.name, evaluation, further=False)  # not by what came later
+    # not by what came later; in one order, as parts come in any
+    read = read_images(journal, run.name, evaluation, further=False)
+    images = ordered(read, run.protocols[run.evaluations[evaluation].protocol])
     if not images:
         raise ClipwatchError(f"{evaluation} has no images")
     scores = score_tables(images)

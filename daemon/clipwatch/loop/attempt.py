@@ -111,8 +111,9 @@ class Attempt:
 
     @property
     def enough(self) -> bool:
-        """Whether the mean is known as closely as was asked for."""
-        return self._followed is not None and self._followed.enough
+        """Whether all is there, as some may be imported meanwhile, or the mean is known enough."""
+        known = self._followed is not None and self._followed.enough
+        return known or len(self._done) == len(self._images)
 
     def begin(self, share: Share, request: Evaluate) -> None:
         """Hand a share of the job over: its images are no longer `left`."""

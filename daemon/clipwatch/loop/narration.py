@@ -205,7 +205,9 @@ def _completed(event: EvaluationCompleted, named: Named) -> list[str]:
         side = "under" if best.delta < 0 else "over"
         over = f", {abs(best.delta):.4f} {side} the best before ({checkpoint(best.a)})"
     spread = f"min {clip.min:.4f}, max {clip.max:.4f}, std {clip.std:.4f}"
-    cost = f"{clip.n} images in {event.seconds:.0f} s"
+    made = event.seconds or event.images  # else it came in parts, or in a table
+    took = f" in {event.seconds:.0f} s" if made else ""
+    cost = f"{clip.n} images{took}"
     lines = [f"{name}: clip/mean {clip.mean:.4f}{half}{over}; {spread}; {cost}"]
     if event.truncated:
         count = f"{event.truncated} prompt{'s' * (event.truncated > 1)}"

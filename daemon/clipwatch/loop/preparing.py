@@ -122,23 +122,41 @@ class Preparing:
     def _work(self, asked: EvaluationProtocol) -> None:
         try:
             with self._log.during(MODELS, "reading their files"):
-                inputs = self._inputs(asked)
+                inputs = inputs_of(asked, self._identities, self._log.say, self._log.working)
             self._send(Prepared(asked, inputs, self._identities.commits(asked)))
         except (ModelError, ClipwatchError) as error:
             self._send(Prepared(asked, problem=str(error)))
         except Exception as error:  # noqa: BLE001 - whatever it is, the loop has to hear of it
             self._send(Prepared(asked, problem=f"{type(error).__name__}: {error}"))
 
-    def _inputs(self, asked: EvaluationProtocol) -> tuple[Input, ...]:
-        try:
-            return self._identities.inputs(asked)
-        except ModelError as error:
-            if not error.remote:
-                raise
-            self._log.say(f"{error}: fetching it")
-        fetch_models(asked, self._log.say, partial(self._log.working, MODELS))
-        self._log.working(MODELS, "reading their files")
-        return self._identities.inputs(asked)
+
+def inputs_of(
+    asked: EvaluationProtocol,
+    identities: Identities,
+    say: Callable[[str], None],
+    working: Callable[..., None],
+) -> tuple[Input, ...]:
+    """Return what identifies the files of a protocol's models, which are fetched if they lack.
+
+    Args:
+        asked: The protocol.
+        identities: What is known of files.
+        say: See `fetch_models`.
+        working: As there, with MODELS before all else.
+
+    Raises:
+        ModelError: They cannot be used.
+        ClipwatchError: They cannot be had.
+    """
+    try:
+        return identities.inputs(asked)
+    except ModelError as error:
+        if not error.remote:
+            raise
+        say(f"{error}: fetching it")
+    fetch_models(asked, say, partial(working, MODELS))
+    working(MODELS, "reading their files")
+    return identities.inputs(asked)
 
 
 def _other_parts(before: EvaluationProtocol | None, now: EvaluationProtocol) -> list[str]:

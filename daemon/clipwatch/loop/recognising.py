@@ -88,16 +88,17 @@ def counterpart(state: State, theirs: Run) -> str:
     """Return which run of a log a run of another log is; "" for none of them.
 
     It is the same if it began at the same time in the same place, as in copies of one log, or if
-    both have seen the same weights under the same name. A path alone tells nothing on another
-    machine, unless nothing else is known of the run there.
+    both have seen the same weights under the same name, or if the weights there lie in its folder
+    here. A path alone tells nothing on another machine, unless nothing else is known of the run.
     """
     apart = theirs.settings.get("layout") == FILES
     alike = [it for it in state.values() if (it.settings.get("layout") == FILES) == apart]
     weights = _weights(theirs)
+    placed = [it for it in alike if it.output_dir == theirs.output_dir]
     ways = (
         [it for it in alike if (it.first_dir, it.begun) == (theirs.first_dir, theirs.begun)],
         [it for it in alike if weights & _weights(it)],
-        [it for it in alike if it.output_dir == theirs.output_dir and not _weights(it)],
+        [it for it in placed if not _weights(it) or _has_weights(theirs, Path(it.output_dir))],
     )
     found = next(filter(None, ways), [])
     return max(found, key=lambda it: it.there or _BEGUN).name if found else ""

@@ -103,7 +103,10 @@ def _run(
         below.append(line(replace(how.pace, waiting=0)))  # which the queue tells
     if any(not it.is_base for it in listed):
         below.append(summary(run))
-    yield from _wrapped([*below, *_unscored(listed), *problems(run), *beyond(run)], width)
+    still = how.hand is None  # of what is evaluated now it tells already
+    yield from _wrapped(
+        [*below, *_unscored(listed, still=still), *problems(run), *beyond(run)], width
+    )
     yield from map(printable, _places(run))  # to be copied, and so in one piece
     yield from _wrapped(list(_advice(run)), width)
 
@@ -138,10 +141,13 @@ def _queue(how: Progress, now: datetime) -> Iterator[str]:
     yield f"queue: {waiting}, all done in about {duration(how.left)}, at {when}"
 
 
-def _unscored(listed: Sequence[Row]) -> Iterator[str]:
-    """Tell why there is no score: of each state the reasons that most have, with some names."""
-    states: tuple[RowState, ...] = ("failed", "discarded", "waiting")
-    for state in states:
+def _unscored(listed: Sequence[Row], *, still: bool) -> Iterator[str]:
+    """Tell why there is no score: of each state the reasons that most have, with some names.
+
+    With `still` also of what was begun, as nobody goes on with it now.
+    """
+    states: tuple[RowState, ...] = ("failed", "discarded", "waiting", "evaluating")
+    for state in states if still else states[:-1]:
         word = WORDS.get(state, state)
         found: dict[str, list[str]] = {}
         for row in listed:

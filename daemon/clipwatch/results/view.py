@@ -157,7 +157,9 @@ def _state(
         return "failed", evaluation.reason
     if evaluation.state == "failed":
         return "waiting", f"to be tried again, failed: {evaluation.reason}"
-    return "evaluating", f"{len(evaluation.done)} images scored"
+    made = run.protocols.get(evaluation.protocol)
+    total = f" of {len(made.prompts) * made.images_per_prompt}" if made else ""
+    return "evaluating", f"{len(evaluation.done)}{total} images scored"
 
 
 def _published(run: Run, evaluation: Evaluation, shown: Shown) -> tuple[RowState, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,21 +12,21 @@ from pathlib import Path
 from clipwatch import __version__
 from clipwatch.domain import importing
 from clipwatch.domain.events import EvaluationCompleted, ImagesDeleted, ImagesScored
-from clipwatch.domain.fold import evolve
 from clipwatch.domain.imported import EvaluationImported
 from clipwatch.domain.importing import Taking, Told
 from clipwatch.domain.names import evaluation_stream, votes_stream
-from clipwatch.domain.state import Evaluation, Run, State
-from clipwatch.journal import Journal, Recorded, log_file
-from clipwatch.journal.projection import Projection, read_state
-from clipwatch.kit.errors import ClipwatchError, Conflict, SettingsError
+from clipwatch.domain.state import Evaluation, Run
+from clipwatch.journal import Recorded, log_file
+from clipwatch.journal.projection import read_state
+from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.loop.console import Console
 from clipwatch.loop.recognising import counterpart, free_name
 from clipwatch.results.differences import unlike
 from clipwatch.results.figures import plural
 from clipwatch.results.named import run_named
 from clipwatch.results.reading import images_of, read_images, read_votes
-from clipwatch.service.lock import exclusive
+from clipwatch.tasks.merging import Merging
+from clipwatch.tasks.ours import Ours, writing
 from clipwatch.tasks.pictures import bring, is_name
 from clipwatch.tasks.sources import Source, opened
 
@@ -45,7 +44,8 @@ class Outcome:
         apart: Of those scored in both the greatest difference of the means.
         later: Results that were here and got the scores of scorers that came later.
         votes: Votes that were taken over.
-        images: Files that were.
+        scores: Images whose scores came in parts.
+        images: Files that were taken over.
         notes: What else is to be known, a line each: curves of their own, and what was left out.
     """
 
@@ -57,6 +57,7 @@ class Outcome:
     apart: float = 0.0
     later: int = 0
     votes: int = 0
+    scores: int = 0
     images: int = 0
     notes: tuple[str, ...] = ()
 
@@ -66,13 +67,13 @@ class Asked:
     """What is to be taken over.
 
     Attributes:
-        source: A state directory, a log's file or a table.
+        sources: A state directory, a log's file or a table; or files of parts (see `grouped`).
         runs: Beginnings of the names of its runs; () for all.
         into: Beginning of the name of the run here that gets them; "" for the one that it is.
         dry: Nothing is written, only told.
     """
 
-    source: Path
+    sources: tuple[Path, ...]
     runs: tuple[str, ...] = ()
     into: str = ""
     dry: bool = False
@@ -94,75 +95,25 @@ def take_over(state_dir: Path, asked: Asked, console: Console) -> list[Outcome]:
         DiskFull: There is no space; what is taken over stays, and another call goes on.
     """
     log = log_file(state_dir)
-    console.working("import", f"reading {asked.source}")
+    console.working("import", f"reading {asked.sources[0]}")
     state = read_state(log)
     protocols = {it: made for run in state.values() for it, made in run.protocols.items()}
-    with opened(asked.source, log, protocols) as source:
+    with opened(asked.sources, log, protocols) as source:
         named = [run_named(source.state, it) for it in asked.runs] or [*source.state.values()]
         runs = [it for it in {run.name: run for run in named}.values() if any(it.scored.values())]
         if not runs:
             told = "; ".join(source.left_out) or "nothing is scored there"
-            raise ClipwatchError(f"{asked.source}: {told}")
+            raise ClipwatchError(f"{asked.sources[0]}: {told}")
         if asked.into and len(runs) > 1:
             names = ", ".join(it.name for it in runs)
             raise SettingsError("--into takes the results of one run", fix=f"name one of {names}")
-        with _log(state_dir, dry=asked.dry) as ours:
+        with writing(state_dir, dry=asked.dry) as ours:
             work = [_Work(ours, source, asked, run, state_dir, console) for run in runs]
             found = [it.outcome() for it in work]
     if source.left_out:
         left_out = (f"left out: {it}" for it in source.left_out)
         found[-1] = replace(found[-1], notes=(*found[-1].notes, *left_out))
     return found
-
-
-class _Ours:
-    """This log.
-
-    Args:
-        journal: Open; None where there is no log yet, and none is to be made.
-        dry: Nothing is written; what would be is folded all the same.
-    """
-
-    def __init__(self, journal: Journal | None, *, dry: bool) -> None:
-        self.journal = journal
-        self._projection = Projection(journal) if journal else None
-        self._dry: State | None = None
-        if dry:
-            self._dry = self._projection.state if self._projection else {}
-
-    @property
-    def state(self) -> State:
-        """As it is by now."""
-        return self._projection.state if self._dry is None and self._projection else self._dry or {}
-
-    def add(self, run: str, stream: str, decide: Callable[[], Sequence[Told]]) -> Sequence[Told]:
-        """Append what is decided by the state of that moment, all or nothing; return it."""
-        while True:
-            if self._dry is not None or self.journal is None or self._projection is None:
-                told = decide()
-                self._dry = evolve(self.state, ((run, event, time) for time, event in told))
-                return told
-            version = self.journal.version(stream)
-            self._projection.catch_up()
-            told = decide()
-            try:
-                events, times = [it for _, it in told], [time for time, _ in told]
-                self.journal.append(run, stream, version, events, times)
-            except Conflict:  # a daemon, or a vote
-                continue
-            self._projection.catch_up()
-            return told
-
-
-@contextmanager
-def _log(state_dir: Path, *, dry: bool) -> Iterator[_Ours]:
-    log = log_file(state_dir)
-    if dry:
-        with Journal(log, read_only=True) if log.exists() else nullcontext() as journal:
-            yield _Ours(journal, dry=True)
-        return
-    with exclusive(state_dir, "import", "wait until that is done", "running"), Journal(log) as it:
-        yield _Ours(it, dry=False)
 
 
 class _Work:
@@ -179,7 +130,7 @@ class _Work:
 
     def __init__(
         self,
-        ours: _Ours,
+        ours: Ours,
         source: Source,
         asked: Asked,
         theirs: Run,
@@ -189,32 +140,37 @@ class _Work:
         self._ours, self._source, self._asked, self._theirs = ours, source, asked, theirs
         self._state_dir, self._console = state_dir, console
         self._name = ""
-        self._images = 0
+        self._taken = self._scores = self._images = 0
+        self._notes: list[str] = []
 
     def outcome(self) -> Outcome:
         """Take over what lacks of it."""
         new = self._begin()
         theirs, take = self._theirs, importing.taking(self._mine, self._theirs)
         self._add(f"run/{self._name}", self._surroundings)
+        act = self._merge if self._source.parts else self._result
         for done, id_ in enumerate(take.fresh):
             told = f"{done} of {len(take.fresh)} results"
             self._console.working(theirs.name, told, done, len(take.fresh))
-            self._result(id_, take)
+            act(id_, take)
         both = [(theirs.evaluations[it], self._mine.evaluations[take.ids[it]]) for it in take.both]
         later = sum(self._later(it, own, take) for it, own in both)
         votes = self._add(votes_stream(self._name), lambda: self._votes(take))
+        for id_ in take.both if self._source.parts else ():
+            self._merge(id_, take)
         means = [abs(it.clip.mean - own.clip.mean) for it, own in both if it.clip and own.clip]
         return Outcome(
             theirs=theirs.name,
             run=self._name,
             new=new,
-            taken=len(take.fresh),
+            taken=self._taken,
             had=len(take.both),
             apart=max(means, default=0.0),
             later=later,
             votes=len(votes),
+            scores=self._scores,
             images=self._images,
-            notes=(*self._beside(take), *importing.left_out(theirs, take)),
+            notes=(*self._notes, *self._beside(take), *importing.left_out(theirs, take)),
         )
 
     @property
@@ -248,7 +204,7 @@ class _Work:
             if unlike := importing.unlike_units(self._mine, theirs):
                 raise ClipwatchError(f"{unlike}: one curve cannot show both")
             return False
-        if self._source.state_dir is None:
+        if self._source.state_dir is None and not self._source.parts:
             known = ", ".join(state)
             problem = (
                 f"no run here has seen the weights of {theirs.name}, and a table tells no more"
@@ -286,6 +242,24 @@ class _Work:
 
         self._bring(told, id_, take.ids[id_])
         self._add(evaluation_stream(self._name, take.ids[id_]), decide)
+        self._taken += 1
+
+    def _merge(self, id_: str, take: Taking) -> None:
+        """Add up the parts of one evaluation."""
+        theirs, own, mine = self._theirs.evaluations[id_], take.ids[id_], self._mine
+        known = mine.checkpoints.get(theirs.checkpoint)
+        parts = self._source.parts[evaluation_stream(self._theirs.name, id_)]
+        merging = Merging(
+            *(self._ours, self._state_dir, self._name, self._theirs.name, theirs, own),
+            take.protocols[theirs.protocol],
+            known.step if known else theirs.step,
+            parts,
+        )
+        found = merging.merge(dry=self._asked.dry)
+        self._taken += found.whole
+        self._scores += found.scores
+        self._images += found.images
+        self._notes += found.notes
 
     def _bring(self, told: Sequence[Told], theirs: str, own: str) -> None:
         """Have the images of a result here, as far as they are kept there."""

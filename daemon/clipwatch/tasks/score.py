@@ -1,51 +1,157 @@
-"""One checkpoint, scored at once: no log, no tracker, nothing kept but the images asked for."""
+"""One checkpoint, scored at once: without a log, and kept as a part of its evaluation if asked."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from clipwatch.domain.events import ImageScore
+import msgspec
+
+from clipwatch import __version__
+from clipwatch.domain.events import (
+    CheckpointCompleted,
+    EvaluationStarted,
+    ImageScore,
+    ImagesScored,
+    ProtocolDefined,
+    RunStarted,
+)
+from clipwatch.domain.merging import Shard
 from clipwatch.domain.retries import LARGEST_BATCH
-from clipwatch.domain.sighting import Whole
+from clipwatch.domain.sighting import Sighting, Whole
+from clipwatch.domain.strengths import label
 from clipwatch.executors import named
-from clipwatch.executors.base import Executor, Refusal, Slot
+from clipwatch.executors.base import Refusal
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
 from clipwatch.kit.errors import CheckpointError
 from clipwatch.layouts import look_once
 from clipwatch.layouts.claims import claims_in
 from clipwatch.loop.console import Console
+from clipwatch.loop.preparing import MODELS, inputs_of
+from clipwatch.models.identity import Identities, ModelError
+from clipwatch.results.reading import ordered
 from clipwatch.results.tables import score_tables
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
 from clipwatch.statistics.intervals import QUANTILES, describe, quantiles
+from clipwatch.tasks import parts
+from clipwatch.tasks.partfile import named as name_of_part
+from clipwatch.tasks.parts import Writing
 
 
-def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """Which shard is scored, and the folder in which its part is kept."""
+
+    folder: Path
+    shard: Shard
+
+
+def score_checkpoint(
+    settings: Settings, checkpoint: Path, images: Path | None, saving: Saving | None = None
+) -> dict[str, Any]:
     """Score a checkpoint; return the object that `clipwatch score --json` prints.
 
     Args:
-        settings: Everything but the output directory and the trackers is used.
+        settings: All is used but the trackers.
         checkpoint: Its folder, or its one file.
         images: Where the scored pixels are kept as files, or None.
+        saving: What is kept beyond the call, or None; the images are then kept there.
 
     Raises:
         CheckpointError: It cannot be evaluated; the text says why.
+        ClipwatchError: The part cannot be kept.
     """
+    sighting, whole = _look(settings, checkpoint)
+    console = Console()
+    try:
+        if saving is None:
+            scores = _evaluate(
+                settings, _request(settings, sighting, whole, images), console, lambda _: None
+            )
+            return _told(settings, sighting, scores, images)
+        with _part(settings, sighting, whole, saving, console) as part:
+            scored = ordered(part.scored, settings.protocol)
+            return {
+                **_told(settings, sighting, scored, saving.folder),
+                "shard": str(saving.shard),
+                "part": str(part.path),
+            }
+    except ModelError as error:
+        raise CheckpointError(str(error)) from error
+    finally:
+        console.close()
+
+
+def _look(settings: Settings, checkpoint: Path) -> tuple[Sighting, Whole]:
     layouts = settings.watching.layouts
     sighting = look_once(checkpoint.absolute(), settings.protocol.weights, layouts)
     if not isinstance(sighting.verdict, Whole):
         inside = claims_in(checkpoint, layouts)[:1] if checkpoint.is_dir() else []
         fix = "".join(f"name one of the checkpoints in it, as {it.candidate.path}" for it in inside)
         raise CheckpointError(f"{checkpoint}: {sighting.verdict.reason}", fix=fix)
-    weights = sighting.verdict.weights
-    executor = named.load(settings)
-    slots = executor.slots()
-    if isinstance(slots, Refusal):
-        raise CheckpointError(slots.problem, fix=slots.fix)
-    request = Evaluate(
+    return sighting, sighting.verdict
+
+
+@contextmanager
+def _part(
+    settings: Settings, sighting: Sighting, whole: Whole, saving: Saving, console: Console
+) -> Iterator[Writing]:
+    """Score what a part lacks of its shard; nothing is loaded where that is nothing."""
+    with console.during(MODELS, "reading their files"):
+        inputs = inputs_of(settings.protocol, Identities(), console.say, console.working)
+    protocol = replace(settings.protocol, inputs=inputs)
+    title = label(protocol.adapter_strength) if settings.protocols[1:] else ""
+    defined = ProtocolDefined(protocol.digest, protocol, title)
+    completed = CheckpointCompleted(
+        step=sighting.step,
+        name=sighting.name,
+        path=str(sighting.path),
+        kind=whole.weights.kind,
+        component=whole.weights.component,
+        files=whole.weights.files,
+        digest=whole.digest,
+        unit=sighting.unit,
+    )
+    output_dir = settings.paths.output_dir
+    if not sighting.path.is_relative_to(output_dir):
+        output_dir = sighting.path.parent
+    told = (settings.publishing.trackers, settings.as_text(), __version__)
+    run = RunStarted(str(output_dir), "", *told)
+    with parts.writing(saving.folder, saving.shard, run, defined, completed) as part:
+        id_ = name_of_part(completed, defined)
+
+        def hear(reply: Loaded | Scored | Finished) -> None:
+            match reply:
+                case Loaded(environment):
+                    begun = (id_, completed.name, completed.step, completed.digest, defined.digest)
+                    part.keep(EvaluationStarted(*begun, environment))
+                case Scored(images):
+                    below = (replace(it, image=it.image and f"{id_}/{it.image}") for it in images)
+                    part.keep(ImagesScored(id_, tuple(below)))
+                case Finished():
+                    part.keep(reply)
+
+        done = {(it.prompt_id, it.index) for it in part.scored}
+        wanted = set(saving.shard.keys(protocol))
+        if wanted and not (wanted <= done and part.finished):
+            others = {(it.id, index) for it, index, _ in protocol.images()} - wanted
+            request = _request(settings, sighting, whole, part.path.parent)
+            request = msgspec.structs.replace(
+                request, protocol=protocol, done=tuple(sorted(done | others))
+            )
+            _evaluate(settings, request, console, hear)
+        yield part
+
+
+def _request(settings: Settings, sighting: Sighting, whole: Whole, images: Path | None) -> Evaluate:
+    """Return what the evaluator is asked, but for the slot."""
+    weights, compute = whole.weights, settings.compute
+    return Evaluate(
         path=str(sighting.path),
         kind=weights.kind,
         component=weights.component,
@@ -53,25 +159,79 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
         protocol=settings.protocol,
         done=(),
         images_dir=None if images is None else str(images.absolute()),
-        device=slots[0].device,
-        batch_size=settings.compute.batch_size or 0,
-        batch_limit=0 if settings.compute.batch_size else LARGEST_BATCH,
-        attention=settings.compute.attention,
-        gpu=slots[0].gpu,
-        memory_gib=settings.compute.gpu_memory_gib,
-        share=settings.compute.share_gpu,
+        device="",
+        batch_size=compute.batch_size or 0,
+        batch_limit=0 if compute.batch_size else LARGEST_BATCH,
+        attention=compute.attention,
+        memory_gib=compute.gpu_memory_gib,
+        share=compute.share_gpu,
         image_format=settings.evaluating.image_format,
     )
-    scores = _evaluate(executor, slots[0], checkpoint, request, mistaken(settings, weights.kind))
+
+
+def _evaluate(
+    settings: Settings,
+    request: Evaluate,
+    console: Console,
+    hear: Callable[[Loaded | Scored | Finished], None],
+) -> list[ImageScore]:
+    """Have a request done; `hear` takes what is to be kept before the evaluator goes on."""
+    executor = named.load(settings)
+    slots = executor.slots()
+    if isinstance(slots, Refusal):
+        raise CheckpointError(slots.problem, fix=slots.fix)
+    request = msgspec.structs.replace(request, device=slots[0].device, gpu=slots[0].gpu)
+    replies: SimpleQueue[Reply] = SimpleQueue()
+    child = executor.start(slots[0], replies.put)
+    how, name = request.protocol, Path(request.path).name
+    total = len(how.prompts) * how.images_per_prompt - len(request.done)
+    scores: list[ImageScore] = []
+    try:
+        if remark := mistaken(settings, request.kind):
+            console.say(f"{name}: {remark}")
+        console.say(
+            f"{name}: {total} images, {how.width}x{how.height}, {how.inference_steps} "
+            f"steps, on {request.device}; scorer {how.decides}"
+        )
+        console.working(name, "starting")
+        child.evaluate(request)
+        while True:
+            match replies.get():
+                case Working(doing):
+                    console.working(name, doing)
+                case Loaded() as reply:
+                    hear(reply)
+                    console.working(name, f"0 of {total} images", 0, total)
+                case Scored(images) as reply:
+                    hear(reply)
+                    scores += images
+                    child.kept()
+                    done = len(scores)
+                    console.working(name, f"{done} of {total} images", done, total)
+                case Failed(_, reason):
+                    raise CheckpointError(f"{request.path}: {reason}")
+                case Finished() as reply:
+                    hear(reply)
+                    return scores
+    except KeyboardInterrupt:
+        raise CheckpointError("stopped") from None
+    finally:
+        child.kill()
+
+
+def _told(
+    settings: Settings, sighting: Sighting, scores: Sequence[ImageScore], folder: Path | None
+) -> dict[str, Any]:
+    """Return what is printed; no sums of no images, as of a shard without a prompt."""
     prompts = {prompt.id: prompt for prompt in settings.protocol.prompts}
     tables = score_tables(scores)
-    found = quantiles(tables[""])
     others = {name: asdict(describe(it)) for name, it in tables.items() if name}
+    found = quantiles(tables[""]) if scores else ()
     return {
         "step": sighting.step,
         "unit": sighting.unit,
-        "clip": asdict(describe(tables[""])),
-        "quantiles": {f"{at:g}": value for at, value in zip(QUANTILES, found, strict=True)},
+        "clip": asdict(describe(tables[""])) if scores else None,
+        "quantiles": {f"{at:g}": it for at, it in zip(QUANTILES, found, strict=bool(scores))},
         **({"others": others} if others else {}),
         "images": [
             {
@@ -81,9 +241,7 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
                 "seed": image.seed,
                 "score": image.score,
                 **_others(image),
-                "image": None
-                if images is None or image.image is None
-                else str(images / image.image),
+                "image": None if folder is None or not image.image else str(folder / image.image),
             }
             for image in scores
         ],
@@ -93,43 +251,3 @@ def score_checkpoint(settings: Settings, checkpoint: Path, images: Path | None) 
 def _others(image: ImageScore) -> dict[str, Any]:
     found = {name: score for name, score in image.scores.items() if name}
     return {"others": found} if found else {}
-
-
-def _evaluate(
-    executor: Executor, slot: Slot, checkpoint: Path, request: Evaluate, remark: str
-) -> list[ImageScore]:
-    replies: SimpleQueue[Reply] = SimpleQueue()
-    child = executor.start(slot, replies.put)
-    console = Console()
-    total = len(request.protocol.prompts) * request.protocol.images_per_prompt
-    scores: list[ImageScore] = []
-    try:
-        if remark:
-            console.say(f"{checkpoint.name}: {remark}")
-        how = request.protocol
-        console.say(
-            f"{checkpoint.name}: {total} images, {how.width}x{how.height}, {how.inference_steps} "
-            f"steps, on {request.device}; scorer {how.decides}"
-        )
-        console.working(checkpoint.name, "starting")
-        child.evaluate(request)
-        while True:
-            match replies.get():
-                case Working(doing):
-                    console.working(checkpoint.name, doing)
-                case Loaded():
-                    console.working(checkpoint.name, f"0 of {total} images", 0, total)
-                case Scored(images):
-                    scores += images
-                    child.kept()
-                    done = len(scores)
-                    console.working(checkpoint.name, f"{done} of {total} images", done, total)
-                case Failed(_, reason):
-                    raise CheckpointError(f"{checkpoint}: {reason}")
-                case Finished():
-                    return scores
-    except KeyboardInterrupt:
-        raise CheckpointError("stopped") from None
-    finally:
-        child.kill()
-        console.close()
