@@ -8,10 +8,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_" + "s3cret" * 5
 
@@ -90,9 +91,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer({"id": f"{owner}/{name}", "sha": commit_of(found[0]), "private": False,
                          "siblings": siblings, "downloads": 0, "likes": 0, "tags": []})  # fmt: skip
         elif what == "tree":
-            sizes = {it: (found[0] / it).stat().st_size for it in _files(found[0])}
-            self.answer([{"type": "file", "path": it, "oid": it, "size": size}
-                         for it, size in sizes.items()])  # fmt: skip
+            below = f"{found[1]}/" if found[1] else ""
+            listed = [_told(found[0], it) for it in _files(found[0]) if it.startswith(below)]
+            if listed or not below:
+                self.answer(listed)
+            else:
+                self.refuse(404, "EntryNotFound")
         elif f"{owner}/{name}" in self.hub.gated and TOKEN not in self.headers.get(
             "Authorization", ""
         ):
@@ -101,6 +105,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.refuse(404, "EntryNotFound")
         else:
             self.send_file(found[0], found[1])
+
+    def do_POST(self) -> None:
+        """Tell of some files, with when each was written."""
+        length = int(self.headers.get("Content-Length", 0))
+        asked = parse_qs(self.rfile.read(length).decode()).get("paths", [])
+        path = unquote(urlsplit(self.path).path)
+        self.hub.asked.append((self.command, path))
+        owner, name, _, *rest = path.removeprefix("/api/models/").split("/")
+        found = _resolve(self.hub.repositories.get(f"{owner}/{name}", {}), "/".join(rest))
+        if found is None:
+            self.refuse(404, "RepoNotFound")
+            return
+        there = [it for it in asked if (found[0] / it).is_file()]
+        self.answer([_told(found[0], it, dated=True) for it in there])
 
     do_HEAD = do_GET  # noqa: N815 - the base class's name
 
@@ -150,6 +168,16 @@ def _resolve(references: dict[str, Path], rest: str) -> tuple[Path, str] | None:
             if rest == written or rest.startswith(f"{written}/"):
                 return folder, rest[len(written) + 1 :]
     return None
+
+
+def _told(folder: Path, name: str, *, dated: bool = False) -> dict[str, Any]:
+    """Return what the Hub tells of a file; with its date, the commit's, where that is asked for."""
+    file = folder / name
+    told = {"type": "file", "path": name, "size": file.stat().st_size,
+            "oid": hashlib.sha1(file.read_bytes()).hexdigest()}  # fmt: skip
+    when = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    last = {"id": commit_of(folder), "title": "", "date": f"{when:%Y-%m-%dT%H:%M:%S.000Z}"}
+    return {**told, "lastCommit": last} if dated else told
 
 
 def _files(folder: Path) -> list[str]:

@@ -6,13 +6,14 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
 from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
 from clipwatch.layouts import contents, settling, twins
-from clipwatch.layouts.base import Candidate, Inspection
+from clipwatch.layouts.base import Candidate, Inspection, Listing
 from clipwatch.layouts.claims import Claim, Layouts, claim_of, claims, installed
 from clipwatch.layouts.files import (
     Damaged,
@@ -35,6 +36,19 @@ _SPARSE = "parts of its weights were never written: it must stay unchanged for l
 _UNPRINTABLE = "its name holds characters that cannot be printed: rename the {}"
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What lies where an output directory is copied from, a checkpoint at a time.
+
+    Attributes:
+        listing: As if all of it lay in the directory.
+        away: Name → what is said of a checkpoint that is not here, None for nothing.
+    """
+
+    listing: Listing
+    away: Mapping[str, Partial | Unusable | None]
+
+
 class Scanner:
     """Looks at one output directory again and again and remembers what it saw.
 
@@ -44,6 +58,7 @@ class Scanner:
         settle_seconds: How long an unmarked checkpoint must be unchanged.
         known: What was whole before, by name: as long as its files are the same it still is.
         layouts: Those to ask, None for all that are installed.
+        elsewhere: Tells what lies where the directory is copied from, None for an original.
         clock: Seconds of a clock that nobody sets, to measure how long things stay unchanged.
         wall: Seconds of the clock of file times, for what lay there before the first scan.
     """
@@ -56,6 +71,7 @@ class Scanner:
         settle_seconds: float,
         known: Mapping[str, Whole] = MappingProxyType({}),
         layouts: Layouts | None = None,
+        elsewhere: Callable[[], Elsewhere | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -63,6 +79,8 @@ class Scanner:
         self._weights = weights
         self._settle = settle_seconds
         self._layouts = installed() if layouts is None else layouts
+        self._elsewhere = elsewhere
+        self._away: Mapping[str, Partial | Unusable | None] = {}
         self._still = Stillness(clock, wall)
         self._digests: dict[str, tuple[int, str]] = {}
         self._looked: dict[str, Inspection] = {}
@@ -87,10 +105,11 @@ class Scanner:
         """
         self.settling = False
         try:
-            listing = listed(self.output_dir)
+            listing = self._listed()
             found = claims(listing, self._layouts)
             self.folders = {it.candidate.path.parent for it in found} - {self.output_dir}
             self.lying = lying(listing, found, self._layouts)
+            found = [it for it in found if self._away.get(it.candidate.name, _WAITING) is not None]
             taken = {claim.candidate.name for claim in found}
             sightings = [self.look(claim, taken) for claim in found]
             placed = {it.candidate.name: self._placed(it.candidate) for it in found}
@@ -108,6 +127,13 @@ class Scanner:
         self._written_ns = max((file.mtime_ns for file in files), default=0)
         return sorted(sightings, key=lambda it: (-it.step, it.name))
 
+    def _listed(self) -> Listing:
+        seen = self._elsewhere()
+        if seen is None:
+            return listed(self.output_dir)
+        self._away = seen.away
+        return seen.listing
+
     def look(self, claim: Claim, taken: Container[str] = ()) -> Sighting:
         """Look at one checkpoint; what cannot be printed gets a name that is not `taken`."""
         it = claim.candidate
@@ -120,12 +146,14 @@ class Scanner:
             path = path if it.files else path.parent / name
             what = "file" if it.files else "folder"
             verdict = Unusable("unsupported", _UNPRINTABLE.format(what))
+        elif (told := self._away.get(name)) is not None:
+            verdict = told
         elif self._unchanged.same(name):
             verdict = self._wholes[name]
         else:
             verdict = self._verdict(claim)
-        told = self._looked.get(name)
-        step, unit = told.at if told and told.at else (it.step, it.unit)
+        looked = self._looked.get(name)
+        step, unit = looked.at if looked and looked.at else (it.step, it.unit)
         return Sighting(step, name, path, verdict, unit)
 
     def _placed(self, candidate: Candidate) -> bool:

@@ -16,13 +16,16 @@ from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.kit.filesystems import make_private
 from clipwatch.layouts import Scanner
 from clipwatch.layouts.files import NotReadable
+from clipwatch.layouts.scanner import Elsewhere
 from clipwatch.layouts.watch import Watcher
 from clipwatch.loop.ending import TrainingEnd
 from clipwatch.loop.run_log import RunLog
+from clipwatch.mirror import Mirror, Remote
 from clipwatch.results import view
 from clipwatch.service.claim import Claim
 from clipwatch.service.wake import wake_folder
 from clipwatch.settings import Settings
+from clipwatch.settings.parts import Paths
 
 PENDING_SECONDS = 1.0
 """Pause between looks while a checkpoint is being written."""
@@ -54,11 +57,15 @@ class Eyes:
         self._look_at = 0.0  # by the clock that nobody sets
         self._ended = self._told = ""
         self._claim = Claim()
+        self._mirror = self._mirrored(settings.paths)
+        self._looked: Elsewhere | None = None
         self._open(settings)
 
     @property
     def settling(self) -> bool:
         """Whether something is watched that may be a checkpoint in a moment."""
+        if (mirror := self._mirror) and (mirror.busy or mirror.seen is not self._looked):
+            return True
         return self._scanner.settling
 
     @property
@@ -101,8 +108,11 @@ class Eyes:
             ClipwatchError: With `once`, when another clipwatch watches it.
         """
         run, problem, sightings = self._log.run, "", None
-        output_dir = self._settings.paths.output_dir
+        output_dir = self._settings.paths.named
         try:
+            if self._mirror:
+                self._mirror.tell(run)
+                problem = self._mirror.problem
             sightings = self._scan()
         except FileNotFoundError:
             problem = f"{output_dir} does not exist yet"
@@ -137,24 +147,47 @@ class Eyes:
 
     def close(self) -> None:
         """Watch no more."""
+        if self._mirror:
+            self._mirror.close(self._log.run if self._log.begun else None)
         self._watcher.close()
         self._claim.close()
 
-    def _scan(self) -> list[Sighting]:
-        output_dir = self._settings.paths.output_dir
-        sightings = self._scanner.scan()
-        if holder := self._claim.take(output_dir):
-            raise _Taken(f"{output_dir} is watched by {holder}")
+    def _scan(self) -> list[Sighting] | None:
+        """Look at what is there, None while nothing is known of an address."""
+        paths, mirror = self._settings.paths, self._mirror
+        if mirror is None:
+            sightings = self._scanner.scan()
+        elif self._once and mirror.lost:
+            error = SettingsError if mirror.lost == "missing" else ClipwatchError
+            raise error(mirror.problem)
+        elif mirror.seen is None:
+            return None
+        else:
+            with mirror.lock:
+                self._looked = mirror.seen
+                sightings = self._scanner.scan()
+        if holder := self._claim.take(paths.output_dir, paths.address):
+            raise _Taken(f"{paths.named} is watched by {holder}")
         return sightings
 
+    def _mirrored(self, paths: Paths) -> Mirror | None:
+        """Have what lies at an address copied, if the settings name one."""
+        if not paths.address:
+            return None
+        return Mirror(Remote(paths.address), paths.output_dir, self._hint, self._log.during)
+
     def _open(self, settings: Settings) -> None:
-        self._settings = settings
+        self._settings, watching = settings, settings.watching
+        if mirror := self._mirror:
+            limit = settings.staging.stage_limit
+            mirror.adopt(watching.layouts, watching.rescan_seconds, limit)
         self._scanner = Scanner(
             settings.paths.output_dir,
             weights=settings.protocol.weights,
             settle_seconds=settings.watching.settle_seconds,
             known=wholes(self._log.run) if self._log.begun else {},
             layouts=settings.watching.layouts,
+            elsewhere=lambda: self._looked,
         )
         wake = wake_folder(settings.paths.state_dir)
         with suppress(OSError):  # hints are never needed

@@ -54,7 +54,7 @@ class Supervisor:
             reread: Reads the settings again; may raise SettingsError.
             parts: What it meets the world with.
         """
-        name = name or run_id(settings.paths.output_dir)
+        name = name or run_id(settings.paths.named)
         self._runs[name] = WatchedRun(
             settings,
             name,
