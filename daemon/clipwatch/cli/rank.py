@@ -80,7 +80,7 @@ def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: A
     else:
         for line in _lines(ranking) if ranking else ():
             click.echo(line)
-        for line in without_scores(left, settings.paths.named):
+        for line in without_scores(left, settings.paths.output_dir):
             click.echo(line)
         click.echo(_made(settings))
     sys.exit(code if ranking else 1)
@@ -151,7 +151,7 @@ OTHER_BASE = "the base model has not"
 """Stands in the reason of what was made for another base model."""
 
 
-def without_scores(left: Mapping[str, str], folder: Path | str) -> Iterator[str]:
+def without_scores(left: Mapping[str, str], folder: Path) -> Iterator[str]:
     """Yield a line for each reason, with all that have none for it.
 
     Args:

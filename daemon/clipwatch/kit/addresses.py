@@ -12,6 +12,7 @@ _FORM: Final = re.compile(
 )
 _ALIASES: Final = {"s3a": "s3", "gcs": "gs", "local": "file"}
 _PACKAGES: Final = {"s3": "s3fs", "gs": "gcsfs", "abfs": "adlfs", "az": "adlfs"}
+_OPEN: Final = frozenset("?#")
 _MODULES: Final = {"sftp": "paramiko", "ssh": "paramiko", "smb": "smbprotocol"}
 
 
@@ -38,10 +39,10 @@ def wrong(address: str) -> tuple[str, str] | None:
     from fsspec.registry import available_protocols
 
     kind, _, rest = address.partition("://")
-    authority = rest.partition("/")[0]
-    if ":" in authority.rpartition("@")[0] or "?" in rest or "#" in rest:
-        told = "set them in the environment, as the package that reads the address knows them"
-        return "holds a password or a query, which would stand in the log", told
+    login = ":" if kind == "hf" else "@"  # there it stands before a revision
+    if login in rest or not _OPEN.isdisjoint(rest):
+        told = "set keys in the environment, as the package that reads such addresses knows them"
+        return "holds who logs in, or a query, which would stand in the log", told
     if "::" in address:
         return "is a chain of addresses", "name the folder itself"
     if kind not in available_protocols():

@@ -6,7 +6,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Container, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
@@ -46,7 +46,7 @@ class Elsewhere:
     """
 
     listing: Listing
-    away: Mapping[str, Partial | Unusable | None]
+    away: Mapping[str, Partial | Unusable | None] = field(default_factory=dict)
 
 
 class Scanner:
@@ -76,8 +76,7 @@ class Scanner:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.output_dir = output_dir
-        self._weights = weights
-        self._settle = settle_seconds
+        self._weights, self._settle = weights, settle_seconds
         self._layouts = installed() if layouts is None else layouts
         self._elsewhere = elsewhere
         self._away: Mapping[str, Partial | Unusable | None] = {}
@@ -105,14 +104,16 @@ class Scanner:
         """
         self.settling = False
         try:
-            listing = self._listed()
+            seen = self._elsewhere() or Elsewhere(listed(self.output_dir))
+            listing, self._away = seen.listing, seen.away
             found = claims(listing, self._layouts)
             self.folders = {it.candidate.path.parent for it in found} - {self.output_dir}
             self.lying = lying(listing, found, self._layouts)
-            found = [it for it in found if self._away.get(it.candidate.name, _WAITING) is not None]
-            taken = {claim.candidate.name for claim in found}
+            found = [it for it in found if self._away.get(it.candidate.name, _WAITING)]
+            candidates = [it.candidate for it in found]
+            taken = {it.name for it in candidates}
             sightings = [self.look(claim, taken) for claim in found]
-            placed = {it.candidate.name: self._placed(it.candidate) for it in found}
+            placed = {it.name: _placed(it, self._looked.get(it.name)) for it in candidates}
             sightings = twins.apart(sightings, self._looked, placed)
         finally:
             self._still.first_look = False
@@ -127,26 +128,14 @@ class Scanner:
         self._written_ns = max((file.mtime_ns for file in files), default=0)
         return sorted(sightings, key=lambda it: (-it.step, it.name))
 
-    def _listed(self) -> Listing:
-        seen = self._elsewhere()
-        if seen is None:
-            return listed(self.output_dir)
-        self._away = seen.away
-        return seen.listing
-
     def look(self, claim: Claim, taken: Container[str] = ()) -> Sighting:
         """Look at one checkpoint; what cannot be printed gets a name that is not `taken`."""
         it = claim.candidate
         name, path = it.name, it.root
         verdict: Whole | Partial | Unusable
         if not name.isprintable():
-            name = ascii(it.name)[1:-1]
-            if name in taken:
-                name += f"~{hashlib.sha256(os.fsencode(it.name)).hexdigest()[:16]}"
-            path = path if it.files else path.parent / name
-            what = "file" if it.files else "folder"
-            verdict = Unusable("unsupported", _UNPRINTABLE.format(what))
-        elif (told := self._away.get(name)) is not None:
+            name, path, verdict = _unprintable(it, taken)
+        elif told := self._away.get(name):
             verdict = told
         elif self._unchanged.same(name):
             verdict = self._wholes[name]
@@ -155,10 +144,6 @@ class Scanner:
         looked = self._looked.get(name)
         step, unit = looked.at if looked and looked.at else (it.step, it.unit)
         return Sighting(step, name, path, verdict, unit)
-
-    def _placed(self, candidate: Candidate) -> bool:
-        told = self._looked.get(candidate.name)
-        return candidate.placed or bool(told and told.at)
 
     def _verdict(self, claim: Claim) -> Whole | Partial | Unusable:  # noqa: PLR0911 - one an outcome
         it = claim.candidate
@@ -260,6 +245,20 @@ class Scanner:
         return Unusable(
             "abandoned", f"never finished, and nothing in it changes any more: {reason}"
         )
+
+
+def _unprintable(it: Candidate, taken: Container[str]) -> tuple[str, Path, Unusable]:
+    """Return a name for it that is not `taken`, its path under that, and what is said of it."""
+    name = ascii(it.name)[1:-1]
+    if name in taken:
+        name += f"~{hashlib.sha256(os.fsencode(it.name)).hexdigest()[:16]}"
+    path = it.root if it.files else it.root.parent / name
+    what = "file" if it.files else "folder"
+    return name, path, Unusable("unsupported", _UNPRINTABLE.format(what))
+
+
+def _placed(candidate: Candidate, looked: Inspection | None) -> bool:
+    return candidate.placed or bool(looked and looked.at)
 
 
 def look_once(path: Path, weights: TrainedWeights, layouts: Layouts | None = None) -> Sighting:

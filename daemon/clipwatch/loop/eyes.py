@@ -158,8 +158,9 @@ class Eyes:
         if mirror is None:
             sightings = self._scanner.scan()
         elif self._once and mirror.lost:
-            error = SettingsError if mirror.lost == "missing" else ClipwatchError
-            raise error(mirror.problem)
+            if mirror.lost == "missing":
+                raise SettingsError(mirror.problem, key="output_dir")
+            raise ClipwatchError(mirror.problem)
         elif mirror.seen is None:
             return None
         else:

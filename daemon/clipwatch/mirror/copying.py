@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,7 +160,8 @@ class Mirror:
 
     def _turn(self, finished: Mapping[str, float], seconds: float) -> bool:
         """Look once, and copy one checkpoint at most; return whether one was."""
-        seen = self._look()
+        files = self._remote.files()
+        seen = self._look(files)
         now = time.monotonic()
         still = {name for name, (_, at) in self._since.items() if now - at >= seconds}
         rest = {it for it, f in self._failed.items() if f.lasts and now - f.at < AGAIN_SECONDS}
@@ -168,18 +169,19 @@ class Mirror:
         with self.lock:
             for name in todo.drop:
                 self._copies.drop(name)
+            seen = self._look(files) if todo.drop else seen
             self._publish(seen, todo)
         self._copies.write(it.name for it in seen.entries)
         return todo.next is not None and self._copy(todo.next, finished)
 
-    def _look(self) -> Found:
-        """List what lies there, and note since when each checkpoint is as it is.
+    def _look(self, files: Sequence[RemoteFile]) -> Found:
+        """See what lies there and here, and note since when each checkpoint is as it is.
 
         Raises:
-            Unreachable, ClipwatchError: It cannot be listed, or a layout fails.
+            ClipwatchError: A layout fails.
         """
         kept = [path for it in self._copies.had.values() for path in it.paths]
-        seen = found(self._folder, self._remote.files(), self._layouts, kept)
+        seen = found(self._folder, files, self._layouts, kept)
         now, signed = time.monotonic(), {it.name: it.signature for it in seen.entries}
         self._since = {
             name: before if (before := self._since.get(name)) and before[0] == is_ else (is_, now)
@@ -208,7 +210,7 @@ class Mirror:
         try:
             with self._during(entry.name, f"copying {size} from {self._remote.address}"):
                 self._copies.make(entry, self._fetch)
-            seen = self._look()  # which may be another one meanwhile
+            seen = self._look(self._remote.files())  # it may be another one meanwhile
             if entry.signature not in {it.signature for it in seen.entries}:
                 raise _Changed
             with self.lock:

@@ -111,13 +111,15 @@ class Remote:
         """Say what an error of any package means for the address, or for a file of it."""
         what = f"{self.address}/{path}" if path else self.address
         kind = _kind(error)
-        keys = _KEYS.get(self.address.partition(":")[0], "its keys")
+        keys = _KEYS.get(self.address.partition(":")[0], "")
+        if kind == "missing" and (path or not keys):
+            return Unreachable(kind, f"{what} does not exist{' any more' * bool(path)}")
         if kind == "missing":
-            more = "" if path else f", or is there for others only (credentials: {keys})"
-            return Unreachable(kind, f"{what} does not exist{' any more' if path else more}")
+            fix = f"correct it, or set {keys}"
+            return Unreachable(kind, f"{what} does not exist, or for others only", fix=fix)
         if kind == "refused":
             told = f"{what} may not be read ({_short(error)})"
-            return Unreachable(kind, told, fix=f"set {keys} in the environment")
+            return Unreachable(kind, told, fix=f"set {keys or 'its keys'} in the environment")
         return Unreachable(kind, f"{what} cannot be read just now ({_short(error)})")
 
 
@@ -134,7 +136,7 @@ def _file(path: str, told: Mapping[str, Any]) -> RemoteFile:
 
 
 def _date(copied: Path, file: RemoteFile, ask: Callable[[], datetime]) -> None:
-    """Give a copy its original's time, by which weights are told; the Hub has to be asked for it."""
+    """Give a copy its original's time, for which the Hub has to be asked, and is of weights."""
     written = file.mtime
     if written is None and is_weights(file):
         with suppress(NotImplementedError):

@@ -197,8 +197,8 @@ def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[
     state, logging, rescan = (given[it] for it in ("state_dir", "logging_dir", "rescan_seconds"))
     state = state.but(places.path(state) if state.value else default_state_dir())
     if named := address(output.value):
-        if found := wrong(named):
-            raise output.error(found[0], fix=found[1])
+        if told := wrong(named):
+            raise output.error(told[0], fix=told[1])
         output = output.but(named)
         if rescan.source == "default":
             rescan = rescan.but(_ADDRESS_SECONDS, "of an address")
@@ -209,8 +209,8 @@ def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[
         if (found := mode(output.value, output)) and not stat.S_ISDIR(found):
             raise output.error(f"{str(output.value)!r} is not a folder")
         if Path(os.path.realpath(state.value)).is_relative_to(os.path.realpath(output.value)):
-            told = f"{str(state.value)!r} lies in output_dir, which clipwatch only reads"
-            raise state.error(told, fix="move it")
+            where = f"{str(state.value)!r} lies in output_dir"
+            raise state.error(f"{where}, which clipwatch only reads", fix="move it")
         logging = logging.but(output.value / logging.value)
     return {
         "working_dir": given["working_dir"].but(places.working_dir),
