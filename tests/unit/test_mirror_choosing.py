@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from clipwatch.domain.sighting import Partial, Unusable
 from clipwatch.domain.state import Checkpoint, Run
 from clipwatch.layouts.claims import BUILT_IN
-from clipwatch.mirror.choosing import Had, away, done, plan
+from clipwatch.mirror.choosing import Had, away, done, over, plan
 from clipwatch.mirror.entries import SMALL, Entry, RemoteFile, found, is_needed, is_safe
 
 ROOT = Path("/copies/run")
@@ -135,8 +135,10 @@ def test_no_more_are_copied_than_there_is_room_for() -> None:
     names = {it.name for it in all_}
     here = {it.name: had(it) for it in all_[:2]}
     assert plan(all_, names, here, {}, 2).next is None
-    todo = plan(all_, names, here, {"checkpoint-30": 20.0}, 2)
-    assert (todo.drop, todo.next) == (("checkpoint-30",), entry(10))
+    finished = {"checkpoint-30": 20.0}
+    assert over(here, finished) == ("checkpoint-30",)
+    here["checkpoint-30"] = had(all_[0], here=False)
+    assert plan(all_, names, here, finished, 2).next == entry(10)
 
 
 def test_what_is_finished_is_not_copied_again() -> None:
@@ -151,8 +153,8 @@ def test_what_is_finished_is_not_copied_again() -> None:
 def test_a_copy_that_nobody_looked_at_yet_stays() -> None:
     """What the log knows is of the one before it."""
     known = {"checkpoint-10": had(entry(10, "2"), at=30.0)}
-    todo = plan([entry(10, "2")], {"checkpoint-10"}, known, {"checkpoint-10": 20.0}, 2)
-    assert (todo.drop, todo.waiting) == ((), ())
+    assert over(known, {"checkpoint-10": 20.0}) == ()
+    assert plan([entry(10, "2")], {"checkpoint-10"}, known, {"checkpoint-10": 20.0}, 2).next is None
 
 
 def test_what_was_written_anew_is_copied_again_at_once() -> None:

@@ -27,12 +27,10 @@ class Plan:
     """What is to be done after a look.
 
     Attributes:
-        drop: Names of copies that are of no use any more.
         waiting: What is to be copied, in that order.
         next: What of it can be now, if anything.
     """
 
-    drop: tuple[str, ...]
     waiting: tuple[Entry, ...]
     next: Entry | None
 
@@ -47,6 +45,11 @@ def done(run: Run) -> dict[str, float]:
         for name, it in run.checkpoints.items()
         if name not in run.unfinished and not it.is_base
     }
+
+
+def over(had: Mapping[str, Had], finished: Mapping[str, float]) -> tuple[str, ...]:
+    """Return the names of copies that are of no use any more: what was told, was told of them."""
+    return tuple(name for name, it in had.items() if it.paths and finished.get(name, 0.0) >= it.at)
 
 
 def plan(
@@ -65,12 +68,10 @@ def plan(
         finished: As `done` returns it.
         limit: Copies at once.
     """
-    here = {name: it for name, it in had.items() if it.paths}
+    here = {name for name, it in had.items() if it.paths}
     waiting = [it for it in entries if _wanted(it, had.get(it.name), finished)]
-    drop = tuple(name for name, it in here.items() if finished.get(name, 0.0) >= it.at)
-    left = here.keys() - set(drop)
-    ready = (it for it in waiting if it.name in still and (it.name in left or len(left) < limit))
-    return Plan(drop, tuple(waiting), next(ready, None))
+    ready = (it for it in waiting if it.name in still and (it.name in here or len(here) < limit))
+    return Plan(tuple(waiting), next(ready, None))
 
 
 def _wanted(entry: Entry, had: Had | None, finished: Mapping[str, float]) -> bool:

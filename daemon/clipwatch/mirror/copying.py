@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from clipwatch.domain.state import Run
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.layouts.claims import Layouts
 from clipwatch.layouts.scanner import Elsewhere
-from clipwatch.mirror.choosing import Plan, away, done, plan
+from clipwatch.mirror.choosing import Plan, away, done, over, plan
 from clipwatch.mirror.copies import Copies
 from clipwatch.mirror.entries import Entry, Found, RemoteFile, found
 from clipwatch.mirror.remote import Kind, Remote, Unreachable
@@ -129,8 +129,7 @@ class Mirror:
         if self._thread.ident is not None:
             self._thread.join(CLOSE_SECONDS)
         if run and not self._thread.is_alive():
-            for name in plan((), (), self._copies.had, done(run), self._limit).drop:
-                self._copies.drop(name)
+            self._drop(done(run))
 
     def _work(self) -> None:
         while not self._closed:
@@ -160,28 +159,34 @@ class Mirror:
 
     def _turn(self, finished: Mapping[str, float], seconds: float) -> bool:
         """Look once, and copy one checkpoint at most; return whether one was."""
-        files = self._remote.files()
-        seen = self._look(files)
+        self._drop(finished)
+        seen = self._look()
         now = time.monotonic()
         still = {name for name, (_, at) in self._since.items() if now - at >= seconds}
         rest = {it for it, f in self._failed.items() if f.lasts and now - f.at < AGAIN_SECONDS}
         todo = plan(seen.entries, still - rest, self._copies.had, finished, self._limit)
         with self.lock:
-            for name in todo.drop:
-                self._copies.drop(name)
-            seen = self._look(files) if todo.drop else seen
             self._publish(seen, todo)
         self._copies.write(it.name for it in seen.entries)
         return todo.next is not None and self._copy(todo.next, finished)
 
-    def _look(self, files: Sequence[RemoteFile]) -> Found:
+    def _drop(self, finished: Mapping[str, float]) -> None:
+        """Delete copies that are of no use any more, and have nobody look for them."""
+        if names := over(self._copies.had, finished):
+            with self.lock:
+                for name in names:
+                    self._copies.drop(name)
+                if seen := self.seen:
+                    self.seen = replace(seen, away={**seen.away, **dict.fromkeys(names)})
+
+    def _look(self) -> Found:
         """See what lies there and here, and note since when each checkpoint is as it is.
 
         Raises:
-            ClipwatchError: A layout fails.
+            Unreachable, ClipwatchError: It cannot be listed, or a layout fails.
         """
         kept = [path for it in self._copies.had.values() for path in it.paths]
-        seen = found(self._folder, files, self._layouts, kept)
+        seen = found(self._folder, self._remote.files(), self._layouts, kept)
         now, signed = time.monotonic(), {it.name: it.signature for it in seen.entries}
         self._since = {
             name: before if (before := self._since.get(name)) and before[0] == is_ else (is_, now)
@@ -210,7 +215,7 @@ class Mirror:
         try:
             with self._during(entry.name, f"copying {size} from {self._remote.address}"):
                 self._copies.make(entry, self._fetch)
-            seen = self._look(self._remote.files())  # it may be another one meanwhile
+            seen = self._look()  # it may be another one meanwhile
             if entry.signature not in {it.signature for it in seen.entries}:
                 raise _Changed
             with self.lock:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -104,6 +105,11 @@ class Remote:
     def _opened(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
 
+        if self.address.startswith("hf:"):  # its client would draw bars, and tell each new try
+            from huggingface_hub.utils import disable_progress_bars
+
+            disable_progress_bars()
+            logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
         fs, root = url_to_fs(self.address)
         return fs, str(root)
 
