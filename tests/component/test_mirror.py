@@ -402,6 +402,14 @@ def test_an_address_that_cannot_be_used_is_refused(tmp_path: Path, address: str,
     assert "s3cret" not in str(refused.value)
 
 
+@pytest.mark.parametrize("ends", ["export", "file:DONE", "idle:60,file:DONE"])
+def test_an_end_that_only_a_folder_tells_is_refused(tmp_path: Path, ends: str) -> None:
+    """Instead of waiting for ever."""
+    with pytest.raises(SettingsError, match="use idle:SECONDS"):
+        asked(tmp_path, exit_when_done=ends)
+    assert asked(tmp_path, exit_when_done="idle:60,file:/data/DONE").watching.exit_when_done
+
+
 def test_the_doctor_asks_the_address(tmp_path: Path) -> None:
     """What is there, what is not there yet, and what may not be read."""
     (found,) = output.look(asked(tmp_path))

@@ -6,7 +6,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -25,6 +25,8 @@ class Hub:
         repositories: Hub id → reference ("main", "refs/pr/1") → folder of its files.
         gated: Ids whose files are only for who has the token.
         cut: Names of files whose first download breaks off in the middle.
+        held: Names of files of which the second half is sent when `gate` is set.
+        gate: See there.
         asked: (method, path) of every request.
         url: Its address.
     """
@@ -32,6 +34,8 @@ class Hub:
     repositories: dict[str, dict[str, Path]]
     gated: frozenset[str] = frozenset()
     cut: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
+    gate: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
 
@@ -137,8 +141,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.cut.discard(name)
             body = body[: len(body) // 2]
             self.close_connection = True
+        if self.command == "GET" and name in self.hub.held:
+            self.wfile.write(body[first : len(body) // 2])
+            self.wfile.flush()
+            first = max(first, len(body) // 2)
+            self.hub.gate.wait()
         if self.command == "GET":
-            self.wfile.write(body[first:])
+            with suppress(OSError):  # who asked was killed
+                self.wfile.write(body[first:])
 
     def answer(self, content: Any) -> None:
         """Send JSON."""

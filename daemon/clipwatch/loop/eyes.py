@@ -157,7 +157,7 @@ class Eyes:
         paths, mirror = self._settings.paths, self._mirror
         if mirror is None:
             sightings = self._scanner.scan()
-        elif self._once and mirror.lost:
+        elif self._once and mirror.lost and mirror.busy:
             if mirror.lost == "missing":
                 raise SettingsError(mirror.problem, key="output_dir")
             raise ClipwatchError(mirror.problem)

@@ -178,6 +178,7 @@ class Mirror:
                     self._copies.drop(name)
                 if seen := self.seen:
                     self.seen = replace(seen, away={**seen.away, **dict.fromkeys(names)})
+            self._hint()
 
     def _look(self) -> Found:
         """See what lies there and here, and note since when each checkpoint is as it is.

@@ -88,6 +88,7 @@ class Remote:
             to.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             fs, root = self._opened()
             fs.get_file(f"{root.rstrip('/')}/{file.path}", str(to))
+            to.chmod(0o600)
             with to.open("rb") as copied:
                 os.fsync(copied.fileno())
                 written = os.fstat(copied.fileno()).st_size

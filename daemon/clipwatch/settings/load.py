@@ -194,31 +194,45 @@ def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[
         raise output.error(
             "is missing", fix="name the folder in which the trainer leaves checkpoints"
         )
-    state, logging, rescan = (given[it] for it in ("state_dir", "logging_dir", "rescan_seconds"))
+    state = given["state_dir"]
     state = state.but(places.path(state) if state.value else default_state_dir())
-    if named := address(output.value):
-        if told := wrong(named):
-            raise output.error(told[0], fix=told[1])
-        output = output.but(named)
-        if rescan.source == "default":
-            rescan = rescan.but(_ADDRESS_SECONDS, "of an address")
-        logs = state.value / "logs" / run_id(named)
-        logging = logging.but(logs / logging.value, "below state_dir unless absolute")
-    else:
-        output = output.but(places.path(output))
-        if (found := mode(output.value, output)) and not stat.S_ISDIR(found):
-            raise output.error(f"{str(output.value)!r} is not a folder")
-        if Path(os.path.realpath(state.value)).is_relative_to(os.path.realpath(output.value)):
-            where = f"{str(state.value)!r} lies in output_dir"
-            raise state.error(f"{where}, which clipwatch only reads", fix="move it")
-        logging = logging.but(output.value / logging.value)
+    folders = _of_address if address(output.value) else _of_folder
     return {
         "working_dir": given["working_dir"].but(places.working_dir),
-        "output_dir": output,
-        "logging_dir": logging,
-        "rescan_seconds": rescan,
         "state_dir": state,
         "pretrained_model_name_or_path": _base_model(given, places, about),
+        **folders(given, state, places),
+    }
+
+
+def _of_folder(given: Mapping[str, Given], state: Given, places: Places) -> dict[str, Given]:
+    """Return where the checkpoints lie, and the logs below them."""
+    output, logging = given["output_dir"], given["logging_dir"]
+    output = output.but(places.path(output))
+    if (found := mode(output.value, output)) and not stat.S_ISDIR(found):
+        raise output.error(f"{str(output.value)!r} is not a folder")
+    if Path(os.path.realpath(state.value)).is_relative_to(os.path.realpath(output.value)):
+        raise state.error(
+            f"{str(state.value)!r} lies in output_dir, which clipwatch only reads", fix="move it"
+        )
+    return {"output_dir": output, "logging_dir": logging.but(output.value / logging.value)}
+
+
+def _of_address(given: Mapping[str, Given], state: Given, _: Places) -> dict[str, Given]:
+    """Return the same of an address, beside which nothing of ours lies."""
+    output, logging, rescan = (given[it] for it in ("output_dir", "logging_dir", "rescan_seconds"))
+    named, ends = address(output.value), given["exit_when_done"]
+    if told := wrong(named):
+        raise output.error(told[0], fix=told[1])
+    if ends.value and (ends.value.export or not Path(ends.value.file or "/").is_absolute()):
+        raise ends.error("looks into a folder, and output_dir is none", fix="use idle:SECONDS")
+    if rescan.source == "default":
+        rescan = rescan.but(_ADDRESS_SECONDS, "of an address")
+    logs = state.value / "logs" / run_id(named)
+    return {
+        "output_dir": output.but(named),
+        "logging_dir": logging.but(logs / logging.value, "below state_dir unless absolute"),
+        "rescan_seconds": rescan,
     }
 
 
