@@ -7,19 +7,23 @@ import os
 import shutil
 import threading
 from collections import namedtuple
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from clipwatch.doctor import output
 from clipwatch.domain.events import CheckpointDiscarded, CheckpointFound
+from clipwatch.executors.messages import Failed
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.mirror import copies, copying
 from clipwatch.mirror.entries import RemoteFile
-from clipwatch.mirror.remote import Remote, Unreachable
+from clipwatch.mirror.remote import Kind, Remote, Unreachable
 from clipwatch.settings import Settings, load
+from clipwatch.tasks.reopen import reopen
 from loop_kit import states, until
+from real_world import open_to_others
 from world import World, checkpoint, settings
 
 
@@ -72,14 +76,20 @@ def test_the_run_is_known_by_the_address(tmp_path: Path) -> None:
 
 
 def test_what_resumes_a_training_stays_there(tmp_path: Path) -> None:
-    """Of it an empty file is here, as layouts go by the names."""
+    """Of it an empty file is here, as layouts go by the names; and nobody else may read here."""
     place = bucket(tmp_path, 10)
     (place / "checkpoint-10/optimizer.bin").write_bytes(b"state")
-    run, sizes = world(tmp_path), []
-    copied = run.settings.paths.output_dir / "checkpoint-10"
-    run.script = lambda _: sizes.append((copied / "optimizer.bin").stat().st_size)
+    run = world(tmp_path)
+    copied, sizes, theirs = run.settings.paths.output_dir, [], []
+
+    def look(_: object) -> None:
+        sizes.append((copied / "checkpoint-10/optimizer.bin").stat().st_size)
+        theirs.extend(open_to_others(copied.parent))
+
+    run.script = look
     assert run.once() == 0
     assert sizes == [0]
+    assert theirs == []
 
 
 def test_no_more_copies_than_the_limit(tmp_path: Path) -> None:
@@ -151,6 +161,47 @@ def test_other_weights_under_the_same_name_are_evaluated(tmp_path: Path) -> None
     assert len(run.requests) == 2
 
 
+def test_new_prompts_make_old_checkpoints_due_again(tmp_path: Path) -> None:
+    """What was scored by others is copied once more: nothing is taken for deleted."""
+    bucket(tmp_path, 10, 20)
+    assert world(tmp_path).once() == 0
+    (tmp_path / "other.txt").write_text("a green square\n")
+    run = world(tmp_path, prompts="other.txt")
+    assert run.once() == 0
+    assert len(run.requests) == 2
+    assert states(run) == {10: "published", 20: "published"}
+    assert not any(isinstance(it.event, CheckpointDiscarded) for it in run.logged)
+
+
+def test_what_was_given_up_can_be_tried_again(tmp_path: Path) -> None:
+    """Though its copy is gone by then."""
+    bucket(tmp_path, 10)
+    run = world(tmp_path, max_attempts=1)
+    run.script = lambda _: [Failed("weights", "3 of 9 tensors fit")]
+    with run.live():
+        until(lambda: states(run).get(10) == "failed" and here(run) == set())
+        run.script = lambda _: None
+        reopen(run.log, 10, None)
+        until(lambda: states(run).get(10) == "published")
+
+
+def test_what_comes_back_is_evaluated(tmp_path: Path) -> None:
+    """Also where it was deleted before it was copied."""
+    place = bucket(tmp_path, 10, 20)
+    run, kept = world(tmp_path, stage_limit=1), tmp_path / "kept"
+
+    def rotate(_: object) -> None:
+        if not kept.exists():
+            (place / "checkpoint-10").rename(kept)
+
+    run.script = rotate
+    with run.live():
+        until(lambda: states(run) == {10: "discarded", 20: "published"})
+        run.script = lambda _: None
+        kept.rename(place / "checkpoint-10")
+        until(lambda: states(run).get(10) == "published")
+
+
 def test_a_list_that_was_lost_costs_nothing(tmp_path: Path) -> None:
     """The log knows what is scored."""
     bucket(tmp_path, 10)
@@ -173,7 +224,7 @@ def test_remains_of_a_kill_are_deleted(tmp_path: Path) -> None:
     (part / "checkpoint-10").mkdir(parents=True)
     (copied / "checkpoint-10").mkdir(parents=True)
     (copied / "checkpoint-10/half.safetensors").write_bytes(b"half")
-    copying.Mirror(Remote("file:///nowhere"), copied, print, SimpleNamespace)
+    copying.Mirror(Remote("file:///nowhere"), copied, print, lambda *_: nullcontext())
     assert not part.exists()
     assert here(run) == set()
 
@@ -191,7 +242,9 @@ def test_a_list_that_names_other_places_deletes_nothing_there(tmp_path: Path) ->
     assert mine.exists()
 
 
-def listed(monkeypatch: pytest.MonkeyPatch, change: object) -> None:
+def listed(
+    monkeypatch: pytest.MonkeyPatch, change: Callable[[list[RemoteFile]], list[RemoteFile]]
+) -> None:
     """Have the server list something else."""
     real = Remote.files
     monkeypatch.setattr(Remote, "files", lambda remote: change(real(remote)))
@@ -278,7 +331,7 @@ def test_a_server_that_is_away_is_waited_for(
 
 @pytest.mark.parametrize("kind", ["refused", "unreachable"])
 def test_once_tells_why_nothing_can_be_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: copying.Kind
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: Kind
 ) -> None:
     """It ends with that line, at once or after some tries."""
     bucket(tmp_path, 10)
@@ -320,7 +373,7 @@ def test_a_full_disk_is_told_and_waited_for(
     disk = namedtuple("disk", "f_blocks f_frsize f_bavail")  # noqa: PYI024 - as os.statvfs_result
     free = os.statvfs
     monkeypatch.setattr(
-        copies.os, "statvfs", lambda path: disk(10**6, 4096, 1) if full.is_set() else free(path)
+        os, "statvfs", lambda path: disk(10**6, 4096, 1) if full.is_set() else free(path)
     )
     run = world(tmp_path)
     with run.live():

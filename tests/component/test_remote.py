@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,6 +108,10 @@ def test_names_of_a_bucket_that_are_none_of_files(s3: S3, tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("x.json"))
 
 
+def published(run: World, step: int) -> bool:
+    return states(run).get(step) == "published"
+
+
 def test_a_training_that_pushes_to_a_bucket(s3: S3, tmp_path: Path) -> None:
     """Each checkpoint is evaluated as it comes, and rotation there stops nothing."""
     trained, place = tmp_path / "trained", f"s3://{s3.bucket}/pushed"
@@ -115,7 +120,7 @@ def test_a_training_that_pushes_to_a_bucket(s3: S3, tmp_path: Path) -> None:
         for step in (10, 20, 30):
             checkpoint(trained, step, step / 100)
             s3.push(trained / f"checkpoint-{step}", f"pushed/checkpoint-{step}")
-            until(lambda at=step: states(run).get(at) == "published")
+            until(partial(published, run, step))
             s3.delete(f"pushed/checkpoint-{step}")
         until(lambda: not os.listdir(run.settings.paths.output_dir))
     assert states(run) == dict.fromkeys((10, 20, 30), "published")

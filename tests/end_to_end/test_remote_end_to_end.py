@@ -12,7 +12,7 @@ from fast_world import Training
 from hub_kit import Hub
 from hub_kit import serve as serve_hub
 from offline_kit import configure
-from real_world import clipwatch, daemon, guarded, open_to_others, status, until
+from real_world import clipwatch, daemon, guarded, status, until
 from s3_kit import SECRET, serve
 from world import checkpoint
 
@@ -43,7 +43,6 @@ def test_a_bucket_is_watched_as_a_folder_is(project: Path, base: Path, tmp_path:
         told = clipwatch("status", "--state-dir", "state", cwd=project).stdout
         assert address in told
         assert SECRET not in said + told
-        assert open_to_others(project / "state") == []
 
 
 def _states(project: Path) -> dict[int, str]:

@@ -55,6 +55,7 @@ class Evaluations:
         executor: Has the slots in which they run.
         pool: Lends them.
         judgements: Takes what is finished.
+        lacks: Whether a checkpoint is not here yet, though the log has it as whole.
     """
 
     def __init__(
@@ -67,13 +68,11 @@ class Evaluations:
         executor: Executor,
         pool: Pool,
         judgements: Judgements,
+        lacks: Callable[[Checkpoint], bool] = lambda _: False,
     ) -> None:
-        self._settings = settings
-        self._log = log
-        self._send = send
-        self._clock = clock
-        self._luck = luck
-        self._judgements = judgements
+        self._settings, self._log, self._send = settings, log, send
+        self._clock, self._luck = clock, luck
+        self._judgements, self._lacks = judgements, lacks
         self._seat = Seat(log.name, executor, pool, send)
         self._attempt: Attempt | None = None
         self._vacancies = Vacancies(log, clock)
@@ -122,7 +121,8 @@ class Evaluations:
         self._end_if_idle()
         run, attempt = self._log.run, self._attempt
         found = due_(run, self._clock()) if run.protocol else pending(run)
-        due = [it for it in found if it.id not in self._judgements.ids]
+        there = (it for it in found if not self._lacks(it.checkpoint))
+        due = [it for it in there if it.id not in self._judgements.ids]
         in_hand = attempt.job.checkpoint if attempt else None
         most = self._settings.staging.stage_limit
         self._stage.want(to_keep(run, in_hand, due, self._stage.keys, most))

@@ -6,12 +6,13 @@ import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from clipwatch.domain.events import OutputDirChecked
 from clipwatch.domain.queue import newest_written, observe, partial, wholes
 from clipwatch.domain.sighting import Sighting
-from clipwatch.domain.state import CheckpointKey
+from clipwatch.domain.state import Checkpoint, CheckpointKey
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.kit.filesystems import make_private
 from clipwatch.layouts import Scanner
@@ -20,7 +21,7 @@ from clipwatch.layouts.scanner import Elsewhere
 from clipwatch.layouts.watch import Watcher
 from clipwatch.loop.ending import TrainingEnd
 from clipwatch.loop.run_log import RunLog
-from clipwatch.mirror import Mirror, Remote
+from clipwatch.mirror import Mirror, Remote, to_copy
 from clipwatch.results import view
 from clipwatch.service.claim import Claim
 from clipwatch.service.wake import wake_folder
@@ -82,6 +83,11 @@ class Eyes:
     def seconds_left(self) -> float:
         """How long it is until the next look, 0.0 or less if it is due."""
         return self._look_at - time.monotonic()
+
+    def lacks(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint has to be copied before anything can be done with it."""
+        mirror = self._mirror
+        return mirror is not None and not (checkpoint.is_base or checkpoint.name in mirror.here)
 
     def over(self, *, waiting: bool) -> bool:
         """Whether the training has ended, and what failed is not waited for any more.
@@ -171,6 +177,15 @@ class Eyes:
             raise _Taken(f"{paths.named} is watched by {holder}")
         return sightings
 
+    def _elsewhere(self) -> Elsewhere | None:
+        """Return what lies at an address; what is wanted anew has to be copied once more."""
+        seen, run = self._looked, self._log.run
+        if seen is None:
+            return None
+        again = [it for it in run.unfinished if seen.away.get(it, "") is None]
+        wanted = dict.fromkeys(again, to_copy(self._settings.paths.address))
+        return replace(seen, away={**seen.away, **wanted}) if again else seen
+
     def _mirrored(self, paths: Paths) -> Mirror | None:
         """Have what lies at an address copied, if the settings name one."""
         if not paths.address:
@@ -188,7 +203,7 @@ class Eyes:
             settle_seconds=settings.watching.settle_seconds,
             known=wholes(self._log.run) if self._log.begun else {},
             layouts=settings.watching.layouts,
-            elsewhere=lambda: self._looked,
+            elsewhere=self._elsewhere,
         )
         wake = wake_folder(settings.paths.state_dir)
         with suppress(OSError):  # hints are never needed

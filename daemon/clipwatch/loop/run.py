@@ -92,8 +92,7 @@ class WatchedRun:
         once: bool,
         reread: Callable[[], Settings],
     ) -> None:
-        self.settings, self.name = settings, name
-        self._once, self._parts = once, parts
+        self.settings, self.name, self._once, self._parts = settings, name, once, parts
         self._reread, self._alive, self._console = reread, alive, console
         self._deadlines = Deadlines()
         self._health = HealthReporter(settings, self.name, console.say)
@@ -106,7 +105,8 @@ class WatchedRun:
         self._pruner = Pruner(log, settings.paths.state_dir)
         self._page = Page(settings, log)
         self.evaluations = Evaluations(
-            settings, log, send, *chance, parts.make_executor(settings), pool, self._judgements
+            *(settings, log, send, *chance, parts.make_executor(settings), pool),
+            *(self._judgements, self.eyes.lacks),
         )
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from clipwatch.mirror.choosing import to_copy
 from clipwatch.mirror.copying import Mirror
 from clipwatch.mirror.entries import found
 from clipwatch.mirror.remote import Remote, Unreachable
 
-__all__ = ["Mirror", "Remote", "Unreachable", "found"]
+__all__ = ["Mirror", "Remote", "Unreachable", "found", "to_copy"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from clipwatch.domain.queue import DELETED_BEFORE
 from clipwatch.domain.sighting import Partial, Unusable
 from clipwatch.domain.state import Run
 from clipwatch.mirror.entries import Entry
@@ -38,12 +39,13 @@ class Plan:
 def done(run: Run) -> dict[str, float]:
     """Return checkpoint → since when (Unix time) nothing is left to do for it.
 
-    What is scored, given up or left out is not needed, until its weights are others.
+    What is scored, given up or left out is not needed, until its weights are others; what was
+    deleted is, if it is there again.
     """
     return {
         name: it.since.timestamp() if it.since else 0.0
         for name, it in run.checkpoints.items()
-        if name not in run.unfinished and not it.is_base
+        if not (name in run.unfinished or it.is_base or it.reason.startswith(DELETED_BEFORE))
     }
 
 
@@ -82,6 +84,11 @@ def _wanted(entry: Entry, had: Had | None, finished: Mapping[str, float]) -> boo
     return had.signed != entry.signature and not less  # it is being deleted there
 
 
+def to_copy(address: str) -> Partial:
+    """Return what is said of what lies there alone."""
+    return Partial(f"it is still to be copied from {address}")
+
+
 def away(
     found: Sequence[Entry],
     waiting: Sequence[Entry],
@@ -100,7 +107,7 @@ def away(
     """
     told: dict[str, Partial | Unusable | None] = {it.name: None for it in found}
     for it in waiting:
-        told[it.name] = Partial(f"it is still to be copied from {address}")
+        told[it.name] = to_copy(address)
         if reason := failed.get(it.name):
             told[it.name] = Unusable("unreadable", reason)
     return {name: verdict for name, verdict in told.items() if name not in here}

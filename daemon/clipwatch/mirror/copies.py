@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import Final
@@ -41,8 +41,14 @@ class Copies:
         make_private(folder)
         shutil.rmtree(self._part, ignore_errors=True)
         self.had = self._read()
-        """Name → what was copied of it."""
+        """Name → what was copied of it; another one after each change."""
+        self._written: Mapping[str, Had] | None = None
         self._tidy()
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Of which there is a copy; may be asked from any thread."""
+        return frozenset(name for name, it in self.had.items() if it.paths)
 
     def make(self, entry: Entry, fetch: Callable[[RemoteFile, Path], None]) -> None:
         """Copy a checkpoint beside the folder; `fetch` may raise whatever ends it.
@@ -78,13 +84,13 @@ class Copies:
             (self._part / path).rename(to)
         before = self.had.get(entry.name)
         self._delete(set(before.paths).difference(paths) if before else ())
-        self.had[entry.name] = Had(entry.signature, time.time(), paths)
+        self.had = {**self.had, entry.name: Had(entry.signature, time.time(), paths)}
 
     def drop(self, name: str) -> None:
         """Delete a copy; the lock is held."""
         known = self.had[name]
         self._delete(known.paths)
-        self.had[name] = Had(known.signed, known.at)
+        self.had = {**self.had, name: Had(known.signed, known.at)}
 
     def write(self, names: Iterable[str]) -> None:
         """Bring the list to the disk; of what is neither here nor among `names` nothing is kept.
@@ -94,7 +100,9 @@ class Copies:
         """
         known = set(names)
         self.had = {it: had for it, had in self.had.items() if had.paths or it in known}
-        write_private(self._list, msgspec.json.encode(self.had), lasting=True)
+        if self.had != self._written:
+            write_private(self._list, msgspec.json.encode(self.had), lasting=True)
+            self._written = self.had
 
     def forget(self) -> None:
         """Delete what was not finished."""

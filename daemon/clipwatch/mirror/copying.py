@@ -102,6 +102,11 @@ class Mirror:
         lasts = self._failures >= TRIES or self._kind in ("missing", "refused")
         return self._kind if lasts else None
 
+    @property
+    def here(self) -> frozenset[str]:
+        """The names of the checkpoints of which there is a copy."""
+        return self._copies.names
+
     def adopt(self, layouts: Layouts, seconds: float, limit: int) -> None:
         """Look by these layouts, every so many seconds, and keep so many copies at once."""
         with self._changed:
@@ -200,7 +205,7 @@ class Mirror:
 
     def _publish(self, seen: Found, todo: Plan) -> None:
         """Have the loop's thread know what lies there, and look if that is news; with the lock."""
-        here = {name for name, it in self._copies.had.items() if it.paths}
+        here = self._copies.names
         lasting = {name: it.reason for name, it in self._failed.items() if it.lasts}
         told = away(seen.entries, todo.waiting, here, self._remote.address, lasting)
         news = (seen.listing.root, told, sorted(here), seen.lying, sorted(self._since.items()))

@@ -107,7 +107,7 @@ class Remote:
         from fsspec.core import url_to_fs
 
         if self.address.startswith("hf:"):  # its client would draw bars, and tell each new try
-            from huggingface_hub.utils import disable_progress_bars
+            from huggingface_hub.utils.tqdm import disable_progress_bars
 
             disable_progress_bars()
             logging.getLogger("huggingface_hub").setLevel(logging.ERROR)
