@@ -128,6 +128,20 @@ def test_a_training_that_pushes_to_a_bucket(s3: S3, tmp_path: Path) -> None:
     assert SECRET not in "".join(run.said) + str(run.logged)
 
 
+def test_one_checkpoint_is_copied_for_who_names_it(s3: S3, tmp_path: Path) -> None:
+    """By its folder; what holds no weights is refused with what to name."""
+    place = checkpoint(tmp_path / "out", 10)
+    address = s3.push(tmp_path / "out", "alone")
+    copied = Remote(f"{address}/checkpoint-10").fetch_all(tmp_path / "here")
+    assert copied == tmp_path / "here/checkpoint-10"
+    assert {it.name: it.read_bytes() for it in copied.iterdir()} == {
+        it.name: it.read_bytes() for it in place.iterdir()
+    }
+    s3.client.put_object(Bucket=s3.bucket, Key="texts/a.json", Body=b"{}")
+    with pytest.raises(Unreachable, match="name the folder of one checkpoint"):
+        Remote(f"s3://{s3.bucket}/texts").fetch_all(tmp_path / "there")
+
+
 def test_the_hub_is_asked_for_what_is_named(hub: Hub, tmp_path: Path) -> None:
     """The main branch, another one, and a folder of it."""
     names = {it.path for it in Remote("hf://org/run").files()}

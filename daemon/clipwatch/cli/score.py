@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import click
@@ -19,15 +22,29 @@ from clipwatch.cli.options import (
     only_given,
     tell,
 )
+from clipwatch.kit.addresses import address, wrong
+
+
+class Place(click.Path):
+    """A path, or an address as one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a path to nothing, and an address that cannot be used here."""
+        if not address(value):
+            return super().convert(value, param, ctx)
+        if told := wrong(address(value)):
+            self.fail(": ".join(told), param, ctx)
+        return Path(value)
 
 
 @click.command(
     epilog=examples(
         "clipwatch score output/checkpoint-500",
         "clipwatch score output/checkpoint-500 --images pictures --json",
+        "clipwatch score hf://me/my-lora/checkpoint-500",
     )
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.argument("checkpoint", type=Place(path_type=Path, exists=True))
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
@@ -45,7 +62,7 @@ from clipwatch.cli.options import (
 def score(
     checkpoint: Path, config: Path | None, as_json: bool, images: Path | None, **flags: Any
 ) -> None:
-    """Score one checkpoint now.
+    """Score one checkpoint now: a folder, a file, or the address of a folder.
 
     Prints each image's score, lowest first, and their mean with half its 95 % interval. Writes no
     log and publishes nothing.
@@ -67,7 +84,10 @@ def score(
         tell([f"it is scored at {at}; clipwatch start scores each of the strengths"])
     if settings.service.give_way:
         give_way()
-    result = score_checkpoint(settings, checkpoint, images)
+    with ExitStack() as stack:
+        if remote := address(checkpoint):
+            checkpoint = stack.enter_context(_copied(remote))
+        result = score_checkpoint(settings, checkpoint, images)
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
@@ -79,3 +99,14 @@ def score(
         f"mean {clip['mean']:.4f}{half}  min {clip['min']:.4f}  max {clip['max']:.4f}  "
         f"std {clip['std']:.4f}  ({clip['n']} images)"
     )
+
+
+@contextmanager
+def _copied(remote: str) -> Iterator[Path]:
+    """Have a checkpoint that lies at an address here while it is scored."""
+    from clipwatch.mirror import Remote
+
+    with TemporaryDirectory(prefix="clipwatch-") as folder:
+        with in_hand(remote, "copying it"):
+            copy = Remote(remote).fetch_all(Path(folder))
+        yield copy

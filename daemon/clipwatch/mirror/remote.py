@@ -8,13 +8,13 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, Literal
 
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.secrets import masked
 from clipwatch.kit.textfiles import plain
-from clipwatch.mirror.entries import RemoteFile, is_weights
+from clipwatch.mirror.entries import RemoteFile, is_needed, is_safe, is_weights
 
 Kind = Literal["missing", "refused", "unreachable"]
 
@@ -102,6 +102,22 @@ class Remote:
                 f"{self.address}/{file.path} has {written} bytes, and was listed with {file.size}"
             )
             raise Unreachable("unreachable", told)
+
+    def fetch_all(self, folder: Path) -> Path:
+        """Copy one checkpoint, whose folder the address is, below a folder of ours; return where.
+
+        Raises:
+            Unreachable: It cannot be had, or holds nothing that is evaluated.
+            OSError: It cannot be written.
+        """
+        files = [it for it in self.files() if is_safe(it.path) and is_needed(it)]
+        if not any(map(is_weights, files)):
+            fix = "name the folder of one checkpoint"
+            raise Unreachable("missing", f"{self.address} holds no weights in safetensors", fix=fix)
+        place = folder / PurePosixPath(self.address).name
+        for file in files:
+            self.fetch(file, place / file.path)
+        return place
 
     def _opened(self) -> tuple[Any, str]:
         from fsspec.core import url_to_fs
