@@ -92,6 +92,18 @@ def test_what_resumes_a_training_stays_there(tmp_path: Path) -> None:
     assert theirs == []
 
 
+def test_pickles_are_told_and_not_copied(tmp_path: Path) -> None:
+    """As in a folder: what they are is seen by their names."""
+    place = bucket(tmp_path, 10) / "checkpoint-20"
+    place.mkdir()
+    (place / "pytorch_lora_weights.bin").write_bytes(b"a pickle")
+    run = world(tmp_path)
+    assert run.once() == 0
+    assert states(run) == {10: "published", 20: "discarded"}
+    assert "pickle" in run.run.checkpoints["checkpoint-20"].reason
+    assert here(run) == set()
+
+
 def test_no_more_copies_than_the_limit(tmp_path: Path) -> None:
     """The rest waits there, and is told as waiting."""
     bucket(tmp_path, *range(10, 60, 10))

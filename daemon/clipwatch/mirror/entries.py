@@ -134,7 +134,7 @@ def found(
     listing = listed(root, sorted({*safe, *kept}))
     mine = claims(listing, layouts)
     entries = (_entry(it.candidate, root, safe) for it in mine)
-    there = tuple(it for it in entries if it.files)
+    there = tuple(it for it in entries if it.files or it.marks)
     return Found(listing, there, lying(listing, mine, layouts))
 
 
