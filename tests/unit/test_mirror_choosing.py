@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipwatch.domain.queue import DELETED_BEFORE
 from clipwatch.domain.sighting import Partial, Unusable
 from clipwatch.domain.state import Checkpoint, Run
 from clipwatch.layouts.claims import BUILT_IN
-from clipwatch.mirror.choosing import Had, away, done, over, plan
+from clipwatch.mirror.choosing import Done, Had, away, done, over, plan
 from clipwatch.mirror.entries import SMALL, Entry, RemoteFile, found, is_needed, is_safe
 
 ROOT = Path("/copies/run")
@@ -135,7 +136,7 @@ def test_no_more_are_copied_than_there_is_room_for() -> None:
     names = {it.name for it in all_}
     here = {it.name: had(it) for it in all_[:2]}
     assert plan(all_, names, here, {}, 2).next is None
-    finished = {"checkpoint-30": 20.0}
+    finished = {"checkpoint-30": Done(20.0, True)}
     assert over(here, finished) == ("checkpoint-30",)
     here["checkpoint-30"] = had(all_[0], here=False)
     assert plan(all_, names, here, finished, 2).next == entry(10)
@@ -143,7 +144,7 @@ def test_no_more_are_copied_than_there_is_room_for() -> None:
 
 def test_what_is_finished_is_not_copied_again() -> None:
     """Unless it is another one there; also where the list of copies was lost."""
-    finished = {"checkpoint-10": 20.0}
+    finished = {"checkpoint-10": Done(20.0, True)}
     for known in ({}, {"checkpoint-10": had(entry(10), here=False)}):
         assert plan([entry(10)], finished, known, finished, 2).waiting == ()
     known = {"checkpoint-10": had(entry(10), here=False)}
@@ -153,8 +154,17 @@ def test_what_is_finished_is_not_copied_again() -> None:
 def test_a_copy_that_nobody_looked_at_yet_stays() -> None:
     """What the log knows is of the one before it."""
     known = {"checkpoint-10": had(entry(10, "2"), at=30.0)}
-    assert over(known, {"checkpoint-10": 20.0}) == ()
-    assert plan([entry(10, "2")], {"checkpoint-10"}, known, {"checkpoint-10": 20.0}, 2).next is None
+    finished = {"checkpoint-10": Done(20.0, True)}
+    assert over(known, finished) == ()
+    assert plan([entry(10, "2")], {"checkpoint-10"}, known, finished, 2).next is None
+
+
+def test_what_was_left_out_unseen_is_copied() -> None:
+    """As where others were named before; what was looked at is not copied again."""
+    left = {"checkpoint-10": Done(20.0, False)}
+    assert plan([entry(10)], {"checkpoint-10"}, {}, left, 2).next == entry(10)
+    known = {"checkpoint-10": had(entry(10), here=False)}
+    assert plan([entry(10)], {"checkpoint-10"}, known, left, 2).next is None
 
 
 def test_what_was_written_anew_is_copied_again_at_once() -> None:
@@ -173,7 +183,7 @@ def test_what_waits_is_told_and_what_is_over_is_not() -> None:
     told = away(all_, all_[:3], {"checkpoint-40"}, "s3://b/run", {"checkpoint-20": "refused"})
     assert told == {
         "checkpoint-30": Partial("it is still to be copied from s3://b/run"),
-        "checkpoint-20": Unusable("unreadable", "refused"),
+        "checkpoint-20": Unusable("unreadable", "it cannot be copied: refused"),
         "checkpoint-10": None,
     }
 
@@ -185,5 +195,8 @@ def test_the_log_says_what_is_finished() -> None:
     known = {
         it: Checkpoint(step, it, f"/x/{it}", "whole", since=since) for it, step in places.items()
     }
+    for name, reason in (("a", "a pickle"), ("b", DELETED_BEFORE), ("c", "it cannot be copied: x")):
+        known[name] = Checkpoint(3, name, f"/x/{name}", "discarded", reason, since=since)
     run = Run("r", "s3://b/run", "", (), {}, checkpoints=known, unfinished={"checkpoint-2"})
-    assert done(run) == {"checkpoint-1": since.timestamp()}
+    stamp = since.timestamp()
+    assert done(run) == {"checkpoint-1": Done(stamp, True), "a": Done(stamp, False)}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from clipwatch.domain.queue import DELETED_BEFORE
 from clipwatch.domain.sighting import Partial, Unusable
 from clipwatch.domain.state import Run
 from clipwatch.mirror.entries import Entry
+
+_NOT_COPIED: Final = "it cannot be copied: "
+_MAY_PASS: Final = (DELETED_BEFORE, _NOT_COPIED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,29 +40,40 @@ class Plan:
     next: Entry | None
 
 
-def done(run: Run) -> dict[str, float]:
-    """Return checkpoint → since when (Unix time) nothing is left to do for it.
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Since when (Unix time) nothing is left to do for a checkpoint; `whole`: it could be used."""
 
-    What is scored, given up or left out is not needed, until its weights are others; what was
-    deleted is, if it is there again.
+    since: float
+    whole: bool
+
+
+def done(run: Run) -> dict[str, Done]:
+    """Return by name the checkpoints for which nothing is left to do: scored, given up, left out.
+
+    Not what was left out only because it was gone, or could not be copied.
     """
     return {
-        name: it.since.timestamp() if it.since else 0.0
+        name: Done(it.since.timestamp() if it.since else 0.0, it.state == "whole")
         for name, it in run.checkpoints.items()
-        if not (name in run.unfinished or it.is_base or it.reason.startswith(DELETED_BEFORE))
+        if not (name in run.unfinished or it.is_base or it.reason.startswith(_MAY_PASS))
     }
 
 
-def over(had: Mapping[str, Had], finished: Mapping[str, float]) -> tuple[str, ...]:
+def over(had: Mapping[str, Had], finished: Mapping[str, Done]) -> tuple[str, ...]:
     """Return the names of copies that are of no use any more: what was told, was told of them."""
-    return tuple(name for name, it in had.items() if it.paths and finished.get(name, 0.0) >= it.at)
+    return tuple(name for name, it in had.items() if it.paths and _is_told(name, it, finished))
+
+
+def _is_told(name: str, had: Had, finished: Mapping[str, Done]) -> bool:
+    return name in finished and finished[name].since >= had.at
 
 
 def plan(
     entries: Sequence[Entry],
     still: Collection[str],
     had: Mapping[str, Had],
-    finished: Mapping[str, float],
+    finished: Mapping[str, Done],
     limit: int,
 ) -> Plan:
     """Say what is to be done.
@@ -76,10 +91,12 @@ def plan(
     return Plan(tuple(waiting), next(ready, None))
 
 
-def _wanted(entry: Entry, had: Had | None, finished: Mapping[str, float]) -> bool:
+def _wanted(entry: Entry, had: Had | None, finished: Mapping[str, Done]) -> bool:
     """Whether a checkpoint is to be copied; a list that was lost is made up for by the log."""
-    if had is None or (not had.paths and had.signed == entry.signature):
-        return entry.name not in finished
+    if had is None:
+        return not (entry.name in finished and finished[entry.name].whole)
+    if not had.paths and had.signed == entry.signature:
+        return not _is_told(entry.name, had, finished)
     less = {it.path for it in entry.files} < set(had.paths) - set(entry.marks)
     return had.signed != entry.signature and not less  # it is being deleted there
 
@@ -109,5 +126,5 @@ def away(
     for it in waiting:
         told[it.name] = to_copy(address)
         if reason := failed.get(it.name):
-            told[it.name] = Unusable("unreadable", reason)
+            told[it.name] = Unusable("unreadable", f"{_NOT_COPIED}{reason}")
     return {name: verdict for name, verdict in told.items() if name not in here}

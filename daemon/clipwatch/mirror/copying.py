@@ -15,7 +15,7 @@ from clipwatch.domain.state import Run
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.layouts.claims import Layouts
 from clipwatch.layouts.scanner import Elsewhere
-from clipwatch.mirror.choosing import Plan, away, done, over, plan
+from clipwatch.mirror.choosing import Done, Plan, away, done, over, plan
 from clipwatch.mirror.copies import Copies
 from clipwatch.mirror.entries import Entry, Found, RemoteFile, found
 from clipwatch.mirror.remote import Kind, Remote, Unreachable
@@ -81,7 +81,7 @@ class Mirror:
         self._failures = 0
         self._kind: Kind | None = None
         self._changed = threading.Condition()
-        self._finished: Mapping[str, float] | None = None
+        self._finished: Mapping[str, Done] | None = None
         self._layouts: Layouts = {}
         self._seconds, self._limit = 0.0, 1
         self._closed = False
@@ -155,14 +155,14 @@ class Mirror:
             if not copied:
                 self._wait(finished, seconds)
 
-    def _wait(self, finished: Mapping[str, float], seconds: float) -> None:
+    def _wait(self, finished: Mapping[str, Done], seconds: float) -> None:
         """Wait until the next look is due, or more is finished than is known."""
         with self._changed:
             self._changed.wait_for(
                 lambda: self._closed or (self._finished or {}) != finished, seconds
             )
 
-    def _turn(self, finished: Mapping[str, float], seconds: float) -> bool:
+    def _turn(self, finished: Mapping[str, Done], seconds: float) -> bool:
         """Look once, and copy one checkpoint at most; return whether one was."""
         self._drop(finished)
         seen = self._look()
@@ -175,7 +175,7 @@ class Mirror:
         self._copies.write(it.name for it in seen.entries)
         return todo.next is not None and self._copy(todo.next, finished)
 
-    def _drop(self, finished: Mapping[str, float]) -> None:
+    def _drop(self, finished: Mapping[str, Done]) -> None:
         """Delete copies that are of no use any more, and have nobody look for them."""
         if names := over(self._copies.had, finished):
             with self.lock:
@@ -215,7 +215,7 @@ class Mirror:
             self._hint()
         self.busy = any(it.name not in lasting for it in todo.waiting)
 
-    def _copy(self, entry: Entry, finished: Mapping[str, float]) -> bool:
+    def _copy(self, entry: Entry, finished: Mapping[str, Done]) -> bool:
         """Copy a checkpoint, and have it looked at; return whether that came to an end."""
         size = f"{entry.size / 2**20:,.0f} MiB"
         try:
