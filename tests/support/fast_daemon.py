@@ -81,7 +81,7 @@ def main(folder: Path, mode: str, environ: Mapping[str, str], said: Path) -> Non
         os.dup2(out.fileno(), 2)
     settings = load(folder / "config.json", flags={}, environ=os.environ, cwd=folder)
     log = log_file(settings.paths.state_dir)
-    name = recognise(log, settings.paths.output_dir, settings.watching.layout).name
+    name = recognise(log, settings.paths.named, settings.watching.layout).name
     with exclusive(settings.paths.state_dir, name), Telling(log) as journal:
         supervisor = Supervisor(once=mode == "once")
         parts = Parts(make_executor=fast, judge=PlainJudge(), identities=Known())

@@ -6,12 +6,13 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 TOKEN = "hf_" + "s3cret" * 5
 
@@ -24,6 +25,8 @@ class Hub:
         repositories: Hub id → reference ("main", "refs/pr/1") → folder of its files.
         gated: Ids whose files are only for who has the token.
         cut: Names of files whose first download breaks off in the middle.
+        held: Names of files of which the second half is sent when `gate` is set.
+        gate: See there.
         asked: (method, path) of every request.
         url: Its address.
     """
@@ -31,6 +34,8 @@ class Hub:
     repositories: dict[str, dict[str, Path]]
     gated: frozenset[str] = frozenset()
     cut: set[str] = field(default_factory=set)
+    held: set[str] = field(default_factory=set)
+    gate: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
 
@@ -90,9 +95,12 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer({"id": f"{owner}/{name}", "sha": commit_of(found[0]), "private": False,
                          "siblings": siblings, "downloads": 0, "likes": 0, "tags": []})  # fmt: skip
         elif what == "tree":
-            sizes = {it: (found[0] / it).stat().st_size for it in _files(found[0])}
-            self.answer([{"type": "file", "path": it, "oid": it, "size": size}
-                         for it, size in sizes.items()])  # fmt: skip
+            below = f"{found[1]}/" if found[1] else ""
+            listed = [_told(found[0], it) for it in _files(found[0]) if it.startswith(below)]
+            if listed or not below:
+                self.answer(listed)
+            else:
+                self.refuse(404, "EntryNotFound")
         elif f"{owner}/{name}" in self.hub.gated and TOKEN not in self.headers.get(
             "Authorization", ""
         ):
@@ -101,6 +109,20 @@ class _Handler(BaseHTTPRequestHandler):
             self.refuse(404, "EntryNotFound")
         else:
             self.send_file(found[0], found[1])
+
+    def do_POST(self) -> None:
+        """Tell of some files, with when each was written."""
+        length = int(self.headers.get("Content-Length", 0))
+        asked = parse_qs(self.rfile.read(length).decode()).get("paths", [])
+        path = unquote(urlsplit(self.path).path)
+        self.hub.asked.append((self.command, path))
+        owner, name, _, *rest = path.removeprefix("/api/models/").split("/")
+        found = _resolve(self.hub.repositories.get(f"{owner}/{name}", {}), "/".join(rest))
+        if found is None:
+            self.refuse(404, "RepoNotFound")
+            return
+        there = [it for it in asked if (found[0] / it).is_file()]
+        self.answer([_told(found[0], it, dated=True) for it in there])
 
     do_HEAD = do_GET  # noqa: N815 - the base class's name
 
@@ -119,8 +141,14 @@ class _Handler(BaseHTTPRequestHandler):
             self.hub.cut.discard(name)
             body = body[: len(body) // 2]
             self.close_connection = True
+        if self.command == "GET" and name in self.hub.held:
+            self.wfile.write(body[first : len(body) // 2])
+            self.wfile.flush()
+            first = max(first, len(body) // 2)
+            self.hub.gate.wait()
         if self.command == "GET":
-            self.wfile.write(body[first:])
+            with suppress(OSError):  # who asked was killed
+                self.wfile.write(body[first:])
 
     def answer(self, content: Any) -> None:
         """Send JSON."""
@@ -150,6 +178,16 @@ def _resolve(references: dict[str, Path], rest: str) -> tuple[Path, str] | None:
             if rest == written or rest.startswith(f"{written}/"):
                 return folder, rest[len(written) + 1 :]
     return None
+
+
+def _told(folder: Path, name: str, *, dated: bool = False) -> dict[str, Any]:
+    """Return what the Hub tells of a file; with its date, the commit's, where that is asked for."""
+    file = folder / name
+    told = {"type": "file", "path": name, "size": file.stat().st_size,
+            "oid": hashlib.sha1(file.read_bytes()).hexdigest()}  # fmt: skip
+    when = datetime.fromtimestamp(file.stat().st_mtime, UTC)
+    last = {"id": commit_of(folder), "title": "", "date": f"{when:%Y-%m-%dT%H:%M:%S.000Z}"}
+    return {**told, "lastCommit": last} if dated else told
 
 
 def _files(folder: Path) -> list[str]:

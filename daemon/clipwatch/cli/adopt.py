@@ -45,4 +45,4 @@ def adopt(run: str, config: Path | None, **flags: Any) -> None:
     path = chosen_config(config)
     settings = load(path, flags=only_given(flags), environ=environ, cwd=here())
     name = take_over(settings, run)
-    click.echo(f"{name} goes on in {settings.paths.output_dir}, from the next start on")
+    click.echo(f"{name} goes on in {settings.paths.named}, from the next start on")

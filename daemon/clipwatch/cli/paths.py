@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from clipwatch.cli.options import CONFIGS, chosen_config, only_given
+from clipwatch.kit.addresses import address
 from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.textfiles import plain
 from clipwatch.results.differences import listed
@@ -38,15 +39,17 @@ class Meant:
         config: The configuration, None for none.
         output_dir: The folder of checkpoints, None where the configuration names it.
         only: The names in it that are meant, none for all.
+        address: What is named instead of a folder, "" for none.
     """
 
     config: Path | None
     output_dir: Path | None = None
     only: tuple[str, ...] = ()
+    address: str = ""
 
     def notes(self, cwd: Path) -> list[str]:
         """Return what is there and is not read."""
-        if self.output_dir is None or self.config is not None:
+        if not (self.output_dir or self.address) or self.config is not None:
             return []
         here = [name for name in CONFIGS if (cwd / name).is_file()]
         return [f"{name} is not read: name it with --config if it is meant" for name in here[:1]]
@@ -91,6 +94,8 @@ class Meant:
         from clipwatch.settings.values import Given
 
         over, unless = only_given(dict(flags)), dict[str, Given]()
+        if self.address:
+            over["output_dir"] = Given(self.address, _PATH, _PATH)
         if self.output_dir is not None:
             over["output_dir"] = Given(str(self.output_dir), _PATH, _PATH)
             if unordered(self.output_dir, self.only, ranked=ranked):
@@ -188,6 +193,9 @@ def meant(
     from clipwatch.settings.places import below
 
     whole = [below(cwd, str(it)) for it in paths]
+    remote = next(filter(None, map(address, paths)), "")
+    if remote and len(whole) > 1:
+        raise SettingsError(f"{remote} is not the only path", fix="name one address alone")
     if len(whole) == 1 and _is_config(whole[0]):
         if config is not None:
             raise SettingsError(
@@ -199,6 +207,8 @@ def meant(
             f"{paths[0]} and --output-dir {output_dir} both name checkpoints",
             fix="leave one of them out",
         )
+    if remote:
+        return Meant(config, address=remote)
     if len(whole) == 1 and (whole[0].is_dir() or _may_come(whole[0], there=there)):
         return Meant(config, whole[0])
     for path, written in zip(whole, paths, strict=True):

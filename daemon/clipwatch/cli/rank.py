@@ -66,7 +66,8 @@ def rank(paths: tuple[Path, ...], config: Path | None, as_json: bool, **flags: A
         reread = what.reader(flags, here(), ranked=True)
         settings = reread()
     tell((*what.notes(here()), *settings.notes))
-    expect(settings.paths.output_dir)
+    if not settings.paths.address:
+        expect(settings.paths.output_dir)
     there = _there(settings)
     name, code = watch(settings, reread, once=True)
     with open_results(log_file(settings.paths.state_dir)) as results:
@@ -113,6 +114,13 @@ def _there(settings: Settings) -> set[str]:
     from clipwatch.layouts.lying import lying_in
 
     folder, layouts = settings.paths.output_dir, settings.watching.layouts
+    if address := settings.paths.address:
+        from clipwatch import mirror
+
+        seen = mirror.found(folder, mirror.Remote(address).files(), layouts)
+        if not seen.entries:
+            raise ClipwatchError(f"there is nothing to score in {address}: {seen.lying}")
+        return {it.name for it in seen.entries}
     found = {it.candidate.name for it in claims_in(folder, layouts)}
     if not found:
         lying = lying_in(folder, layouts) or "it holds no LoRA, model or checkpoint"

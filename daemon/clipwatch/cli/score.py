@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,12 +22,25 @@ from clipwatch.cli.options import (
     only_given,
     tell,
 )
+from clipwatch.kit.addresses import address, wrong
 
 if TYPE_CHECKING:
     from clipwatch.domain.merging import Shard
 
 DIGITS = 9
 """Of the number of shards, at most."""
+
+
+class Place(click.Path):
+    """A path, or an address as one."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Refuse a path to nothing, and an address that cannot be used here."""
+        if not address(value):
+            return super().convert(value, param, ctx)
+        if told := wrong(address(value)):
+            self.fail(": ".join(told), param, ctx)
+        return Path(value)
 
 
 def _shard(_: click.Context, __: click.Parameter, value: str | None) -> Shard | None:
@@ -45,9 +61,10 @@ def _shard(_: click.Context, __: click.Parameter, value: str | None) -> Shard | 
         "clipwatch score output/checkpoint-500",
         "clipwatch score output/checkpoint-500 --images pictures --json",
         "clipwatch score output/checkpoint-500 --shard 2/8 --save parts",
+        "clipwatch score hf://me/my-lora/checkpoint-500",
     )
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path, exists=True))
+@click.argument("checkpoint", type=Place(path_type=Path, exists=True))
 @config_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option(
@@ -84,7 +101,7 @@ def score(
     shard: Shard | None,
     **flags: Any,
 ) -> None:
-    """Score one checkpoint now.
+    """Score one checkpoint now: a folder, a file, or the address of a folder.
 
     Prints each image's score, lowest first, and their mean with half its 95 % interval. Writes no
     log and publishes nothing: clipwatch import takes what --save keeps into a log. With --shard
@@ -113,7 +130,10 @@ def score(
     if settings.service.give_way:
         give_way()
     saving = Saving(here() / save, shard or Shard()) if save else None
-    result = score_checkpoint(settings, checkpoint, images, saving)
+    with ExitStack() as stack:
+        if remote := address(checkpoint):
+            checkpoint = stack.enter_context(_copied(remote))
+        result = score_checkpoint(settings, checkpoint, images, saving)
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return
@@ -134,3 +154,14 @@ def _print(result: dict[str, Any]) -> None:
         f"mean {clip['mean']:.4f}{half}  min {clip['min']:.4f}  max {clip['max']:.4f}  "
         f"std {clip['std']:.4f}  ({clip['n']} images)"
     )
+
+
+@contextmanager
+def _copied(remote: str) -> Iterator[Path]:
+    """Have a checkpoint that lies at an address here while it is scored."""
+    from clipwatch.mirror import Remote
+
+    with TemporaryDirectory(prefix="clipwatch-") as folder:
+        with in_hand(remote, "copying it"):
+            copy = Remote(remote).fetch_all(Path(folder))
+        yield copy

@@ -92,7 +92,7 @@ def _look(finder: Finder, roster: Roster, supervisor: Supervisor, ended: threadi
 
 def _check(settings: Settings, *, once: bool) -> None:
     runs_on(settings.compute.device)
-    if once:
+    if once and not settings.paths.address:
         expect(settings.paths.output_dir)
 
 

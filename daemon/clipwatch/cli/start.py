@@ -95,8 +95,9 @@ def start(
 ) -> None:
     """Watch a run, or several, and publish their scores.
 
-    PATH is the folder of the checkpoints, or some files in it: then no config is needed, only
-    --base-model where nothing tells it. A PATH that is a config is as with --config.
+    PATH is the folder of the checkpoints, its address (hf://OWNER/REPOSITORY, s3://BUCKET/FOLDER),
+    or some files in it: then no config is needed, only --base-model where nothing tells it. A PATH
+    that is a config is as with --config.
 
     Checkpoints are evaluated newest first. An option goes before the same key of the config; the
     defaults below hold where neither says anything.

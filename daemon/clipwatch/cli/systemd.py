@@ -123,8 +123,11 @@ def _run(name: str, config: Path, trainer_user: str | None) -> Run:
 
     environ = {key: value for key, value in os.environ.items() if not key.startswith("CLIPWATCH_")}
     settings = load(config, environ=environ, cwd=here())
+    output_dir = settings.paths.output_dir
+    if settings.paths.address:
+        output_dir = here() / settings.config  # which is all that is read of this machine
     if trainer_user is None:
-        owned = settings.paths.output_dir if settings.paths.output_dir.exists() else settings.config
+        owned = output_dir if output_dir.exists() else settings.config
         trainer_user = _user_name(owned.stat().st_uid)
     else:
         try:
@@ -135,7 +138,7 @@ def _run(name: str, config: Path, trainer_user: str | None) -> Run:
         name=name,
         config=here() / settings.config,
         working_dir=settings.paths.working_dir,
-        output_dir=settings.paths.output_dir,
+        output_dir=output_dir,
         logging_dir=settings.paths.logging_dir,
         user=trainer_user,
     )

@@ -48,11 +48,11 @@ def watch(
         give_way()
     return_memory()
     runs_on(settings.compute.device)
-    if once:
+    if once and not settings.paths.address:
         expect(settings.paths.output_dir)
     state, console = settings.paths.state_dir, ObjectConsole() if objects else Console()
     patiently = partial(when_unlocked, once=once, say=console.say)
-    where, layout = settings.paths.output_dir, settings.watching.layout
+    where, layout = settings.paths.named, settings.watching.layout
     with ExitStack() as stack:
         with console.during("log", "reading it"):  # which may be long
             found = patiently(lambda: recognise(log_file(state), where, layout))
@@ -79,7 +79,12 @@ def _told(settings: Settings, found: Recognised) -> Iterator[str]:
     images = len(protocol.prompts) * protocol.images_per_prompt
     several = [written(it) for it in sorted(p.adapter_strength for p in settings.protocols)]
     each = f" at each strength ({', '.join(several)})" if several[1:] else ""
-    yield f"watching {settings.paths.output_dir} as run {found.name}"
+    yield f"watching {settings.paths.named} as run {found.name}"
+    if settings.paths.address:
+        yield (
+            f"what is evaluated is copied from there to {settings.paths.output_dir}, "
+            f"{settings.staging.stage_limit} at once, and deleted when it is scored"
+        )
     if settings.watching.layout == FILES:
         yield (
             "no training orders what lies there: each file is a checkpoint of its own, and "

@@ -7,7 +7,7 @@ import pwd
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipwatch.doctor.findings import Finding, fail, ok, warn
+from clipwatch.doctor.findings import Finding, fail, ok, size, warn
 from clipwatch.domain.events import WeightFile
 from clipwatch.domain.kinds import TrainedWeights, WatchMode
 from clipwatch.kit.filesystems import file_system
@@ -16,6 +16,7 @@ from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, 
 from clipwatch.layouts.listing import listed
 from clipwatch.layouts.lying import lying
 from clipwatch.layouts.watch import events_tell
+from clipwatch.mirror import Remote, Unreachable, found
 from clipwatch.settings import Settings
 
 CHECK = "output directory"
@@ -60,8 +61,13 @@ class Output:
 
 
 def look(settings: Settings) -> list[Finding]:
-    """Look at the output directory; opens one weight file of the newest checkpoint."""
+    """Look at the output directory; opens one weight file of the newest checkpoint.
+
+    An address is asked for what lies there.
+    """
     folder = settings.paths.output_dir
+    if settings.paths.address:
+        return [_remote(settings)]
     try:
         listing = listed(folder)
         found = claims(listing, settings.watching.layouts)
@@ -84,6 +90,27 @@ def look(settings: Settings) -> list[Finding]:
         lying=lying(listing, found, settings.watching.layouts),
     )
     return [assess(output)]
+
+
+def _remote(settings: Settings) -> Finding:
+    paths, watching = settings.paths, settings.watching
+    try:
+        seen = found(paths.output_dir, Remote(paths.address).files(), watching.layouts)
+    except Unreachable as error:
+        if error.kind == "missing":
+            advice = "clipwatch waits for it; correct output_dir if the training runs already"
+            return warn(CHECK, error.problem, advice)
+        fix = error.fix or "see to the network; clipwatch goes on when it is there"
+        return fail(CHECK, error.problem, fix)
+    where = f"{paths.address} (a look every {watching.rescan_seconds:g} s)"
+    also = f" (also {seen.lying})" * bool(seen.lying)
+    if not seen.entries:
+        return ok(CHECK, f"{where}, no checkpoint yet{also}")
+    count, newest = len(seen.entries), seen.entries[0]
+    most = settings.staging.stage_limit
+    copies = f"copies of {most} at once go to {paths.output_dir}"
+    told = f"{count} checkpoint{'s' * (count != 1)}{also}, newest {newest.name}"
+    return ok(CHECK, f"{where}, {told} ({size(newest.size)}); {copies}")
 
 
 def assess(output: Output) -> Finding:

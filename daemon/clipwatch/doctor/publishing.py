@@ -51,7 +51,7 @@ def look(settings: Settings, name: str) -> list[Finding]:
         scores=lambda _: (),
         images=images_of(settings.paths.state_dir, run),
     )
-    first = str(settings.paths.output_dir)
+    first = str(settings.paths.named)
     known = state or Run(run, first, "", (), {}, first_dir=first)
     try:
         adapter = trackers.load(name)

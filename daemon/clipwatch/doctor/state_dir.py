@@ -74,7 +74,7 @@ def look(settings: Settings) -> list[Finding]:
 
 def recognised(settings: Settings) -> str:
     """Say which run of the log the output directory is, where that is not plain; else ""."""
-    log, output_dir = log_file(settings.paths.state_dir), settings.paths.output_dir
+    log, output_dir = log_file(settings.paths.state_dir), settings.paths.named
     try:
         found = recognise(log, output_dir, settings.watching.layout)
         run = read_state(log).get(found.name)
@@ -87,7 +87,7 @@ def recognised(settings: Settings) -> str:
 
 def run_name(settings: Settings) -> str:
     """Return what the run is, or would be, called in the log."""
-    log, output_dir = log_file(settings.paths.state_dir), settings.paths.output_dir
+    log, output_dir = log_file(settings.paths.state_dir), settings.paths.named
     try:
         return recognise(log, output_dir, settings.watching.layout).name
     except JournalError:  # of which its own check tells

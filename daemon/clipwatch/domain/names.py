@@ -16,9 +16,9 @@ SLUG = 150
 _RECEIVERS: Final = {"tracker": "tracker", "channel": "advice"}
 
 
-def run_id(output_dir: Path, digits: int = 6) -> str:
+def run_id(output_dir: Path | str, digits: int = 6) -> str:
     """Name the run of an output directory: readable, and with `digits` of its path's digest."""
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", output_dir.name).strip("-")[:SLUG] or "run"
+    slug = re.sub(r"[^A-Za-z0-9._-]+", "-", Path(output_dir).name).strip("-")[:SLUG] or "run"
     return f"{slug}-{hashlib.sha256(str(output_dir).encode()).hexdigest()[:digits]}"
 
 

@@ -147,6 +147,9 @@ def wholes(run: Run) -> dict[str, Whole]:
 DELETED = "it was deleted"
 """How the reasons begin for checkpoints that are gone."""
 
+DELETED_BEFORE = f"{DELETED} before it was evaluated"
+"""The same of those that have no score: they are welcome when they come back."""
+
 _DELETED_SCORED = f"{DELETED}, after it was scored"
 
 
@@ -155,8 +158,8 @@ def vanished(checkpoint: Checkpoint, *, scored: bool = False) -> CheckpointDisca
     reason = _DELETED_SCORED
     if not scored:
         reason = (
-            f"{DELETED} before it was evaluated: keep more checkpoints, sample less, or, if it "
-            "never settled, lower settle_seconds"
+            f"{DELETED_BEFORE}: keep more checkpoints, sample less, or, if it never settled, "
+            "lower settle_seconds"
         )
     place = (checkpoint.step, checkpoint.name, checkpoint.path)
     return CheckpointDiscarded(*place, "vanished", reason, checkpoint.unit)

@@ -6,13 +6,14 @@ import hashlib
 import os
 import time
 from collections.abc import Callable, Container, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from clipwatch.domain.kinds import TrainedWeights
 from clipwatch.domain.sighting import Partial, Sighting, Unusable, Whole
 from clipwatch.layouts import contents, settling, twins
-from clipwatch.layouts.base import Candidate, Inspection
+from clipwatch.layouts.base import Candidate, Inspection, Listing
 from clipwatch.layouts.claims import Claim, Layouts, claim_of, claims, installed
 from clipwatch.layouts.files import (
     Damaged,
@@ -35,6 +36,19 @@ _SPARSE = "parts of its weights were never written: it must stay unchanged for l
 _UNPRINTABLE = "its name holds characters that cannot be printed: rename the {}"
 
 
+@dataclass(frozen=True, slots=True)
+class Elsewhere:
+    """What lies where an output directory is copied from, a checkpoint at a time.
+
+    Attributes:
+        listing: As if all of it lay in the directory.
+        away: Name → what is said of a checkpoint that is not here, None for nothing.
+    """
+
+    listing: Listing
+    away: Mapping[str, Partial | Unusable | None] = field(default_factory=dict)
+
+
 class Scanner:
     """Looks at one output directory again and again and remembers what it saw.
 
@@ -44,6 +58,7 @@ class Scanner:
         settle_seconds: How long an unmarked checkpoint must be unchanged.
         known: What was whole before, by name: as long as its files are the same it still is.
         layouts: Those to ask, None for all that are installed.
+        elsewhere: Tells what lies where the directory is copied from, None for an original.
         clock: Seconds of a clock that nobody sets, to measure how long things stay unchanged.
         wall: Seconds of the clock of file times, for what lay there before the first scan.
     """
@@ -56,13 +71,15 @@ class Scanner:
         settle_seconds: float,
         known: Mapping[str, Whole] = MappingProxyType({}),
         layouts: Layouts | None = None,
+        elsewhere: Callable[[], Elsewhere | None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.output_dir = output_dir
-        self._weights = weights
-        self._settle = settle_seconds
+        self._weights, self._settle = weights, settle_seconds
         self._layouts = installed() if layouts is None else layouts
+        self._elsewhere = elsewhere
+        self._away: Mapping[str, Partial | Unusable | None] = {}
         self._still = Stillness(clock, wall)
         self._digests: dict[str, tuple[int, str]] = {}
         self._looked: dict[str, Inspection] = {}
@@ -87,13 +104,16 @@ class Scanner:
         """
         self.settling = False
         try:
-            listing = listed(self.output_dir)
+            seen = self._elsewhere() or Elsewhere(listed(self.output_dir))
+            listing, self._away = seen.listing, seen.away
             found = claims(listing, self._layouts)
             self.folders = {it.candidate.path.parent for it in found} - {self.output_dir}
             self.lying = lying(listing, found, self._layouts)
-            taken = {claim.candidate.name for claim in found}
+            found = [it for it in found if self._away.get(it.candidate.name, _WAITING)]
+            candidates = [it.candidate for it in found]
+            taken = {it.name for it in candidates}
             sightings = [self.look(claim, taken) for claim in found]
-            placed = {it.candidate.name: self._placed(it.candidate) for it in found}
+            placed = {it.name: _placed(it, self._looked.get(it.name)) for it in candidates}
             sightings = twins.apart(sightings, self._looked, placed)
         finally:
             self._still.first_look = False
@@ -114,23 +134,16 @@ class Scanner:
         name, path = it.name, it.root
         verdict: Whole | Partial | Unusable
         if not name.isprintable():
-            name = ascii(it.name)[1:-1]
-            if name in taken:
-                name += f"~{hashlib.sha256(os.fsencode(it.name)).hexdigest()[:16]}"
-            path = path if it.files else path.parent / name
-            what = "file" if it.files else "folder"
-            verdict = Unusable("unsupported", _UNPRINTABLE.format(what))
+            name, path, verdict = _unprintable(it, taken)
+        elif told := self._away.get(name):
+            verdict = told
         elif self._unchanged.same(name):
             verdict = self._wholes[name]
         else:
             verdict = self._verdict(claim)
-        told = self._looked.get(name)
-        step, unit = told.at if told and told.at else (it.step, it.unit)
+        looked = self._looked.get(name)
+        step, unit = looked.at if looked and looked.at else (it.step, it.unit)
         return Sighting(step, name, path, verdict, unit)
-
-    def _placed(self, candidate: Candidate) -> bool:
-        told = self._looked.get(candidate.name)
-        return candidate.placed or bool(told and told.at)
 
     def _verdict(self, claim: Claim) -> Whole | Partial | Unusable:  # noqa: PLR0911 - one an outcome
         it = claim.candidate
@@ -232,6 +245,20 @@ class Scanner:
         return Unusable(
             "abandoned", f"never finished, and nothing in it changes any more: {reason}"
         )
+
+
+def _unprintable(it: Candidate, taken: Container[str]) -> tuple[str, Path, Unusable]:
+    """Return a name for it that is not `taken`, its path under that, and what is said of it."""
+    name = ascii(it.name)[1:-1]
+    if name in taken:
+        name += f"~{hashlib.sha256(os.fsencode(it.name)).hexdigest()[:16]}"
+    path = it.root if it.files else it.root.parent / name
+    what = "file" if it.files else "folder"
+    return name, path, Unusable("unsupported", _UNPRINTABLE.format(what))
+
+
+def _placed(candidate: Candidate, looked: Inspection | None) -> bool:
+    return candidate.placed or bool(looked and looked.at)
 
 
 def look_once(path: Path, weights: TrainedWeights, layouts: Layouts | None = None) -> Sighting:

@@ -39,6 +39,7 @@ class Evaluations:
         executor: Has the slots in which they run.
         pool: Lends them.
         judgements: Takes what is finished.
+        lacks: Whether a checkpoint is not here yet, though the log has it as whole.
     """
 
     def __init__(
@@ -51,12 +52,11 @@ class Evaluations:
         executor: Executor,
         pool: Pool,
         judgements: Judgements,
+        lacks: Callable[[Checkpoint], bool] = lambda _: False,
     ) -> None:
-        self._settings = settings
-        self._log = log
-        self._clock = clock
-        self._luck = luck
-        self._judgements = judgements
+        self._settings, self._log = settings, log
+        self._clock, self._luck = clock, luck
+        self._judgements, self._lacks = judgements, lacks
         self._seats = Seats(log.name, executor, pool, send)
         self._hand = Hand(log, self._seats)
         self._vacancies = Vacancies(log, clock)
@@ -105,7 +105,7 @@ class Evaluations:
         run, attempts = self._log.run, self._hand.attempts
         found = due_(run, self._clock()) if run.protocol else pending(run)
         taken = self._judgements.ids | attempts.keys()
-        due = [it for it in found if it.id not in taken]
+        due = [it for it in found if it.id not in taken and not self._lacks(it.checkpoint)]
         slots = self._seats.room(self._settings.compute.most_slots)
         due = self._keeping.want([it.job.checkpoint for it in attempts.values()], due, slots)
         if self._hand.of_base or (due and due[0].checkpoint.is_base):  # with which all are compared

@@ -6,23 +6,27 @@ import time
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from clipwatch.domain.events import OutputDirChecked
 from clipwatch.domain.queue import newest_written, observe, partial, wholes
 from clipwatch.domain.sighting import Sighting
-from clipwatch.domain.state import CheckpointKey
+from clipwatch.domain.state import Checkpoint, CheckpointKey
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.kit.filesystems import make_private
 from clipwatch.layouts import Scanner
 from clipwatch.layouts.files import NotReadable
+from clipwatch.layouts.scanner import Elsewhere
 from clipwatch.layouts.watch import Watcher
 from clipwatch.loop.ending import TrainingEnd
 from clipwatch.loop.run_log import RunLog
+from clipwatch.mirror import Mirror, Remote, to_copy
 from clipwatch.results import view
 from clipwatch.service.claim import Claim
 from clipwatch.service.wake import wake_folder
 from clipwatch.settings import Settings
+from clipwatch.settings.parts import Paths
 
 PENDING_SECONDS = 1.0
 """Pause between looks while a checkpoint is being written."""
@@ -54,11 +58,15 @@ class Eyes:
         self._look_at = 0.0  # by the clock that nobody sets
         self._ended = self._told = ""
         self._claim = Claim()
+        self._mirror = self._mirrored(settings.paths)
+        self._looked: Elsewhere | None = None
         self._open(settings)
 
     @property
     def settling(self) -> bool:
         """Whether something is watched that may be a checkpoint in a moment."""
+        if (mirror := self._mirror) and (mirror.busy or mirror.seen is not self._looked):
+            return True
         return self._scanner.settling
 
     @property
@@ -75,6 +83,11 @@ class Eyes:
     def seconds_left(self) -> float:
         """How long it is until the next look, 0.0 or less if it is due."""
         return self._look_at - time.monotonic()
+
+    def lacks(self, checkpoint: Checkpoint) -> bool:
+        """Whether a checkpoint has to be copied before anything can be done with it."""
+        mirror = self._mirror
+        return mirror is not None and not (checkpoint.is_base or checkpoint.name in mirror.here)
 
     def over(self, *, waiting: bool) -> bool:
         """Whether the training has ended, and what failed is not waited for any more.
@@ -101,8 +114,11 @@ class Eyes:
             ClipwatchError: With `once`, when another clipwatch watches it.
         """
         run, problem, sightings = self._log.run, "", None
-        output_dir = self._settings.paths.output_dir
+        output_dir = self._settings.paths.named
         try:
+            if self._mirror:
+                self._mirror.tell(run)
+                problem = self._mirror.problem
             sightings = self._scan()
         except FileNotFoundError:
             problem = f"{output_dir} does not exist yet"
@@ -137,24 +153,57 @@ class Eyes:
 
     def close(self) -> None:
         """Watch no more."""
+        if self._mirror:
+            self._mirror.close(self._log.run if self._log.begun else None)
         self._watcher.close()
         self._claim.close()
 
-    def _scan(self) -> list[Sighting]:
-        output_dir = self._settings.paths.output_dir
-        sightings = self._scanner.scan()
-        if holder := self._claim.take(output_dir):
-            raise _Taken(f"{output_dir} is watched by {holder}")
+    def _scan(self) -> list[Sighting] | None:
+        """Look at what is there, None while nothing is known of an address."""
+        paths, mirror = self._settings.paths, self._mirror
+        if mirror is None:
+            sightings = self._scanner.scan()
+        elif self._once and mirror.lost and mirror.busy:
+            if mirror.lost == "missing":
+                raise SettingsError(mirror.problem, key="output_dir")
+            raise ClipwatchError(mirror.problem)
+        elif mirror.seen is None:
+            return None
+        else:
+            with mirror.lock:
+                self._looked = mirror.seen
+                sightings = self._scanner.scan()
+        if holder := self._claim.take(paths.output_dir, paths.address):
+            raise _Taken(f"{paths.named} is watched by {holder}")
         return sightings
 
+    def _elsewhere(self) -> Elsewhere | None:
+        """Return what lies at an address; what is wanted anew has to be copied once more."""
+        seen, run = self._looked, self._log.run
+        if seen is None:
+            return None
+        again = [it for it in run.unfinished if seen.away.get(it, "") is None]
+        wanted = dict.fromkeys(again, to_copy(self._settings.paths.address))
+        return replace(seen, away={**seen.away, **wanted}) if again else seen
+
+    def _mirrored(self, paths: Paths) -> Mirror | None:
+        """Have what lies at an address copied, if the settings name one."""
+        if not paths.address:
+            return None
+        return Mirror(Remote(paths.address), paths.output_dir, self._hint, self._log.during)
+
     def _open(self, settings: Settings) -> None:
-        self._settings = settings
+        self._settings, watching = settings, settings.watching
+        if mirror := self._mirror:
+            limit = settings.staging.stage_limit
+            mirror.adopt(watching.layouts, watching.rescan_seconds, limit)
         self._scanner = Scanner(
             settings.paths.output_dir,
             weights=settings.protocol.weights,
             settle_seconds=settings.watching.settle_seconds,
             known=wholes(self._log.run) if self._log.begun else {},
             layouts=settings.watching.layouts,
+            elsewhere=self._elsewhere,
         )
         wake = wake_folder(settings.paths.state_dir)
         with suppress(OSError):  # hints are never needed

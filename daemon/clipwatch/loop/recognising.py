@@ -43,12 +43,12 @@ class Recognised:
     copy_of: str = ""
 
 
-def recognise(log: Path, output_dir: Path, layout: str = "") -> Recognised:
+def recognise(log: Path, output_dir: Path | str, layout: str = "") -> Recognised:
     """Say which run a log has, or is to have, for an output directory.
 
     Args:
         log: The log's file, which may not be there yet.
-        output_dir: Which may not be there, either.
+        output_dir: Which may not be there, either; a text is an address.
         layout: Of the settings: what lies side by side, each a file of its own, and a training are
             two runs, as one curve cannot show both.
 
@@ -66,7 +66,7 @@ def recognised(state: State, output_dir: Path, layout: str = "") -> Recognised:
     return choose(state, relations, output_dir)
 
 
-def choose(state: State, relations: Mapping[str, Relation], output_dir: Path) -> Recognised:
+def choose(state: State, relations: Mapping[str, Relation], output_dir: Path | str) -> Recognised:
     """Decide by how the runs are related to the directory; of equals the last to be there counts.
 
     A name that another path has already, as 24 bits can do, becomes longer.
@@ -78,7 +78,7 @@ def choose(state: State, relations: Mapping[str, Relation], output_dir: Path) ->
     return Recognised(free_name(state, output_dir), next(reversed(list(relations)), ""))
 
 
-def free_name(state: State, output_dir: Path) -> str:
+def free_name(state: State, output_dir: Path | str) -> str:
     """Name a run that a log is to have."""
     names = (run_id(output_dir, digits) for digits in range(6, 65))
     return next(name for name in names if name not in state)
@@ -111,13 +111,16 @@ def _weights(run: Run) -> set[tuple[str, str]]:
     return {(name, digest[:8]) for name, digest in seen | scored if digest}
 
 
-def related(run: Run, output_dir: Path) -> Relation | None:
+def related(run: Run, output_dir: Path | str) -> Relation | None:
     """Say how a run is related to a directory; None if it is another one's.
 
     The run's own path, which may lie on a dead mount, is looked at only if its weights are here.
+    What lies at an address is not looked at.
     """
     if run.output_dir == str(output_dir):
         return "named"
+    if isinstance(output_dir, str):
+        return None
     if run.output_dir == os.path.realpath(output_dir):
         return "same"
     if not _has_weights(run, output_dir):

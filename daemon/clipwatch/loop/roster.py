@@ -132,8 +132,9 @@ class Roster:
         """
         settings = wanted.settings
         self._check(settings)
-        state, output = settings.paths.state_dir, settings.paths.output_dir
-        place, log = os.path.realpath(output), log_file(state)
+        state, output = settings.paths.state_dir, settings.paths.named
+        place = output if isinstance(output, str) else os.path.realpath(output)
+        log = log_file(state)
         for config, taken in self._taken.items():
             if taken.place == place:
                 raise SettingsError(f"its output_dir {output} is watched already, by {config}")
@@ -164,7 +165,7 @@ class Roster:
             ended=ended,
         )
 
-    def _recognised(self, log: Path, output: Path, layout: str) -> Recognised:
+    def _recognised(self, log: Path, output: Path | str, layout: str) -> Recognised:
         """Say which run a log has for a directory; one that is open is not read again."""
         if log in self._journals:
             state = self._supervisor.state(self._journals[log][0])

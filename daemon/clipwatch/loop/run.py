@@ -93,8 +93,7 @@ class WatchedRun:
         once: bool,
         reread: Callable[[], Settings],
     ) -> None:
-        self.settings, self.name = settings, name
-        self._once, self._parts = once, parts
+        self.settings, self.name, self._once, self._parts = settings, name, once, parts
         self._reread, self._alive, self._console = reread, alive, console
         self._deadlines, self._shared = Deadlines(), shared
         self._health = HealthReporter(settings, name, console.say, shared.desk)
@@ -109,7 +108,7 @@ class WatchedRun:
         self._page = Page(settings, log)
         shared.pool.rank(name, settings.service.priority)
         self._executor = lambda it: shared.idlers.of(parts.make_executor(it))
-        executor, given = self._executor(settings), (shared.pool, self._judgements)
+        executor, given = self._executor(settings), (shared.pool, self._judgements, self.eyes.lacks)
         self.evaluations = Evaluations(settings, log, send, *chance, executor, *given)
 
     @property

@@ -122,10 +122,10 @@ class RunLog:
         """Write down what is asked for now; what failed before has a new chance."""
         told = (settings.publishing.trackers, settings.as_text())
         if not self.begun:
-            self.record_run(RunStarted(str(settings.paths.output_dir), "", *told, __version__))
-        if self.run.output_dir != str(settings.paths.output_dir):
+            self.record_run(RunStarted(str(settings.paths.named), "", *told, __version__))
+        if self.run.output_dir != str(settings.paths.named):
             self.say(moved(self.run))
-            self.record_run(OutputDirMoved(str(settings.paths.output_dir)))
+            self.record_run(OutputDirMoved(str(settings.paths.named)))
         if (self.run.tracker_names, self.run.settings) != told:
             same = self.run.beside
             self.record_run(SettingsChanged(self.run.protocol, *told, __version__, same))

@@ -107,7 +107,7 @@ class Supervisor:
         Raises:
             JournalError: The log cannot be read.
         """
-        name = name or run_id(settings.paths.output_dir)
+        name = name or run_id(settings.paths.named)
         if journal not in self._projections:
             read = partial(Projection, journal)
             self._projections[journal] = when_unlocked(read, console.say, once=self._once)

@@ -27,8 +27,12 @@ class Claim:
         self._place: tuple[int, int] | None = None
         self._socket: socket.socket | None = None
 
-    def take(self, output_dir: Path) -> str:
+    def take(self, output_dir: Path, address: str = "") -> str:
         """Return "" if the directory is ours now, else who has it.
+
+        Args:
+            output_dir: The directory.
+            address: From which it is copied: then that is what is taken, "" for none.
 
         Raises:
             OSError: It cannot be looked at.
@@ -40,7 +44,7 @@ class Claim:
         self.close()
         real = os.path.realpath(output_dir)
         # elsewhere the numbers of directories change while they stay
-        key = str(place) if file_system(Path(real)) in LOCAL else real
+        key = address or (str(place) if file_system(Path(real)) in LOCAL else real)
         name = b"\0clipwatch/" + hashlib.sha256(key.encode()).hexdigest().encode()
         ours = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:

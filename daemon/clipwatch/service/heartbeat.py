@@ -73,7 +73,7 @@ class HeartbeatFile:
         output_dir: Which is watched.
     """
 
-    def __init__(self, state_dir: Path, run: str, output_dir: Path) -> None:
+    def __init__(self, state_dir: Path, run: str, output_dir: Path | str) -> None:
         self._path = state_dir / f"{run}{SUFFIX}"
         mine = (run, str(output_dir), os.getpid(), _namespace())
         self._mine = Heartbeat(*mine, "", time.time())

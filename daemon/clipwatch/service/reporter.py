@@ -32,7 +32,7 @@ class HealthReporter:
         self, settings: Settings, name: str, say: Callable[[str], None], desk: Desk
     ) -> None:
         self._say, self._name, self._desk = say, name, desk
-        self._heartbeat = HeartbeatFile(settings.paths.state_dir, name, settings.paths.output_dir)
+        self._heartbeat = HeartbeatFile(settings.paths.state_dir, name, settings.paths.named)
         self._loop = LoopState()
         self.status = "starting"
         """A line for a person; beside thousands of checkpoints it may be some seconds old."""

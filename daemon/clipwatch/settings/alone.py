@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from clipwatch.kit.addresses import address
 from clipwatch.kit.errors import SettingsError
 from clipwatch.layouts.claims import FILES
 from clipwatch.settings import sources, trainers, usual
@@ -47,7 +48,7 @@ def found(given: Values, config: Path, cwd: Path) -> Told:
         return Told({})
     scores = Given("clip", _SCORES, "evaluation_type")
     layer = trainers.Found("", (), ())
-    if given["output_dir"].value:
+    if given["output_dir"].value and not address(given["output_dir"].value):
         folder = Places.of(config, cwd, given["working_dir"]).path(given["output_dir"])
         files = [folder / name for name in given["layout_only"].value]
         layer = trainers.found(folder, files, apart=given["layout"].value == FILES)

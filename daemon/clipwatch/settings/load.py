@@ -12,8 +12,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from clipwatch.domain.names import run_id
 from clipwatch.domain.protocol import EvaluationProtocol, Part, Prompt, ScorerSpec
 from clipwatch.kit import plugins
+from clipwatch.kit.addresses import address, wrong
 from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.statedir import default_state_dir
 from clipwatch.kit.textfiles import problem, refused
@@ -30,6 +32,7 @@ from clipwatch.settings import (
 )
 from clipwatch.settings.asked import Pictures, Sampling
 from clipwatch.settings.keys import built
+from clipwatch.settings.parts import Paths
 from clipwatch.settings.places import Places, below, mode
 from clipwatch.settings.settings import Settings
 from clipwatch.settings.simpletuner import (
@@ -117,6 +120,7 @@ def load(
         Settings,
         given,
         config=config,
+        paths=_paths(given),
         protocol=_protocol(given, about, chosen.prompts, specs, elsewhere),
         options=_options(given, installed),
         origins=_origins(given),
@@ -139,6 +143,11 @@ _MODEL = "model_name_or_path"
 
 _OUTPUT = "simpletuner-results"
 """Where SimpleTuner writes when nothing is named (its field registry)."""
+
+
+_ADDRESS_SECONDS = 10.0
+"""Between two looks at an address: about 9,000 a day, where the Hub lets a user ask for 1,000 pages
+in five minutes, and a bucket costs cents."""
 
 
 def _config_file(config: Path) -> Path:
@@ -185,23 +194,55 @@ def _places(given: Mapping[str, Given], places: Places, about: Reading) -> dict[
         raise output.error(
             "is missing", fix="name the folder in which the trainer leaves checkpoints"
         )
+    state = given["state_dir"]
+    state = state.but(places.path(state) if state.value else default_state_dir())
+    folders = _of_address if address(output.value) else _of_folder
+    return {
+        "working_dir": given["working_dir"].but(places.working_dir),
+        "state_dir": state,
+        "pretrained_model_name_or_path": _base_model(given, places, about),
+        **folders(given, state, places),
+    }
+
+
+def _of_folder(given: Mapping[str, Given], state: Given, places: Places) -> dict[str, Given]:
+    """Return where the checkpoints lie, and the logs below them."""
+    output, logging = given["output_dir"], given["logging_dir"]
     output = output.but(places.path(output))
     if (found := mode(output.value, output)) and not stat.S_ISDIR(found):
         raise output.error(f"{str(output.value)!r} is not a folder")
-    state = given["state_dir"]
-    state = state.but(places.path(state) if state.value else default_state_dir())
     if Path(os.path.realpath(state.value)).is_relative_to(os.path.realpath(output.value)):
         raise state.error(
             f"{str(state.value)!r} lies in output_dir, which clipwatch only reads", fix="move it"
         )
-    logging = given["logging_dir"]
+    return {"output_dir": output, "logging_dir": logging.but(output.value / logging.value)}
+
+
+def _of_address(given: Mapping[str, Given], state: Given, _: Places) -> dict[str, Given]:
+    """Return the same of an address, beside which nothing of ours lies."""
+    output, logging, rescan = (given[it] for it in ("output_dir", "logging_dir", "rescan_seconds"))
+    named, ends = address(output.value), given["exit_when_done"]
+    if told := wrong(named):
+        raise output.error(told[0], fix=told[1])
+    if ends.value and (ends.value.export or not Path(ends.value.file or "/").is_absolute()):
+        raise ends.error("looks into a folder, and output_dir is none", fix="use idle:SECONDS")
+    if rescan.source == "default":
+        rescan = rescan.but(_ADDRESS_SECONDS, "of an address")
+    logs = state.value / "logs" / run_id(named)
     return {
-        "working_dir": given["working_dir"].but(places.working_dir),
-        "output_dir": output,
-        "logging_dir": logging.but(output.value / logging.value),
-        "state_dir": state,
-        "pretrained_model_name_or_path": _base_model(given, places, about),
+        "output_dir": output.but(named),
+        "logging_dir": logging.but(logs / logging.value, "below state_dir unless absolute"),
+        "rescan_seconds": rescan,
     }
+
+
+def _paths(given: Mapping[str, Given]) -> Paths:
+    """Return the folders; what lies at an address is copied to one in the state directory."""
+    output = given["output_dir"]
+    if isinstance(output.value, Path):
+        return built(Paths, given)
+    copies = given["state_dir"].value / "copies" / run_id(output.value)
+    return built(Paths, {**given, "output_dir": output.but(copies)}, address=output.value)
 
 
 def _base_model(given: Mapping[str, Given], places: Places, about: Reading) -> Given:

@@ -18,17 +18,23 @@ class Paths:
     """Folders, all absolute; symlinks are kept, and what is named may not exist yet.
 
     `state_dir` lies outside of `output_dir`, `logging_dir` below it unless the trainer's is
-    absolute.
+    absolute. Of an `address` `output_dir` is the folder in `state_dir` to which it is copied.
     """
 
     output_dir: Path = trainers(
-        "output_dir", None, "folder of the checkpoints; required", read.text
+        "output_dir", None, "folder of the checkpoints, or its address; required", read.text
     )
     logging_dir: Path = trainers(
         "logging_dir", "logs", "TensorBoard folder, below output_dir unless absolute", read.text
     )
     working_dir: Path = own("working_dir", None, "the trainer's working directory", read.text)
     state_dir: Path = own("state_dir", None, "where clipwatch keeps its log and images", read.text)
+    address: str = ""
+
+    @property
+    def named(self) -> Path | str:
+        """What the run is known by: the address, else the folder."""
+        return self.address or self.output_dir
 
 
 @dataclass(frozen=True, slots=True)

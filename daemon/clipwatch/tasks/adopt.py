@@ -21,7 +21,7 @@ def adopt(settings: Settings, beginning: str) -> str:
     Raises:
         ClipwatchError: No such run is known, or several are; or a daemon watches it.
     """
-    state_dir, output_dir = settings.paths.state_dir, str(settings.paths.output_dir)
+    state_dir, output_dir = settings.paths.state_dir, str(settings.paths.named)
     log = log_file(state_dir)
     if not log.exists():
         raise ClipwatchError(f"there is no log in {state_dir}", fix="name its folder, --state-dir")

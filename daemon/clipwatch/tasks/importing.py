@@ -211,7 +211,7 @@ class _Work:
             )
             raise ClipwatchError(problem, fix=f"name its run here with --into: {known}")
         free = theirs.name not in state and is_name(theirs.name)
-        self._name = theirs.name if free else free_name(state, Path(theirs.output_dir))
+        self._name = theirs.name if free else free_name(state, theirs.output_dir)
 
         def beginning() -> Sequence[Told]:
             if self._name in self._ours.state:

@@ -82,10 +82,10 @@ def settings_of(
         return load(None, flags=given, environ=environ, cwd=cwd), found.name
     settings = load(config, flags=flags, environ=environ, cwd=cwd)
     state, paths = _state(settings.paths.state_dir), settings.paths
-    own = recognise(log_file(paths.state_dir), paths.output_dir, settings.watching.layout).name
+    own = recognise(log_file(paths.state_dir), paths.named, settings.watching.layout).name
     named = run_named(state, run).name if run or own not in state else own
     if named != own:
-        problem = f"{config} is of {paths.output_dir}, and not of {named}"
+        problem = f"{config} is of {paths.named}, and not of {named}"
         raise SettingsError(problem, fix="name its own with --config, or call it elsewhere")
     return settings, named
 
