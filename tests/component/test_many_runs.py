@@ -149,9 +149,9 @@ def test_of_ten_runs_none_gets_its_second_before_each_that_waits_got_one(tmp_pat
         assert watching(supervisor, runs, stack).run() == 0
     assert [states(it) for it in runs] == [dict.fromkeys((1, 2, 3), "published")] * 10
     order = [it.split("/") for it in executor.requests]
-    for turn, step in enumerate("321"):
+    for turn, newest in enumerate("321"):
         assert sorted(name for name, _ in order[10 * turn : 10 * turn + 10]) == list("abcdefghij")
-        assert {it for _, it in order[10 * turn : 10 * turn + 10]} == {step}
+        assert {it for _, it in order[10 * turn : 10 * turn + 10]} == {newest}
 
 
 def test_a_higher_priority_goes_first(tmp_path: Path) -> None:
@@ -293,7 +293,8 @@ def test_a_root_that_is_gone_for_a_while_ends_nothing(trainings: Trainings) -> N
     trainings.root.rename(aside)
     for said in ([f"{trainings.root} cannot be read: No such file or directory"], []):
         news = trainings.finder.look(frozenset({config}))
-        assert news.gone == news.wanted == ()
+        assert news.gone == ()
+        assert news.wanted == ()
         assert [it.partition(": what")[0] for it in news.said] == said
     aside.rename(trainings.root)
 

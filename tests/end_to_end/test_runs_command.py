@@ -55,6 +55,7 @@ def rows(root: Path) -> dict[str, list[tuple[str, str]]]:
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(900)  # some imports of torch, on a machine that may be busy
 def test_runs_are_scored_by_one_daemon_and_a_later_one_is_picked_up(
     tmp_path: Path, base: Path
 ) -> None:
@@ -73,7 +74,7 @@ def test_runs_are_scored_by_one_daemon_and_a_later_one_is_picked_up(
     with daemon(tmp_path, "--runs", "trainings") as process:
         until(lambda: (tmp_path / "said").read_text().count(": watching ") == 2)
         training(tmp_path, base, "later", 20)
-        until(lambda: rows(tmp_path).get("later") == [("checkpoint-20", "scored")])
+        until(lambda: rows(tmp_path).get("later") == [("checkpoint-20", "scored")], 400)
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     said = (tmp_path / "said").read_text()

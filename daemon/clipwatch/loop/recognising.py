@@ -62,7 +62,9 @@ def recognised(state: State, output_dir: Path, layout: str = "") -> Recognised:
     """Say which run of a log, by what it means, has an output directory, or is to have it."""
     apart = layout == FILES
     alike = {it: run for it, run in state.items() if (run.settings.get("layout") == FILES) == apart}
-    relations = {name: found for name, run in alike.items() if (found := related(run, output_dir))}
+    here = {name: run for name, run in alike.items() if run.output_dir == str(output_dir)}
+    asked = here or alike  # whose weights lie there need not be known where the path is one's own
+    relations = {name: found for name, run in asked.items() if (found := related(run, output_dir))}
     return choose(state, relations, output_dir)
 
 

@@ -95,9 +95,8 @@ class WatchedRun:
     ) -> None:
         self.settings, self.name, self._once, self._parts = settings, name, once, parts
         self._reread, self._alive, self._console = reread, alive, console
-        self._deadlines, self._shared = Deadlines(), shared
+        self._deadlines, self._shared, self.say = Deadlines(), shared, console.say
         self._health = HealthReporter(settings, name, console.say, shared.desk)
-        self.say = console.say
         self._log = log = RunLog(projection, name, console, self._beat, parts.clock, once=once)
         self.eyes = Eyes(settings, log, lambda: send(Look()), once=once)
         self._preparing = Preparing(settings.protocols, log, send, parts.identities)
@@ -107,7 +106,6 @@ class WatchedRun:
         self._pruner = Pruner(log, settings.paths.state_dir)
         self._page = Page(settings, log)
         shared.pool.rank(name, settings.service.priority)
-        self._executor = lambda it: shared.idlers.of(parts.make_executor(it))
         executor, given = self._executor(settings), (shared.pool, self._judgements, self.eyes.lacks)
         self.evaluations = Evaluations(settings, log, send, *chance, executor, *given)
 
@@ -205,6 +203,9 @@ class WatchedRun:
         self._page.close()
         self._health.close()
         self._console.close()
+
+    def _executor(self, settings: Settings) -> Executor:
+        return self._shared.idlers.of(self._parts.make_executor(settings))
 
     def _beat(self) -> None:
         run, log = self._log.run if self._log.begun else None, self._log

@@ -95,15 +95,6 @@ class Pool:
         holders = {it for it in self._lent.values() if self.contested(it, idle=True)}
         return holders | {it for it in (*self._waiting, *self._wishing) if self.due(it)}
 
-        Args:
-            run: That has it.
-            slot: Which one, "" for any.
-            idle: The run has no use for it: then they may have some of their own.
-        """
-        own = {it for it, holder in self._lent.items() if holder == run and slot in ("", it)}
-        others = [*self._waiting.items(), *(self._wishing.items() if idle else ())]
-        return any(own & wanted and not self.due(other) for other, wanted in others if other != run)
-
     def give_back(self, run: str, slot: str = "") -> None:
         """Take back a slot that was lent to a run, "" for all of its slots."""
         given = [it for it, holder in self._lent.items() if holder == run and slot in ("", it)]

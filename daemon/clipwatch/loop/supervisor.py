@@ -241,8 +241,8 @@ class Supervisor:
                 act()
                 return ()
             case message:
-                if watched := self._runs.get(letter.run):
-                    self._safely(letter.run, partial(watched.run.take, message))
+                if found := self._runs.get(letter.run):
+                    self._safely(letter.run, partial(found.run.take, message))
                 return (letter.run,)
         return self._runs
 
