@@ -345,7 +345,7 @@ def turns(ranks: dict[str, int], each: int) -> list[str]:
         if left.get(holder):
             order.append(holder)
             left[holder] -= 1
-        if pool.contested(holder, wanted=left[holder] > 0):
+        if pool.contested(holder, idle=not left[holder]):
             pool.give_back(holder)
             holder = ""
     return order
@@ -369,10 +369,10 @@ def test_an_idle_holder_leaves_its_slot_to_a_lower_one() -> None:
     pool.rank("high", 1)
     assert pool.lend("high", (ONE,)) == ONE
     assert pool.lend("low", (ONE,)) is None
-    assert not pool.contested("high", wanted=True)
-    assert pool.contested("high", wanted=False)
+    assert not pool.contested("high")
+    assert pool.contested("high", idle=True)
     pool.rank("low", 1)
-    assert pool.contested("high", wanted=True)
+    assert pool.contested("high")
 
 
 @given(

@@ -97,7 +97,7 @@ class Attempt:
     @property
     def lacks(self) -> bool:
         """Whether there is something to ask an evaluator for."""
-        return bool(self.left) and not self.enough
+        return not (self.enough or self._done.issuperset(self.left))
 
     @property
     def proven(self) -> bool:
@@ -111,9 +111,8 @@ class Attempt:
 
     @property
     def enough(self) -> bool:
-        """Whether all is there, as some may be imported meanwhile, or the mean is known enough."""
-        known = self._followed is not None and self._followed.enough
-        return known or len(self._done) == len(self._images)
+        """Whether the mean is known as closely as was asked for."""
+        return self._followed is not None and self._followed.enough
 
     def begin(self, share: Share, request: Evaluate) -> None:
         """Hand a share of the job over: its images are no longer `left`."""
@@ -145,7 +144,8 @@ class Attempt:
                 self._log.record_evaluation(job.id, ImagesScored(job.id, kept))
                 share.made += len(kept)
                 self._follow(kept)
-                share.evaluator.kept(enough=self.enough)
+                over = share.made < len(share.images) and self._done.issuperset(share.images)
+                share.evaluator.kept(enough=self.enough or over)  # over: the rest was imported
                 self._show(share)
             case Finished():
                 if not (self.enough or self._done.issuperset(share.images)):

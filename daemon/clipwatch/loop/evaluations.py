@@ -10,7 +10,7 @@ from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.queue import Pending, pending, vanished
 from clipwatch.domain.queue import due as due_
 from clipwatch.domain.retries import OF_CHECKPOINT
-from clipwatch.domain.state import CheckpointKey, Run
+from clipwatch.domain.state import Checkpoint, CheckpointKey, Run
 from clipwatch.executors.base import Executor
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Failed, Finished, Scored

@@ -58,7 +58,7 @@ def recognise(log: Path, output_dir: Path | str, layout: str = "") -> Recognised
     return recognised(known_runs(log), output_dir, layout)
 
 
-def recognised(state: State, output_dir: Path, layout: str = "") -> Recognised:
+def recognised(state: State, output_dir: Path | str, layout: str = "") -> Recognised:
     """Say which run of a log, by what it means, has an output directory, or is to have it."""
     apart = layout == FILES
     alike = {it: run for it, run in state.items() if (run.settings.get("layout") == FILES) == apart}

@@ -103,11 +103,11 @@ class WatchedRun:
         chance = (parts.clock, parts.luck)
         self._deliveries = Deliveries(settings, log, send, *chance, parts.make_tracker)
         self._judgements = Judgements(settings.advice, log, send, shared.bench(parts.judge))
-        self._pruner = Pruner(log, settings.paths.state_dir)
-        self._page = Page(settings, log)
+        self._pruner, self._page = Pruner(log, settings.paths.state_dir), Page(settings, log)
         shared.pool.rank(name, settings.service.priority)
-        executor, given = self._executor(settings), (shared.pool, self._judgements, self.eyes.lacks)
-        self.evaluations = Evaluations(settings, log, send, *chance, executor, *given)
+        found = (shared.pool, self._judgements, self.eyes.lacks)
+        work = (settings, log, send, *chance, self._executor(settings), *found)
+        self.evaluations = Evaluations(*work)
 
     @property
     def pause(self) -> float:
