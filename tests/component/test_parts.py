@@ -16,20 +16,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.domain.events import ImageScore, ImagesScored, ProtocolDefined
+from clipwatch.domain.events import EvaluationFailed, ImageScore, ImagesScored, ProtocolDefined
 from clipwatch.domain.merging import Key, Shard
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import ScorerSpec
+from clipwatch.domain.queue import pending
+from clipwatch.domain.sighting import Whole
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.journal import Journal, log_file
 from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.layouts import look_once
 from clipwatch.results.reading import ordered, read_images
 from clipwatch.tasks import merging, partfile
 from examples import examples
 from import_kit import files, rows
 from part_kit import KEYS, MADE, made, part, score, seen
 from results_kit import answer, call
+from world import checkpoint
 
 ID = partfile.named(seen(), ProtocolDefined(MADE.digest, MADE))
 
@@ -110,6 +114,7 @@ def test_until_all_is_there_it_waits_for_the_rest(tmp_path: Path) -> None:
         f"{run}: checkpoint-500: 2 of 10 images are here: it waits for the others",
     ]
     assert "evaluating: checkpoint-500: 2 of 10 images scored" in call(state, "status").stdout
+    assert result(state)[0].course is None  # nobody is at it
     (row,) = answer(state, "status")["runs"][0]["checkpoints"]
     assert (row["state"], row["reason"]) == ("evaluating", "2 of 10 images scored")
     assert imported(state, files_[0])[0] == f"{run}, the same run: 4 scores of parts, 4 images"
@@ -214,6 +219,21 @@ def test_a_file_that_a_killed_daemon_left_is_no_image_of_it(tmp_path: Path) -> N
     assert stray.read_text() == "checkpoint-500 ('p1', 0)"
 
 
+def test_what_was_given_up_goes_on(tmp_path: Path) -> None:
+    """Its images come from elsewhere; a daemon may try the others."""
+    state = tmp_path / "state"
+    imported(state, part(tmp_path / "parts", Shard(1, 3)))
+    run = only(state)
+    stream = evaluation_stream(run.name, ID)
+    failed = EvaluationFailed(ID, "memory", "out of memory", 3)
+    with Journal(log_file(state)) as journal:
+        journal.append(run.name, stream, journal.version(stream), [failed])
+    assert result(state)[0].given_up
+    imported(state, part(tmp_path / "parts", Shard(2, 3)))
+    assert not result(state)[0].given_up
+    assert [it.checkpoint.name for it in pending(only(state))] == ["checkpoint-500"]
+
+
 def test_the_environments_of_all_parts_are_told(tmp_path: Path) -> None:
     """A result that came from two kinds of machines says so, once each."""
     for n, device in ((1, "cuda (A)"), (2, "cuda (B)"), (3, "cuda (A)")):
@@ -247,10 +267,6 @@ def test_checkpoints_of_a_training_are_one_run(tmp_path: Path) -> None:
 
 def test_weights_that_lie_in_a_runs_folder_are_its_own(tmp_path: Path) -> None:
     """A later checkpoint whose parts come alone goes to the run that is watched there."""
-    from clipwatch.domain.sighting import Whole
-    from clipwatch.layouts import look_once
-    from world import checkpoint
-
     state, output = tmp_path / "state", tmp_path / "output"
 
     def looked(step: int) -> Any:

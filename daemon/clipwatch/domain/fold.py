@@ -212,7 +212,8 @@ class _Draft:
                 self._evaluations[running.id] = running
             case EvaluationImported(evaluation=id_, source=source):
                 known = self._evaluations[id_]
-                self._evaluations[id_] = replace(known, source=intern(source))
+                # nobody makes its images here, unless that begins again
+                self._evaluations[id_] = replace(known, source=intern(source), course=None)
             case EvaluationCompleted():
                 self._complete(event, time)
             case AdviceGiven():
