@@ -2,51 +2,31 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
-from itertools import count
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.domain.events import ImageScore, ImagesScored, ProtocolDefined
+from clipwatch.domain.events import EvaluationFailed, ImageScore, ImagesScored
 from clipwatch.domain.merging import Key, Shard
 from clipwatch.domain.names import evaluation_stream
-from clipwatch.domain.protocol import ScorerSpec
+from clipwatch.domain.queue import pending
+from clipwatch.domain.sighting import Whole
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.journal import Journal, log_file
 from clipwatch.journal.projection import read_state
-from clipwatch.kit.errors import ClipwatchError
+from clipwatch.layouts import look_once
 from clipwatch.results.reading import ordered, read_images
 from clipwatch.tasks import merging, partfile
 from examples import examples
 from import_kit import files, rows
-from part_kit import KEYS, MADE, made, part, score, seen
+from part_kit import ID, KEYS, MADE, imported, made, part, refused, score, seen
 from results_kit import answer, call
-
-ID = partfile.named(seen(), ProtocolDefined(MADE.digest, MADE))
-
-
-def imported(folder: Path, *sources: Path | str) -> list[str]:
-    """Import into a state directory; return what is said of the runs."""
-    said = call(folder, "import", *map(str, sources))
-    assert (said.exit_code, said.stderr) == (0, ""), said.output
-    return [it for it in said.stdout.splitlines() if not it.startswith("a clipwatch that watches")]
-
-
-def refused(folder: Path, *sources: Path | str) -> str:
-    """Return why an import is refused, in one line."""
-    said = call(folder, "import", *map(str, sources))
-    assert said.exit_code == 1, said.output
-    assert said.stderr.count("\n") == 1
-    return said.stderr
+from world import checkpoint
 
 
 def only(folder: Path) -> Run:
@@ -110,6 +90,7 @@ def test_until_all_is_there_it_waits_for_the_rest(tmp_path: Path) -> None:
         f"{run}: checkpoint-500: 2 of 10 images are here: it waits for the others",
     ]
     assert "evaluating: checkpoint-500: 2 of 10 images scored" in call(state, "status").stdout
+    assert result(state)[0].course is None  # nobody is at it
     (row,) = answer(state, "status")["runs"][0]["checkpoints"]
     assert (row["state"], row["reason"]) == ("evaluating", "2 of 10 images scored")
     assert imported(state, files_[0])[0] == f"{run}, the same run: 4 scores of parts, 4 images"
@@ -214,6 +195,21 @@ def test_a_file_that_a_killed_daemon_left_is_no_image_of_it(tmp_path: Path) -> N
     assert stray.read_text() == "checkpoint-500 ('p1', 0)"
 
 
+def test_what_was_given_up_goes_on(tmp_path: Path) -> None:
+    """Its images come from elsewhere; a daemon may try the others."""
+    state = tmp_path / "state"
+    imported(state, part(tmp_path / "parts", Shard(1, 3)))
+    run = only(state)
+    stream = evaluation_stream(run.name, ID)
+    failed = EvaluationFailed(ID, "memory", "out of memory", 3)
+    with Journal(log_file(state)) as journal:
+        journal.append(run.name, stream, journal.version(stream), [failed])
+    assert result(state)[0].given_up
+    imported(state, part(tmp_path / "parts", Shard(2, 3)))
+    assert not result(state)[0].given_up
+    assert [it.checkpoint.name for it in pending(only(state))] == ["checkpoint-500"]
+
+
 def test_the_environments_of_all_parts_are_told(tmp_path: Path) -> None:
     """A result that came from two kinds of machines says so, once each."""
     for n, device in ((1, "cuda (A)"), (2, "cuda (B)"), (3, "cuda (A)")):
@@ -247,10 +243,6 @@ def test_checkpoints_of_a_training_are_one_run(tmp_path: Path) -> None:
 
 def test_weights_that_lie_in_a_runs_folder_are_its_own(tmp_path: Path) -> None:
     """A later checkpoint whose parts come alone goes to the run that is watched there."""
-    from clipwatch.domain.sighting import Whole
-    from clipwatch.layouts import look_once
-    from world import checkpoint
-
     state, output = tmp_path / "state", tmp_path / "output"
 
     def looked(step: int) -> Any:
@@ -297,124 +289,6 @@ def test_a_part_of_nothing_is_no_source(tmp_path: Path) -> None:
     assert refused(tmp_path / "state", empty).endswith("nothing is scored there\n")
     part(tmp_path / "parts", Shard(1, 2))
     assert "6 scores" in imported(tmp_path / "state", tmp_path / "parts")[0]
-
-
-def test_a_part_goes_on_where_it_was_cut(tmp_path: Path) -> None:
-    """At each byte: what is whole stays, the rest of the line is gone, and nothing is doubled."""
-    whole = part(tmp_path / "whole", Shard(1, 2))
-    data = whole.read_bytes()
-    name = whole.relative_to(tmp_path / "whole")
-    for cut in range(0, len(data), 97):
-        torn = tmp_path / str(cut) / name
-        torn.parent.mkdir(parents=True)
-        torn.write_bytes(data[:cut])
-        before = partfile.read(torn)
-        assert part(tmp_path / str(cut), Shard(1, 2)) == torn
-        after = partfile.read(torn)
-        assert after is not None
-        assert after.finished is not None
-        assert [it.prompt_id for it in after.scored] == ["p0", "p0", "p2", "p2", "p4", "p4"]
-        if before is not None:
-            assert after.scored[: len(before.scored)] == before.scored
-
-
-def test_zeros_at_the_end_are_what_a_power_cut_left(tmp_path: Path) -> None:
-    """They are left out, and written over."""
-    file = part(tmp_path, finished=False)
-    sound = partfile.read(file)
-    with file.open("ab") as opened:
-        opened.write(bytes(512) + b"\n")
-    assert partfile.read(file) == sound
-    part(tmp_path)
-    assert b"\0" not in file.read_bytes()
-
-
-def test_one_process_writes_a_part(tmp_path: Path) -> None:
-    """A second one is refused in a line, and another shard is not."""
-    file = part(tmp_path, Shard(1, 2), finished=False)
-    with file.open("rb") as held:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        with pytest.raises(ClipwatchError, match="another process writes "):
-            part(tmp_path, Shard(1, 2))
-        part(tmp_path, Shard(2, 2))
-    part(tmp_path, Shard(1, 2))
-
-
-def _edited(file: Path, kind: str, edit: Callable[[Any], None]) -> None:
-    """Change the first line of a kind, its checksum too: as somebody may who means it."""
-    lines = file.read_bytes().splitlines(keepends=True)
-    for place, line in enumerate(lines):
-        told = json.loads(line)
-        if told["type"] == kind:
-            edit(told["data"])
-            data = json.dumps(told["data"])
-            time = msgspec.json.decode(line, type=partfile._Line).time
-            told["crc"] = partfile._checksum(kind, time, data)
-            head = {"type": kind, "time": told["time"]}
-            begin = json.dumps(head, separators=(",", ":"))[:-1]
-            lines[place] = f'{begin},"data":{data},"crc":{told["crc"]}}}\n'.encode()
-            break
-    file.write_bytes(b"".join(lines))
-
-
-EDITS: list[tuple[str, Callable[[Any], None], str]] = [
-    ("ImagesScored", lambda it: it["images"][0].update(seed=7), "image 0 of prompt p0 is none of"),
-    ("ImagesScored", lambda it: it["images"][0].update(score=1e999), "line 6: JSON is malformed"),
-    ("ImagesScored", lambda it: it["images"][0].update(image=f"{ID}/../x"), "image 0 of prompt p0"),
-    ("ImagesScored", lambda it: it["images"][0].update(image="/etc/passwd"), "image 0 of prompt"),
-    ("ImagesScored", lambda it: it.update(evaluation="a/b/c"), "it has images of a/b/c"),
-    ("EvaluationStarted", lambda it: it.update(digest="x"), "it tells of checkpoint-500/"),
-    ("ProtocolDefined", lambda it: it["protocol"].update(guidance=9.0), "its protocol is not"),
-    ("CheckpointCompleted", lambda it: it.update(name=".."), "it is of a checkpoint called '..'"),
-    ("Part", lambda it: it.update(format=2, version="9.9"), "was written by clipwatch 9.9"),
-]
-
-
-@pytest.mark.parametrize(("kind", "edit", "said"), EDITS, ids=[it[2] for it in EDITS])
-def test_what_cannot_be_is_refused(
-    kind: str, edit: Callable[[Any], None], said: str, tmp_path: Path
-) -> None:
-    """A part of another machine may hold anything; one line tells which file, and what."""
-    file = part(tmp_path / "parts", drawn=True)
-    _edited(file, kind, edit)
-    told = refused(tmp_path / "state", file)
-    assert str(file) in told
-    assert said in told
-    assert not (tmp_path / "state").exists()
-
-
-def test_every_wrong_byte_is_noticed(tmp_path: Path) -> None:
-    """A part is damaged, or cut; no number is taken for another."""
-    file = part(tmp_path / "parts")
-    data, sound = file.read_bytes(), partfile.read(file)
-    assert sound is not None
-    for at, number in zip(range(40, len(data), 41), count()):
-        wrong = bytearray(data)
-        wrong[at] ^= 1 << (number % 7)
-        file.write_bytes(wrong)
-        try:
-            found = partfile.read(file)
-        except ClipwatchError as error:
-            assert "is damaged" in str(error) or "does not know" in str(error)  # noqa: PT017
-        else:
-            assert found is None or found.scored == sound.scored[: len(found.scored)]
-
-
-def test_an_unreadable_part_is_told(tmp_path: Path) -> None:
-    """Another scorer's name in the protocol of a log is no part; a missing file neither."""
-    said = call(tmp_path / "state", "import", str(tmp_path / "parts/1-of-2.jsonl"))
-    assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
-    (tmp_path / "empty").mkdir()
-    said = call(tmp_path / "state", "import", str(tmp_path / "empty"))
-    assert (said.exit_code, said.stderr.count("\n")) == (2, 1)
-    assert "clipwatch score --save" in said.stderr
-
-
-def test_several_scorers_come_in_parts(tmp_path: Path) -> None:
-    """An image that lacks one of them is none of the protocol."""
-    two = made(scorers=(ScorerSpec("", "clip"), ScorerSpec("big", "clip")))
-    file = part(tmp_path / "parts", protocol=two)
-    assert "is none of its protocol" in refused(tmp_path / "state", file)
 
 
 def test_a_daemons_own_image_counts_as_this_logs(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from clipwatch.domain.protocol import EvaluationProtocol, Prompt
 from clipwatch.executors.messages import Finished
 from clipwatch.tasks import parts
 from clipwatch.tasks.partfile import named
-from results_kit import DEFAULTS
+from results_kit import DEFAULTS, call
 
 PROMPTS = tuple(
     Prompt(f"p{n}", f"picture {n}", category=("colour", "count")[n % 2]) for n in range(5)
@@ -45,6 +45,25 @@ def seen(step: int = 500, path: str = "/out", weights: str = "a") -> CheckpointC
     return CheckpointCompleted(
         step, name, f"{path}/{name}", "lora", "", files, f"{weights}{step:07}" * 2
     )
+
+
+ID = named(seen(), ProtocolDefined(MADE.digest, MADE))
+"""Of the usual evaluation."""
+
+
+def imported(folder: Path, *sources: Path | str) -> list[str]:
+    """Import into a state directory; return what is said of the runs."""
+    said = call(folder, "import", *map(str, sources))
+    assert (said.exit_code, said.stderr) == (0, ""), said.output
+    return [it for it in said.stdout.splitlines() if not it.startswith("a clipwatch that watches")]
+
+
+def refused(folder: Path, *sources: Path | str) -> str:
+    """Return why an import is refused, in one line."""
+    said = call(folder, "import", *map(str, sources))
+    assert said.exit_code == 1, said.output
+    assert said.stderr.count("\n") == 1
+    return said.stderr
 
 
 def score(key: Key, step: int = 500) -> float:

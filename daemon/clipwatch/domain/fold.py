@@ -204,8 +204,8 @@ class _Draft:
                 running = replace(known, state="running", environment=around, course=course)
                 self._evaluations[running.id] = running
             case EvaluationImported(evaluation=id_, source=source):
-                known = self._evaluations[id_]
-                self._evaluations[id_] = replace(known, source=intern(source))
+                known = self._evaluations[id_]  # at whose images nobody is here
+                self._evaluations[id_] = replace(known, source=intern(source), course=None)
             case EvaluationCompleted():
                 self._complete(event, time)
             case AdviceGiven():

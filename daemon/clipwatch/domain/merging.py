@@ -111,6 +111,7 @@ def additions(
         known: The evaluation as it is here; None for a new one.
     """
     around = dict(known.environment) if known else {}
+    fresh = known is None or known.state == "failed"  # which then goes on
     found: list[Told] = []
     for time, event in part:
         if not isinstance(event, EvaluationStarted):
@@ -118,7 +119,7 @@ def additions(
         new = any(
             it not in around.get(key, "").split(THEN) for key, it in event.environment.items()
         )
-        if new or not (known or found):
+        if new or (fresh and not found):
             found.append((time, replace(begun, environment=event.environment)))
             around = joined_texts(around, event.environment)
     there = next(event.evaluation for _, event in part if isinstance(event, ImagesScored))
