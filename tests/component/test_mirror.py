@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.cli.rank import _there
 from clipwatch.doctor import output
 from clipwatch.domain.events import CheckpointDiscarded, CheckpointFound
 from clipwatch.executors.messages import Failed
@@ -489,6 +490,15 @@ def test_the_doctor_asks_the_address(tmp_path: Path) -> None:
     (found,) = output.look(asked(tmp_path))
     assert found.verdict == "ok"
     assert "2 checkpoints, newest checkpoint-20" in found.found
+
+
+def test_rank_asks_the_address(tmp_path: Path) -> None:
+    """For what is to be compared; where there is nothing it says so."""
+    bucket(tmp_path)
+    with pytest.raises(ClipwatchError, match="nothing to score in file://"):
+        _there(asked(tmp_path))
+    bucket(tmp_path, 10, 20)
+    assert _there(asked(tmp_path)) == {"checkpoint-10", "checkpoint-20"}
 
 
 def test_two_daemons_do_not_watch_one_address(tmp_path: Path) -> None:

@@ -129,7 +129,7 @@ def test_a_training_that_pushes_to_a_bucket(s3: S3, tmp_path: Path) -> None:
 
 
 def test_one_checkpoint_is_copied_for_who_names_it(s3: S3, tmp_path: Path) -> None:
-    """By its folder; what holds no weights is refused with what to name."""
+    """By its folder; what holds no weights, or all of them, is refused with what to name."""
     place = checkpoint(tmp_path / "out", 10)
     address = s3.push(tmp_path / "out", "alone")
     copied = Remote(f"{address}/checkpoint-10").fetch_all(tmp_path / "here")
@@ -137,6 +137,8 @@ def test_one_checkpoint_is_copied_for_who_names_it(s3: S3, tmp_path: Path) -> No
     assert {it.name: it.read_bytes() for it in copied.iterdir()} == {
         it.name: it.read_bytes() for it in place.iterdir()
     }
+    with pytest.raises(Unreachable, match=f"name one of them, as {address}/checkpoint-10$"):
+        Remote(address).fetch_all(tmp_path / "all")
     s3.client.put_object(Bucket=s3.bucket, Key="texts/a.json", Body=b"{}")
     with pytest.raises(Unreachable, match="name the folder of one checkpoint"):
         Remote(f"s3://{s3.bucket}/texts").fetch_all(tmp_path / "there")

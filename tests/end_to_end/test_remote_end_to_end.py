@@ -58,6 +58,7 @@ def away(training: Training, address: str) -> None:
     path.write_text(json.dumps({**config, "output_dir": address, "report_to": "none"}))
 
 
+@pytest.mark.thorough
 def test_a_kill_amid_a_copy_costs_the_copy(tmp_path: Path) -> None:
     """Half a file is in nobody's way: the next start deletes it and copies it again."""
     training = Training(tmp_path / "run", own={"rescan_seconds": 0.3})

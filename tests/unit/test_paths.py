@@ -252,3 +252,10 @@ def test_what_is_named_is_no_other_users_to_set(loras: Path, base: Path) -> None
     flags = {"output_dir": given, "pretrained_model_name_or_path": str(base)}
     made = load(None, flags=flags, environ=environ, cwd=loras.parent)
     assert (made.paths.output_dir, made.source("output_dir")) == (loras, "PATH")
+
+
+def test_an_address_is_no_folder_here(tmp_path: Path) -> None:
+    """It is read by no disk, and there is one of it."""
+    assert means(tmp_path, "hf://me/my-lora/") == Meant(None, address="hf://me/my-lora")
+    with pytest.raises(SettingsError, match="name one address alone"):
+        means(tmp_path, "s3://a/b", "s3://c/d")

@@ -14,7 +14,8 @@ from typing import Any, Final, Literal
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.secrets import masked
 from clipwatch.kit.textfiles import plain
-from clipwatch.mirror.entries import RemoteFile, is_needed, is_safe, is_weights
+from clipwatch.layouts.claims import installed
+from clipwatch.mirror.entries import RemoteFile, found, is_needed, is_safe, is_weights
 
 Kind = Literal["missing", "refused", "unreachable"]
 
@@ -107,10 +108,14 @@ class Remote:
         """Copy one checkpoint, whose folder the address is, below a folder of ours; return where.
 
         Raises:
-            Unreachable: It cannot be had, or holds nothing that is evaluated.
+            Unreachable: It cannot be had, holds nothing that is evaluated, or several.
             OSError: It cannot be written.
         """
         files = [it for it in self.files() if is_safe(it.path) and is_needed(it)]
+        inside = (it.place for it in found(folder, files, installed()).entries)
+        if below := next((it for it in inside if it != folder), None):
+            fix = f"name one of them, as {self.address}/{below.relative_to(folder).as_posix()}"
+            raise Unreachable("missing", f"{self.address} holds checkpoints", fix=fix)
         if not any(map(is_weights, files)):
             fix = "name the folder of one checkpoint"
             raise Unreachable("missing", f"{self.address} holds no weights in safetensors", fix=fix)
