@@ -131,3 +131,13 @@ def test_a_soak_of_three_hours_loses_and_doubles_nothing() -> None:
         "a turn, ms",
         "99 % of the turns, ms",
     ]
+
+
+@pytest.mark.thorough
+def test_many_runs_are_measured() -> None:
+    """All are evaluated in one daemon, which is asked for its pages, and none is far ahead."""
+    found = {row[0]: row[1] for row in rows(run("many_runs"))}
+    assert found["3 configurations found, read and taken on"]
+    assert found["6 evaluations without models"]
+    assert int(found["results by which any run was ahead of the last"]) <= 2
+    assert "file descriptors" in found["held while idle"]

@@ -155,7 +155,7 @@ def called(
         click.UsageError: They cannot be had together.
     """
     if runs is not None and configs:
-        raise click.UsageError("--runs finds the configs, and --config names them: use one")
+        raise click.UsageError("--runs finds the configs, and --config names them: not both")
     if runs is None and not configs and not paths:
         runs = Path(environ["CLIPWATCH_RUNS"]) if environ.get("CLIPWATCH_RUNS") else None
     if runs is None and not configs and environ.get("CLIPWATCH_CONFIG"):
