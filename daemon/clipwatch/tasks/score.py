@@ -117,8 +117,8 @@ def _part(
         digest=whole.digest,
         unit=sighting.unit,
     )
-    output_dir = settings.paths.output_dir
-    if not sighting.path.is_relative_to(output_dir):
+    output_dir = settings.paths.named  # from an address, what is scored is a copy
+    if not (settings.paths.address or sighting.path.is_relative_to(output_dir)):
         output_dir = sighting.path.parent
     told = (settings.publishing.trackers, settings.as_text(), __version__)
     run = RunStarted(str(output_dir), "", *told)
