@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-EXTRAS := apprise,bitsandbytes,comet,lycoris,mlflow,parquet,quanto,swanlab,torchao,trackio
+EXTRAS := apprise,bitsandbytes,comet,lycoris,mlflow,parquet,quanto,ray,swanlab,torchao,trackio
 
 .PHONY: demo test test-all walls check wheel fmt clean
 

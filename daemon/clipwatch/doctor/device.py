@@ -12,8 +12,10 @@ import psutil
 
 from clipwatch.doctor.findings import Finding, fail, ok, size, warn
 from clipwatch.doctor.state_dir import holder, lock_file
+from clipwatch.executors import named
 from clipwatch.gpus import Gpu, Refusal, usable_gpus
 from clipwatch.kit.environment import environment
+from clipwatch.kit.errors import SettingsError
 from clipwatch.models.memory import needed
 from clipwatch.settings import Settings, left_out
 
@@ -42,7 +44,12 @@ class Torch:
 
 
 def look(settings: Settings) -> list[Finding]:
-    """Look at the device; PyTorch is asked in a process of its own."""
+    """Look at the device; PyTorch is asked in a process of its own.
+
+    Of devices elsewhere their executor tells, and no more.
+    """
+    if settings.compute.executor != named.LOCAL:
+        return [_elsewhere(settings)]
     found = usable_gpus(settings)
     if isinstance(found, Refusal):
         # the user of the GPU may be the evaluator of the daemon that watches this run
@@ -60,6 +67,17 @@ def look(settings: Settings) -> list[Finding]:
     if left and finding.verdict == "ok":
         return [warn(CHECK, f"{left.found}: {finding.found}", left.fix)]
     return [finding]
+
+
+def _elsewhere(settings: Settings) -> Finding:
+    try:
+        slots = named.load(settings).slots()
+    except SettingsError as error:
+        return fail(CHECK, error.problem, error.fix)
+    if isinstance(slots, Refusal):
+        return fail(CHECK, slots.problem, slots.fix)
+    titles = ", ".join(slot.title or slot.name for slot in slots)
+    return ok(CHECK, f"{len(slots)} by executor {settings.compute.executor}: {titles}")
 
 
 def assess(

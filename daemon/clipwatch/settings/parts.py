@@ -51,12 +51,16 @@ class Publishing:
 class Compute:
     """What an evaluation may take.
 
-    `executor` has the slots: "local" for this machine, or an entry point's name. `device` is "cpu",
+    `executor` has the slots: "local" for this machine, or an entry point's name. `ray_address` is
+    read by "ray" alone, "auto" for the cluster that this machine belongs to. `device` is "cpu",
     "cuda", "cuda:N", "mps", or the UUID of a GPU or a part of one; without `gpu_memory_gib` it is
     what fits `share_gpu`. `batch_size` is None to find out, `attention` "" for the pipeline's own.
     """
 
     executor: str = own("executor", "local", "where evaluations run", read.executor)
+    ray_address: str = own(
+        "ray_address", "auto", "the Ray cluster: auto, HOST:PORT or ray://HOST:PORT", read.ray
+    )
     device: str = own("device", "auto", "auto, cpu, cuda, cuda:N, a UUID or mps", read.device)
     share_gpu: bool = own("share_gpu", False, "use a GPU that others compute on")
     gpu_memory_gib: float | None = own(
