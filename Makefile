@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-EXTRAS := apprise,bitsandbytes,comet,lycoris,mlflow,parquet,quanto,s3,swanlab,torchao,trackio
+EXTRAS := apprise,bitsandbytes,comet,lycoris,mlflow,parquet,quanto,ray,s3,swanlab,torchao,trackio
 
 .PHONY: demo test test-all walls check wheel fmt clean
 

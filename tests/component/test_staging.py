@@ -14,6 +14,7 @@ import pytest
 
 from clipwatch.domain.kinds import StageMode
 from clipwatch.domain.state import Checkpoint
+from clipwatch.layouts import pipeline_parts
 from clipwatch.layouts.files import content_digest, stat
 from clipwatch.staging import Held, copying, keep, kept, originals
 from staging_kit import descriptors, desk, full, intact, seen
@@ -105,7 +106,7 @@ def test_of_a_pipeline_only_what_loading_needs_is_kept(tmp_path: Path) -> None:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         (root / name).write_bytes(b"{}")
     with (root / "unet" / "large.json").open("wb") as large:
-        large.truncate(originals.SMALL + 1)
+        large.truncate(pipeline_parts.SMALL + 1)
     (root / "model_index.json").write_text(
         '{"_class_name": "X", "unet": ["d", "U"], "tokenizer": ["t", "T"], "../output": ["a", "b"]}'
     )

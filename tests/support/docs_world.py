@@ -70,6 +70,7 @@ STAND_INS = {
     "python": "runs a trainer in an environment of its own",
     "python3": "makes an environment",
     "python3.12": "makes an environment",
+    "ray": "starts a cluster; test_ray_run.py has one",
     "srun": "starts what is its argument",
     "sudo": "changes the machine",
     "systemctl": "needs systemd as root; test_systemd.py boots one",

@@ -179,3 +179,16 @@ def test_names_without_commas_stand_as_ever() -> None:
     assert text(("[a", "b")) == "[a,b"
     assert texts("[a,b") == ("[a", "b")
     assert texts(text(("[1,2]", "b"))) == ("[1,2]", "b")
+
+
+@pytest.mark.parametrize("address", ["auto", "head:6379", "ray://10.0.0.7:10001", "[::1]:6379"])
+def test_addresses_of_ray_clusters_are_read(address: str) -> None:
+    """As Ray writes them; a port belongs to each."""
+    assert readers.ray(address) == address
+
+
+@pytest.mark.parametrize("address", ["local", "head", "http://head:6379", ""])
+def test_no_cluster_is_started_by_an_address(address: str) -> None:
+    """Ray would start one for "local"."""
+    with pytest.raises(ValueError, match="must be auto, HOST:PORT"):
+        readers.ray(address)

@@ -12,6 +12,7 @@ from typing import Any
 
 from clipwatch.cli.finding import Finder
 from clipwatch.cli.watching import expect, obey_signals, runs_on
+from clipwatch.executors.named import LOCAL
 from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.processes import give_way, return_memory
 from clipwatch.loop.console import Console
@@ -91,7 +92,8 @@ def _look(finder: Finder, roster: Roster, supervisor: Supervisor, ended: threadi
 
 
 def _check(settings: Settings, *, once: bool) -> None:
-    runs_on(settings.compute.device)
+    if settings.compute.executor == LOCAL:
+        runs_on(settings.compute.device)
     if once and not settings.paths.address:
         expect(settings.paths.output_dir)
 

@@ -34,6 +34,7 @@ def watch(
         SettingsError: The settings ask for what is not here.
         ClipwatchError: The log cannot be had, or somebody else has the run.
     """
+    from clipwatch.executors.named import LOCAL
     from clipwatch.journal import Journal, log_file
     from clipwatch.kit.processes import give_way, return_memory
     from clipwatch.loop.console import Console
@@ -47,7 +48,8 @@ def watch(
     if settings.service.give_way:
         give_way()
     return_memory()
-    runs_on(settings.compute.device)
+    if settings.compute.executor == LOCAL:
+        runs_on(settings.compute.device)
     if once and not settings.paths.address:
         expect(settings.paths.output_dir)
     state, console = settings.paths.state_dir, ObjectConsole() if objects else Console()

@@ -12,8 +12,10 @@ import psutil
 
 from clipwatch.doctor.findings import Finding, fail, ok, size, warn
 from clipwatch.doctor.state_dir import holder, lock_file
+from clipwatch.executors import named
 from clipwatch.gpus import Gpu, Refusal, usable_gpus
 from clipwatch.kit.environment import environment
+from clipwatch.kit.errors import SettingsError
 from clipwatch.models.memory import needed
 from clipwatch.settings import Settings, left_out
 
@@ -44,8 +46,11 @@ class Torch:
 def look(settings: Settings) -> list[Finding]:
     """Look at each device that is named; PyTorch is asked in a process of its own.
 
-    One that is refused beside others that are not is none that fails: it is left out.
+    One that is refused beside others that are not is none that fails: it is left out. Of devices
+    elsewhere their executor tells, and no more.
     """
+    if settings.compute.executor != named.LOCAL:
+        return [_elsewhere(settings)]
     compute = settings.compute
     names = dict.fromkeys(compute.devices)  # the slots of a processor are one device
     slots = (compute.slots or 1) if len(names) == 1 else 1
@@ -76,6 +81,17 @@ def _look(settings: Settings, slots: int, memory: int) -> list[Finding]:
             finding = warn(CHECK, f"{left.found}: {finding.found}", left.fix)
         findings.append(finding)
     return findings
+
+
+def _elsewhere(settings: Settings) -> Finding:
+    try:
+        slots = named.load(settings).slots()
+    except SettingsError as error:
+        return fail(CHECK, error.problem, error.fix)
+    if isinstance(slots, Refusal):
+        return fail(CHECK, slots.problem, slots.fix)
+    titles = ", ".join(slot.title or slot.name for slot in slots)
+    return ok(CHECK, f"{len(slots)} by executor {settings.compute.executor}: {titles}")
 
 
 def assess(

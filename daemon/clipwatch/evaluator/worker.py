@@ -9,7 +9,7 @@ import sys
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -23,7 +23,7 @@ from clipwatch.executors.messages import (
     Scored,
     Working,
 )
-from clipwatch.kit.processes import end_with_parent, importing
+from clipwatch.kit.processes import end_with_parent, importing, take_pipes
 
 if TYPE_CHECKING:
     from clipwatch.evaluator.evaluate import Evaluator
@@ -39,7 +39,7 @@ def main() -> int:
         0 at the end of stdin or when nobody reads any more; 1 after an internal failure: what state
         the process is in is then unknown, and a new one is cheap.
     """
-    requests, replies = _take_pipes()
+    requests, replies = take_pipes()
     end_with_parent()
     _offer_to_oom_killer()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the daemon to act on
@@ -107,17 +107,6 @@ def _rescorer() -> Rescorer:
         from clipwatch.evaluator.rescoring import Rescorer
 
     return Rescorer()
-
-
-def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
-    """Return stdin and stdout for ourselves; what libraries print goes to stderr from here on."""
-    requests = os.fdopen(os.dup(0), "rb")
-    replies = os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return requests, replies
 
 
 def _offer_to_oom_killer() -> None:

@@ -2,19 +2,9 @@
 
 An executor is one file and one entry point of the group `clipwatch.executors`: a callable that
 takes the Settings and returns an Executor; the setting `executor` names it. `local` is this
-machine. One for a Ray cluster would have to
-
-- connect in its constructor, and let `slots` list a Slot for each GPU that the cluster has free,
-  or a Refusal while it has none (`name` the node and the GPU: the loop tells slots by it). A run
-  takes as many of them as there is work for and its setting `slots` allows, all by default:
-  several checkpoints at once, or the images of one shared out;
-- let `start` make an actor with that GPU that does what `clipwatch.evaluator.worker` does over
-  pipes: `Evaluator().evaluate(request, send)`, where `send` brings a reply to `receive` and, after
-  Scored, returns the Kept with which `kept` answers. Requests and replies are msgspec Structs,
-  which pickle. An actor that dies in the middle of a request is told as Failed of kind "killed";
-- let `reads` say which folders all nodes share. The output directory (or what is staged of it),
-  the models and the state directory, where images and encoded prompts are kept, have to be among
-  them.
+machine, `ray` a cluster: there too each evaluator is the child process of `child`, and only what is
+said to it and by it travels. A run takes as many slots as there is work for and its setting `slots`
+allows, all by default: several checkpoints at once, or the images of one shared out.
 """
 
 from __future__ import annotations

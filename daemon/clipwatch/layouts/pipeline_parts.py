@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Final
 
 from clipwatch.layouts.files import (
     Damaged,
@@ -20,6 +22,12 @@ MODEL = "diffusion_pytorch_model"
 
 DENOISERS = ("unet", "transformer", "prior", "dit")
 """Folders in which SimpleTuner and the diffusers scripts save what they trained in full."""
+
+SMALL: Final = 64 * 2**20
+"""Bytes; the largest tokenizer files have about half of it."""
+
+_TENSORS: Final = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".safetensors"})
+_CODE: Final = frozenset({".py", ".pyc", ".so"})
 
 _TRAINER = "simpletuner"
 _TEXT = "text_encoder"
@@ -50,6 +58,16 @@ def _is_part(entry: object) -> bool:
             return True
         case _:
             return False
+
+
+def is_config(entry: os.DirEntry[str]) -> bool:
+    """Whether a pipeline needs it beside its weights: a config, or of a tokenizer; no code.
+
+    Raises:
+        OSError: It cannot be looked at.
+    """
+    plain = not entry.name.startswith(".") and Path(entry).suffix not in _TENSORS | _CODE
+    return plain and entry.is_file() and entry.stat().st_size <= SMALL
 
 
 def denoisers(parts: Parts) -> set[str]:

@@ -28,7 +28,12 @@ def trackers(settings: Settings) -> LeftOut | None:
 
 
 def device(settings: Settings) -> LeftOut | None:
-    """Tell that "auto" came to the CPU; None for a GPU, and for a CPU that was chosen."""
+    """Tell that "auto" came to the CPU; None for a GPU, and for a CPU that was chosen.
+
+    Where evaluations run elsewhere it says nothing: GPUs may be there.
+    """
+    if settings.compute.executor != "local":
+        return None
     if settings.compute.device != "cpu" or not settings.source("device").endswith("(auto)"):
         return None
     return LeftOut(

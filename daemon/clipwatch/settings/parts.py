@@ -57,13 +57,17 @@ class Publishing:
 class Compute:
     """What an evaluation may take.
 
-    `executor` has the slots: "local" for this machine, or an entry point's name. `device` is "cpu",
+    `executor` has the slots: "local" for this machine, or an entry point's name. `ray_address` is
+    read by "ray" alone, "auto" for the cluster that this machine belongs to. `device` is "cpu",
     "cuda", "cuda:N", "mps", or the UUID of a GPU or a part of one, or several with commas; without
     `gpu_memory_gib` it is what fits `share_gpu`. `slots` is None for `most_slots`, `batch_size`
     None to find out, `attention` "" for the pipeline's own.
     """
 
     executor: str = own("executor", "local", "where evaluations run", read.executor)
+    ray_address: str = own(
+        "ray_address", "auto", "the Ray cluster: auto, HOST:PORT or ray://HOST:PORT", read.ray
+    )
     device: str = own(
         "device", "auto", "auto, cpu, cuda, cuda:N, a UUID or mps; several with commas", read.device
     )

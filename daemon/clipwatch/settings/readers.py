@@ -149,6 +149,14 @@ def executor(value: Any) -> str:
     return written
 
 
+def ray(value: Any) -> str:
+    """Read the address of a Ray cluster: auto, HOST:PORT or ray://HOST:PORT."""
+    written = text(value)
+    if not re.fullmatch(r"auto|(ray://)?(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5}", written):
+        raise _wrong("must be auto, HOST:PORT or ray://HOST:PORT", value)
+    return written
+
+
 def layout(value: Any) -> str:
     """Read "auto", "generic", "files", or the name of a layout that is installed."""
     written = text(value)

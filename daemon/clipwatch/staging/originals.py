@@ -18,16 +18,11 @@ from clipwatch.domain.events import WeightFile
 from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.state import Checkpoint
 from clipwatch.layouts.files import is_same, refusal
-from clipwatch.layouts.pipeline_parts import INDEX
-
-SMALL: Final = 64 * 2**20
-"""Bytes; the largest tokenizer files have about half of it."""
+from clipwatch.layouts.pipeline_parts import INDEX, is_config
 
 READ: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 """How to open them; a FIFO in the place of a file must not stop us."""
 
-_TENSORS: Final = frozenset({".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".safetensors"})
-_CODE: Final = frozenset({".py", ".pyc", ".so"})
 _GONE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ESTALE})
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
 _REFUSED: Final = frozenset({errno.EACCES, errno.EPERM})
@@ -106,10 +101,7 @@ def needed(checkpoint: Checkpoint) -> dict[str, WeightFile | None]:
     for folder in (root, *_parts(root)):
         with theirs(folder), os.scandir(folder) as entries:
             for entry in entries:
-                config = (
-                    not entry.name.startswith(".") and Path(entry).suffix not in _TENSORS | _CODE
-                )
-                if config and entry.is_file() and entry.stat().st_size <= SMALL:
+                if is_config(entry):
                     found.setdefault(Path(entry).relative_to(root).as_posix(), None)
     return found
 
