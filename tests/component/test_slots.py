@@ -233,10 +233,10 @@ def test_the_processor_is_one_slot(tmp_path: Path) -> None:
 def test_an_executor_that_is_not_installed_is_told(tmp_path: Path) -> None:
     """With those that are, when the settings are read; one whose package lacks when it is made."""
     with pytest.raises(SettingsError, match=r"executor.*must be one of local"):
-        settings(tmp_path, executor="ray")
+        settings(tmp_path, executor="slurm")
     plain = settings(tmp_path)
-    gone = replace(plain, compute=replace(plain.compute, executor="ray"))
-    with pytest.raises(SettingsError, match="unknown executor 'ray'"):
+    gone = replace(plain, compute=replace(plain.compute, executor="slurm"))
+    with pytest.raises(SettingsError, match="unknown executor 'slurm'"):
         named.load(gone)
 
 
