@@ -17,6 +17,7 @@ from clipwatch.cli.rank import _there
 from clipwatch.doctor import output
 from clipwatch.domain.events import CheckpointDiscarded, CheckpointFound
 from clipwatch.executors.messages import Failed
+from clipwatch.journal import Journal
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.mirror import copies, copying
 from clipwatch.mirror.entries import RemoteFile
@@ -513,3 +514,24 @@ def test_two_daemons_do_not_watch_one_address(tmp_path: Path) -> None:
         until(lambda: states(run).get(10) == "published")
         with pytest.raises(ClipwatchError, match="is watched by another clipwatch"):
             second.once()
+
+
+def test_a_copy_that_is_no_news_makes_room(tmp_path: Path) -> None:
+    """What was left out, as newer ones came, is copied again if the list was lost, and let go."""
+    place = bucket(tmp_path, 10)
+    run = world(tmp_path, stage_limit=1, max_attempts=1)
+    run.script = lambda _: [Failed("weights", "3 of 9 tensors fit")]
+    run.once()
+    known = run.run.checkpoints["checkpoint-10"]
+    told = (known.step, known.name, known.path)
+    with Journal(run.log) as journal:
+        stream = f"run/{run.run.name}"
+        skipped = CheckpointDiscarded(*told, "skipped", "a newer one was complete", known.unit)
+        journal.append(run.run.name, stream, journal.version(stream), [skipped])
+    copied = run.settings.paths.output_dir
+    copied.with_name(f"{copied.name}.json").write_text("{")
+    run.script = lambda _: None
+    with run.live():
+        until(lambda: here(run) == {"checkpoint-10"})
+        checkpoint(place, 20, 0.5)
+        until(lambda: states(run) == {10: "discarded", 20: "published"} and here(run) == set())

@@ -87,6 +87,8 @@ class Mirror:
         self._closed = False
         self._told: object = None
         self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
+        self.judged: Mapping[str, float] = {}
+        """Of the copies that were looked at and found whole or of no use: when (Unix time)."""
         self.lock = threading.Lock()
         """Held while copies come and go, and by who looks at them."""
         self.problem = ""
@@ -114,7 +116,7 @@ class Mirror:
 
     def tell(self, run: Run | None) -> None:
         """Say what the log knows of the checkpoints; returns at once."""
-        finished = done(run) if run else {}
+        finished = done(run, self.judged) if run else {}
         with self._changed:
             if finished != self._finished and not self._closed:
                 if self._finished is None:
@@ -134,7 +136,7 @@ class Mirror:
         if self._thread.ident is not None:
             self._thread.join(CLOSE_SECONDS)
         if run and not self._thread.is_alive():
-            self._drop(done(run))
+            self._drop(done(run, self.judged))
 
     def _work(self) -> None:
         while not self._closed:
