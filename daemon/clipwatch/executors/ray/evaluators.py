@@ -195,7 +195,7 @@ def _write(folder: Path, images: dict[str, bytes]) -> None:
         OSError: The disk is full, or the folder is not ours to write to.
         ValueError: A name leads elsewhere.
     """
-    folder.mkdir(mode=folder.parent.stat().st_mode & 0o777, exist_ok=True)
+    _make(folder)
     access = 0o666 & folder.stat().st_mode
     for name, image in images.items():
         if name != Path(name).name or name.startswith("."):
@@ -208,6 +208,13 @@ def _write(folder: Path, images: dict[str, bytes]) -> None:
             file.flush()
             os.fsync(number)
         unfinished.replace(folder / name)
+
+
+def _make(folder: Path) -> None:
+    """Make a folder, as accessible as the one it lies in, if it is not there."""
+    if not folder.exists():
+        _make(folder.parent)
+        folder.mkdir(mode=folder.parent.stat().st_mode & 0o777, exist_ok=True)
 
 
 def _failure(error: Exception, title: str, path: str, *, placed: bool) -> Failed:
