@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from queue import SimpleQueue
 
 import msgspec
 import pytest
+from ray.exceptions import RayTaskError
 
 import clipwatch
 from clipwatch.domain.events import WeightFile
@@ -214,6 +216,17 @@ def test_images_have_a_folder_wherever_they_are_asked_for(tmp_path: Path) -> Non
     """With those above it that lack, as where this machine evaluates."""
     evaluators._write(tmp_path / "a/b/c", {"p-0.png": b"pixels"})
     assert (tmp_path / "a/b/c/p-0.png").read_bytes() == b"pixels"
+
+
+@pytest.mark.parametrize("where", ["here", "on the node"])
+def test_a_full_disk_is_waited_for(where: str) -> None:
+    """Here, where the images are kept, or on the node, where the checkpoint travels to."""
+    error: Exception = OSError(errno.ENOSPC, "No space left on device", "/x")
+    if where != "here":
+        error = RayTaskError("write", f"Traceback\n{error!r}", error).as_instanceof_cause()
+    found = evaluators._failure(error, "GPU 0 of node a", "/checkpoint-10", placed=True)
+    assert found.kind == "disk"
+    assert "No space left on device" in found.reason
 
 
 def test_an_order_to_a_link_that_has_just_died_is_no_fault() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from typing import Any, Final
 import msgspec
 import ray
 
+from clipwatch.domain.kinds import FailureKind
 from clipwatch.executors.base import Slot
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Reply, Scored, Working
 from clipwatch.executors.ray import node
@@ -229,4 +231,6 @@ def _failure(error: Exception, title: str, path: str, *, placed: bool) -> Failed
         case FileNotFoundError():
             return Failed("vanished", f"{path} is gone on {title}")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return Failed("internal", f"{title}: {(lines or [type(error).__name__])[-1]:.300}")
+    number = getattr(getattr(error, "cause", error), "errno", None)  # Ray wraps what a node raised
+    kind: FailureKind = "disk" if number in (errno.ENOSPC, errno.EDQUOT) else "internal"
+    return Failed(kind, f"{title}: {(lines or [type(error).__name__])[-1]:.300}")
