@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.domain.events import EvaluationFailed, ImageScore, ImagesScored
+from clipwatch.domain.events import EvaluationFailed, ImageScore, ImagesScored, WeightFile
 from clipwatch.domain.merging import Key, Shard
 from clipwatch.domain.names import evaluation_stream, run_id
 from clipwatch.domain.queue import pending
@@ -295,6 +295,16 @@ def test_checkpoints_of_an_address_are_one_run(tmp_path: Path) -> None:
         f"{place}/checkpoint-400",
         f"{place}/checkpoint-500",
     ]
+
+
+@pytest.mark.parametrize("file", ["../../x.safetensors", "/x.safetensors"])
+def test_weights_that_lead_elsewhere_are_not_whole_here(file: str, tmp_path: Path) -> None:
+    """A daemon would copy them, and write where they lead; the scores are taken over."""
+    planted = replace(seen(), files=(WeightFile(file, 1, 1, 1),))
+    imported(tmp_path / "state", part(tmp_path / "parts", Shard(1, 2), checkpoint=planted))
+    known = only(tmp_path / "state").checkpoints["checkpoint-500"]
+    assert (known.state, known.files) == ("discarded", ())
+    assert pending(only(tmp_path / "state")) == []
 
 
 def test_what_is_no_file_is_no_part(tmp_path: Path) -> None:

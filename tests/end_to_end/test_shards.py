@@ -207,7 +207,7 @@ def test_a_part_has_a_folder_of_its_own(training: Training) -> None:
 
 @pytest.mark.parametrize("within", [True, False])
 def test_a_part_of_a_copy_is_of_the_address(
-    within: bool,  # noqa: FBT001 - of parametrize
+    within: bool,
     training: Training,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
