@@ -144,7 +144,7 @@ class Eyes:
             seen = observe(run, sightings, held, self._settings.watching.only)
             self._log.record_run(*seen)
             if self._mirror:
-                self._mirror.judged = self._judged(sightings)
+                self._mirror.judged = _judged(sightings, *self._scanned)
             self._say_lying(checkpoints=bool(sightings))
             self._look_for_end(news=bool(seen))
         pending = partial(self._log.run)
@@ -153,6 +153,11 @@ class Eyes:
         seconds = self._settings.watching.rescan_seconds
         self._look_at = time.monotonic() + (min(seconds, PENDING_SECONDS) if pending else seconds)
         return sightings is not None
+
+    def leave(self) -> None:
+        """Have nothing copied any more; returns at once, and `close` waits for less then."""
+        if self._mirror:
+            self._mirror.leave()
 
     def close(self) -> None:
         """Watch no more."""
@@ -188,12 +193,6 @@ class Eyes:
         again = [it for it in run.unfinished if seen.away.get(it, "") is None]
         wanted = dict.fromkeys(again, to_copy(self._settings.paths.address))
         return replace(seen, away={**seen.away, **wanted}) if again else seen
-
-    def _judged(self, sightings: Sequence[Sighting]) -> dict[str, float]:
-        """Return the copies that need no further look, with the time of this one."""
-        here, at = self._scanned
-        found = (it for it in sightings if not isinstance(it.verdict, Partial))
-        return {it.name: at for it in found if it.name in here}
 
     def _mirrored(self, paths: Paths) -> Mirror | None:
         """Have what lies at an address copied, if the settings name one."""
@@ -239,3 +238,9 @@ class Eyes:
         if reason and not self._ended:
             self._log.say(f"the training has ended: {reason}; ending when all is published")
         self._ended = reason
+
+
+def _judged(sightings: Sequence[Sighting], copies: AbstractSet[str], at: float) -> dict[str, float]:
+    """Return the copies that need no further look, with the time of this one."""
+    found = (it for it in sightings if not isinstance(it.verdict, Partial))
+    return {it.name: at for it in found if it.name in copies}
