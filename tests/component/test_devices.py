@@ -23,6 +23,7 @@ from clipwatch.domain.names import evaluation_stream
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
 from clipwatch.journal import Journal
 from clipwatch.journal.projection import Projection
+from clipwatch.loop.slots import Heard
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.statistics import Summary
 from loop_kit import states, until
@@ -326,6 +327,32 @@ def test_an_import_of_its_result_ends_all_shares(tmp_path: Path) -> None:
         until(lambda: states(world) == {1: "published"})
     assert [mean for _, mean in world.rows().values()] == [0.25]
     assert len(places.asked) == 2
+
+
+def test_what_was_imported_before_the_last_word_has_not_failed(tmp_path: Path) -> None:
+    """Another run's turn, or another slot's batch, may have shown it before the loop looks."""
+    places = Places("one", "two")
+    world = world_of(tmp_path, places, 1)
+    places.script = lambda _, request: islice(batches(request), 2)
+
+    def act() -> None:
+        (found,) = world.run.evaluations.values()
+        done = EvaluationCompleted(found.id, {"": Summary(0.25, 0.2, 0.3, 0.01, 32)})
+        with Journal(world.log) as journal:
+            name = world.run.name
+            new = (EvaluationImported(found.id, "elsewhere", "its-run"), done)
+            Projection(journal).record(name, evaluation_stream(name, found.id), *new)
+        world.watched._log.refresh()
+        for number in (1, 2):
+            world.watched.evaluations.heard(Heard(number, Finished(0, 1.0)))
+
+    with world.live() as supervisor:
+        until(lambda: world.log.exists() and len(scored(world)) == 8)
+        supervisor.soon(act)
+        until(lambda: states(world) == {1: "published"})
+    assert of(world, EvaluationFailed) == []
+    assert not any("images were scored" in it for it in world.said)
+    assert not any(worker.alive for _, worker in places.started)
 
 
 def test_a_restart_in_the_middle_makes_only_what_lacks(tmp_path: Path) -> None:

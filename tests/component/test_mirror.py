@@ -8,7 +8,7 @@ import shutil
 import threading
 from collections import namedtuple
 from collections.abc import Callable
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,8 +16,11 @@ import pytest
 from clipwatch.cli.rank import _there
 from clipwatch.doctor import output
 from clipwatch.domain.events import CheckpointDiscarded, CheckpointFound
+from clipwatch.domain.state import Run
 from clipwatch.executors.messages import Failed
+from clipwatch.journal import Journal
 from clipwatch.kit.errors import ClipwatchError, SettingsError
+from clipwatch.loop.supervisor import Supervisor
 from clipwatch.mirror import copies, copying
 from clipwatch.mirror.entries import RemoteFile
 from clipwatch.mirror.remote import Kind, Remote, Unreachable
@@ -25,6 +28,7 @@ from clipwatch.settings import Settings, load
 from clipwatch.tasks.reopen import reopen
 from loop_kit import states, until
 from real_world import open_to_others
+from runs_kit import watching
 from world import World, checkpoint, settings
 
 
@@ -419,6 +423,48 @@ def test_the_loop_never_waits_for_the_network(
     hangs.set()
 
 
+def test_servers_that_hang_are_waited_for_at_the_same_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many runs a daemon has: nothing is copied any more when the first one closes."""
+    hangs, asked, order = threading.Event(), threading.Semaphore(0), list[str]()
+    leave, close = copying.Mirror.leave, copying.Mirror.close
+
+    def files(_: Remote) -> list[RemoteFile]:
+        asked.release()
+        hangs.wait()
+        return []
+
+    def stop(supervisor: Supervisor) -> None:
+        for _ in runs:
+            asked.acquire(timeout=60)
+        supervisor.stop()
+
+    def left(mirror: copying.Mirror) -> None:
+        order.append("left")
+        leave(mirror)
+
+    def closed(mirror: copying.Mirror, run: Run | None) -> None:
+        order.append("closed")
+        monkeypatch.setattr(copying.Mirror, "leave", leave)
+        close(mirror, run)
+
+    monkeypatch.setattr(Remote, "files", files)
+    monkeypatch.setattr(copying.Mirror, "leave", left)
+    monkeypatch.setattr(copying.Mirror, "close", closed)
+    monkeypatch.setattr(copying, "CLOSE_SECONDS", 0.1)
+    runs: list[World] = []
+    for name in "abc":
+        (tmp_path / name).mkdir()
+        runs.append(world(tmp_path / name))
+    with ExitStack() as stack:
+        supervisor = watching(Supervisor(), runs, stack)
+        threading.Thread(target=stop, args=(supervisor,)).start()
+        assert supervisor.run() == 0
+    hangs.set()
+    assert order == ["left"] * 3 + ["closed"] * 3
+
+
 def test_new_settings_leave_the_copies_alone(tmp_path: Path) -> None:
     """A reload looks by the new ones, and another address is refused."""
     bucket(tmp_path, 10)
@@ -513,3 +559,24 @@ def test_two_daemons_do_not_watch_one_address(tmp_path: Path) -> None:
         until(lambda: states(run).get(10) == "published")
         with pytest.raises(ClipwatchError, match="is watched by another clipwatch"):
             second.once()
+
+
+def test_a_copy_that_is_no_news_makes_room(tmp_path: Path) -> None:
+    """What was left out, as newer ones came, is copied again if the list was lost, and let go."""
+    place = bucket(tmp_path, 10)
+    run = world(tmp_path, stage_limit=1, max_attempts=1)
+    run.script = lambda _: [Failed("weights", "3 of 9 tensors fit")]
+    run.once()
+    known = run.run.checkpoints["checkpoint-10"]
+    told = (known.step, known.name, known.path)
+    with Journal(run.log) as journal:
+        stream = f"run/{run.run.name}"
+        skipped = CheckpointDiscarded(*told, "skipped", "a newer one was complete", known.unit)
+        journal.append(run.run.name, stream, journal.version(stream), [skipped])
+    copied = run.settings.paths.output_dir
+    copied.with_name(f"{copied.name}.json").write_text("{")
+    run.script = lambda _: None
+    with run.live():
+        until(lambda: here(run) == {"checkpoint-10"})
+        checkpoint(place, 20, 0.5)
+        until(lambda: states(run) == {10: "discarded", 20: "published"} and here(run) == set())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from clipwatch.domain.events import EvaluationFailed, ImageScore, ImagesScored
+from clipwatch.domain.events import EvaluationFailed, ImageScore, ImagesScored, WeightFile
 from clipwatch.domain.merging import Key, Shard
-from clipwatch.domain.names import evaluation_stream
+from clipwatch.domain.names import evaluation_stream, run_id
 from clipwatch.domain.queue import pending
 from clipwatch.domain.sighting import Whole
 from clipwatch.domain.state import Evaluation, Run
@@ -280,6 +281,38 @@ def test_logs_and_parts_come_in_one_call(tmp_path: Path) -> None:
     assert (
         "parts/none" in call(tmp_path / "state", "import", str(tmp_path / "a"), "parts/none").stderr
     )
+
+
+def test_checkpoints_of_an_address_are_one_run(tmp_path: Path) -> None:
+    """Whoever copied them, and whichever came first: an address is the same everywhere."""
+    state, place = tmp_path / "state", "hf://me/lora"
+    for step in (400, 500):
+        found = part(tmp_path / f"{step}", checkpoint=seen(step, place), path=place)
+        imported(state, found)
+    run = only(state)
+    assert (run.name, run.output_dir) == (run_id(place), place)
+    assert [it.path for it in run.checkpoints.values()] == [
+        f"{place}/checkpoint-400",
+        f"{place}/checkpoint-500",
+    ]
+
+
+@pytest.mark.parametrize("file", ["../../x.safetensors", "/x.safetensors"])
+def test_weights_that_lead_elsewhere_are_not_whole_here(file: str, tmp_path: Path) -> None:
+    """A daemon would copy them, and write where they lead; the scores are taken over."""
+    planted = replace(seen(), files=(WeightFile(file, 1, 1, 1),))
+    imported(tmp_path / "state", part(tmp_path / "parts", Shard(1, 2), checkpoint=planted))
+    known = only(tmp_path / "state").checkpoints["checkpoint-500"]
+    assert (known.state, known.files) == ("discarded", ())
+    assert pending(only(tmp_path / "state")) == []
+
+
+def test_what_is_no_file_is_no_part(tmp_path: Path) -> None:
+    """A pipe that somebody left among them makes nobody wait."""
+    imported(tmp_path / "one", part(tmp_path / "parts"))
+    os.mkfifo(tmp_path / "parts/1-of-2.jsonl")
+    (tmp_path / "parts/2-of-2.jsonl").mkdir()
+    assert "10 scores of parts" in imported(tmp_path / "state", tmp_path / "parts")[0]
 
 
 def test_a_part_of_nothing_is_no_source(tmp_path: Path) -> None:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 
 import msgspec
 import pytest
+from ray.exceptions import RayTaskError
 
 import clipwatch
 from clipwatch.domain.events import WeightFile
 from clipwatch.executors.base import Executor, Refusal
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Scored
-from clipwatch.executors.ray import RayExecutor, link
+from clipwatch.executors.ray import RayExecutor, evaluators, link
 from clipwatch.executors.ray import executor as executor_module
+from clipwatch.executors.ray.messages import End
 from clipwatch.kit.errors import SettingsError
 from clipwatch.testing.executors import ExecutorContract
 from fast_worker import score_of
@@ -206,3 +210,31 @@ def test_no_cluster_is_a_refusal_that_says_what_to_do(tmp_path: Path) -> None:
 def left_on_nodes() -> list[Path]:
     """Return the folders that evaluators have or left on the nodes."""
     return list(Path(os.environ["TMPDIR"], f"clipwatch-ray-{os.geteuid()}").iterdir())
+
+
+def test_images_have_a_folder_wherever_they_are_asked_for(tmp_path: Path) -> None:
+    """With those above it that lack, as where this machine evaluates."""
+    evaluators._write(tmp_path / "a/b/c", {"p-0.png": b"pixels"})
+    assert (tmp_path / "a/b/c/p-0.png").read_bytes() == b"pixels"
+
+
+@pytest.mark.parametrize("where", ["here", "on the node"])
+def test_a_full_disk_is_waited_for(where: str) -> None:
+    """Here, where the images are kept, or on the node, where the checkpoint travels to."""
+    error: Exception = OSError(errno.ENOSPC, "No space left on device", "/x")
+    if where != "here":
+        error = RayTaskError("write", f"Traceback\n{error!r}", error).as_instanceof_cause()
+    found = evaluators._failure(error, "GPU 0 of node a", "/checkpoint-10", placed=True)
+    assert found.kind == "disk"
+    assert "No space left on device" in found.reason
+
+
+def test_an_order_to_a_link_that_has_just_died_is_no_fault() -> None:
+    """Its end is told by who reads from it; the thread that writes ends in silence."""
+    dead = link.Link.__new__(link.Link)
+    dead._orders = SimpleQueue()
+    with subprocess.Popen(["true"], stdin=subprocess.PIPE) as child:
+        child.wait()
+        dead._child = child
+        dead.send(End(1))
+        dead._write()

@@ -205,6 +205,28 @@ def test_a_part_has_a_folder_of_its_own(training: Training) -> None:
     assert (said.exit_code, "is a state directory" in said.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("within", [True, False])
+def test_a_part_of_a_copy_is_of_the_address(
+    within: bool,
+    training: Training,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whether the configuration names it or not: the copy's folder is another one each time."""
+    monkeypatch.setattr(score, "Identities", Known)
+    monkeypatch.setattr(named, "load", None)
+    folder, place = training.folder, f"file://{training.folder}/output"
+    if within:
+        monkeypatch.setenv("CLIPWATCH_OUTPUT_DIR", place)
+    words = ["score", f"{place}/checkpoint-10", "--config", str(folder / "config.json")]
+    asked = ("--shard", "99/99", "--save", str(folder / "parts"))
+    said = CliRunner().invoke(main, [*words, *asked])
+    assert said.exit_code == 0, said.output
+    (file,) = (folder / "parts").rglob("99-of-99.jsonl")
+    kept = partfile.read(file)
+    assert kept is not None
+    assert (kept.run.output_dir, kept.checkpoint.path) == (place, f"{place}/checkpoint-10")
+
+
 def test_a_shard_without_a_prompt_loads_nothing(
     training: Training, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -59,6 +59,8 @@ def test_two_ways_to_write_it_are_one_run() -> None:
         ("https://host/run?signature=s3cret", "a query"),
         ("hf://user:s3cret@host/run", "who logs in"),
         ("simplecache::s3://bucket", ""),
+        ("hf://user/repo/..", "leads over . or .."),
+        ("file:///data/../run", "leads over . or .."),
         ("gopher://host/run", "gopher:// is not known"),
         ("gs://bucket/run", "needs the package gcsfs"),
     ],

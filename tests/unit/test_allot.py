@@ -56,6 +56,7 @@ def test_only_what_costs_are_to_each_other_counts(
         ([64, 64], 3, Cost(1, 1), (3,)),  # 2 * (1 + 22) s against 1 + 64 s
         ([64, 64], 3, Cost(30, 1), (2, 1)),  # 30 + 64 s against 2 * (30 + 32) s
         ([64, 64], 3, Cost(0, 1), (3,)),
+        ([64], 2, Cost(5e-324, 1), (2,)),
         ([10, 100], 3, Cost(1, 1), (3,)),  # the short one first, then all slots for the long one
         ([], 3, Cost(), ()),
     ],

@@ -78,6 +78,15 @@ def test_depth_and_number_are_bounded_and_told(
     assert configs_below(tmp_path).left == "all beyond the first 2 folders"
 
 
+def test_a_link_in_a_circle_hides_nothing(tmp_path: Path) -> None:
+    """Beside a configuration or in the root itself."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a/config.json").write_text("{}")
+    for place in (tmp_path / "a/loop", tmp_path / "loop"):
+        place.symlink_to("loop")
+    assert configs_below(tmp_path) == Below((tmp_path / "a/config.json",))
+
+
 def test_a_folder_that_cannot_be_read_is_told_by_who_named_it(tmp_path: Path) -> None:
     """The root's absence is an error: nobody may take it for one without any configuration."""
     with pytest.raises(FileNotFoundError):

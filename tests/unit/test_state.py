@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from clipwatch.domain.curves import series_name
 from clipwatch.domain.delivered import may_try, owed
 from clipwatch.domain.events import (
+    AdviceGiven,
     CheckpointCompleted,
     CheckpointDiscarded,
     CheckpointFound,
@@ -549,3 +550,11 @@ def test_an_unknown_event_is_no_silent_loss() -> None:
     """A vocabulary that grows without its case fails loudly."""
     with pytest.raises(TypeError, match="no case"):
         evolve({RUN: fold()}, [(RUN, object(), NOW)])  # type: ignore[list-item]
+
+
+def test_an_advice_is_given_once() -> None:
+    """An import completed the evaluation while a daemon did: nobody is told twice."""
+    low = AdviceGiven(id_of(1), 1, "low", "it does not show")
+    other = AdviceGiven(id_of(1), 1, "low", "it does not show, by another count")
+    done = EvaluationCompleted(id_of(1), {"": CLIP})
+    assert fold(*scored(1), low, done, other).advice == (low,)

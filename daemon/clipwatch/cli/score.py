@@ -133,7 +133,7 @@ def score(
     with ExitStack() as stack:
         if remote := address(checkpoint):
             checkpoint = stack.enter_context(_copied(remote))
-        result = score_checkpoint(settings, checkpoint, images, saving)
+        result = score_checkpoint(settings, checkpoint, images, saving, remote)
     if as_json:
         click.echo(json.dumps(result, indent=2))
         return

@@ -70,7 +70,7 @@ def _dealt(slots: int, count: int) -> tuple[int, ...]:
 def _useful(images: int, slots: int, cost: Cost) -> int:
     """Return how many slots are worth their loading; 1 at least."""
     worth = images * cost.each / cost.loading if cost.loading > 0 else images
-    return max(1, min(slots, images, int(worth)))
+    return max(1, min(slots, int(min(images, worth))))  # which may be infinite
 
 
 def _end(left: Sequence[int], lanes: Sequence[int], cost: Cost) -> float:

@@ -208,8 +208,10 @@ class _Draft:
                 self._evaluations[id_] = replace(known, source=intern(source), course=None)
             case EvaluationCompleted():
                 self._complete(event, time)
-            case AdviceGiven():
-                self._advice.append(event)
+            case AdviceGiven(evaluation=id_, kind=kind, scorer=scorer):
+                known_ones = ((it.evaluation, it.kind, it.scorer) for it in self._advice)
+                if (id_, kind, scorer) not in known_ones:  # an import completed it, and we did
+                    self._advice.append(event)
             case DestinationChanged(kind="tracker", name=name, place=place):
                 self._trackers.moved(name, place, anew=True)
             case DestinationChanged(kind="channel", name=name, place=place):

@@ -270,12 +270,17 @@ def _checkpoint(mine: Run, theirs: Run, known: Checkpoint, step: int, *, scored:
     path = known.path
     if path == theirs.output_dir or path.startswith(f"{theirs.output_dir}/"):
         path = mine.output_dir + path.removeprefix(theirs.output_dir)
-    if known.state == "whole" and known.kind and scored:
+    if known.state == "whole" and known.kind and scored and _stays_inside(known):
         whole = known.weights
         made = (whole.kind, whole.component, whole.files)
         return CheckpointCompleted(step, known.name, path, *made, known.digest, known.unit)
     reason = known.reason if known.state == "discarded" and not known.skipped else ELSEWHERE
     return CheckpointDiscarded(step, known.name, path, "vanished", reason, known.unit)
+
+
+def _stays_inside(known: Checkpoint) -> bool:
+    """Whether a copy of it would lie where it belongs; another one's log may name any file."""
+    return "/" not in known.digest and all(leads_inside(it.path) for it in known.files)
 
 
 def _named(known: Comparison | None, take: Taking) -> Comparison | None:

@@ -43,6 +43,8 @@ def wrong(address: str) -> tuple[str, str] | None:
     if login in rest or not _OPEN.isdisjoint(rest):
         told = "set keys in the environment, as the package that reads such addresses knows them"
         return "holds who logs in, or a query, which would stand in the log", told
+    if not {".", ".."}.isdisjoint(rest.split("/")):
+        return "leads over . or ..", "name the folder itself"
     if "::" in address:
         return "is a chain of addresses", "name the folder itself"
     if kind not in available_protocols():

@@ -130,6 +130,9 @@ class Evaluations:
         share = self._hand.shares.get(seat) if seat else None
         if seat is None or share is None:
             return  # the last words of one that was ended
+        if not share.unwanted and _scored(self._log.run, share.attempt.job):  # by an import
+            self._hand.drop(share.attempt, leave=True)
+            return
         reply = message.reply
         if share.unwanted:
             if isinstance(reply, Scored):

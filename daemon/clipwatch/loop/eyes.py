@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import replace
@@ -11,7 +11,7 @@ from pathlib import Path
 
 from clipwatch.domain.events import OutputDirChecked
 from clipwatch.domain.queue import newest_written, observe, partial, wholes
-from clipwatch.domain.sighting import Sighting
+from clipwatch.domain.sighting import Partial, Sighting
 from clipwatch.domain.state import Checkpoint, CheckpointKey
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.kit.filesystems import make_private
@@ -60,6 +60,7 @@ class Eyes:
         self._claim = Claim()
         self._mirror = self._mirrored(settings.paths)
         self._looked: Elsewhere | None = None
+        self._scanned = (frozenset[str](), 0.0)  # the copies at the last look, and when that was
         self._open(settings)
 
     @property
@@ -142,6 +143,8 @@ class Eyes:
         if sightings is not None:
             seen = observe(run, sightings, held, self._settings.watching.only)
             self._log.record_run(*seen)
+            if self._mirror:
+                self._mirror.judged = _judged(sightings, *self._scanned)
             self._say_lying(checkpoints=bool(sightings))
             self._look_for_end(news=bool(seen))
         pending = partial(self._log.run)
@@ -150,6 +153,11 @@ class Eyes:
         seconds = self._settings.watching.rescan_seconds
         self._look_at = time.monotonic() + (min(seconds, PENDING_SECONDS) if pending else seconds)
         return sightings is not None
+
+    def leave(self) -> None:
+        """Have nothing copied any more; returns at once, and `close` waits for less then."""
+        if self._mirror:
+            self._mirror.leave()
 
     def close(self) -> None:
         """Watch no more."""
@@ -171,7 +179,7 @@ class Eyes:
             return None
         else:
             with mirror.lock:
-                self._looked = mirror.seen
+                self._looked, self._scanned = mirror.seen, (mirror.here, time.time())
                 sightings = self._scanner.scan()
         if holder := self._claim.take(paths.output_dir, paths.address):
             raise _Taken(f"{paths.named} is watched by {holder}")
@@ -230,3 +238,9 @@ class Eyes:
         if reason and not self._ended:
             self._log.say(f"the training has ended: {reason}; ending when all is published")
         self._ended = reason
+
+
+def _judged(sightings: Sequence[Sighting], copies: AbstractSet[str], at: float) -> dict[str, float]:
+    """Return the copies that need no further look, with the time of this one."""
+    found = (it for it in sightings if not isinstance(it.verdict, Partial))
+    return {it.name: at for it in found if it.name in copies}

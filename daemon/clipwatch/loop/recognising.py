@@ -19,6 +19,7 @@ from clipwatch.domain.names import run_id
 from clipwatch.domain.state import Checkpoint, Run, State
 from clipwatch.journal import Journal
 from clipwatch.journal.logfile import present
+from clipwatch.kit.addresses import address
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.layouts.claims import FILES
 from clipwatch.layouts.files import NotWhole, content_digest
@@ -91,7 +92,8 @@ def counterpart(state: State, theirs: Run) -> str:
 
     It is the same if it began at the same time in the same place, as in copies of one log, or if
     both have seen the same weights under the same name, or if the weights there lie in its folder
-    here. A path alone tells nothing on another machine, unless nothing else is known of the run.
+    here. A path alone tells nothing on another machine, unless nothing else is known of the run;
+    an address does.
     """
     apart = theirs.settings.get("layout") == FILES
     alike = [it for it in state.values() if (it.settings.get("layout") == FILES) == apart]
@@ -100,10 +102,21 @@ def counterpart(state: State, theirs: Run) -> str:
     ways = (
         [it for it in alike if (it.first_dir, it.begun) == (theirs.first_dir, theirs.begun)],
         [it for it in alike if weights & _weights(it)],
-        [it for it in placed if not _weights(it) or _has_weights(theirs, Path(it.output_dir))],
+        [
+            it
+            for it in placed
+            if _is_everywhere(it.output_dir)
+            or not _weights(it)
+            or _has_weights(theirs, Path(it.output_dir))
+        ],
     )
     found = next(filter(None, ways), [])
     return max(found, key=lambda it: it.there or _BEGUN).name if found else ""
+
+
+def _is_everywhere(output_dir: str) -> bool:
+    """Whether it is an address that leads to the same place from every machine."""
+    return bool(address(output_dir)) and not output_dir.startswith("file:")
 
 
 def _weights(run: Run) -> set[tuple[str, str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -173,20 +173,21 @@ class Supervisor:
                     return max(self._codes.values(), default=0)
                 touched = set[str]().union(*map(self._take, self._receive()))
         finally:
-            for watched in self._runs.values():
-                watched.run.close()
+            _close([it.run for it in self._runs.values()])
             self.shared.close()
 
     def _turn(self, touched: set[str]) -> None:
         """Let each run do what can be done that was touched, or of which something is due."""
-        now = time.monotonic()
+        now, over = time.monotonic(), dict[str, int]()
         self.shared.desk.own = LoopState(None, 0, "idle", now)
-        for name, it in tuple(self._runs.items()):
-            if name not in touched and it.due > now:
-                continue
+        due = [(name, it) for name, it in self._runs.items() if name in touched or it.due <= now]
+        for name, it in due:
             if (code := self._safely(name, it.run.turn)) is not None:
-                self._end(name, code)
+                it.run.eyes.leave()  # who hangs is waited for once, not once for each run
+                over[name] = code
             it.due = time.monotonic() + min(it.run.pause, BEAT_SECONDS)
+        for name, code in over.items():
+            self._end(name, code)
 
     def _safely(self, name: str, act: Callable[[], Answer]) -> Answer | None:
         """Have a run do something; if it fails and there are others, it ends alone."""
@@ -208,9 +209,8 @@ class Supervisor:
 
     def _receive(self) -> list[Letter]:
         """Wait for messages until something is due; a look comes last, and each kind only once."""
-        patience = min(BEAT_SECONDS, self._service.patience)
         pause = min((it.due for it in self._runs.values()), default=inf) - time.monotonic()
-        letters = self._inbox.receive(max(0.0, min(pause, patience)))
+        letters = self._inbox.receive(max(0.0, min(pause, BEAT_SECONDS, self._service.patience)))
         hinted = {letter.run for letter in letters if isinstance(letter.message, Look)}
         reloads = [letter for letter in letters if isinstance(letter.message, Reload)][:1]
         others = [it for it in letters if not isinstance(it.message, (Look, Reload))]
@@ -251,3 +251,10 @@ class Supervisor:
             watched.status = status
         busy = sum(it.run.evaluations.busy for it in self._runs.values())
         self._service.alive(together(self.statuses, busy, len(self._pool.waiting)))
+
+
+def _close(runs: Sequence[WatchedRun]) -> None:
+    for run in runs:
+        run.eyes.leave()
+    for run in runs:
+        run.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from clipwatch.domain.queue import DELETED_BEFORE
@@ -48,13 +49,20 @@ class Done:
     whole: bool
 
 
-def done(run: Run) -> dict[str, Done]:
+def done(run: Run, judged: Mapping[str, float] = MappingProxyType({})) -> dict[str, Done]:
     """Return by name the checkpoints for which nothing is left to do: scored, given up, left out.
 
     Not what was left out only because it was gone, or could not be copied.
+
+    Args:
+        run: As the log has it.
+        judged: Name → when its copy was looked at last (Unix time): it may have been no news.
     """
     return {
-        name: Done(it.since.timestamp() if it.since else 0.0, it.state == "whole")
+        name: Done(
+            max(it.since.timestamp() if it.since else 0.0, judged.get(name, 0.0)),
+            it.state == "whole",
+        )
         for name, it in run.checkpoints.items()
         if not (name in run.unfinished or it.is_base or it.reason.startswith(_MAY_PASS))
     }

@@ -90,7 +90,7 @@ class Copies:
         """Delete a copy; the lock is held."""
         known = self.had[name]
         self._delete(known.paths)
-        self.had = {**self.had, name: Had(known.signed, known.at)}
+        self.had = {**self.had, name: Had(known.signed, 0.0)}  # all was told of it
 
     def write(self, names: Iterable[str]) -> None:
         """Bring the list to the disk; of what is neither here nor among `names` nothing is kept.

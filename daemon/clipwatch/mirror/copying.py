@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -84,9 +85,10 @@ class Mirror:
         self._finished: Mapping[str, Done] | None = None
         self._layouts: Layouts = {}
         self._seconds, self._limit = 0.0, 1
-        self._closed = False
+        self._closed, self._until = False, inf  # closing waits no longer than that
         self._told: object = None
         self._thread = threading.Thread(target=self._work, name="mirror", daemon=True)
+        self.judged: Mapping[str, float] = {}  # see `done`
         self.lock = threading.Lock()
         """Held while copies come and go, and by who looks at them."""
         self.problem = ""
@@ -114,7 +116,7 @@ class Mirror:
 
     def tell(self, run: Run | None) -> None:
         """Say what the log knows of the checkpoints; returns at once."""
-        finished = done(run) if run else {}
+        finished = done(run, self.judged) if run else {}
         with self._changed:
             if finished != self._finished and not self._closed:
                 if self._finished is None:
@@ -122,19 +124,24 @@ class Mirror:
                 self._finished = finished
                 self._changed.notify()
 
+    def leave(self) -> None:
+        """Copy no more; returns at once, so that several are waited for at the same time."""
+        with self._changed:
+            self._until = min(self._until, time.monotonic() + CLOSE_SECONDS)
+            self._closed = True
+            self._changed.notify()
+
     def close(self, run: Run | None) -> None:
         """Copy no more; copies that may still be needed stay for the next start.
 
         Raises:
             OSError: Another cannot be deleted.
         """
-        with self._changed:
-            self._closed = True
-            self._changed.notify()
+        self.leave()
         if self._thread.ident is not None:
-            self._thread.join(CLOSE_SECONDS)
+            self._thread.join(max(0.0, self._until - time.monotonic()))
         if run and not self._thread.is_alive():
-            self._drop(done(run))
+            self._drop(done(run, self.judged))
 
     def _work(self) -> None:
         while not self._closed:
@@ -158,9 +165,7 @@ class Mirror:
     def _wait(self, finished: Mapping[str, Done], seconds: float) -> None:
         """Wait until the next look is due, or more is finished than is known."""
         with self._changed:
-            self._changed.wait_for(
-                lambda: self._closed or (self._finished or {}) != finished, seconds
-            )
+            self._changed.wait_for(lambda: self._closed or self._finished != finished, seconds)
 
     def _turn(self, finished: Mapping[str, Done], seconds: float) -> bool:
         """Look once, and copy one checkpoint at most; return whether one was."""
@@ -198,9 +203,7 @@ class Mirror:
             name: before if (before := self._since.get(name)) and before[0] == is_ else (is_, now)
             for name, is_ in signed.items()
         }
-        self._failed = {
-            name: it for name, it in self._failed.items() if signed.get(name) == it.signed
-        }
+        self._failed = {it: f for it, f in self._failed.items() if signed.get(it) == f.signed}
         return seen
 
     def _publish(self, seen: Found, todo: Plan) -> None:

@@ -90,7 +90,7 @@ def _enter(folder: Path, walk: _Walk) -> Iterator[Path]:
     with os.scandir(folder) as entries:
         listed = sorted(entries, key=lambda it: it.name)
         names = {it.name for it in listed}
-        inner = [it.name for it in listed if it.is_dir()]
+        inner = [it.name for it in listed if _is_folder(it)]
     name = chosen(names)
     if name and (folder / name).is_file():
         if len(walk.configs) < MOST:
@@ -138,6 +138,13 @@ def _has_own(document: Document) -> bool:
 def _evaluation(document: Document, environ: Mapping[str, str]) -> str:
     given = dict(options.for_clipwatch(document, environ)).get("evaluation_type")
     return str(given.value).strip() if given else ""
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle, or into a folder that is closed
+        return False
 
 
 def _is_passed(name: str) -> bool:

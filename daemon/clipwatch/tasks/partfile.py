@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 
@@ -45,7 +45,7 @@ class _Line(msgspec.Struct):
     """One line; `crc` is that of type, time and data, in the form of the log's."""
 
     type: str
-    time: datetime
+    time: Annotated[datetime, msgspec.Meta(tz=True)]
     data: msgspec.Raw
     crc: int
 

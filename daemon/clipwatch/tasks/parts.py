@@ -47,7 +47,7 @@ def found(place: Path) -> list[Path]:
     try:
         if place.is_dir():
             files = [] if log_file(place).exists() else sorted(place.rglob(_FILES))
-            return [it for it in files if _is_part(it)]
+            return [it for it in files if it.is_file() and _is_part(it)]  # a pipe would block
         return [place] if place.is_file() and _is_part(place) else []
     except OSError as error:
         raise ClipwatchError(f"{place} cannot be read: {error.strerror}") from error

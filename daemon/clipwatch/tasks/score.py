@@ -27,6 +27,7 @@ from clipwatch.domain.strengths import label
 from clipwatch.executors import named
 from clipwatch.executors.base import Refusal
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
+from clipwatch.kit.addresses import address
 from clipwatch.kit.errors import CheckpointError
 from clipwatch.layouts import look_once
 from clipwatch.layouts.claims import claims_in
@@ -52,7 +53,11 @@ class Saving:
 
 
 def score_checkpoint(
-    settings: Settings, checkpoint: Path, images: Path | None, saving: Saving | None = None
+    settings: Settings,
+    checkpoint: Path,
+    images: Path | None,
+    saving: Saving | None = None,
+    remote: str = "",
 ) -> dict[str, Any]:
     """Score a checkpoint; return the object that `clipwatch score --json` prints.
 
@@ -61,6 +66,7 @@ def score_checkpoint(
         checkpoint: Its folder, or its one file.
         images: Where the scored pixels are kept as files, or None.
         saving: What is kept beyond the call, or None; the images are then kept there.
+        remote: The address of which the checkpoint is a copy, "" for none.
 
     Raises:
         CheckpointError: It cannot be evaluated; the text says why.
@@ -74,7 +80,8 @@ def score_checkpoint(
                 settings, _request(settings, sighting, whole, images), console, lambda _: None
             )
             return _told(settings, sighting, scores, images)
-        with _part(settings, sighting, whole, saving, console) as part:
+        place = _place(settings, checkpoint.absolute(), remote)
+        with _part(settings, sighting, whole, saving, place, console) as part:
             scored = ordered(part.scored, settings.protocol)
             return {
                 **_told(settings, sighting, scored, saving.folder),
@@ -97,9 +104,24 @@ def _look(settings: Settings, checkpoint: Path) -> tuple[Sighting, Whole]:
     return sighting, sighting.verdict
 
 
+def _place(settings: Settings, checkpoint: Path, remote: str) -> tuple[str, str]:
+    """Return the output directory that a checkpoint is of, and its own path, or address."""
+    paths = settings.paths
+    if remote:
+        inside = paths.address and f"{remote}/".startswith(f"{paths.address}/")
+        return paths.address if inside else address(remote.rpartition("/")[0]) or remote, remote
+    inside = checkpoint.is_relative_to(paths.output_dir)
+    return str(paths.named if inside else checkpoint.parent), ""
+
+
 @contextmanager
 def _part(
-    settings: Settings, sighting: Sighting, whole: Whole, saving: Saving, console: Console
+    settings: Settings,
+    sighting: Sighting,
+    whole: Whole,
+    saving: Saving,
+    place: tuple[str, str],
+    console: Console,
 ) -> Iterator[Writing]:
     """Score what a part lacks of its shard; nothing is loaded where that is nothing."""
     with console.during(MODELS, "reading their files"):
@@ -110,18 +132,15 @@ def _part(
     completed = CheckpointCompleted(
         step=sighting.step,
         name=sighting.name,
-        path=str(sighting.path),
+        path=place[1] or str(sighting.path),
         kind=whole.weights.kind,
         component=whole.weights.component,
         files=whole.weights.files,
         digest=whole.digest,
         unit=sighting.unit,
     )
-    output_dir = settings.paths.named  # from an address, what is scored is a copy
-    if not (settings.paths.address or sighting.path.is_relative_to(output_dir)):
-        output_dir = sighting.path.parent
     told = (settings.publishing.trackers, settings.as_text(), __version__)
-    run = RunStarted(str(output_dir), "", *told)
+    run = RunStarted(place[0], "", *told)
     with parts.writing(saving.folder, saving.shard, run, defined, completed) as part:
         id_ = name_of_part(completed, defined)
 

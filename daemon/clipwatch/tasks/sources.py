@@ -106,7 +106,7 @@ def _of_parts(all_: Sequence[Part]) -> Source:
     happened: list[Happened] = []
     begun: set[str] = set()
     for part in sorted((it for it in all_ if it.scored), key=lambda it: (it.told[0][0], it.path)):
-        run = run_id(Path(part.run.output_dir))
+        run = run_id(part.run.output_dir)
         told = ((run, event, time) for time, event in part.told)
         happened += [it for it in told if not (run in begun and it[1] == part.run)]
         begun.add(run)

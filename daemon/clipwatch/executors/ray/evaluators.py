@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from typing import Any, Final
 import msgspec
 import ray
 
+from clipwatch.domain.kinds import FailureKind
 from clipwatch.executors.base import Slot
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Reply, Scored, Working
 from clipwatch.executors.ray import node
@@ -195,7 +197,7 @@ def _write(folder: Path, images: dict[str, bytes]) -> None:
         OSError: The disk is full, or the folder is not ours to write to.
         ValueError: A name leads elsewhere.
     """
-    folder.mkdir(mode=folder.parent.stat().st_mode & 0o777, exist_ok=True)
+    _make(folder)
     access = 0o666 & folder.stat().st_mode
     for name, image in images.items():
         if name != Path(name).name or name.startswith("."):
@@ -210,6 +212,13 @@ def _write(folder: Path, images: dict[str, bytes]) -> None:
         unfinished.replace(folder / name)
 
 
+def _make(folder: Path) -> None:
+    """Make a folder, as accessible as the one it lies in, if it is not there."""
+    if not folder.exists():
+        _make(folder.parent)
+        folder.mkdir(mode=folder.parent.stat().st_mode & 0o777, exist_ok=True)
+
+
 def _failure(error: Exception, title: str, path: str, *, placed: bool) -> Failed:
     """Return what a fault means for an evaluation in a slot; a node's is told in the last line."""
     match error:
@@ -222,4 +231,6 @@ def _failure(error: Exception, title: str, path: str, *, placed: bool) -> Failed
         case FileNotFoundError():
             return Failed("vanished", f"{path} is gone on {title}")
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return Failed("internal", f"{title}: {(lines or [type(error).__name__])[-1]:.300}")
+    number = getattr(getattr(error, "cause", error), "errno", None)  # Ray wraps what a node raised
+    kind: FailureKind = "disk" if number in (errno.ENOSPC, errno.EDQUOT) else "internal"
+    return Failed(kind, f"{title}: {(lines or [type(error).__name__])[-1]:.300}")

@@ -115,7 +115,7 @@ class Link:
             self._child.kill()
 
     def _write(self) -> None:
-        with cast("BinaryIO", self._child.stdin) as pipe, suppress(BrokenPipeError):
+        with suppress(BrokenPipeError), cast("BinaryIO", self._child.stdin) as pipe:
             while order := self._orders.get():
                 pipe.write(msgspec.json.encode(order) + b"\n")
                 pipe.flush()
