@@ -246,13 +246,25 @@ def test_the_processor_is_one_slot(tmp_path: Path) -> None:
     assert executor.reads(tmp_path)
 
 
+def test_evaluators_of_equal_settings_may_take_each_others_place(tmp_path: Path) -> None:
+    """So that one goes from run to run; with other devices or memory each starts its own."""
+
+    def kin(name: str, **changes: object) -> object:
+        (tmp_path / name).mkdir(exist_ok=True)
+        return LocalExecutor(settings(tmp_path / name, **changes)).kin
+
+    assert kin("a") == kin("b")
+    assert kin("a", device="cpu,cpu") == kin("b", device="cpu,cpu") != kin("b")
+    assert kin("a", batch_size=2) != kin("b")
+
+
 def test_an_executor_that_is_not_installed_is_told(tmp_path: Path) -> None:
     """With those that are, when the settings are read; one whose package lacks when it is made."""
     with pytest.raises(SettingsError, match=r"executor.*must be one of local"):
-        settings(tmp_path, executor="ray")
+        settings(tmp_path, executor="slurm")
     plain = settings(tmp_path)
-    gone = replace(plain, compute=replace(plain.compute, executor="ray"))
-    with pytest.raises(SettingsError, match="unknown executor 'ray'"):
+    gone = replace(plain, compute=replace(plain.compute, executor="slurm"))
+    with pytest.raises(SettingsError, match="unknown executor 'slurm'"):
         named.load(gone)
 
 

@@ -115,9 +115,9 @@ def score(
     from clipwatch.tasks.score import Saving, score_checkpoint
 
     if shard and not save:
-        raise click.UsageError("--shard is of no use without --save: name a folder for its part")
+        raise click.UsageError("--shard needs --save, the folder in which its part is kept")
     if save and images:
-        raise click.UsageError("--save keeps the images, too: leave out --images")
+        raise click.UsageError("--images cannot be had with --save, which keeps the images itself")
     flags = {"evaluation_type": "clip", **only_given(flags)}
     with in_hand("settings", "reading them"):
         settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())

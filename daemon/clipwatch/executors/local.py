@@ -30,13 +30,14 @@ class LocalExecutor:
         evaluator: Callable[[Callable[[Reply], None]], EvaluatorHandle] | None = None,
     ) -> None:
         self._settings = settings
+        self._given = evaluator
         beside = settings.compute.most_slots or 1
         self._evaluator = evaluator or partial(EvaluatorProcess, beside=beside)
 
     @property
     def kin(self) -> object:
         """Equal to that of others whose evaluators may take the place of ours."""
-        return self._evaluator, self._settings.compute
+        return self._given, self._settings.compute  # two of functools' partials are never equal
 
     def slots(self) -> tuple[Slot, ...] | Refusal:
         """Return the GPUs that may be used, or the devices as named where none is known."""
