@@ -129,6 +129,21 @@ def _stays_out(known: Checkpoint, seen: Whole | Partial | Unusable) -> bool:
     return all(file.mtime_ns <= known.since.timestamp() * 1e9 for file in seen.weights.files)
 
 
+def copied_again(run: Run, sightings: Sequence[Sighting]) -> list[CheckpointDiscarded]:
+    """Return what tells anew of weights that were left out, where the same were written since.
+
+    At an address these are copies, which are kept until something is told of them.
+    """
+    found = ((run.checkpoints.get(it.name), it.verdict) for it in sightings)
+    return [
+        CheckpointDiscarded(it.step, it.name, it.path, "skipped", it.reason, it.unit)
+        for it, seen in found
+        if it is not None and it.skipped and it.since is not None and isinstance(seen, Whole)
+        if seen.digest == it.digest
+        if any(file.mtime_ns > it.since.timestamp() * 1e9 for file in seen.weights.files)
+    ]
+
+
 def newest_written(run: Run) -> float:
     """Return when the newest weights were written (mtime, in seconds); 0.0 for none."""
     stamps = (file.mtime_ns for c in run.checkpoints.values() for file in c.files)

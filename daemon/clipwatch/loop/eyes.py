@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipwatch.domain.events import OutputDirChecked
-from clipwatch.domain.queue import newest_written, observe, partial, wholes
+from clipwatch.domain.queue import copied_again, newest_written, observe, partial, wholes
 from clipwatch.domain.sighting import Sighting
 from clipwatch.domain.state import Checkpoint, CheckpointKey
 from clipwatch.kit.errors import ClipwatchError, SettingsError
@@ -142,6 +142,8 @@ class Eyes:
         if sightings is not None:
             seen = observe(run, sightings, held, self._settings.watching.only)
             self._log.record_run(*seen)
+            if self._mirror:
+                self._log.record_run(*copied_again(run, sightings))
             self._say_lying(checkpoints=bool(sightings))
             self._look_for_end(news=bool(seen))
         pending = partial(self._log.run)
