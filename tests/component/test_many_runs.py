@@ -19,7 +19,7 @@ from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Reply
 from clipwatch.journal import Journal, log_file
 from clipwatch.journal.projection import read_state
-from clipwatch.kit.errors import ClipwatchError, JournalError, SettingsError
+from clipwatch.kit.errors import ClipwatchError, JournalError, LogLocked, SettingsError
 from clipwatch.loop.console import Console
 from clipwatch.loop.objects import ObjectConsole
 from clipwatch.loop.overview import overview, together
@@ -396,6 +396,34 @@ def test_a_run_whose_log_fails_ends_alone_and_comes_back(
         trainings.look()
         until(lambda: config in trainings.roster.watched)
     assert trainings.code == 0
+
+
+def test_who_comes_with_a_locked_log_holds_up_nobody(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and tried again, here as its file is touched; the others go on meanwhile."""
+    trainings.add("a")
+    trainings.look()
+    locked = True
+
+    def opened(path: Path) -> Journal:
+        if locked and path.parent.name == ".other":
+            raise LogLocked(f"{path}: another program keeps it locked")
+        return Journal(path)
+
+    monkeypatch.setattr("clipwatch.loop.roster.Journal", opened)
+    with trainings.live():
+        until(lambda: trainings.state("a") == {1: "scored"})
+        config = trainings.add("b", state_dir=str(trainings.root / ".other"))
+        trainings.look()
+        until(lambda: trainings.heard("another program keeps it locked"))
+        trainings.add("a", (2,))
+        until(lambda: trainings.state("a") == {1: "scored", 2: "scored"})
+        assert config not in trainings.roster.watched
+        locked = False
+        config.write_text(config.read_text() + "\n")
+        trainings.look()
+        until(lambda: config in trainings.roster.watched)
 
 
 def test_one_run_alone_fails_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

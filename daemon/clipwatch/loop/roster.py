@@ -181,13 +181,18 @@ class Roster:
             state = self._supervisor.state(self._journals[log][0])
         else:
             read = partial(known_runs, log)
-            state = when_unlocked(read, self._console.say, once=self._once)
+            state = when_unlocked(read, self._console.say, once=self._at_once)
         return recognised(state, output, layout)
+
+    @property
+    def _at_once(self) -> bool:
+        """Whether a log that is locked is tried again later: the runs that there are go on."""
+        return self._once or self._supervisor.begun
 
     def _opened(self, log: Path) -> Journal:
         journal, runs = self._journals.get(log, (None, 0))
         if journal is None:
-            journal = when_unlocked(partial(Journal, log), self._console.say, once=self._once)
+            journal = when_unlocked(partial(Journal, log), self._console.say, once=self._at_once)
         self._journals[log] = journal, runs + 1
         return journal
 

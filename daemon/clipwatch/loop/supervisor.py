@@ -75,7 +75,7 @@ class Supervisor:
         self._projections: dict[Journal, Projection] = {}
         self._runs: dict[str, _Watched] = {}
         self._codes: dict[str, int] = {}  # of those that have ended
-        self._begun = self._stopping = False
+        self.begun = self._stopping = False
 
     @property
     def statuses(self) -> dict[str, str]:
@@ -109,7 +109,7 @@ class Supervisor:
         """
         name = name or run_id(settings.paths.named)
         known, read = self._projections.get(journal), partial(Projection, journal)
-        known = known or when_unlocked(read, console.say, once=self._once)
+        known = known or when_unlocked(read, console.say, once=self._once or self.begun)
         run = WatchedRun(
             settings,
             name,
@@ -124,7 +124,7 @@ class Supervisor:
         )
         self._runs[name], self._projections[journal] = _Watched(run, journal, ended), known
         self._codes.pop(name, None)
-        if self._begun:
+        if self.begun:
             self._safely(name, run.begin)
         return run
 
@@ -161,7 +161,7 @@ class Supervisor:
             SettingsError: With `once`, when there is no output directory to look at.
             JournalError: A log cannot be read or written; nothing else was lost.
         """
-        self._begun, touched = True, set[str]()
+        self.begun, touched = True, set[str]()
         try:
             for name, watched in tuple(self._runs.items()):
                 self._safely(name, watched.run.begin)
