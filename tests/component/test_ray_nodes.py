@@ -24,7 +24,7 @@ def test_a_gpu_and_a_processor_of_a_node_are_never_the_same_slot(
     async def left() -> dict[str, dict[str, float]]:
         return free
 
-    monkeypatch.setattr(nodes.ray, "nodes", lambda: [node])
+    monkeypatch.setattr("ray.nodes", lambda: [node])
     monkeypatch.setattr(nodes, "_told", told)
     monkeypatch.setattr(nodes, "_free", left)
     known = nodes.Nodes()

@@ -30,7 +30,7 @@ def test_a_cluster_that_refuses_slowly_is_not_asked_for_each_run(
     def popen(_: list[str], **given: Any) -> subprocess.Popen[bytes]:
         return start([sys.executable, "-c", REFUSING], **given)
 
-    monkeypatch.setattr(link.subprocess, "Popen", popen)
+    monkeypatch.setattr("subprocess.Popen", popen)
     monkeypatch.setattr(link, "time", SimpleNamespace(monotonic=lambda: next(clock)))
     made = link.Link("nowhere:1")
     try:
