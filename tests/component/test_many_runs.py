@@ -19,7 +19,7 @@ from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Reply
 from clipwatch.journal import Journal, log_file
 from clipwatch.journal.projection import read_state
-from clipwatch.kit.errors import ClipwatchError, JournalError
+from clipwatch.kit.errors import ClipwatchError, JournalError, LogLocked, SettingsError
 from clipwatch.loop.console import Console
 from clipwatch.loop.objects import ObjectConsole
 from clipwatch.loop.overview import overview, together
@@ -30,6 +30,7 @@ from clipwatch.results import view
 from clipwatch.service.health.desk import Desk
 from clipwatch.service.health.probes import LoopState
 from clipwatch.service.lock import exclusive
+from clipwatch.settings import Settings
 from clipwatch.settings.values import Address
 from known import Known
 from loop_kit import until
@@ -56,13 +57,19 @@ class Trainings:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.executor = OneSlot()
+        self.refused = ""  # a device that there is not
         self.console = Heard()
         self.supervisor = Supervisor(lasting=True)
         self.finder = Finder((), root, {}, root)
-        parts = Parts(make_executor=lambda _: self.executor, judge=FreshJudge(), identities=Known())
+        parts = Parts(make_executor=self._made, judge=FreshJudge(), identities=Known())
         given = (self.supervisor, self.console, self.finder.lost, lambda _: None, parts)
         self.roster = Roster(*given, once=False)
         self.code: int | None = None
+
+    def _made(self, settings: Settings) -> OneSlot:
+        if settings.compute.device == self.refused:
+            raise SettingsError("it is not there", key="device")
+        return self.executor
 
     def add(self, name: str, steps: tuple[int, ...] = (1,), **own: Any) -> Path:
         """Write a training with its checkpoints; return its configuration."""
@@ -104,6 +111,17 @@ class Trainings:
     def heard(self, text: str) -> bool:
         """Whether something was said."""
         return any(text in line for line in self.console.said)
+
+    def hold(self) -> threading.Event:
+        """Have no evaluation come to its end until what is returned is set."""
+        held = threading.Event()
+
+        def script(_: Evaluate) -> list[Reply] | None:
+            assert held.wait(60)
+            return None
+
+        self.executor.script = script
+        return held
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -182,21 +200,25 @@ def test_a_higher_priority_goes_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("alike", [True, False])
-def test_an_idle_evaluator_goes_from_run_to_run(tmp_path: Path, *, alike: bool) -> None:
+def test_an_idle_evaluator_goes_from_run_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, alike: bool
+) -> None:
     """Nothing is imported or loaded anew for a turn; what would be started otherwise is."""
     started, runs = list[ScriptedEvaluator](), list[World]()
 
-    def start(receive: Callable[[Reply], None]) -> ScriptedEvaluator:
+    def start(receive: Callable[[Reply], None], *, beside: int) -> ScriptedEvaluator:
+        assert beside == 1
         assert not any(it.alive for it in started)
         started.append(ScriptedEvaluator(receive, script))
         return started[-1]
 
+    monkeypatch.setattr("clipwatch.executors.local.EvaluatorProcess", start)
     for name in "ab":
         (tmp_path / name).mkdir()
         share = not alike and name == "b"
         changes = {"state_dir": str(tmp_path / "state"), "share_gpu": share}
         world = World(tmp_path / name, **changes)
-        world.executor = lambda settings: LocalExecutor(settings, start)
+        world.executor = LocalExecutor
         for step in (1, 2):
             checkpoint(world.output, step, step)
         runs.append(world)
@@ -255,6 +277,58 @@ def test_a_broken_config_holds_up_nobody_and_is_taken_up_when_it_is_mended(
         trainings.add("b", priority=1)
         trainings.look()
         until(lambda: trainings.state("b") == {1: "scored"})
+
+
+def test_a_run_that_drains_is_let_go_of_once(trainings: Trainings) -> None:
+    """While its config stays away it is not told to end again, which would end it at once."""
+    config, held = trainings.add("a", drain_seconds=600), trainings.hold()
+    trainings.look()
+    with trainings.live():
+        until(lambda: bool(trainings.executor.requests))
+        config.unlink()
+        for _ in range(4):
+            trainings.look()
+        done = threading.Event()
+        trainings.supervisor.soon(done.set)
+        assert done.wait(60)
+        held.set()
+        until(lambda: trainings.state("a") == {1: "scored"})
+        until(lambda: not trainings.roster.watched)
+    told = [it for it in trainings.console.said if "watched no longer" in it]
+    assert len(told) == 1
+
+
+def test_a_run_whose_executor_is_not_to_be_had_is_tried_again(trainings: Trainings) -> None:
+    """It has no lock, and nothing of it is left, until its config is another."""
+    trainings.refused = "cuda:7"
+    config = trainings.add("a", device="cuda:7")
+    trainings.look()
+    with trainings.live():
+        until(lambda: trainings.heard("device: it is not there"))
+        until(lambda: not trainings.roster.watched)
+        with exclusive(trainings.root / ".state", run_id(trainings.root / "a/output")):
+            pass  # its lock is free
+        trainings.add("a")
+        trainings.look()
+        until(lambda: trainings.state("a") == {1: "scored"})
+        until(lambda: trainings.roster.watched == {config})
+
+
+def test_nobody_is_taken_on_once_the_daemon_stops(trainings: Trainings) -> None:
+    """Whoever came then would never hear of the stop, and the daemon not end."""
+    trainings.add("a", drain_seconds=600)
+    held = trainings.hold()
+    trainings.look()
+    with trainings.live():
+        until(lambda: bool(trainings.executor.requests))
+        trainings.add("b")
+        trainings.supervisor.stop()
+        trainings.look()
+        held.set()
+        until(lambda: trainings.state("a") == {1: "scored"})
+        until(lambda: not trainings.roster.watched)
+    assert trainings.code == 0
+    assert trainings.state("b") == {}
 
 
 def test_two_configs_of_one_directory_are_one_run(trainings: Trainings) -> None:
@@ -322,6 +396,34 @@ def test_a_run_whose_log_fails_ends_alone_and_comes_back(
         trainings.look()
         until(lambda: config in trainings.roster.watched)
     assert trainings.code == 0
+
+
+def test_who_comes_with_a_locked_log_holds_up_nobody(
+    trainings: Trainings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is told, and tried again, here as its file is touched; the others go on meanwhile."""
+    trainings.add("a")
+    trainings.look()
+    locked = True
+
+    def opened(path: Path) -> Journal:
+        if locked and path.parent.name == ".other":
+            raise LogLocked(f"{path}: another program keeps it locked")
+        return Journal(path)
+
+    monkeypatch.setattr("clipwatch.loop.roster.Journal", opened)
+    with trainings.live():
+        until(lambda: trainings.state("a") == {1: "scored"})
+        config = trainings.add("b", state_dir=str(trainings.root / ".other"))
+        trainings.look()
+        until(lambda: trainings.heard("another program keeps it locked"))
+        trainings.add("a", (2,))
+        until(lambda: trainings.state("a") == {1: "scored", 2: "scored"})
+        assert config not in trainings.roster.watched
+        locked = False
+        config.write_text(config.read_text() + "\n")
+        trainings.look()
+        until(lambda: config in trainings.roster.watched)
 
 
 def test_one_run_alone_fails_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -219,6 +219,23 @@ def test_what_comes_back_is_evaluated(tmp_path: Path) -> None:
         until(lambda: states(run).get(10) == "published")
 
 
+def test_what_was_left_out_takes_no_room_of_others(tmp_path: Path) -> None:
+    """Its weights written again, though the same, are copied, are no news, and are let go of."""
+    place = bucket(tmp_path, 10, 20)
+    run = world(tmp_path, stage_limit=1, when_behind="newest")
+    copied = run.settings.paths.output_dir
+    listed = copied.with_name(f"{copied.name}.json")
+    with run.live():
+        until(lambda: states(run) == {10: "discarded", 20: "published"} and here(run) == set())
+        before = json.loads(listed.read_text())["checkpoint-10"]["signed"]
+        checkpoint(place, 10, 0.1)
+        until(lambda: json.loads(listed.read_text())["checkpoint-10"]["signed"] != before)
+        checkpoint(place, 30, 0.3)
+        until(lambda: states(run) == {10: "discarded", 20: "published", 30: "published"})
+        until(lambda: here(run) == set())
+    assert [Path(it.path).name for it in run.requests] == ["checkpoint-20", "checkpoint-30"]
+
+
 def test_a_list_that_was_lost_costs_nothing(tmp_path: Path) -> None:
     """The log knows what is scored."""
     bucket(tmp_path, 10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -21,11 +22,13 @@ from clipwatch.domain.fold import evolve
 from clipwatch.domain.kinds import CheckpointKind
 from clipwatch.domain.protocol import EvaluationProtocol, Input
 from clipwatch.domain.state import Run
+from clipwatch.executors.messages import Evaluate, Reply
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.models.identity import ModelError
 from evaluator_kit import protocol
 from known import Known
 from loop_kit import states, until
+from places_kit import Places, step_of, world_of
 from world import World, checkpoint
 
 ONE, OTHER = Input("base/vae", "1" * 16), Input("base/vae", "2" * 16)
@@ -71,6 +74,28 @@ def test_other_files_make_another_curve(tmp_path: Path) -> None:
     assert world.once() == 0
     assert world.run.protocol == first
     assert len(world.requests) == 4
+
+
+def test_other_files_are_noticed_while_another_slot_is_at_work(tmp_path: Path) -> None:
+    """Nothing begins under a name that its files do not have any more, however long that works."""
+    places, held = Places("one", "two"), threading.Event()
+    world = world_of(tmp_path, places, 1, 2)
+    world.identities.found = (ONE,)
+
+    def script(_: str, request: Evaluate) -> Iterable[Reply] | None:
+        if step_of(request) == 1 and request.protocol.inputs == (ONE,):
+            held.wait(60)
+        return None
+
+    places.script = script
+    with world.live():
+        until(lambda: states(world).get(2) == "published")
+        world.identities.found = (OTHER,)
+        checkpoint(world.output, 3, 3)
+        until(lambda: any(step_of(request) == 3 for _, request in places.asked))
+        held.set()
+    later = [it.protocol.inputs for _, it in places.asked if step_of(it) == 3]
+    assert set(later) == {(OTHER,)}
 
 
 def test_nothing_is_scored_without_the_models(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from contextlib import ExitStack
 from pathlib import Path
@@ -116,6 +117,42 @@ def test_a_run_ends_with_its_training_and_the_other_goes_on(tmp_path: Path) -> N
     with ExitStack() as stack:
         assert watching(Supervisor(), runs, stack).run() == 0
     assert [states(it) for it in runs] == [{1: "published", 2: "published"}] * 2
+
+
+def test_a_run_that_gets_another_executor_does_not_wait_for_the_first_one(tmp_path: Path) -> None:
+    """Its slot is another run's for long: what is free elsewhere is taken at once."""
+    busy, free, held = OneSlot("busy"), OneSlot("free"), threading.Event()
+    first, second = worlds(tmp_path, busy)
+    for step in (1, 2):
+        shutil.rmtree(second.output / f"checkpoint-{step}")
+    second.executor = lambda it: free if it.compute.batch_size == 2 else busy
+    second.reread = World(tmp_path / "b", batch_size=2).reread
+
+    def script(_: Evaluate) -> list[Reply] | None:
+        held.wait(60)
+        return None
+
+    busy.script = script
+    made: list[Supervisor] = []
+
+    def work() -> None:
+        with ExitStack() as stack:
+            made.append(watching(Supervisor(), [first, second], stack))
+            made[0].run()
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        until(lambda: bool(busy.requests))
+        checkpoint(second.output, 1)
+        until(lambda: made[0].shared.pool.waiting == (second.watched.name,))
+        made[0].reload()
+        until(lambda: states(second) == {1: "published"})
+        assert busy.requests == ["a/2"]
+    finally:
+        held.set()
+        made[0].stop()
+        thread.join()
 
 
 def test_a_reload_is_each_runs_own(tmp_path: Path) -> None:

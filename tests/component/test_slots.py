@@ -125,6 +125,22 @@ def test_an_idle_slot_goes_to_who_could_use_another() -> None:
     assert pool.lend("b", (ONE, TWO)) == ONE
 
 
+def test_who_wanted_another_and_has_none_any_more_waits_for_its_turn() -> None:
+    """It gave its only slot to one that waited; the others, who have no end, make room for it."""
+    pool = Pool()
+    assert pool.lend("a", (ONE, TWO)) == ONE
+    assert pool.lend("b", (ONE, TWO)) == TWO
+    assert pool.lend("a", (ONE, TWO)) is None
+    assert pool.lend("c", (ONE, TWO)) is None
+    assert pool.contested("a")
+    pool.give_back("a", "one")
+    assert pool.lend("c", (ONE, TWO)) == ONE
+    assert pool.contested("b")
+    pool.give_back("b", "two")
+    assert pool.lend("b", (ONE, TWO)) is None
+    assert pool.lend("a", (ONE, TWO)) == TWO
+
+
 def test_who_waits_wakes_the_loop_once() -> None:
     """When it begins to wait, so that an idle holder may let go, and when a slot is free again."""
     wakes: list[None] = []

@@ -19,14 +19,15 @@ from world import ScriptedEvaluator, World
 class OneSlot:
     """An executor of one slot: it fails a test that has two evaluators there at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str = "the only one") -> None:
+        self.name = name
         self.requests: list[str] = []
         self.script: Callable[[Evaluate], list[Reply] | None] = lambda _: None
         self.started: list[ScriptedEvaluator] = []
 
     def slots(self) -> tuple[Slot, ...]:
         """Return the slot."""
-        return (Slot("the only one", "cpu"),)
+        return (Slot(self.name, "cpu"),)
 
     def start(self, _: Slot, receive: Callable[[Reply], None]) -> EvaluatorHandle:
         """Start an evaluator, if the one before has ended."""

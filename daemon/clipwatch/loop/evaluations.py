@@ -69,6 +69,11 @@ class Evaluations:
         return bool(self.in_hand)
 
     @property
+    def full(self) -> bool:
+        """Whether each slot that may be had, as far as is known, has something in hand."""
+        return len(self._hand.shares) >= self._seats.room(self._settings.compute.most_slots)
+
+    @property
     def in_hand(self) -> frozenset[CheckpointKey]:
         """What is evaluated, or being judged."""
         return self._judgements.keys | self._hand.keys

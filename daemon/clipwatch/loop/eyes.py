@@ -162,7 +162,8 @@ class Eyes:
     def close(self) -> None:
         """Watch no more."""
         if self._mirror:
-            self._mirror.close(self._log.run if self._log.begun else None)
+            with suppress(OSError):  # a copy stays until the next start
+                self._mirror.close(self._log.run if self._log.begun else None)
         self._watcher.close()
         self._claim.close()
 

@@ -88,9 +88,10 @@ class Hand:
                 self.shares[seat].unwanted = True
 
     def clear(self) -> None:
-        """Have nothing in hand any more, and no place."""
+        """Have nothing in hand any more, and no place, nor wait for one."""
         for attempt in tuple(self.attempts.values()):
             self.drop(attempt, leave=True)
         for seat in tuple(self.shares):  # of what nobody wants
             self.end(seat)
+        self.seats.wait_no_more()
         self.seats.leave_all()

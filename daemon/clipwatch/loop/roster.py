@@ -89,6 +89,7 @@ class Roster:
         self._supervisor, self._console, self._lost = supervisor, console, lost
         self._check, self._parts, self._once = check, parts or Parts(), once
         self._taken: dict[Path, _Taken] = {}  # by configuration
+        self._leaving: set[Path] = set()  # those of them that were let go of
         self._journals: dict[Path, tuple[Journal, int]] = {}  # log → how many runs have it
         self._told: dict[Path, str] = {}  # why which configuration is not watched
         self.code = 0
@@ -104,7 +105,9 @@ class Roster:
         for line in news.said:
             self._console.say(line)
         for config in news.gone:
-            if taken := self._taken.get(config):
+            taken = self._taken.get(config)
+            if taken and config not in self._leaving:  # a second order would end it at once
+                self._leaving.add(config)
                 self._console.say_of(taken.run, f"{config} is gone: watched no longer")
                 self._supervisor.release(taken.run)
         for wanted in news.wanted:
@@ -151,19 +154,26 @@ class Roster:
 
         def ended(error: ClipwatchError | OSError | None) -> None:
             del self._taken[wanted.config]
+            self._leaving.discard(wanted.config)
             self._let_go(log, error)
             held.close()
             self._lost(wanted.config, error)
 
-        self._supervisor.watch(
-            settings,
-            journal,
-            voice,
-            name=found.name,
-            reread=wanted.reread,
-            parts=self._parts,
-            ended=ended,
-        )
+        try:
+            self._supervisor.watch(
+                settings,
+                journal,
+                voice,
+                name=found.name,
+                reread=wanted.reread,
+                parts=self._parts,
+                ended=ended,
+            )
+        except (ClipwatchError, OSError) as error:  # what its executor needs is not here, say
+            del self._taken[wanted.config]
+            self._let_go(log, error)
+            held.close()
+            raise
 
     def _recognised(self, log: Path, output: Path | str, layout: str) -> Recognised:
         """Say which run a log has for a directory; one that is open is not read again."""
@@ -171,13 +181,18 @@ class Roster:
             state = self._supervisor.state(self._journals[log][0])
         else:
             read = partial(known_runs, log)
-            state = when_unlocked(read, self._console.say, once=self._once)
+            state = when_unlocked(read, self._console.say, once=self._at_once)
         return recognised(state, output, layout)
+
+    @property
+    def _at_once(self) -> bool:
+        """Whether a log that is locked is tried again later: the runs that there are go on."""
+        return self._once or self._supervisor.begun
 
     def _opened(self, log: Path) -> Journal:
         journal, runs = self._journals.get(log, (None, 0))
         if journal is None:
-            journal = when_unlocked(partial(Journal, log), self._console.say, once=self._once)
+            journal = when_unlocked(partial(Journal, log), self._console.say, once=self._at_once)
         self._journals[log] = journal, runs + 1
         return journal
 

@@ -96,6 +96,7 @@ class WatchedRun:
         self.settings, self.name, self._once, self._parts = settings, name, once, parts
         self._reread, self._alive, self._console = reread, alive, console
         self._deadlines, self._shared, self.say = Deadlines(), shared, console.say
+        executor = self._executor(settings)  # if there is none, nothing was opened yet
         self._health = HealthReporter(settings, name, console.say, shared.desk)
         self._log = log = RunLog(projection, name, console, self._beat, parts.clock, once=once)
         self.eyes = Eyes(settings, log, lambda: send(Look()), once=once)
@@ -106,7 +107,7 @@ class WatchedRun:
         self._pruner, self._page = Pruner(log, settings.paths.state_dir), Page(settings, log)
         shared.pool.rank(name, settings.service.priority)
         found = (shared.pool, self._judgements, self.eyes.lacks)
-        work = (settings, log, send, *chance, self._executor(settings), *found)
+        work = (settings, log, send, *chance, executor, *found)
         self.evaluations = Evaluations(*work)
 
     @property
@@ -219,7 +220,7 @@ class WatchedRun:
     def _ready(self) -> bool:
         """Whether the next evaluation may begin: the models are here, and those that are known."""
         known = self._preparing.answered and not self._log.run.lacking
-        if self.evaluations.busy or (known and not due(self._log.run, self._parts.clock())):
+        if self.evaluations.full or (known and not due(self._log.run, self._parts.clock())):
             return True  # and nothing begins
         return self._preparing.ready()
 

@@ -100,6 +100,9 @@ class Pool:
         given = [it for it, holder in self._lent.items() if holder == run and slot in ("", it)]
         for it in given:
             del self._lent[it]
+        if run in self._wishing and run not in self._lent.values():  # it has none any more
+            self._waiting[run] = self._wishing.pop(run)
+            self._order()
         if self._waiting or self._wishing:
             self._wake()
 

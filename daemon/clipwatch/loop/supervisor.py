@@ -75,7 +75,7 @@ class Supervisor:
         self._projections: dict[Journal, Projection] = {}
         self._runs: dict[str, _Watched] = {}
         self._codes: dict[str, int] = {}  # of those that have ended
-        self._begun = False
+        self.begun = self._stopping = False
 
     @property
     def statuses(self) -> dict[str, str]:
@@ -108,13 +108,12 @@ class Supervisor:
             JournalError: The log cannot be read.
         """
         name = name or run_id(settings.paths.named)
-        if journal not in self._projections:
-            read = partial(Projection, journal)
-            self._projections[journal] = when_unlocked(read, console.say, once=self._once)
+        known, read = self._projections.get(journal), partial(Projection, journal)
+        known = known or when_unlocked(read, console.say, once=self._once or self.begun)
         run = WatchedRun(
             settings,
             name,
-            self._projections[journal],
+            known,
             console,
             parts or Parts(),
             self.shared,
@@ -123,9 +122,9 @@ class Supervisor:
             once=self._once,
             reread=reread or (lambda: settings),
         )
-        self._runs[name] = _Watched(run, journal, ended)
+        self._runs[name], self._projections[journal] = _Watched(run, journal, ended), known
         self._codes.pop(name, None)
-        if self._begun:
+        if self.begun:
             self._safely(name, run.begin)
         return run
 
@@ -150,8 +149,8 @@ class Supervisor:
         self._inbox.put(Reload())
 
     def soon(self, act: Callable[[], None]) -> None:
-        """Have something done in the thread of `run`; may be called as `stop`."""
-        self._inbox.put(Do(act))
+        """Have something done in the thread of `run`, unless it stops; may be called as `stop`."""
+        self._inbox.put(Do(lambda: None if self._stopping else act()))
 
     def run(self) -> int:
         """Work until told to stop. Return 0, or with `once` 1 if something failed.
@@ -162,7 +161,7 @@ class Supervisor:
             SettingsError: With `once`, when there is no output directory to look at.
             JournalError: A log cannot be read or written; nothing else was lost.
         """
-        self._begun, touched = True, set[str]()
+        self.begun, touched = True, set[str]()
         try:
             for name, watched in tuple(self._runs.items()):
                 self._safely(name, watched.run.begin)
@@ -226,7 +225,7 @@ class Supervisor:
         runs = tuple(self._runs.items())
         match letter.message:
             case Stop():
-                self._lasting = False
+                self._lasting, self._stopping = False, True
                 self._codes.clear()  # what failed before is no failure of the stop
                 took = [self._safely(name, watched.run.stop) for name, watched in runs]
                 self._service.stopping(max(filter(None, took), default=0.0))

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -23,6 +24,12 @@ PATIENCE_SECONDS: Final = 20.0
 
 The loop waits, too, so it is short; who asks again while that goes on waits a second.
 """
+
+SHARE: Final = 0.1
+"""The most of the loop's time that goes into asking a cluster that refuses, for all runs."""
+
+REFUSED_SECONDS: Final = 25.0
+"""A refusal is asked about again after that at the latest."""
 
 _links: dict[str, Link] = {}
 
@@ -56,6 +63,7 @@ class Link:
         self._takers: dict[int, Callable[[Said | Lives | Over | str], None]] = {}
         self._asked: dict[int, SimpleQueue[Seen]] = {}
         self._orders: SimpleQueue[Order | None] = SimpleQueue()
+        self._refused: dict[str, tuple[Refusal, float]] = {}  # device → why, and until when
         self._child = subprocess.Popen(
             [sys.executable, "-P", "-m", "clipwatch.executors.ray.driver", address],
             stdin=subprocess.PIPE,
@@ -74,7 +82,22 @@ class Link:
         return not self._ended and self._child.poll() is None
 
     def slots(self, device: str) -> tuple[Slot, ...] | Refusal:
-        """Return what the cluster has for us now, or why that is nothing."""
+        """Return what the cluster has for us now, or why that is nothing, which may stand a while.
+
+        There may be many runs, and a cluster that is away costs seconds each time.
+        """
+        known = self._refused.get(device)
+        if known and time.monotonic() < known[1]:
+            return known[0]
+        began = time.monotonic()
+        found = self._asked_for(device)
+        if isinstance(found, Refusal):
+            now = time.monotonic()
+            pause = min(REFUSED_SECONDS, (now - began) * (1 / SHARE - 1))
+            self._refused[device] = found, now + pause
+        return found
+
+    def _asked_for(self, device: str) -> tuple[Slot, ...] | Refusal:
         number, answer = next(self._numbers), SimpleQueue[Seen]()
         with self._lock:
             patience = 1.0 if self._asked else PATIENCE_SECONDS

@@ -54,16 +54,17 @@ class Nodes:
             fix = f"install clipwatch {__version__} on the nodes, for the Python that Ray has there"
             return Seen(look.number, problem=problem, fix=fix)
         free = await _free()
+        device = "cuda" if kind == _GPU else "cpu"
         slots: list[tuple[int, Slot]] = []
         for id_ in sorted(fit):
             most = int(alive[id_]["Resources"][kind])
             left = int(free.get(id_, {}).get(kind, 0))
-            own = {it.name for it in ours if node_of(it) == id_}
-            others = [name for n in range(most) if (name := f"{id_}:{n}") not in own]
+            own = {it.name for it in ours if node_of(it) == id_ and it.device == device}
+            others = [name for n in range(most) if (name := f"{id_}:{kind}:{n}") not in own]
             for name in (*own, *others[:left]):
-                title = f"{kind} {name.partition(':')[2]} of node {alive[id_]['NodeName']}"
-                n = int(name.partition(":")[2])
-                slots.append((n, Slot(name, "cuda" if kind == _GPU else "cpu", title=title)))
+                n = int(name.rpartition(":")[2])
+                title = f"{kind} {n} of node {alive[id_]['NodeName']}"
+                slots.append((n, Slot(name, device, title=title)))
         if not slots:
             problem = f"all {kind}s of the Ray cluster are in use"
             return Seen(look.number, problem=problem, fix="they are waited for")
