@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from clipwatch.kit.decoding import decoder
 from clipwatch_adapters.shared.disk import private
 
 ROW = "clipwatch row"
@@ -81,4 +82,4 @@ def messages(archive: Path) -> Iterator[Message]:
     except (zipfile.BadZipFile, KeyError, EOFError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"{archive} is no archive of Comet's") from error
     for line in lines:
-        yield msgspec.json.decode(line, type=Message)
+        yield decoder(Message).decode(line)

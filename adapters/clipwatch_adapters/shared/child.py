@@ -22,6 +22,7 @@ from typing import IO, Literal, Protocol, TypeVar
 
 import msgspec
 
+from clipwatch.kit.decoding import decoder
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.kit.filesystems import make_private
 from clipwatch.kit.processes import end_with_parent
@@ -136,7 +137,7 @@ def run(
             if process.poll() is None:  # what it started ends by itself when its parent is gone
                 os.killpg(process.pid, signal.SIGKILL)
     try:
-        outcome = msgspec.json.decode(answer, type=answered)
+        outcome: Found = decoder(answered).decode(answer)
     except ValueError as error:
         raise TrackerUnavailable(
             f"the {tracker} session ended with {process.returncode} and no answer;"

@@ -17,6 +17,7 @@ from tensorboard.plugins.histogram import metadata as histograms
 from tensorboard.plugins.image import metadata as images
 from tensorboard.plugins.text import metadata as texts
 
+from clipwatch.kit.decoding import decoder
 from clipwatch.results.series import AdviceGiven, ImageScore, Result, Series
 from clipwatch_adapters.shared.media import jpeg, showcase
 from clipwatch_adapters.shared.numbers import FORM, Names, prompt_means, scalars
@@ -66,7 +67,8 @@ def receipt(payload: bytes) -> Receipt | None:
         raise ValueError("no event") from error
     for value in values:
         if value.metadata.plugin_data.plugin_name == PLUGIN:
-            return msgspec.json.decode(b"".join(value.tensor.string_val), type=Receipt)
+            receipt: Receipt = decoder(Receipt).decode(b"".join(value.tensor.string_val))
+            return receipt
     return None
 
 

@@ -20,6 +20,7 @@ from urllib.parse import quote
 import msgspec
 from msgspec.structs import replace
 
+from clipwatch.kit.decoding import decoder
 from clipwatch.kit.processes import importing
 from clipwatch_adapters.wandb.outcome import Outcome, explain
 
@@ -206,7 +207,8 @@ def _problem(log: Path, kind: str) -> str:
     with suppress(OSError, msgspec.DecodeError):
         for line in log.read_bytes().splitlines():
             if kind.encode() in line:
-                return msgspec.json.decode(line, type=LogLine).msg.removeprefix(kind)
+                said: LogLine = decoder(LogLine).decode(line)
+                return said.msg.removeprefix(kind)
     return ""
 
 

@@ -22,6 +22,10 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.protocol import upgraded
 
+for _kind in TYPES.values():
+    # msgspec works a type out at its first use, and crashes where two threads do so at once
+    msgspec.json.Decoder(_kind)
+
 
 def encode(event: Event) -> tuple[str, str]:
     """Return (type name, JSON text), in a form that every version of clipwatch reads."""

@@ -17,6 +17,7 @@ import msgspec
 
 from clipwatch.executors.endings import ending, oom_kills
 from clipwatch.executors.messages import Failed, Finished, Kept, Reply, Request, Scored, Working
+from clipwatch.kit.decoding import decoder
 from clipwatch.kit.environment import environment
 
 PATIENCE_SECONDS: Final = 5.0
@@ -128,12 +129,12 @@ class EvaluatorProcess:
             self._report_end()
 
     def _read(self) -> None:
-        decoder: msgspec.json.Decoder[Reply] = msgspec.json.Decoder(Reply)
+        replies: msgspec.json.Decoder[Reply] = decoder(Reply)
         problem = ""
         with self._stdout as pipe:
             while line := pipe.readline(_LONGEST_LINE):
                 try:
-                    message = decoder.decode(line)
+                    message = replies.decode(line)
                 except msgspec.MsgspecError:
                     if line.endswith(b"\n") or len(line) == _LONGEST_LINE:
                         problem = f"wrote what is no reply: {line[:60]!r}"

@@ -12,6 +12,7 @@ import msgspec
 
 from clipwatch.domain.protocol import EvaluationProtocol, ScorerSpec
 from clipwatch.executors.messages import Coming, FetchReply
+from clipwatch.kit.decoding import decoder
 from clipwatch.kit.environment import environment
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.models.scorers import kind_of
@@ -61,7 +62,7 @@ def fetch(protocol: EvaluationProtocol) -> Iterator[FetchReply]:
             child.stdin.write(msgspec.json.encode(protocol))
             child.stdin.close()
             for line in child.stdout:
-                reply = msgspec.json.decode(line, type=FetchReply)
+                reply: FetchReply = decoder(FetchReply).decode(line)
                 told += not isinstance(reply, Coming)
                 yield reply
         except BaseException:

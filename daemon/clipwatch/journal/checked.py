@@ -18,6 +18,7 @@ import msgspec
 
 from clipwatch import __version__
 from clipwatch.journal import logfile, wal
+from clipwatch.kit.decoding import decoder
 from clipwatch.kit.ownfiles import read_own, write_private
 
 BY = f"clipwatch {__version__}, SQLite {sqlite3.sqlite_version}"
@@ -50,7 +51,7 @@ def beside(path: Path) -> Path:
 def trusted(path: Path, now: datetime) -> Mark | None:
     """Return what is known of the log as it lies there; None if it must be looked at."""
     try:
-        mark = msgspec.json.decode(read_own(beside(path)), type=Mark)
+        mark: Mark = decoder(Mark).decode(read_own(beside(path)))
         fresh = mark.by == BY and timedelta() <= now - mark.whole < LASTING
         if not fresh or wal.beside(path).exists() or path.stat().st_size != mark.size:
             return None

@@ -14,6 +14,7 @@ from typing import IO, Final, cast
 import msgspec
 
 from clipwatch.judging.base import Judgement, Question
+from clipwatch.kit.decoding import decoder
 from clipwatch.kit.environment import environment
 from clipwatch.kit.errors import ClipwatchError
 
@@ -102,9 +103,11 @@ class JudgeProcess:
                 _pipe(child.stdin).flush()
             for heard in _pipe(child.stdout):
                 try:
-                    return msgspec.json.decode(heard, type=Reply)
+                    reply: Reply = decoder(Reply).decode(heard)
                 except msgspec.MsgspecError:  # a warning of some library, or of a traceback
                     said = heard.decode(errors="replace").strip()[:_TOLD] or said
+                else:
+                    return reply
         except ValueError:  # `close` was faster
             pass
         finally:

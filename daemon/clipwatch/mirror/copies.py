@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from clipwatch.kit.decoding import decoder
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.filesystems import make_private
 from clipwatch.kit.ownfiles import read_own, write_private
@@ -111,7 +112,7 @@ class Copies:
     def _read(self) -> dict[str, Had]:
         """Return what the list says, nothing where it was lost: the log knows what is scored."""
         try:
-            read = msgspec.json.decode(read_own(self._list), type=dict[str, Had])
+            read: dict[str, Had] = decoder(dict[str, Had]).decode(read_own(self._list))
         except (OSError, msgspec.MsgspecError):
             return {}
         whole = {}

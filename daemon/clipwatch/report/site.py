@@ -17,6 +17,7 @@ from clipwatch.domain.names import votes_stream
 from clipwatch.domain.votes import Voted
 from clipwatch.domain.voting import Pair, next_pair
 from clipwatch.journal import Journal
+from clipwatch.kit.decoding import decoder
 from clipwatch.kit.errors import ClipwatchError, Conflict
 from clipwatch.kit.ownfiles import read_own
 from clipwatch.report.live import NOTHING, Ballot, Live, Made
@@ -78,7 +79,7 @@ class Site:
         if asked.path != "/vote":
             return told(404, "votes go to /vote")
         try:
-            vote = msgspec.json.decode(asked.body, type=_Vote)
+            vote: _Vote = decoder(_Vote).decode(asked.body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
             return told(400, str(error))
         with self._lock:

@@ -17,6 +17,7 @@ import msgspec
 
 from clipwatch.executors.base import Refusal, Slot
 from clipwatch.executors.ray.messages import Lives, Look, Order, Over, Report, Said, Seen
+from clipwatch.kit.decoding import decoder
 from clipwatch.kit.environment import environment
 
 PATIENCE_SECONDS: Final = 20.0
@@ -144,10 +145,10 @@ class Link:
                 pipe.flush()
 
     def _read(self) -> None:
-        decoder: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
+        reports: msgspec.json.Decoder[Report] = decoder(Report)
         with cast("BinaryIO", self._child.stdout) as pipe, suppress(msgspec.MsgspecError):
             for line in pipe:  # half a line where it was killed
-                self._hear(decoder.decode(line))
+                self._hear(reports.decode(line))
         self._ended = True
         self._orders.put(None)
         self._child.wait()
