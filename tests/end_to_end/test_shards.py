@@ -194,9 +194,9 @@ def test_a_part_has_a_folder_of_its_own(training: Training) -> None:
     """Options that make no sense together are refused, and so is a state directory."""
     folder, state = training.folder, training.folder / "state"
     said = scored(folder, "--shard", "1/2")
-    assert (said.exit_code, "without --save" in said.stderr) == (2, True)
+    assert (said.exit_code, "needs --save" in said.stderr) == (2, True)
     said = scored(folder, "--save", str(folder / "parts"), "--images", str(folder / "images"))
-    assert (said.exit_code, "leave out --images" in said.stderr) == (2, True)
+    assert (said.exit_code, "--images cannot be had with --save" in said.stderr) == (2, True)
     state.mkdir()
     log_file(state).touch()
     with pytest.MonkeyPatch.context() as patch:
