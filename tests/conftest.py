@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         quick = {len(found) * n // kept for n in range(kept)}  # spread over all
         for place, item in enumerate(found):
             item.add_marker("quick" if place in quick else "rest")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip what of the rest was not begun by REST_UNTIL (Unix time): CI gives no more."""
+    until = float(os.environ.get("REST_UNTIL", "inf"))
+    if item.get_closest_marker("rest") and time.time() > until:
+        pytest.skip("the time for the rest of the tests is over")
 
 
 @pytest.fixture(scope="session")
