@@ -65,9 +65,11 @@ class RayCluster:
         return self.cluster.add_node(**self._common(cpus) | more)
 
     def remove(self, name: str) -> None:
-        """Kill the node of a slot, with all that runs on it."""
-        nodes = {it.node_id: it for it in self.cluster.worker_nodes}
-        self.cluster.remove_node(nodes[name.partition(":")[0]], allow_graceful=False)
+        """Kill the node of a slot, with all that runs on it: gone when this returns."""
+        node = next(it for it in self.cluster.worker_nodes if it.node_id == name.partition(":")[0])
+        raylet = str(node.all_processes["raylet"][0].process.pid)
+        self.cluster.remove_node(node, allow_graceful=False)
+        until(lambda: not processes(RAY_RAYLET_PID=raylet))  # they look for theirs once a second
 
     @contextmanager
     def without(self, folder: Path) -> Iterator[None]:
