@@ -157,6 +157,47 @@ def test_who_waits_wakes_the_loop_once() -> None:
     assert pool.lend("b", (ONE,)) == ONE
 
 
+def test_of_those_who_have_a_slot_only_who_does_not_use_it_is_asked_for_it() -> None:
+    """A hundred that are at work need no turn because one more waits; who is next has one."""
+    pool = Pool()
+    assert pool.lend("a", (ONE, TWO)) == ONE
+    assert pool.lend("b", (ONE, TWO)) == TWO
+    for run in "cd":
+        assert pool.lend(run, (ONE, TWO)) is None
+    assert pool.stirred(lambda _: False) == set()
+    assert pool.stirred(lambda run: run == "a") == {"a"}
+    pool.give_back("b")
+    assert pool.stirred(lambda _: False) == {"c"}
+    assert pool.stirred(lambda _: True) == {"a", "c"}  # for d
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from("abcd"),
+            st.sampled_from(["lend", "back", "off", "up"]),
+            st.sampled_from([(ONE,), (TWO,), (ONE, TWO)]),
+        )
+    )
+)
+def test_whoever_may_have_a_slot_is_stirred(steps: list[tuple[str, str, tuple[Slot, ...]]]) -> None:
+    """Whatever runs do: nobody whose turn it is sleeps, and nobody else is woken."""
+    pool = Pool()
+    for run, what, slots in steps:
+        if what == "lend":
+            pool.lend(run, slots)
+        elif what == "back":
+            pool.give_back(run)
+        elif what == "off":
+            pool.withdraw(run)
+        else:
+            pool.rank(run, 1)
+        wanting = {*pool._waiting, *pool._wishing}
+        assert pool.stirred(lambda _: False) == {it for it in wanting if pool.due(it)}
+        holders = {it for it in "abcd" if pool.contested(it, idle=True)}
+        assert pool.stirred(lambda _: True) == {it for it in wanting if pool.due(it)} | holders
+
+
 # --- a run's place --------------------------------------------------------------------------------
 
 

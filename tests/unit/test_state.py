@@ -42,6 +42,7 @@ from clipwatch.domain.queue import (
     Pending,
     due,
     observe,
+    pending,
     queue,
     reopenable,
     retryable,
@@ -531,6 +532,23 @@ def test_what_is_unfinished_is_known_without_a_look_at_each(
         run = fold(*events[:count])
         found = {name for name, it in run.checkpoints.items() if is_unfinished(run, it)}
         assert run.unfinished == found
+
+
+@given(histories(), st.lists(st.tuples(st.integers(0, 60), st.sampled_from(AMID)), max_size=6))
+def test_what_waits_is_the_same_while_what_is_unfinished_is_the_same_object(
+    events: list[Event], amid: list[tuple[int, Event]]
+) -> None:
+    """So a daemon may keep it from one turn to the next; images alone change nothing of it."""
+    for place, event in amid:
+        events.insert(place, event)
+    state = replay([STARTED])
+    for event in events:
+        before = state[RUN]
+        state = evolve(state, [(RUN, event, NOW)])
+        if state[RUN].unfinished is before.unfinished:
+            assert pending(state[RUN]) == pending(before)
+        else:
+            assert not isinstance(event, ImagesScored)
 
 
 @given(histories())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from heapq import heapreplace
+from itertools import cycle
 from math import ceil
 
 LOAD_IN_IMAGES = 8.0
@@ -58,8 +60,11 @@ def share_out(images: Sequence[Image], shares: int) -> list[tuple[Image, ...]]:
     there are prompts at most, and none is empty.
     """
     prompts = list(dict.fromkeys(prompt for prompt, _ in images))
-    dealt = [set(prompts[first::shares]) for first in range(min(shares, len(prompts)))]
-    return [tuple(it for it in images if it[0] in own) for own in dealt]
+    dealt: list[list[Image]] = [[] for _ in range(min(shares, len(prompts)))]
+    place = dict(zip(prompts, cycle(dealt), strict=False))
+    for image in images:
+        place[image[0]].append(image)
+    return [tuple(it) for it in dealt]
 
 
 def _dealt(slots: int, count: int) -> tuple[int, ...]:
@@ -75,9 +80,9 @@ def _useful(images: int, slots: int, cost: Cost) -> int:
 
 def _end(left: Sequence[int], lanes: Sequence[int], cost: Cost) -> float:
     """Return when the last evaluation ends, each taken up by the lane that is free first."""
-    ends = [0.0] * len(lanes)
+    ends = [(0.0, lane) for lane in range(len(lanes))]
     for images in left:
-        lane = ends.index(min(ends))
+        end, lane = ends[0]
         slots = _useful(images, lanes[lane], cost)
-        ends[lane] += cost.loading + cost.each * ceil(images / slots)
-    return max(ends)
+        heapreplace(ends, (end + cost.loading + cost.each * ceil(images / slots), lane))
+    return max(ends)[0]

@@ -162,7 +162,7 @@ class _Draft:
         known = run.checkpoints
         again = known.keys() if run.present != self._present else known.keys() & self._touched
         open_ = {name for name in again if is_unfinished(run, known[name])}
-        return replace(run, unfinished=(run.unfinished - again) | open_)
+        return replace(run, unfinished=(run.unfinished - again) | open_) if again else run
 
     def take(self, event: Event, time: datetime) -> None:  # noqa: C901, PLR0912, PLR0915 - one case an event
         """Work an event in."""

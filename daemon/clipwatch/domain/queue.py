@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Container, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from itertools import groupby, islice
 
 from clipwatch.domain.events import CheckpointCompleted, CheckpointDiscarded, CheckpointFound, Event
 from clipwatch.domain.kinds import Unit
@@ -27,15 +28,14 @@ from clipwatch.domain.state import (
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A checkpoint that is to be evaluated under a protocol."""
+    """A checkpoint that is to be evaluated under a protocol; `id` is the evaluation's."""
 
     checkpoint: Checkpoint
     protocol: str
+    id: str = field(init=False)
 
-    @property
-    def id(self) -> str:
-        """The evaluation's."""
-        return evaluation_id(self.checkpoint, self.protocol)
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", evaluation_id(self.checkpoint, self.protocol))
 
 
 def observe(
@@ -213,12 +213,18 @@ def pending(run: Run) -> list[Pending]:
     return [Pending(it, protocol) for it in queue(run) for protocol in open_protocols(run, it)]
 
 
-def due(run: Run, now: datetime) -> list[Pending]:
-    """Return what to evaluate now; what waits for another attempt is left out."""
+def due(run: Run, now: datetime, waiting: Sequence[Pending] | None = None) -> list[Pending]:
+    """Return what to evaluate now; what waits for another attempt is left out.
+
+    Args:
+        run: As the log has it.
+        now: In UTC.
+        waiting: Its `pending`, for who has that; it takes most of the work.
+    """
     if not run.protocol:  # the models are not here yet
         return []
     found = []
-    for it in pending(run):
+    for it in pending(run) if waiting is None else waiting:
         evaluation = run.evaluations.get(it.id)
         if evaluation is None or is_due(evaluation.retry_at, now):
             found.append(it)
@@ -229,7 +235,7 @@ def to_keep(
     run: Run,
     in_hand: Sequence[Checkpoint],
     due: Sequence[Pending],
-    kept: Container[CheckpointKey],
+    kept: Collection[CheckpointKey],
     limit: int,
 ) -> list[Checkpoint]:
     """Return what is to be kept from rotation, the most urgent first, `limit` at most.
@@ -241,9 +247,9 @@ def to_keep(
         kept: What is kept already; if it only waits for another attempt it is not let go.
         limit: Of the settings.
     """
-    waiting = [c for c in queue(run) if (c.name, c.digest) in kept]
-    next_ = list(dict.fromkeys(it.checkpoint for it in due))[:limit]
-    wanted = dict.fromkeys((*in_hand, *next_, *waiting))
+    waiting = [c for c in queue(run) if (c.name, c.digest) in kept] if kept else []
+    next_ = (it for it, _ in groupby(it.checkpoint for it in due))  # strengths stand side by side
+    wanted = dict.fromkeys((*in_hand, *islice(next_, limit), *waiting))
     return [c for c in wanted if not c.is_base][:limit]
 
 

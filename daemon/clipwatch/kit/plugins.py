@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points, packages_distributions, version
 from importlib.util import find_spec
@@ -31,6 +32,12 @@ _WHAT: Final = {
 
 def names(group: str) -> list[str]:
     """Return the names that are installed in a group, sorted."""
+    return list(_names(group, tuple(sys.path)))
+
+
+@cache
+def _names(group: str, _where: tuple[str, ...]) -> list[str]:
+    """Look once: that reads the metadata of all that is installed, for each of a hundred runs."""
     return sorted(entry_points(group=group).names)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -214,10 +215,10 @@ def entries(found: Iterable[Claim], root: Path) -> set[str]:
 
 def _entries(candidate: Candidate, root: Path) -> tuple[str, ...]:
     """Return the names in a listing that a candidate takes; of a deeper one that of its folder."""
-    if candidate.root == root:
+    at, above = str(candidate.root), os.path.join(root, "")  # noqa: PTH118 - a Path costs more
+    if at == str(root):
         return tuple(dict.fromkeys(name.split("/")[0] for name in candidate.files))
-    below = candidate.root.is_relative_to(root)
-    return (candidate.root.relative_to(root).parts[0] if below else candidate.root.name,)
+    return (at.removeprefix(above).split("/")[0] if at.startswith(above) else candidate.root.name,)
 
 
 def _but(names: tuple[str, ...], taken: set[str]) -> tuple[str, ...]:

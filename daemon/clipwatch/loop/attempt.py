@@ -63,6 +63,7 @@ class Attempt:
         several: The run may use several slots: each is told with what it has in hand.
 
     Attributes:
+        every: All images, by the names of their prompts.
         left: The images that lack and that no evaluator has in hand.
         barred: Names of the slots that have failed without an image of it, or twice.
         failed: Why a slot did, each time, the last one last.
@@ -83,6 +84,7 @@ class Attempt:
         known = log.run.evaluations.get(job.id)
         done = known.done if known else frozenset()
         self._images = in_order(job.protocol, early=precision is not None)
+        self.every = sorted(self._images)
         self.left = tuple(it for it in self._images if it not in done)
         self.barred: set[str] = set()
         self.failed: list[Failed] = []
@@ -248,14 +250,13 @@ def request(
     """
     size, limit = batch
     job, held, own = attempt.job, attempt.held, set(wanted)
-    every = in_order(job.protocol, early=False)
     return Evaluate(
         path=held.path,
         kind=job.checkpoint.weights.kind,
         component=job.checkpoint.component,
         files=held.files,
         protocol=job.protocol,
-        done=tuple(sorted(it for it in every if it not in own)),
+        done=tuple(it for it in attempt.every if it not in own),
         images_dir=str(images / job.id),
         device=slot.device,
         batch_size=size,

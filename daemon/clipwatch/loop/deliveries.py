@@ -121,6 +121,11 @@ class Deliveries:
         return self._tables.busy or any(courier.busy for courier in self._couriers.values())
 
     @property
+    def seconds_left(self) -> float:
+        """How long until `offer` has something to do that was put off; infinity for nothing."""
+        return self._tables.seconds_left
+
+    @property
     def lacking(self) -> list[str]:
         """The trackers that do not show everything."""
         named, run = self._settings.publishing.trackers, self._log.run
@@ -146,13 +151,13 @@ class Deliveries:
             self._asked.add((kind, name))
             self._address(outbox, kind, name)
 
-    def offer(self) -> None:
+    def offer(self, *, last: bool = False) -> None:
         """Have one series brought to each who lacks one and may try; each one after a start.
 
         After a start each tracker is read once, too, though it is known to have all. The tables
-        are brought up to date at once.
+        are brought up to date, at once if it is the `last` time.
         """
-        self._tables.keep(self._settings)
+        self._tables.keep(self._settings, last=last)
         outbox, now = self._outbox(), self._tools[1]()
         run = outbox.run
         for kind, name in outbox.receivers:

@@ -8,7 +8,6 @@ from datetime import datetime
 from clipwatch.domain.attempts import failure
 from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.queue import Pending, pending, vanished
-from clipwatch.domain.queue import due as due_
 from clipwatch.domain.retries import OF_CHECKPOINT
 from clipwatch.domain.state import Checkpoint, CheckpointKey, Run
 from clipwatch.executors.base import Executor
@@ -70,8 +69,14 @@ class Evaluations:
 
     @property
     def full(self) -> bool:
-        """Whether each slot that may be had, as far as is known, has something in hand."""
-        return len(self._hand.shares) >= self._seats.room(self._settings.compute.most_slots)
+        """Whether nothing can begin: what may be had, as far as is known, is in use, or others'."""
+        used = len(self._hand.shares) >= self._seats.room(self._settings.compute.most_slots)
+        return used or not (self.idle or self._seats.in_turn)
+
+    @property
+    def idle(self) -> bool:
+        """Whether it has a slot of which it makes no use."""
+        return any(it not in self._hand.shares for it in self._seats)
 
     @property
     def in_hand(self) -> frozenset[CheckpointKey]:
@@ -108,7 +113,7 @@ class Evaluations:
         self._vacancies.look(self._seats.executor)
         self._end_if_over()
         run, attempts = self._log.run, self._hand.attempts
-        found = due_(run, self._clock()) if run.protocol else pending(run)
+        found = self._log.due if run.protocol else self._log.pending
         taken = self._judgements.ids | attempts.keys()
         due = [it for it in found if it.id not in taken and not self._lacks(it.checkpoint)]
         slots = self._seats.room(self._settings.compute.most_slots)

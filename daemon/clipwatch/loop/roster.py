@@ -153,10 +153,10 @@ class Roster:
         self._taken[wanted.config] = _Taken(found.name, place)
 
         def ended(error: ClipwatchError | OSError | None) -> None:
-            del self._taken[wanted.config]
-            self._leaving.discard(wanted.config)
             self._let_go(log, error)
             held.close()
+            del self._taken[wanted.config]  # who sees it gone finds its lock free
+            self._leaving.discard(wanted.config)
             self._lost(wanted.config, error)
 
         try:

@@ -11,7 +11,7 @@ from math import inf
 from clipwatch import __version__
 from clipwatch.delivery import trackers
 from clipwatch.domain.delivered import parked
-from clipwatch.domain.queue import due, queue, with_base
+from clipwatch.domain.queue import with_base
 from clipwatch.executors import named
 from clipwatch.executors.base import Executor
 from clipwatch.journal.projection import Projection
@@ -112,8 +112,8 @@ class WatchedRun:
 
     @property
     def pause(self) -> float:
-        """How many seconds may pass until the next turn, if no message comes."""
-        left = (self.eyes.seconds_left, self._health.seconds_left, self._page.seconds_left)
+        """How many seconds may pass until the next turn, if no message comes and no look is due."""
+        left = (it.seconds_left for it in (self._health, self._page, self._deliveries))
         return max(0.0, min(*left, LAST_PAUSE_SECONDS if self._deadlines.asked else inf))
 
     def begin(self) -> None:
@@ -135,7 +135,7 @@ class WatchedRun:
         if self._deadlines.evaluating:
             self._log.leave_out(self.settings.evaluating.when_behind, self.evaluations.in_hand)
             self.evaluations.advance(ready=self._ready())
-        self._deliveries.offer()
+        self._deliveries.offer(last=self._deadlines.asked)
         self._page.offer()
         left = self._left()
         if self._done(left):
@@ -220,7 +220,7 @@ class WatchedRun:
     def _ready(self) -> bool:
         """Whether the next evaluation may begin: the models are here, and those that are known."""
         known = self._preparing.answered and not self._log.run.lacking
-        if self.evaluations.full or (known and not due(self._log.run, self._parts.clock())):
+        if self.evaluations.full or (known and not self._log.due):
             return True  # and nothing begins
         return self._preparing.ready()
 
@@ -241,13 +241,13 @@ class WatchedRun:
 
     def _left(self) -> Left:
         run = self._log.run
-        open_ = not run.lacking and bool(due(run, self._parts.clock()))
+        open_ = not run.lacking and bool(self._log.due)
         return Left(
             at_work=open_ or self.evaluations.busy or self._deliveries.busy,
             delivering=self._deliveries.busy,
             preparing=self._preparing.busy or not self._preparing.answered,
             settling=self.eyes.settling,
-            queued=bool(queue(run)),
+            queued=bool(self._log.pending),
             owed=any(not parked(run, it) for it in self._deliveries.lacking),
         )
 

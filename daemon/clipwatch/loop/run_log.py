@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Container, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 from functools import partial
@@ -21,7 +22,7 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.kinds import WhenBehind
 from clipwatch.domain.names import evaluation_stream
-from clipwatch.domain.queue import reopenable
+from clipwatch.domain.queue import Pending, due, pending, reopenable
 from clipwatch.domain.state import CheckpointKey, Run
 from clipwatch.domain.strengths import title
 from clipwatch.journal.projection import Projection
@@ -102,6 +103,7 @@ class RunLog:
         self._hurried = threading.Event()
         self._pace: pace.Pace | None = None  # as it was last told
         self._counted = (0, 0)
+        self._pending: tuple[AbstractSet[str], str, list[Pending]] = (frozenset(), "", [])
 
     @property
     def begun(self) -> bool:
@@ -112,6 +114,21 @@ class RunLog:
     def run(self) -> Run:
         """The run as the log has it; only after it has begun."""
         return self._projection.state[self.name]
+
+    @property
+    def pending(self) -> Sequence[Pending]:
+        """What is still to be evaluated, worked out anew when the fold has touched some of it."""
+        run = self.run
+        unfinished, folder, known = self._pending
+        if run.unfinished is not unfinished or run.output_dir != folder:
+            known = pending(run)
+            self._pending = run.unfinished, run.output_dir, known
+        return known
+
+    @property
+    def due(self) -> list[Pending]:
+        """What of it is to be evaluated now."""
+        return due(self.run, self._clock(), self.pending)
 
     @property
     def seq(self) -> int:
@@ -172,6 +189,8 @@ class RunLog:
             DiskFull, LogLocked: There is none, or somebody does; and nobody would wait.
             JournalError: The log cannot be written.
         """
+        if not new:
+            return
         printable_ones = tuple(map(_printable, new))
         self._write(stream, *printable_ones)
         named = partial(title, self.run)

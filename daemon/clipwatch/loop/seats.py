@@ -39,6 +39,11 @@ class Seats:
         """Yield those that are taken; they may be left meanwhile."""
         return iter([it for it in self._seats if it.evaluator is not None])
 
+    @property
+    def in_turn(self) -> bool:
+        """Whether a slot may be had, if there is one: others are not waited for."""
+        return self._pool.due(self._run)
+
     def of(self, message: Heard) -> Seat | None:
         """Return the one whose evaluator says something; None for one that was ended."""
         return next((it for it in self if it.current(message)), None)
@@ -95,7 +100,7 @@ class Seats:
 
         While we wait for one that others have, the pool says when to.
         """
-        if not self._pool.due(self._run):
+        if not self.in_turn:
             return False
         return have < max(1, self._told) or self._long_ago
 

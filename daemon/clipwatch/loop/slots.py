@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import count
+from itertools import chain, count
 
 from clipwatch.executors.base import EvaluatorHandle, Executor, Refusal, Slot
 from clipwatch.executors.messages import Reply
@@ -63,7 +63,7 @@ class Pool:
     def due(self, run: str) -> bool:
         """Whether asking is worth while: a run that waits has its turn."""
         wanted = self._waiting.get(run) or self._wishing.get(run)
-        return wanted is None or any(self._free(run, it) for it in wanted)
+        return wanted is None or any(self._free(run, it) for it in wanted.difference(self._lent))
 
     def contested(self, run: str, slot: str = "", *, idle: bool = False) -> bool:
         """Whether others wait for a slot that a run has, and can take no other.
@@ -77,8 +77,11 @@ class Pool:
         own = {it for it, holder in self._lent.items() if holder == run and slot in ("", it)}
         least = self._rank(run)
         waiting = (it for it in self._waiting.items() if idle or self._rank(it[0]) >= least)
-        others = [*waiting, *(self._wishing.items() if idle else ())]
-        return any(own & wanted and not self.due(other) for other, wanted in others if other != run)
+        others = chain(waiting, self._wishing.items() if idle else ())  # the first one will do
+        return any(
+            other != run and not own.isdisjoint(wanted) and not self.due(other)
+            for other, wanted in others
+        )
 
     @property
     def waiting(self) -> tuple[str, ...]:
@@ -89,11 +92,17 @@ class Pool:
         """Whether a run waits for a slot."""
         return any(slot in slots for slots in (*self._waiting.values(), *self._wishing.values()))
 
-    @property
-    def stirred(self) -> set[str]:
-        """The runs that may have to act: they can have a slot, or have one that others want."""
-        holders = {it for it in self._lent.values() if self.contested(it, idle=True)}
-        return holders | {it for it in (*self._waiting, *self._wishing) if self.due(it)}
+    def stirred(self, idle: Callable[[str], bool]) -> set[str]:
+        """Return the runs that may have to act: they can have a slot, or others want an idle one.
+
+        Args:
+            idle: Whether a run has a slot of which it makes no use: of hundreds few have.
+        """
+        first = {wanted: run for run, wanted in reversed(self._waiting.items())}
+        found = {it for it in (*first.values(), *self._wishing) if self.due(it)}
+        return found | {
+            it for it in {*self._lent.values()} if idle(it) and self.contested(it, idle=True)
+        }
 
     def give_back(self, run: str, slot: str = "") -> None:
         """Take back a slot that was lent to a run, "" for all of its slots."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import partial
 from math import inf
@@ -42,6 +43,7 @@ class _Watched:
         ended: Called when it has ended.
         due: When it has its next turn, by time.monotonic().
         status: For a person, "" before its first turn.
+        busy: Whether a checkpoint of it is evaluated, as told then.
     """
 
     run: WatchedRun
@@ -49,6 +51,7 @@ class _Watched:
     ended: Ended
     due: float = 0.0
     status: str = ""
+    busy: bool = False
 
 
 class Supervisor:
@@ -208,17 +211,14 @@ class Supervisor:
 
     def _receive(self) -> list[Letter]:
         """Wait for messages until something is due; a look comes last, and each kind only once."""
-        pause = min((it.due for it in self._runs.values()), default=inf) - time.monotonic()
+        now = time.monotonic()
+        waits = (min(it.due - now, it.run.eyes.seconds_left) for it in self._runs.values())
+        pause = min(waits, default=inf)
         letters = self._inbox.receive(max(0.0, min(pause, BEAT_SECONDS, self._service.patience)))
         hinted = {letter.run for letter in letters if isinstance(letter.message, Look)}
-        reloads = [letter for letter in letters if isinstance(letter.message, Reload)][:1]
-        others = [it for it in letters if not isinstance(it.message, (Look, Reload))]
-        look = [
-            Letter(name, Look())
-            for name, watched in self._runs.items()
-            if name in hinted or watched.run.eyes.seconds_left <= 0
-        ]
-        return others + reloads + look
+        once = {type(it.message): it for it in letters if isinstance(it.message, (Turn, Reload))}
+        others = [it for it in letters if not isinstance(it.message, (Look, Turn, Reload))]
+        return others + list(once.values()) + _looks(self._runs, hinted)
 
     def _take(self, letter: Letter) -> Iterable[str]:
         """Act on a message; return the runs that have a turn by it."""
@@ -235,7 +235,7 @@ class Supervisor:
                     self._safely(name, watched.run.reload)
                 self._service.ready()
             case Turn():
-                return self._pool.stirred
+                return self._pool.stirred(lambda it: self._runs[it].run.evaluations.idle)
             case Do(act):
                 act()
                 return ()
@@ -247,8 +247,8 @@ class Supervisor:
 
     def _alive(self, name: str, status: str) -> None:
         if watched := self._runs.get(name):
-            watched.status = status
-        busy = sum(it.run.evaluations.busy for it in self._runs.values())
+            watched.status, watched.busy = status, watched.run.evaluations.busy
+        busy = sum(it.busy for it in self._runs.values())
         self._service.alive(together(self.statuses, busy, len(self._pool.waiting)))
 
 
@@ -257,3 +257,14 @@ def _close(runs: Sequence[WatchedRun]) -> None:
         run.eyes.leave()
     for run in runs:
         run.close()
+
+
+def _looks(runs: Mapping[str, _Watched], hinted: AbstractSet[str]) -> list[Letter]:
+    """Return the looks that are hinted at, and of those that are due the one that is so longest.
+
+    One by one, as each takes some time, and of a hundred runs many are due at once.
+    """
+    late = min(runs, key=lambda it: runs[it].run.eyes.seconds_left, default="")
+    if late and runs[late].run.eyes.seconds_left <= 0:
+        hinted = hinted | {late}
+    return [Letter(it, Look()) for it in runs if it in hinted]

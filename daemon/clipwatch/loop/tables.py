@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from math import inf
 from pathlib import Path
+from typing import Final
 
 from clipwatch.delivery import trackers
 from clipwatch.delivery.outbox import Publishing, target
@@ -17,17 +20,22 @@ from clipwatch.results.reading import series_of
 from clipwatch.settings import Settings
 from clipwatch.settings.derived import ALWAYS
 
+SHARE: Final = 0.1
+"""The most of the time that goes into writing a table as a whole: of a long queue, whose newest is
+scored first, each result comes late, and each time the table is longer."""
+
 Scored = Mapping[str, Sequence[str]]
 """Protocol → evaluations, as in Run."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tabled:
-    """Message: a table holds what is `scored`, or why it does not."""
+    """Message: a table holds what is `scored`, or why it does not; it took so many seconds."""
 
     name: str
     scored: Scored
     problem: str = ""
+    seconds: float = 0.0
 
 
 class Tables:
@@ -35,7 +43,8 @@ class Tables:
 
     They lie beside the log and follow from it, so no event tells of them and no result is owed to
     them: the log would only speak of itself. A result that comes last is a line at the end of a
-    local file, as it is in the log; whole files are written in a thread, as they grow with the run.
+    local file, as it is in the log; whole files are written in a thread, as they grow with the run,
+    and one waits nine times as long as the last one took.
 
     Args:
         log: Of the run; hears what cannot be written, once.
@@ -53,14 +62,22 @@ class Tables:
         self._kept: dict[str, Scored] = {}
         self._failed: dict[str, tuple[str, datetime]] = {}  # why, and when it is tried again
         self._writing: set[str] = set()
+        self._next: dict[str, float] = {}  # when it is written again, by the clock that nobody sets
+        self._put_off: set[str] = set()  # those of which that is waited for
 
     @property
     def busy(self) -> bool:
-        """Whether one is being written."""
-        return bool(self._writing)
+        """Whether one is being written, or is to be."""
+        return bool(self._writing or self._put_off)
 
-    def keep(self, settings: Settings) -> None:
-        """Bring them up to date; one that fails is tried again after a pause."""
+    @property
+    def seconds_left(self) -> float:
+        """How long until `keep` has something to do that was put off; infinity for nothing."""
+        return min((self._next[it] for it in self._put_off), default=inf) - time.monotonic()
+
+    def keep(self, settings: Settings, *, last: bool = False) -> None:
+        """Bring them up to date, at once if it is the last time; one that fails is tried again."""
+        self._put_off.clear()
         run, state_dir = self._log.run, settings.paths.state_dir
         for name in ALWAYS:
             _, again = self._failed.get(name, ("", None))
@@ -77,6 +94,9 @@ class Tables:
             if extended:
                 self._kept[name] = run.scored
                 continue
+            if not last and time.monotonic() < self._next.get(name, 0.0):
+                self._put_off.add(name)
+                continue
             self._writing.add(name)
             work = threading.Thread(target=self._write, args=(name, run, kept, state_dir))
             work.daemon = True
@@ -86,6 +106,7 @@ class Tables:
         """Take note of what a table holds by now; say once what is in its way."""
         name, (before, _) = message.name, self._failed.pop(message.name, ("", None))
         self._writing.discard(name)
+        self._next[name] = time.monotonic() + message.seconds * (1 / SHARE - 1)
         if not message.problem:
             self._kept[name] = message.scored
             return
@@ -95,14 +116,14 @@ class Tables:
         self._failed[name] = message.problem, self._clock() + pause(1, 0.0)
 
     def _write(self, name: str, run: Run, kept: Scored, state_dir: Path) -> None:
-        table, problem = Publishing(self._tables[name]), ""
+        table, problem, began = Publishing(self._tables[name]), "", time.monotonic()
         try:
             for protocol, ids in run.scored.items():
                 if kept.get(protocol, ()) != ids:
                     list(table.bring(series_of(run, protocol, state_dir), frozenset()))
         except Exception as error:  # noqa: BLE001 - whatever it is, the loop has to hear of it
             problem = str(error)
-        self._send(Tabled(name, run.scored, problem))
+        self._send(Tabled(name, run.scored, problem, time.monotonic() - began))
 
 
 def _extended(table: trackers.Tracker, run: Run, kept: Scored, state_dir: Path) -> bool:

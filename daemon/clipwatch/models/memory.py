@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from functools import lru_cache
 from pathlib import Path
 
 from clipwatch.domain.protocol import EvaluationProtocol
@@ -73,6 +74,17 @@ def elements(protocol: EvaluationProtocol) -> dict[str, int] | None:
 
 
 def _elements(file: Path) -> int:
+    """Count the numbers in a safetensors file; read once while it is as it is.
+
+    Raises:
+        NotWhole, NotReadable, OSError: Its header is not good.
+    """
+    found = file.stat()
+    return _counted(file, (found.st_size, found.st_mtime_ns, found.st_ctime_ns))
+
+
+@lru_cache(maxsize=256)
+def _counted(file: Path, _: tuple[int, ...]) -> int:
     """Count the numbers in a safetensors file.
 
     Raises:

@@ -61,14 +61,17 @@ class Stage:
             frozenset()
         )  # what an earlier life kept, at hand just now
         self._unwanted: list[Kept] = []
-        self._closed = False
+        self._asked = self._closed = False
         self._thread = threading.Thread(target=self._work, name="stage", daemon=True)
         self._thread.start()
 
     def want(self, checkpoints: Sequence[Checkpoint]) -> None:
         """Keep these, the first one first, and let go of all others; returns at once."""
+        wanted = {key(checkpoint): checkpoint for checkpoint in checkpoints}
         with self._changed:
-            self._wanted = {key(checkpoint): checkpoint for checkpoint in checkpoints}
+            if self._asked and list(wanted.items()) == list(self._wanted.items()):
+                return  # as at nearly every turn: the thread need not wake up for it
+            self._asked, self._wanted = True, wanted
             self._failed &= set(checkpoints)
             self._drop(lambda key, kept: not kept.serves(self._wanted.get(key)))
 
