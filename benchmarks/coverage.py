@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 from scipy.special import stdtrit
 
 from clipwatch.statistics.best import best_of
+from clipwatch.statistics.candidates import candidates
 from clipwatch.statistics.intervals import describe
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.paired import compare
 from clipwatch.statistics.picked import against_winner, winners_mean
 from clipwatch.statistics.scale import COSINE
-from clipwatch.statistics.scores import Scores
+from clipwatch.statistics.scores import Scores, shared_means
 from clipwatch.statistics.sequential import MINIMUM, Running, half_width
 
 MEAN: Final = 0.3
@@ -144,6 +145,13 @@ def tells_apart(world: World, generator: np.random.Generator) -> bool:
     return len(found.tied) < CHECKPOINTS - 1
 
 
+def keeps_best(world: World, generator: np.random.Generator, rise: float = 0.0) -> bool:
+    """Say whether the best of 20 (of equal ones: the last) is among those that may be it."""
+    shifts = np.linspace(0, rise, CHECKPOINTS)
+    tables = world.evaluate(generator, tuple(shifts), own=NOISE / 2)
+    return CHECKPOINTS - 1 in candidates(np.array(shared_means(tables)), COSINE)
+
+
 def covers_all(world: World, generator: np.random.Generator) -> bool:
     """Say whether the intervals of all differences to the best hold the true ones at once."""
     shifts = tuple(SHIFT * index / CHECKPOINTS for index in range(CHECKPOINTS))
@@ -215,6 +223,17 @@ PARTS: Final = {
     ),
     "differences": Part(
         "the intervals hold all of 19 differences", 0.95, 1, covers_all, cost=8, images=(1,)
+    ),
+    "candidates": Part(
+        "the last of 20 equal ones may be the best", 0.95, 1, keeps_best, cost=8, images=(1,)
+    ),
+    "candidates-rising": Part(
+        "the same, rising by 0.02",
+        0.95,
+        1,
+        partial(keeps_best, rise=5 * SHIFT),
+        cost=8,
+        images=(1,),
     ),
     "picked": _picked("the interval of the best of 20 equal means holds it", ask=covers_best),
     "picked-rising": _picked("the same, rising by 0.02", ask=partial(covers_best, rise=5 * SHIFT)),

@@ -208,15 +208,15 @@ def test_dropout_is_off_and_no_module_trains(
     forms.written("diffusers", tmp_path / LORA, *lora)
     first, second = (forms.scores(evaluator, tmp_path, "live", base) for _ in range(2))
     assert first == second
-    assert evaluator.models.generator is not None
-    models = models_of(evaluator.models.generator._pipeline)
+    *_, generator = (it.model for it in evaluator.models.held.values())
+    models = models_of(generator._pipeline)
     check_eval(models)
     assert not any(isinstance(it, torch.nn.Dropout) and it.p for it in adapted(models))
     next(adapted(models)).train()
     with pytest.raises(EvaluationError, match="in training mode") as told:
         check_eval(models)
     assert told.value.kind == "internal"
-    assert evaluator.models.generator._pipeline.unet.eval()
+    assert generator._pipeline.unet.eval()
 
 
 def adapted(models: list[torch.nn.Module]) -> Any:

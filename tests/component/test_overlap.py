@@ -274,10 +274,10 @@ def test_further_scorers(world: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     assert not kit.same(alone, plain, kit.NEAR)
     assert {name for it in found for name in it.scores} == {"", "same", "other"}
     assert steps.done == how.inference_steps
-    kept = set(map(id, evaluator.models.scorers.values()))
-    assert len(kept) == 2
+    kept = {key: id(it.model) for key, it in evaluator.models.held.items()}
+    assert len(kept) == 3  # with the pipeline
     assert kit.same(kit.scores_of(evaluator, request), found)
-    assert set(map(id, evaluator.models.scorers.values())) == kept
+    assert {key: id(it.model) for key, it in evaluator.models.held.items()} == kept
 
 
 @pytest.mark.thorough

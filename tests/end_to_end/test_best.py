@@ -61,6 +61,7 @@ def test_json_names_the_best_and_its_ties(log: Log) -> None:
             "ci": pytest.approx([low, high]),
         },
         "tied": [{"step": int(step), "checkpoint": f"checkpoint-{step}"} for step in tied],
+        "may_be_best": [{"step": it, "checkpoint": f"checkpoint-{it}"} for it in (20, 30, 40)],
         "n_prompts": 60,
         "n_checkpoints": 5,
         "circumstances": [],
@@ -92,6 +93,29 @@ def test_a_person_reads_a_table_and_sentences(log: Log) -> None:
         f"@{others[0]}, @{others[1]}."
     )
     assert three == "Many people take the earliest of these, here @20: a habit, not a rule."
+
+
+@pytest.mark.parametrize(
+    ("top", "tied", "may_be", "told"),
+    [
+        (0.010, [0, 3, 4], [4, 5], "the best is among @4, @5."),
+        (0.012, [4], [5], "no other is better."),
+    ],
+)
+def test_to_say_which_may_be_the_best_takes_less(
+    tmp_path: Path, top: float, tied: list[int], may_be: list[int], told: str
+) -> None:
+    """Some that cannot be told from it are no better all the same: table, sentence and JSON."""
+    log = Log(tmp_path)
+    log.start("r")
+    for step, scores in noisy(60, [0.0, 0.001, 0.002, 0.003, 0.004, top]).items():
+        log.score("r", int(step), scores)
+    found = answer(tmp_path, "best")
+    assert (steps(found["tied"]), steps(found["may_be_best"])) == (tied, may_be)
+    table = call(tmp_path, "best").stdout.splitlines()
+    marked = {int(line.split()[0]) for line in table[1:7] if "not better" in line}
+    assert marked == set(tied) - set(may_be)
+    assert table[-1] == f"With 95 % certainty {told}"
 
 
 def test_without_ties_it_is_told_so(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import threading
@@ -13,10 +14,13 @@ from PIL import Image
 
 from clipwatch.domain import retries
 from clipwatch.domain.events import EvaluationFailed, ImageScore, ImagesScored
+from clipwatch.domain.kinds import FailureKind
 from clipwatch.executors.base import Slot
 from clipwatch.executors.messages import Reply, Scored
 from clipwatch.executors.ray import RayExecutor
 from clipwatch.executors.ray.executor import RayEvaluator
+from clipwatch.models.identity import Identities
+from clipwatch.settings import load
 from evaluator_kit import same, same_pictures
 from fast_worker import score_of
 from loop_kit import states
@@ -26,13 +30,15 @@ from world import World, checkpoint
 
 pytestmark = [pytest.mark.thorough, pytest.mark.timeout(600)]
 
+NODES = 3
+
 
 @pytest.fixture(scope="module")
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayCluster]:
-    """Run a cluster of two nodes with a slot each."""
+    """Run a cluster of three nodes with a slot each."""
     with ray_cluster(tmp_path_factory.mktemp("ray")) as made:
-        made.add()
-        made.add()
+        for _ in range(NODES):
+            made.add()
         yield made
 
 
@@ -59,23 +65,6 @@ def found(project: Path) -> tuple[list[ImageScore], list[bytes]]:
     return scores, [Image.open(folder / str(it.image)).tobytes() for it in scores]
 
 
-def test_the_cluster_makes_the_images_and_scores_of_one_machine(
-    cluster: RayCluster, project: Path, base: Path
-) -> None:
-    """The same checkpoints, evaluated here and there: image by image the same."""
-    guarded(project / "output", base, 10)
-    typed(project, "start", "--once", "--report-to", "none", ray=None)
-    here = found(project)
-    shutil.move(project / "state", project / "state-here")
-    said = typed(project, "start", "--once", "--report-to", "none", ray=cluster).stderr
-    there = found(project)
-    assert "on CPU 0 of node 127.0.0.1" in said
-    assert len(here[0]) == 8
-    assert same(there[0], here[0])
-    assert same_pictures(there[1], here[1])
-    until(lambda: not workers("ray::Host") and not workers("clipwatch.evaluator.worker"))
-
-
 class Struck(RayExecutor):
     """Strikes once an evaluator has told its first images, before they are written down.
 
@@ -99,6 +88,53 @@ class Struck(RayExecutor):
         return super().start(slot, heard)
 
 
+def test_the_cluster_makes_the_images_and_scores_of_one_machine(
+    cluster: RayCluster, project: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evaluated here, there, and where a node dies in the middle: image by image the same."""
+    config = json.loads((project / "config.json").read_text())
+    config["clipwatch"]["batch_size"] = 1
+    (project / "config.json").write_text(json.dumps(config))
+    guarded(project / "output", base, 10)
+    typed(project, "start", "--once", "--report-to", "none", ray=None)
+    here = found(project)
+    shutil.move(project / "state", project / "state-here")
+    said = typed(project, "start", "--once", "--report-to", "none", ray=cluster).stderr
+    there = found(project)
+    assert "on CPU 0 of node 127.0.0.1" in said
+    assert len(here[0]) == 8
+    assert same(there[0], here[0])
+    assert same_pictures(there[1], here[1])
+    until(lambda: not workers("ray::Host") and not workers("clipwatch.evaluator.worker"))
+    shutil.move(project / "state", project / "state-there")
+    assert "killed" in lose_a_node(cluster, project, monkeypatch)
+    again = found(project)
+    assert same(again[0], here[0])
+    assert same_pictures(again[1], here[1])
+
+
+def lose_a_node(
+    cluster: RayCluster, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> set[FailureKind]:
+    """Evaluate while one more node than before dies with its first images; return what failed."""
+    monkeypatch.setattr(retries, "RETRY_SECONDS", (0.3,))
+    (project / "world").mkdir()
+    world = World(project / "world")
+    flags = {"ray_address": cluster.address, "report_to": "none"}
+    world.settings = load(project / "config.json", flags=flags, environ={}, cwd=project)
+    world.identities = Identities()
+    executor = Struck(world.settings)
+    executor.struck = threading.Event()
+    executor.strike = lambda slot: cluster.remove(slot.name)
+    cluster.add()
+    slots(executor, NODES + 1)
+    world.executor = lambda _: executor
+    with world.live():
+        until(lambda: states(world).get(10) == "published")
+    assert executor.struck.is_set()
+    return {it.event.kind for it in world.logged if isinstance(it.event, EvaluationFailed)}
+
+
 @pytest.mark.parametrize("what", ["worker", "node"])
 def test_what_dies_in_the_middle_costs_time_and_nothing_else(
     cluster: RayCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
@@ -110,7 +146,7 @@ def test_what_dies_in_the_middle_costs_time_and_nothing_else(
     executor.struck = threading.Event()
     if what == "node":
         cluster.add()
-    slots(executor, 3 if what == "node" else 2)
+    slots(executor, NODES + (what == "node"))
 
     def strike(slot: Slot) -> None:
         if what == "worker":

@@ -39,6 +39,7 @@ def share(part: str, runs: int) -> tuple[float, int]:
         ("detectable", 0.75, 0.85, 1200),
         ("best", 0.0, 0.05, 140),
         ("differences", 0.95, 1.0, 280),
+        ("candidates", 0.95, 1.0, 160),
         ("picked", 0.93, 0.97, 2400),
         ("before", 0.93, 0.97, 2400),
         ("sequence", 0.95, 1.0, 200),

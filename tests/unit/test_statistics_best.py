@@ -7,6 +7,9 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from clipwatch.statistics.best import best_of
 from clipwatch.statistics.paired import compare
@@ -116,3 +119,52 @@ def test_common_prompts_only() -> None:
         best_of({"a": {"x": [0.1]}, "b": {"y": [0.1]}}, COSINE)
     with pytest.raises(ValueError, match="share no scored prompt"):
         best_of({}, COSINE)
+
+
+# --- which may be the best ----------------------------------------------------------------------
+
+
+def brute_candidates(evaluations: dict[str, Scores]) -> set[str]:
+    """Return those whose largest t, on one side, is reached by more than 5 % of all signs."""
+    table = np.array([[row[0] for row in scores.values()] for scores in evaluations.values()])
+    prompts = table.shape[1]
+    found = set()
+    for one in range(len(table)):
+        leads = np.delete(table, one, axis=0) - table[one]
+
+        def largest(signs: tuple[float, ...], leads: NDArray[np.float64] = leads) -> float:
+            turned = leads * np.array(signs)
+            ts = turned.mean(axis=1) / (turned.std(axis=1, ddof=1) / math.sqrt(prompts))
+            return float(ts.max())
+
+        every = [largest(signs) for signs in itertools.product((1.0, -1.0), repeat=prompts)]
+        if sum(it >= every[0] - 1e-9 for it in every) / len(every) > 0.05:
+            found.add(str(one))
+    return found
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_candidates_are_those_of_all_signs(seed: int) -> None:
+    """A one-sided max-T for each, by brute force; some are in it and some are not."""
+    evaluations = noisy(9, [0.0, 0.012, 0.02, 0.03, 0.03], seed=seed)
+    found = best_of(evaluations, COSINE)
+    assert set(found.candidates) == brute_candidates(evaluations)
+    assert 0 < len(found.candidates) < 5
+
+
+@given(st.integers(6, 20), st.integers(1, 6), st.integers(0, 99))
+def test_candidates_are_the_best_and_some_that_tie(prompts: int, count: int, seed: int) -> None:
+    """To say which may be the best never takes more than to tell each pair apart."""
+    shifts = np.random.default_rng(seed).normal(0, 0.01, count).tolist()
+    found = best_of(noisy(prompts, shifts, seed=seed), COSINE)
+    assert {found.best} <= set(found.candidates) <= {found.best, *found.tied}
+
+
+def test_candidates_where_nothing_can_be_told() -> None:
+    """Few prompts, and the same scores under several names, leave all; one alone is the best."""
+    assert best_of(noisy(5, [0.0, 0.5]), COSINE).candidates == ("0", "1")
+    scores = noisy(40, [0.0])["0"]
+    assert best_of({"x": scores, "y": scores}, COSINE).candidates == ("x", "y")
+    higher = {name: [score + 2.1e-5 for score in row] for name, row in scores.items()}
+    assert best_of({"x": scores, "y": higher}, COSINE).candidates == ("x", "y")
+    assert best_of({"x": scores}, COSINE).candidates == ("x",)

@@ -106,6 +106,7 @@ def _object(ranking: Ranking) -> dict[str, object]:
         "unit": ranking.run.unit,
         "best": {**first, "mean": ranking.mean[0], "ci": ends and list(ends)},
         "tied": [_named(ranking.run, it) for it in ranking.tied],
+        "may_be_best": [_named(ranking.run, it) for it in ranking.candidates],
         "n_prompts": ranking.n_prompts,
         "n_checkpoints": len(ranking.all),
     }

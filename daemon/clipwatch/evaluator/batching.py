@@ -19,7 +19,7 @@ _PAYS: Final = 0.95
 _MISSES: Final = 2
 """Sizes in a row that must not pay."""
 
-_SHARE: Final = 0.8
+SHARE: Final = 0.8
 """Of the memory that is free; others use it, too, and blocks do not fit without gaps."""
 
 _CGROUP: Final = Path("/sys/fs/cgroup")
@@ -106,7 +106,7 @@ class Gauge:
 
     def __init__(self, device: str, bound_gib: float | None) -> None:
         self._device = device
-        self._bound = math.inf if bound_gib is None else bound_gib * _GIB
+        self._bound_gib = bound_gib
         if device.startswith("cuda"):
             torch.cuda.reset_peak_memory_stats(device)
             self._before = torch.cuda.memory_allocated(device)
@@ -117,18 +117,24 @@ class Gauge:
 
     def fits(self, size: int, wider: int) -> bool:
         """Whether there is memory for a batch of `wider`, after one of `size`."""
-        taken, free = self._taken_and_free()
-        return taken * wider / size <= _SHARE * free
+        taken = self._peak() - self._before
+        return taken * wider / size <= SHARE * free_bytes(self._device, self._bound_gib)
 
-    def _taken_and_free(self) -> tuple[int, float]:
+    def _peak(self) -> int:
         if self._device.startswith("cuda"):
-            used = torch.cuda.memory_allocated(self._device)
-            # what torch keeps for itself is as good as free
-            kept = torch.cuda.memory_reserved(self._device) - used
-            free = min(torch.cuda.mem_get_info(self._device)[0] + kept, self._bound - used)
-            return torch.cuda.max_memory_allocated(self._device) - self._before, free
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
-        return peak - self._before, min(psutil.virtual_memory().available, _left_to_us())
+            return torch.cuda.max_memory_allocated(self._device)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _RSS_UNIT
+
+
+def free_bytes(device: str, bound_gib: float | None) -> float:
+    """Return how much more may be taken of a GPU's memory, or else the machine's."""
+    if device.startswith("cuda"):
+        used = torch.cuda.memory_allocated(device)
+        # what torch keeps for itself is as good as free
+        kept = torch.cuda.memory_reserved(device) - used
+        bound = math.inf if bound_gib is None else bound_gib * _GIB
+        return min(torch.cuda.mem_get_info(device)[0] + kept, bound - used)
+    return min(psutil.virtual_memory().available, _left_to_us())
 
 
 def _left_to_us() -> float:

@@ -51,9 +51,11 @@ class Evaluator:
             if failed.kind == "internal":
                 _log.exception("evaluation of %s failed", request.path)
             key = self.models.device, at_any_strength(request.protocol)
-            if failed.kind == "memory" and (known := self.searches.get(key)):
-                # a size that was generated but could not be scored is no good
-                self.searches[key] = known.halved(known.best or known.size)
+            if failed.kind == "memory":
+                self.models.let_go()  # the next attempt has all that there is
+                if known := self.searches.get(key):
+                    # a size that was generated but could not be scored is no good
+                    self.searches[key] = known.halved(known.best or known.size)
         else:
             send(finished)
             return

@@ -165,7 +165,7 @@ class Evaluation:
                     raise
                 if self._behind is not None:  # its memory is free afterwards
                     wait([self._behind])
-                if not generator.relieve(len(batch)):
+                if not (self._models.let_go() or generator.relieve(len(batch))):
                     if not self._searching or len(batch) == 1:
                         raise
                     self._go_on(self._search.halved(len(batch)))
@@ -173,6 +173,8 @@ class Evaluation:
                 if gauge is not None:
                     seconds = (self._phases.seconds["generate"] - before) / len(batch)
                     fits = gauge.fits(len(batch), self._search.wider)
+                    if not fits and self._models.let_go():  # what is found now stays
+                        fits = gauge.fits(len(batch), self._search.wider)
                     self._go_on(self._search.after(seconds, fits=fits))
                 noise.made(generators)
                 return batch, images

@@ -54,6 +54,11 @@ class Store:
         self._used: int | None = None  # bytes in the folder, as far as this process knows
         self._complained = False
 
+    def keep_in(self, folder: Path | None) -> None:
+        """Go over to another folder."""
+        if folder != self.folder:
+            self.folder, self._used, self._complained = folder, None, False
+
     def has(self, key: str) -> bool:
         """Whether there is a file for `key`, which `read` may still find broken."""
         return self.folder is not None and self._path(self.folder, key).is_file()

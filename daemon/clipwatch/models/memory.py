@@ -26,32 +26,51 @@ PIXEL = 128 * 4 * 5
 LAYERS = 0.1
 """Of a denoiser whose layers come one by one, so much is on the device at once."""
 
+PIPELINE = "pipeline"
+"""Its name among the sizes of what is loaded."""
+
 _DENOISERS = ("unet", "transformer", "transformer_2", "prior")
 
 
 def needed(protocol: EvaluationProtocol, batch_size: int) -> int | None:
     """Estimate the bytes for models and one batch of images; None while the models are not here."""
+    found = sizes(protocol)
+    if found is None:
+        return None
+    return sum(found.values()) + RUNTIME + batch_bytes(protocol, batch_size)
+
+
+def batch_bytes(protocol: EvaluationProtocol, images: int) -> int:
+    """Estimate the bytes to make so many images at once, beside the models."""
+    return images * protocol.width * protocol.height * PIXEL
+
+
+def sizes(protocol: EvaluationProtocol) -> dict[str, int] | None:
+    """Estimate the bytes on the device of each model that is loaded; None while one is not here.
+
+    Returns:
+        By PIPELINE, and the parts of the scorers that have files (see `scorer_part`).
+    """
     counted = elements(protocol)
     if counted is None:
         return None
     usual = BYTES[protocol.dtype]
     quantised = PRECISIONS.get(protocol.base_precision)
     stored = quantised.bits / 8 if quantised else usual
-    scoring = sum(count for part, count in counted.items() if part.startswith("scorer"))
-    own = {part.removeprefix("base/"): count for part, count in counted.items()}
+    scoring = {part: n * BYTES["fp32"] for part, n in counted.items() if part.startswith("scorer")}
+    own = {part.removeprefix("base/"): n for part, n in counted.items() if part not in scoring}
     denoiser = sum(own.get(name, 0) for name in _DENOISERS) * stored
     texts = sum(n for name, n in own.items() if name.startswith("text_encoder")) * usual
     others = sum(
         count * BYTES[protocol.vae_dtype or protocol.dtype]
         for name, count in own.items()
-        if not name.startswith(("text_encoder", "scorer")) and name not in _DENOISERS
+        if not name.startswith("text_encoder") and name not in _DENOISERS
     )
     if protocol.offload == "none":
         weights = denoiser + texts + others
     else:  # one after the other
         weights = max(denoiser * (LAYERS if protocol.offload == "group" else 1), texts, others)
-    pixels = batch_size * protocol.width * protocol.height * PIXEL
-    return round(weights) + scoring * BYTES["fp32"] + RUNTIME + pixels
+    return {PIPELINE: round(weights), **scoring}
 
 
 def outlook(protocol: EvaluationProtocol, need: int, free: float) -> str:

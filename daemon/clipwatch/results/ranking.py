@@ -24,6 +24,7 @@ class Ranking:
         best: The one with the highest mean.
         mean: That mean, with the ends of an interval that knows it was picked; see `best_of`.
         tied: Those that cannot be told from it, in the order of their steps.
+        candidates: Those that may be the best in truth, itself among them, in the same order.
         all: Each with its summary, in the order of their steps and strengths.
         differences: By evaluation, each of the others less the best; see `best_of`.
         n_prompts: That all have scores of.
@@ -35,6 +36,7 @@ class Ranking:
     best: Evaluation
     mean: Interval
     tied: tuple[Evaluation, ...]
+    candidates: tuple[Evaluation, ...]
     all: tuple[tuple[Evaluation, Summary], ...]
     differences: Mapping[str, Interval]
     n_prompts: int
@@ -95,6 +97,7 @@ def rank(
         known[found.best],
         found.mean,
         tuple(known[id_] for id_ in found.tied),
+        tuple(known[id_] for id_ in found.candidates),
         tuple(zip(known.values(), summaries, strict=True)),
         found.differences,
         found.n_prompts,

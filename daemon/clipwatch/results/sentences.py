@@ -40,7 +40,7 @@ def ranked(ranking: Ranking) -> list[tuple[str, ...]]:
             places = digits(low, high, least)
             apart = number(delta, places)
             together = "not known" if few(ranking.n_prompts) else interval(low, high, places)
-        mark = "best" if evaluation is ranking.best else "tied" * (evaluation in ranking.tied)
+        mark = _mark(ranking, evaluation)
         at = strength_of(ranking.run, evaluation)
         numbers = (
             str(evaluation.step),
@@ -52,6 +52,15 @@ def ranked(ranking: Ranking) -> list[tuple[str, ...]]:
         )
         rows.append((*numbers, mark, evaluation.checkpoint))
     return rows
+
+
+def _mark(ranking: Ranking, evaluation: Evaluation) -> str:
+    """Say what is known of a checkpoint beside the best."""
+    if evaluation is ranking.best:
+        return "best"
+    if evaluation not in ranking.tied:
+        return ""
+    return "tied" if evaluation in ranking.candidates else "not better"
 
 
 def about_best(ranking: Ranking) -> Iterator[str]:
@@ -82,11 +91,14 @@ def about_best(ranking: Ranking) -> Iterator[str]:
             f"After correction for having looked at all {count}, {len(ranking.tied)} cannot be "
             f"told from it: {named}."
         )
-        if files:
-            return
-        earliest = min((ranking.best, *ranking.tied), key=lambda it: it.step)
-        here = called(ranking.run, earliest)
-        yield f"Many people take the earliest of these, here {here}: a habit, not a rule."
+        if not files:
+            earliest = min((ranking.best, *ranking.tied), key=lambda it: it.step)
+            here = called(ranking.run, earliest)
+            yield f"Many people take the earliest of these, here {here}: a habit, not a rule."
+        may_be = [called(ranking.run, it) for it in ranking.candidates]
+        if len(may_be) <= len(ranking.tied):
+            among = f"the best is among {listed(may_be)}"
+            yield f"With 95 % certainty {among if may_be[1:] else 'no other is better'}."
 
 
 def called(run: Run, evaluation: Evaluation) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from clipwatch.statistics.candidates import candidates
 from clipwatch.statistics.flips import flips, rank
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.picked import winners_mean
@@ -27,6 +28,7 @@ class Best:
         best: Its id; of equal ones the first.
         mean: Its mean, with the ends of a 95 % interval that knows it was picked (see `picked`).
         tied: Those that cannot be told from it, in the order given.
+        candidates: Those that may be the best in truth, itself among them (see `candidates`).
         n_prompts: Prompts that all have scores of.
         differences: Each of the others less the best; the intervals hold all at once, 95 %.
     """
@@ -34,6 +36,7 @@ class Best:
     best: str
     mean: Interval
     tied: tuple[str, ...]
+    candidates: tuple[str, ...]
     n_prompts: int
     differences: Mapping[str, Interval]
 
@@ -70,7 +73,8 @@ def best_of(evaluations: Mapping[str, Scores], scale: Scale, seed: int = 0) -> B
     differences = {names[other]: _interval(table, other, best, factor, scale) for other in others}
     tied = tuple(name for name, (_, _, high) in differences.items() if high >= -scale.tie)
     mean = (own.value, own.low, own.high)
-    return Best(names[best], mean, tied, len(table), differences)
+    may_be = tuple(names[place] for place in candidates(table, scale, seed))
+    return Best(names[best], mean, tied, may_be, len(table), differences)
 
 
 class Together:

@@ -19,6 +19,8 @@ def _active() -> str:
 
 
 _AT_START: Final = _active()
+_OWN: Final = "_attention_backend"
+"""Of an attention processor; None for the process's."""
 
 
 def use_attention(pipeline: Any, asked: str) -> None:
@@ -28,15 +30,17 @@ def use_attention(pipeline: Any, asked: str) -> None:
         EvaluationError: Nothing of it can be switched, or there is no such backend ("model").
     """
     models = [it for name in DENOISERS if (it := pipeline.components.get(name)) is not None]
-    switches = any(hasattr(part, "_attention_backend") for it in models for part in _parts(it))
-    if asked not in {"", "native"} and not switches:
+    parts = [part for it in models for part in _parts(it) if hasattr(part, _OWN)]
+    if asked not in {"", "native"} and not parts:
         raise EvaluationError(
             "model",
             f"attention {asked!r}: {type(pipeline).__name__} has no attention that can be switched",
             fix="set attention to 'native'",
         )
     wanted = asked or _AT_START
-    if wanted == _active() or not switches:
+    # another pipeline may have switched the process, and left this one behind
+    told = (_active(), *(getattr(it, _OWN) or wanted for it in parts))
+    if not parts or all(it == wanted for it in told):
         return
     with failing_as("model", f"attention {wanted!r} cannot be used; set attention to 'native'"):
         for model in models:

@@ -81,12 +81,6 @@ class Generator:
         self._out = False  # whether parts wait in host memory
         self.commit = ""
 
-    def serves(self, protocol: EvaluationProtocol, inputs: Sequence[Input], device: str) -> bool:
-        """Whether this generator was made for the same files, dtypes and device."""
-        return (self._device, self._inputs) == (device, _of_pipeline(inputs)) and all(
-            getattr(self._protocol, name) == getattr(protocol, name) for name in _LOADED
-        )
-
     @property
     def decoding(self) -> str:
         """How the VAE decodes a batch now: "whole", "sliced" (one by one) or "tiled"."""
@@ -350,3 +344,8 @@ def free_memory() -> None:
 def _of_pipeline(inputs: Sequence[Input]) -> tuple[Input, ...]:
     """Leave out the scorers', which are loaded for themselves."""
     return tuple(it for it in inputs if not it.part.startswith("scorer"))
+
+
+def made_of(protocol: EvaluationProtocol, inputs: Sequence[Input]) -> tuple[object, ...]:
+    """Return what decides over a generator: equal ones do the same with a checkpoint."""
+    return _of_pipeline(inputs), *(getattr(protocol, name) for name in _LOADED)
