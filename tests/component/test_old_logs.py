@@ -36,7 +36,7 @@ from clipwatch.domain.queue import queue
 from clipwatch.domain.state import Run, State
 from clipwatch.domain.written import decode, encode
 from clipwatch.journal import Journal, Recorded
-from clipwatch.journal.logformat import APPLICATION_ID, FORMAT, LogDamaged, identify
+from clipwatch.journal.logformat import APPLICATION_ID, FORMAT, PACKED, LogDamaged, identify
 from clipwatch.journal.repair import pages
 from clipwatch.journal.repair.inspection import verify
 from clipwatch.kit.errors import JournalError
@@ -297,12 +297,12 @@ def test_a_newer_format_is_refused_and_left_alone(tmp_path: Path) -> None:
     """Reader and writer say in one line what to do, and change nothing."""
     path = copied(FORMAT, tmp_path)
     db = sqlite3.connect(path)
-    db.execute(f"PRAGMA user_version = {FORMAT + 1}")
+    db.execute(f"PRAGMA user_version = {PACKED + 1}")
     db.execute("DROP TABLE events")
     db.close()
     before = path.read_bytes()
     for read_only in (True, False):
-        with pytest.raises(JournalError, match=r"newer clipwatch \(format 3.*upgrade") as refused:
+        with pytest.raises(JournalError, match=r"newer clipwatch \(format 4.*upgrade") as refused:
             Journal(path, read_only=read_only)
         assert "\n" not in str(refused.value)
     assert path.read_bytes() == before
@@ -315,7 +315,7 @@ def test_a_format_raised_under_an_open_log_stops_its_users(tmp_path: Path) -> No
         count = len(list(reader.read()))
         newer = sqlite3.connect(path)
         newer.execute("ALTER TABLE events ADD COLUMN signature TEXT")
-        newer.execute(f"PRAGMA user_version = {FORMAT + 1}")
+        newer.execute(f"PRAGMA user_version = {PACKED + 1}")
         newer.close()
         with pytest.raises(JournalError, match="newer clipwatch"):
             journal.append(RUN, "s", 0, [OutputDirChecked("")])

@@ -85,7 +85,7 @@ def main(folder: Path, mode: str, environ: Mapping[str, str], said: Path) -> Non
     with exclusive(settings.paths.state_dir, name), Telling(log) as journal:
         supervisor = Supervisor(once=mode == "once")
         parts = Parts(make_executor=fast, judge=PlainJudge(), identities=Known())
-        supervisor.watch(settings, journal, Console(), name=name, parts=parts)
+        supervisor.watch(settings, journal, Console(), name=name, parts=parts, alone=True)
         obey_signals(supervisor)
         code = supervisor.run()
     sys.exit(code)  # not amid the log, for which that would be no normal end

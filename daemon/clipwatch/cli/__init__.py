@@ -13,7 +13,9 @@ import click
 
 from clipwatch import __version__
 from clipwatch.cli.adopt import adopt
+from clipwatch.cli.backup import backup
 from clipwatch.cli.best import best
+from clipwatch.cli.compact import compact
 from clipwatch.cli.compare import compare
 from clipwatch.cli.demo import demo
 from clipwatch.cli.doctor import doctor
@@ -47,7 +49,7 @@ SECTIONS = {
     "Begin": (demo, doctor, start),
     "Look at the scores": (status, best, compare, report, serve, export, log),
     "One thing at a time": (rank, score, rescore, retry, publish, import_, adopt, prompts, fetch),
-    "As a service": (systemd, health, notify),
+    "As a service": (systemd, health, notify, backup, compact),
 }
 """The commands in the order in which people need them."""
 

@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
 def runs(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:
     """Offer the runs of the log."""
-    return [name for name in _state(ctx) if name.startswith(begun)]
+    from clipwatch.journal import log_file
+    from clipwatch.journal.projection import run_names
+
+    with suppress(ClipwatchError):
+        log = log_file(chosen_state_dir(ctx.params.get("state_dir")))
+        return [name for name in run_names(log) if name.startswith(begun)]
+    return []
 
 
 def scored(ctx: click.Context, _: click.Parameter, begun: str) -> list[str]:

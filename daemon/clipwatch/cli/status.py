@@ -14,7 +14,9 @@ from typing import TYPE_CHECKING
 
 import click
 
+from clipwatch.cli import completing
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
+from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.textfiles import printable
 
 if TYPE_CHECKING:
@@ -26,22 +28,30 @@ LOOK_SECONDS = 1.0
 
 
 @click.command(
-    epilog=examples("clipwatch status", "clipwatch status --watch", "clipwatch status --json")
+    epilog=examples(
+        "clipwatch status",
+        "clipwatch status my-lora",
+        "clipwatch status --watch",
+        "clipwatch status --json",
+    )
 )
+@click.argument("run", default="", shell_complete=completing.runs)
 @state_dir_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @click.option("--watch", is_flag=True, help="Show it live, in a terminal, until Ctrl-C.")
-def status(state_dir: Path | None, as_json: bool, watch: bool) -> None:
+def status(run: str, state_dir: Path | None, as_json: bool, watch: bool) -> None:
     """Show every run and the state of its checkpoints.
+
+    With RUN only those whose names begin so; the others are not even read.
 
     Scores are cosines of CLIP's embeddings; ± is half the 95 % interval of the mean. Below the
     table stands what is evaluated now, when the queue will be done, what has no score and why, and
     where each tracker shows the curve. A wide terminal shows more columns.
 
-    Ends with 0, also when there is nothing yet.
+    Ends with 0, also when there is nothing yet; with 1 when there is no such RUN.
     """
     from clipwatch.journal import log_file
-    from clipwatch.journal.projection import read_state
+    from clipwatch.journal.projection import read_state, run_names
     from clipwatch.results.reading import page_of
     from clipwatch.results.told import as_json as told
 
@@ -49,15 +59,19 @@ def status(state_dir: Path | None, as_json: bool, watch: bool) -> None:
     if watch:
         if as_json or not sys.stdout.isatty():
             raise click.UsageError("--watch is for a terminal; programs call status --json again")
-        _watch(path)
+        _watch(path, run)
         return
-    state = read_state(path)
+    state = read_state(path, run)
+    if run and not state:
+        known = ", ".join(run_names(path)) or "none"
+        raise ClipwatchError(f"no run has a name that begins with {run!r}; known: {known}")
     pages = {name: page_of(path.parent.absolute(), name) for name in state}
     if as_json:
         found = told(state, datetime.now(UTC), _watched(path.parent))
-        for entry, run in zip(found["runs"], state.values(), strict=True):
-            entry["not_understood"] = _unread(run) or None
-            entry["page"] = str(pages[run.name]) if pages[run.name].is_file() else None
+        for entry, known_run in zip(found["runs"], state.values(), strict=True):
+            page = pages[known_run.name]
+            entry["not_understood"] = _unread(known_run) or None
+            entry["page"] = str(page) if page.is_file() else None
         click.echo(json.dumps(found, indent=2))
     elif state:
         width = _width()
@@ -94,7 +108,7 @@ def _print(lines: list[str]) -> None:
         console.print(painted(line), soft_wrap=True)
 
 
-def _watch(path: Path) -> None:
+def _watch(path: Path, run: str) -> None:
     """Show it until somebody stops it; the log is read again only when something was written."""
     from rich.console import Console, Group
     from rich.live import Live
@@ -105,13 +119,13 @@ def _watch(path: Path) -> None:
     from clipwatch.results.painting import painted
 
     log, console = Following(path), Console(highlight=False, emoji=False)
-    view = View(
-        lambda width, height: (
-            _lines(path, log.state, width, height)
-            if log.state
-            else [f"nothing yet in {printable(str(path.parent))}"]
-        )
-    )
+
+    def seen(width: int, height: int) -> list[str]:
+        state = {name: it for name, it in log.state.items() if name.startswith(run)}
+        nothing = [f"nothing yet in {printable(str(path.parent))}"]
+        return _lines(path, state, width, height) if state else nothing
+
+    view = View(seen)
     drawn: list[str] = []
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:

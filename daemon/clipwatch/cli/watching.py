@@ -61,7 +61,7 @@ def watch(
             stack.enter_context(exclusive(state, found.name))
             journal = stack.enter_context(patiently(lambda: Journal(log_file(state))))
             supervisor = Supervisor(once=once, service=ServiceManager(os.environ))
-            supervisor.watch(settings, journal, console, name=found.name, reread=reread)
+            supervisor.watch(settings, journal, console, name=found.name, reread=reread, alone=True)
         obey_signals(supervisor)
         for line in _told(settings, found):
             console.say(line)

@@ -20,6 +20,8 @@ from clipwatch.domain.events import (
     ProtocolContinued,
     ProtocolDefined,
 )
+from clipwatch.domain.further import ImagesRescored
+from clipwatch.domain.packed import unpacked
 from clipwatch.domain.protocol import upgraded
 
 for _kind in TYPES.values():
@@ -79,7 +81,7 @@ def _of_later(type_: type[Any], written: Any) -> Any:
 def _together(together: Callable[[Any], Any], data: str) -> Any:
     try:
         return together(msgspec.json.decode(data, type=dict[str, Any]))
-    except (AttributeError, KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise msgspec.ValidationError(f"{error!r} in {data:.60}") from error
 
 
@@ -98,7 +100,12 @@ def _of_protocol(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _of_images(told: dict[str, Any]) -> dict[str, Any]:
-    return told | {"images": [_joined(image, "score") for image in told["images"]]}
+    images = unpacked(told, "images")["images"]
+    return told | {"images": [_joined(image, "score") for image in images]}
+
+
+def _of_rescored(told: dict[str, Any]) -> dict[str, Any]:
+    return unpacked(told, "scores")
 
 
 def _of_summaries(told: dict[str, Any]) -> dict[str, Any]:
@@ -109,6 +116,7 @@ _TOGETHER: dict[type[Any], Callable[[dict[str, Any]], dict[str, Any]]] = {
     ProtocolDefined: _of_protocol,
     ProtocolContinued: _of_protocol,
     ImagesScored: _of_images,
+    ImagesRescored: _of_rescored,
     EvaluationCompleted: _of_summaries,
 }
 """How what is written of an event becomes its fields, where one scorer stands apart."""

@@ -118,7 +118,8 @@ def explain(path: Path, error: Failure) -> JournalError:
     code, what = _reason(error)
     if code in _FULL:
         return DiskFull(f"{path}: {_FULL[code]}")
-    match code.split("_")[0]:
+    # `clipwatch compact` had it, and has put another one in its place: that is to be opened
+    match "BUSY" if code == "READONLY_DBMOVED" else code.split("_")[0]:
         case "CORRUPT" | "NOTADB":
             return LogDamaged(path, what)
         case "NOFD":

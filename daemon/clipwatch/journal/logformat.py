@@ -20,6 +20,12 @@ FORMAT = 2
 1: as now, but without checksums and without our application id. 2: with both.
 """
 
+PACKED = 3
+"""As FORMAT, but images may stand in columns: `clipwatch compact` writes it, and nothing else."""
+
+LANDMARKS = "type NOT IN ('ImagesScored', 'ImagesRescored')"
+"""The few rows that are no images, as the index of schema.sql has them."""
+
 APPLICATION_ID = int.from_bytes(b"clip", "big")
 """Says in the file's header whose it is."""
 
@@ -64,9 +70,9 @@ def identify(db: sqlite3.Connection, path: Path) -> int:
         names = db.execute("SELECT name FROM pragma_table_info('events')").fetchall()
         empty = db.execute("SELECT 1 FROM sqlite_master").fetchone() is None
     columns = tuple(name for (name,) in names)
-    if mark == APPLICATION_ID and found > FORMAT:
+    if mark == APPLICATION_ID and found > PACKED:
         raise JournalError(
-            f"{path}: written by a newer clipwatch (format {found}, this one reads up to {FORMAT})",
+            f"{path}: written by a newer clipwatch (format {found}, this one reads up to {PACKED})",
             fix="upgrade clipwatch or choose another --state-dir",
         )
     if (found, mark, columns) == (1, 0, COLUMNS[:-1]):
@@ -84,14 +90,21 @@ def identify(db: sqlite3.Connection, path: Path) -> int:
 
 def bring_up_to_date(db: sqlite3.Connection, found: int) -> None:
     """Make the log, or what an older format lacks; within the caller's transaction."""
-    if found == 0:
-        for statement in (files("clipwatch.journal") / "schema.sql").read_text().split("\n\n"):
-            db.execute(statement)
-    elif found == 1:
+    if found == 1:
         db.execute("ALTER TABLE events ADD COLUMN crc INTEGER")
+    if not has_index(db):
+        statements = (files("clipwatch.journal") / "schema.sql").read_text().split("\n\n")
+        for statement in statements if found == 0 else statements[-1:]:  # which makes the index
+            db.execute(statement)
     if found < FORMAT:
         db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         db.execute(f"PRAGMA user_version = {FORMAT}")
+
+
+def has_index(db: sqlite3.Connection) -> bool:
+    """Whether it has the index of LANDMARKS: logs of earlier versions lack it."""
+    query = "SELECT 1 FROM sqlite_master WHERE name = 'events_of_runs'"
+    return db.execute(query).fetchone() is not None
 
 
 @contextmanager

@@ -12,8 +12,12 @@ from clipwatch.journal import Journal, wal
 from clipwatch.kit.errors import Conflict
 
 
-def read_state(log: Path) -> State:
+def read_state(log: Path, beginning: str = "") -> State:
     """Return what a log means now; {} where there is none yet.
+
+    Args:
+        log: Its file.
+        beginning: Only runs whose names begin so; the others are not read.
 
     Raises:
         JournalError: It cannot be read.
@@ -21,7 +25,25 @@ def read_state(log: Path) -> State:
     if not log.exists():
         return {}
     with Journal(log, read_only=True) as journal:
-        return evolve({}, ((it.run, it.event, it.time) for it in journal.landmarks()))
+        runs = [it for it in _names(journal) if it.startswith(beginning)] if beginning else [""]
+        told = (it for run in runs for it in journal.landmarks(run))
+        return evolve({}, ((it.run, it.event, it.time) for it in told))
+
+
+def run_names(log: Path) -> list[str]:
+    """Return the names of a log's runs, in the order of their beginnings.
+
+    Raises:
+        JournalError: It cannot be read.
+    """
+    if not log.exists():
+        return []
+    with Journal(log, read_only=True) as journal:
+        return _names(journal)
+
+
+def _names(journal: Journal) -> list[str]:
+    return list(dict.fromkeys(it.run for it in journal.of_types("RunStarted")))
 
 
 class Following:
@@ -69,12 +91,18 @@ def _sign(path: Path) -> tuple[int, ...]:
 
 
 class Projection:
-    """State that changes only by what stands in the log."""
+    """State that changes only by what stands in the log.
 
-    def __init__(self, journal: Journal) -> None:
+    Args:
+        journal: The log.
+        only: Know this run alone, "" for all: the others are checked, but not worked in.
+    """
+
+    def __init__(self, journal: Journal, only: str = "") -> None:
         self.state: State = {}
         self.path = journal.path
         self._journal = journal
+        self._only = frozenset({only}) if only else None
         self.seq = 0
         self.catch_up()
 
@@ -84,12 +112,13 @@ class Projection:
 
         def happened() -> Iterator[Happened]:
             nonlocal seq
-            for recorded in self._journal.read(self.seq, brief=self.seq == 0):
+            new = self._journal.read(self.seq, brief=self.seq == 0, only=self._only)
+            for recorded in new:
                 seq = recorded.seq
                 yield recorded.run, recorded.event, recorded.time
 
         self.state = evolve(self.state, happened())
-        self.seq = seq
+        self.seq = max(seq, self._journal.known)  # those of others, too
 
     def record(self, run: str, stream: str, *events: Event) -> None:
         """Append events and fold them.

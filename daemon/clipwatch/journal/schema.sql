@@ -23,3 +23,8 @@ CREATE TRIGGER events_are_never_replaced BEFORE INSERT ON events
 WHEN EXISTS (SELECT 1 FROM events WHERE seq = NEW.seq
              OR (stream = NEW.stream AND version = NEW.version))
 BEGIN SELECT RAISE(ABORT, 'the log is append-only'); END;
+
+-- By it a run is read without the others, and all of them without their images. Nothing is lost
+-- without it: an older log gets it at its next start.
+CREATE INDEX IF NOT EXISTS events_of_runs ON events (run, type)
+WHERE type NOT IN ('ImagesScored', 'ImagesRescored');

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,7 +19,14 @@ from clipwatch.domain.events import Event
 from clipwatch.domain.written import encode
 from clipwatch.journal import checked, logfile, wal
 from clipwatch.journal.checked import Mark
-from clipwatch.journal.logformat import LogDamaged, bring_up_to_date, checksum, identify
+from clipwatch.journal.logformat import (
+    Content,
+    EventRow,
+    LogDamaged,
+    bring_up_to_date,
+    checksum,
+    identify,
+)
 from clipwatch.journal.reading import Reader, named
 from clipwatch.kit.errors import Conflict, JournalError
 
@@ -87,6 +94,7 @@ class Journal(Reader):
                 db = logfile.connect_read_only(path)
             else:
                 logfile.create(path)
+                self._inode = path.stat().st_ino  # before it is opened: it may be replaced
                 self._mark = _refuse_damaged(path, self._whole)
                 db = sqlite3.connect(path)
         super().__init__(path, db)
@@ -110,7 +118,6 @@ class Journal(Reader):
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         with self._transaction():
             bring_up_to_date(self._db, identify(self._db, self.path))
-        self._inode = self.path.stat().st_ino
 
     def _use_wal(self) -> None:
         """Switch to the write-ahead log; SQLite does not wait if another does the same just now."""
@@ -170,17 +177,35 @@ class Journal(Reader):
             version = self.version(stream)
             if version != expected:
                 raise Conflict(f"{stream}: version is {version}, not {expected}")
-            last = self._db.execute("SELECT coalesce(max(seq), 0) FROM events").fetchone()[0]
-            contents = [
+            last = self.last()
+            self._insert(
                 (last + n, time, run, stream, expected + n, *encode(event))
                 for n, (time, event) in enumerate(zip(when, events, strict=True), 1)
-            ]
-            self._db.executemany(
-                "INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(*content, checksum(content)) for content in contents],
             )
-            self._refuse_replaced()
         return expected + len(events)
+
+    def copy(self, rows: Sequence[EventRow], found: int) -> None:
+        """Add rows of another log as they stand there, all or none, durably.
+
+        Args:
+            rows: In order; the first follows on the last one here.
+            found: The format of that log.
+
+        Raises:
+            Conflict: It does not: somebody else adds to this log, too.
+            DiskFull, LogLocked, JournalError: As `append`.
+        """
+        with self._transaction():
+            if rows and rows[0][0] != self.last() + 1:
+                raise Conflict(f"{self.path}: another program writes to it")
+            self._insert(row[:7] for row in rows)
+            if found > self._format():
+                self._db.execute(f"PRAGMA user_version = {found}")
+
+    def _insert(self, contents: Iterable[Content]) -> None:
+        rows = [(*content, checksum(content)) for content in contents]
+        self._db.executemany("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        self._refuse_replaced()
 
     def news(self) -> int:
         """Return the number of the last event that is more than a batch of images, 0 for none."""

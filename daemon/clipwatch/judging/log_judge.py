@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-from clipwatch.domain.fold import Happened, evolve
+from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import Run, State
 from clipwatch.journal import Journal
 from clipwatch.judging.advice import Point
@@ -41,6 +40,7 @@ class LogJudge:
         self._log = ""
         self._state: State = {}
         self._seq = 0
+        self._runs: set[str] = set()  # that were asked about: no other one is worked in
         self._points: dict[str, dict[str, Point]] = {}  # run -> evaluation -> its scores
 
     def judge(self, question: Question) -> Judgement:
@@ -69,7 +69,7 @@ class LogJudge:
     def _judge(self, question: Question) -> Judgement:
         id_ = question.evaluation
         with Journal(Path(question.log), read_only=True) as journal:
-            self._state = evolve(self._state, self._news(journal))
+            self._catch_up(journal, question.run)
             run = self._state.get(question.run)
             if run is None or id_ not in run.evaluations:
                 raise ClipwatchError(f"the log has no evaluation {id_}")
@@ -84,11 +84,16 @@ class LogJudge:
         self._points[run.name] = {**points, id_: point}
         return answer(run, question, point, list(points.values()))
 
-    def _news(self, journal: Journal) -> Iterator[Happened]:
-        """Read what the log has beyond what we know."""
-        for recorded in journal.read(self._seq, brief=self._seq == 0):
-            self._seq = recorded.seq
-            yield recorded.run, recorded.event, recorded.time
+    def _catch_up(self, journal: Journal, run: str) -> None:
+        """Read what the log has beyond what we know, and of a further run what it had before."""
+        journal.known = self._seq or journal.last()  # its daemon has checked what came before us
+        new = journal.read(journal.known, only=self._runs)
+        self._state = evolve(self._state, ((it.run, it.event, it.time) for it in new))
+        self._seq = journal.known
+        if run not in self._runs:
+            its = journal.landmarks(run, self._seq)
+            self._state = evolve(self._state, ((it.run, it.event, it.time) for it in its))
+            self._runs.add(run)
 
 
 def _point(journal: Journal, run: Run, evaluation: str) -> Point:

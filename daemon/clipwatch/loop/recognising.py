@@ -56,7 +56,9 @@ def recognise(log: Path, output_dir: Path | str, layout: str = "") -> Recognised
     Raises:
         JournalError: The log cannot be read.
     """
-    return recognised(known_runs(log), output_dir, layout)
+    named = _named(log, output_dir)
+    found = recognised(named, output_dir, layout)
+    return found if found.name in named else recognised(known_runs(log), output_dir, layout)
 
 
 def recognised(state: State, output_dir: Path | str, layout: str = "") -> Recognised:
@@ -144,6 +146,16 @@ def related(run: Run, output_dir: Path | str) -> Relation | None:
         if output_dir.samefile(run.output_dir):
             return "same"
     return "moved" if _nothing(run.output_dir) else "copy"
+
+
+def _named(log: Path, output_dir: Path | str) -> State:
+    """Read which runs have this very path, and nothing of their checkpoints."""
+    if not present(log):
+        return {}
+    with Journal(log, read_only=True) as journal:
+        told = journal.of_types("RunStarted", "OutputDirMoved", "SettingsChanged")
+    state = evolve({}, ((it.run, it.event, it.time) for it in told))
+    return {name: run for name, run in state.items() if run.output_dir == str(output_dir)}
 
 
 def known_runs(log: Path) -> State:

@@ -95,6 +95,7 @@ class Supervisor:
         reread: Callable[[], Settings] | None = None,
         parts: Parts | None = None,
         ended: Ended = lambda _: None,
+        alone: bool = False,
     ) -> WatchedRun:
         """Take a run on, before `run` is called or in its thread.
 
@@ -106,20 +107,17 @@ class Supervisor:
             reread: Reads the settings again; may raise SettingsError.
             parts: What it meets the world with.
             ended: Called when it has ended.
+            alone: No other run of its log is watched here, so that those are not read.
 
         Raises:
             JournalError: The log cannot be read.
         """
         name = name or run_id(settings.paths.named)
-        known, read = self._projections.get(journal), partial(Projection, journal)
+        known, read = self._projections.get(journal), partial(Projection, journal, name * alone)
         known = known or when_unlocked(read, console.say, once=self._once or self.begun)
+        work = (settings, name, known, console, parts or Parts(), self.shared)
         run = WatchedRun(
-            settings,
-            name,
-            known,
-            console,
-            parts or Parts(),
-            self.shared,
+            *work,
             self._inbox.of(name),
             partial(self._alive, name),
             once=self._once,

@@ -132,7 +132,7 @@ def publish(settings: Settings, name: str, wanted: Wanted, console: Console) -> 
         exclusive(settings.paths.state_dir, name, fix),
         Journal(log_file(settings.paths.state_dir)) as journal,
     ):
-        return _Publication(settings, name, wanted, Projection(journal), console).all()
+        return _Publication(settings, name, wanted, Projection(journal, name), console).all()
 
 
 class _Publication:
