@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from clipwatch.domain.decided import Decision, Estimate, Reference
 from clipwatch.domain.events import (
     AdviceGiven,
     AdviceNotSent,
@@ -240,6 +241,8 @@ STORY = (
                 detectable=2.0,
                 verdict="inconclusive",
             ),
+            decision=Decision(Reference(FIRST), "open", 2, 0.075, -2.0, 2.0, 0.005),
+            estimate=Estimate((FIRST,), {"": 2.5}, {"": 0.375}),
         ),
     ),
     Told(21, f"evaluation/{RUN}/{SECOND}", AdviceGiven(SECOND, 200, "low", "look at it")),
@@ -315,7 +318,10 @@ STORY = (
     Told(
         45,
         f"evaluation/{RUN}/{THIRD}",
-        EvaluationStarted(THIRD, "checkpoint-300", 300, "e" * 16, PROTOCOL, {"device": "cuda"}),
+        EvaluationStarted(
+            *(THIRD, "checkpoint-300", 300, "e" * 16, PROTOCOL, {"device": "cuda"}),
+            Reference(FIRST),
+        ),
     ),
     Told(
         45,

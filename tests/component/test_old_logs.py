@@ -366,7 +366,16 @@ def more(plain: Any) -> Any:
     if isinstance(plain, list):
         return [more(item) for item in plain]
     if isinstance(plain, dict):
-        free = ("settings", "environment", "made", "phases", "categories", "others")
+        free = (
+            "settings",
+            "environment",
+            "made",
+            "phases",
+            "categories",
+            "others",
+            "effective",
+            "plain",
+        )
         known = {key: part if key in free else more(part) for key, part in plain.items()}
         return {**known, "of_tomorrow": 1}
     return plain

@@ -56,7 +56,7 @@ def test_the_numbers_are_those_of_scipy(tmp_path: Path) -> None:
     )
     student = stats.ttest_rel(means(two), means(one)).confidence_interval(0.95)
     spread = stdev(differences) / 10**0.5
-    assert list(found) == [*KEYS, "verdict", "picked_of", "among_all", "circumstances"]
+    assert list(found) == [*KEYS, "verdict", "picked_of", "stopped", "among_all", "circumstances"]
     assert (found["a"], found["b"], found["n_prompts"]) == ("r@1", "r@2", 10)
     assert found["delta"] == pytest.approx(fmean(differences), abs=1e-12)
     assert found["p"] == pytest.approx(exact.pvalue, abs=1e-12)

@@ -67,3 +67,22 @@ def test_a_missed_figure_ends_with_an_error(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "MISSED" in done.stdout
+
+
+@pytest.mark.thorough
+def test_decisions_are_as_few_and_as_right_as_told() -> None:
+    """Twenty of each kind: the least prompts tell large differences, all tables have their rows."""
+    done = subprocess.run(
+        [sys.executable, COVERAGE.with_name("decisions.py"), "--quick", "--seed", "1"],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
+    stops = [row for row in rows if len(row) == 12 and row[0] in ("normal", "skewed")]
+    large = [row for row in stops if row[:2] == ["normal", "0.025"] and row[3] == "0.04"]
+    assert [row[5] for row in large] == ["32"] * 3
+    assert sum(float(row[10]) for row in stops) / len(stops) < 0.05
+    assert len([row for row in rows if row[0] in ("flat", "rises by .05")]) == 4

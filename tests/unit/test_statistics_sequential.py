@@ -9,9 +9,16 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import stdtrit
 
 from clipwatch.statistics.scores import prompt_means
-from clipwatch.statistics.sequential import Followed, Running, enough, half_width
+from clipwatch.statistics.sequential import (
+    Followed,
+    Running,
+    enough,
+    half_width,
+    student_half_width,
+)
 
 
 def seen(values: list[float]) -> Running:
@@ -129,3 +136,25 @@ def test_what_is_followed_is_not_kept() -> None:
         followed.add([(f"p{n}", 0, 0.3)])
     assert vars(followed)["_open"] == {}
     assert vars(followed)["_counted"].n == 10_000
+
+
+def test_students_width_is_scipys() -> None:
+    """From the least number of prompts on, to a millionth."""
+    for n in (64, 65, 100, 1000, 10_000):
+        exact = float(stdtrit(n - 1, 0.975)) / math.sqrt(n)
+        assert student_half_width(Running(n, 0.0, n - 1.0)) == pytest.approx(exact, rel=1e-6)
+    assert student_half_width(Running(1, 0.3, 0.0)) == math.inf
+
+
+def test_students_width_ends_sooner() -> None:
+    """Where the sequence takes 550 to 750 prompts, the interval that is published takes 270."""
+    ends = {}
+    for width in (half_width, student_half_width):
+        followed = Followed(1, 0.003, width)
+        for n in range(1000):
+            followed.add([(f"p{n}", 0, 0.275 + 0.05 * (n % 2))])
+            if followed.enough:
+                ends[width] = n + 1
+                break
+    assert 250 <= ends[student_half_width] <= 290
+    assert ends[half_width] > 2 * ends[student_half_width]

@@ -20,6 +20,9 @@ FORM = 2
 DECIDES = "clip"
 """The group of the scorer that decides, whichever it is: no curve breaks off with another one."""
 
+VERDICTS = {"above": 1.0, "within": 0.0, "below": -1.0}
+"""How an evaluation compares with its reference, as a number; none where that is not known."""
+
 LENGTH = 80
 """Characters that are kept of a name."""
 
@@ -96,6 +99,7 @@ def scalars(names: Names, result: Result) -> dict[str, float]:
     for scorer in names.scorers:
         if scorer and scorer in result.scores:
             values |= _summary(names.group(scorer), result.scores[scorer])
+    values |= _decision(names, result)
     return _finite(values | {"clipwatch/skipped": result.skipped})
 
 
@@ -126,6 +130,18 @@ def _summary(group: str, summary: Summary) -> Iterator[tuple[str, float | None]]
     yield f"{group}_count/images", summary.n
     if summary.prompts not in {0, summary.n}:
         yield f"{group}_count/prompts", summary.prompts
+
+
+def _decision(names: Names, result: Result) -> Iterator[tuple[str, float | None]]:
+    if result.estimate:
+        for scorer, effective in result.estimate.effective.items():
+            yield f"{names.group(scorer)}_count/effective", effective
+    if found := result.decision:
+        yield "clip_decision/verdict", VERDICTS.get(found.finding)
+        yield "clip_decision/prompts", found.prompts
+        yield "clip_decision/delta", found.delta
+        yield "clip_decision/delta_low", found.low
+        yield "clip_decision/delta_high", found.high
 
 
 def _comparison(tag: str, comparison: Comparison | None) -> Iterator[tuple[str, float | None]]:

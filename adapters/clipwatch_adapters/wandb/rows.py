@@ -82,7 +82,11 @@ def _summary(names: Names, results: Sequence[Result]) -> dict[str, float | int |
     """
     last = max(results, key=lambda result: (result.step, result.seq))
     standing = {result.step: result for result in results}
-    best = max(standing.values(), key=lambda result: (result.clip.mean, -result.step))
+
+    def place(it: Result) -> tuple[bool, float, int]:
+        return it.estimate is None, it.clip.mean, -it.step  # one that is estimated is no best
+
+    best = max(standing.values(), key=place)
     return {
         **_values(names, last),
         "clip_best/mean": best.clip.mean,

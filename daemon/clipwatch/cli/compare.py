@@ -115,6 +115,7 @@ def _object(pair: Pair) -> dict[str, object]:
         "detectable": found.detectable,
         "verdict": found.verdict,
         "picked_of": found.picked or None,
+        "stopped": found.stopped,
         "among_all": looked
         and {
             "n_checkpoints": looked.checkpoints,

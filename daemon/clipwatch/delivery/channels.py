@@ -22,6 +22,7 @@ from clipwatch.domain.kinds import Unit
 from clipwatch.kit import secrets
 from clipwatch.kit.errors import TrackerRefused, TrackerUnavailable
 from clipwatch.kit.textfiles import printable
+from clipwatch.results.decisions import decided, estimated
 from clipwatch.results.figures import interval, number
 from clipwatch.results.series import Result, Series
 from clipwatch.settings import Advice
@@ -129,6 +130,11 @@ def scored(series: Series, result: Result, others: int) -> CheckpointScored:
         if it is not None:
             side = "under" if it.delta < 0 else "over"
             text += f", {number(abs(it.delta), digits)} {side} {what}"
+    if result.estimate:
+        text += f"; {estimated(result.estimate, clip.n)}"
+    if it := result.decision:
+        other = it.reference
+        text += f"; {decided(it, other.run or other.evaluation.partition('/')[0], digits)}"
     if others:
         text += f"; {others} more scored since the last message"
     return CheckpointScored(result.evaluation, result.step, text, series.unit)

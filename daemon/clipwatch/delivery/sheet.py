@@ -70,13 +70,17 @@ def _shown(series: Series, result: Result) -> Iterator[tuple[str, str]]:
     if base:
         yield "base", base
     standing = {it.step: it for it in series.results if it.evaluation != base}
-    best = max(standing.values(), key=lambda it: (it.clip.mean, -it.step), default=result)
+    best = max(standing.values(), key=_place, default=result)
     own = f"{series.unit} {result.step}"
     if best.evaluation == result.evaluation:
         yield f"{own}, the best", result.evaluation
         return
     yield f"the best: {series.unit} {best.step}", best.evaluation
     yield own, result.evaluation
+
+
+def _place(it: Result) -> tuple[bool, float, int]:
+    return it.estimate is None, it.clip.mean, -it.step  # one that is estimated is no best
 
 
 def _first(series: Series, evaluation: str) -> dict[str, ImageScore]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from clipwatch.domain.decided import Decision, Estimate, Reference
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.kinds import (
@@ -183,7 +184,7 @@ class CheckpointDiscarded:
 
 @dataclass(frozen=True, slots=True)
 class EvaluationStarted:
-    """The evaluator took a checkpoint up; `environment`: versions, device, resolved models."""
+    """A checkpoint was taken up; `environment`: versions, device, models; see Reference."""
 
     evaluation: str
     checkpoint: str
@@ -191,6 +192,7 @@ class EvaluationStarted:
     digest: str
     protocol: str
     environment: dict[str, str]
+    reference: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,6 +213,7 @@ class EvaluationCompleted:
     `categories` summarise the prompts of each, `against_base` compares with the base model alone,
     `against_best` with the highest mean of an earlier step, corrected for having picked that where
     its `picked` says so. `made` adds to the environment what was known only in the end.
+    `decision` is how it compares with its reference, `estimate` that its means are such.
     """
 
     evaluation: str
@@ -224,6 +227,8 @@ class EvaluationCompleted:
     against_base: Comparison | None = None
     against_best: Comparison | None = None
     made: dict[str, str] = field(default_factory=dict)
+    decision: Decision | None = None
+    estimate: Estimate | None = None
 
     @property
     def clip(self) -> Summary:

@@ -200,9 +200,9 @@ class _Draft:
                 fresh = (intern(s.evaluation), intern(s.checkpoint), s.step, *names)
                 known = known_or_not or Evaluation(*fresh, "running", rescored=_EMPTY)
                 around = joined_texts(known.environment, s.environment)
-                course = Course(time, len(known.done), time)
-                running = replace(known, state="running", environment=around, course=course)
-                self._evaluations[running.id] = running
+                course, other = Course(time, len(known.done), time), s.reference or known.reference
+                known = replace(known, state="running", environment=around, course=course)
+                self._evaluations[known.id] = replace(known, reference=other)
             case EvaluationImported(evaluation=id_, source=source):
                 known = self._evaluations[id_]  # at whose images nobody is here
                 self._evaluations[id_] = replace(known, source=intern(source), course=None)

@@ -27,6 +27,15 @@ WhenBehind = Literal["wait", "newest", "spread"]
 """Of checkpoints that come faster than they are evaluated: all wait for their turn, the newest is
 jumped to, or an even spread is kept."""
 
+Decide = Literal["mean", "difference"]
+"""By what an evaluation may end before its last image: its mean, or its difference to another."""
+
+PrecisionInterval = Literal["sequence", "student"]
+"""By which interval a mean is known closely enough: one for every look, or one for the last."""
+
+Finding = Literal["above", "below", "within", "open"]
+"""How an evaluation compares with another: within what matters, by more, or nobody knows."""
+
 EvaluationState = Literal["running", "failed", "scored"]
 
 FailureKind = Literal[

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping, Sequence
 
+from clipwatch.domain.deciding import is_part
 from clipwatch.domain.events import ImagesDeleted
 from clipwatch.domain.state import CheckpointKey, Evaluation, Run
 
@@ -74,7 +75,7 @@ def dear_ones(run: Run) -> frozenset[str]:
         standing = {it.checkpoint: it for it in map(run.evaluations.__getitem__, ids)}
         found |= {it.id for it in standing.values() if it.of_base}
         means = {
-            it.id: (it.clip.mean, -it.step)
+            it.id: (not is_part(run, it), it.clip.mean, -it.step)
             for it in standing.values()
             if it.clip and not it.of_base
         }

@@ -10,6 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from clipwatch.domain.decided import Reference
 from clipwatch.domain.events import (
     AdviceGiven,
     EvaluationCompleted,
@@ -130,6 +131,8 @@ class Evaluation:
     skipped: int | None = None
     """How many checkpoints had been left out when it was scored, as newer ones came; None where all
     wait for their turn, and where nobody knows."""
+    reference: Reference | None = None
+    """With what it is, or was, compared while it is made; None for nothing."""
 
     @property
     def of_base(self) -> bool:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
+from clipwatch.domain.deciding import is_part, worth_of
+from clipwatch.domain.events import ImageScore
 from clipwatch.domain.state import Run
 from clipwatch.domain.strengths import base_of
 from clipwatch.judging.advice import Point, advise
 from clipwatch.judging.base import Judgement, Question
+from clipwatch.judging.parts import decision, estimates
 from clipwatch.models.scorers import scales_of
 from clipwatch.statistics import Comparison
 from clipwatch.statistics.intervals import by_category, describe
@@ -19,7 +23,14 @@ MOST_POINTS = 200
 """Checkpoints that advice looks back on, the newest ones; bounds memory."""
 
 
-def answer(run: Run, question: Question, point: Point, earlier: Sequence[Point]) -> Judgement:
+def answer(
+    run: Run,
+    question: Question,
+    point: Point,
+    earlier: Sequence[Point],
+    reference: Point | None = None,
+    arrived: Iterable[ImageScore] = (),
+) -> Judgement:
     """Say what the scores of an evaluation mean, also beside those before it.
 
     Args:
@@ -27,33 +38,53 @@ def answer(run: Run, question: Question, point: Point, earlier: Sequence[Point])
         question: Asks for it.
         point: Its scores.
         earlier: Those that are `looked_back_on`, without itself.
+        reference: What it was compared with while it was made, None for nothing.
+        arrived: Then its images, in the order in which they came.
     """
-    digest = run.evaluations[question.evaluation].protocol
+    evaluation = run.evaluations[question.evaluation]
+    digest, is_base = evaluation.protocol, evaluation.of_base
     protocol = run.protocols[digest]
     categories = {prompt.id: prompt.category for prompt in protocol.prompts if prompt.category}
     of_base = [it for it in earlier if run.evaluations[it.evaluation].of_base]
     base = of_base[-1] if of_base else None
     others = _latest([it for it in earlier if it not in of_base])
-    is_base = run.evaluations[question.evaluation].of_base
     apart = point.unit == "file"  # none comes before another, and there is no course
     before = [it for it in others if it.step < point.step and not apart]
     given = [it for it in run.advice if run.evaluations[it.evaluation].protocol == digest]
-    environment = run.evaluations[question.evaluation].environment
-    scales = scales_of(protocol, environment)
+    scales = scales_of(protocol, evaluation.environment)
     newest = not (is_base or apart) and len(before) == len(others)
+    each, every = protocol.images_per_prompt, protocol.images_per_prompt * len(protocol.prompts)
+    worth = worth_of(question.worth, scales[""])
+    decided = decision(evaluation.reference, reference, arrived, each, worth, scales[""])
+    ended = decided is not None and point.clip.n < every
+    scores = {name: describe(scores) for name, scores in point.scores.items()}
+    told = None
+    if ended:  # by its scores: so it is told by those that were not, and has no place on a course
+        told = estimates(point, [it for it in (reference, base) if it and it.clip.n >= every])
+        question = replace(question, worth=dict.fromkeys(scales))
+    if told:
+        scores |= told.summaries
+        point = replace(point, clip=scores[""])
+    parts = {it.evaluation for it in others if is_part(run, run.evaluations[it.evaluation])}
+    before, others = (
+        [it for it in all_ if it.evaluation not in parts] for all_ in (before, others)
+    )
     return Judgement(
-        scores={name: describe(scores) for name, scores in point.scores.items()},
+        scores=scores,
         categories=by_category(point.scores[""], categories),
-        against_base=None if is_base else _compare(base, point, scales[""]),
-        against_best=None if is_base else _compare_with_best(before, point, scales[""]),
+        against_base=None if is_base else _compare(base, point, scales[""], ended=ended),
+        against_best=None if is_base else _against_best(before, point, scales[""], ended=ended),
         advice=advise([*others, point], base, question, scales, given) if newest else (),
+        decision=decided,
+        estimate=told and told.estimate,
     )
 
 
-def looked_back_on(run: Run, protocol: str) -> list[str]:
+def looked_back_on(run: Run, protocol: str, reference: str = "") -> list[str]:
     """Return the newest results, and the base model's and the best one however old they are.
 
-    The base may have been scored at another strength, which is none for it.
+    So is a `reference` of the run's own. The base may have been scored at another strength, which
+    is none for it.
     """
     scored = run.scored.get(protocol, ())
     kept = set(scored[-MOST_POINTS:])
@@ -62,9 +93,11 @@ def looked_back_on(run: Run, protocol: str) -> list[str]:
     means = {
         id_: clip.mean
         for id_ in scored
-        if id_ not in base and (clip := run.evaluations[id_].clip) is not None
+        if id_ not in base
+        and (clip := run.evaluations[id_].clip) is not None
+        and not is_part(run, run.evaluations[id_])
     }
-    kept.update(base[-1:], [max(means, key=means.__getitem__)] if means else [])
+    kept.update(base[-1:], [reference], [max(means, key=means.__getitem__)] if means else [])
     return [*filter(None, [others]), *(id_ for id_ in scored if id_ in kept)]
 
 
@@ -74,16 +107,24 @@ def _latest(points: list[Point]) -> list[Point]:
     return [found[step] for step in sorted(found)]
 
 
-def _compare(other: Point | None, point: Point, scale: Scale) -> Comparison | None:
+def _compare(other: Point | None, point: Point, scale: Scale, *, ended: bool) -> Comparison | None:
     if other is None or not other.scores[""].keys() & point.scores[""].keys():
         return None
     own = point.scores[""]
-    return compare(other.evaluation, other.scores[""], point.evaluation, own, scale)
+    names = (other.evaluation, other.scores[""], point.evaluation, own)
+    return compare(*names, scale, stopped=int(ended))
 
 
-def _compare_with_best(before: list[Point], point: Point, scale: Scale) -> Comparison | None:
+def _against_best(
+    before: list[Point], point: Point, scale: Scale, *, ended: bool
+) -> Comparison | None:
     candidates = {it.evaluation: it.scores[""] for it in before}
     own = point.scores[""]
     if not candidates or not set.intersection(set(own), *map(set, candidates.values())):
         return None
+    if ended:
+        best = max(before, key=lambda it: it.clip.mean)
+        picked = len(candidates)
+        names = (best.evaluation, best.scores[""], point.evaluation, own)
+        return replace(compare(*names, scale, stopped=picked), picked=picked)
     return compare_with_best(candidates, point.evaluation, own, scale)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from clipwatch.domain.decided import Decision, Estimate
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.statistics import Comparison, Summary
 
@@ -32,6 +33,8 @@ class Judgement:
     against_base: Comparison | None = None
     against_best: Comparison | None = None
     advice: tuple[AdviceGiven, ...] = ()
+    decision: Decision | None = None
+    estimate: Estimate | None = None
 
 
 class Judge(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+from clipwatch.domain.events import ImageScore
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.state import Run, State
 from clipwatch.journal import Journal
@@ -75,14 +76,23 @@ class LogJudge:
                 raise ClipwatchError(f"the log has no evaluation {id_}")
             known = self._points.get(run.name, {})
             # a scored evaluation gets no further image; the one in question may just have got some
+            named = run.evaluations[id_].reference
+            own = named.evaluation if named and not named.run else ""
             points = {
                 it: known[it] if it in known else _point(journal, run, it)
-                for it in looked_back_on(run, run.evaluations[id_].protocol)
+                for it in looked_back_on(run, run.evaluations[id_].protocol, own)
                 if it != id_
             }
             point = _point(journal, run, id_)
+            reference, came = points.get(own), tuple[ImageScore, ...]()
+            if named:
+                came = read_images(journal, run.name, id_, further=False)
+            if named and named.run:
+                self._catch_up(journal, named.run)
+            if named and (other := self._state.get(named.run)):
+                reference = _point(journal, other, named.evaluation)
         self._points[run.name] = {**points, id_: point}
-        return answer(run, question, point, list(points.values()))
+        return answer(run, question, point, list(points.values()), reference, came)
 
     def _catch_up(self, journal: Journal, run: str) -> None:
         """Read what the log has beyond what we know, and of a further run what it had before."""

@@ -8,19 +8,19 @@ from pathlib import Path
 
 from clipwatch.domain.allot import Image
 from clipwatch.domain.attempts import started
-from clipwatch.domain.events import ImageScore, ImagesScored
+from clipwatch.domain.events import ImagesScored
 from clipwatch.domain.fold import joined_texts
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.retries import CRAMPED
 from clipwatch.executors.base import EvaluatorHandle, Slot
 from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
+from clipwatch.loop.early import Early
 from clipwatch.loop.run_log import RunLog
 from clipwatch.models.memory import needed, outlook
 from clipwatch.prompts import stratified
 from clipwatch.settings import Settings
 from clipwatch.staging import Held
-from clipwatch.statistics.sequential import Followed
 
 
 @dataclass(slots=True, eq=False)
@@ -58,8 +58,7 @@ class Attempt:
         job: What is evaluated.
         held: The checkpoint as it can be read.
         log: Gets what happens.
-        precision: The mean need be known only so closely; None to score every image.
-        earlier: The images of earlier attempts, needed only with a precision.
+        early: What may end it before its last image; None for nothing.
         several: The run may use several slots: each is told with what it has in hand.
 
     Attributes:
@@ -74,8 +73,7 @@ class Attempt:
         job: Job,
         held: Held,
         log: RunLog,
-        precision: float | None,
-        earlier: tuple[ImageScore, ...] = (),
+        early: Early | None = None,
         *,
         several: bool = False,
     ) -> None:
@@ -83,7 +81,8 @@ class Attempt:
         self._log, self._several = log, several
         known = log.run.evaluations.get(job.id)
         done = known.done if known else frozenset()
-        self._images = in_order(job.protocol, early=precision is not None)
+        self._early = early
+        self._images = in_order(job.protocol, early=early is not None)
         self.every = sorted(self._images)
         self.left = tuple(it for it in self._images if it not in done)
         self.barred: set[str] = set()
@@ -92,9 +91,6 @@ class Attempt:
         self._environment: set[tuple[str, str]] | None = None  # as it is written down
         self._lost = 0  # images of evaluators that did not come to their end
         self._ended: list[tuple[Finished, int]] = []  # with how many slots were at work
-        images = job.protocol.images_per_prompt
-        self._followed = None if precision is None else Followed(images, precision)
-        self._follow(earlier)
 
     @property
     def lacks(self) -> bool:
@@ -113,8 +109,8 @@ class Attempt:
 
     @property
     def enough(self) -> bool:
-        """Whether the mean is known as closely as was asked for."""
-        return self._followed is not None and self._followed.enough
+        """Whether what was asked for is known without the images that lack."""
+        return self._early is not None and self._early.follower.enough
 
     def begin(self, share: Share, request: Evaluate) -> None:
         """Hand a share of the job over: its images are no longer `left`."""
@@ -145,7 +141,8 @@ class Attempt:
                 kept = tuple(replace(it, image=_below(job.id, it.image)) for it in images)
                 self._log.record_evaluation(job.id, ImagesScored(job.id, kept))
                 share.made += len(kept)
-                self._follow(kept)
+                if self._early:
+                    self._early.add(kept)
                 over = share.made < len(share.images) and self._done.issuperset(share.images)
                 share.evaluator.kept(enough=self.enough or over)  # over: the rest was imported
                 self._show(share)
@@ -201,7 +198,8 @@ class Attempt:
         told = {it for it in environment.items() if it[0] != "gpu"}
         if self._environment is None or not told <= self._environment:
             begun = started(self.job.checkpoint, self.job.work.protocol, environment)
-            self._log.record_evaluation(self.job.id, begun)
+            reference = self._early and self._early.reference
+            self._log.record_evaluation(self.job.id, replace(begun, reference=reference))
             self._environment = told | (self._environment or set())
 
     @property
@@ -214,10 +212,6 @@ class Attempt:
         self._log.working(self.job.title, f"{done} of {total} images", done, total)
         if self._several:
             self._log.working(share.place, self.job.title)
-
-    def _follow(self, images: tuple[ImageScore, ...]) -> None:
-        if self._followed is not None:
-            self._followed.add((it.prompt_id, it.index, it.score) for it in images)
 
 
 def in_order(protocol: EvaluationProtocol, *, early: bool) -> tuple[Image, ...]:
@@ -261,7 +255,7 @@ def request(
         device=slot.device,
         batch_size=size,
         batch_limit=limit,
-        stratified=settings.evaluating.precision is not None,
+        stratified=settings.evaluating.early,
         attention=settings.compute.attention,
         gpu=slot.gpu,
         memory_gib=settings.compute.gpu_memory_gib,

@@ -9,7 +9,6 @@ from errno import EAGAIN, EDQUOT, ENOMEM, ENOSPC
 from pathlib import Path
 
 from clipwatch.domain.allot import Cost, allot, share_out
-from clipwatch.domain.events import ImageScore
 from clipwatch.domain.kinds import FailureKind
 from clipwatch.domain.queue import Pending
 from clipwatch.domain.retries import batch_sizes
@@ -19,11 +18,12 @@ from clipwatch.executors.job import Job
 from clipwatch.executors.messages import Failed
 from clipwatch.kit.filesystems import make_private
 from clipwatch.loop.attempt import Attempt, Share, memory_told, request
+from clipwatch.loop.early import early
 from clipwatch.loop.hand import Hand
 from clipwatch.loop.keeping import Keeping
 from clipwatch.loop.run_log import RunLog
 from clipwatch.pace import pace_of
-from clipwatch.results.reading import images_of, scores_of
+from clipwatch.results.reading import images_of
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
 from clipwatch.staging import Held
@@ -172,16 +172,13 @@ class Dealer:
             raise Unable(work, "stage", _UNREAD.format(held.path))
         evaluation, protocol = run.evaluations.get(work.id), run.protocols[work.protocol]
         done = len(evaluation.done) if evaluation else 0
-        earlier: tuple[ImageScore, ...] = ()
-        precision = settings.evaluating.precision
-        if precision is not None and done:
-            earlier = scores_of(self._log.path, self._log.name, work.id, protocol)
         job = Job(work, protocol, title(run, work.id), done, held.path)
         kind = work.checkpoint.weights.kind
         if remark := _of_strength(run, work.checkpoint) or mistaken(settings, kind):
             self._log.say(f"{job.title}: {remark}")
         several = settings.compute.most_slots != 1
-        return Attempt(job, held, self._log, precision, earlier, several=several)
+        ends = early(settings, self._log, work)
+        return Attempt(job, held, self._log, ends, several=several)
 
 
 def _left(run: Run, work: Work) -> int:

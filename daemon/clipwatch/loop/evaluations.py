@@ -216,5 +216,5 @@ def _scored(run: Run, job: Job) -> bool:
 
 def _work(settings: Settings) -> tuple[object, ...]:
     """Return what an evaluation in hand goes by."""
-    asked = (settings.evaluating.precision, settings.staging.stage)
+    asked = (settings.evaluating.ending, settings.staging.stage)
     return (settings.protocols, settings.compute, *asked)

@@ -141,6 +141,8 @@ class Judgements:
             made=said.made,
             against_base=found.against_base,
             against_best=found.against_best,
+            decision=found.decision,
+            estimate=found.estimate,
         )
         self._log.record_evaluation(job.id, completed, *found.advice)
         if self._open:

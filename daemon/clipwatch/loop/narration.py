@@ -35,6 +35,7 @@ from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerA
 from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.kinds import CheckpointKind
 from clipwatch.domain.votes import Voted
+from clipwatch.results.decisions import decided, estimated
 from clipwatch.results.view import BRINGS_THEM_IN
 
 NAMED = 4
@@ -208,7 +209,16 @@ def _completed(event: EvaluationCompleted, named: Named) -> list[str]:
     made = event.seconds or event.images  # else it came in parts, or in a table
     took = f" in {event.seconds:.0f} s" if made else ""
     cost = f"{clip.n} images{took}"
-    lines = [f"{name}: clip/mean {clip.mean:.4f}{half}{over}; {spread}; {cost}"]
+    told = f" ({estimated(event.estimate, clip.n)})" if event.estimate else ""
+    lines = [f"{name}: clip/mean {clip.mean:.4f}{half}{told}{over}; {spread}; {cost}"]
+    if found := event.decision:
+        other = found.reference
+        by = (
+            f"{other.run}'s {checkpoint(other.evaluation)}"
+            if other.run
+            else named(other.evaluation)
+        )
+        lines.append(f"{name}: {decided(found, by)}")
     if event.truncated:
         count = f"{event.truncated} prompt{'s' * (event.truncated > 1)}"
         lines.append(f"{name}: {count} longer than the scorer reads: only the beginning counted")

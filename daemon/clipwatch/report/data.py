@@ -13,6 +13,8 @@ from clipwatch.domain.state import Evaluation
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.report.curves import Curve
 from clipwatch.report.verdicts import Place, Verdicts, alike, apart, verdicts
+from clipwatch.results.decisions import called as reference_called
+from clipwatch.results.decisions import decided, estimated
 from clipwatch.results.differences import circumstances, listed
 from clipwatch.results.figures import few, not_alike, plural
 from clipwatch.results.named import Named, as_found, superseded
@@ -169,7 +171,15 @@ def _cut_short(curve: Curve) -> list[str]:
     if not fewer:
         return []
     named = listed([f"{called(curve.run, it)} ({it.clip.n})" for it in fewer if it.clip])
-    return [f"Of {plural(asked, 'image')} fewer were scored of {named}."]
+    told = [f"Of {plural(asked, 'image')} fewer were scored of {named}."]
+    for it in fewer:
+        name, done = called(curve.run, it), it.completed
+        if done and done.decision:
+            other = reference_called(curve.run, done.decision.reference)
+            told.append(f"{name} is {decided(done.decision, other)}.")
+        if done and done.estimate and it.clip:
+            told.append(f"The mean of {name} is {estimated(done.estimate, it.clip.n)}.")
+    return told
 
 
 def _titled(row: Row) -> str:
@@ -196,6 +206,8 @@ def _checkpoint(
     if ranking and (len(ranking.all) == 1 or few(ranking.n_prompts)):
         mark = "best" if evaluation is ranking.best else ""
     own, done = describe(table), evaluation.completed
+    if done and done.estimate:
+        own = done.scores.get(curve.scorer, own)
     return {
         "step": evaluation.step,
         "name": evaluation.checkpoint,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 
+from clipwatch.domain.deciding import is_part
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.results.named import Named
@@ -109,10 +110,14 @@ def pair_of(
         raise ClipwatchError(f"{names[0]} and {names[1]} share no scored prompt")
     texts = str(names[0]), str(names[1])
     scale = results.scale(names[0].run, evaluations[0], scorer)
-    found = compare(texts[0], shared[0], texts[1], shared[1], scale)
-    if chosen[1] and not chosen[0]:
+    ended = any(is_part(it.run, of) for it, of in zip(names, evaluations, strict=True))
+    others = max(1, *map(len, chosen)) if ended else 0
+    found = compare(texts[0], shared[0], texts[1], shared[1], scale, stopped=others)
+    if ended and others > 1:
+        found = replace(found, picked=others)
+    elif chosen[1] and not chosen[0]:
         found = _renamed(compare_with_best(chosen[1], texts[0], a, scale).turned(), texts)
-    if chosen[0] and not chosen[1]:
+    elif chosen[0] and not chosen[1]:
         found = _renamed(compare_with_best(chosen[0], texts[1], b, scale), texts)
     means = tuple(_mean(*each, scale) for each in zip(shared, chosen, strict=True))
     looked = None
@@ -160,6 +165,8 @@ def _looked(
     there = {it.id: it for it in (*looked, *evaluations)}
     if len(there) <= len(evaluations) or evaluations[0] is evaluations[1]:
         return None
+    if any(is_part(run, it) for it in evaluations):
+        return None  # whose intervals hold at every look, and are not of one length with others
     key = tuple(sorted(there))
     if key not in known:
         scores = common([results.scores(run, it, scorer) for it in there.values()])

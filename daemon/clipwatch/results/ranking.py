@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
+from clipwatch.domain.deciding import is_part
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.results.results import Results, scored
@@ -30,6 +31,7 @@ class Ranking:
         n_prompts: That all have scores of.
         scale: Of the scores.
         without: How many more there are that have no scores by the scorer.
+        parts: Those that are not looked at, as their difference to another was known early.
     """
 
     run: Run
@@ -42,12 +44,15 @@ class Ranking:
     n_prompts: int
     scale: Scale
     without: int = 0
+    parts: tuple[Evaluation, ...] = ()
 
 
 def looked_at(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
     """Return what a best is picked from, in the order of the steps, then of the protocols.
 
-    Of a checkpoint that was scored again it is the latest weights; the base is none of them.
+    Of a checkpoint that was scored again it is the latest weights; the base is none of them, and
+    what ended when its difference to another was known is not while others are there (see
+    `deciding.is_part`).
     """
     latest = {
         (protocol, it.checkpoint): it
@@ -55,7 +60,14 @@ def looked_at(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
         for it in scored(run, protocol)
         if not it.of_base
     }
-    return sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))
+    whole = [it for it in latest.values() if not is_part(run, it)]
+    return sorted(whole or latest.values(), key=lambda it: (it.step, it.checkpoint))
+
+
+def parts_of(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
+    """Return what a best is not picked from, as it was scored on a part, in the order of steps."""
+    found = (it for protocol in protocols for it in scored(run, protocol) if is_part(run, it))
+    return sorted(found, key=lambda it: (it.step, it.checkpoint))
 
 
 def rank(
@@ -103,4 +115,5 @@ def rank(
         found.n_prompts,
         scale,
         without,
+        tuple(it for it in parts_of(run, protocols) if among is None or it.checkpoint in among),
     )

@@ -165,4 +165,6 @@ def _result(run: Run, seq: int, id_: str) -> Result:
         advice=tuple(it for it in run.advice if it.evaluation == id_),
         later=evaluation.rescored,
         skipped=evaluation.skipped,
+        decision=done.decision,
+        estimate=done.estimate,
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from clipwatch.domain.strengths import has_none, told, written
+from clipwatch.results.decisions import short
 from clipwatch.results.differences import listed
 from clipwatch.results.figures import FEW, digits, few, interval, number, plural
 
@@ -79,8 +80,10 @@ def about_best(ranking: Ranking) -> Iterator[str]:
     )
     if ranking.without:
         yield f"{plural(ranking.without, 'more ' + what)} without such scores cannot be ranked."
+    yield from _about_parts(ranking)
     if count == 1:
-        yield "It is the only one with scores."
+        only = "that was scored on all prompts" if ranking.parts else "with scores"
+        yield f"It is the only one {only}."
     elif few(ranking.n_prompts):
         yield f"With {prompts} none can be told from another: {FEW}."
     elif not ranking.tied:
@@ -99,6 +102,20 @@ def about_best(ranking: Ranking) -> Iterator[str]:
         if len(may_be) <= len(ranking.tied):
             among = f"the best is among {listed(may_be)}"
             yield f"With 95 % certainty {among if may_be[1:] else 'no other is better'}."
+
+
+def _about_parts(ranking: Ranking) -> Iterator[str]:
+    """Tell of those that ended when their difference to another was known."""
+    told = [
+        f"{called(ranking.run, it)} {short(ranking.run, it.completed.decision)}"
+        for it in ranking.parts
+        if it.completed and it.completed.decision
+    ]
+    if told:
+        yield (
+            f"{len(told)} more ended when it was known how they compare with another, "
+            f"and are not ranked: {listed(told)}."
+        )
 
 
 def called(run: Run, evaluation: Evaluation) -> str:
@@ -129,6 +146,11 @@ def counted(pair: Pair) -> Iterator[str]:
         f"p {found.p:.4f}; b is higher on {plural(found.wins, 'prompt')}, equal on {found.ties}, "
         f"lower on {found.losses}{smallest}"
     )
+    if found.stopped:
+        yield (
+            "One of both ended when such a difference was known: interval and p hold whenever one "
+            "stops, and so are wider."
+        )
     if found.picked > 1:
         yield f"The best was picked from {found.picked}: interval and p are corrected for that."
 

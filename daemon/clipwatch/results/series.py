@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from clipwatch.domain.decided import Decision, Estimate
 from clipwatch.domain.events import AdviceGiven, ImageScore
 from clipwatch.domain.kinds import Unit
 from clipwatch.domain.protocol import EvaluationProtocol
@@ -17,6 +18,8 @@ from clipwatch.statistics.scale import UNKNOWN, Scale
 __all__ = [
     "AdviceGiven",
     "Comparison",
+    "Decision",
+    "Estimate",
     "EvaluationProtocol",
     "ImageScore",
     "Result",
@@ -48,6 +51,8 @@ class Result:
             holds a result once it shows these as well.
         skipped: How many of the run's checkpoints had been left out when it was scored, as newer
             ones came; None where all wait for their turn, and where nobody knows.
+        decision: How it compares with what ended it early, None where nothing could.
+        estimate: That its means are estimates for all prompts; None where they are plain.
     """
 
     seq: int
@@ -62,6 +67,8 @@ class Result:
     advice: tuple[AdviceGiven, ...] = ()
     later: Mapping[str, datetime] = field(default_factory=dict)
     skipped: int | None = None
+    decision: Decision | None = None
+    estimate: Estimate | None = None
 
     @property
     def clip(self) -> Summary:

@@ -13,6 +13,7 @@ from clipwatch.kit.cells import cut
 from clipwatch.kit.textfiles import printable
 from clipwatch.models.scorers import scale_of
 from clipwatch.results.columns import Column, lay_out
+from clipwatch.results.decisions import short
 from clipwatch.results.view import WORDS, Row, rows
 from clipwatch.statistics import Summary
 from clipwatch.statistics.scale import UNKNOWN
@@ -78,6 +79,9 @@ def _columns(run: Run, shown: Sequence[Row], now: datetime | None) -> list[Colum
     found.append(
         Column("checkpoint", [printable(it.name) for it in shown], 2, right=False, least=NAME)
     )
+    if any(it.decision for it in shown):
+        told = [short(run, it.decision) if it.decision else "" for it in shown]
+        found.insert(3, Column("compared", told, 3, right=False))
     if any(it.strength is not None for it in shown):
         at = ["" if it.strength is None else written(it.strength) for it in shown]
         found.insert(1, Column("strength", at))

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, get_args
 
+from clipwatch.domain.decided import Decision, Estimate
 from clipwatch.domain.delivered import more_shown, owed, received
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.kinds import Unit
@@ -41,7 +42,8 @@ class Row:
 
     Where a run has several strengths, an adapter has a row for each. `time`: when it was scored,
     or taken up, else since when it is as it is; None where the log does not tell. `skipped`: it was
-    left out as newer ones came, and can be had back.
+    left out as newer ones came, and can be had back. `decision` and `estimate` as in
+    EvaluationCompleted.
     """
 
     step: int
@@ -54,6 +56,8 @@ class Row:
     strength: float | None = None
     time: datetime | None = None
     skipped: bool = False
+    decision: Decision | None = None
+    estimate: Estimate | None = None
 
     @property
     def is_base(self) -> bool:
@@ -134,7 +138,9 @@ def _row(
     of = (checkpoint, evaluation)
     skipped = state == "discarded" and checkpoint.skipped
     told = (checkpoint.unit, at, _time(*of), skipped)
-    return Row(checkpoint.step, checkpoint.name, *numbers, *told)
+    done = evaluation.completed if evaluation else None
+    found = (done.decision, done.estimate) if done else ()
+    return Row(checkpoint.step, checkpoint.name, *numbers, *told, *found)
 
 
 def _time(checkpoint: Checkpoint, evaluation: Evaluation | None) -> datetime | None:

@@ -24,6 +24,7 @@ from clipwatch.settings import (
     accelerator,
     alone,
     derived,
+    ends,
     prompts,
     scorers,
     sources,
@@ -114,6 +115,7 @@ def load(
         remarks += datasets.remark(about.datasets, about.model.name, places)
     _check_texts(given)
     derived.check_worth(given)
+    ends.check_ends(given)
     derived.check_layout(given)
     remarks += derived.at_strengths(given, chosen.prompts, strength(given))
     return built(

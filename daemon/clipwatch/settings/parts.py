@@ -5,9 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from clipwatch.domain.kinds import ImageFormat, StageMode, WatchMode, WhenBehind
+from clipwatch.domain.deciding import BEST
+from clipwatch.domain.kinds import (
+    Decide,
+    ImageFormat,
+    PrecisionInterval,
+    StageMode,
+    WatchMode,
+    WhenBehind,
+)
 from clipwatch.layouts.claims import Layouts, chosen
-from clipwatch.settings import derived
+from clipwatch.settings import derived, ends
 from clipwatch.settings import readers as read
 from clipwatch.settings.keys import own, trainers
 from clipwatch.settings.values import Address, Ends
@@ -103,14 +111,23 @@ class Compute:
 
 @dataclass(frozen=True, slots=True)
 class Evaluating:
-    """What is evaluated, for how long, and what is kept; without `precision` all images are made.
+    """What is evaluated, for how long, and what is kept.
 
+    All images are made without `precision`, and while `decide` is "mean". `decide_against` is read
+    with "difference" alone: "best" for the highest mean so far, "base", RUN@STEP or @STEP.
     `keep_images` is -1 for all; `keep_images_gb` bounds all of a run, in 10**9 bytes.
     """
 
     baseline: bool = own("baseline", True, "score the base model, too, as step 0")
     precision: float | None = own(
         "precision", None, "end an evaluation at this half interval", read.real(0, above=True)
+    )
+    precision_interval: PrecisionInterval = own(
+        "precision_interval", "sequence", "for every look, or for the last one"
+    )
+    decide: Decide = own("decide", "mean", "what ends an evaluation: its mean, or a difference")
+    decide_against: str = own(
+        "decide_against", BEST, "for difference: best, base or RUN@STEP", ends.reference
     )
     stall_seconds: float = own(
         "stall_seconds", 1800.0, "silence before an evaluator is ended", read.real(1)
@@ -126,6 +143,16 @@ class Evaluating:
         "keep_images_gb", None, "most that a run's images may take", read.real(0, above=True)
     )
     when_behind: WhenBehind = own("when_behind", "wait", "what becomes of those that come too fast")
+
+    @property
+    def early(self) -> bool:
+        """Whether an evaluation may end before its last image."""
+        return self.precision is not None or self.decide == "difference"
+
+    @property
+    def ending(self) -> tuple[object, ...]:
+        """All by which it may."""
+        return (self.precision, self.precision_interval, self.decide, self.decide_against)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ class Comparison:
         verdict: "better" or "worse" (b than a) if the interval leaves out 0, else "inconclusive".
         picked: Of how many evaluations one of both was picked as the highest; p, interval and
             verdict are corrected for it. 0 where they are not.
+        stopped: One of both ended by what such a difference was: interval and p hold at every look.
     """
 
     a: str
@@ -38,6 +39,7 @@ class Comparison:
     detectable: float
     verdict: Verdict
     picked: int = 0
+    stopped: bool = False
 
     def turned(self) -> Comparison:
         """Return the same with a and b in each other's place."""

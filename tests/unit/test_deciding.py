@@ -1,0 +1,116 @@
+"""With what an evaluation is compared while it is made, and which are made wholly."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from clipwatch.domain.decided import Decision, Reference
+from clipwatch.domain.deciding import (
+    BASE,
+    BEST,
+    is_part,
+    is_whole,
+    named_reference,
+    reference_of,
+    worth_of,
+)
+from clipwatch.domain.events import EvaluationCompleted
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
+from clipwatch.domain.state import BASE_NAME, Evaluation, Run
+from clipwatch.statistics import Summary
+from clipwatch.statistics.scale import COSINE, Scale
+
+P = "protocol"
+HOW = EvaluationProtocol(
+    prompts=tuple(Prompt(str(n), f"prompt {n}") for n in range(10)),
+    images_per_prompt=2,
+    seed=0,
+    negative_prompt="",
+    inference_steps=1,
+    guidance=1.0,
+    width=16,
+    height=16,
+    scheduler="",
+    base_model="/base",
+    base_revision="",
+    base_variant="",
+    weights="live",
+    dtype="fp32",
+    scorers=(ScorerSpec("", "/clip"),),
+)
+
+
+def evaluation(step: int, mean: float, n: int = 20, **more: Any) -> Evaluation:
+    """Return a scored evaluation of n images; step 0 is the base."""
+    clip, name = (
+        Summary(mean, mean, mean, 0.0, n, n // 2),
+        f"checkpoint-{step}" if step else BASE_NAME,
+    )
+    known = Evaluation(f"{name}/d/p", name, step, "d", P, "scored", clip=clip)
+    decision = Decision(Reference("x"), "within", n // 2, 0.0, -0.001, 0.001, 0.005)
+    completed = EvaluationCompleted(known.id, {"": clip}, decision=decision if n < 20 else None)
+    return replace(known, completed=completed, **more)
+
+
+def run(*evaluations: Evaluation) -> Run:
+    ids = [it.id for it in evaluations if it.state == "scored"]
+    known = {it.id: it for it in evaluations}
+    return Run("r", "/out", P, (), {}, protocols={P: HOW}, evaluations=known, scored={P: ids})
+
+
+def test_parts_and_wholes() -> None:
+    """By the images of its protocol; one that precision ended is no part, as its mean is plain."""
+    made = run(evaluation(1, 0.3), evaluation(2, 0.3, 12))
+    first, second = made.evaluations.values()
+    assert (is_whole(made, first), is_part(made, first)) == (True, False)
+    assert (is_whole(made, second), is_part(made, second)) == (False, True)
+    ended = replace(second, completed=EvaluationCompleted(second.id, {}))
+    assert not is_part(made, ended)
+    assert not is_whole(made, replace(first, clip=None))
+
+
+@pytest.mark.parametrize("against", [BEST, BASE])
+def test_the_first_is_made_wholly(against: str) -> None:
+    """The base tells too little of the others; a part tells nothing of all prompts."""
+    for others in ((), (evaluation(0, 0.1),), (evaluation(0, 0.1), evaluation(1, 0.3, 12))):
+        assert reference_of(run(*others), P, "checkpoint-9/d/p", against) is None
+
+
+def test_the_best_is_the_highest_of_those_that_are_whole() -> None:
+    """Neither the base nor an estimate, whatever its mean, nor the evaluation itself."""
+    made = run(evaluation(0, 0.9), evaluation(1, 0.3), evaluation(2, 0.4), evaluation(3, 0.5, 12))
+    assert reference_of(made, P, "checkpoint-9/d/p", BEST) == Reference("checkpoint-2/d/p")
+    assert reference_of(made, P, "checkpoint-9/d/p", BASE) == Reference(f"{BASE_NAME}/d/p")
+    assert reference_of(made, P, "checkpoint-2/d/p", BEST) == Reference("checkpoint-1/d/p")
+    without = run(evaluation(1, 0.3))
+    assert reference_of(without, P, "checkpoint-9/d/p", BASE) is None
+
+
+def test_what_was_chosen_stands() -> None:
+    """A better one that came meanwhile changes nothing."""
+    begun = replace(evaluation(9, 0.0), state="running", clip=None, reference=Reference("old"))
+    made = run(evaluation(1, 0.3), begun)
+    assert reference_of(made, P, begun.id, BEST) == Reference("old")
+
+
+def test_a_step_is_named_with_its_run_or_without() -> None:
+    """The last one of a step counts; a run's beginning is enough where one run has it."""
+    again = replace(evaluation(1, 0.4), id="checkpoint-1/e/p")
+    state = {"r": run(evaluation(1, 0.3), again), "other-1": run(evaluation(5, 0.3))}
+    assert named_reference(state, "r", P, "@1") == Reference("checkpoint-1/e/p")
+    assert named_reference(state, "r", P, "other@5") == Reference("checkpoint-5/d/p", "other-1")
+    assert named_reference(state, "r", P, "r@1") == Reference("checkpoint-1/e/p")
+    for unknown in ("@5", "other@1", "nobody@1"):
+        assert named_reference(state, "r", P, unknown) is None
+    assert named_reference(state, "r", "another", "@1") is None
+
+
+def test_what_matters() -> None:
+    """The setting, else the scorer's own, also for one that gives no advice."""
+    scale = Scale(-1.0, 1.0, worth=0.01)
+    assert worth_of({"": 0.02}, scale) == 0.02
+    assert worth_of({}, scale) == worth_of({"": None}, scale) == 0.01
+    assert worth_of({}, COSINE) is None
