@@ -444,6 +444,7 @@ def test_status_json_has_the_documented_shape() -> None:
                         "strength": None,
                         "time": "2026-01-02T00:00:00Z",
                         "skipped": False,
+                        "losses": None,
                     }
                 ],
                 "owed": {"tensorboard": 1, "wandb": 1},

@@ -96,6 +96,7 @@ def scalars(names: Names, result: Result) -> dict[str, float]:
     for scorer in names.scorers:
         if scorer and scorer in result.scores:
             values |= _summary(names.group(scorer), result.scores[scorer])
+    values |= result.losses
     return _finite(values | {"clipwatch/skipped": result.skipped})
 
 

@@ -22,6 +22,7 @@ from clipwatch.domain.kinds import (
     FailureKind,
     Unit,
 )
+from clipwatch.domain.losses import Losses
 from clipwatch.domain.protocol import EvaluationProtocol, ScorerSpec
 from clipwatch.domain.sighting import Weights
 from clipwatch.statistics import Summary
@@ -130,6 +131,8 @@ class Evaluation:
     skipped: int | None = None
     """How many checkpoints had been left out when it was scored, as newer ones came; None where all
     wait for their turn, and where nobody knows."""
+    losses: Losses | None = None
+    """On images that are always the same; None where none were asked for."""
 
     @property
     def of_base(self) -> bool:

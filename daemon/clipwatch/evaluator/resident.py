@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.generation.pipeline import Generator, free_memory
+from clipwatch.evaluator.losses import Latents
 from clipwatch.evaluator.missing import fetch_missing
 from clipwatch.evaluator.scorers import base
 from clipwatch.evaluator.store import Store
@@ -34,6 +35,7 @@ class Resident:
         bound_gib: The most of the GPU's memory that may be taken, None for no bound.
         scorers: All that are loaded.
         generator: The pipeline, None before it was loaded.
+        latents: Of the images whose loss is measured.
     """
 
     def __init__(self) -> None:
@@ -41,6 +43,7 @@ class Resident:
         self.bound_gib: float | None = None
         self.scorers: dict[Loaded, Scorer] = {}
         self.generator: Generator | None = None
+        self.latents = Latents()
         self._asked = ""
         self._store = Store(None)
         self._identities = Identities()

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.state import Run
 from clipwatch.domain.strengths import base_of
 from clipwatch.judging.advice import Point, advise
 from clipwatch.judging.base import Judgement, Question
+from clipwatch.judging.overfit import Measured, overfit
 from clipwatch.models.scorers import scales_of
 from clipwatch.statistics import Comparison
 from clipwatch.statistics.intervals import by_category, describe
@@ -46,7 +48,12 @@ def answer(run: Run, question: Question, point: Point, earlier: Sequence[Point])
         categories=by_category(point.scores[""], categories),
         against_base=None if is_base else _compare(base, point, scales[""]),
         against_best=None if is_base else _compare_with_best(before, point, scales[""]),
-        advice=advise([*others, point], base, question, scales, given) if newest else (),
+        advice=(
+            *advise([*others, point], base, question, scales, given),
+            *_overfit([*of_base[-1:], *others, point], given),
+        )
+        if newest
+        else (),
     )
 
 
@@ -72,6 +79,16 @@ def _latest(points: list[Point]) -> list[Point]:
     """Return one point a step, the latest, in the order of the steps."""
     found = {it.step: it for it in points}
     return [found[step] for step in sorted(found)]
+
+
+def _overfit(points: Sequence[Point], given: Sequence[AdviceGiven]) -> tuple[AdviceGiven, ...]:
+    """Return what the losses suggest, once in a protocol; the base model stands first."""
+    newest = points[-1]
+    if newest.losses is None or any(it.kind == "overfit" for it in given):
+        return ()
+    text = overfit([Measured(it.step, it.losses) for it in points if it.losses], newest.unit)
+    told = AdviceGiven(newest.evaluation, newest.step, "overfit", text, unit=newest.unit)
+    return (told,) if text else ()
 
 
 def _compare(other: Point | None, point: Point, scale: Scale) -> Comparison | None:

@@ -48,6 +48,7 @@ class Result:
             holds a result once it shows these as well.
         skipped: How many of the run's checkpoints had been left out when it was scored, as newer
             ones came; None where all wait for their turn, and where nobody knows.
+        losses: On images that are always the same, by the tags that trackers show: "loss/heldout".
     """
 
     seq: int
@@ -62,6 +63,7 @@ class Result:
     advice: tuple[AdviceGiven, ...] = ()
     later: Mapping[str, datetime] = field(default_factory=dict)
     skipped: int | None = None
+    losses: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def clip(self) -> Summary:

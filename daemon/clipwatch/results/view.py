@@ -41,7 +41,8 @@ class Row:
 
     Where a run has several strengths, an adapter has a row for each. `time`: when it was scored,
     or taken up, else since when it is as it is; None where the log does not tell. `skipped`: it was
-    left out as newer ones came, and can be had back.
+    left out as newer ones came, and can be had back. `losses` are those on fixed images, None where
+    none were asked for, empty where there are none.
     """
 
     step: int
@@ -54,6 +55,7 @@ class Row:
     strength: float | None = None
     time: datetime | None = None
     skipped: bool = False
+    losses: Mapping[str, float] | None = None
 
     @property
     def is_base(self) -> bool:
@@ -134,7 +136,8 @@ def _row(
     of = (checkpoint, evaluation)
     skipped = state == "discarded" and checkpoint.skipped
     told = (checkpoint.unit, at, _time(*of), skipped)
-    return Row(checkpoint.step, checkpoint.name, *numbers, *told)
+    losses = dict(evaluation.losses.means) if evaluation and evaluation.losses else None
+    return Row(checkpoint.step, checkpoint.name, *numbers, *told, losses)
 
 
 def _time(checkpoint: Checkpoint, evaluation: Evaluation | None) -> datetime | None:

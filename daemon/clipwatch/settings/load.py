@@ -24,6 +24,7 @@ from clipwatch.settings import (
     accelerator,
     alone,
     derived,
+    holdout,
     prompts,
     scorers,
     sources,
@@ -31,6 +32,7 @@ from clipwatch.settings import (
     usual,
 )
 from clipwatch.settings.asked import Pictures, Sampling
+from clipwatch.settings.holdout import HeldOut
 from clipwatch.settings.keys import built
 from clipwatch.settings.parts import Paths
 from clipwatch.settings.places import Places, below, mode
@@ -116,12 +118,15 @@ def load(
     derived.check_worth(given)
     derived.check_layout(given)
     remarks += derived.at_strengths(given, chosen.prompts, strength(given))
+    named, sets, few = holdout.chosen(given, places)
+    given |= named
     return built(
         Settings,
         given,
         config=config,
         paths=_paths(given),
         protocol=_protocol(given, about, chosen.prompts, specs, elsewhere),
+        holding=built(HeldOut, given, sets=sets),
         options=_options(given, installed),
         origins=_origins(given),
         remarks=(
@@ -132,6 +137,7 @@ def load(
             *followed.remarks,
             *remarks,
             *chosen.notes,
+            *few,
             *(unfollowed.told(file, given) if file else ()),
         ),
         doubts=usual.doubts(given, about.model, elsewhere),
