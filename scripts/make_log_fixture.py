@@ -49,6 +49,7 @@ from clipwatch.domain.further import (
     ScorerAdded,
 )
 from clipwatch.domain.imported import EvaluationImported, MoreShown
+from clipwatch.domain.losses import Example, LossMeasured, LossNotMeasured, LossProtocol
 from clipwatch.domain.protocol import EvaluationProtocol, Input, Prompt, ScorerSpec
 from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal
@@ -333,6 +334,24 @@ STORY = (
         f"tracker/{RUN}/tensorboard",
         MoreShown("tensorboard", (f"checkpoint-400/ffffffff/{PROTOCOL[:8]}",), "/out", PROTOCOL),
     ),
+    Told(
+        47,
+        f"evaluation/{RUN}/{THIRD}",
+        LossMeasured(
+            THIRD,
+            LossProtocol(
+                (Example("a" * 16, "naïve"), Example("b" * 16, "")),
+                (Example("c" * 16, "one red circle"),),
+                0,
+                64,
+                64,
+            ),
+            ((0.5, 0.25, 0.125, 0.5, 0.25, 0.125), (1.0, 0.5, 0.25, 1.0, 0.5, 0.25)),
+            ((0.5, 0.5, 0.5, 0.5, 0.5, 0.5),),
+            1.5,
+        ),
+    ),
+    Told(47, f"evaluation/{RUN}/{THIRD}", LossNotMeasured(THIRD, "a.png cannot be read")),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

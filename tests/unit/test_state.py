@@ -447,6 +447,7 @@ def test_status_json_has_the_documented_shape() -> None:
                         "skipped": False,
                         "decision": None,
                         "estimate": None,
+                        "losses": None,
                     }
                 ],
                 "owed": {"tensorboard": 1, "wandb": 1},

@@ -100,6 +100,7 @@ def scalars(names: Names, result: Result) -> dict[str, float]:
         if scorer and scorer in result.scores:
             values |= _summary(names.group(scorer), result.scores[scorer])
     values |= _decision(names, result)
+    values |= result.losses
     return _finite(values | {"clipwatch/skipped": result.skipped})
 
 

@@ -21,6 +21,7 @@ from clipwatch.domain.kinds import (
     ReceiverKind,
     Unit,
 )
+from clipwatch.domain.losses import LossMeasured, LossNotMeasured
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.votes import Voted
 from clipwatch.statistics import Comparison, Summary
@@ -372,6 +373,8 @@ Event = (
     | CheckpointCompleted
     | CheckpointDiscarded
     | EvaluationStarted
+    | LossMeasured
+    | LossNotMeasured
     | ImagesScored
     | EvaluationCompleted
     | ImagesDeleted

@@ -42,6 +42,7 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.imported import EvaluationImported, MoreShown
+from clipwatch.domain.losses import LossMeasured, LossNotMeasured, with_losses
 from clipwatch.domain.receiving import Receiving
 from clipwatch.domain.retries import CRAMPED
 from clipwatch.domain.standing import Standing
@@ -64,6 +65,8 @@ THEN = ", then "
 
 _ON_THE_WAY: Final = (
     EvaluationStarted,
+    LossMeasured,
+    LossNotMeasured,
     ImagesScored,
     EvaluationImported,
     EvaluationCompleted,
@@ -178,13 +181,14 @@ class _Draft:
                 course = known.course and replace(known.course, latest=time)
                 known = replace(known, done=done, attempt=attempt, images_deleted=False)
                 self._evaluations[id_] = replace(known, course=course)
+            case LossMeasured(evaluation=id_) | LossNotMeasured(evaluation=id_):
+                losses = with_losses(self._evaluations[id_].losses, event)
+                self._evaluations[id_] = replace(self._evaluations[id_], losses=losses)
             case ImagesDeleted(evaluation=id_):
                 self._evaluations[id_] = replace(self._evaluations[id_], images_deleted=True)
             case ScorerAdded(scorer=spec, digest=digest, told=told):
                 further = {**self._run.further, spec.name: Further(spec, digest, told)}
                 self._run = replace(self._run, further=further)
-            case ImagesRescored() | Voted():
-                pass  # what is not whole is nothing to show, and votes are read by who asks
             case EvaluationRescored():
                 self._evaluations[event.evaluation] = _rescored(self._evaluations, event, time)
                 self._trackers.forget([event.evaluation])  # all who have the result get it again
@@ -216,8 +220,8 @@ class _Draft:
                 self._trackers.moved(name, place, anew=True)
             case DestinationChanged(kind="channel", name=name, place=place):
                 self._channels.moved(name, place, anew=False)  # what was sent there stays sent
-            case DestinationChanged():
-                pass  # of a later version
+            case ImagesRescored() | Voted() | DestinationChanged():
+                pass  # not whole, read by who asks for votes, or of a later version
             case AdviceSent() as sent:
                 protocol = sent.protocol or self._run.protocol
                 self._channels.took(sent.channel, sent.destination, protocol, sent.advice)

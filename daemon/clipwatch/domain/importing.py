@@ -29,6 +29,7 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.imported import EvaluationImported
+from clipwatch.domain.losses import LossMeasured, LossNotMeasured
 from clipwatch.domain.names import leads_inside
 from clipwatch.domain.state import Checkpoint, Evaluation, Run, name_evaluation
 from clipwatch.domain.votes import Voted
@@ -36,6 +37,14 @@ from clipwatch.statistics import Comparison
 
 Told = tuple[datetime, Event]
 """An event, and when it happened."""
+
+_MADE: Final = (
+    EvaluationStarted,
+    LossMeasured,
+    LossNotMeasured,
+    ImagesScored,
+    EvaluationCompleted,
+)
 
 ELSEWHERE: Final = "it does not lie here: its result was imported"
 
@@ -149,7 +158,7 @@ def result(
                 found.append((time, replace(done, evaluation=id_)))
             case AdviceGiven() if (protocol, event.kind, event.scorer) not in given:
                 found.append((time, replace(event, evaluation=id_, step=step)))
-            case ImagesDeleted():
+            case LossMeasured() | LossNotMeasured() | ImagesDeleted():
                 found.append((time, replace(event, evaluation=id_)))
     return found + later_scores(told, id_, take.scorers)
 
@@ -158,7 +167,7 @@ def _until_scored(told: Iterable[Told]) -> Iterator[Told]:
     """Leave out what was made when all was there already, as one that was imported meanwhile."""
     scored = False
     for time, event in told:
-        again = isinstance(event, EvaluationStarted | ImagesScored | EvaluationCompleted)
+        again = isinstance(event, _MADE)
         if not (scored and again):
             yield time, event
         scored = scored or isinstance(event, EvaluationCompleted)

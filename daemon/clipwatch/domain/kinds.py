@@ -56,7 +56,7 @@ FailureKind = Literal[
 ]
 """Why an attempt has no result."""
 
-AdviceKind = Literal["low", "saturated", "plateau", "regressed", "collapsed"]
+AdviceKind = Literal["low", "saturated", "plateau", "regressed", "collapsed", "overfit"]
 
 ReceiverKind = Literal["tracker", "channel"]
 """Who gets what a run has for others: results, or advice."""

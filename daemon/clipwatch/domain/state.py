@@ -23,6 +23,7 @@ from clipwatch.domain.kinds import (
     FailureKind,
     Unit,
 )
+from clipwatch.domain.losses import Losses
 from clipwatch.domain.protocol import EvaluationProtocol, ScorerSpec
 from clipwatch.domain.sighting import Weights
 from clipwatch.statistics import Summary
@@ -133,6 +134,8 @@ class Evaluation:
     wait for their turn, and where nobody knows."""
     reference: Reference | None = None
     """With what it is, or was, compared while it is made; None for nothing."""
+    losses: Losses | None = None
+    """On images that are always the same; None where none were asked for."""
 
     @property
     def of_base(self) -> bool:

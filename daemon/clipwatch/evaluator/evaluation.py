@@ -19,6 +19,7 @@ from clipwatch.evaluator.failures import EvaluationError, cause
 from clipwatch.evaluator.generation.noise import Noise, Task, full_size, tasks_of
 from clipwatch.evaluator.generation.pipeline import Generator, free_memory
 from clipwatch.evaluator.generation.weights import verify
+from clipwatch.evaluator.losses import measure
 from clipwatch.evaluator.phases import Phases
 from clipwatch.evaluator.scoring import Scorers, Scoring
 from clipwatch.executors.messages import Evaluate, Finished, Kept, Loaded, Reply, Scored, Working
@@ -87,6 +88,13 @@ class Evaluation:
         with torch.backends.cudnn.flags(
             enabled=True, benchmark=False, deterministic=True, allow_tf32=False
         ):
+            if sets := self._request.losses:
+                self._tell("measuring the loss on fixed images")
+                with self._phases.phase("loss"):
+                    measured = measure(
+                        sets, self._request.protocol, generator, self._models.latents
+                    )
+                self._send(measured)
             self._make(scorers, generator)
         _verify_unless_gone(self._request)
         found = self._search.size if self._searching and self._search.settled else 0

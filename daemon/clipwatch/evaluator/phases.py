@@ -20,9 +20,10 @@ class Phases:
         self._lock = threading.Lock()
 
     @contextmanager
-    def phase(self, name: Literal["load", "generate", "score", "save"]) -> Iterator[None]:
+    def phase(self, name: Literal["load", "loss", "generate", "score", "save"]) -> Iterator[None]:
         """Count what is done inside."""
         started = time.monotonic()
         yield
         with self._lock:
-            self.seconds[name] += time.monotonic() - started
+            seconds = time.monotonic() - started
+            self.seconds[name] = self.seconds.get(name, 0.0) + seconds

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from clipwatch.evaluator.batching import SHARE, free_bytes
 from clipwatch.evaluator.failures import EvaluationError, cause
 from clipwatch.evaluator.generation.pipeline import Generator, free_memory, made_of
+from clipwatch.evaluator.losses import Latents
 from clipwatch.evaluator.missing import fetch_missing
 from clipwatch.evaluator.room import to_go
 from clipwatch.evaluator.scorers import base
@@ -51,6 +52,7 @@ class Resident:
         device: As torch calls it, "" before the first request.
         bound_gib: The most of the GPU's memory that may be taken, None for no bound.
         held: What is there by its key, the one used least recently first.
+        latents: Of the images whose loss is measured.
     """
 
     def __init__(self) -> None:
@@ -58,6 +60,7 @@ class Resident:
         self.bound_gib: float | None = None
         self.held: dict[Hashable, Held] = {}
         self._wanted: Mapping[Hashable, int | None] = {}  # what is asked for now, and its size
+        self.latents = Latents()
         self._asked = ""
         self._store = Store(None)
         self._identities = Identities()

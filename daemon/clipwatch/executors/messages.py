@@ -6,11 +6,14 @@ import msgspec
 
 from clipwatch.domain.events import ImageScore, WeightFile
 from clipwatch.domain.kinds import CheckpointKind, FailureKind, ImageFormat
+from clipwatch.domain.losses import LossProtocol, LossSets, Rows
 from clipwatch.domain.protocol import EvaluationProtocol, ScorerSpec
 
 
 class Evaluate(msgspec.Struct, frozen=True, tag=True):
     """To the child: evaluate one checkpoint; it answers Loaded, Scored..., Finished or Failed.
+
+    If it is asked for losses it answers Measured after Loaded, whatever comes of them.
 
     Attributes:
         path: The checkpoint's folder.
@@ -30,6 +33,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
         memory_gib: The most of a GPU's memory to take, None for what fits `share`.
         share: Others compute on the GPU: half of what is free at the start has to do.
         image_format: How images are written.
+        losses: Images whose loss is to be measured first, None for no loss.
         cache_dir: Folder in which encoded prompts are kept, or None to keep them in memory alone.
     """
 
@@ -50,6 +54,7 @@ class Evaluate(msgspec.Struct, frozen=True, tag=True):
     batch_limit: int = 0
     stratified: bool = False
     image_format: ImageFormat = "png"
+    losses: LossSets | None = None
 
 
 class Rescore(msgspec.Struct, frozen=True, tag=True):
@@ -95,6 +100,23 @@ class Loaded(msgspec.Struct, frozen=True, tag=True):
     environment: dict[str, str]
 
 
+class Measured(msgspec.Struct, frozen=True, tag=True):
+    """From the child: the losses on fixed images, or the `problem` for which there are none.
+
+    Attributes:
+        protocol: Of which images they are, as these were read; None with a problem.
+        held, trained: As in LossMeasured.
+        seconds: That it took.
+        problem: One line; "" for none.
+    """
+
+    protocol: LossProtocol | None = None
+    held: Rows = ()
+    trained: Rows = ()
+    seconds: float = 0.0
+    problem: str = ""
+
+
 class Scored(msgspec.Struct, frozen=True, tag=True):
     """From the child, which then waits for Kept: a batch is generated, saved and scored."""
 
@@ -104,7 +126,7 @@ class Scored(msgspec.Struct, frozen=True, tag=True):
 class Finished(msgspec.Struct, frozen=True, tag=True):
     """From the child: all images are scored; `truncated` prompts exceeded the scorer's length.
 
-    `phases` tells where the `seconds` went: "load", "generate", "score" and "save"; the last two
+    `phases` tells where the `seconds` went: "load", "generate", "score", "save"; the last two
     run beside the second. `batch_size` is the one that was found best, 0 while it is looked for or
     if it was set. `made` tells what may matter and was known only in the end: how the VAE decoded.
     """
@@ -133,7 +155,7 @@ class Working(msgspec.Struct, frozen=True, tag=True):
 
 
 Request = Evaluate | Rescore
-Reply = Loaded | Scored | Finished | Failed | Working
+Reply = Loaded | Measured | Scored | Finished | Failed | Working
 
 BASE, SCORER = "base model", "scorer"
 

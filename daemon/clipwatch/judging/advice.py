@@ -9,6 +9,7 @@ from itertools import combinations
 
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.kinds import AdviceKind, Unit
+from clipwatch.domain.losses import LossMeasured
 from clipwatch.judging.base import Question
 from clipwatch.statistics import Summary
 from clipwatch.statistics.course import RECENT, fall, gain, lag
@@ -37,6 +38,7 @@ class Point:
         scores: By scorer, by prompt; "" is the scorer that decides.
         looks: Of the first image of each prompt (see ImageScore.look), in any order.
         unit: What `step` counts.
+        losses: On images that are always the same, None where they were not measured.
     """
 
     evaluation: str
@@ -45,6 +47,7 @@ class Point:
     scores: Mapping[str, Scores]
     looks: tuple[str, ...]
     unit: Unit = "step"
+    losses: LossMeasured | None = None
 
 
 def worths(named: Mapping[str, float | None], scales: Mapping[str, Scale]) -> dict[str, float]:

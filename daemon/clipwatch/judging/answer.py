@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from clipwatch.domain.deciding import is_part, worth_of
-from clipwatch.domain.events import ImageScore
+from clipwatch.domain.events import AdviceGiven, ImageScore
 from clipwatch.domain.state import Run
 from clipwatch.domain.strengths import base_of
 from clipwatch.judging.advice import Point, advise
 from clipwatch.judging.base import Judgement, Question
+from clipwatch.judging.overfit import Measured, overfit
 from clipwatch.judging.parts import decision, estimates
 from clipwatch.models.scorers import scales_of
 from clipwatch.statistics import Comparison
@@ -65,6 +66,7 @@ def answer(
     if told:
         scores |= told.summaries
         point = replace(point, clip=scores[""])
+    grown = _overfit([*of_base[-1:], *others, point], given)  # losses are whole, always
     parts = {it.evaluation for it in others if is_part(run, run.evaluations[it.evaluation])}
     before, others = (
         [it for it in all_ if it.evaluation not in parts] for all_ in (before, others)
@@ -74,7 +76,12 @@ def answer(
         categories=by_category(point.scores[""], categories),
         against_base=None if is_base else _compare(base, point, scales[""], ended=ended),
         against_best=None if is_base else _against_best(before, point, scales[""], ended=ended),
-        advice=advise([*others, point], base, question, scales, given) if newest else (),
+        advice=(
+            *advise([*others, point], base, question, scales, given),
+            *grown,
+        )
+        if newest
+        else (),
         decision=decided,
         estimate=told and told.estimate,
     )
@@ -105,6 +112,16 @@ def _latest(points: list[Point]) -> list[Point]:
     """Return one point a step, the latest, in the order of the steps."""
     found = {it.step: it for it in points}
     return [found[step] for step in sorted(found)]
+
+
+def _overfit(points: Sequence[Point], given: Sequence[AdviceGiven]) -> tuple[AdviceGiven, ...]:
+    """Return what the losses suggest, once in a protocol; the base model stands first."""
+    newest = points[-1]
+    if newest.losses is None or any(it.kind == "overfit" for it in given):
+        return ()
+    text = overfit([Measured(it.step, it.losses) for it in points if it.losses], newest.unit)
+    told = AdviceGiven(newest.evaluation, newest.step, "overfit", text, unit=newest.unit)
+    return (told,) if text else ()
 
 
 def _compare(other: Point | None, point: Point, scale: Scale, *, ended: bool) -> Comparison | None:

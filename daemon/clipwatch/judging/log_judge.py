@@ -13,7 +13,7 @@ from clipwatch.judging.advice import Point
 from clipwatch.judging.answer import answer, looked_back_on
 from clipwatch.judging.base import Judgement, Question
 from clipwatch.kit.errors import ClipwatchError, LogLocked
-from clipwatch.results.reading import ordered, read_images
+from clipwatch.results.reading import ordered, read_images, read_losses
 from clipwatch.results.tables import score_tables
 from clipwatch.statistics.intervals import describe
 
@@ -114,5 +114,6 @@ def _point(journal: Journal, run: Run, evaluation: str) -> Point:
         raise ClipwatchError(f"{evaluation} has no images")
     scores = score_tables(images)
     looks = tuple(it.look for it in images if it.look and it.index == 0)
-    step = run.evaluations[evaluation].step
-    return Point(evaluation, step, describe(scores[""]), scores, looks, run.unit)
+    known = run.evaluations[evaluation]
+    losses = read_losses(journal, run.name, evaluation) if known.losses else None
+    return Point(evaluation, known.step, describe(scores[""]), scores, looks, run.unit, losses)

@@ -10,11 +10,21 @@ from clipwatch.domain.allot import Image
 from clipwatch.domain.attempts import started
 from clipwatch.domain.events import ImagesScored
 from clipwatch.domain.fold import joined_texts
+from clipwatch.domain.losses import LossMeasured, LossNotMeasured, LossSets
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.retries import CRAMPED
 from clipwatch.executors.base import EvaluatorHandle, Slot
 from clipwatch.executors.job import Job
-from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
+from clipwatch.executors.messages import (
+    Evaluate,
+    Failed,
+    Finished,
+    Loaded,
+    Measured,
+    Reply,
+    Scored,
+    Working,
+)
 from clipwatch.loop.early import Early
 from clipwatch.loop.run_log import RunLog
 from clipwatch.models.memory import needed, outlook
@@ -88,6 +98,7 @@ class Attempt:
         self.barred: set[str] = set()
         self.failed: list[Failed] = []
         self._once: set[str] = set()  # names of the slots that have failed
+        self._measuring = False  # somebody was asked to
         self._environment: set[tuple[str, str]] | None = None  # as it is written down
         self._lost = 0  # images of evaluators that did not come to their end
         self._ended: list[tuple[Finished, int]] = []  # with how many slots were at work
@@ -137,6 +148,8 @@ class Attempt:
             case Loaded(environment):
                 self._loaded(environment)
                 self._show(share)
+            case Measured():
+                self._log.record_evaluation(job.id, _told(job, reply))
             case Scored(images):
                 kept = tuple(replace(it, image=_below(job.id, it.image)) for it in images)
                 self._log.record_evaluation(job.id, ImagesScored(job.id, kept))
@@ -155,6 +168,13 @@ class Attempt:
                 return Failed(kind, job.told(reason))
         return None
 
+    def measures(self, sets: LossSets | None) -> LossSets | None:
+        """Return what the next share is to measure: all of it once, unless that was done before."""
+        known = self._log.run.evaluations.get(self.job.id)
+        done = known is not None and known.losses is not None and known.losses.by
+        asked, self._measuring = self._measuring, True
+        return None if done or asked else sets
+
     def take_back(self, share: Share, failed: Failed) -> None:
         """Have what a share lacks left for others, as its evaluator has failed.
 
@@ -163,6 +183,7 @@ class Attempt:
         done, own = self._done, {*self.left, *share.images}
         self.left = tuple(it for it in self._images if it in own and it not in done)
         self.failed.append(failed)
+        self._measuring = False
         self._lost += share.made
         if not share.made or share.slot.name in self._once:
             self.barred.add(share.slot.name)
@@ -262,6 +283,7 @@ def request(
         share=settings.compute.share_gpu,
         cache_dir=str(settings.paths.state_dir / "embeddings"),
         image_format=settings.evaluating.image_format,
+        losses=attempt.measures(settings.holding.sets),
     )
 
 
@@ -277,3 +299,9 @@ def memory_told(settings: Settings, slot: Slot) -> str:
 
 def _below(evaluation: str, image: str | None) -> str | None:
     return None if image is None else f"{evaluation}/{image}"
+
+
+def _told(job: Job, said: Measured) -> LossMeasured | LossNotMeasured:
+    if said.protocol is None:
+        return LossNotMeasured(job.id, job.told(said.problem))
+    return LossMeasured(job.id, said.protocol, said.held, said.trained, said.seconds)

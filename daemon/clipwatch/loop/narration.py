@@ -34,6 +34,7 @@ from clipwatch.domain.events import (
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.kinds import CheckpointKind
+from clipwatch.domain.losses import LossMeasured, LossNotMeasured, losses_of
 from clipwatch.domain.votes import Voted
 from clipwatch.results.decisions import decided, estimated
 from clipwatch.results.view import BRINGS_THEM_IN
@@ -96,6 +97,10 @@ def narrate(event: Event, named: Named = checkpoint, *, once: bool = False) -> l
             return [f"{named(id_)}: loaded on {device}"]
         case EvaluationCompleted() as done:
             return _completed(done, named)
+        case LossMeasured(evaluation=id_):
+            return [f"{named(id_)}: {_losses(event)}"]
+        case LossNotMeasured(evaluation=id_, reason=reason):
+            return [f"{named(id_)}: no held-out loss: {reason}"]
         case AdviceGiven(evaluation=id_, kind=kind, text=text):
             return [f"{named(id_)}: {kind}: {text}"]
         case AdviceSent(channel=name, advice=ids):
@@ -223,3 +228,12 @@ def _completed(event: EvaluationCompleted, named: Named) -> list[str]:
         count = f"{event.truncated} prompt{'s' * (event.truncated > 1)}"
         lines.append(f"{name}: {count} longer than the scorer reads: only the beginning counted")
     return lines
+
+
+def _losses(event: LossMeasured) -> str:
+    means = losses_of(event).means
+    told = [f"held-out loss {means['heldout']:.4f}"]
+    if event.trained:
+        told.append(f"{means['trained']:.4f} on images of the training, gap {means['gap']:+.4f}")
+    count = len(event.held) + len(event.trained)
+    return f"{', '.join(told)}; {count} images in {event.seconds:.0f} s"

@@ -14,6 +14,7 @@ from clipwatch.domain.events import (
     ImagesScored,
 )
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored
+from clipwatch.domain.losses import LossMeasured
 from clipwatch.domain.names import evaluation_stream, votes_stream
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.domain.state import Run
@@ -81,6 +82,16 @@ def read_rescored(journal: Journal, run: str, evaluation: str, scorer: str) -> d
     }
 
 
+def read_losses(journal: Journal, run: str, evaluation: str) -> LossMeasured | None:
+    """Read the losses of an evaluation, the last ones if it has several; None without any.
+
+    Raises:
+        JournalError: The log cannot be read.
+    """
+    told = (it.event for it in journal.read(stream=evaluation_stream(run, evaluation)))
+    return next((it for it in reversed([*told]) if isinstance(it, LossMeasured)), None)
+
+
 def read_votes(journal: Journal, run: str) -> list[Voted]:
     """Read the votes on a run's images, in the order of the log.
 
@@ -128,7 +139,9 @@ def series_of(run: Run, protocol: str, state_dir: Path, since: int = 0) -> Serie
         return scores_of(log_file(state_dir), run.name, id_, made)
 
     scored = run.scored.get(protocol, ())
-    results = tuple(_result(run, seq, scored[seq]) for seq in range(since, len(scored)))
+    measured = (run.evaluations[it].losses for it in scored)
+    first = next((it.by for it in measured if it and it.by), "")
+    results = tuple(_result(run, seq, scored[seq], first) for seq in range(since, len(scored)))
     images = images_of(state_dir, run.name)
     return Series(
         *(run.name, series_name(run, protocol), protocol, made, results, scores, images, run.unit),
@@ -147,7 +160,7 @@ def page_of(state_dir: Path, run: str) -> Path:
     return state_dir / "reports" / f"{run}.html"
 
 
-def _result(run: Run, seq: int, id_: str) -> Result:
+def _result(run: Run, seq: int, id_: str, first: str) -> Result:
     evaluation = run.evaluations[id_]
     if not (evaluation.clip and evaluation.finished and evaluation.completed):
         raise ValueError(f"{id_} is scored but has no result")
@@ -167,4 +180,5 @@ def _result(run: Run, seq: int, id_: str) -> Result:
         skipped=evaluation.skipped,
         decision=done.decision,
         estimate=done.estimate,
+        losses=evaluation.losses.tags(first) if evaluation.losses else {},
     )

@@ -53,6 +53,7 @@ class Result:
             ones came; None where all wait for their turn, and where nobody knows.
         decision: How it compares with what ended it early, None where nothing could.
         estimate: That its means are estimates for all prompts; None where they are plain.
+        losses: On images that are always the same, by the tags that trackers show: "loss/heldout".
     """
 
     seq: int
@@ -69,6 +70,7 @@ class Result:
     skipped: int | None = None
     decision: Decision | None = None
     estimate: Estimate | None = None
+    losses: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def clip(self) -> Summary:

@@ -82,6 +82,9 @@ def _columns(run: Run, shown: Sequence[Row], now: datetime | None) -> list[Colum
     if any(it.decision for it in shown):
         told = [short(run, it.decision) if it.decision else "" for it in shown]
         found.insert(3, Column("compared", told, 3, right=False))
+    losses = [it.losses.get("heldout") if it.losses else None for it in shown]
+    if any(it is not None for it in losses):
+        found.insert(3, Column("held out", ["" if it is None else f"{it:.4f}" for it in losses], 3))
     if any(it.strength is not None for it in shown):
         at = ["" if it.strength is None else written(it.strength) for it in shown]
         found.insert(1, Column("strength", at))
@@ -99,6 +102,9 @@ def _curves(found: Sequence[Row], width: int) -> list[str]:
         at = "" if strength is None else f", {label(strength)}"
         name = cut(f"clip/mean{at}", width // 2)
         drawn.append(f"{name} {sparkline(means, width - len(name) - 1)}")
+    held = [it.losses["heldout"] for it in found if it.losses and not several]
+    if held:
+        drawn.append(f"loss/heldout {sparkline(held, width - len('loss/heldout '))}")
     return drawn
 
 

@@ -43,7 +43,8 @@ class Row:
     Where a run has several strengths, an adapter has a row for each. `time`: when it was scored,
     or taken up, else since when it is as it is; None where the log does not tell. `skipped`: it was
     left out as newer ones came, and can be had back. `decision` and `estimate` as in
-    EvaluationCompleted.
+    EvaluationCompleted. `losses` are those on fixed images, None where none were asked for, empty
+    where there are none.
     """
 
     step: int
@@ -58,6 +59,7 @@ class Row:
     skipped: bool = False
     decision: Decision | None = None
     estimate: Estimate | None = None
+    losses: Mapping[str, float] | None = None
 
     @property
     def is_base(self) -> bool:
@@ -139,8 +141,9 @@ def _row(
     skipped = state == "discarded" and checkpoint.skipped
     told = (checkpoint.unit, at, _time(*of), skipped)
     done = evaluation.completed if evaluation else None
-    found = (done.decision, done.estimate) if done else ()
-    return Row(checkpoint.step, checkpoint.name, *numbers, *told, *found)
+    found = (done.decision, done.estimate) if done else (None, None)
+    losses = dict(evaluation.losses.means) if evaluation and evaluation.losses else None
+    return Row(checkpoint.step, checkpoint.name, *numbers, *told, *found, losses)
 
 
 def _time(checkpoint: Checkpoint, evaluation: Evaluation | None) -> datetime | None:

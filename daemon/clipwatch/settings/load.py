@@ -25,6 +25,7 @@ from clipwatch.settings import (
     alone,
     derived,
     ends,
+    holdout,
     prompts,
     scorers,
     sources,
@@ -32,6 +33,7 @@ from clipwatch.settings import (
     usual,
 )
 from clipwatch.settings.asked import Pictures, Sampling
+from clipwatch.settings.holdout import HeldOut
 from clipwatch.settings.keys import built
 from clipwatch.settings.parts import Paths
 from clipwatch.settings.places import Places, below, mode
@@ -118,12 +120,15 @@ def load(
     ends.check_ends(given)
     derived.check_layout(given)
     remarks += derived.at_strengths(given, chosen.prompts, strength(given))
+    named, sets, few = holdout.chosen(given, places)
+    given |= named
     return built(
         Settings,
         given,
         config=config,
         paths=_paths(given),
         protocol=_protocol(given, about, chosen.prompts, specs, elsewhere),
+        holding=built(HeldOut, given, sets=sets),
         options=_options(given, installed),
         origins=_origins(given),
         remarks=(
@@ -134,6 +139,7 @@ def load(
             *followed.remarks,
             *remarks,
             *chosen.notes,
+            *few,
             *(unfollowed.told(file, given) if file else ()),
         ),
         doubts=usual.doubts(given, about.model, elsewhere),

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.settings.asked import Components, Pictures, Prompting, Sampling, Scoring, Training
+from clipwatch.settings.holdout import HeldOut
 from clipwatch.settings.keys import Key, all_keys
 from clipwatch.settings.parts import (
     Advice,
@@ -49,6 +50,7 @@ class Settings:
     staging: Staging
     service: Service
     advice: Advice
+    holding: HeldOut
     options: dict[str, dict[str, str]] = field(repr=False)
     origins: tuple[Setting, ...]
     remarks: tuple[str, ...]

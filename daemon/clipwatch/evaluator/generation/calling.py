@@ -64,10 +64,15 @@ def tell(name: str, what: str) -> None:
         _log.warning("%s: %s; see docs/families.md", name, what)
 
 
-@torch.no_grad()
-def _made(
-    pipeline: Any, protocol: EvaluationProtocol, prompts: list[str], noise: list[torch.Generator]
-) -> torch.Tensor | None:
+def called(pipeline: Any, protocol: EvaluationProtocol, prompts: list[str], **more: Any) -> Any:
+    """Return what a pipeline gives for prompts when it is called as a protocol asks.
+
+    Args:
+        pipeline: As it was opened.
+        protocol: How to sample.
+        prompts: Their texts.
+        **more: Further arguments, which count before the protocol's.
+    """
     kind = type(pipeline)
     arguments = call_arguments(kind, protocol, prompts)
     if encoded_negative(kind) and (negative := negative_of(kind, protocol)) is not None:
@@ -76,12 +81,19 @@ def _made(
         pipeline.resolutions = [(protocol.width, protocol.height)]
     denoiser = getattr(pipeline, "transformer", None)
     with guided(denoiser, guidance_of(kind, protocol)), _obeying(pipeline, rule_of(kind, protocol)):
-        # "pt" rather than "pil": the conversion to bytes turns NaN into black pixels
-        output = pipeline(**arguments, generator=noise, output_type="pt")
+        return pipeline(**arguments | more)
+
+
+@torch.no_grad()
+def _made(
+    pipeline: Any, protocol: EvaluationProtocol, prompts: list[str], noise: list[torch.Generator]
+) -> torch.Tensor | None:
+    # "pt" rather than "pil": the conversion to bytes turns NaN into black pixels
+    output = called(pipeline, protocol, prompts, generator=noise, output_type="pt")
     images = getattr(output, "images", getattr(output, "image", None))
     if not isinstance(images, torch.Tensor):
         return None
-    if kind.__name__ == "IFPipeline":  # whose tensors alone are in -1..1
+    if type(pipeline).__name__ == "IFPipeline":  # whose tensors alone are in -1..1
         images = (images / 2 + 0.5).clamp(0, 1)
     return images[:, :3]  # without Qwen-Image 2.1's transparency
 

@@ -87,7 +87,7 @@ def call_arguments(kind: type, protocol: EvaluationProtocol, prompts: list[str])
         }
     if rule.to_zero and protocol.scheduler in _EULER:
         wanted["sigmas"] = [*np.linspace(1.0, 0.0, protocol.inference_steps)]
-    taken = {key: it for key, it in wanted.items() if key in _parameters(kind) and it is not None}
+    taken = {key: it for key, it in wanted.items() if key in parameters(kind) and it is not None}
     return {**taken, **AS_ASKED.get(kind.__name__, {}), **rule.arguments}
 
 
@@ -115,7 +115,7 @@ def negative_of(kind: type, protocol: EvaluationProtocol) -> str | None:
 
 def encoded_negative(kind: type) -> bool:
     """Whether a class takes a negative prompt only when it is encoded already."""
-    known = _parameters(kind)
+    known = parameters(kind)
     return "negative_prompt_embeds" in known and "negative_prompt" not in known
 
 
@@ -141,7 +141,7 @@ def guidance_of(kind: type, protocol: EvaluationProtocol) -> Guidance | None:
 
 def differences(kind: type, protocol: EvaluationProtocol) -> str:
     """Return what the protocol asks for and a pipeline of this class has not, "" for nothing."""
-    known = _parameters(kind)
+    known = parameters(kind)
     true = "true_cfg_scale" in known or kind.__name__ == _KLEIN
     instructed = "complex_human_instruction" in known and not protocol.instruction
     found = {
@@ -175,10 +175,11 @@ def _scale(protocol: EvaluationProtocol, rule: Rule) -> float:
 
 def _is_true(kind: type) -> bool:
     """Whether all guidance of a class is true_cfg_scale, as Qwen-Image's is."""
-    known = _parameters(kind)
+    known = parameters(kind)
     true = known.get("true_cfg_scale")
     return true is not None and ("guidance_scale" not in known or true.default > 1)
 
 
-def _parameters(kind: type) -> Mapping[str, inspect.Parameter]:
+def parameters(kind: type) -> Mapping[str, inspect.Parameter]:
+    """Return what a pipeline class is called with, by name."""
     return inspect.signature(kind.__call__).parameters

@@ -86,6 +86,10 @@ class PromptEncoder:
         self._own, self._texts, self._room = own, tuple(texts), True
         self._store = Store(None) if own else store
 
+    def turn_to(self, texts: Sequence[str]) -> None:
+        """Have other texts asked for from here on, of the same checkpoint; nothing is forgotten."""
+        self._texts, self._room = tuple(texts), True
+
     @contextmanager
     def away(self, length: int | None = None) -> Iterator[None]:
         """Have the text encoders out of the pipeline's sight, so that only `_encode` needs them.

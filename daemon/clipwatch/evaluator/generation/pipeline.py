@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -35,7 +36,7 @@ from clipwatch.layouts.contents import LCM
 from clipwatch.layouts.files import variant_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from clipwatch.domain.protocol import EvaluationProtocol, Input, Part
     from clipwatch.executors.messages import Evaluate
@@ -112,8 +113,7 @@ class Generator:
         check_eval(models_of(self._pipeline))
         trained = [*self._holds.split("+"), *(self._adapter.components if self._adapter else ())]
         own = request.kind == "pipeline" or any(map(is_text_part, trained))
-        texts = [prompt.text for prompt in request.protocol.prompts]
-        self._encoder.begin(texts, self._store, own=own)
+        self._encoder.begin([it.text for it in request.protocol.prompts], self._store, own=own)
         self._put_out()
 
     def generate(
@@ -139,24 +139,28 @@ class Generator:
                 each other ("misfit"), pixels are not finite ("scores"), or memory is short
                 ("memory").
         """
-        if self._adapter is not None:
-            self._adapter.set_strength(strength)
-        name = type(self._pipeline).__name__
-        try:
-            kind, encoders = type(self._pipeline), text_encoders(self._pipeline).values()
-            aside = self._encoder.away(text_length(kind, protocol))
-            with skipping(encoders, skipped(kind, protocol)), aside:
-                pixels = pictures(self._pipeline, protocol, prompts, list(noise))
-        except ValueError as error:
-            raise EvaluationError("model", f"{name} refuses to generate: {error}") from error
-        except (RuntimeError, IndexError) as error:
-            if not misshapen(error):
-                raise
-            parts = () if self._holds == "pipeline" else protocol.parts
-            raise EvaluationError("misfit", _misfit(name, protocol, parts, error)) from error
+        with self.ready(protocol, strength) as pipeline:
+            pixels = pictures(pipeline, protocol, prompts, list(noise))
         if pixels is None or pixels.shape[:2] != (len(prompts), _CHANNELS):
+            name = type(pipeline).__name__
             raise EvaluationError("model", f"{name} makes no images from text alone")
         return to_bytes(pixels)
+
+    @contextmanager
+    def ready(self, protocol: EvaluationProtocol, strength: float) -> Iterator[Any]:
+        """Lend the pipeline, an adapter at a strength; raises as `generate`, for what is inside."""
+        if self._adapter is not None:
+            self._adapter.set_strength(strength)
+        kind, encoders = type(self._pipeline), text_encoders(self._pipeline).values()
+        aside = self._encoder.away(text_length(kind, protocol))
+        parts = () if self._holds == "pipeline" else protocol.parts
+        skip = skipping(encoders, skipped(kind, protocol))
+        with _told_apart(kind.__name__, protocol, parts), aside, skip:
+            yield self._pipeline
+
+    def read(self, texts: Sequence[str]) -> None:
+        """Have other texts asked for from here on; see `PromptEncoder.turn_to`."""
+        self._encoder.turn_to(texts)
 
     def relieve(self, images: int) -> bool:
         """Decode so many images in less memory from here on; False if there is no way left."""
@@ -209,10 +213,7 @@ class Generator:
         """Have a pipeline on the device, watched, and its prompts encoded once."""
         if self._protocol.offload == "none":
             pipeline.to(self._device)
-        for model in models_of(pipeline):
-            # the parts, too: a VAE decodes without being called itself
-            for part in chain([model], model.children()):
-                part.register_forward_hook(lambda *_: self._working())
+        _watch(pipeline, lambda: self._working())  # noqa: PLW0108 - it changes with each `load`
         self._pipeline, self._scheduler = pipeline, pipeline.scheduler
         maker = _maker(pipeline, self._device, self._protocol.dtype, self._inputs)
         resident = self._protocol.offload == "none"
@@ -296,6 +297,27 @@ def _check_named(request: Evaluate, words: Sequence[str]) -> None:
             f"none of the prompts names what was learned: {named}",
             fix="write it into prompts, as they were written in training",
         )
+
+
+def _watch(pipeline: Any, working: Callable[[], None]) -> None:
+    """Have it told whenever a part has computed."""
+    for model in models_of(pipeline):
+        # the parts, too: a VAE decodes without being called itself
+        for part in chain([model], model.children()):
+            part.register_forward_hook(lambda *_: working())
+
+
+@contextmanager
+def _told_apart(name: str, protocol: EvaluationProtocol, parts: Sequence[Part]) -> Iterator[None]:
+    """Say of what goes wrong in a pipeline whether it is a setting, or parts that do not fit."""
+    try:
+        yield
+    except ValueError as error:
+        raise EvaluationError("model", f"{name} refuses to generate: {error}") from error
+    except (RuntimeError, IndexError) as error:
+        if not misshapen(error):
+            raise
+        raise EvaluationError("misfit", _misfit(name, protocol, parts, error)) from error
 
 
 def _misfit(
