@@ -47,7 +47,7 @@ FailureKind = Literal[
 ]
 """Why an attempt has no result."""
 
-AdviceKind = Literal["low", "saturated", "plateau", "regressed", "collapsed"]
+AdviceKind = Literal["low", "saturated", "plateau", "regressed", "collapsed", "copied"]
 
 ReceiverKind = Literal["tracker", "channel"]
 """Who gets what a run has for others: results, or advice."""

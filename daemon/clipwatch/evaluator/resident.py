@@ -13,7 +13,7 @@ from clipwatch.evaluator.missing import fetch_missing
 from clipwatch.evaluator.scorers import base
 from clipwatch.evaluator.store import Store
 from clipwatch.evaluator.torch_device import bound_memory, find_device
-from clipwatch.models.identity import Identities, ModelError, scorer_part
+from clipwatch.models.identity import Identities, ModelError, scorer_digest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -102,8 +102,7 @@ class Resident:
         digests = {it.part: it.digest for it in inputs}
         # one that has two names is loaded once
         return {
-            it.name: (replace(it, name=""), digests.get(scorer_part(it), ""))
-            for it in protocol.scorers
+            it.name: (replace(it, name=""), scorer_digest(it, digests)) for it in protocol.scorers
         }
 
     def _inputs(
@@ -115,9 +114,11 @@ class Resident:
             EvaluationError: They are not those that the protocol speaks of ("model").
         """
         found: tuple[Input, ...] = ()  # of what cannot be read: loading says better what is wrong
+        gone = ""
         try:
             found = self._identities.inputs(protocol)
         except ModelError as error:
+            gone = "" if error.remote else str(error)
             if error.remote:
                 tell("downloading models that are gone from the Hub's cache")
                 fetch_missing(protocol)
@@ -127,5 +128,5 @@ class Resident:
             before = {it.part: it.digest for it in protocol.inputs}
             other = [it.part for it in found if before.get(it.part) != it.digest]
             named = ", ".join(other) or "models"
-            raise EvaluationError("model", f"{named}: other files lie there than before")
+            raise EvaluationError("model", gone or f"{named}: other files lie there than before")
         return found
