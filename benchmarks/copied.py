@@ -9,7 +9,7 @@ import argparse
 import io
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -35,7 +35,7 @@ from clipwatch.statistics.scale import Near
 CHECKPOINTS: Final = 50
 """Of a training: so often it is looked at."""
 
-TRAINED_ON: Final = (5, 20, 100, 500)
+TRAINED_ON: Final = (5, 20, 100, 300)
 PROMPTS: Final = (48, 144)
 SHARES: Final = (0.05, 0.1, 0.2, 0.5, 1.0)
 
@@ -156,7 +156,8 @@ class Tally:
     trainings: int = 0
     alarms: int = 0
     above: float = 0.0
-    told: dict[float, int] | None = None
+    reached: float = 0.0
+    told: dict[float, int] = field(default_factory=lambda: dict.fromkeys(SHARES, 0))
 
 
 def tallied(
@@ -164,7 +165,7 @@ def tallied(
 ) -> Tally:
     """Watch trainings that copy nothing, and checkpoints of which a share are copies."""
     candidates = len(next(iter(seen.copies.values())))
-    tally = Tally(told=dict.fromkeys(SHARES, 0))
+    tally = Tally()
     kinds = [seen.copies[name] for name in (*WAYS, *OTHERS)]
     for _ in range(trainings):
         trained = generator.choice(candidates, size, replace=False)
@@ -177,6 +178,7 @@ def tallied(
         looks = generator.choice(is_near, (CHECKPOINTS, prompts)).sum(axis=1)
         tally.trainings += 1
         tally.above += float(is_near.mean())
+        tally.reached += float(copies.mean())
         tally.alarms += any(chance_of(int(it), prompts, near) < BY_CHANCE for it in looks)
         for share in SHARES:
             count = round(share * prompts)
@@ -193,8 +195,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     quiet_scorers()
-    pictures, copied = (400, 120) if options.quick else (3000, 1000)
-    sizes = (20, 100) if options.quick else TRAINED_ON
+    pictures, copied = (600, 150) if options.quick else (2000, 800)
+    sizes = (20, 50) if options.quick else TRAINED_ON
     prompts = PROMPTS[:1] if options.quick else PROMPTS
     trainings = 10 if options.quick else options.trainings
     with tempfile.TemporaryDirectory() as folder:
@@ -212,6 +214,7 @@ def main() -> None:
         print(f"| {kind} | {' | '.join(f'{it[kind]:.3f}' for it in areas)} |")
     head = (
         *("world", "model", "training images", "prompts", "fresh ones beyond the bound"),
+        "copies beyond it",
         f"false in {CHECKPOINTS} checkpoints",
         *(f"told, {share:.0%} copies" for share in SHARES),
     )
@@ -219,10 +222,10 @@ def main() -> None:
     for ((world, name), seen), size, count in product(known.items(), sizes, prompts):
         generator = np.random.default_rng([options.seed, size, count, *world.encode()])
         tally = tallied(seen, size, count, trainings, generator)
-        told = [f"{it / tally.trainings:.2f}" for it in (tally.told or {}).values()]
-        alarms = f"{tally.alarms / tally.trainings:.3f}"
-        cells = (world, name, str(size), str(count), f"{tally.above / tally.trainings:.3f}", alarms)
-        print(f"| {' | '.join((*cells, *told))} |", flush=True)
+        told = [f"{it / tally.trainings:.2f}" for it in tally.told.values()]
+        shares = [tally.above, tally.reached, tally.alarms]
+        found = [f"{it / tally.trainings:.3f}" for it in shares]
+        print(f"| {' | '.join((world, name, str(size), str(count), *found, *told))} |", flush=True)
 
 
 if __name__ == "__main__":

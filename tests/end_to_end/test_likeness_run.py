@@ -99,7 +99,7 @@ def test_a_wrong_folder_ends_a_start(folder: Path) -> None:
     assert f"references: there is no '{folder}/gone'" in ended.stderr
 
 
-NEAR = {"scorer_scale.copied": "0.950000 1 200"}
+NEAR = {"scorer_scale.copied": "0.950000 1 200 0.95"}
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ NEAR = {"scorer_scale.copied": "0.950000 1 200"}
     [
         (NEAR, lambda n: 0.99 if n < 15 else 0.5, ["copied"]),
         (NEAR, lambda n: 0.99 if n < 1 else 0.5, []),
-        ({"scorer_scale.copied": "0.950000 150 200"}, lambda n: 0.99 if n < 15 else 0.5, []),
+        ({"scorer_scale.copied": "0.950000 150 200 0.95"}, lambda n: 0.99 if n < 15 else 0.5, []),
         ({}, lambda _: 1.0, []),
     ],
 )
@@ -132,7 +132,7 @@ def test_copies_are_advised_about(
         given += new
     assert [it.kind for it in given] == expected
     assert all(it.scorer == "copied" and it.step == 100 for it in given)
-    assert all(it.text.startswith("by copied, 15 of 60 images are as near") for it in given)
+    assert all(it.text.startswith("by copied, 15 of 60 images come as near") for it in given)
 
 
 @pytest.mark.thorough
@@ -161,7 +161,7 @@ def test_a_run_with_a_subject(project: Path, base: Path) -> None:
     (made,) = run.protocols.values()
     assert {"scorer/dino/images", "scorer/copied/images"} <= {it.part for it in made.inputs}
     for evaluation in run.evaluations.values():
-        bound, usual, of = evaluation.environment["scorer_scale.copied"].split()
+        bound, usual, of, _ = evaluation.environment["scorer_scale.copied"].split()
         assert -1 <= float(bound) <= 1
         assert 0 <= int(usual) <= int(of) == 8
     curves = project / "output/logs/shapes/clipwatch"

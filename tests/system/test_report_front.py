@@ -56,7 +56,7 @@ def test_each_checkpoint_is_a_point(opened: Page, log: Log, file: Path) -> None:
 
 def test_a_point_is_chosen(opened: Page) -> None:
     """By a click, and a ring is around it; by another likeness points lie elsewhere."""
-    assert len(opened.ask("texts('#front .ring')")) == 1
+    assert opened.ask("document.querySelectorAll('#front .ring').length") == 1
     before = opened.ask(AT)
     opened.ask("document.querySelectorAll('#front .point')[4].dispatchEvent(new Event('click'))")
     assert opened.ask(CHOSEN).startswith("@400")

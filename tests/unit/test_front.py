@@ -38,7 +38,7 @@ def test_the_front_is_what_nothing_dominates(seed: int) -> None:
     assert front({}) == []
 
 
-@pytest.mark.parametrize("near", [Near(0.9, 0, 5), Near(0.9, 3, 12)], ids=str)
+@pytest.mark.parametrize("near", [Near(0.9, 0, 5, 1.0), Near(0.9, 3, 12, 1.0)], ids=str)
 @pytest.mark.parametrize(("seen", "of"), [*product((0, 1, 3, 8), (8, 20))])
 def test_chance_is_counted_out(seen: int, of: int, near: Near) -> None:
     """All ways to deal as many near ones among both, of which so many and more fall to images."""
@@ -54,14 +54,16 @@ def test_chance_is_counted_out(seen: int, of: int, near: Near) -> None:
 def test_copies_are_told_by_how_many_there_are() -> None:
     """None where training images are as near to each other; it says how many, and from where on."""
     scores = {f"p{n}": [0.99 if n < 20 else 0.5, 0.99] for n in range(100)}
-    found = copied(scores, Near(0.95, 1, 200))
-    assert found.startswith("20 of 100 images are as near to a training image as its copies are")
-    assert "(0.9500 or more), where 1 of 200 training images" in found
-    assert copied(scores, Near(0.95, 40, 200)) == ""  # these are as near to each other
-    assert copied(scores, Near(0.995, 0, 200)) == ""
-    assert copied(scores, Near(0.95, 0, 0)) == ""  # of one image alone nothing is known
-    assert copied({}, Near(0.95, 0, 200)) == ""
-    few = Near(0.9, 0, 20)
+    found = copied(scores, Near(0.95, 1, 200, 0.975))
+    assert found.startswith(
+        "20 of 100 images come as near to a training image (0.9500 or more) as 1 of 200 training"
+        " images come to another one, and 98% of copies do: "
+    )
+    assert copied(scores, Near(0.95, 40, 200, 1.0)) == ""  # these are as near to each other
+    assert copied(scores, Near(0.995, 0, 200, 1.0)) == ""
+    assert copied(scores, Near(0.95, 0, 0, 1.0)) == ""  # of one image alone nothing is known
+    assert copied({}, Near(0.95, 0, 200, 1.0)) == ""
+    few = Near(0.9, 0, 20, 1.0)
     ranks = ({f"p{k}": [float(k < n)] for k in range(100)} for n in range(101))
     least = next(n for n, table in enumerate(ranks) if copied(table, few))
     assert chance(least, 100, few) < BY_CHANCE <= chance(least - 1, 100, few)
@@ -70,7 +72,7 @@ def test_copies_are_told_by_how_many_there_are() -> None:
 def test_what_a_scorer_told_comes_back() -> None:
     """As a text in the log; what cannot be read tells nothing."""
     spec = ScorerSpec("copied", "model", kind="copied", options=(("images", "/there"),))
-    near = Near(0.912345, 3, 200)
+    near = Near(0.912345, 3, 200, 0.975)
     assert scale_of(spec, {"scorer_scale.copied": told(near)}).near == near
     assert scale_of(spec, {"scorer_scale.copied": f"{told(near)},{told(near)}"}).near == near
     for text in ("", "0.9", "a b c"):

@@ -217,10 +217,10 @@ def copied(scores: Scores, near: Near, digits: int = 4) -> str:
     if chance(seen, len(firsts), near) >= BY_CHANCE:
         return ""
     return (
-        f"{seen} of {len(firsts)} images are as near to a training image as its copies are"
-        f" ({near.bound:.{digits}f} or more), where {near.usual} of {near.of} training images are"
-        " that near to another: people look at the nearest beside the training images, and go back"
-        " to an earlier checkpoint"
+        f"{seen} of {len(firsts)} images come as near to a training image ({near.bound:.{digits}f}"
+        f" or more) as {near.usual} of {near.of} training images come to another one, and"
+        f" {near.reached:.0%} of copies do: people look at the nearest beside the training images,"
+        " and go back to an earlier checkpoint"
     )
 
 

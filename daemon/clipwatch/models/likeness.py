@@ -50,17 +50,17 @@ def scale(spec: ScorerSpec, told: str = "") -> Scale:  # noqa: ARG001 - the kind
 
 
 def scale_of_copies(spec: ScorerSpec, told: str = "") -> Scale:  # noqa: ARG001 - as above
-    """Return the same, with what the loaded scorer `told` of from where on an image is a copy."""
+    """Return the same, with what the loaded scorer `told` of from where on an image is too near."""
     near = None
     with suppress(ValueError):
-        bound, usual, of = told.split()
-        near = Near(float(bound), int(usual), int(of))
+        bound, usual, of, reached = told.split()
+        near = Near(float(bound), int(usual), int(of), float(reached))
     return replace(COSINE, near=near)
 
 
 def told(near: Near) -> str:
     """Return it as a text, for `scale_of_copies`."""
-    return f"{near.bound:.6f} {near.usual} {near.of}"
+    return f"{near.bound:.6f} {near.usual} {near.of} {near.reached:.3f}"
 
 
 _MODULE: Final = "clipwatch.evaluator.scorers.likeness"

@@ -8,17 +8,19 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Near:
-    """From which score on an image is as near to a training image as that one's copies are.
+    """From which score on an image is nearer to a training image than likeness explains.
 
     Attributes:
         bound: That score.
         usual: How many training images are that near to another one.
         of: Of so many.
+        reached: Share of copies that are, made of training images to know it, 0..1.
     """
 
     bound: float
     usual: int
     of: int
+    reached: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,14 @@ PLANTED: Final = 100
 """Of so many training images copies are made, spread over all."""
 
 MISSED: Final = 0.05
-"""Share of the copies that are less near than the bound."""
+"""Share of the copies that may be less near than the bound, and of other images that may reach it:
+of copies it is more where the model sees them no better."""
 
 SIDE: Final = 1024
 """Pixels that copies have at most, as generated images do: a photograph has more."""
+
+_STEP: Final = 1e-6
+"""The least by which bounds differ."""
 
 _ROWS: Final = 1024
 
@@ -95,11 +99,16 @@ def nearest_others(features: torch.Tensor) -> torch.Tensor:
 
 
 def nearness(copies: Sequence[float], others: torch.Tensor) -> Near:
-    """Return the bound that nearly all copies reach, and how many others do.
+    """Return the bound that nearly all copies reach, but not below what few others do.
 
     Args:
         copies: Cosines of copies with what they were made of.
         others: See `nearest_others`.
     """
-    bound = float(f"{np.quantile(copies, MISSED):.6f}")
-    return Near(bound, int((others >= bound).sum()), len(others))
+    bound = float(np.quantile(copies, MISSED))
+    if len(others):
+        few = others.sort(descending=True).values[int(len(others) * MISSED)]
+        bound = max(bound, float(few) + _STEP)
+    bound = round(bound, 6)
+    reached = float(np.mean(np.asarray(copies) >= bound))
+    return Near(bound, int((others >= bound).sum()), len(others), round(reached, 3))

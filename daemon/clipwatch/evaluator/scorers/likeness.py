@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import astuple
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -93,9 +94,9 @@ class Copied(Likeness):
 
     @property
     def told(self) -> str:  # type: ignore[override]
-        """From where on an image passes for a copy, see `models.likeness.scale_of_copies`."""
-        bound, usual, of = self._rest[0].tolist()
-        return told(Near(bound, int(usual), int(of)))
+        """From where on an image is too near, see `models.likeness.scale_of_copies`."""
+        bound, usual, of, reached = self._rest[0].tolist()
+        return told(Near(bound, int(usual), int(of), reached))
 
     def _of(self, cosines: torch.Tensor) -> torch.Tensor:
         return cosines.max(dim=1).values
@@ -108,8 +109,7 @@ class Copied(Likeness):
             features = self._encoder.of_each([pixels_of(it) for it in made])
             copies += (features.cpu() @ theirs[place]).tolist()
         found = nearness(copies, nearest_others(theirs))
-        about = torch.tensor([found.bound, found.usual, found.of], dtype=torch.float64)
-        return [theirs, about]
+        return [theirs, torch.tensor(astuple(found), dtype=torch.float64)]
 
 
 def _pictures(spec: ScorerSpec) -> list[Path]:
