@@ -26,8 +26,9 @@ ALIKE_SHARE, VARIED_SHARE = 0.9, 0.5
 _FEWEST, _MOST = 8, 200
 """Prompts whose images are compared."""
 
-BY_CHANCE = 0.001
-"""Images that chance has as near to training images as rarely as this are no chance."""
+BY_CHANCE = 1e-5
+"""Images that chance has as near to training images as rarely as this are no chance: it is asked of
+many checkpoints, and training images that are near to each other come in pairs."""
 
 
 @dataclass(frozen=True, slots=True)
