@@ -141,3 +141,15 @@ def test_many_runs_are_measured() -> None:
     assert found["6 evaluations without models"]
     assert int(found["results by which any run was ahead of the last"]) <= 2
     assert "file descriptors" in found["held while idle"]
+
+
+@pytest.mark.thorough
+def test_copies_are_told_from_fresh_pictures() -> None:
+    """By a model that sees pictures apart nearly always; none of what is fresh is told."""
+    found = rows(run("copied"))
+    areas = {row[0]: [float(it) for it in row[1:]] for row in found if len(row) == 5}
+    assert len(areas) == 1 + 10 - 1
+    assert min(it[-1] for it in areas.values()) > 0.9
+    told = [row for row in found if len(row) > 5 and row[0] != "world"]
+    assert len(told) == 4 * 2
+    assert all(float(row[5]) <= 0.1 for row in told)

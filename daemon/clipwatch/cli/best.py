@@ -18,6 +18,7 @@ from clipwatch.results.vote_sentences import about_votes, voted
 if TYPE_CHECKING:
     from clipwatch.domain.state import Evaluation, Run
     from clipwatch.results.ranking import Ranking
+    from clipwatch.results.tradeoff import Tradeoff
     from clipwatch.results.voting import Voting
 
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
         "clipwatch best my-lora",
         "clipwatch best --scorer siglip --json",
         "clipwatch best --strength 0.8",
+        "clipwatch best --against dino",
         "clipwatch best --votes",
     )
 )
@@ -38,6 +40,9 @@ if TYPE_CHECKING:
     metavar="NUMBER",
     help="Rank at this one of several strengths alone.  [default: all]",
 )
+@click.option(
+    "--against", metavar="NAME", help="Show whom no other beats by this scorer and the first."
+)
 @click.option("--votes", is_flag=True, help="Rank by the blind votes of clipwatch serve, too.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @state_dir_option
@@ -45,6 +50,7 @@ def best(
     run: str,
     scorer: str | None,
     strength: float | None,
+    against: str | None,
     votes: bool,
     as_json: bool,
     state_dir: Path | None,
@@ -57,6 +63,9 @@ def best(
     that the settings name, on the prompts that all have. The intervals of the best one's mean and
     of the differences to it are corrected for having looked at so many.
 
+    With --against it says beside that which checkpoints no other one beats in both means, that of
+    the first scorer and that of another: adherence against likeness, say.
+
     With --votes it says beside that whom people prefer who voted without names (clipwatch serve),
     and where votes and scores contradict each other.
 
@@ -67,6 +76,7 @@ def best(
     from clipwatch.results.named import present, run_named
     from clipwatch.results.ranking import rank
     from clipwatch.results.results import open_results
+    from clipwatch.results.tradeoff import beside, rows, sentences
     from clipwatch.results.voting import votings
 
     with open_results(log_file(chosen_state_dir(state_dir))) as results:
@@ -74,13 +84,22 @@ def best(
         protocols = present(known, strength)
         ranking = rank(results, known, protocols, scorer)
         said = votings(results, known, protocols, scorer) if votes else []
+        other = beside(results, ranking, against) if against else None
     unlike = circumstances([evaluation for evaluation, _ in ranking.all])
     if as_json:
-        beside = {"votes": [_voting(it) for it in said]} if votes else {}
-        click.echo(json.dumps(as_object(ranking, unlike) | beside, indent=2))
+        more: dict[str, object] = {}
+        more |= {"votes": [_voting(it) for it in said]} if votes else {}
+        more |= {"against": _against(other)} if other else {}
+        click.echo(json.dumps(as_object(ranking, unlike) | more, indent=2))
         return
     for line in as_lines(ranking, unlike):
         click.echo(line)
+    if other:
+        several = at_strengths(ranking)
+        for line in ("", *aligned(rows(other), left=(3 + several, 4 + several)), ""):
+            click.echo(line)
+        for line in sentences(other):
+            click.echo(line)
     if votes:
         for line in _votes(ranking, said):
             click.echo(line)
@@ -109,6 +128,19 @@ def _object(ranking: Ranking) -> dict[str, object]:
         "may_be_best": [_named(ranking.run, it) for it in ranking.candidates],
         "n_prompts": ranking.n_prompts,
         "n_checkpoints": len(ranking.all),
+    }
+
+
+def _against(found: Tradeoff) -> dict[str, object]:
+    run = found.ranking.run
+    return {
+        "scorer": found.scorer,
+        "means": [
+            {**_named(run, it), "mean": own.mean, "other": found.others[it.id].mean}
+            for it, own in found.ranking.all
+            if it.id in found.others
+        ],
+        "front": [_named(run, it) for it in found.front],
     }
 
 

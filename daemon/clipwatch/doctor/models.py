@@ -18,8 +18,9 @@ from clipwatch.models.files import (
     pipeline_files,
     weights_of,
 )
+from clipwatch.models.pictures import images_in
 from clipwatch.models.places import places, scorer_places
-from clipwatch.models.scorers import kind_of
+from clipwatch.models.scorers import folder_of, kind_of
 
 FETCH = "run `clipwatch fetch` where there is a network"
 
@@ -52,8 +53,20 @@ def _part(part: Part) -> Finding:
 
 
 def scorers(protocol: EvaluationProtocol) -> list[Finding]:
-    """Look for what the scorers load."""
-    return [_scorer(scorer) for scorer in protocol.scorers]
+    """Look for what the scorers load, and for the images that belong to some."""
+    folders = {it.name: folder_of(it) for it in protocol.scorers}
+    images = [_images(name, folder) for name, folder in folders.items() if folder]
+    return [*map(_scorer, protocol.scorers), *images]
+
+
+def _images(name: str, folder: Path) -> Finding:
+    try:
+        found = images_in(folder)
+    except NotReadable as error:
+        return fail("images", f"{name}: {error.problem}", error.fix)
+    except (OSError, Unfit) as error:
+        return fail("images", f"{name}: {error}", "name a folder of images")
+    return ok("images", f"{name}: {len(found)} in {folder}")
 
 
 def _scorer(scorer: ScorerSpec) -> Finding:

@@ -56,7 +56,7 @@ FailureKind = Literal[
 ]
 """Why an attempt has no result."""
 
-AdviceKind = Literal["low", "saturated", "plateau", "regressed", "collapsed", "overfit"]
+AdviceKind = Literal["low", "saturated", "plateau", "regressed", "collapsed", "overfit", "copied"]
 
 ReceiverKind = Literal["tracker", "channel"]
 """Who gets what a run has for others: results, or advice."""

@@ -18,7 +18,7 @@ from clipwatch.evaluator.room import to_go
 from clipwatch.evaluator.scorers import base
 from clipwatch.evaluator.store import Store
 from clipwatch.evaluator.torch_device import bound_memory, find_device
-from clipwatch.models.identity import Identities, ModelError, scorer_part
+from clipwatch.models.identity import Identities, ModelError, scorer_digest, scorer_part
 from clipwatch.models.memory import PIPELINE, batch_bytes, sizes
 
 if TYPE_CHECKING:
@@ -183,9 +183,11 @@ class Resident:
             EvaluationError: They are not those that the protocol speaks of ("model").
         """
         found: tuple[Input, ...] = ()  # of what cannot be read: loading says better what is wrong
+        gone = ""
         try:
             found = self._identities.inputs(protocol)
         except ModelError as error:
+            gone = "" if error.remote else str(error)
             if error.remote:
                 tell("downloading models that are gone from the Hub's cache")
                 fetch_missing(protocol)
@@ -195,12 +197,14 @@ class Resident:
             before = {it.part: it.digest for it in protocol.inputs}
             other = [it.part for it in found if before.get(it.part) != it.digest]
             named = ", ".join(other) or "models"
-            raise EvaluationError("model", f"{named}: other files lie there than before")
+            raise EvaluationError("model", gone or f"{named}: other files lie there than before")
         return found
 
 
 def _scorers(protocol: EvaluationProtocol, inputs: tuple[Input, ...]) -> list[tuple[str, Loaded]]:
     """Return the scorers in their order, each with its part's name; two names may be of one."""
     digests = {it.part: it.digest for it in inputs}
-    parts = [(scorer_part(it), replace(it, name="")) for it in protocol.scorers]
-    return [(part, (it, digests.get(part, ""))) for part, it in parts]
+    return [
+        (scorer_part(it), (replace(it, name=""), scorer_digest(it, digests)))
+        for it in protocol.scorers
+    ]

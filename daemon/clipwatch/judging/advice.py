@@ -14,7 +14,8 @@ from clipwatch.judging.base import Question
 from clipwatch.statistics import Summary
 from clipwatch.statistics.course import RECENT, fall, gain, lag
 from clipwatch.statistics.means import Means
-from clipwatch.statistics.scale import Scale
+from clipwatch.statistics.nearness import chance
+from clipwatch.statistics.scale import Near, Scale
 from clipwatch.statistics.scores import Scores
 
 ALIKE_BITS = 6
@@ -25,6 +26,10 @@ ALIKE_SHARE, VARIED_SHARE = 0.9, 0.5
 
 _FEWEST, _MOST = 8, 200
 """Prompts whose images are compared."""
+
+BY_CHANCE = 1e-5
+"""Images that chance has as near to training images as rarely as this are no chance: it is asked of
+many checkpoints, and training images that are near to each other come in pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +101,11 @@ def advise(
             regressed, *course, matters, fallen, newest.unit, digits
         )
     ways["collapsed", ""] = lambda: _collapsed(points, base)
+    for scorer, scale in scales.items():
+        if scale.near is not None:
+            ways["copied", scorer] = partial(
+                copied, newest.scores.get(scorer, {}), scale.near, scale.digits
+            )
     told = {_of(it) for it in given if it.kind != "regressed"}
 
     def found() -> Iterator[AdviceGiven]:
@@ -198,6 +208,23 @@ def _collapsed(points: Sequence[Point], base: Point | None) -> str:
     return (
         f"{share:.0%} of the images are {what} whatever the prompt: people stop, go back"
         " to an earlier checkpoint and look for NaN, a too high learning rate or a broken VAE"
+    )
+
+
+def copied(scores: Scores, near: Near, digits: int = 4) -> str:
+    """Say that images come nearer to training images than those come to each other, "" if not so.
+
+    Of each prompt the first image counts: several of one prompt are near together, or not.
+    """
+    firsts = [row[0] for row in scores.values() if row]
+    seen = sum(it >= near.bound for it in firsts)
+    if chance(seen, len(firsts), near) >= BY_CHANCE:
+        return ""
+    return (
+        f"{seen} of {len(firsts)} images come as near to a training image ({near.bound:.{digits}f}"
+        f" or more) as {near.usual} of {near.of} training images come to another one, and"
+        f" {near.reached:.0%} of copies do: people look at the nearest beside the training images,"
+        " and go back to an earlier checkpoint"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
@@ -65,6 +66,18 @@ def files(folder: Path) -> list[Path]:
     Raises:
         Unfit, NotWhole, NotReadable: It is none, or not all of it is there.
     """
+    found = model_files(folder, refusal)
+    if not any((folder / name).is_file() for name in TOKENIZERS):
+        raise NotWhole("its tokenizer is missing")
+    return found
+
+
+def model_files(folder: Path, refusal: Callable[[object], str | None]) -> list[Path]:
+    """Return texts and weights of a model of transformers whose type is not refused.
+
+    Raises:
+        Unfit, NotWhole, NotReadable: It is none, or not all of it is there.
+    """
     config = folder / "config.json"
     if not config.is_file():
         raise Unfit("has no config.json, so it is no model of transformers")
@@ -74,8 +87,6 @@ def files(folder: Path) -> list[Path]:
     if weights is None:
         pickles = any(folder.glob("*.bin"))
         raise Unfit(f"has no safetensors weights{', only pickles' if pickles else ''}")
-    if not any((folder / name).is_file() for name in TOKENIZERS):
-        raise NotWhole("its tokenizer is missing")
     return [*texts_of(folder), *weights]
 
 

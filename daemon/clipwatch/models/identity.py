@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from clipwatch.domain.protocol import EvaluationProtocol, Input, Part, ScorerSpec
@@ -13,8 +13,9 @@ from clipwatch.layouts.files import NotReadable, NotWhole, Unsupported, opened, 
 from clipwatch.layouts.unchanged import RACY_SECONDS
 from clipwatch.models.files import Unfit, part_files, pipeline_files
 from clipwatch.models.kinds import commit_key
+from clipwatch.models.pictures import images_in
 from clipwatch.models.places import places, scorer_places
-from clipwatch.models.scorers import kind_of
+from clipwatch.models.scorers import folder_of, kind_of
 
 Signature = tuple[int, int, int, int]
 Files = dict[str, tuple[Path, list[Path]]]
@@ -64,9 +65,10 @@ class Identities:
         """
         found = scorer_files(scorer)
         try:
-            return self._digest(*found[scorer_part(scorer)]) if found else ""
+            digests = {part: self._digest(*its) for part, its in found.items()}
         except (OSError, NotWhole, NotReadable) as error:
             raise ModelError(f"scorer cannot be read: {error}", remote=False) from error
+        return scorer_digest(scorer, digests)
 
     def commits(self, protocol: EvaluationProtocol) -> dict[str, str]:
         """Return the commits of the models from the Hub, under their names in an environment.
@@ -96,7 +98,7 @@ class Identities:
         digest = hashlib.sha256()
         for path in paths:
             name = path.relative_to(folder).as_posix()
-            digest.update(f"{name}\0{self._of(path)}\0".encode())
+            digest.update(f"{name}\0{self._of(path)}\0".encode(errors="surrogateescape"))
         return digest.hexdigest()[:16]
 
     def _of(self, path: Path) -> str:
@@ -150,6 +152,16 @@ def scorer_part(scorer: ScorerSpec) -> str:
     return f"scorer/{scorer.name}".rstrip("/")
 
 
+def images_part(scorer: ScorerSpec) -> str:
+    """Name the images that belong to a scorer among the inputs."""
+    return f"{scorer_part(scorer)}/images"
+
+
+def scorer_digest(scorer: ScorerSpec, digests: Mapping[str, str]) -> str:
+    """Return what identifies a scorer by the `digests` of all parts; "" for one without files."""
+    return digests.get(scorer_part(scorer), "") + digests.get(images_part(scorer), "")
+
+
 def _parts_of(protocol: EvaluationProtocol) -> Files:
     found: Files = {}
     for part in protocol.parts:
@@ -170,20 +182,30 @@ def _scorers_of(protocol: EvaluationProtocol) -> Files:
 
 
 def scorer_files(scorer: ScorerSpec) -> Files:
-    """Return the files of a scorer under its part's name; nothing for one without any.
+    """Return the files of a scorer, and the images that belong to it; nothing for none.
 
     Raises:
         ModelError: It is not here, not whole, or not readable.
     """
     files = kind_of(scorer.kind).files
     if files is None:
-        return {}
+        return _images_of(scorer)
 
     def read(folder: Path) -> Files:
         return {scorer_part(scorer): (folder, files(folder))}
 
     roots = scorer_places(scorer.model, scorer.revision)
-    return _first("scorer", scorer.model, roots, read)
+    return _first("scorer", scorer.model, roots, read) | _images_of(scorer)
+
+
+def _images_of(scorer: ScorerSpec) -> Files:
+    folder = folder_of(scorer)
+    if folder is None:
+        return {}
+    try:
+        return {images_part(scorer): (folder, images_in(folder))}
+    except (OSError, Unfit, NotReadable) as error:
+        raise ModelError(f"scorer {scorer.name!r}: {error}", remote=False) from error
 
 
 def _first(what: str, name: str, roots: list[Path], read: Callable[[Path], Files]) -> Files:

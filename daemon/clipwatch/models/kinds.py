@@ -26,11 +26,14 @@ class ScorerKind:
             models.files.Unfit or layouts.files.NotWhole with what is wrong. Their content is part
             of every protocol, and what lacks is fetched from the Hub: weights as safetensors, no
             pickles. None for a kind without files, whose `model` is then any text.
+        images: The option that names a folder of images, which it must have, "" for none: their
+            content is part of every protocol, too.
     """
 
     target: str
     scale: Callable[[ScorerSpec, str], Scale]
     files: Callable[[Path], list[Path]] | None = None
+    images: str = ""
 
 
 def told_key(scorer: str) -> str:

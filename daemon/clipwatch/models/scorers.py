@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
+from typing import Final
 
 from clipwatch.domain.protocol import DUAL_ENCODER, EvaluationProtocol, ScorerSpec
 from clipwatch.domain.state import Run
@@ -11,7 +13,11 @@ from clipwatch.kit import plugins
 from clipwatch.kit.errors import SettingsError
 from clipwatch.models.dual_encoders import DUAL_ENCODERS
 from clipwatch.models.kinds import ScorerKind, told_key
+from clipwatch.models.likeness import COPIED, LIKENESS
 from clipwatch.statistics.scale import UNKNOWN, Scale
+
+OURS: Final = {DUAL_ENCODER: DUAL_ENCODERS, "likeness": LIKENESS, "copied": COPIED}
+"""Kinds that come with clipwatch: `status` asks for their scales, and packages are slow to list."""
 
 
 @cache
@@ -21,14 +27,26 @@ def kind_of(name: str) -> ScorerKind:
     Raises:
         SettingsError: There is none of that name, or its package is missing.
     """
-    if name == DUAL_ENCODER:  # ours: `status` asks for its scale, and packages are slow to list
-        return DUAL_ENCODERS
+    if name in OURS:
+        return OURS[name]
     found = plugins.load(plugins.SCORERS, name)
     if not isinstance(found, ScorerKind):
         raise SettingsError(
             f"the entry point {name!r} of {plugins.SCORERS} is no ScorerKind but {found!r:.60}"
         )
     return found
+
+
+def names() -> list[str]:
+    """Return the kinds that are known here, sorted."""
+    return sorted({*OURS, *plugins.names(plugins.SCORERS)})
+
+
+def folder_of(spec: ScorerSpec) -> Path | None:
+    """Return the folder of images that belongs to a scorer, None for none."""
+    option = kind_of(spec.kind).images
+    named = dict(spec.options).get(option, "") if option else ""
+    return Path(named) if named else None
 
 
 def scale_of(spec: ScorerSpec, environment: Mapping[str, str] | None = None) -> Scale:

@@ -24,7 +24,11 @@ from clipwatch.results.sentences import about_best, called, ranked
 from clipwatch.results.view import Row, rows
 from clipwatch.results.vote_sentences import about_votes, voted
 from clipwatch.results.voting import votings
+from clipwatch.statistics.front import front
 from clipwatch.statistics.intervals import by_category, describe
+
+LIKENESS: Final = "likeness"
+"""The kind of scorers whose means are drawn against those of the one that decides."""
 
 TOLD: Final = ("failed", "discarded", "waiting", "evaluating")
 """States of checkpoints without a score."""
@@ -62,6 +66,8 @@ def page_data(
         own = _own(results, curve, ranking, _deltas(found, place))
         own |= {"best": bests[place], "first": first[place]}
         shared = _of_like(curves, place, own) if curve.scorer else _shared(results, curves, place)
+        if _sees_likeness(results, curve):
+            own["front"] = _front(data[shared["like"]], own)
         data.append(shared | own)
 
     def number(place: Place) -> int:
@@ -85,6 +91,24 @@ def _of_like(curves: Sequence[Curve], place: int, own: dict[str, Any]) -> dict[s
         for column, it in zip(own["checkpoints"], mine, strict=True):
             column["at"] = all_.index(it)
     return {"like": like}
+
+
+def _sees_likeness(results: Results, curve: Curve) -> bool:
+    """Whether it is by a further scorer of likeness to a subject."""
+    named = {it.name: it for it in results.protocols[curve.protocol].scorers}
+    added = curve.run.further.get(curve.scorer)
+    spec = named.get(curve.scorer) or (added.spec if added else None)
+    return bool(curve.scorer) and spec is not None and spec.kind == LIKENESS
+
+
+def _front(like: Mapping[str, Any], own: Mapping[str, Any]) -> list[int]:
+    """Return the columns that no other one beats in likeness and by the scorer that decides."""
+    means = {
+        column: (it["mean"], like["checkpoints"][it.get("at", column)]["mean"])
+        for column, it in enumerate(own["checkpoints"])
+        if not it["base"]
+    }
+    return front(means)
 
 
 def _deltas(found: Verdicts, place: int) -> dict[int, tuple[float, float, float]]:

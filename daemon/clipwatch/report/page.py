@@ -24,7 +24,7 @@ from clipwatch.results.figures import plural
 from clipwatch.results.results import Results
 
 SCRIPTS: Final = (
-    *("state.js", "chart.js", "axes.js", "gallery.js"),
+    *("state.js", "chart.js", "front.js", "axes.js", "gallery.js"),
     *("save.js", "viewer.js", "pair.js"),
 )
 LIBRARY: Final = "uplot/uPlot.iife.min.js"

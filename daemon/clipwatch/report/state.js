@@ -6,7 +6,7 @@ let DATA = null;  // what the page shows, see load()
 const state = {
     curve: 0, column: 0, against: 0, prompt: 0, image: 0,  // `against` is a checkpoint's id
     rows: "prompt", columns: "checkpoint", sort: "order", category: "", find: "",
-    measure: "mean", extremes: false,
+    measure: "mean", extremes: false, likeness: "",
 };
 const listeners = [];
 

@@ -120,6 +120,15 @@ class Scoring:
     scorer_revision: str = own(
         "scorer_revision", "", "the CLIP model's revision on the Hub", blank=True
     )
+    references: str | None = own(
+        "references", None, "folder of a subject's images: likeness to them is scored", read.text
+    )
+    training_images: str | None = own(
+        "training_images", None, "folder of what was trained on: copies of it are told", read.text
+    )
+    likeness_model: str = own(
+        "likeness_model", "facebook/dinov2-base", "what sees likeness and copies: folder or Hub id"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from clipwatch.settings import (
     derived,
     ends,
     holdout,
+    likeness,
     prompts,
     scorers,
     sources,
@@ -100,6 +101,7 @@ def load(
     given |= usual.for_lcm(given)
     if not document.there:
         given |= alone.fitting(given, about.model, unlikely)
+    given |= likeness.asked(given, places)
     specs = scorers.of_settings(given, places)
     given |= {scorers.FIRST: given[scorers.FIRST].but(str(specs[0]))}
     base = given["pretrained_model_name_or_path"]

@@ -10,9 +10,10 @@ from typing import Final
 from urllib.parse import parse_qsl
 
 from clipwatch.domain.protocol import DUAL_ENCODER, ScorerSpec
-from clipwatch.kit import plugins
-from clipwatch.kit.errors import SettingsError
-from clipwatch.models.scorers import kind_of
+from clipwatch.kit.errors import ClipwatchError, SettingsError
+from clipwatch.models.files import Unfit
+from clipwatch.models.pictures import images_in
+from clipwatch.models.scorers import kind_of, names
 from clipwatch.settings import sources
 from clipwatch.settings.places import Places, mode
 from clipwatch.settings.values import Given
@@ -45,13 +46,21 @@ def of_settings(given: Mapping[str, Given], places: Places) -> tuple[ScorerSpec,
     Raises:
         SettingsError: There is no such kind, or no such model.
     """
-    first = given[FIRST]
-    found = [_spec("", first, places, revision=str(given[REVISION].value))]
+    found = [first(given, places)]
     for key, entry in sorted(given.items()):
         outer, _, name = key.partition(".")
         if outer == sources.SCORERS:
             found.append(_spec(name, entry, places))
     return tuple(found)
+
+
+def first(given: Mapping[str, Given], places: Places) -> ScorerSpec:
+    """Return the scorer that decides.
+
+    Raises:
+        SettingsError: There is no such kind, or no such model.
+    """
+    return _spec("", given[FIRST], places, revision=str(given[REVISION].value))
 
 
 def named(text: str, cwd: Path) -> ScorerSpec:
@@ -73,11 +82,32 @@ def named(text: str, cwd: Path) -> ScorerSpec:
 def _spec(name: str, entry: Given, places: Places, revision: str = "") -> ScorerSpec:
     written = _written(entry, places, is_first=not name)
     try:
-        files = kind_of(written.kind).files
+        kind = kind_of(written.kind)
     except SettingsError as error:
         raise entry.error(error.problem, fix=error.fix) from error
-    model = places.model(entry.but(written.model)) if files else written.model
-    return ScorerSpec(name, model, written.revision or revision, written.kind, written.options)
+    model = places.model(entry.but(written.model)) if kind.files else written.model
+    options = written.options
+    if kind.images:
+        folder = _images(entry, dict(options).get(kind.images), kind.images, places)
+        options = tuple(sorted({**dict(options), kind.images: folder}.items()))
+    return ScorerSpec(name, model, written.revision or revision, written.kind, options)
+
+
+def _images(entry: Given, named: str | None, option: str, places: Places) -> str:
+    """Return the absolute path of the folder of images that belongs to a scorer.
+
+    Raises:
+        SettingsError: There is none, or no image in it.
+    """
+    if not named:
+        fix = f"write ?{option}=FOLDER behind the model"
+        raise entry.error("names no folder of images", fix=fix)
+    folder = places.existing(entry.but(named))
+    try:
+        images_in(folder)
+    except (OSError, Unfit, ClipwatchError) as error:
+        raise entry.error(str(error)) from error
+    return str(folder)
 
 
 def _written(entry: Given, places: Places, *, is_first: bool) -> _Written:
@@ -89,11 +119,10 @@ def _written(entry: Given, places: Places, *, is_first: bool) -> _Written:
         model, _, revision = (text, "", "") if is_first else text.partition("@")
         return _Written(DUAL_ENCODER, model, revision, ())
     kind, rest = named.groups()
-    if kind not in {DUAL_ENCODER, *plugins.names(plugins.SCORERS)}:
-        known = ", ".join(sorted({DUAL_ENCODER, *plugins.names(plugins.SCORERS)}))
+    if kind not in (known := names()):
         raise entry.error(
             f"{text!r} names a kind of scorers that is not installed, {kind!r}",
-            fix=f"install the package that has it; here are {known}",
+            fix=f"install the package that has it; here are {', '.join(known)}",
         )
     head, _, query = rest.partition("?")
     model, _, revision = head.partition("@")

@@ -7,6 +7,23 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """From which score on an image is nearer to a training image than likeness explains.
+
+    Attributes:
+        bound: That score.
+        usual: How many training images are that near to another one.
+        of: Of so many.
+        reached: Share of copies that are, made of training images to know it, 0..1.
+    """
+
+    bound: float
+    usual: int
+    of: int
+    reached: float
+
+
+@dataclass(frozen=True, slots=True)
 class Scale:
     """The scale of a scorer, in its own unit; more is better.
 
@@ -17,6 +34,7 @@ class Scale:
         digits: Decimals with which a score is told.
         poor, saturated: A mean surely below `poor` is advised about, and one surely above
             `saturated`, if nobody sets other bounds; None for never.
+        near: Of a scorer that finds copies, once it was loaded.
 
     Raises:
         ValueError: It is no scale.
@@ -29,6 +47,7 @@ class Scale:
     digits: int = 4
     poor: float | None = None
     saturated: float | None = None
+    near: Near | None = None
 
     def __post_init__(self) -> None:
         finite = math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high

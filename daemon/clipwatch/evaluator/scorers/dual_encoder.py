@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoTokenizer
 
-from clipwatch.evaluator.depth import check_depth
 from clipwatch.evaluator.failures import EvaluationError, failing_as, from_hub
-from clipwatch.evaluator.foreign import check_shards
 from clipwatch.evaluator.scorers.files import locate, read_config, read_processor
+from clipwatch.evaluator.scorers.loading import loaded
 from clipwatch.evaluator.scorers.preprocessing import read_preprocessing
 from clipwatch.evaluator.store import Store, made_by, tensors_of
-from clipwatch.evaluator.tensors import check_finite, own_memory
 from clipwatch.models.dual_encoders import KINDS, Kind, refusal
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
     from clipwatch.domain.protocol import ScorerSpec
 
@@ -57,9 +53,7 @@ class DualEncoder:
             if reason := refusal(model_type):
                 raise EvaluationError("model", f"scorer {name!r} {reason}")
             self._kind = KINDS[str(model_type)]
-            self._model = _load(name, folder).to(device)
-            check_finite(self._model.named_parameters())
-            own_memory(chain(self._model.parameters(), self._model.buffers()))
+            self._model = loaded(name, folder, device, digest)
             # said outright, or some versions of transformers ask at the terminal
             self._tokenizer = AutoTokenizer.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False
@@ -154,27 +148,6 @@ def features(output: Any) -> torch.Tensor:
     """Return (batch, dim) float32 of length 1 from what transformers 4 (a tensor) or 5 returns."""
     found = output if isinstance(output, torch.Tensor) else output.pooler_output
     return torch.nn.functional.normalize(found.float(), dim=-1)
-
-
-def _load(name: str, folder: Path) -> Any:
-    """Return the model in float32 on the CPU.
-
-    Raises:
-        EvaluationError: Not all of its weights are there ("model").
-    """
-    check_shards(folder)
-    check_depth(folder)
-    model, loading = AutoModel.from_pretrained(
-        folder,
-        dtype=torch.float32,
-        use_safetensors=True,
-        local_files_only=True,
-        trust_remote_code=False,
-        output_loading_info=True,
-    )
-    if missing := sorted(loading["missing_keys"]):
-        raise EvaluationError("model", f"scorer {name!r} lacks the weights {missing[:3]}")
-    return model.eval()
 
 
 def _length(kind: Kind, text: Any, tokenizer: Any) -> int:

@@ -22,6 +22,7 @@ _HALF: Final = (0.5, 0.5, 0.5)
 _CLIP: Final = {"do_center_crop": True, "image_mean": _MEAN, "image_std": _STD}
 _PLAIN: Final = {"do_center_crop": False, "image_mean": _HALF, "image_std": _HALF}
 _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
+    "Bit": _CLIP | {"size": 224, "crop_size": 224},
     "CLIP": _CLIP,
     "ChineseCLIP": _CLIP,
     "EfficientNet": _PLAIN
@@ -32,6 +33,7 @@ _DEFAULTS: Final[dict[str, dict[str, Any]]] = {
     },
     "Siglip": _PLAIN,
     "Siglip2": _PLAIN | {"resample": Image.Resampling.BILINEAR},
+    "ViT": _PLAIN | {"size": {"width": 224, "height": 224}, "resample": Image.Resampling.BILINEAR},
 }
 _CLASS: Final = re.compile("(ImageProcessor|FeatureExtractor)(Fast|Pil)?$")
 
@@ -208,6 +210,8 @@ def read_preprocessing(config: Mapping[str, Any], usual: str, side: int) -> Prep
         patches = int(asked.get("patch_size", 16)), int(asked.get("max_num_patches", 256))
         return Patches(*patches, resample, levels)
     size, crop = _size(asked["size"]), _size(asked["crop_size"])
+    if name == "ViT" and isinstance(size, int):  # which takes one number for both sides
+        size = size, size
     if asked["do_center_crop"]:
         crop = (crop, crop) if isinstance(crop, int) else crop
         return Preprocessing(size, crop, resample, levels)

@@ -1,0 +1,89 @@
+"""Two scorers at once: which checkpoints no other one beats by both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from clipwatch.domain.strengths import written
+from clipwatch.kit.errors import ClipwatchError
+from clipwatch.results.differences import listed
+from clipwatch.results.figures import number, plural
+from clipwatch.results.sentences import at_strengths, called, strength_of
+from clipwatch.statistics.front import front
+from clipwatch.statistics.intervals import describe
+
+if TYPE_CHECKING:
+    from clipwatch.domain.state import Evaluation
+    from clipwatch.results.ranking import Ranking
+    from clipwatch.results.results import Results
+    from clipwatch.statistics import Summary
+
+
+@dataclass(frozen=True, slots=True)
+class Tradeoff:
+    """A ranking beside another scorer.
+
+    Attributes:
+        ranking: By one scorer.
+        scorer: The other one.
+        others: By evaluation its summary.
+        front: The evaluations that no other one beats in both means, by their steps.
+        digits: Decimals of the other one's scores.
+    """
+
+    ranking: Ranking
+    scorer: str
+    others: Mapping[str, Summary]
+    front: tuple[Evaluation, ...]
+    digits: int
+
+
+def beside(results: Results, ranking: Ranking, scorer: str) -> Tradeoff:
+    """Look at what was ranked by another scorer, too; what has no such scores is left out.
+
+    Raises:
+        ClipwatchError: Nothing has.
+    """
+    run = ranking.run
+    there = [it for it, _ in ranking.all if results.has(run, it, scorer)]
+    others = {it.id: describe(results.scores(run, it, scorer)) for it in there}
+    if not others:
+        raise ClipwatchError(f"no checkpoint of {run.name} has scores by {scorer!r}")
+    means = {it.id: (own.mean, others[it.id].mean) for it, own in ranking.all if it.id in others}
+    best = set(front(means))
+    chosen = tuple(it for it in there if it.id in best)
+    digits = results.scale(run, there[0], scorer).digits
+    return Tradeoff(ranking, scorer, others, chosen, digits)
+
+
+def rows(found: Tradeoff) -> list[tuple[str, ...]]:
+    """Return the rows of a table, its head first."""
+    ranking = found.ranking
+    several = at_strengths(ranking)
+    head = (str(ranking.run.unit), *(["strength"] * several), "mean", found.scorer)
+    table: list[tuple[str, ...]] = [(*head, "", "checkpoint")]
+    for evaluation, own in ranking.all:
+        other = found.others.get(evaluation.id)
+        at = strength_of(ranking.run, evaluation)
+        table.append(
+            (
+                str(evaluation.step),
+                *(["" if at is None else written(at)] * several),
+                number(own.mean, ranking.scale.digits),
+                "" if other is None else number(other.mean, found.digits),
+                "front" * (evaluation in found.front),
+                evaluation.checkpoint,
+            )
+        )
+    return table
+
+
+def sentences(found: Tradeoff) -> Iterator[str]:
+    """Say who is on the front, and what that is worth."""
+    named = listed([called(found.ranking.run, it) for it in found.front])
+    yield f"No other checkpoint is higher by both means than {named}."
+    if (without := len(found.ranking.all) - len(found.others)) > 0:
+        yield f"{plural(without, 'checkpoint')} without scores by {found.scorer} cannot be placed."
+    yield "By means alone: what lies near the front may be as good."
