@@ -157,6 +157,7 @@ def test_a_copy_that_nobody_vouches_for_is_looked_at_whole(state: Path, tmp_path
     assert "is damaged: its checksum is wrong" in said.stderr
 
 
+@pytest.mark.thorough
 def test_two_at_once_make_one_copy(state: Path, tmp_path: Path) -> None:
     """One may be told of the other; the copy is right whoever was first."""
     command = [sys.executable, "-m", "clipwatch", "backup", str(tmp_path / "copy")]

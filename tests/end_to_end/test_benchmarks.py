@@ -153,3 +153,14 @@ def test_copies_are_told_from_fresh_pictures() -> None:
     told = [row for row in found if len(row) > 5 and row[0] != "world"]
     assert len(told) == 4 * 2
     assert all(float(row[5]) <= 0.1 for row in told)
+
+
+@pytest.mark.thorough
+def test_the_log_of_a_year_is_measured() -> None:
+    """What a start, a command, a backup and compacting take, before it is compacted and after."""
+    found = {row[0]: row[1:] for row in rows(run("log"))}
+    assert found["5 runs of 2 checkpoints of 20 images"][0].startswith("90 events, ")
+    assert found["compact"][1].startswith("90 events to ")
+    starts = [it for it in found if it.startswith("start")]
+    assert len(starts) == 3
+    assert all(f"compacted: {it}" in found for it in starts)

@@ -16,6 +16,7 @@ from clipwatch.doctor.state_dir import holder
 from clipwatch.domain.events import OutputDirChecked
 from clipwatch.evaluator.store import Store
 from clipwatch.journal import Journal, checked
+from clipwatch.journal.compacting import compact
 from clipwatch.kit.errors import ClipwatchError, JournalError, TrackerRefused
 from clipwatch.kit.filesystems import make_private
 from clipwatch.kit.ownfiles import read_own
@@ -29,6 +30,7 @@ from clipwatch_adapters.shared.disk import plain_errors, write_private
 from clipwatch_adapters.tensorboard import TensorBoardTracker, event_files
 from clipwatch_adapters.wandb.companion import Companion
 from clipwatch_adapters.wandb.offline import OfflineRuns
+from histories import write
 from tensorboard_kit import event_file
 from tracker_kit import bring
 
@@ -123,6 +125,17 @@ def test_a_mark_that_is_planted_vouches_for_nothing(state: Path, trap: Trap) -> 
     trap.set(checked.beside(path))
     with Journal(path) as journal:
         assert journal.known == 0
+
+
+@pytest.mark.parametrize("suffix", ["", "-wal", "-journal"])
+def test_a_log_is_compacted_beside_what_is_planted(state: Path, trap: Trap, suffix: str) -> None:
+    """The new log is a file of ours alone, and so is what takes the old one's place."""
+    log = write(state, 1)
+    trap.set(state / f".clipwatch.db.new{suffix}")
+    assert compact(log, None, lambda *_: None).changed
+    with Journal(log, read_only=True) as journal:
+        assert [*journal.read()]
+    assert (log.stat().st_nlink, log.is_symlink()) == (1, False)
 
 
 def test_a_file_of_ours_takes_no_more_memory_than_it_has(state: Path) -> None:

@@ -81,7 +81,7 @@ def evaluated(chance: random.Random, run: str, step: int) -> Iterator[Happened]:
         yield stream, ImagesScored(id_, tuple(image(chance, id_, it) for it in prompts))
         match chance.randrange(8):
             case 0:
-                yield stream, EvaluationFailed(id_, "crashed", "signal 9", 1)
+                yield stream, EvaluationFailed(id_, "killed", "signal 9", 1)
                 yield stream, EvaluationReopened(id_, datetime(2026, 1, 1, tzinfo=UTC))
                 yield stream, begun
             case 1:
