@@ -195,7 +195,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     quiet_scorers()
-    pictures, copied = (600, 150) if options.quick else (2000, 800)
+    pictures, copied = (400, 100) if options.quick else (2000, 800)
     sizes = (20, 50) if options.quick else TRAINED_ON
     prompts = PROMPTS[:1] if options.quick else PROMPTS
     trainings = 10 if options.quick else options.trainings
