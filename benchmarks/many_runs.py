@@ -38,8 +38,8 @@ from daemon import Plain, Row, Silent, settings, write_checkpoint
 class Timed(Supervisor):
     """Notes how long the loop was at work between two waits, in seconds."""
 
-    def __init__(self) -> None:
-        super().__init__(lasting=True)
+    def __init__(self, *, once: bool = False) -> None:
+        super().__init__(once=once, lasting=not once)
         self.took: list[float] = []
         self.turns = 0
         self._woken = time.perf_counter()

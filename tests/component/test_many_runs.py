@@ -7,7 +7,9 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -25,7 +27,7 @@ from clipwatch.loop.objects import ObjectConsole
 from clipwatch.loop.overview import overview, together
 from clipwatch.loop.roster import Roster
 from clipwatch.loop.run import Parts
-from clipwatch.loop.supervisor import Supervisor
+from clipwatch.loop.supervisor import Looks, Supervisor
 from clipwatch.results import view
 from clipwatch.service.health.desk import Desk
 from clipwatch.service.health.probes import LoopState
@@ -436,6 +438,22 @@ def test_one_run_alone_fails_as_ever(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(Journal, "append", fail)
     with pytest.raises(ClipwatchError, match="the disk is broken"):
         world.once()
+
+
+def test_folders_are_looked_at_one_by_one_and_a_fifth_of_the_time_at_most() -> None:
+    """Those that are due: the one that is so longest first. A hint is followed at once."""
+
+    def due(seconds: float) -> Any:
+        return SimpleNamespace(run=SimpleNamespace(eyes=SimpleNamespace(seconds_left=seconds)))
+
+    looks, runs = Looks(), {"a": due(-3.0), "b": due(-5.0), "c": due(2.0)}
+    assert [it.run for it in looks.letters(runs, set())] == ["b"]
+    assert [it.run for it in looks.letters(runs, {"c"})] == ["b", "c"]
+    assert looks.seconds_left([]) == inf
+    looks.took(1000.0)
+    assert looks.letters(runs, set()) == []
+    assert [it.run for it in looks.letters(runs, {"a", "c"})] == ["a", "c"]
+    assert 3000 < looks.seconds_left(runs.values()) <= 4000
 
 
 # --- what is said ---------------------------------------------------------------------------------

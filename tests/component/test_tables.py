@@ -336,3 +336,24 @@ def test_what_cannot_be_written_is_told_once(tmp_path: Path) -> None:
     [said] = [it for it in world.said if "csv" in it]
     assert "Not a directory" in said or "File exists" in said
     assert {it["step"] for it in jsonl(state)} == {100, 200}
+
+
+def test_a_long_queue_is_not_written_down_again_for_each_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its newest is scored first, so that each one comes late: all stand there in the end."""
+    monkeypatch.setattr("clipwatch.loop.tables.PAUSE_SECONDS", 3600.0)
+    written, replace_ = list[str](), Table._replace
+
+    def note(self: Table, *asked: Any) -> Any:
+        written.append(self.name)
+        return replace_(self, *asked)
+
+    monkeypatch.setattr(Table, "_replace", note)
+    world = World(tmp_path)
+    for step in range(1, 9):
+        checkpoint(world.output, step, step)
+    assert world.once() == 0
+    assert [row["step"] for row in jsonl(world.folder)] == list(range(1, 9))
+    assert [row["step"] for row in table(world.folder)] == [str(it) for it in range(1, 9)]
+    assert sorted(written) == ["csv", "csv", "jsonl", "jsonl"]

@@ -165,3 +165,18 @@ def test_the_log_of_a_year_is_measured() -> None:
     starts = [it for it in found if it.startswith("start")]
     assert len(starts) == 3
     assert all(f"compacted: {it}" in found for it in starts)
+
+
+@pytest.mark.thorough
+@pytest.mark.timeout(400)  # beside whatever else runs
+def test_how_far_it_goes_is_measured() -> None:
+    """Each part has its rows; a daemon that fails to score something would end it."""
+    found = {
+        row[0]: row[1] for row in rows(run("scale", "strong", "weak", "events", "turns", "year"))
+    }
+    assert {it.partition(":")[0] for it in found} == {"strong", "weak", "events", "turns", "year"}
+    assert "x one" in found["strong: 64 images of 5 ms, 2 slots"]
+    assert "x one" in found["weak: 2 checkpoints of 16 images, 2 slots"]
+    assert "a second" in found["events: 64 workers, 64 runs, as many as can be"]
+    assert "2 requests" in found["turns: 100 prompts dealt to 2 slots"]
+    assert "a second" in found["turns: 10 checkpoints that wait, one slot"]

@@ -151,13 +151,13 @@ class Deliveries:
             self._asked.add((kind, name))
             self._address(outbox, kind, name)
 
-    def offer(self, *, last: bool = False) -> None:
+    def offer(self, *, soon: bool = False) -> None:
         """Have one series brought to each who lacks one and may try; each one after a start.
 
         After a start each tracker is read once, too, though it is known to have all. The tables
-        are brought up to date, at once if it is the `last` time.
+        are brought up to date, at once unless a further result comes `soon`.
         """
-        self._tables.keep(self._settings, last=last)
+        self._tables.keep(self._settings, soon=soon)
         outbox, now = self._outbox(), self._tools[1]()
         run = outbox.run
         for kind, name in outbox.receivers:

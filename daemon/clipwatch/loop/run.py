@@ -135,7 +135,7 @@ class WatchedRun:
         if self._deadlines.evaluating:
             self._log.leave_out(self.settings.evaluating.when_behind, self.evaluations.in_hand)
             self.evaluations.advance(ready=self._ready())
-        self._deliveries.offer(last=self._deadlines.asked)
+        self._deliveries.offer(soon=bool(self._log.due) and self._deadlines.evaluating)
         self._page.offer()
         left = self._left()
         if self._done(left):

@@ -32,6 +32,9 @@ Answer = TypeVar("Answer")
 Ended = Callable[[ClipwatchError | OSError | None], None]
 """Called when a run has ended, with what ended it; None where it came to its own end."""
 
+LOOK_SHARE = 0.2
+"""The most of the loop's time that goes into looks that nothing hints at."""
+
 
 @dataclass(slots=True)
 class _Watched:
@@ -54,6 +57,31 @@ class _Watched:
     busy: bool = False
 
 
+class Looks:
+    """Whose folder is looked at: where there is a hint, and of those that are due one by one.
+
+    Of a hundred runs many are due at once, and a look at a hundred checkpoints takes some time.
+    """
+
+    def __init__(self) -> None:
+        self._next = 0.0  # when one is due at the earliest, by the clock that nobody sets
+
+    def seconds_left(self, runs: Iterable[_Watched]) -> float:
+        """How long it is until one is due; infinity where there is no run."""
+        first = min((it.run.eyes.seconds_left for it in runs), default=inf)
+        return max(first, self._next - time.monotonic())
+
+    def letters(self, runs: Mapping[str, _Watched], hinted: AbstractSet[str]) -> list[Letter]:
+        """Return the looks that are hinted at, and the one that is due the longest."""
+        if self.seconds_left(runs.values()) <= 0:
+            hinted = hinted | {min(runs, key=lambda it: runs[it].run.eyes.seconds_left)}
+        return [Letter(it, Look()) for it in runs if it in hinted]
+
+    def took(self, seconds: float) -> None:
+        """Take note of how long one took."""
+        self._next = time.monotonic() + seconds * (1 / LOOK_SHARE - 1)
+
+
 class Supervisor:
     """Receives, dispatches and waits; `run` returns when all runs have ended.
 
@@ -72,7 +100,7 @@ class Supervisor:
     ) -> None:
         self._once, self._lasting = once, lasting
         self._service = service or ServiceManager({})
-        self._inbox = Inbox()
+        self._inbox, self._looks = Inbox(), Looks()
         self._pool = Pool(lambda: self._inbox.put(Turn()))
         self.shared = Shared(self._pool, Idlers(self._pool.wanted))
         self._projections: dict[Journal, Projection] = {}
@@ -209,14 +237,13 @@ class Supervisor:
 
     def _receive(self) -> list[Letter]:
         """Wait for messages until something is due; a look comes last, and each kind only once."""
-        now = time.monotonic()
-        waits = (min(it.due - now, it.run.eyes.seconds_left) for it in self._runs.values())
-        pause = min(waits, default=inf)
+        due = min((it.due for it in self._runs.values()), default=inf) - time.monotonic()
+        pause = min(due, self._looks.seconds_left(self._runs.values()))
         letters = self._inbox.receive(max(0.0, min(pause, BEAT_SECONDS, self._service.patience)))
         hinted = {letter.run for letter in letters if isinstance(letter.message, Look)}
         once = {type(it.message): it for it in letters if isinstance(it.message, (Turn, Reload))}
         others = [it for it in letters if not isinstance(it.message, (Look, Turn, Reload))]
-        return others + list(once.values()) + _looks(self._runs, hinted)
+        return others + list(once.values()) + self._looks.letters(self._runs, hinted)
 
     def _take(self, letter: Letter) -> Iterable[str]:
         """Act on a message; return the runs that have a turn by it."""
@@ -239,7 +266,10 @@ class Supervisor:
                 return ()
             case message:
                 if found := self._runs.get(letter.run):
+                    began = time.monotonic()
                     self._safely(letter.run, partial(found.run.take, message))
+                    if isinstance(message, Look):
+                        self._looks.took(time.monotonic() - began)
                 return (letter.run,)
         return self._runs
 
@@ -255,14 +285,3 @@ def _close(runs: Sequence[WatchedRun]) -> None:
         run.eyes.leave()
     for run in runs:
         run.close()
-
-
-def _looks(runs: Mapping[str, _Watched], hinted: AbstractSet[str]) -> list[Letter]:
-    """Return the looks that are hinted at, and of those that are due the one that is so longest.
-
-    One by one, as each takes some time, and of a hundred runs many are due at once.
-    """
-    late = min(runs, key=lambda it: runs[it].run.eyes.seconds_left, default="")
-    if late and runs[late].run.eyes.seconds_left <= 0:
-        hinted = hinted | {late}
-    return [Letter(it, Look()) for it in runs if it in hinted]

@@ -20,9 +20,9 @@ from clipwatch.results.reading import series_of
 from clipwatch.settings import Settings
 from clipwatch.settings.derived import ALWAYS
 
-SHARE: Final = 0.1
-"""The most of the time that goes into writing a table as a whole: of a long queue, whose newest is
-scored first, each result comes late, and each time the table is longer."""
+PAUSE_SECONDS: Final = 30.0
+"""Between two writings of a table as a whole while results are to come: of a long queue, whose
+newest is scored first, each one comes late, and each time the table is longer."""
 
 Scored = Mapping[str, Sequence[str]]
 """Protocol → evaluations, as in Run."""
@@ -30,12 +30,11 @@ Scored = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True)
 class Tabled:
-    """Message: a table holds what is `scored`, or why it does not; it took so many seconds."""
+    """Message: a table holds what is `scored`, or why it does not."""
 
     name: str
     scored: Scored
     problem: str = ""
-    seconds: float = 0.0
 
 
 class Tables:
@@ -44,7 +43,7 @@ class Tables:
     They lie beside the log and follow from it, so no event tells of them and no result is owed to
     them: the log would only speak of itself. A result that comes last is a line at the end of a
     local file, as it is in the log; whole files are written in a thread, as they grow with the run,
-    and one waits nine times as long as the last one took.
+    and not for each result while more are to come.
 
     Args:
         log: Of the run; hears what cannot be written, once.
@@ -75,8 +74,13 @@ class Tables:
         """How long until `keep` has something to do that was put off; infinity for nothing."""
         return min((self._next[it] for it in self._put_off), default=inf) - time.monotonic()
 
-    def keep(self, settings: Settings, *, last: bool = False) -> None:
-        """Bring them up to date, at once if it is the last time; one that fails is tried again."""
+    def keep(self, settings: Settings, *, soon: bool = False) -> None:
+        """Bring them up to date; one that fails is tried again after a pause.
+
+        Args:
+            settings: Of the run.
+            soon: A result is to come: what would be written as a whole may wait for more of them.
+        """
         self._put_off.clear()
         run, state_dir = self._log.run, settings.paths.state_dir
         for name in ALWAYS:
@@ -94,7 +98,7 @@ class Tables:
             if extended:
                 self._kept[name] = run.scored
                 continue
-            if not last and time.monotonic() < self._next.get(name, 0.0):
+            if soon and time.monotonic() < self._next.get(name, 0.0):
                 self._put_off.add(name)
                 continue
             self._writing.add(name)
@@ -106,7 +110,7 @@ class Tables:
         """Take note of what a table holds by now; say once what is in its way."""
         name, (before, _) = message.name, self._failed.pop(message.name, ("", None))
         self._writing.discard(name)
-        self._next[name] = time.monotonic() + message.seconds * (1 / SHARE - 1)
+        self._next[name] = time.monotonic() + PAUSE_SECONDS
         if not message.problem:
             self._kept[name] = message.scored
             return
@@ -116,14 +120,14 @@ class Tables:
         self._failed[name] = message.problem, self._clock() + pause(1, 0.0)
 
     def _write(self, name: str, run: Run, kept: Scored, state_dir: Path) -> None:
-        table, problem, began = Publishing(self._tables[name]), "", time.monotonic()
+        table, problem = Publishing(self._tables[name]), ""
         try:
             for protocol, ids in run.scored.items():
                 if kept.get(protocol, ()) != ids:
                     list(table.bring(series_of(run, protocol, state_dir), frozenset()))
         except Exception as error:  # noqa: BLE001 - whatever it is, the loop has to hear of it
             problem = str(error)
-        self._send(Tabled(name, run.scored, problem, time.monotonic() - began))
+        self._send(Tabled(name, run.scored, problem))
 
 
 def _extended(table: trackers.Tracker, run: Run, kept: Scored, state_dir: Path) -> bool:
