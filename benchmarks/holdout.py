@@ -226,7 +226,8 @@ def _learn(base: Path, run: Path, pictures: Sequence[Captioned], steps: int, *, 
         wanted = pipeline.scheduler.get_velocity(latents, noise, times)
         found = unet(noisy, times, encoder_hidden_states=texts).sample
         optimizer.zero_grad(set_to_none=True)
-        torch.nn.functional.mse_loss(found, wanted).backward()
+        loss = torch.nn.functional.mse_loss(found, wanted)
+        loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % every == 0:
             save_checkpoint(options, step, unet, {}, random)

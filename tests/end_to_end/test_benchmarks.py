@@ -141,3 +141,11 @@ def test_many_runs_are_measured() -> None:
     assert found["6 evaluations without models"]
     assert int(found["results by which any run was ahead of the last"]) <= 2
     assert "file descriptors" in found["held while idle"]
+
+
+@pytest.mark.thorough
+def test_overfitting_is_told_where_it_is() -> None:
+    """In trainings whose truth is known; never of one that is flat."""
+    found = {row[0]: row for row in rows(run("holdout", "--only", "simulated"))}
+    assert found["flat"][1] == found["flat"][3] == "0 %"
+    assert found["overfits by 10 % (true)"][3] == "100 %"
