@@ -23,7 +23,7 @@ import torch
 from PIL import Image
 
 from clipwatch.demo.models import CLIP
-from clipwatch.demo.train import Examples, Options, loss_of, pipeline_class, save_checkpoint, train
+from clipwatch.demo.train import Options, pipeline_class, save_checkpoint, train
 from clipwatch.demo.world import captions, draw
 from clipwatch.domain.events import WeightFile
 from clipwatch.domain.losses import TIMES, Captioned, Example, LossMeasured, LossProtocol, LossSets
@@ -44,7 +44,7 @@ LEARNT: Final = 8
 """Pictures that are learnt by heart: few, and enough for an interval of the gap."""
 
 PROMPTS: Final = 144
-STEPS: Final = 20
+STEPS: Final = 10
 
 
 # --- simulated -----------------------------------------------------------------------------------
@@ -134,22 +134,23 @@ def _examples(images: int, which: int) -> tuple[Example, ...]:
 # --- planted -------------------------------------------------------------------------------------
 
 
-def planted(place: Path, *, quick: bool) -> None:
+def planted(place: Path, prompts: int, *, quick: bool) -> None:
     """Print a line for each checkpoint of a training that learns eight pictures by heart."""
-    base = _base(place, 20 if quick else 400)
+    base = _base(place, 10 if quick else 80)
     held, trained = _pictures(place, quick=quick)
     run = place / "by-heart"
-    steps = 40 if quick else 300
-    _learn(base, run, trained, steps, every=20)
+    steps, every = (16, 8) if quick else (160, 32)
+    if not (run / f"checkpoint-{steps}").exists():
+        _learn(base, run, trained, steps, every=every)
     sets = LossSets(held, trained)
-    how = _protocol(base, 8 if quick else PROMPTS, 2 if quick else STEPS)
+    how = _protocol(base, prompts, 2 if quick else STEPS)
     evaluator, points, scores = Evaluator(), list[Point](), list[Any]()
     seconds: dict[str, list[float]] = {"loss": [], "images": []}
     scale = scale_of(how.decides)
     worth = scale.worth or 0.017
     print("\n| step | held out | trained on | clip/mean | told by the loss | told by scores |")
     print("|---|---|---|---|---|---|")
-    for step in range(0, steps + 1, 20):
+    for step in range(0, steps + 1, every):
         folder = base if step == 0 else run / f"checkpoint-{step}"
         said = _evaluated(evaluator, folder, how, sets, base=step == 0)
         loss, table, cost = said
@@ -206,7 +207,7 @@ def _learn(base: Path, run: Path, pictures: Sequence[Captioned], steps: int, *, 
     torch.manual_seed(0)
     random = np.random.default_rng(0)
     pipeline = pipeline_class().from_pretrained(base)
-    words = [*(it.caption for it in pictures), ""]
+    words = [it.caption for it in pictures]
     with torch.no_grad():
         pixels = torch.from_numpy(np.stack([np.asarray(Image.open(it.path)) for it in pictures]))
         encoded = pipeline.vae.encode(pixels.permute(0, 3, 1, 2) / 127.5 - 1.0).latent_dist.mode()
@@ -215,13 +216,17 @@ def _learn(base: Path, run: Path, pictures: Sequence[Captioned], steps: int, *, 
         )
         texts = pipeline.text_encoder(tokens.input_ids).last_hidden_state
     latents = encoded * pipeline.vae.config.scaling_factor
-    examples = Examples(latents, torch.arange(len(pictures)), texts)
+    last = pipeline.scheduler.config.num_train_timesteps
     unet = pipeline.unet.train()
-    optimizer = torch.optim.AdamW(unet.parameters(), lr=3e-4)
+    optimizer = torch.optim.AdamW(unet.parameters(), lr=1e-3)
     options = Options(base, run)
     for step in range(1, steps + 1):
-        loss = loss_of(unet, pipeline.scheduler, examples, random)
+        noise, times = torch.randn_like(latents), torch.randint(0, last, (len(latents),))
+        noisy = pipeline.scheduler.add_noise(latents, noise, times)
+        wanted = pipeline.scheduler.get_velocity(latents, noise, times)
+        found = unet(noisy, times, encoder_hidden_states=texts).sample
         optimizer.zero_grad(set_to_none=True)
+        loss = torch.nn.functional.mse_loss(found, wanted)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % every == 0:
@@ -292,6 +297,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="seconds rather than minutes")
     parser.add_argument("--only", choices=("simulated", "planted"))
     parser.add_argument("--trainings", type=int, default=0, help="of each kind (default 200)")
+    parser.add_argument("--prompts", type=int, default=0, help=f"pictures (default {PROMPTS})")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep the models made here for the next run")
     asked = parser.parse_args()
@@ -301,7 +307,7 @@ def main() -> None:
         simulated(asked.trainings or (4 if asked.quick else 200), 24)
     if asked.only != "simulated":
         with workplace(asked.folder) as place:
-            planted(place, quick=asked.quick)
+            planted(place, asked.prompts or (8 if asked.quick else PROMPTS), quick=asked.quick)
     print(f"\n{time.monotonic() - started:.0f} s")
 
 

@@ -284,6 +284,7 @@ def test_losses_go_into_the_log_and_to_trackers(tmp_path: Path) -> None:
             "loss/gap": 0.493,
         }
     )
+    assert evaluation.finished is not None
     told = as_json({"run": world.run}, evaluation.finished, {})["runs"][0]["checkpoints"]
     assert told[-1]["losses"]["heldout"] == pytest.approx(1.0375)
 

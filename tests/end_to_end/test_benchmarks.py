@@ -180,3 +180,11 @@ def test_how_far_it_goes_is_measured() -> None:
     assert "a second" in found["events: 64 workers, 64 runs, as many as can be"]
     assert "2 requests" in found["turns: 100 prompts dealt to 2 slots"]
     assert "a second" in found["turns: 10 checkpoints that wait, one slot"]
+
+
+@pytest.mark.thorough
+def test_overfitting_is_told_where_it_is() -> None:
+    """In trainings whose truth is known; never of one that is flat."""
+    found = {row[0]: row for row in rows(run("holdout", "--only", "simulated"))}
+    assert found["flat"][1] == found["flat"][3] == "0 %"
+    assert found["overfits by 10 % (true)"][3] == "100 %"

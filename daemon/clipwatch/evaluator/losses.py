@@ -100,8 +100,8 @@ def _measured(
         size = denoising.size_of(pipeline, protocol.width, protocol.height)
         held, trained = ([_read(it, size) for it in its] for its in (sets.held, sets.trained))
         _check_apart(sets, held, trained)
-        examples = [tuple(example for example, _ in its) for its in (held, trained)]
-        plan = LossProtocol(*examples, protocol.seed, *size)
+        own, theirs = (tuple(example for example, _ in its) for its in (held, trained))
+        plan = LossProtocol(own, theirs, protocol.seed, *size)
         device = str(pipeline._execution_device)  # noqa: SLF001 - as its own call
         known = latents.of(pipeline.vae, [*held, *trained], device)
         rows = _rows(pipeline, protocol, plan, known)

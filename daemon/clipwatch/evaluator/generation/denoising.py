@@ -106,7 +106,8 @@ def encoded(vae: Any, pixels: torch.Tensor, device: str) -> torch.Tensor:
     if not latents.isfinite().all():
         reason = "the VAE encodes images to what is not finite (try vae_dtype fp32)"
         raise EvaluationError("scores", reason)
-    return (latents - shift) * scale
+    made: torch.Tensor = (latents - shift) * scale
+    return made
 
 
 _MEAN_AND_STD: Final = ("latents_mean", "latents_std")
@@ -136,16 +137,17 @@ def noised(
         return (1 - share) * latents + share * noise, noise - latents, share * steps
     from diffusers import DDPMScheduler
 
-    trained = DDPMScheduler.from_config(config)
+    trained: Any = DDPMScheduler.from_config(config)
     step = torch.tensor([thousandths * steps // 1000])
-    targets = {
-        "epsilon": lambda: noise,
-        "v_prediction": lambda: trained.get_velocity(latents, noise, step),
-    }
-    kind = config.get("prediction_type", "epsilon")
-    if kind not in targets:
-        raise EvaluationError("model", f"prediction_type {kind!r} has no held-out loss here")
-    return trained.add_noise(latents, noise, step), targets[kind](), float(step)
+    noisy = trained.add_noise(latents, noise, step)
+    match config.get("prediction_type", "epsilon"):
+        case "epsilon":
+            return noisy, noise, float(step)
+        case "v_prediction":
+            return noisy, trained.get_velocity(latents, noise, step), float(step)
+        case kind:
+            reason = f"prediction_type {kind!r} has no held-out loss here"
+            raise EvaluationError("model", reason)
 
 
 @torch.no_grad()
