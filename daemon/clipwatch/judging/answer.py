@@ -76,7 +76,7 @@ def answer(
         against_best=None if is_base else _against_best(before, point, scales[""], ended=ended),
         advice=advise([*others, point], base, question, scales, given) if newest else (),
         decision=decided,
-        estimate=told and told.estimate,
+        estimate=told.estimate if told else None,
     )
 
 
