@@ -130,7 +130,7 @@ def stop(runs: int, generator: np.random.Generator) -> None:
     for shape, spread, alike in (*usual, *odd):
         world = World(shape, spread, alike)
         for delta in DIFFERENCES:
-            counts, words, others = [], Counter[str](), []
+            counts, words, others = list[int](), Counter[str](), list[int]()
             false = 0
             for _ in range(runs):
                 _, reference, values = world.pair(generator, delta)
@@ -151,7 +151,7 @@ def mean(runs: int, generator: np.random.Generator) -> None:
     head("shape", "spread", "alike", "ended", "runs", "prompts", "held, Student's",
          "held, published", "half, published", "times the images, told", "measured")  # fmt: skip
     ends: list[tuple[str, float, int]] = [("after 64", 0.0, 64), ("after 200", 0.0, 200)]
-    ends += [(f"difference {it:g}", it, 0) for it in (0.0, 0.005, 0.01, 0.02)]
+    ends += [(f"difference {it:g}", it, 0) for it in (0.0, 0.0025, 0.005, 0.01, 0.02)]
     usual = product(["normal"], SPREADS, ALIKE)
     odd = product(["skewed", "heavy tails"], SPREADS[:1], ALIKE[1:2])
     for shape, spread, alike in (*usual, *odd):
@@ -252,7 +252,7 @@ def course(runs: int, generator: np.random.Generator) -> None:
         for _ in range(runs):
             truth = MEAN + kind.means(generator)
             table = _table(truth, spread, generator)
-            kept = [0]
+            kept, wholes = [0], [0]
             made += PROMPTS
             for n in range(1, CHECKPOINTS):
                 best = max(kept, key=lambda it: float(table[it].mean()))
@@ -268,9 +268,11 @@ def course(runs: int, generator: np.random.Generator) -> None:
                     told += 1
                 else:
                     made += PROMPTS
-                    kept.append(n)
-            whole += len(kept)
-            best = max(kept, key=lambda it: float(table[it].mean()))
+                    wholes.append(n)
+                    if found.known:
+                        kept.append(n)
+            whole += len(wholes)
+            best = max(wholes, key=lambda it: float(table[it].mean()))
             lost.append(truth.max() - truth[best])
             full.append(truth.max() - truth[int(table.mean(axis=1).argmax())])
         row(kind.name, spread, runs, share(made, runs * CHECKPOINTS * PROMPTS),

@@ -20,6 +20,7 @@ from clipwatch.executors.base import Executor
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
 from clipwatch.journal.projection import read_state
+from clipwatch.judging.base import Judgement, Question
 from clipwatch.judging.parts import decision
 from clipwatch.kit.errors import SettingsError
 from clipwatch.prompts import stratified
@@ -321,3 +322,32 @@ def test_without_a_reference_nothing_is_decided() -> None:
     reference = Reference("checkpoint-1/a/b")
     assert decision(None, None, (), 1, 0.005, COSINE) is None
     assert decision(reference, None, (), 1, 0.005, COSINE) is None
+
+
+def test_the_next_waits_for_what_it_is_compared_with(tmp_path: Path) -> None:
+    """Checkpoints that wait together are as those that come one by one, however slow the judge."""
+    world = world_of(tmp_path)
+    judge, held = world.judge, threading.Event()
+
+    class Slow:
+        """Takes a while over each result."""
+
+        def judge(self, question: Question) -> Judgement:
+            held.wait(0.3)
+            return judge.judge(question)
+
+        def close(self) -> None:
+            """Hold nothing."""
+
+    world.judge = Slow()
+    for step in (200, 500, 300):
+        checkpoint(world.output, step, step)
+    assert world.once() == 0
+    made = {it.step: it.completed for it in world.run.evaluations.values()}
+    assert {step: it and it.clip.n == PROMPTS for step, it in made.items()} == {
+        0: True,
+        500: True,
+        300: False,
+        200: False,
+    }
+    assert [decided(world, it).finding for it in (300, 200)] == ["within", "below"]

@@ -81,8 +81,31 @@ def test_decisions_are_as_few_and_as_right_as_told() -> None:
     )
     assert done.returncode == 0, done.stdout + done.stderr
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()]
-    stops = [row for row in rows if len(row) == 12 and row[0] in ("normal", "skewed")]
+    stops = [row for row in rows if len(row) == 13 and row[0] in ("normal", "skewed")]
     large = [row for row in stops if row[:2] == ["normal", "0.025"] and row[3] == "0.04"]
     assert [row[5] for row in large] == ["32"] * 3
-    assert sum(float(row[10]) for row in stops) / len(stops) < 0.05
-    assert len([row for row in rows if row[0] in ("flat", "rises by .05")]) == 4
+    assert sum(float(row[11]) for row in stops) / len(stops) < 0.05
+    assert len([row for row in rows if row[:1] in (["flat"], ["rises by .05"])]) == 4
+
+
+def test_the_simulation_stops_where_an_evaluation_does() -> None:
+    """All at once it is what is said prompt by prompt, after as many prompts."""
+    script = (
+        "import decisions as it, numpy as np\n"
+        "from clipwatch.statistics.anytime import Differing\n"
+        "luck, names = np.random.default_rng(3), [str(n) for n in range(it.PROMPTS)]\n"
+        "for delta in (0, 0.003, 0.005, 0.01, 0.03):\n"
+        "    values = delta + 0.02 * luck.normal(size=it.PROMPTS)\n"
+        "    one = Differing(1, dict.fromkeys(names, 0.0), it.WORTH)\n"
+        "    one.add((name, 0, x) for name, x in zip(names, values.tolist()))\n"
+        "    print((one.difference.prompts, one.known) == (it.seen(values).prompts,"
+        " it.seen(values).known))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=COVERAGE.parent,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == ["True"] * 5

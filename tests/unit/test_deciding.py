@@ -18,6 +18,7 @@ from clipwatch.domain.deciding import (
     worth_of,
 )
 from clipwatch.domain.events import EvaluationCompleted
+from clipwatch.domain.kinds import Finding
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.domain.state import BASE_NAME, Evaluation, Run
 from clipwatch.statistics import Summary
@@ -114,3 +115,14 @@ def test_what_matters() -> None:
     assert worth_of({"": 0.02}, scale) == 0.02
     assert worth_of({}, scale) == worth_of({"": None}, scale) == 0.01
     assert worth_of({}, COSINE) is None
+
+
+def test_one_that_nobody_could_tell_is_no_reference() -> None:
+    """Made wholly as no prompt decided: the highest of many such would be the luckiest."""
+    first, other = evaluation(1, 0.3), evaluation(2, 0.4)
+    assert other.completed
+    expect: dict[Finding, str] = {"open": "checkpoint-1/d/p", "above": "checkpoint-2/d/p"}
+    for finding, expected in expect.items():
+        said = Decision(Reference(first.id), finding, 10, 0.1, -0.1, 0.3, 0.005)
+        told = replace(other, completed=replace(other.completed, decision=said))
+        assert reference_of(run(first, told), P, "checkpoint-9/d/p", BEST) == Reference(expected)

@@ -115,7 +115,7 @@ def kept(tmp_path: Path) -> Iterator[Kept]:
 
 def asked(keep: int, most: float | None = None) -> Evaluating:
     """Return settings."""
-    return Evaluating(True, None, 60.0, 3, "png", keep, most, "wait")
+    return Evaluating(True, None, "sequence", "mean", "best", 60.0, 3, "png", keep, most, "wait")
 
 
 def drawn(images: Path, *ids: str) -> None:

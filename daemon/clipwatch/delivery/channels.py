@@ -132,9 +132,9 @@ def scored(series: Series, result: Result, others: int) -> CheckpointScored:
             text += f", {number(abs(it.delta), digits)} {side} {what}"
     if result.estimate:
         text += f"; {estimated(result.estimate, clip.n)}"
-    if it := result.decision:
-        other = it.reference
-        text += f"; {decided(it, other.run or other.evaluation.partition('/')[0], digits)}"
+    if found := result.decision:
+        other = found.reference
+        text += f"; {decided(found, other.run or other.evaluation.partition('/')[0], digits)}"
     if others:
         text += f"; {others} more scored since the last message"
     return CheckpointScored(result.evaluation, result.step, text, series.unit)

@@ -31,9 +31,16 @@ def is_part(run: Run, evaluation: Evaluation) -> bool:
 
 
 def yardsticks(run: Run, protocol: str, but: str = "") -> list[Evaluation]:
-    """Return the trained checkpoints that are scored wholly, without the evaluation `but`."""
+    """Return the trained checkpoints that others are compared with, without the evaluation `but`.
+
+    They are scored wholly, and each was the first or known to be above one of them: the highest of
+    many that nobody could tell apart would be the luckiest.
+    """
     known = (run.evaluations[id_] for id_ in run.scored.get(protocol, ()) if id_ != but)
-    return [it for it in known if not it.of_base and is_whole(run, it)]
+    whole = [it for it in known if not it.of_base and is_whole(run, it)]
+    decisions = [it.completed.decision if it.completed else None for it in whole]
+    pairs = zip(whole, decisions, strict=True)
+    return [it for it, found in pairs if found is None or found.finding == "above"]
 
 
 def reference_of(run: Run, protocol: str, id_: str, against: str) -> Reference | None:

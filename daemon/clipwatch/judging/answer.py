@@ -83,7 +83,7 @@ def answer(
         if newest
         else (),
         decision=decided,
-        estimate=told and told.estimate,
+        estimate=told.estimate if told else None,
     )
 
 

@@ -219,7 +219,7 @@ class Attempt:
         told = {it for it in environment.items() if it[0] != "gpu"}
         if self._environment is None or not told <= self._environment:
             begun = started(self.job.checkpoint, self.job.work.protocol, environment)
-            reference = self._early and self._early.reference
+            reference = self._early.reference if self._early else None
             self._log.record_evaluation(self.job.id, replace(begun, reference=reference))
             self._environment = told | (self._environment or set())
 

@@ -25,7 +25,9 @@ from clipwatch.statistics.sequential import Followed, half_width, student_half_w
 class Follower(Protocol):
     """Whoever says while images come whether there are enough."""
 
-    enough: bool
+    @property
+    def enough(self) -> bool:
+        """Whether no further image is needed."""
 
     def add(self, scores: Iterable[tuple[str, int, float]]) -> None:
         """Take images into account: prompt id, image index and score of each; none comes twice."""

@@ -121,7 +121,9 @@ class Evaluations:
         if self._hand.of_base or (due and due[0].checkpoint.is_base):  # with which all are compared
             due = [it for it in due if it.checkpoint.is_base]
         self._leave_contested(idle=False)
-        for it in self._dealer.deal(due if ready else []):
+        # what is judged may be what they are compared with
+        wait = self._settings.evaluating.decide == "difference" and self._judgements.ids
+        for it in self._dealer.deal(due if ready and not wait else []):
             self._failed(it.work, it.failed.kind, it.failed.reason)
         self._leave_contested(idle=not due)
 
