@@ -16,11 +16,13 @@ import evaluator_kit as kit
 from clipwatch.demo.models import CLIP, write_base_pipeline
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.evaluator import resident
+from clipwatch.evaluator.batching import SHARE
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.generation import attention
 from clipwatch.evaluator.generation.attention import use_attention
 from clipwatch.evaluator.generation.pipeline import Generator
 from clipwatch.executors.messages import Evaluate, Finished, Reply, Scored, Working
+from clipwatch.models.memory import batch_bytes
 
 pytestmark = kit.QUIET
 
@@ -121,7 +123,7 @@ def test_the_one_used_last_stays_where_there_is_room_for_two(
     monkeypatch.setattr(resident, "free_bytes", lambda *_: free[0])
     for name in ("a", "b", "a"):
         heard.evaluate(turn[name])
-    free[0] = resident.batch_bytes(turn["c"].protocol, 1) / resident.SHARE + 1  # but for a pipeline
+    free[0] = batch_bytes(turn["c"].protocol, 1) / SHARE + 1  # but for a pipeline
     heard.evaluate(turn["c"])
     free[0] = 1e12
     assert heard.loaded(BASE) == 3
