@@ -203,7 +203,12 @@ def overhead(folder: Path, *, quick: bool) -> Iterator[Row]:
             asked: list[Evaluate] = []
             for way, own in ways.items():
                 state = str(folder / f"{turn} {way}")
-                flags = {"report_to": "none", "batch_size": 8, "max_prompts": prompts}
+                flags = {
+                    "report_to": "none",
+                    "batch_size": 8,
+                    "max_prompts": prompts,
+                    "stage": "off",
+                }
                 flags |= {**own, "state_dir": state}
                 chosen = load(config, flags=flags, environ={}, cwd=folder)
                 clocked = Clocked(named.load(chosen))
