@@ -103,7 +103,7 @@ def test_precision_saves_the_images_that_are_not_needed(project: Path, base: Pat
 
 
 @pytest.mark.thorough
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(600)  # three processes that import torch, beside whatever else runs
 def test_a_difference_that_is_known_ends_an_evaluation(project: Path, base: Path) -> None:
     """Base and first checkpoint are made wholly, the second ends early; all of it is told."""
     texts = captions()
