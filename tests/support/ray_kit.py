@@ -124,9 +124,9 @@ def ray_cluster(folder: Path) -> Iterator[RayCluster]:
             shutil.rmtree(home, ignore_errors=True)
 
 
-def until(true: Callable[[], bool]) -> None:
+def until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
     """Wait for what a cluster does some time."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline, "it never happened"
         time.sleep(0.05)
