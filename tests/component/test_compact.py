@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 import threading
 from collections import defaultdict
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,8 @@ from clipwatch.domain.further import FurtherScore, ImagesRescored
 from clipwatch.domain.imported import EvaluationImported
 from clipwatch.domain.packed import FIELDS, MOST, packed, unpacked
 from clipwatch.domain.written import decode, encode
-from clipwatch.journal import Journal, Recorded, log_file
+from clipwatch.journal import Journal, Recorded, log_file, store
+from clipwatch.journal.checked import Mark
 from clipwatch.journal.compacting import compact
 from clipwatch.journal.logformat import FORMAT, PACKED, LogDamaged
 from clipwatch.journal.projection import read_state
@@ -308,6 +310,25 @@ def test_columns_are_rows_again(rows: list[dict[str, Any]]) -> None:
     again = unpacked(packed(told, "images"), "images")
     one, other = (msgspec.json.encode(it, order="sorted") for it in (again, told))
     assert one == other
+
+
+def test_a_log_that_is_replaced_as_it_is_opened_is_opened_anew(
+    log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between two system calls of an opening; nothing could be written by it later."""
+    looked = store._refuse_damaged
+
+    def replaced(path: Path, now: datetime) -> Mark | None:
+        monkeypatch.undo()
+        path.with_name("new").write_bytes(path.read_bytes())
+        path.with_name("new").replace(path)
+        return looked(path, now)
+
+    monkeypatch.setattr("clipwatch.journal.store._refuse_damaged", replaced)
+    said: list[str] = []
+    with when_unlocked(lambda: Journal(log), said.append, once=False) as opened:
+        assert opened.append(RUNS[0], "run/late", 0, [OutputDirChecked("")]) == 1
+    assert said == [f"{log}: is just written anew: try again in a moment: waiting for it"]
 
 
 def test_a_fresh_log_is_of_the_usual_format(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ def test_a_page_that_cannot_be_small_enough_is_not_written(log: Log, tmp_path: P
     """One line says what it would take."""
     with pytest.raises(ClipwatchError, match="without any image: use --max-size 1, or") as error:
         written(log, tmp_path / "page.html", 50_000)
-    assert "0.1 MB" in str(error.value)
+    assert "0.2 MB" in str(error.value)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -192,7 +192,7 @@ def test_origins_and_text_go_together(read: Load) -> None:
     assert keys == sorted(keys)
     assert set(KEYS) - set(keys) == {
         *("max_prompts", "prompts", "user_prompt_library", "validation_prompt"),
-        *("references", "training_images"),
+        *("references", "training_images", "holdout", "train_sample"),
         *("exit_when_done", "gpu_memory_gib", "health_address", "keep_images_gb", "slots"),
         *("advice.webhook", "advice.worth", "precision", "simpletuner_path"),
         # none of it is named, or nothing of it acts on SDXL

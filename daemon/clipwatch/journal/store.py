@@ -28,7 +28,7 @@ from clipwatch.journal.logformat import (
     identify,
 )
 from clipwatch.journal.reading import Reader, named
-from clipwatch.kit.errors import Conflict, JournalError
+from clipwatch.kit.errors import Conflict, JournalError, LogLocked
 
 BUSY_SECONDS = 10.0
 
@@ -77,7 +77,7 @@ class Journal(Reader):
             newer clipwatch.
         LogDamaged: It is not what was written; nothing was changed in it.
         DiskFull: There is no space for it.
-        LogLocked: Another program keeps it locked.
+        LogLocked: Another program keeps it locked, or just put a new file in its place.
     """
 
     def __init__(
@@ -118,6 +118,8 @@ class Journal(Reader):
         self._db.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         with self._transaction():
             bring_up_to_date(self._db, identify(self._db, self.path))
+        if self.path.stat().st_ino != self._inode:  # compacted as we opened it
+            raise LogLocked(f"{self.path}: is just written anew", fix="try again in a moment")
 
     def _use_wal(self) -> None:
         """Switch to the write-ahead log; SQLite does not wait if another does the same just now."""
