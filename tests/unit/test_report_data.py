@@ -113,6 +113,23 @@ def test_a_run_of_which_only_the_base_is_scored(tmp_path: Path) -> None:
     assert (curve["best"], curve["ranked"], data["pairs"]) == (None, [], {})
 
 
+def test_of_many_runs_those_with_the_newest_results_are_shown(tmp_path: Path) -> None:
+    """In the log's order, and it is said; named ones are shown whatever the others are."""
+    log, made = Log(tmp_path / "state"), protocol(2)
+    names = [f"run-{number:02}" for number in range(13)]
+    for name in names:
+        log.start(name, made)
+    for name in [*names[3:], names[1], names[0]]:
+        log.score(name, 100, noisy(2, [0.0])["0"], made)
+    said = call(log.folder, "report", "-o", str(tmp_path / "page.html"))
+    told = "Shown are the 10 runs with the newest results; 2 more can be named."
+    assert told in said.stdout.splitlines()
+    text = (tmp_path / "page.html").read_text()
+    assert [name for name in names if name in text] == [*names[:2], *names[5:]]
+    said = call(log.folder, "report", "run-03", "-o", str(tmp_path / "page.html"))
+    assert (said.exit_code, told in said.stdout) == (0, False)
+
+
 def test_nothing_scored_is_one_line(tmp_path: Path) -> None:
     log = Log(tmp_path / "state")
     log.start("one")

@@ -46,7 +46,8 @@ def report(
 ) -> None:
     """Write a page to look at: the curve, the images, the verdicts.
 
-    RUN may be left out, for all runs that have scores; the beginning of a name is enough.
+    RUN may be left out, for all runs that have scores, of more than ten those with the newest; the
+    beginning of a name is enough.
 
     The page is one file that asks no other machine for anything. Open it in a browser; "?" lists
     the keys. The numbers are those of clipwatch best and clipwatch compare.
@@ -55,16 +56,14 @@ def report(
     """
     from clipwatch.journal import log_file
     from clipwatch.kit.errors import ClipwatchError
-    from clipwatch.report.curves import curves_of
+    from clipwatch.report.curves import curves_of, runs_of
     from clipwatch.report.page import MEGABYTE, write_report
-    from clipwatch.results.named import run_named
     from clipwatch.results.results import open_results
 
     folder = chosen_state_dir(state_dir)
     with open_results(log_file(folder)) as results:
-        known = [run_named(results.state, it) for it in run] or [*results.state.values()]
-        runs = {it.name: it for it in known}
-        curves = [curve for it in runs.values() for curve in curves_of(it)]
+        runs, told = runs_of(results.state, run)
+        curves = [curve for it in runs for curve in curves_of(it)]
         if not curves:
             raise ClipwatchError("nothing is scored yet", fix="clipwatch status shows why")
         left_out = write_report(
@@ -77,5 +76,5 @@ def report(
             told=now_and_then(),
         )
     click.echo(f"{output}: {output.stat().st_size / MEGABYTE:.1f} MB")
-    for line in left_out:
+    for line in filter(None, (told, *left_out)):
         click.echo(line)

@@ -39,7 +39,8 @@ ADDRESS = "127.0.0.1:9465"
 def serve(run: tuple[str, ...], address: str, state_dir: Path | None) -> None:
     """Show the page of clipwatch report live, and ask for blind votes.
 
-    RUN may be left out, for all runs; the beginning of a name is enough.
+    RUN may be left out, for all runs, of more than ten those with the newest results; the beginning
+    of a name is enough.
 
     New results arrive in the browser by themselves. Votes on images without names are asked for
     there, and counted by clipwatch best --votes. A vote is all that is ever written. Ctrl-C or
@@ -62,6 +63,8 @@ def serve(run: tuple[str, ...], address: str, state_dir: Path | None) -> None:
     try:
         rest = live.look()
         click.echo(f"http://{server.address}/ shows it; Ctrl-C ends")
+        if live.left_out:
+            click.echo(live.left_out)
         _keep(live, rest)
     finally:
         server.close()

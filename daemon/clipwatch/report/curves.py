@@ -1,13 +1,18 @@
-"""The curves of the page: what each holds, and in which order they are offered."""
+"""The runs and curves of the page: what each holds, and in which order they are offered."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from clipwatch.domain import strengths
-from clipwatch.domain.state import Evaluation, Run
+from clipwatch.domain.state import Evaluation, Run, State
+from clipwatch.results.named import run_named
 from clipwatch.results.ranking import looked_at
+
+MOST_RUNS: Final = 10
+"""Of a page for which none is named: each is compared with each, and of 100 that takes minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +26,30 @@ class Curve:
     protocol: str
     evaluations: tuple[Evaluation, ...]
     scorer: str = ""
+
+
+def runs_of(state: State, names: Sequence[str]) -> tuple[list[Run], str]:
+    """Return the runs of a page, and in a sentence which that leaves out, "" for none.
+
+    Args:
+        state: All runs.
+        names: Of those that are shown, or their beginnings; none for those with the newest results.
+
+    Raises:
+        ClipwatchError: One is not known, or several begin so.
+    """
+    if names:
+        named = {it.name: it for it in (run_named(state, name) for name in names)}
+        return [*named.values()], ""
+    ends = {
+        name: max(ended)
+        for name, run in state.items()
+        if (ended := [it.finished for it in run.evaluations.values() if it.finished])
+    }
+    newest = set(sorted(ends, key=lambda it: (ends[it], it))[-MOST_RUNS:])
+    left = len(ends) - len(newest)
+    told = f"Shown are the {MOST_RUNS} runs with the newest results; {left} more can be named."
+    return [state[it] for it in state if it in newest], told if left else ""
 
 
 def curves_of(run: Run) -> list[Curve]:

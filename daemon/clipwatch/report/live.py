@@ -17,10 +17,10 @@ from clipwatch.domain.state import Run
 from clipwatch.domain.voting import Image
 from clipwatch.journal import Journal, log_file
 from clipwatch.report.cells import Cells, empty, not_kept, rows_of
-from clipwatch.report.curves import Curve, curves_of
+from clipwatch.report.curves import Curve, curves_of, runs_of
 from clipwatch.report.data import page_data
 from clipwatch.report.page import assembled, policy
-from clipwatch.results.named import present, run_named
+from clipwatch.results.named import present
 from clipwatch.results.reading import images_of
 from clipwatch.results.results import Results, open_results
 from clipwatch.results.voting import entrants
@@ -83,12 +83,16 @@ class Live:
         state_dir: The folder of the log and the images.
         runs: Names of those that are shown, or their beginnings; none for all.
         told: Hears what is done now, the first time.
+
+    Attributes:
+        left_out: Which runs the page lacks, in a sentence; "" for none.
     """
 
     def __init__(self, state_dir: Path, runs: Sequence[str], told: Callable[[str], None]) -> None:
         self.log = log_file(state_dir)
         self.token = secrets.token_urlsafe(16)
         self.made: Made | None = None
+        self.left_out = ""
         self._state_dir, self._runs, self._told = state_dir, runs, told
         self._seq = -1
 
@@ -113,7 +117,7 @@ class Live:
             return journal.news()
 
     def _make(self, results: Results) -> Made:
-        known = [run_named(results.state, it) for it in self._runs] or [*results.state.values()]
+        known, self.left_out = runs_of(results.state, self._runs)
         runs = {it.name: it for it in known}
         if self._runs:
             self._runs = [*runs]  # whose beginnings others may have later
