@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from clipwatch.domain import strengths
 from clipwatch.domain.state import Evaluation, Run
-from clipwatch.results.ranking import looked_at
+from clipwatch.results.ranking import standing
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,4 +52,4 @@ def _by_scorer(run: Run, protocol: str, columns: tuple[Evaluation, ...]) -> Iter
 def _columns(run: Run, protocol: str) -> Iterator[Evaluation]:
     if base := strengths.base_of(run, protocol):
         yield run.evaluations[base]
-    yield from looked_at(run, [protocol])
+    yield from standing(run, [protocol])
