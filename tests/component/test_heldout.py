@@ -169,6 +169,28 @@ def test_where_memory_is_short_fewer_images_are_predicted_at_once(
     assert "OutOfMemoryError" in measured(Evaluator(), asked(world, sets)).problem
 
 
+def test_other_models_leave_memory_before_there_is_no_loss(
+    world: Path, sets: LossSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of another run that are kept beside, as for pictures."""
+    evaluator, others = Evaluator(), ["another pipeline"]
+    plain, predict = measured(evaluator, asked(world, sets)), denoising.losses
+
+    def cramped(*it: Any) -> Any:
+        if others:
+            raise torch.OutOfMemoryError
+        return predict(*it)
+
+    def let_go() -> bool:
+        there = bool(others)
+        others.clear()
+        return there
+
+    monkeypatch.setattr(denoising, "losses", cramped)
+    monkeypatch.setattr(evaluator.models, "let_go", let_go)
+    assert near(measured(evaluator, asked(world, sets)), plain)
+
+
 def broken(sets: LossSets, folder: Path) -> dict[str, LossSets]:
     """Return what may be wrong with images, by what is said of it."""
     (folder / "text.png").write_text("no image")
