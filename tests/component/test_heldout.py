@@ -331,6 +331,24 @@ def test_losses_are_measured_once(tmp_path: Path) -> None:
     assert evaluation.losses.by == PLAN.digest
 
 
+def test_a_loss_that_ends_the_evaluator_is_left_out(tmp_path: Path) -> None:
+    """The next attempt scores the checkpoint without it, and says so."""
+    world = World(tmp_path, **holding(tmp_path))
+    checkpoint(world.output, 100)
+
+    def script(request: Evaluate) -> list[Reply]:
+        first, *others = usual(request)
+        return [first, *([Failed("killed", "signal 9")] if request.losses else others)]
+
+    world.script = script
+    assert world.once() == 0
+    assert [it.losses is None for it in world.requests] == [False, True]
+    assert states(world) == {100: "published"}
+    lines = [line for it in world.logged for line in narrate(it.event)]
+    told = "no held-out loss: the evaluator failed before it was measured (signal 9)"
+    assert f"checkpoint-100: {told}" in lines
+
+
 def test_why_there_is_no_loss_is_told(tmp_path: Path) -> None:
     """In the log and by the daemon; the score is published."""
     world = World(tmp_path, **holding(tmp_path))
