@@ -31,7 +31,7 @@ from clipwatch.domain.further import (
     ScorerAdded,
 )
 from clipwatch.domain.imported import EvaluationImported
-from clipwatch.domain.importing import Taking, result
+from clipwatch.domain.importing import Taking, Told, result
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.journal import Journal, log_file
@@ -109,8 +109,8 @@ def test_others_are_named_as_they_are_called_here(tmp_path: Path) -> None:
         made.id, {"": summary}, decision=decision, estimate=Estimate((there,), {}, {})
     )
     source = EvaluationImported(made.id, "there.db", RUN)
-    told = [(NOON, started), (NOON, completed)]
-    found = [it for _, it in result(told, run, run.evaluations[made.id], take, source)]
+    happened: list[Told] = [(NOON, started), (NOON, completed)]
+    found = [it for _, it in result(happened, run, run.evaluations[made.id], take, source)]
     assert found[0] == replace(started, reference=Reference(here))
     assert found[-1] == replace(
         completed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import msgspec
 import pytest
 
 from clipwatch.domain.events import ImageScore, ImagesScored
-from clipwatch.domain.losses import Captioned, Example, LossProtocol, LossSets
+from clipwatch.domain.losses import Captioned, Example, LossProtocol, LossSets, Rows
 from clipwatch.executors import named
 from clipwatch.executors.base import EvaluatorHandle, Executor, Refusal, Slot
 from clipwatch.executors.guarded import Guarded
@@ -175,6 +176,11 @@ WRONG: dict[str, tuple[Callable[[Evaluate], list[Any]], str]] = {
 }
 
 
+def measured(rows: Rows, _: Evaluate) -> list[Reply]:
+    """Return these losses as an answer."""
+    return [Loaded({}), Measured(PLAN, rows)]
+
+
 def test_losses_have_a_number_for_each_image_and_time(tmp_path: Path) -> None:
     """What the log could not hold, or not be read with, does not come into it."""
     heard: list[Reply] = []
@@ -184,9 +190,9 @@ def test_losses_have_a_number_for_each_image_and_time(tmp_path: Path) -> None:
     request = msgspec.structs.replace(
         world.requests[0], losses=LossSets((Captioned("/there.png", "a caption"),))
     )
-    rows: list[tuple[tuple[float, ...], ...]] = [((0.5,),), (), ((float("nan"),),), ((0.5, 0.5),)]
+    rows: list[Rows] = [((0.5,),), (), ((float("nan"),),), ((0.5, 0.5),)]
     for row in rows:
-        moody = Moody({}, lambda _, row=row: [Loaded({}), Measured(PLAN, row)])  # type: ignore[misc]
+        moody = Moody({}, partial(measured, row))
         one = Guarded(moody, "moody").start(Slot("one", "cpu"), heard.append)
         one.evaluate(request)
         until(lambda: len(heard) > 1)

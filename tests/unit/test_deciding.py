@@ -100,7 +100,7 @@ def test_what_was_chosen_stands() -> None:
 
 def test_images_that_came_without_a_reference_decide_nothing() -> None:
     """Their order may be any, as before the setting, or from parts: it is made wholly."""
-    made = {"state": "running", "clip": None, "done": frozenset({("1", 0)})}
+    made: dict[str, Any] = {"state": "running", "clip": None, "done": frozenset({("1", 0)})}
     before = evaluation(9, 0.0, **made)
     parts = evaluation(9, 0.0, **made, reference=Reference("old"), source="/parts/1-of-2.jsonl")
     for begun in (before, parts):

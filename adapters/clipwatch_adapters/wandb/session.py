@@ -199,7 +199,7 @@ def _send(job: Job, rows: Sequence[HistoryRow], held: int) -> tuple[int, str]:
     ours = standing(job.summary, shown, job.steps)
     run.summary.update(ours)
     for key in outdated(ours, shown, job.metrics):
-        del run.summary[key]
+        del run.summary[key]  # type: ignore[no-untyped-call]
     start = max(held, run.starting_step)  # the two are told by different parts of the server
     with TemporaryDirectory() as scratch:
         for row in rows:
