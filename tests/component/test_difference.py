@@ -22,13 +22,15 @@ from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Rep
 from clipwatch.journal.projection import read_state
 from clipwatch.judging.base import Judgement, Question
 from clipwatch.judging.parts import decision
-from clipwatch.kit.errors import SettingsError
+from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.prompts import stratified
 from clipwatch.results.listing import listing
 from clipwatch.results.reading import series_of
 from clipwatch.settings import Settings
 from clipwatch.statistics.scale import COSINE
+from clipwatch.tasks.rescore import checkpoints
 from clipwatch_adapters.shared.numbers import Names, scalars
+from report_kit import Parsed
 from world import World, checkpoint, settings
 
 PROMPTS = 200
@@ -315,6 +317,48 @@ def test_nobody_knows_a_worth_or_a_reference(tmp_path: Path) -> None:
         assert key in str(error.value).replace("-", "_")
     assert settings(tmp_path, decide="mean", precision=0.01).evaluating.early
     assert not settings(tmp_path).evaluating.early
+
+
+def test_what_ended_early_is_on_the_page_and_gets_later_scores(tmp_path: Path) -> None:
+    """With its estimate and its verdict, beside those that are whole; none of them is the best."""
+    world = world_of(tmp_path)
+    come(world, 100, 200)
+    page, state = tmp_path / "page.html", str(world.settings.paths.state_dir)
+    made = CliRunner().invoke(main, ["report", "-o", str(page), "--state-dir", state])
+    assert made.exit_code == 0, made.output
+    (curve,) = Parsed(page.read_text(encoding="utf-8")).json["data"]["curves"]
+    assert [it["step"] for it in curve["checkpoints"]] == [0, 100, 200]
+    clip = result(world, 200)[1].clip
+    assert (curve["checkpoints"][2]["mean"], curve["checkpoints"][2]["n"]) == (clip.mean, clip.n)
+    assert [it["mark"] for it in curve["checkpoints"]] == ["", "best", ""]
+    assert any("@200 is within 0.005 of @100" in line for line in curve["skipped"])
+    assert [it.step for it in checkpoints(world.run)] == [0, 100, 200]
+
+
+def test_a_part_that_nobody_could_judge_is_not_ranked(tmp_path: Path) -> None:
+    """Its prompts are as few, and chosen by what they said."""
+    world = world_of(tmp_path)
+    judge = world.judge
+
+    class Failing:
+        """Cannot tell of one of them."""
+
+        def judge(self, question: Question) -> Judgement:
+            if question.evaluation.startswith("checkpoint-200/"):
+                raise ClipwatchError("by the test")
+            return judge.judge(question)
+
+        def close(self) -> None:
+            """Hold nothing."""
+
+    world.judge = Failing()
+    come(world, 100, 200)
+    completed = result(world, 200)[1]
+    assert completed.decision is None
+    assert completed.clip.n < PROMPTS
+    state = str(world.settings.paths.state_dir)
+    ranked = json.loads(CliRunner().invoke(main, ["best", "--json", "--state-dir", state]).output)
+    assert (ranked["n_checkpoints"], ranked["n_prompts"]) == (1, PROMPTS)
 
 
 def test_without_a_reference_nothing_is_decided() -> None:

@@ -169,6 +169,28 @@ def test_where_memory_is_short_fewer_images_are_predicted_at_once(
     assert "OutOfMemoryError" in measured(Evaluator(), asked(world, sets)).problem
 
 
+def test_other_models_leave_memory_before_there_is_no_loss(
+    world: Path, sets: LossSets, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of another run that are kept beside, as for pictures."""
+    evaluator, others = Evaluator(), ["another pipeline"]
+    plain, predict = measured(evaluator, asked(world, sets)), denoising.losses
+
+    def cramped(*it: Any) -> Any:
+        if others:
+            raise torch.OutOfMemoryError
+        return predict(*it)
+
+    def let_go() -> bool:
+        there = bool(others)
+        others.clear()
+        return there
+
+    monkeypatch.setattr(denoising, "losses", cramped)
+    monkeypatch.setattr(evaluator.models, "let_go", let_go)
+    assert near(measured(evaluator, asked(world, sets)), plain)
+
+
 def broken(sets: LossSets, folder: Path) -> dict[str, LossSets]:
     """Return what may be wrong with images, by what is said of it."""
     (folder / "text.png").write_text("no image")
@@ -307,6 +329,24 @@ def test_losses_are_measured_once(tmp_path: Path) -> None:
     (evaluation,) = world.run.evaluations.values()
     assert evaluation.losses is not None
     assert evaluation.losses.by == PLAN.digest
+
+
+def test_a_loss_that_ends_the_evaluator_is_left_out(tmp_path: Path) -> None:
+    """The next attempt scores the checkpoint without it, and says so."""
+    world = World(tmp_path, **holding(tmp_path))
+    checkpoint(world.output, 100)
+
+    def script(request: Evaluate) -> list[Reply]:
+        first, *others = usual(request)
+        return [first, *([Failed("killed", "signal 9")] if request.losses else others)]
+
+    world.script = script
+    assert world.once() == 0
+    assert [it.losses is None for it in world.requests] == [False, True]
+    assert states(world) == {100: "published"}
+    lines = [line for it in world.logged for line in narrate(it.event)]
+    told = "no held-out loss: the evaluator failed before it was measured (signal 9)"
+    assert f"checkpoint-100: {told}" in lines
 
 
 def test_why_there_is_no_loss_is_told(tmp_path: Path) -> None:

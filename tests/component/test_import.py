@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from contextlib import ExitStack
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipwatch.domain.decided import Decision, Estimate, Reference
 from clipwatch.domain.events import (
     AdviceGiven,
     EvaluationCompleted,
@@ -29,6 +31,7 @@ from clipwatch.domain.further import (
     ScorerAdded,
 )
 from clipwatch.domain.imported import EvaluationImported
+from clipwatch.domain.importing import Taking, Told, result
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.journal import Journal, log_file
@@ -85,6 +88,35 @@ def test_what_lacks_is_taken_over_once(two: tuple[Machine, Machine]) -> None:
     after = files(b.folder)
     assert "nothing to import, 2 were here already" in imported(b.folder, a.folder)
     assert files(b.folder) == after
+
+
+def test_others_are_named_as_they_are_called_here(tmp_path: Path) -> None:
+    """What it was compared with while it was made, and what told its mean."""
+    machine, made = Machine(tmp_path), Scored(200, 2)
+    machine.see(made)
+    machine.score(made)
+    (run,) = read_state(log_file(tmp_path)).values()
+    there, here, protocol = "checkpoint-100/a/old", "checkpoint-100/a/new", made.made.digest
+    take = Taking(
+        {there: here, made.id: made.id}, (made.id,), (), {protocol: protocol}, frozenset()
+    )
+    started = EvaluationStarted(
+        made.id, made.name, 200, made.digest, protocol, {}, Reference(there)
+    )
+    decision = Decision(Reference(there), "within", 32, 0.0, -0.001, 0.001, 0.005)
+    summary = summarize([0.25, 0.26])
+    completed = EvaluationCompleted(
+        made.id, {"": summary}, decision=decision, estimate=Estimate((there,), {}, {})
+    )
+    source = EvaluationImported(made.id, "there.db", RUN)
+    happened: list[Told] = [(NOON, started), (NOON, completed)]
+    found = [it for _, it in result(happened, run, run.evaluations[made.id], take, source)]
+    assert found[0] == replace(started, reference=Reference(here))
+    assert found[-1] == replace(
+        completed,
+        decision=replace(decision, reference=Reference(here)),
+        estimate=Estimate((here,), {}, {}),
+    )
 
 
 def test_both_ways_end_the_same(two: tuple[Machine, Machine], tmp_path: Path) -> None:

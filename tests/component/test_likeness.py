@@ -317,6 +317,13 @@ def test_the_bound_leaves_few_copies_below() -> None:
     assert {it.size for it in copies_of(picture(1, (1500, 300)))} == {(SIDE_OF_COPIES, 205)}
 
 
+def test_the_very_same_picture_is_always_seen() -> None:
+    """Also where many of the folder stand in it twice; those are told as usual."""
+    found = nearness([0.99] * 10, torch.tensor([1.0] * 40 + [0.5] * 60))
+    assert found.bound <= 1
+    assert (found.usual, found.of) == (40, 100)
+
+
 def test_copies_are_near_and_others_are_not(dino: Path, tmp_path: Path) -> None:
     """Most copies lie above the bound; fresh images not more often than those trained on."""
     paths = write_pictures(tmp_path / "trained", 40)

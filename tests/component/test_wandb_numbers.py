@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipwatch.domain.decided import Decision, Estimate, Reference
 from clipwatch.kit.errors import TrackerUnavailable
 from clipwatch.results.series import Series
 from clipwatch.testing.series import make_series, make_target, with_everything
@@ -108,6 +109,21 @@ def test_the_summary_has_best_and_last(server: FakeWandb, tmp_path: Path, late: 
         WandbTracker(target).publish(replace(late, results=late.results[: seqs[-1] + 1]), seqs)
     assert shown(server.run) == SHOWN
     assert server.run.points == [(0, 0), (300, 300), (301, 200), (302, 100)]
+
+
+def test_the_summary_is_of_one_result(server: FakeWandb, tmp_path: Path) -> None:
+    """What only an earlier one has, such as that its mean is an estimate, is gone with the next."""
+    series = make_series(tmp_path, [100, 200], images=False)
+    one, other = series.results
+    decision = Decision(Reference("checkpoint-1/a/b"), "above", 40, 0.01, 0.001, 0.02, 0.005)
+    one = replace(one, decision=decision, estimate=Estimate((), {"": 90.0}, {"": 0.2}))
+    series = replace(series, results=(one, replace(other, losses={"loss/heldout": 0.5})))
+    for count, told in ((1, {"clip_count/effective", "clip_decision/verdict"}), (2, set())):
+        tracker = WandbTracker(make_target(tmp_path))
+        tracker.publish(replace(series, results=series.results[:count]), [count - 1])
+        found = {it for it in server.run.summary if "effective" in it or "verdict" in it}
+        assert found == told
+    assert server.run.summary["loss/heldout"] == 0.5
 
 
 @pytest.mark.thorough

@@ -64,6 +64,17 @@ def test_the_file_says_where_a_folder_is(tmp_path: Path, pictures: Path) -> None
     assert asked.options == (("images", str(pictures)),)
 
 
+def test_the_model_that_decides_may_lie_anywhere(tmp_path: Path, pictures: Path) -> None:
+    """Also in a folder whose name has what else begins a revision."""
+    model = tmp_path / "me@work" / "clip"
+    model.mkdir(parents=True)
+    images = (("images", str(pictures)),)
+    asked = {"references": "a sofa", "pretrained_evaluation_model_name_or_path": str(model)}
+    for changes, revision in (({}, ""), ({"scorer_revision": "abc"}, "abc")):
+        found = scorers(tmp_path, **asked, **changes)["clip_i"]
+        assert found == ScorerSpec("clip_i", str(model), revision, "likeness", images)
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

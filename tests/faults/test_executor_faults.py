@@ -5,16 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 import pytest
 
 from clipwatch.domain.events import ImageScore, ImagesScored
+from clipwatch.domain.losses import Captioned, Example, LossProtocol, LossSets, Rows
 from clipwatch.executors import named
 from clipwatch.executors.base import EvaluatorHandle, Executor, Refusal, Slot
 from clipwatch.executors.guarded import Guarded
-from clipwatch.executors.messages import Evaluate, Finished, Loaded, Reply, Scored
+from clipwatch.executors.messages import Evaluate, Finished, Loaded, Measured, Reply, Scored
 from clipwatch.kit import plugins
 from clipwatch.kit.errors import SettingsError
 from clipwatch.results import view
@@ -147,6 +150,8 @@ def scored(request: Evaluate, **changes: Any) -> Reply:
     return Scored((replace(first.images[0], **changes),))
 
 
+PLAN = LossProtocol((Example("0" * 16, "a caption"),), (), 0, 32, 32, times=(500,))
+
 WRONG: dict[str, tuple[Callable[[Evaluate], list[Any]], str]] = {
     "scored before loaded": (lambda it: usual(it)[1:], "Scored comes before Loaded"),
     "finished before loaded": (lambda _: [Finished(0, 0.0)], "Finished comes before Loaded"),
@@ -159,8 +164,41 @@ WRONG: dict[str, tuple[Callable[[Evaluate], list[Any]], str]] = {
     "no number": (lambda it: [Loaded({}), scored(it, scores={"": float("nan")})], "has no score"),
     "no score": (lambda it: [Loaded({}), scored(it, scores={})], "has no score"),
     "what is no reply": (lambda _: ["done!"], "'done!' is no reply"),
+    "losses before loaded": (
+        lambda it: [Measured(PLAN, ((1.0,),)), *usual(it)],
+        "Measured comes before Loaded",
+    ),
+    "losses of others": (
+        lambda it: [Loaded({}), Measured(PLAN, ((1.0,),)), *usual(it)[1:]],
+        "its losses are not those that were asked for",
+    ),
     "too few": (lambda it: [*usual(it)[:3], Finished(0, 0.0)], "only 2 images were scored"),
 }
+
+
+def measured(rows: Rows, _: Evaluate) -> list[Reply]:
+    """Return these losses as an answer."""
+    return [Loaded({}), Measured(PLAN, rows)]
+
+
+def test_losses_have_a_number_for_each_image_and_time(tmp_path: Path) -> None:
+    """What the log could not hold, or not be read with, does not come into it."""
+    heard: list[Reply] = []
+    world = World(tmp_path)
+    checkpoint(world.output, 1)
+    assert world.once() == 0
+    request = msgspec.structs.replace(
+        world.requests[0], losses=LossSets((Captioned("/there.png", "a caption"),))
+    )
+    rows: list[Rows] = [((0.5,),), (), ((float("nan"),),), ((0.5, 0.5),)]
+    for row in rows:
+        moody = Moody({}, partial(measured, row))
+        one = Guarded(moody, "moody").start(Slot("one", "cpu"), heard.append)
+        one.evaluate(request)
+        until(lambda: len(heard) > 1)
+        assert isinstance(heard[1], Measured) == (row is rows[0])
+        one.kill()
+        heard.clear()
 
 
 @pytest.mark.parametrize(("said", "reason"), WRONG.values(), ids=WRONG)

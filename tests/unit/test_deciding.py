@@ -70,6 +70,7 @@ def test_parts_and_wholes() -> None:
     assert (is_whole(made, second), is_part(made, second)) == (False, True)
     ended = replace(second, completed=EvaluationCompleted(second.id, {}))
     assert not is_part(made, ended)
+    assert is_part(made, replace(ended, reference=Reference("x")))  # and nobody could judge it
     assert not is_whole(made, replace(first, clip=None))
 
 
@@ -95,6 +96,20 @@ def test_what_was_chosen_stands() -> None:
     begun = replace(evaluation(9, 0.0), state="running", clip=None, reference=Reference("old"))
     made = run(evaluation(1, 0.3), begun)
     assert reference_of(made, P, begun.id, BEST) == Reference("old")
+
+
+def test_images_that_came_without_a_reference_decide_nothing() -> None:
+    """Their order may be any, as before the setting, or from parts: it is made wholly."""
+    made: dict[str, Any] = {"state": "running", "clip": None, "done": frozenset({("1", 0)})}
+    before = evaluation(9, 0.0, **made)
+    parts = evaluation(9, 0.0, **made, reference=Reference("old"), source="/parts/1-of-2.jsonl")
+    for begun in (before, parts):
+        for against in (BEST, BASE):
+            known = run(evaluation(0, 0.1), evaluation(1, 0.3), begun)
+            assert reference_of(known, P, begun.id, against) is None
+    failed = evaluation(9, 0.0, state="failed", clip=None)  # without an image
+    known = run(evaluation(1, 0.3), failed)
+    assert reference_of(known, P, failed.id, BEST) == Reference("checkpoint-1/d/p")
 
 
 def test_a_step_is_named_with_its_run_or_without() -> None:

@@ -165,6 +165,14 @@ def standing(
     return kept
 
 
+def outdated(
+    ours: Mapping[str, object], shown: Collection[str], metrics: Sequence[str]
+) -> list[str]:
+    """Return what a run shows of an earlier result, and the newest does not have."""
+    newest = "clip_last/step" in ours
+    return [key for key in metrics if newest and key in shown and key not in ours]
+
+
 def _send(job: Job, rows: Sequence[HistoryRow], held: int) -> tuple[int, str]:
     """Log rows from place `held` on; return what `held` should be then, and what failed."""
     import wandb
@@ -182,12 +190,16 @@ def _send(job: Job, rows: Sequence[HistoryRow], held: int) -> tuple[int, str]:
         mode=job.mode,
         settings=_settings(job),
     )
+    shown = dict(run.summary)  # what a definition hides would lack later
     run.define_metric(STEP, hidden=True, summary="none")
     for key in (*job.metrics, *TEXTS):  # rows come in any order: the summary is ours
         run.define_metric(key, step_metric=STEP, step_sync=False, summary="none")
     for key in MEDIA:
         run.define_metric(key, step_metric=STEP, step_sync=False)
-    run.summary.update(standing(job.summary, dict(run.summary), job.steps))
+    ours = standing(job.summary, shown, job.steps)
+    run.summary.update(ours)
+    for key in outdated(ours, shown, job.metrics):
+        del run.summary[key]  # type: ignore[no-untyped-call]
     start = max(held, run.starting_step)  # the two are told by different parts of the server
     with TemporaryDirectory() as scratch:
         for row in rows:

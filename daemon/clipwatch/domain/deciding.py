@@ -24,10 +24,12 @@ def is_whole(run: Run, evaluation: Evaluation) -> bool:
 def is_part(run: Run, evaluation: Evaluation) -> bool:
     """Whether an evaluation ended when its difference to another was known, before its last image.
 
-    Its prompts are few, and chosen by what they said: what ranks or compares has to know that.
+    Its prompts are few, and chosen by what they said: what ranks or compares has to know that, also
+    where nobody could judge it.
     """
     done = evaluation.completed
-    return done is not None and done.decision is not None and not is_whole(run, evaluation)
+    ended = done is not None and (evaluation.reference or done.decision) is not None
+    return ended and not is_whole(run, evaluation)
 
 
 def yardsticks(run: Run, protocol: str, but: str = "") -> list[Evaluation]:
@@ -47,7 +49,8 @@ def reference_of(run: Run, protocol: str, id_: str, against: str) -> Reference |
     """Return with what an evaluation is compared while it is made; None: it is made wholly.
 
     The base is made wholly, and so is the first checkpoint: others are told from them. What was
-    chosen when an evaluation began stands for it.
+    chosen when an evaluation began stands for it, as images that came before in another order, or
+    in parts, do not speak for all prompts.
 
     Args:
         run: Its run.
@@ -56,8 +59,8 @@ def reference_of(run: Run, protocol: str, id_: str, against: str) -> Reference |
         against: BEST for the highest mean of those that are whole, or BASE.
     """
     begun = run.evaluations.get(id_)
-    if begun is not None and (begun.of_base or begun.reference):
-        return begun.reference
+    if begun is not None and (begun.of_base or begun.reference or begun.done):
+        return None if begun.source else begun.reference
     whole = yardsticks(run, protocol, id_)
     if not whole:
         return None

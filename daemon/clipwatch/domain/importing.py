@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
+from clipwatch.domain.decided import Reference
 from clipwatch.domain.events import (
     AdviceGiven,
     CheckpointCompleted,
@@ -146,16 +147,14 @@ def result(
         match event:
             case EvaluationStarted():
                 began = replace(event, evaluation=id_, step=step, protocol=protocol)
-                found.append((time, began))
+                found.append((time, replace(began, reference=_pointed(event.reference, take))))
                 if len(found) == 1:
                     found.append((time, replace(origin, evaluation=id_)))
             case ImagesScored(images=images):
                 own = tuple(replace(it, image=_own(it.image, theirs.id, id_)) for it in images)
                 found.append((time, ImagesScored(id_, own)))
-            case EvaluationCompleted(against_base=base, against_best=best):
-                against = _named(base, take), _named(best, take)
-                done = replace(event, against_base=against[0], against_best=against[1])
-                found.append((time, replace(done, evaluation=id_)))
+            case EvaluationCompleted():
+                found.append((time, replace(_completed(event, take), evaluation=id_)))
             case AdviceGiven() if (protocol, event.kind, event.scorer) not in given:
                 found.append((time, replace(event, evaluation=id_, step=step)))
             case LossMeasured() | LossNotMeasured() | ImagesDeleted():
@@ -290,6 +289,25 @@ def _checkpoint(mine: Run, theirs: Run, known: Checkpoint, step: int, *, scored:
 def _stays_inside(known: Checkpoint) -> bool:
     """Whether a copy of it would lie where it belongs; another one's log may name any file."""
     return "/" not in known.digest and all(leads_inside(it.path) for it in known.files)
+
+
+def _completed(event: EvaluationCompleted, take: Taking) -> EvaluationCompleted:
+    """Return a result that names others as they are called here."""
+    found, told = event.decision, event.estimate
+    return replace(
+        event,
+        against_base=_named(event.against_base, take),
+        against_best=_named(event.against_best, take),
+        decision=found
+        and replace(found, reference=_pointed(found.reference, take) or found.reference),
+        estimate=told and replace(told, on=tuple(take.ids.get(it, it) for it in told.on)),
+    )
+
+
+def _pointed(known: Reference | None, take: Taking) -> Reference | None:
+    if known is None or known.run:  # another run's, which may be called otherwise here
+        return known
+    return replace(known, evaluation=take.ids.get(known.evaluation, known.evaluation))
 
 
 def _named(known: Comparison | None, take: Taking) -> Comparison | None:

@@ -91,9 +91,8 @@ class Evaluation:
             if sets := self._request.losses:
                 self._tell("measuring the loss on fixed images")
                 with self._phases.phase("loss"):
-                    measured = measure(
-                        sets, self._request.protocol, generator, self._models.latents
-                    )
+                    models, how = self._models, self._request.protocol
+                    measured = measure(sets, how, generator, models.latents, models.let_go)
                 self._send(measured)
             self._make(scorers, generator)
         _verify_unless_gone(self._request)

@@ -19,7 +19,7 @@ from clipwatch.evaluator.generation.pipeline import free_memory
 from clipwatch.executors.messages import Measured
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from clipwatch.domain.losses import Captioned, LossSets
     from clipwatch.domain.protocol import EvaluationProtocol
@@ -67,28 +67,35 @@ class Latents:
 
 
 def measure(
-    sets: LossSets, protocol: EvaluationProtocol, generator: Generator, latents: Latents
+    sets: LossSets,
+    protocol: EvaluationProtocol,
+    generator: Generator,
+    latents: Latents,
+    let_go: Callable[[], bool],
 ) -> Measured:
     """Return the losses of the weights that a generator holds, or why there are none.
 
-    What is wrong with the images, or a family without a loss, ends no evaluation.
+    What is wrong with the images, or a family without a loss, ends no evaluation. Where memory is
+    short, others let go of it first; `let_go` says whether there was any.
 
     Raises:
         BrokenPipeError: Nobody listens.
         Exception: The device refuses all work from here on.
     """
-    try:
-        return _measured(sets, protocol, generator, latents)
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        if cause(error) == "internal":
+    while True:
+        try:
+            return _measured(sets, protocol, generator, latents)
+        except BrokenPipeError:
             raise
-        problem = one_line(error)
-    finally:
-        generator.read([prompt.text for prompt in protocol.prompts])
-    free_memory()  # only here, where the error and what its frames hold is let go
-    return Measured(problem=problem)
+        except Exception as error:
+            if cause(error) == "internal":
+                raise
+            problem, short = one_line(error), cause(error) == "memory"
+        finally:
+            generator.read([prompt.text for prompt in protocol.prompts])
+        free_memory()  # only here, where the error and what its frames hold is let go
+        if not (short and let_go()):
+            return Measured(problem=problem)
 
 
 def _measured(

@@ -8,8 +8,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, get_args
 
+from clipwatch.domain.losses import LossSets
 from clipwatch.executors.base import EvaluatorHandle, Executor, Refusal, Slot
-from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
+from clipwatch.executors.messages import (
+    Evaluate,
+    Failed,
+    Finished,
+    Loaded,
+    Measured,
+    Reply,
+    Scored,
+)
 
 FAULTS: Final = (Exception, SystemExit)
 """What a call of others' code may end in; Ctrl-C is the user's."""
@@ -138,6 +147,7 @@ class Asked:
         images = ((prompt.id, index, seed) for prompt, index, seed in request.protocol.images())
         self._left = {(id_, index): seed for id_, index, seed in images if (id_, index) not in done}
         self._scorers = {scorer.name for scorer in request.protocol.scorers}
+        self._losses = request.losses
         self._loaded = False
 
     def misfit(self, reply: Reply) -> str:
@@ -145,8 +155,10 @@ class Asked:
         match reply:
             case Loaded():
                 self._loaded = True
-            case Scored() | Finished() if not self._loaded:
+            case Measured() | Scored() | Finished() if not self._loaded:
                 return f"{type(reply).__name__} comes before Loaded"
+            case Measured(protocol) if protocol and not _measured(reply, self._losses):
+                return "its losses are not those that were asked for"
             case Scored(images):
                 for it in images:
                     if self._left.pop((it.prompt_id, it.index), None) != it.seed:
@@ -157,6 +169,18 @@ class Asked:
             case _ if not isinstance(reply, _REPLIES):
                 return f"{reply!r:.200} is no reply"
         return ""
+
+
+def _measured(said: Measured, asked: LossSets | None) -> bool:
+    """Whether there is a loss for each image that was asked for, at each time."""
+    plan = said.protocol
+    if plan is None or asked is None or not (plan.times and asked.held):
+        return False
+    counts = len(said.held), len(plan.held), len(said.trained), len(plan.trained)
+    rows = (*said.held, *said.trained)
+    return counts == (*[len(asked.held)] * 2, *[len(asked.trained)] * 2) and all(
+        len(row) == len(plan.times) and all(map(math.isfinite, row)) for row in rows
+    )
 
 
 def told(name: str, error: BaseException) -> str:

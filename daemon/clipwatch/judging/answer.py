@@ -56,8 +56,9 @@ def answer(
     newest = not (is_base or apart) and len(before) == len(others)
     each, every = protocol.images_per_prompt, protocol.images_per_prompt * len(protocol.prompts)
     worth = worth_of(question.worth, scales[""])
-    decided = decision(evaluation.reference, reference, arrived, each, worth, scales[""])
-    ended = decided is not None and point.clip.n < every
+    named = None if evaluation.source else evaluation.reference  # parts come in any order
+    decided = decision(named, reference, arrived, each, worth, scales[""])
+    ended = evaluation.reference is not None and point.clip.n < every
     scores = {name: describe(scores) for name, scores in point.scores.items()}
     told = None
     if ended:  # by its scores: so it is told by those that were not, and has no place on a course

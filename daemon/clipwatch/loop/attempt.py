@@ -32,6 +32,9 @@ from clipwatch.prompts import stratified
 from clipwatch.settings import Settings
 from clipwatch.staging import Held
 
+_LOST: frozenset[str] = CRAMPED | {"internal"}
+"""Kinds of failure of which measuring a loss may be the cause."""
+
 
 @dataclass(slots=True, eq=False)
 class Share:
@@ -169,11 +172,21 @@ class Attempt:
         return None
 
     def measures(self, sets: LossSets | None) -> LossSets | None:
-        """Return what the next share is to measure: all of it once, unless that was done before."""
+        """Return what the next share is to measure: all of it once, unless that was done before.
+
+        Nor where an evaluator was lost before it had measured: a score counts more than a loss.
+        """
         known = self._log.run.evaluations.get(self.job.id)
         done = known is not None and known.losses is not None and known.losses.by
         asked, self._measuring = self._measuring, True
-        return None if done or asked else sets
+        if done or asked or sets is None:
+            return None
+        if known is not None and known.attempt and not known.done and known.kind in _LOST:
+            if known.losses is None:
+                reason = f"the evaluator failed before it was measured ({known.reason})"
+                self._log.record_evaluation(self.job.id, LossNotMeasured(self.job.id, reason))
+            return None
+        return sets
 
     def take_back(self, share: Share, failed: Failed) -> None:
         """Have what a share lacks left for others, as its evaluator has failed.

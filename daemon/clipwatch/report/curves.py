@@ -9,7 +9,7 @@ from typing import Final
 from clipwatch.domain import strengths
 from clipwatch.domain.state import Evaluation, Run, State
 from clipwatch.results.named import run_named
-from clipwatch.results.ranking import looked_at
+from clipwatch.results.ranking import standing
 
 MOST_RUNS: Final = 10
 """Of a page for which none is named: each is compared with each, and of 100 that takes minutes."""
@@ -81,4 +81,4 @@ def _by_scorer(run: Run, protocol: str, columns: tuple[Evaluation, ...]) -> Iter
 def _columns(run: Run, protocol: str) -> Iterator[Evaluation]:
     if base := strengths.base_of(run, protocol):
         yield run.evaluations[base]
-    yield from looked_at(run, [protocol])
+    yield from standing(run, [protocol])

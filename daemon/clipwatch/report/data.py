@@ -18,7 +18,7 @@ from clipwatch.results.decisions import decided, estimated
 from clipwatch.results.differences import circumstances, listed
 from clipwatch.results.figures import few, not_alike, plural
 from clipwatch.results.named import Named, as_found, superseded
-from clipwatch.results.ranking import Ranking, rank
+from clipwatch.results.ranking import Ranking, looked_at, rank
 from clipwatch.results.results import Results
 from clipwatch.results.sentences import about_best, called, ranked
 from clipwatch.results.view import Row, rows
@@ -67,7 +67,7 @@ def page_data(
         own |= {"best": bests[place], "first": first[place]}
         shared = _of_like(curves, place, own) if curve.scorer else _shared(results, curves, place)
         if _sees_likeness(results, curve):
-            own["front"] = _front(data[shared["like"]], own)
+            own["front"] = _front(curve, data[shared["like"]], own)
         data.append(shared | own)
 
     def number(place: Place) -> int:
@@ -101,12 +101,16 @@ def _sees_likeness(results: Results, curve: Curve) -> bool:
     return bool(curve.scorer) and spec is not None and spec.kind == LIKENESS
 
 
-def _front(like: Mapping[str, Any], own: Mapping[str, Any]) -> list[int]:
-    """Return the columns that no other one beats in likeness and by the scorer that decides."""
+def _front(curve: Curve, like: Mapping[str, Any], own: Mapping[str, Any]) -> list[int]:
+    """Return the columns that no other one beats in likeness and by the scorer that decides.
+
+    Of those alone that a best is picked from, as `best --against` does.
+    """
+    whole = {it.id for it in looked_at(curve.run, [curve.protocol])}
     means = {
         column: (it["mean"], like["checkpoints"][it.get("at", column)]["mean"])
         for column, it in enumerate(own["checkpoints"])
-        if not it["base"]
+        if curve.evaluations[column].id in whole
     }
     return front(means)
 

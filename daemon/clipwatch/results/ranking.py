@@ -47,12 +47,10 @@ class Ranking:
     parts: tuple[Evaluation, ...] = ()
 
 
-def looked_at(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
-    """Return what a best is picked from, in the order of the steps, then of the protocols.
+def standing(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
+    """Return what stands for each checkpoint, in the order of the steps, then of the protocols.
 
-    Of a checkpoint that was scored again it is the latest weights; the base is none of them, and
-    what ended when its difference to another was known is not while others are there (see
-    `deciding.is_part`).
+    Of one that was scored again it is the latest weights; the base is none of them.
     """
     latest = {
         (protocol, it.checkpoint): it
@@ -60,14 +58,17 @@ def looked_at(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
         for it in scored(run, protocol)
         if not it.of_base
     }
-    whole = [it for it in latest.values() if not is_part(run, it)]
-    return sorted(whole or latest.values(), key=lambda it: (it.step, it.checkpoint))
+    return sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))
 
 
-def parts_of(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
-    """Return what a best is not picked from, as it was scored on a part, in the order of steps."""
-    found = (it for protocol in protocols for it in scored(run, protocol) if is_part(run, it))
-    return sorted(found, key=lambda it: (it.step, it.checkpoint))
+def looked_at(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
+    """Return what a best is picked from, of what is `standing`.
+
+    What ended when its difference to another was known is not while others are there (see
+    `deciding.is_part`).
+    """
+    all_ = standing(run, protocols)
+    return [it for it in all_ if not is_part(run, it)] or all_
 
 
 def rank(
@@ -89,7 +90,9 @@ def rank(
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
     """
-    there = [it for it in looked_at(run, protocols) if among is None or it.checkpoint in among]
+    asked = [it for it in standing(run, protocols) if among is None or it.checkpoint in among]
+    whole = {it.id for it in looked_at(run, protocols)}
+    there = [it for it in asked if it.id in whole]
     known = {it.id: it for it in there if results.has(run, it, scorer)}
     without = len(there) - len(known)
     known = known or {it.id: it for it in there}  # whose lack is told
@@ -115,5 +118,5 @@ def rank(
         found.n_prompts,
         scale,
         without,
-        tuple(it for it in parts_of(run, protocols) if among is None or it.checkpoint in among),
+        tuple(it for it in asked if it.id not in whole),
     )

@@ -30,7 +30,8 @@ def asked(given: Mapping[str, Given], places: Places) -> dict[str, Given]:
     references, trained = given[REFERENCES], given[TRAINED_ON]
     if references.value:
         if first.kind == DUAL_ENCODER:
-            revision = f"@{first.revision}" if first.revision else ""
+            # a folder's own name may have an @: the last one counts
+            revision = f"@{first.revision}" if first.revision or "@" in first.model else ""
             found["clip_i"] = _written("likeness", f"{first.model}{revision}", references)
         found["dino"] = _written("likeness", model, references)
     if trained.value:

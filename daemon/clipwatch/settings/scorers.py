@@ -125,6 +125,6 @@ def _written(entry: Given, places: Places, *, is_first: bool) -> _Written:
             fix=f"install the package that has it; here are {', '.join(known)}",
         )
     head, _, query = rest.partition("?")
-    model, _, revision = head.partition("@")
+    model, _, revision = head.rpartition("@") if "@" in head else (head, "", "")
     options = tuple(sorted(parse_qsl(query, keep_blank_values=True)))
     return _Written(kind, model, revision, options)

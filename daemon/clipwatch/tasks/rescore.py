@@ -32,7 +32,7 @@ from clipwatch.loop.console import Console
 from clipwatch.models.kinds import FILES_KEY, told_key
 from clipwatch.results.figures import plural
 from clipwatch.results.named import run_named
-from clipwatch.results.ranking import looked_at
+from clipwatch.results.ranking import standing
 from clipwatch.results.reading import images_of, read_images, read_rescored
 from clipwatch.results.tables import score_table
 from clipwatch.service.lock import exclusive
@@ -104,10 +104,10 @@ def rescore(
 
 
 def checkpoints(run: Run) -> list[Evaluation]:
-    """Return whose images are scored: the base's, and of all that a best is picked from."""
+    """Return whose images are scored: the base's, and those of what stands for each checkpoint."""
     known = [it for it in run.present if it in run.protocols]
     bases = dict.fromkeys(base_of(run, it) for it in known)
-    return [*(run.evaluations[it] for it in bases if it), *looked_at(run, known)]
+    return [*(run.evaluations[it] for it in bases if it), *standing(run, known)]
 
 
 def _refuse_taken(run: Run, spec: ScorerSpec) -> None:

@@ -109,6 +109,6 @@ def nearness(copies: Sequence[float], others: torch.Tensor) -> Near:
     if len(others):
         few = others.sort(descending=True).values[int(len(others) * MISSED)]
         bound = max(bound, float(few) + _STEP)
-    bound = round(bound, 6)
+    bound = round(min(bound, 1 - _STEP), 6)  # which the very same picture reaches
     reached = float(np.mean(np.asarray(copies) >= bound))
     return Near(bound, int((others >= bound).sum()), len(others), round(reached, 3))
