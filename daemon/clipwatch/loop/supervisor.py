@@ -65,6 +65,7 @@ class Looks:
 
     def __init__(self) -> None:
         self._next = 0.0  # when one is due at the earliest, by the clock that nobody sets
+        self._due = ""  # whose look was due last
 
     def seconds_left(self, runs: Iterable[_Watched]) -> float:
         """How long it is until one is due; infinity where there is no run."""
@@ -73,13 +74,15 @@ class Looks:
 
     def letters(self, runs: Mapping[str, _Watched], hinted: AbstractSet[str]) -> list[Letter]:
         """Return the looks that are hinted at, and the one that is due the longest."""
+        self._due = ""
         if self.seconds_left(runs.values()) <= 0:
-            hinted = hinted | {min(runs, key=lambda it: runs[it].run.eyes.seconds_left)}
-        return [Letter(it, Look()) for it in runs if it in hinted]
+            self._due = min(runs, key=lambda it: runs[it].run.eyes.seconds_left)
+        return [Letter(it, Look()) for it in runs if it in hinted or it == self._due]
 
-    def took(self, seconds: float) -> None:
-        """Take note of how long one took."""
-        self._next = time.monotonic() + seconds * (1 / LOOK_SHARE - 1)
+    def took(self, run: str, seconds: float) -> None:
+        """Take note of how long one took; where hints come all the time, the others are due still."""
+        if run == self._due:
+            self._next = time.monotonic() + seconds * (1 / LOOK_SHARE - 1)
 
 
 class Supervisor:
@@ -269,7 +272,7 @@ class Supervisor:
                     began = time.monotonic()
                     self._safely(letter.run, partial(found.run.take, message))
                     if isinstance(message, Look):
-                        self._looks.took(time.monotonic() - began)
+                        self._looks.took(letter.run, time.monotonic() - began)
                 return (letter.run,)
         return self._runs
 
