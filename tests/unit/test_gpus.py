@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from typing import Any
 
 import pytest
 
-from clipwatch.gpus import Gpu, GpuProcess, NotTold, ask_gpus, nvml, read_gpus
+from clipwatch.gpus import Gpu, GpuProcess, NotTold, ask_gpus, gpus_beside, nvml, read_gpus
 from fake_nvml import GIB, Card, FakeNvml, error, pynvml
 
 CODES = sorted(set(pynvml.NVMLError._errcode_to_string) | {999})
@@ -40,6 +41,18 @@ def test_gpus_are_told_as_nvidia_smi_tells_them(monkeypatch: pytest.MonkeyPatch)
         ),
     )
     assert fake.open == 0
+
+
+def test_what_our_own_evaluators_hold_is_free_for_what_comes_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They keep models for other runs, and let them go for one that needs the room."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    kept = Card("GPU-a", used=60 * GIB, reserved=0, compute=[(os.getpid(), 60 * GIB)])
+    others = Card("GPU-b", used=30 * GIB, reserved=0, compute=[(os.getpid(), None)])
+    tell(monkeypatch, FakeNvml(others, kept))
+    found = gpus_beside("cuda", (), share=False)
+    assert [(it.uuid, it.free_bytes // GIB) for it in found] == [("GPU-a", 80), ("GPU-b", 50)]
 
 
 def test_memory_of_processes_out_of_sight(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +30,11 @@ def usable_gpus(settings: Settings) -> tuple[Gpu, ...] | Refusal:
 def gpus_beside(
     device: str, folders: tuple[Path, ...], *, share: bool
 ) -> tuple[Gpu, ...] | Refusal:
-    """Do the same for devices with commas, where the training works in these folders."""
+    """Do the same for devices with commas, where the training works in these folders.
+
+    What our own processes have there counts as free: an evaluator that is handed on, with all that
+    it keeps, gives way to what is asked for next.
+    """
     names = device.split(",")
     if names[0] in ("cpu", "mps"):
         return ()
@@ -37,7 +43,7 @@ def gpus_beside(
     users = {process.pid for gpu in gpus or () for process in gpu.processes} - own
     ask = partial(
         usable,
-        gpus=gpus,
+        gpus=None if gpus is None else tuple(_without(it, own) for it in gpus),
         visible=os.environ.get("CUDA_VISIBLE_DEVICES"),
         order=os.environ.get("CUDA_DEVICE_ORDER"),
         own_pids=own,
@@ -45,6 +51,12 @@ def gpus_beside(
         share=share,
     )
     return merged([ask(it) for it in names])
+
+
+def _without(gpu: Gpu, own: AbstractSet[int]) -> Gpu:
+    """Return a GPU as if these processes had no memory there."""
+    taken = sum(it.used_bytes or 0 for it in gpu.processes if it.pid in own)
+    return replace(gpu, free_bytes=gpu.free_bytes + taken)
 
 
 def works_in(pid: int, folders: tuple[Path, ...]) -> bool:
