@@ -27,6 +27,7 @@ from clipwatch.demo.models import CLIP
 from clipwatch.demo.world import captions, draw
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.evaluator.failures import EvaluationError
+from clipwatch.evaluator.scorers import dual_encoder
 from clipwatch.evaluator.scorers.dual_encoder import DualEncoder, features
 from clipwatch.evaluator.scorers.preprocessing import (
     Levels,
@@ -223,6 +224,20 @@ def test_text_at_the_limit_is_not_truncated(scorer: DualEncoder) -> None:
     """Fourteen words and two special tokens are all that sixteen places hold."""
     assert scorer.prepare(["red " * 14]) == 0
     assert scorer.prepare(["red " * 15]) == 1
+
+
+def test_texts_of_other_runs_leave_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As soon as they are many: a scorer stays loaded for all runs that take turns."""
+    scorer = DualEncoder(ScorerSpec("", str(CLIP)), "cpu")
+    image = stack(picture((32, 32), seed=2))
+    scorer.prepare(["one red circle", "blue"])
+    scores = [scorer.score(image, [it]) for it in ("one red circle", "blue")]
+    scorer.prepare(["blue"])
+    assert scorer._texts.keys() == {"one red circle", "blue"}
+    monkeypatch.setattr(dual_encoder, "KEPT", 1)
+    scorer.prepare(["blue"])
+    assert scorer._texts.keys() == {"blue"}
+    assert [scorer.score(image, [it]) for it in ("one red circle", "blue")] == scores
 
 
 def test_words_beyond_the_limit_change_nothing(scorer: DualEncoder) -> None:

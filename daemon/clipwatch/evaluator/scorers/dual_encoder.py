@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
     from clipwatch.domain.protocol import ScorerSpec
 
+KEPT: Final = 10_000
+"""Texts of evaluations before whose features stay on the device: of 1,024 numbers 40 MB."""
+
 _BATCH: Final = 64
 
 
@@ -88,6 +91,8 @@ class DualEncoder:
 
         Each is encoded when it is first asked for.
         """
+        if len(self._texts) > KEPT:
+            self._texts = {it: self._texts[it] for it in prompts if it in self._texts}
         return sum(
             len(self._tokenizer(self._read(prompt), verbose=False).input_ids) > self._length
             for prompt in prompts
