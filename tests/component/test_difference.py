@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from clipwatch.cli import main
 from clipwatch.domain.decided import Decision, Reference
 from clipwatch.domain.events import EvaluationCompleted, ImageScore
-from clipwatch.domain.state import Evaluation
+from clipwatch.domain.state import Evaluation, State
 from clipwatch.executors.base import Executor
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
@@ -23,6 +23,7 @@ from clipwatch.journal.projection import read_state
 from clipwatch.judging.base import Judgement, Question
 from clipwatch.judging.parts import decision
 from clipwatch.kit.errors import ClipwatchError, SettingsError
+from clipwatch.loop import early
 from clipwatch.prompts import stratified
 from clipwatch.results.listing import listing
 from clipwatch.results.reading import series_of
@@ -280,8 +281,17 @@ def test_another_reference_makes_none_whole_for_being_above(
         assert decided(world, step).reference == Reference(reference)
 
 
-def test_a_step_of_another_run_is_a_reference(tmp_path: Path) -> None:
+def test_a_step_of_another_run_is_a_reference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of the same log and protocol; one that is not there is told, and all images are made."""
+    asked: list[str] = []
+
+    def read(log: Path, beginning: str = "") -> State:
+        asked.append(beginning)
+        return read_state(log, beginning)
+
+    monkeypatch.setattr(early, "read_state", read)
     one = world_of(tmp_path / "one")
     come(one, 100)
     name = one.run.name
@@ -302,6 +312,7 @@ def test_a_step_of_another_run_is_a_reference(tmp_path: Path) -> None:
     three = world_of(tmp_path / "two", decide_against="@700", **shared)
     come(three, 500)
     assert any("@700 has no score by the same protocol" in line for line in three.said)
+    assert set(asked) == {name}  # a log may hold hundreds, and the loop waits
 
 
 def test_nobody_knows_a_worth_or_a_reference(tmp_path: Path) -> None:

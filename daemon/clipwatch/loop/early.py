@@ -94,7 +94,9 @@ def _reference(log: RunLog, work: Pending, against: str) -> Reference | None:
     begun = run.evaluations.get(work.id)
     if found is None or against in (BEST, BASE) or (begun and begun.reference):
         return found
-    named = named_reference(read_state(log.path), run.name, work.protocol, against)
+    name = against.rpartition("@")[0]  # of years and of many runs the others are not read
+    state = read_state(log.path, name) if name else {run.name: run}
+    named = named_reference(state, run.name, work.protocol, against)
     if named is None:
         log.say(f"{against} has no score by the same protocol: all images are made")
     return named
