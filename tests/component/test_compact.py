@@ -192,6 +192,8 @@ def test_a_dry_run_tells_and_writes_nothing(log: Path, tmp_path: Path) -> None:
     assert f"{found.events[0]:,} events would be {found.events[1]:,}, " in told
     assert call(tmp_path, "compact", "--dry-run").stdout == "nothing to compact\n"
     assert call(tmp_path, "compact").stdout == "nothing to compact\n"
+    with Journal(log) as journal:
+        assert journal.known == journal.last()  # all was looked at, and need not be once more
 
 
 def test_a_log_in_use_is_refused_in_one_line(log: Path, tmp_path: Path) -> None:

@@ -94,15 +94,17 @@ def compact(path: Path, backup: Path | None, say: Progress) -> Compacted:
             _same(old, new)
             size = path.stat().st_size, new.stat().st_size
             if before == after or size[1] >= size[0]:
-                return Compacted((total, total), (size[0], size[0]))
-            if backup is not None:
-                _keep(path, backup)
-            new.replace(path)
-            sync_folder(path.parent)
+                found = Compacted((total, total), (size[0], size[0]))
+            else:
+                found = Compacted((total, after[0]), size, backup)
+                if backup is not None:
+                    _keep(path, backup)
+                new.replace(path)
+                sync_folder(path.parent)
         finally:
             _remove(new)
-    checked.leave(path, after[0], now)
-    return Compacted((total, after[0]), size, backup)
+    checked.leave(path, found.events[1], now)
+    return found
 
 
 def _keep(path: Path, backup: Path) -> None:
