@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from clipwatch.executors.base import Refusal
 from clipwatch.gpus import Gpu, GpuProcess, NotTold, ask_gpus, gpus_beside, nvml, read_gpus
 from fake_nvml import GIB, Card, FakeNvml, error, pynvml
 
@@ -52,6 +53,7 @@ def test_what_our_own_evaluators_hold_is_free_for_what_comes_next(
     others = Card("GPU-b", used=30 * GIB, reserved=0, compute=[(os.getpid(), None)])
     tell(monkeypatch, FakeNvml(others, kept))
     found = gpus_beside("cuda", (), share=False)
+    assert not isinstance(found, Refusal)
     assert [(it.uuid, it.free_bytes // GIB) for it in found] == [("GPU-a", 80), ("GPU-b", 50)]
 
 

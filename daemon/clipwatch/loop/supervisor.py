@@ -80,7 +80,7 @@ class Looks:
         return [Letter(it, Look()) for it in runs if it in hinted or it == self._due]
 
     def took(self, run: str, seconds: float) -> None:
-        """Take note of how long one took; where hints come all the time, the others are due still."""
+        """Take note of how long one took; the others stay due, however many hints come."""
         if run == self._due:
             self._next = time.monotonic() + seconds * (1 / LOOK_SHARE - 1)
 

@@ -46,13 +46,15 @@ def batch_bytes(protocol: EvaluationProtocol, images: int) -> int:
 
 
 def sizes(protocol: EvaluationProtocol) -> dict[str, int] | None:
-    """Estimate the bytes on the device of each model that is loaded; None while one is not here.
+    """Estimate the bytes on the device of each model that is loaded.
+
+    None while one is not here, and for a dtype that there is not: who loads it says so.
 
     Returns:
         By PIPELINE, and the parts of the scorers that have files (see `scorer_part`).
     """
     counted = elements(protocol)
-    if counted is None:
+    if counted is None or not BYTES.keys() >= {protocol.dtype, protocol.vae_dtype or "fp32"}:
         return None
     usual = BYTES[protocol.dtype]
     quantised = PRECISIONS.get(protocol.base_precision)
