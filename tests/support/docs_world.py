@@ -94,6 +94,7 @@ case "$*" in
     demo* | rank* | rescore* | serve* | "systemd install"*)
         [[ "$*" == *--user* ]] || exec {python} -m docs_world "$@";;
     status*--watch*) exec {python} -m docs_world "$@";;
+    best*--against*) exec {python} -m docs_world "$@";;  # the run here has one scorer
     score*) [[ "$*" == *--images* ]] || exec {python} -m docs_world "$@";;
     fetch*) mkdir {fetched} || exec {python} -m docs_world "$@";;
     start*)
