@@ -142,6 +142,13 @@ def test_a_trainers_file_may_hold_anything(place: str, data: st.DataObject, tmp_
         (tmp_path / place).unlink()
 
 
+def test_what_lies_deeper_in_json_is_no_option(tmp_path: Path) -> None:
+    """Only the tables of TOML become one."""
+    known = {"dit": "x/y.ckpt", "network_dim": 4, "save_model_as": "safetensors"}
+    put(tmp_path, "shape_20261127-231000.json", known | {"process": {"dit": None}})
+    assert found(tmp_path).trainer == "kohya"
+
+
 @examples(500, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(place=st.sampled_from(sorted(REAL)), data=st.data())
 def test_a_damaged_file_is_a_remark_at_most(

@@ -92,10 +92,14 @@ def read_all(paths: Iterable[Path]) -> tuple[list[Document], list[str]]:
 
 
 def flat(document: Document) -> Document:
-    """Return a document whose tables have become one, as sd-scripts reads its --config_file."""
+    """Return a document whose tables have become one, as sd-scripts reads its --config_file.
+
+    That is TOML: what kohya_ss wrote as JSON has none.
+    """
     values: dict[str, Any] = {}
     for key, value in document.values.items() if isinstance(document.values, dict) else ():
-        values |= value if isinstance(value, dict) else {key: value}
+        table = isinstance(value, dict) and document.file.suffix == ".toml"
+        values |= value if table else {key: value}
     return Document(document.file, document.text, values)
 
 
