@@ -23,6 +23,7 @@ from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal, log_file
 from clipwatch.models.scorers import further_scales, scales_of
 from clipwatch.results.series import Result, Series
+from clipwatch.results.view import first_measured
 
 Key = tuple[str, int]
 """A prompt's id, and which of its images."""
@@ -138,9 +139,7 @@ def series_of(run: Run, protocol: str, state_dir: Path, since: int = 0) -> Serie
     def scores(id_: str) -> tuple[ImageScore, ...]:
         return scores_of(log_file(state_dir), run.name, id_, made)
 
-    scored = run.scored.get(protocol, ())
-    measured = (run.evaluations[it].losses for it in scored)
-    first = next((it.by for it in measured if it and it.by), "")
+    scored, first = run.scored.get(protocol, ()), first_measured(run, protocol)
     results = tuple(_result(run, seq, scored[seq], first) for seq in range(since, len(scored)))
     images = images_of(state_dir, run.name)
     return Series(
