@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipwatch.domain.curves import series_name
+from clipwatch.domain.deciding import is_part
 from clipwatch.domain.events import (
     EvaluationCompleted,
     ImageScore,
@@ -180,4 +181,5 @@ def _result(run: Run, seq: int, id_: str, first: str) -> Result:
         decision=done.decision,
         estimate=done.estimate,
         losses=evaluation.losses.tags(first) if evaluation.losses else {},
+        part=is_part(run, evaluation),
     )
