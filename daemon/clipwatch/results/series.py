@@ -123,4 +123,6 @@ def highest(results: Iterable[Result]) -> Result | None:
     Of a step the last result stands. A part counts only where there is nothing else.
     """
     standing = {it.step: it for it in results}
-    return max(standing.values(), key=lambda it: (not it.part, it.clip.mean, -it.step), default=None)
+    return max(
+        standing.values(), key=lambda it: (not it.part, it.clip.mean, -it.step), default=None
+    )
