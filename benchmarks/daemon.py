@@ -53,6 +53,25 @@ RUN = run_id(OUTPUT)
 BATCHES = 45
 """Of four images each in an evaluation of the made-up log: 180 prompts."""
 
+PROTOCOL = EvaluationProtocol(
+    prompts=(Prompt("a", "a red circle"),),
+    images_per_prompt=4 * BATCHES,
+    seed=0,
+    negative_prompt="",
+    inference_steps=30,
+    guidance=7.5,
+    width=512,
+    height=512,
+    scheduler="",
+    base_model="/base",
+    base_revision="",
+    base_variant="",
+    weights="live",
+    dtype="bf16",
+    scorers=(ScorerSpec("", "openai/clip-vit-large-patch14-336"),),
+)
+"""Of the made-up log; its models are never opened."""
+
 Row = tuple[str, str, str]
 """What was measured, the figure found, the figure to reach."""
 
@@ -147,28 +166,11 @@ def write_checkpoint(folder: Path, step: int) -> Path:
 
 def write_log(folder: Path, count: int) -> None:
     """Write a log of at least so many events: checkpoints, each found, evaluated and scored."""
-    protocol = EvaluationProtocol(
-        prompts=(Prompt("a", "a red circle"),),
-        images_per_prompt=4 * BATCHES,
-        seed=0,
-        negative_prompt="",
-        inference_steps=30,
-        guidance=7.5,
-        width=512,
-        height=512,
-        scheduler="",
-        base_model="/base",
-        base_revision="",
-        base_variant="",
-        weights="live",
-        dtype="bf16",
-        scorers=(ScorerSpec("", "openai/clip-vit-large-patch14-336"),),
-    )
-    digest = protocol.digest
+    digest = PROTOCOL.digest
     with Journal(log_file(folder)) as journal:
         begun: list[Event] = [
             RunStarted(str(OUTPUT), digest, (), {}, "0"),
-            ProtocolDefined(digest, protocol),
+            ProtocolDefined(digest, PROTOCOL),
         ]
         version = journal.append(RUN, f"run/{RUN}", 0, begun)
         number, written = 0, version

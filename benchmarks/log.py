@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -31,7 +32,7 @@ from clipwatch.domain.events import (
     WeightFile,
 )
 from clipwatch.domain.names import evaluation_stream
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
+from clipwatch.domain.protocol import EvaluationProtocol, Prompt
 from clipwatch.domain.state import name_evaluation
 from clipwatch.journal import Journal, checked, log_file
 from clipwatch.journal.compacting import compact
@@ -39,6 +40,7 @@ from clipwatch.journal.projection import Projection
 from clipwatch.loop.recognising import known_runs, recognise
 from clipwatch.statistics import Summary
 from clipwatch.tasks.backup import back_up
+from daemon import PROTOCOL, Row
 
 BATCH = 8
 """Images of one event, as a GPU of 24 GB makes them at 1024x1024."""
@@ -46,7 +48,6 @@ BATCH = 8
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
 Answer = TypeVar("Answer")
-Row = tuple[str, str, str]
 
 
 def protocol(images: int) -> EvaluationProtocol:
@@ -54,24 +55,8 @@ def protocol(images: int) -> EvaluationProtocol:
     texts = (
         f"photo {n} of an animal in a landscape, in the light of an evening" for n in range(images)
     )
-    return EvaluationProtocol(
-        prompts=tuple(Prompt(f"scene-{n:04}", text, "scenes") for n, text in enumerate(texts)),
-        images_per_prompt=1,
-        seed=0,
-        negative_prompt="blurry",
-        inference_steps=30,
-        guidance=7.5,
-        width=1024,
-        height=1024,
-        scheduler="",
-        base_model="stabilityai/stable-diffusion-xl-base-1.0",
-        base_revision="462165984030d82259a11f4367a4eed129e94a7b",
-        base_variant="fp16",
-        weights="live",
-        dtype="bf16",
-        scorers=(ScorerSpec("", "openai/clip-vit-large-patch14-336"),),
-        scoring_version=1,
-    )
+    prompts = (Prompt(f"scene-{n:04}", text, "scenes") for n, text in enumerate(texts))
+    return replace(PROTOCOL, prompts=tuple(prompts), images_per_prompt=1)
 
 
 def images(made: EvaluationProtocol, evaluation: str, chance: random.Random) -> list[ImageScore]:

@@ -193,6 +193,7 @@ def test_the_mean_is_told_for_all_prompts(tmp_path: Path) -> None:
     assert clip.low < whole < clip.high
     assert estimate.effective[""] > 1.5 * clip.n
     series = series_of(world.run, evaluation.protocol, tmp_path / "state")
+    assert [it.part for it in series.results] == [it.step == 200 for it in series.results]
     numbers = scalars(Names.of(series), series.results[-1])
     assert numbers["clip/mean"] == clip.mean
     assert numbers["clip_count/images"] == clip.n

@@ -20,6 +20,7 @@ from clipwatch.evaluator.generation import denoising
 from clipwatch.executors.messages import Failed, Finished, Loaded, Measured, Scored
 from clipwatch.loop.narration import narrate, story
 from clipwatch.results import reading
+from clipwatch.results.table import table
 from clipwatch.results.told import as_json
 from clipwatch.testing.scripted import usual
 from clipwatch_adapters.shared.numbers import Names, scalars
@@ -308,7 +309,7 @@ def test_losses_go_into_the_log_and_to_trackers(tmp_path: Path) -> None:
     )
     assert evaluation.finished is not None
     told = as_json({"run": world.run}, evaluation.finished, {})["runs"][0]["checkpoints"]
-    assert told[-1]["losses"]["heldout"] == pytest.approx(1.0375)
+    assert told[-1]["losses"]["loss/heldout"] == pytest.approx(1.0375)
 
 
 def test_losses_are_measured_once(tmp_path: Path) -> None:
@@ -366,7 +367,7 @@ def test_why_there_is_no_loss_is_told(tmp_path: Path) -> None:
 
 
 def test_other_images_begin_another_curve(tmp_path: Path) -> None:
-    """What cannot be compared stands under another name."""
+    """What cannot be compared stands under another name, in trackers and in the terminal."""
     world = World(tmp_path, **holding(tmp_path))
     changed = replace(PLAN, seed=1)
 
@@ -384,7 +385,12 @@ def test_other_images_begin_another_curve(tmp_path: Path) -> None:
     one, other = reading.series_of(world.run, protocol, world.log.parent).results
     assert "loss/heldout" in one.losses
     assert set(other.losses) & set(one.losses) == set()
-    assert f"loss_{changed.digest[:8]}/heldout" in other.losses
+    apart = f"loss_{changed.digest[:8]}/heldout"
+    assert apart in other.losses
+    head, *_, first, second = table(world.run, 200).splitlines()
+    assert "held out" in head
+    assert apart in head
+    assert (first, second) == ("loss/heldout ▄", f"{apart} ▄")
 
 
 def test_overfitting_is_advised_once(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import io
 import random
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from clipwatch.domain.delivered import advice_id, scored_id
 from clipwatch.domain.events import AdviceSent
 from clipwatch.domain.protocol import Prompt
 from clipwatch.prompts.subset import subset
-from clipwatch.results.series import Series
+from clipwatch.results.series import Series, highest
 from clipwatch.testing.series import make_protocol, make_series, with_everything
 from hook_kit import Hook, hook
 from world import World, checkpoint, settings
@@ -144,6 +145,20 @@ def test_advice_brings_it_too(tmp_path: Path, series: Series) -> None:
     best = sheet(series, series.results[2])
     assert best
     assert drawn(kept.got[0]).width > Image.open(io.BytesIO(best.png)).width
+
+
+def test_a_part_is_no_best(series: Series) -> None:
+    """Whatever its mean, while there is anything else: it stands beside the best."""
+    *whole, top = series.results
+    part = replace(top, part=True)
+    assert highest(series.results) is top
+    assert highest([*whole, part]) is whole[-1]
+    assert highest([part]) is part
+    two, three = (sheet(replace(series, results=(*whole, last)), last) for last in (top, part))
+    assert two
+    assert three
+    wide = [Image.open(io.BytesIO(it.png)).width for it in (two, three)]
+    assert wide[0] < wide[1]
 
 
 def test_without_the_setting_no_picture_leaves(tmp_path: Path, series: Series) -> None:

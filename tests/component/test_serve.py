@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.cli.serve import _keep
 from clipwatch.domain.events import ImageScore, ImagesScored, OutputDirChecked
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal, log_file
 from clipwatch.journal.projection import Projection
-from clipwatch.report.live import WAITING
+from clipwatch.report.live import WAITING, Live
 from clipwatch.results.reading import read_votes
 from clipwatch.settings.values import Address
 from real_world import clipwatch, command, environment, until
@@ -265,6 +266,23 @@ def test_a_log_that_is_gone_is_not_made_anew(page: Served, log: Log) -> None:
 
 
 @pytest.mark.thorough
+def test_what_leaves_the_page_is_said_when_it_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of more than ten runs one goes for each that comes; the same sentence is said once."""
+    live = Live(tmp_path, (), print)
+    left_out = iter(("", "1 more can be named", "1 more can be named", "2 more can be named"))
+
+    def look() -> float:
+        live.left_out = next(left_out)
+        return 0.0
+
+    monkeypatch.setattr(live, "look", look)
+    with pytest.raises(StopIteration):
+        _keep(live, look())
+    assert capsys.readouterr().out.splitlines() == ["1 more can be named", "2 more can be named"]
+
+
 def test_the_command_serves_until_it_is_ended(log: Log) -> None:
     """It prints its address, shows a result that came later, and ends quietly with 0."""
     said = log.folder / "said"

@@ -117,13 +117,14 @@ def test_the_summary_is_of_one_result(server: FakeWandb, tmp_path: Path) -> None
     one, other = series.results
     decision = Decision(Reference("checkpoint-1/a/b"), "above", 40, 0.01, 0.001, 0.02, 0.005)
     one = replace(one, decision=decision, estimate=Estimate((), {"": 90.0}, {"": 0.2}))
-    series = replace(series, results=(one, replace(other, losses={"loss/heldout": 0.5})))
+    series = replace(series, results=(one, replace(other, losses={"loss/heldout": 0.5}, part=True)))
     for count, told in ((1, {"clip_count/effective", "clip_decision/verdict"}), (2, set())):
         tracker = WandbTracker(make_target(tmp_path))
         tracker.publish(replace(series, results=series.results[:count]), [count - 1])
         found = {it for it in server.run.summary if "effective" in it or "verdict" in it}
         assert found == told
     assert server.run.summary["loss/heldout"] == 0.5
+    assert server.run.summary["clip_best/step"] == 100  # the other one is higher, and a part
 
 
 @pytest.mark.thorough

@@ -19,29 +19,16 @@ from clipwatch.domain.deciding import (
 )
 from clipwatch.domain.events import EvaluationCompleted
 from clipwatch.domain.kinds import Finding
-from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
+from clipwatch.domain.protocol import Prompt
 from clipwatch.domain.state import BASE_NAME, Evaluation, Run
+from clipwatch.results.ranking import Ranking
+from clipwatch.results.sentences import about_best
 from clipwatch.statistics import Summary
 from clipwatch.statistics.scale import COSINE, Scale
+from protocols import PROTOCOL
 
 P = "protocol"
-HOW = EvaluationProtocol(
-    prompts=tuple(Prompt(str(n), f"prompt {n}") for n in range(10)),
-    images_per_prompt=2,
-    seed=0,
-    negative_prompt="",
-    inference_steps=1,
-    guidance=1.0,
-    width=16,
-    height=16,
-    scheduler="",
-    base_model="/base",
-    base_revision="",
-    base_variant="",
-    weights="live",
-    dtype="fp32",
-    scorers=(ScorerSpec("", "/clip"),),
-)
+HOW = replace(PROTOCOL, prompts=tuple(Prompt(str(n), f"prompt {n}") for n in range(10)))
 
 
 def evaluation(step: int, mean: float, n: int = 20, **more: Any) -> Evaluation:
@@ -72,6 +59,22 @@ def test_parts_and_wholes() -> None:
     assert not is_part(made, ended)
     assert is_part(made, replace(ended, reference=Reference("x")))  # and nobody could judge it
     assert not is_whole(made, replace(first, clip=None))
+
+
+def test_each_part_is_named() -> None:
+    """Beside those that are ranked, also where nobody could judge it."""
+    best, known, unknown = evaluation(1, 0.3), evaluation(2, 0.3, 12), evaluation(3, 0.3, 12)
+    assert unknown.completed
+    unknown = replace(unknown, completed=replace(unknown.completed, decision=None))
+    made, summary = run(best, known, unknown), Summary(0.3, 0.3, 0.3, 0.0, 20, 10)
+    means, ranked = (0.3, 0.3, 0.3), ((best, summary),)
+    ranking = Ranking(
+        made, best, means, (), (best,), ranked, {}, 10, COSINE, parts=(known, unknown)
+    )
+    said = " ".join(about_best(ranking))
+    assert "2 more ended" in said
+    assert "are not ranked: @2 within x, @3." in said
+    assert "the only one that was scored on all prompts" in said
 
 
 @pytest.mark.parametrize("against", [BEST, BASE])

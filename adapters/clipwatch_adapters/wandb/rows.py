@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from clipwatch.results.series import ImageScore, Result, Series, highest
 from clipwatch_adapters.shared.media import showcase
 from clipwatch_adapters.shared.numbers import Names, prompt_means, scalars
 from clipwatch_adapters.shared.rows import (
@@ -22,8 +23,6 @@ from clipwatch_adapters.wandb.session import CHECKPOINT, EVALUATION, STEP, Histo
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Sequence
-
-    from clipwatch.results.series import ImageScore, Result, Series
 
 
 def filled(job: Job, series: Series, results: Sequence[Result], held: Container[str | int]) -> Job:
@@ -77,16 +76,10 @@ def places(results: Sequence[Result]) -> tuple[int, ...]:
 def _summary(names: Names, results: Sequence[Result]) -> dict[str, float | int | str]:
     """Return what the run's summary says after these results, in whatever order they came.
 
-    Plain names have the values of the newest step; the best is the highest mean of any step, the
-    earlier one of equals.
+    Plain names have the values of the newest step.
     """
     last = max(results, key=lambda result: (result.step, result.seq))
-    standing = {result.step: result for result in results}
-
-    def place(it: Result) -> tuple[bool, float, int]:
-        return it.estimate is None, it.clip.mean, -it.step  # one that is estimated is no best
-
-    best = max(standing.values(), key=place)
+    best = highest(results) or last
     return {
         **_values(names, last),
         "clip_best/mean": best.clip.mean,

@@ -63,19 +63,20 @@ def serve(run: tuple[str, ...], address: str, state_dir: Path | None) -> None:
     try:
         rest = live.look()
         click.echo(f"http://{server.address}/ shows it; Ctrl-C ends")
-        if live.left_out:
-            click.echo(live.left_out)
         _keep(live, rest)
     finally:
         server.close()
 
 
 def _keep(live: Live, rest: float) -> NoReturn:
-    """Look for news for ever; what stands in the way is said once."""
+    """Look for news for ever; what stands in the way, or has no place, is said once."""
     from clipwatch.report.live import PAUSE_SECONDS
 
-    trouble = ""
+    trouble = left_out = ""
     while True:
+        if live.left_out and live.left_out != left_out:
+            click.echo(live.left_out)
+        left_out = live.left_out
         time.sleep(rest)
         try:
             rest, now = live.look(), ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from clipwatch.domain.protocol import Prompt
 from clipwatch.kit.ownfiles import read_own
 from clipwatch.prompts.subset import subset
-from clipwatch.results.series import ImageScore, Result, Series
+from clipwatch.results.series import ImageScore, Result, Series, highest
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -69,18 +69,13 @@ def _shown(series: Series, result: Result) -> Iterator[tuple[str, str]]:
     base = result.against_base.a if result.against_base else ""
     if base:
         yield "base", base
-    standing = {it.step: it for it in series.results if it.evaluation != base}
-    best = max(standing.values(), key=_place, default=result)
+    best = highest(it for it in series.results if it.evaluation != base) or result
     own = f"{series.unit} {result.step}"
     if best.evaluation == result.evaluation:
         yield f"{own}, the best", result.evaluation
         return
     yield f"the best: {series.unit} {best.step}", best.evaluation
     yield own, result.evaluation
-
-
-def _place(it: Result) -> tuple[bool, float, int]:
-    return it.estimate is None, it.clip.mean, -it.step  # one that is estimated is no best
 
 
 def _first(series: Series, evaluation: str) -> dict[str, ImageScore]:

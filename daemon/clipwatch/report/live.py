@@ -81,7 +81,8 @@ class Live:
 
     Args:
         state_dir: The folder of the log and the images.
-        runs: Names of those that are shown, or their beginnings; none for all.
+        runs: Names of those that are shown, or their beginnings; none for those with the newest
+            results.
         told: Hears what is done now, the first time.
 
     Attributes:

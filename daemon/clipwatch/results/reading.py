@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from clipwatch.domain.curves import series_name
+from clipwatch.domain.deciding import is_part
 from clipwatch.domain.events import (
     EvaluationCompleted,
     ImageScore,
@@ -23,6 +24,7 @@ from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal, log_file
 from clipwatch.models.scorers import further_scales, scales_of
 from clipwatch.results.series import Result, Series
+from clipwatch.results.view import first_measured
 
 Key = tuple[str, int]
 """A prompt's id, and which of its images."""
@@ -138,9 +140,7 @@ def series_of(run: Run, protocol: str, state_dir: Path, since: int = 0) -> Serie
     def scores(id_: str) -> tuple[ImageScore, ...]:
         return scores_of(log_file(state_dir), run.name, id_, made)
 
-    scored = run.scored.get(protocol, ())
-    measured = (run.evaluations[it].losses for it in scored)
-    first = next((it.by for it in measured if it and it.by), "")
+    scored, first = run.scored.get(protocol, ()), first_measured(run, protocol)
     results = tuple(_result(run, seq, scored[seq], first) for seq in range(since, len(scored)))
     images = images_of(state_dir, run.name)
     return Series(
@@ -181,4 +181,5 @@ def _result(run: Run, seq: int, id_: str, first: str) -> Result:
         decision=done.decision,
         estimate=done.estimate,
         losses=evaluation.losses.tags(first) if evaluation.losses else {},
+        part=is_part(run, evaluation),
     )

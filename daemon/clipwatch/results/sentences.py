@@ -106,11 +106,11 @@ def about_best(ranking: Ranking) -> Iterator[str]:
 
 def _about_parts(ranking: Ranking) -> Iterator[str]:
     """Tell of those that ended when their difference to another was known."""
-    told = [
-        f"{called(ranking.run, it)} {short(ranking.run, it.completed.decision)}"
-        for it in ranking.parts
-        if it.completed and it.completed.decision
-    ]
+    told = []
+    for it in ranking.parts:
+        name, done = called(ranking.run, it), it.completed
+        known = done and done.decision  # None where nobody could judge it
+        told.append(f"{name} {short(ranking.run, known)}" if known else name)
     if told:
         yield (
             f"{len(told)} more ended when it was known how they compare with another, "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -25,6 +25,7 @@ __all__ = [
     "Result",
     "Series",
     "Summary",
+    "highest",
 ]
 
 
@@ -54,6 +55,7 @@ class Result:
         decision: How it compares with what ended it early, None where nothing could.
         estimate: That its means are estimates for all prompts; None where they are plain.
         losses: On images that are always the same, by the tags that trackers show: "loss/heldout".
+        part: It ended when its difference to another was known, and is no best beside others.
     """
 
     seq: int
@@ -71,6 +73,7 @@ class Result:
     decision: Decision | None = None
     estimate: Estimate | None = None
     losses: Mapping[str, float] = field(default_factory=dict)
+    part: bool = False
 
     @property
     def clip(self) -> Summary:
@@ -112,3 +115,14 @@ class Series:
     def digits(self, scorer: str) -> int:
         """Return with how many decimals a scorer's numbers are told."""
         return self.scales.get(scorer, UNKNOWN).digits
+
+
+def highest(results: Iterable[Result]) -> Result | None:
+    """Return the highest mean, the earlier one of equals; None of none.
+
+    Of a step the last result stands. A part counts only where there is nothing else.
+    """
+    standing = {it.step: it for it in results}
+    return max(
+        standing.values(), key=lambda it: (not it.part, it.clip.mean, -it.step), default=None
+    )

@@ -82,9 +82,9 @@ def _columns(run: Run, shown: Sequence[Row], now: datetime | None) -> list[Colum
     if any(it.decision for it in shown):
         told = [short(run, it.decision) if it.decision else "" for it in shown]
         found.insert(3, Column("compared", told, 3, right=False))
-    losses = [it.losses.get("heldout") if it.losses else None for it in shown]
-    if any(it is not None for it in losses):
-        found.insert(3, Column("held out", ["" if it is None else f"{it:.4f}" for it in losses], 3))
+    for tag in sorted({tag for it in shown for tag in _held(it)}, reverse=True):
+        losses = [f"{_held(it)[tag]:.4f}" if tag in _held(it) else "" for it in shown]
+        found.insert(3, Column("held out" if tag == "loss/heldout" else tag, losses, 3))
     if any(it.strength is not None for it in shown):
         at = ["" if it.strength is None else written(it.strength) for it in shown]
         found.insert(1, Column("strength", at))
@@ -97,15 +97,19 @@ def _curves(found: Sequence[Row], width: int) -> list[str]:
     for row in found:
         if row.clip and not (several and row.is_base):
             curves.setdefault(row.strength, []).append(row.clip.mean)
-    drawn = []
+    named: dict[str, list[float]] = {}
     for strength, means in sorted(curves.items(), key=lambda it: it[0] or 0.0):
-        at = "" if strength is None else f", {label(strength)}"
-        name = cut(f"clip/mean{at}", width // 2)
-        drawn.append(f"{name} {sparkline(means, width - len(name) - 1)}")
-    held = [it.losses["heldout"] for it in found if it.losses and not several]
-    if held:
-        drawn.append(f"loss/heldout {sparkline(held, width - len('loss/heldout '))}")
-    return drawn
+        named["clip/mean" + ("" if strength is None else f", {label(strength)}")] = means
+    for row in () if several else found:
+        for tag, loss in _held(row).items():
+            named.setdefault(tag, []).append(loss)
+    cuts = [(cut(name, width // 2), values) for name, values in named.items()]
+    return [f"{name} {sparkline(values, width - len(name) - 1)}" for name, values in cuts]
+
+
+def _held(row: Row) -> dict[str, float]:
+    """Return the loss on held-out images by its tag: that of other images has another one."""
+    return {tag: loss for tag, loss in (row.losses or {}).items() if tag.endswith("/heldout")}
 
 
 def sparkline(values: Sequence[float], most: int = WIDTH) -> str:

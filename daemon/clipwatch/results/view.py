@@ -43,8 +43,8 @@ class Row:
     Where a run has several strengths, an adapter has a row for each. `time`: when it was scored,
     or taken up, else since when it is as it is; None where the log does not tell. `skipped`: it was
     left out as newer ones came, and can be had back. `decision` and `estimate` as in
-    EvaluationCompleted. `losses` are those on fixed images, None where none were asked for, empty
-    where there are none.
+    EvaluationCompleted. `losses` are those on fixed images by the tags that trackers show, None
+    where none were asked for, empty where there are none.
     """
 
     step: int
@@ -74,8 +74,15 @@ BRINGS_THEM_IN = "clipwatch import brings them in from the log that has them"
 def rows(run: Run) -> list[Row]:
     """Return a run's checkpoints in the order of their steps, under its present protocols."""
     shown = _shown(run)
+    firsts = {it: first_measured(run, it) for it in run.present}
     listed = sorted(_listed(run), key=lambda it: (it[0].step, it[0].name))
-    return [_row(run, *it, shown) for it in listed]
+    return [_row(run, *it, shown, firsts) for it in listed]
+
+
+def first_measured(run: Run, protocol: str) -> str:
+    """Return what the first losses of a curve were measured on (see `Losses.tags`), "" for none."""
+    measured = (run.evaluations[it].losses for it in run.scored.get(protocol, ()))
+    return next((it.by for it in measured if it and it.by), "")
 
 
 def states(run: Run) -> list[tuple[str, RowState]]:
@@ -130,6 +137,7 @@ def _row(
     protocol: str | None,
     evaluation: Evaluation | None,
     shown: Shown,
+    firsts: Mapping[str, str],
 ) -> Row:
     id_ = evaluation.id if evaluation else ""
     published = {name: id_ in there for name, there in shown.items()}
@@ -142,7 +150,9 @@ def _row(
     told = (checkpoint.unit, at, _time(*of), skipped)
     done = evaluation.completed if evaluation else None
     found = (done.decision, done.estimate) if done else (None, None)
-    losses = dict(evaluation.losses.means) if evaluation and evaluation.losses else None
+    losses = None
+    if evaluation and (measured := evaluation.losses):
+        losses = measured.tags(firsts[evaluation.protocol] or measured.by)
     return Row(checkpoint.step, checkpoint.name, *numbers, *told, *found, losses)
 
 
