@@ -308,7 +308,8 @@ class Reader(Rows):
             JournalError: An event is of a type that only a newer clipwatch knows.
         """
         which = f"run = :run AND {LANDMARKS}" if run else LANDMARKS
-        with self._named():
+        with self._named(), self._db:
+            self._db.execute("BEGIN")  # all of it is of one moment, whoever writes meanwhile
             found = self._format()
             if found == 0:
                 return []
