@@ -203,6 +203,14 @@ def test_a_dry_run_tells_and_writes_nothing(log: Path, tmp_path: Path) -> None:
         assert journal.known == journal.last()  # all was looked at, and need not be once more
 
 
+def test_a_log_without_an_event_has_nothing_to_compact(tmp_path: Path) -> None:
+    """A file that its writer, or a person, has only just made; a trial says so, too."""
+    log_file(tmp_path).touch()
+    for arguments in (["--dry-run"], []):
+        said = call(tmp_path, "compact", *arguments)
+        assert (said.exit_code, said.output) == (0, "nothing to compact\n")
+
+
 def test_a_log_in_use_is_refused_in_one_line(log: Path, tmp_path: Path) -> None:
     """By a daemon that lives, by any other program that has it open; nothing is changed."""
     with Journal(log) as journal:
