@@ -37,7 +37,7 @@ from results_kit import call
 from world import Ear
 
 
-def quiet(_done: int, _total: int) -> None:
+def quiet(_: str) -> None:
     """Say nothing."""
 
 
@@ -124,8 +124,15 @@ def log(tmp_path: Path) -> Path:
 def test_batches_of_what_is_finished_become_one(log: Path, tmp_path: Path) -> None:
     """But for those behind the name of a part, and those that something stands between."""
     before = everything(tmp_path)
-    found = compact(log, None, quiet)
+    said: list[str] = []
+    found = compact(log, None, said.append)
     assert found.events[1] < found.events[0]
+    assert [*dict.fromkeys(it.partition(":")[0] for it in said)] == [
+        "checking",
+        "writing",
+        "comparing",  # as long as the others together
+    ]
+    assert said[-1] == "comparing: {0:,} of {0:,} events".format(found.events[1])
     assert everything(tmp_path) == before
     streams = defaultdict[str, list[Event]](list)
     for it in rows(log):
@@ -196,6 +203,14 @@ def test_a_dry_run_tells_and_writes_nothing(log: Path, tmp_path: Path) -> None:
         assert journal.known == journal.last()  # all was looked at, and need not be once more
 
 
+def test_a_log_without_an_event_has_nothing_to_compact(tmp_path: Path) -> None:
+    """A file that its writer, or a person, has only just made; a trial says so, too."""
+    log_file(tmp_path).touch()
+    for arguments in (["--dry-run"], []):
+        said = call(tmp_path, "compact", *arguments)
+        assert (said.exit_code, said.output) == (0, "nothing to compact\n")
+
+
 def test_a_log_in_use_is_refused_in_one_line(log: Path, tmp_path: Path) -> None:
     """By a daemon that lives, by any other program that has it open; nothing is changed."""
     with Journal(log) as journal:
@@ -232,8 +247,8 @@ def test_who_comes_meanwhile_waits_and_writes_into_the_new_log(
 
     starting = threading.Thread(target=start)
 
-    def come(_done: int, _total: int) -> None:
-        if not strangers:
+    def come(told: str) -> None:
+        if told.startswith("writing") and not strangers:
             strangers.append(sqlite3.connect(log))
             assert strangers[0].execute("SELECT count(*) FROM events").fetchone()
             starting.start()

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import queue
 import random
+import sqlite3
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -19,18 +22,20 @@ from clipwatch.domain.state import Evaluation, State
 from clipwatch.executors.base import Executor
 from clipwatch.executors.local import LocalExecutor
 from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored
-from clipwatch.journal.projection import read_state
+from clipwatch.journal import Journal, logfile
+from clipwatch.journal.projection import read_state, state_of
 from clipwatch.judging.base import Judgement, Question
 from clipwatch.judging.parts import decision
-from clipwatch.kit.errors import ClipwatchError, SettingsError
+from clipwatch.kit.errors import ClipwatchError, LogLocked, SettingsError
 from clipwatch.loop import early
 from clipwatch.prompts import stratified
 from clipwatch.results.listing import listing
-from clipwatch.results.reading import series_of
+from clipwatch.results.reading import read_images, series_of
 from clipwatch.settings import Settings
 from clipwatch.statistics.scale import COSINE
 from clipwatch.tasks.rescore import checkpoints
 from clipwatch_adapters.shared.numbers import Names, scalars
+from loop_kit import states, until
 from report_kit import Parsed
 from world import World, checkpoint, settings
 
@@ -288,11 +293,11 @@ def test_a_step_of_another_run_is_a_reference(
     """Of the same log and protocol; one that is not there is told, and all images are made."""
     asked: list[str] = []
 
-    def read(log: Path, beginning: str = "") -> State:
+    def read(journal: Journal, beginning: str = "") -> State:
         asked.append(beginning)
-        return read_state(log, beginning)
+        return state_of(journal, beginning)
 
-    monkeypatch.setattr(early, "read_state", read)
+    monkeypatch.setattr(early, "state_of", read)
     one = world_of(tmp_path / "one")
     come(one, 100)
     name = one.run.name
@@ -314,6 +319,48 @@ def test_a_step_of_another_run_is_a_reference(
     come(three, 500)
     assert any("@700 has no score by the same protocol" in line for line in three.said)
     assert set(asked) == {name}  # a log may hold hundreds, and the loop waits
+
+
+@pytest.mark.parametrize("against", ["best", "{}@100"])
+def test_a_log_that_cannot_be_had_as_one_begins_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, against: str
+) -> None:
+    """Locked just then it is told once, and goes on; and no further file is opened for it."""
+    world = world_of(tmp_path)
+    come(world, 100)
+    world = world_of(tmp_path, decide_against=against.format(world.run.name))
+    connect = logfile.connect_read_only
+    beginning: set[int] = set()  # threads
+    tries: list[str] = []
+
+    def begin(*asked: Any) -> early.Early | None:
+        beginning.add(threading.get_ident())
+        found = early.early(*asked)
+        beginning.clear()
+        return found
+
+    def connected(path: Path) -> sqlite3.Connection:
+        if threading.get_ident() in beginning:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return connect(path)
+
+    def reading(journal: Journal, *asked: Any, **more: Any) -> tuple[ImageScore, ...]:
+        tries.append(asked[1])
+        if len(tries) < 3:
+            raise LogLocked(f"{journal.path}: another program keeps it locked")
+        return read_images(journal, *asked, **more)
+
+    monkeypatch.setattr("clipwatch.loop.run_log.PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr("clipwatch.loop.dealing.early", begin)
+    monkeypatch.setattr(logfile, "connect_read_only", connected)
+    monkeypatch.setattr("clipwatch.loop.early.read_images", reading)
+    with world.live():
+        checkpoint(world.output, 200, 200)
+        until(lambda: states(world).get(200) == "published")
+    first = result(world, 100)[0].id
+    assert decided(world, 200).reference == Reference(first)
+    assert tries == [first] * 3
+    assert len([line for line in world.said if "keeps it locked" in line]) == 1
 
 
 def test_nobody_knows_a_worth_or_a_reference(tmp_path: Path) -> None:

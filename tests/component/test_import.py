@@ -110,13 +110,40 @@ def test_others_are_named_as_they_are_called_here(tmp_path: Path) -> None:
     )
     source = EvaluationImported(made.id, "there.db", RUN)
     happened: list[Told] = [(NOON, started), (NOON, completed)]
-    found = [it for _, it in result(happened, run, run.evaluations[made.id], take, source)]
+    asked = (happened, run, run.evaluations[made.id], take, source, lambda it: it)
+    found = [it for _, it in result(*asked)]
     assert found[0] == replace(started, reference=Reference(here))
     assert found[-1] == replace(
         completed,
         decision=replace(decision, reference=Reference(here)),
         estimate=Estimate((here,), {}, {}),
     )
+
+
+@pytest.mark.parametrize("into", ["", "--into"])
+def test_what_is_of_another_run_is_named_as_that_run_is_here(tmp_path: Path, into: str) -> None:
+    """By its weights it is known, whatever it is called; one that is not known keeps its name."""
+    a, b = Machine(tmp_path / "a"), Machine(tmp_path / "b", "mine-123456", "/mine", begun=5)
+    other = Machine(a.folder, "other-123456", "/other", begun=1)
+    first, made = Scored(100, 2, "o"), Scored(200, 9)
+    other.see(first)
+    other.score(first)
+    references = Reference(first.id, other.run), Reference("checkpoint-1/a/b", "gone-123456")
+    for it, reference in zip((made, Scored(300, 10)), references, strict=True):
+        a.see(it)
+        start = EvaluationStarted(it.id, it.name, it.step, it.digest, MADE.digest, {}, reference)
+        decision = Decision(reference, "above", 32, 0.01, 0.002, 0.018, 0.005)
+        done = EvaluationCompleted(it.id, {"": summarize([0.25, 0.26])}, decision=decision)
+        a.add(evaluation_stream(a.run, it.id), it.minutes, start, done)
+    b.see(first)  # the other one, under this name
+    b.score(Scored(5, 6))
+    imported(b.folder, a.folder, RUN, *([into, b.run] if into else []))
+    state = read_state(log_file(b.folder))
+    run = state[b.run if into else RUN]
+    found = [run.evaluations[it].reference for it in (made.id, Scored(300, 10).id)]
+    assert found == [Reference(first.id, "" if into else b.run), references[1]]
+    told = [it.completed.decision for it in run.evaluations.values() if it.completed]
+    assert [it.reference for it in told if it] == found
 
 
 def test_both_ways_end_the_same(two: tuple[Machine, Machine], tmp_path: Path) -> None:

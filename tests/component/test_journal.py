@@ -208,6 +208,24 @@ def test_landmarks_are_all_but_the_images_of_what_is_completed(tmp_path: Path) -
         assert list(journal.read(brief=True)) == kept
 
 
+def test_landmarks_are_of_one_moment(tmp_path: Path) -> None:
+    """Who writes while they are read adds nothing: what stood before it would never be read."""
+    images = ImagesScored("a", (ImageScore("a", 0, 1, {"": 0.3}),))
+    with Journal(log_file(tmp_path)) as writer:
+        writer.append("run", "a", 0, [EvaluationStarted("a", "checkpoint-1", 1, "d", "p", {})])
+        with Journal(log_file(tmp_path), read_only=True) as reader:
+
+            def write(statement: str) -> None:
+                if "stream = 'a'" in statement and writer.version("a") == 1:
+                    writer.append("other", "b", 0, [found(1)])
+                    writer.append("run", "a", 1, [images])
+
+            reader._db.set_trace_callback(write)
+            assert [it.seq for it in reader.landmarks()] == [1]
+            assert writer.version("a") == 2  # it did come between
+            assert [it.seq for it in reader.landmarks()] == [1, 2, 3]
+
+
 def test_what_is_passed_over_is_checked_all_the_same(tmp_path: Path) -> None:
     """A daemon that begins finds a wrong bit in images whose sum it has already."""
     with Journal(log_file(tmp_path)) as journal:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from clipwatch.domain.decided import Decision, Reference
 from clipwatch.domain.events import (
     CheckpointCompleted,
     EvaluationCompleted,
@@ -25,7 +26,7 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.queue import vanished
-from clipwatch.domain.retention import GB, UNFINISHED, to_delete
+from clipwatch.domain.retention import GB, UNFINISHED, dear_ones, to_delete
 from clipwatch.domain.state import BASE_NAME, Checkpoint, Run, evaluation_id
 from clipwatch.journal import Journal, log_file
 from clipwatch.journal.projection import Projection
@@ -164,6 +165,17 @@ def test_the_base_and_the_best_stay_beside_the_newest(kept: Kept) -> None:
     drawn(kept.images, id_of(4))
     kept.pruner.prune(asked(1), (), ())
     assert left(kept.images) == {f"{it}/a-0.png" for it in (BASE, id_of(4))}
+
+
+def test_the_mean_of_a_part_is_no_best() -> None:
+    """As `clipwatch best` has it: an estimate is one only while nothing else is there."""
+    decision = Decision(Reference(id_of(1)), "within", 32, 0.0, -0.001, 0.001, 0.005)
+    parts = [
+        replace(it, decision=decision) if isinstance(it, EvaluationCompleted) else it
+        for it in (*scored(2, mean=0.9), *scored(3, mean=0.8))
+    ]
+    assert dear_ones(fold(*parts)) == {id_of(2)}
+    assert dear_ones(fold(*scored(1, mean=0.5), *parts)) == {id_of(1)}
 
 
 def test_beyond_the_bound_the_oldest_go_first(kept: Kept) -> None:

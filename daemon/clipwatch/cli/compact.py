@@ -38,11 +38,7 @@ def compact(dry_run: bool, no_backup: bool, state_dir: Path | None) -> None:
     if not path.exists():
         fix = "name the folder with --state-dir"
         raise ClipwatchError(f"there is no log in {path.parent}", fix=fix)
-    tell = now_and_then()
-
-    def say(done: int, total: int) -> None:
-        tell(f"{done:,} of {total:,} events")
-
+    say = now_and_then()
     if dry_run:
         _show(compacting.estimate(path, say), "would be")
         return

@@ -6,7 +6,7 @@ one. What is here stays, and what is taken over keeps its own times.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -126,7 +126,12 @@ def surroundings(mine: Run, theirs: Run, take: Taking) -> list[Event]:
 
 
 def result(
-    told: Sequence[Told], mine: Run, theirs: Evaluation, take: Taking, source: EvaluationImported
+    told: Sequence[Told],
+    mine: Run,
+    theirs: Evaluation,
+    take: Taking,
+    source: EvaluationImported,
+    elsewhere: Callable[[Reference], Reference],
 ) -> list[Told]:
     """Return a result as this log's: all that another one tells of it, but for its failures.
 
@@ -136,7 +141,13 @@ def result(
         theirs: The evaluation, as it is there.
         take: What is taken over.
         source: Where it comes from, unless the other log has it from elsewhere itself.
+        elsewhere: Names an evaluation of another run there as it is called here.
     """
+
+    def pointed(known: Reference) -> Reference:
+        here = take.ids.get(known.evaluation, known.evaluation)
+        return elsewhere(known) if known.run else Reference(here)
+
     id_, protocol = take.ids[theirs.id], take.protocols[theirs.protocol]
     known = mine.checkpoints.get(theirs.checkpoint)
     step = known.step if known else theirs.step
@@ -147,14 +158,15 @@ def result(
         match event:
             case EvaluationStarted():
                 began = replace(event, evaluation=id_, step=step, protocol=protocol)
-                found.append((time, replace(began, reference=_pointed(event.reference, take))))
+                other = event.reference and pointed(event.reference)
+                found.append((time, replace(began, reference=other)))
                 if len(found) == 1:
                     found.append((time, replace(origin, evaluation=id_)))
             case ImagesScored(images=images):
                 own = tuple(replace(it, image=_own(it.image, theirs.id, id_)) for it in images)
                 found.append((time, ImagesScored(id_, own)))
             case EvaluationCompleted():
-                found.append((time, replace(_completed(event, take), evaluation=id_)))
+                found.append((time, replace(_completed(event, take, pointed), evaluation=id_)))
             case AdviceGiven() if (protocol, event.kind, event.scorer) not in given:
                 found.append((time, replace(event, evaluation=id_, step=step)))
             case LossMeasured() | LossNotMeasured() | ImagesDeleted():
@@ -291,23 +303,18 @@ def _stays_inside(known: Checkpoint) -> bool:
     return "/" not in known.digest and all(leads_inside(it.path) for it in known.files)
 
 
-def _completed(event: EvaluationCompleted, take: Taking) -> EvaluationCompleted:
+def _completed(
+    event: EvaluationCompleted, take: Taking, pointed: Callable[[Reference], Reference]
+) -> EvaluationCompleted:
     """Return a result that names others as they are called here."""
     found, told = event.decision, event.estimate
     return replace(
         event,
         against_base=_named(event.against_base, take),
         against_best=_named(event.against_best, take),
-        decision=found
-        and replace(found, reference=_pointed(found.reference, take) or found.reference),
+        decision=found and replace(found, reference=pointed(found.reference)),
         estimate=told and replace(told, on=tuple(take.ids.get(it, it) for it in told.on)),
     )
-
-
-def _pointed(known: Reference | None, take: Taking) -> Reference | None:
-    if known is None or known.run:  # another run's, which may be called otherwise here
-        return known
-    return replace(known, evaluation=take.ids.get(known.evaluation, known.evaluation))
 
 
 def _named(known: Comparison | None, take: Taking) -> Comparison | None:

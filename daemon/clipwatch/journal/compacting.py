@@ -33,8 +33,8 @@ _WAIT_MILLISECONDS: Final = 2000  # for whoever only reads a moment
 _APART: Final = "EvaluationImported"
 """It names the part of which the images stand right behind it: those stay by themselves."""
 
-Progress = Callable[[int, int], None]
-"""Told how many events are done, and of how many."""
+Progress = Callable[[str], None]
+"""Told what is done, and with how many events of how many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def estimate(path: Path, say: Progress) -> Compacted:
         total, before, after = old.last(), [0, 0], [0, 0]
         for row in _compacted(old, _counting(old.pages(), before)):
             _count([row], after)
-            say(before[0], total)
+            say(_so_far("reading", before[0], total))
     return Compacted((before[0], after[0]), (before[1], after[1]))
 
 
@@ -81,7 +81,7 @@ def compact(path: Path, backup: Path | None, say: Progress) -> Compacted:
         JournalError: It cannot be written anew; it stays as it is.
     """
     now, new = datetime.now().astimezone(), path.with_name(f".{path.name}.new")
-    with _alone(path) as old, named(path):
+    with _alone(path, say) as old, named(path):
         total, before, after = old.last(), [0, 0], [0, 0]
         try:
             _remove(new)  # of a process that was killed
@@ -90,8 +90,8 @@ def compact(path: Path, backup: Path | None, say: Progress) -> Compacted:
                 while page := list(islice(rows, PAGE)):
                     fresh.copy(page, PACKED)
                     _count(page, after)
-                    say(before[0], total)
-            _same(old, new)
+                    say(_so_far("writing", before[0], total))
+            _same(old, new, say)
             size = path.stat().st_size, new.stat().st_size
             if before == after or size[1] >= size[0]:
                 found = Compacted((total, total), (size[0], size[0]))
@@ -121,7 +121,7 @@ def _keep(path: Path, backup: Path) -> None:
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[Reader]:
+def _alone(path: Path, say: Progress) -> Iterator[Reader]:
     """Read a log that nobody else has open, and into which nobody writes meanwhile.
 
     Raises:
@@ -129,8 +129,9 @@ def _alone(path: Path) -> Iterator[Reader]:
         LogDamaged: It is not what was written.
     """
     with Journal(path, read_only=True) as log:
-        for _ in log.pages():
-            pass  # before anything is changed
+        total = log.last()
+        for page in log.pages():  # before anything is changed
+            say(_so_far("checking", page[-1][0], total))
     with Journal(path):
         pass  # which brings it up to date
     with named(path), closing(sqlite3.connect(path, isolation_level=None)) as db:
@@ -251,20 +252,25 @@ def _digest(before: bytes, part: object) -> bytes:
     return blake2b(before + msgspec.msgpack.encode(part), digest_size=16).digest()
 
 
-def _same(old: Reader, new: Path) -> None:
+def _same(old: Reader, new: Path, say: Progress) -> None:
     """Read both as every command does, and compare all that they say.
 
     Raises:
         JournalError: They say not the same.
     """
     before, after = _Said(), _Said()
-    for it in old.read():
-        before.take(it)
     with Journal(new, read_only=True) as journal:
-        for it in journal.read():
-            after.take(it)
+        for log, said in ((old, before), (journal, after)):
+            total = log.last()
+            for it in log.read():
+                said.take(it)
+                say(_so_far("comparing", it.seq, total))
     if before != after:
         raise JournalError(f"{new}: is not what {old.path} says", fix="keep both and report it")
+
+
+def _so_far(doing: str, done: int, total: int) -> str:
+    return f"{doing}: {done:,} of {total:,} events"
 
 
 def _remove(new: Path) -> None:

@@ -25,9 +25,14 @@ def read_state(log: Path, beginning: str = "") -> State:
     if not log.exists():
         return {}
     with Journal(log, read_only=True) as journal:
-        runs = [it for it in _names(journal) if it.startswith(beginning)] if beginning else [""]
-        told = (it for run in runs for it in journal.landmarks(run))
-        return evolve({}, ((it.run, it.event, it.time) for it in told))
+        return state_of(journal, beginning)
+
+
+def state_of(journal: Journal, beginning: str = "") -> State:
+    """Return what a log that is open means now; as `read_state`."""
+    runs = [it for it in _names(journal) if it.startswith(beginning)] if beginning else [""]
+    told = (it for run in runs for it in journal.landmarks(run))
+    return evolve({}, ((it.run, it.event, it.time) for it in told))
 
 
 def run_names(log: Path) -> list[str]:
@@ -101,7 +106,7 @@ class Projection:
     def __init__(self, journal: Journal, only: str = "") -> None:
         self.state: State = {}
         self.path = journal.path
-        self._journal = journal
+        self.journal = journal
         self._only = frozenset({only}) if only else None
         self.seq = 0
         self.catch_up()
@@ -112,13 +117,13 @@ class Projection:
 
         def happened() -> Iterator[Happened]:
             nonlocal seq
-            new = self._journal.read(self.seq, brief=self.seq == 0, only=self._only)
+            new = self.journal.read(self.seq, brief=self.seq == 0, only=self._only)
             for recorded in new:
                 seq = recorded.seq
                 yield recorded.run, recorded.event, recorded.time
 
         self.state = evolve(self.state, happened())
-        self.seq = max(seq, self._journal.known)  # those of others, too
+        self.seq = max(seq, self.journal.known)  # those of others, too
 
     def record(self, run: str, stream: str, *events: Event) -> None:
         """Append events and fold them.
@@ -130,7 +135,7 @@ class Projection:
         while True:
             self.catch_up()  # `clipwatch retry` may have written to the stream
             try:
-                self._journal.append(run, stream, self._journal.version(stream), events)
+                self.journal.append(run, stream, self.journal.version(stream), events)
             except Conflict:
                 continue  # it did so just now, and what happened to us happened all the same
             self.catch_up()

@@ -140,6 +140,8 @@ class Rows:
         """Return the streams of the evaluations that are completed."""
         which = self._indexed(f"{LANDMARKS} AND type = 'EvaluationCompleted'")
         with self._named():
+            if self._format() == 0:
+                return frozenset()
             found = self._db.execute(f"SELECT stream FROM events WHERE {which}")  # noqa: S608 - constant parts
             return frozenset(stream for (stream,) in found)
 
@@ -238,7 +240,7 @@ class Reader(Rows):
             yield from self._known_landmarks(only)
             after = self.known
         counted, checked, limit = 0, False, PAGE
-        completed = self.completed() if brief and self.written_as() else frozenset()
+        completed = self.completed() if brief else frozenset()
         while True:
             with self._named():
                 found = self._format()
@@ -308,7 +310,8 @@ class Reader(Rows):
             JournalError: An event is of a type that only a newer clipwatch knows.
         """
         which = f"run = :run AND {LANDMARKS}" if run else LANDMARKS
-        with self._named():
+        with self._named(), self._db:
+            self._db.execute("BEGIN")  # all of it is of one moment, whoever writes meanwhile
             found = self._format()
             if found == 0:
                 return []

@@ -10,8 +10,7 @@ from clipwatch.domain.decided import Reference
 from clipwatch.domain.deciding import BASE, BEST, named_reference, reference_of, worth_of
 from clipwatch.domain.events import ImageScore
 from clipwatch.domain.queue import Pending
-from clipwatch.journal import Journal
-from clipwatch.journal.projection import read_state
+from clipwatch.journal.projection import state_of
 from clipwatch.loop.run_log import RunLog
 from clipwatch.models.scorers import scales_of
 from clipwatch.results.reading import read_images
@@ -95,7 +94,7 @@ def _reference(log: RunLog, work: Pending, against: str) -> Reference | None:
     if found is None or against in (BEST, BASE) or (begun and begun.reference):
         return found
     name = against.rpartition("@")[0]  # of years and of many runs the others are not read
-    state = read_state(log.path, name) if name else {run.name: run}
+    state = log.read(lambda it: state_of(it, name)) if name else {run.name: run}
     named = named_reference(state, run.name, work.protocol, against)
     if named is None:
         log.say(f"{against} has no score by the same protocol: all images are made")
@@ -104,5 +103,4 @@ def _reference(log: RunLog, work: Pending, against: str) -> Reference | None:
 
 def _images(log: RunLog, run: str, evaluation: str) -> tuple[ImageScore, ...]:
     """Return images in the order in which they came."""
-    with Journal(log.path, read_only=True) as journal:
-        return read_images(journal, run, evaluation, further=False)
+    return log.read(lambda journal: read_images(journal, run, evaluation, further=False))

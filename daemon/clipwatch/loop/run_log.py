@@ -25,6 +25,7 @@ from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.queue import Pending, due, pending, reopenable
 from clipwatch.domain.state import CheckpointKey, Run
 from clipwatch.domain.strengths import title
+from clipwatch.journal import Journal
 from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import DiskFull, LogLocked
 from clipwatch.kit.textfiles import printable
@@ -162,6 +163,10 @@ class RunLog:
         self._patiently(self._projection.catch_up)
         if self.begun:
             self._tell_pace()
+
+    def read(self, act: Callable[[Journal], Answer]) -> Answer:
+        """Read more than the fold has, through what is open; it waits and raises as `refresh`."""
+        return self._patiently(lambda: act(self._projection.journal))
 
     def _tell_pace(self) -> None:
         """Say what checkpoints cost, when there is news of it."""

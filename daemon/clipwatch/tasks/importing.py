@@ -11,11 +11,12 @@ from pathlib import Path
 
 from clipwatch import __version__
 from clipwatch.domain import importing
+from clipwatch.domain.decided import Reference
 from clipwatch.domain.events import EvaluationCompleted, ImagesDeleted, ImagesScored
 from clipwatch.domain.imported import EvaluationImported
 from clipwatch.domain.importing import Taking, Told
 from clipwatch.domain.names import evaluation_stream, votes_stream
-from clipwatch.domain.state import Evaluation, Run
+from clipwatch.domain.state import Evaluation, Run, State
 from clipwatch.journal import Recorded, log_file
 from clipwatch.journal.projection import read_state
 from clipwatch.kit.errors import ClipwatchError, SettingsError
@@ -142,6 +143,7 @@ class _Work:
         self._name = ""
         self._taken = self._scores = self._images = 0
         self._notes: list[str] = []
+        self._others: dict[Reference, Reference] = {}  # of other runs, there → here
 
     def outcome(self) -> Outcome:
         """Take over what lacks of it."""
@@ -238,11 +240,16 @@ class _Work:
             known = self._mine.evaluations.get(take.ids[id_])
             if known is not None and known.state == "scored":
                 return ()
-            return importing.result(told, self._mine, theirs, take, origin)
+            return importing.result(told, self._mine, theirs, take, origin, self._elsewhere)
 
         self._bring(told, id_, take.ids[id_])
         self._add(evaluation_stream(self._name, take.ids[id_]), decide)
         self._taken += 1
+
+    def _elsewhere(self, known: Reference) -> Reference:
+        if known not in self._others:
+            self._others[known] = _called(known, self._source.state, self._ours.state, self._name)
+        return self._others[known]
 
     def _merge(self, id_: str, take: Taking) -> None:
         """Add up the parts of one evaluation."""
@@ -298,6 +305,23 @@ class _Work:
 
     def _read(self, id_: str) -> Iterable[Recorded]:
         return self._source.stream(evaluation_stream(self._theirs.name, id_))
+
+
+def _called(known: Reference, theirs: State, ours: State, own: str) -> Reference:
+    """Return another run's evaluation as it is called here; as there, if nobody here knows the run.
+
+    Args:
+        known: As it is called there.
+        theirs: The runs there.
+        ours: Those here.
+        own: The run here that asks.
+    """
+    other = theirs.get(known.run)
+    name = counterpart(ours, other) if other else ""
+    if not (other and name):
+        return known
+    ids = importing.taking(ours[name], other).ids
+    return Reference(ids.get(known.evaluation, known.evaluation), "" if name == own else name)
 
 
 def _kept(told: Iterable[Told]) -> list[str]:
