@@ -21,6 +21,7 @@ from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.generation import attention
 from clipwatch.evaluator.generation.attention import use_attention
 from clipwatch.evaluator.generation.pipeline import Generator
+from clipwatch.evaluator.scorers.dual_encoder import DualEncoder
 from clipwatch.executors.messages import Evaluate, Finished, Reply, Scored, Working
 from clipwatch.models.memory import batch_bytes
 
@@ -133,24 +134,27 @@ def test_the_one_used_last_stays_where_there_is_room_for_two(
     assert heard.loaded(BASE) == 4
 
 
-@pytest.mark.parametrize("where", ["load", "generate"])
+@pytest.mark.parametrize(
+    ("whose", "where"),
+    [(Generator, "load"), (Generator, "generate"), (DualEncoder, "score")],
+)
 def test_others_go_before_memory_is_short(
-    bases: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    bases: Path, monkeypatch: pytest.MonkeyPatch, whose: type, where: str
 ) -> None:
     """An attempt that lacks memory is made once more, alone, with the batch that it had."""
     heard = Heard()
-    original = getattr(Generator, where)
+    original = getattr(whose, where)
     failed: list[str] = []
 
-    def tight(generator: Generator, *arguments: Any) -> Any:
+    def tight(model: Any, *arguments: Any) -> Any:
         kinds = [type(it.model) for it in heard.evaluator.models.held.values()]
         if kinds.count(Generator) > 1:
             failed.append(where)
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return original(generator, *arguments)
+        return original(model, *arguments)
 
     heard.evaluate(asked(bases, "a1"))
-    monkeypatch.setattr(Generator, where, tight)
+    monkeypatch.setattr(whose, where, tight)
     scores = heard.evaluate(asked(bases, "b1"))
     assert failed == [where]
     assert len(scores) == 4

@@ -124,7 +124,8 @@ class Evaluation:
         """
         tasks = _tasks(self._request)
         noise = Noise(self._request.protocol)
-        scoring = Scoring(self._request, scorers, self._models.device, self._phases)
+        models = self._models
+        scoring = Scoring(self._request, scorers, models.device, self._phases, models.let_go)
         with ThreadPoolExecutor(1, "scoring") as thread:
             try:
                 with suppress(_Over):
