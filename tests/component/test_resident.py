@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,7 +24,10 @@ from clipwatch.evaluator.generation.attention import use_attention
 from clipwatch.evaluator.generation.pipeline import Generator
 from clipwatch.evaluator.scorers.dual_encoder import DualEncoder
 from clipwatch.executors.messages import Evaluate, Finished, Reply, Scored, Working
+from clipwatch.models.kinds import ScorerKind
 from clipwatch.models.memory import batch_bytes
+from clipwatch.models.scorers import OURS
+from clipwatch.statistics.scale import COSINE
 
 pytestmark = kit.QUIET
 
@@ -132,6 +136,41 @@ def test_the_one_used_last_stays_where_there_is_room_for_two(
     assert heard.loaded(BASE) == 3
     heard.evaluate(turn["b"])
     assert heard.loaded(BASE) == 4
+
+
+class Bright:
+    """A scorer without files: how bright an image is."""
+
+    commit = told = ""
+
+    def __init__(self, *_: Any) -> None:
+        """It has no model."""
+
+    def prepare(self, _: Any) -> int:
+        """Read no prompt."""
+        return 0
+
+    def score(self, images: torch.Tensor, _: Any) -> list[float]:
+        """Return the mean of each image's bytes, 255 being 1."""
+        return [it / 255 for it in images.double().mean(dim=(1, 2, 3)).tolist()]
+
+
+def test_a_scorer_without_files_sends_no_other_model_away(
+    bases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes nothing, as far as anybody can tell; nor does it go while there is room."""
+    monkeypatch.setitem(sys.modules, "bright", SimpleNamespace(Bright=Bright))
+    monkeypatch.setitem(OURS, "bright", ScorerKind("bright:Bright", lambda *_: COSINE))
+    monkeypatch.setattr(resident, "free_bytes", lambda *_: 1e12)
+    heard, plain = Heard(), how(bases, "a")
+    light = replace(plain, scorers=(*plain.scorers, ScorerSpec("light", "", kind="bright")))
+    heard.evaluate(asked(bases, "b1"))
+    heard.evaluate(kit.request(bases / "a1", "lora", light))
+    kinds = [type(it.model) for it in heard.evaluator.models.held.values()]
+    assert (kinds.count(Generator), kinds.count(Bright)) == (2, 1)
+    heard.evaluate(asked(bases, "b1"))
+    assert (heard.loaded(BASE), heard.loaded(SCORER)) == (2, 3)
+    assert Bright in [type(it.model) for it in heard.evaluator.models.held.values()]
 
 
 @pytest.mark.parametrize(
