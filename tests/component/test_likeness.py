@@ -229,7 +229,10 @@ def test_features_of_the_folder_are_kept(
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda it: it.write_bytes(b"no image"), "cannot be read as an image: its format is not known"),
+        (
+            lambda it: it.write_bytes(b"no image"),
+            "cannot be read as an image: its format is not known",
+        ),
         (lambda it: it.write_bytes(it.read_bytes()[:100]), "cannot be read as an image"),
         (lambda it: (it.unlink(), it.mkdir()), "has no images"),
     ],
