@@ -207,6 +207,27 @@ def test_others_go_before_memory_is_short(
     assert heard.loaded(BASE) == before + 1  # it had to go
 
 
+def test_what_scoring_sent_away_meanwhile_is_room_for_generating(
+    bases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both lack memory at once, and the second thread is first: pictures are decoded whole."""
+    heard, original = Heard(), Generator.generate
+    heard.evaluate(asked(bases, "a1"))
+    failed: list[bool] = []
+
+    def late(generator: Generator, *arguments: Any) -> Any:
+        if not failed:
+            failed.append(heard.evaluator.models.let_go())
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return original(generator, *arguments)
+
+    monkeypatch.setattr(Generator, "generate", late)
+    heard.evaluate(asked(bases, "b1"))
+    finished = heard.replies[-1]
+    assert isinstance(finished, Finished)
+    assert (failed, finished.made) == ([True], {"vae": "whole"})
+
+
 def test_memory_that_one_alone_lacks_is_a_failure(
     bases: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
