@@ -202,7 +202,7 @@ def broken(sets: LossSets, folder: Path) -> dict[str, LossSets]:
         "gone.png cannot be read as an image": LossSets(
             (replace(held, path=str(folder / "gone.png")),)
         ),
-        "text.png cannot be read as an image": LossSets(
+        "text.png cannot be read as an image: its format is not known: mend it": LossSets(
             (replace(held, path=str(folder / "text.png")),)
         ),
         "twice.png is held out as well, under another name": replace(

@@ -229,7 +229,10 @@ def test_features_of_the_folder_are_kept(
 @pytest.mark.parametrize(
     ("spoil", "told"),
     [
-        (lambda it: it.write_bytes(b"no image"), "cannot be read as an image"),
+        (
+            lambda it: it.write_bytes(b"no image"),
+            "cannot be read as an image: its format is not known",
+        ),
         (lambda it: it.write_bytes(it.read_bytes()[:100]), "cannot be read as an image"),
         (lambda it: (it.unlink(), it.mkdir()), "has no images"),
     ],
@@ -268,6 +271,8 @@ def test_the_images_are_part_of_the_identity(dino: Path, tmp_path: Path) -> None
     shutil.rmtree(folder)
     with pytest.raises(ModelError, match=f"scorer 'dino': there is no folder '{folder}'"):
         known.of_scorer(asked)
+    with pytest.raises(ModelError, match=f"scorer 'likeness:{dino}': there is no folder"):
+        known.of_scorer(replace(asked, name=""))
 
 
 def test_too_many_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -281,10 +286,13 @@ def test_too_many_images_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_doctor_looks_for_the_images(dino: Path, tmp_path: Path) -> None:
     """It counts them, and says where there are none."""
     write_pictures(tmp_path / "there", 3)
-    scorers = (spec(dino, tmp_path / "there"), spec(dino, tmp_path / "gone", "copied", "copied"))
+    first = spec(dino, tmp_path / "there", name="")
+    further = spec(dino, tmp_path / "there"), spec(dino, tmp_path / "gone", "copied", "copied")
+    scorers = (first, *further)
     found = looked_for(kit.protocol(tmp_path, scorers=scorers))
     told = {it.found for it in found if it.check == "images"}
     assert told == {
+        f"clip: 3 in {tmp_path / 'there'}",
         f"dino: 3 in {tmp_path / 'there'}",
         f"copied: there is no folder '{tmp_path / 'gone'}'",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,8 +22,12 @@ from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.generation import attention
 from clipwatch.evaluator.generation.attention import use_attention
 from clipwatch.evaluator.generation.pipeline import Generator
+from clipwatch.evaluator.scorers.dual_encoder import DualEncoder
 from clipwatch.executors.messages import Evaluate, Finished, Reply, Scored, Working
+from clipwatch.models.kinds import ScorerKind
 from clipwatch.models.memory import batch_bytes
+from clipwatch.models.scorers import OURS
+from clipwatch.statistics.scale import COSINE
 
 pytestmark = kit.QUIET
 
@@ -133,24 +138,62 @@ def test_the_one_used_last_stays_where_there_is_room_for_two(
     assert heard.loaded(BASE) == 4
 
 
-@pytest.mark.parametrize("where", ["load", "generate"])
+class Bright:
+    """A scorer without files: how bright an image is."""
+
+    commit = told = ""
+
+    def __init__(self, *_: Any) -> None:
+        """It has no model."""
+
+    def prepare(self, _: Any) -> int:
+        """Read no prompt."""
+        return 0
+
+    def score(self, images: torch.Tensor, _: Any) -> list[float]:
+        """Return the mean of each image's bytes, 255 being 1."""
+        return [it / 255 for it in images.double().mean(dim=(1, 2, 3)).tolist()]
+
+
+def test_a_scorer_without_files_sends_no_other_model_away(
+    bases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes nothing, as far as anybody can tell; nor does it go while there is room."""
+    monkeypatch.setitem(sys.modules, "bright", SimpleNamespace(Bright=Bright))
+    monkeypatch.setitem(OURS, "bright", ScorerKind("bright:Bright", lambda *_: COSINE))
+    monkeypatch.setattr(resident, "free_bytes", lambda *_: 1e12)
+    heard, plain = Heard(), how(bases, "a")
+    light = replace(plain, scorers=(*plain.scorers, ScorerSpec("light", "", kind="bright")))
+    heard.evaluate(asked(bases, "b1"))
+    heard.evaluate(kit.request(bases / "a1", "lora", light))
+    kinds = [type(it.model) for it in heard.evaluator.models.held.values()]
+    assert (kinds.count(Generator), kinds.count(Bright)) == (2, 1)
+    heard.evaluate(asked(bases, "b1"))
+    assert (heard.loaded(BASE), heard.loaded(SCORER)) == (2, 3)
+    assert Bright in [type(it.model) for it in heard.evaluator.models.held.values()]
+
+
+@pytest.mark.parametrize(
+    ("whose", "where"),
+    [(Generator, "load"), (Generator, "generate"), (DualEncoder, "score")],
+)
 def test_others_go_before_memory_is_short(
-    bases: Path, monkeypatch: pytest.MonkeyPatch, where: str
+    bases: Path, monkeypatch: pytest.MonkeyPatch, whose: type, where: str
 ) -> None:
     """An attempt that lacks memory is made once more, alone, with the batch that it had."""
     heard = Heard()
-    original = getattr(Generator, where)
+    original = getattr(whose, where)
     failed: list[str] = []
 
-    def tight(generator: Generator, *arguments: Any) -> Any:
+    def tight(model: Any, *arguments: Any) -> Any:
         kinds = [type(it.model) for it in heard.evaluator.models.held.values()]
         if kinds.count(Generator) > 1:
             failed.append(where)
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return original(generator, *arguments)
+        return original(model, *arguments)
 
     heard.evaluate(asked(bases, "a1"))
-    monkeypatch.setattr(Generator, where, tight)
+    monkeypatch.setattr(whose, where, tight)
     scores = heard.evaluate(asked(bases, "b1"))
     assert failed == [where]
     assert len(scores) == 4
@@ -162,6 +205,27 @@ def test_others_go_before_memory_is_short(
     before = heard.loaded(BASE)
     heard.evaluate(asked(bases, "a1"))
     assert heard.loaded(BASE) == before + 1  # it had to go
+
+
+def test_what_scoring_sent_away_meanwhile_is_room_for_generating(
+    bases: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both lack memory at once, and the second thread is first: pictures are decoded whole."""
+    heard, original = Heard(), Generator.generate
+    heard.evaluate(asked(bases, "a1"))
+    failed: list[bool] = []
+
+    def late(generator: Generator, *arguments: Any) -> Any:
+        if not failed:
+            failed.append(heard.evaluator.models.let_go())
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return original(generator, *arguments)
+
+    monkeypatch.setattr(Generator, "generate", late)
+    heard.evaluate(asked(bases, "b1"))
+    finished = heard.replies[-1]
+    assert isinstance(finished, Finished)
+    assert (failed, finished.made) == ([True], {"vae": "whole"})
 
 
 def test_memory_that_one_alone_lacks_is_a_failure(

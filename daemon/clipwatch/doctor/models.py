@@ -21,6 +21,7 @@ from clipwatch.models.files import (
 from clipwatch.models.pictures import images_in
 from clipwatch.models.places import places, scorer_places
 from clipwatch.models.scorers import folder_of, kind_of
+from clipwatch.settings.derived import FIRST
 
 FETCH = "run `clipwatch fetch` where there is a network"
 
@@ -54,7 +55,7 @@ def _part(part: Part) -> Finding:
 
 def scorers(protocol: EvaluationProtocol) -> list[Finding]:
     """Look for what the scorers load, and for the images that belong to some."""
-    folders = {it.name: folder_of(it) for it in protocol.scorers}
+    folders = {it.name or FIRST: folder_of(it) for it in protocol.scorers}
     images = [_images(name, folder) for name, folder in folders.items() if folder]
     return [*map(_scorer, protocol.scorers), *images]
 

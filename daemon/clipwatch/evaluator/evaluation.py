@@ -124,7 +124,8 @@ class Evaluation:
         """
         tasks = _tasks(self._request)
         noise = Noise(self._request.protocol)
-        scoring = Scoring(self._request, scorers, self._models.device, self._phases)
+        models = self._models
+        scoring = Scoring(self._request, scorers, models.device, self._phases, models.let_go)
         with ThreadPoolExecutor(1, "scoring") as thread:
             try:
                 with suppress(_Over):
@@ -156,7 +157,7 @@ class Evaluation:
             batch = _of_one_strength(tasks[:full])
             strength = batch[0][0].strength
             generators = noise.of(batch)
-            before = self._phases.seconds["generate"]
+            before, held = self._phases.seconds["generate"], len(self._models.held)
             looking = not self._search.settled and len(batch) == full
             gauge = Gauge(self._models.device, self._models.bound_gib) if looking else None
             try:
@@ -172,7 +173,9 @@ class Evaluation:
                     raise
                 if self._behind is not None:  # its memory is free afterwards
                     wait([self._behind])
-                if not (self._models.let_go() or generator.relieve(len(batch))):
+                self._models.let_go()  # or who scores has done so
+                fewer = len(self._models.held) < held
+                if not (fewer or generator.relieve(len(batch))):
                     if not self._searching or len(batch) == 1:
                         raise
                     self._go_on(self._search.halved(len(batch)))

@@ -85,7 +85,7 @@ def misshapen(error: BaseException) -> bool:
 
 
 @contextmanager
-def failing_as(kind: FailureKind, what: str) -> Iterator[None]:
+def failing_as(kind: FailureKind, what: str, fix: str = "") -> Iterator[None]:
     """Turn any error inside into an EvaluationError whose text begins with `what`.
 
     Its kind is `kind`, unless the machine is at fault (see `cause`).
@@ -95,7 +95,8 @@ def failing_as(kind: FailureKind, what: str) -> Iterator[None]:
     except EvaluationError:
         raise
     except Exception as error:
-        raise EvaluationError(cause(error) or kind, f"{what}: {one_line(error)}") from error
+        problem = f"{what}: {one_line(error)}"
+        raise EvaluationError(cause(error) or kind, problem, fix=fix) from error
 
 
 def failure_of(error: Exception) -> Failed:

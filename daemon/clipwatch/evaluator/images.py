@@ -1,14 +1,18 @@
-"""The scored pixels as files: without loss, whole or not there, for whom their folder is."""
+"""The scored pixels as files: without loss, whole or not there, for whom their folder is.
+
+And how the files of others are read.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import re
 import zlib
 from typing import TYPE_CHECKING, Any, Final
 
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -59,6 +63,20 @@ def save_image(pixels: torch.Tensor, path: Path) -> None:
     except BaseException:
         unfinished.unlink(missing_ok=True)
         raise
+
+
+def upright(data: bytes) -> Image.Image:
+    """Return an image as trainers read it: turned as its file says, in RGB.
+
+    Raises:
+        Exception: It is none; Pillow's readers raise whatever they come upon.
+    """
+    try:
+        source = Image.open(io.BytesIO(data))
+    except UnidentifiedImageError:  # which names an address in memory
+        raise ValueError("its format is not known") from None
+    with source as image:
+        return ImageOps.exif_transpose(image).convert("RGB")
 
 
 def pixels_digest(pixels: torch.Tensor) -> str:

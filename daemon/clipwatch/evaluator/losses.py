@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,9 +12,10 @@ import torch
 from PIL import Image, ImageOps
 
 from clipwatch.domain.losses import Example, LossProtocol
-from clipwatch.evaluator.failures import EvaluationError, cause, one_line
+from clipwatch.evaluator.failures import EvaluationError, cause, failing_as, one_line
 from clipwatch.evaluator.generation import denoising
 from clipwatch.evaluator.generation.pipeline import free_memory
+from clipwatch.evaluator.images import upright
 from clipwatch.executors.messages import Measured
 
 if TYPE_CHECKING:
@@ -154,18 +154,13 @@ def _read(image: Captioned, size: tuple[int, int]) -> _Picture:
     Raises:
         EvaluationError: It cannot be read ("model").
     """
-    try:
+    what = f"{image.path} cannot be read as an image"
+    with failing_as("model", what, fix="mend it, or take it away"):
         with Path(image.path).open("rb") as file:
             data = file.read(LARGEST + 1)
         if len(data) > LARGEST:
             raise ValueError(f"it is larger than {LARGEST >> 20} MiB")
-        with Image.open(io.BytesIO(data)) as source:
-            upright = ImageOps.exif_transpose(source).convert("RGB")
-        cut = ImageOps.fit(upright, size, Image.Resampling.LANCZOS)
-    # what Pillow says of some broken files
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = f"{image.path} cannot be read as an image: {one_line(error)}"
-        raise EvaluationError("model", reason) from error
+        cut = ImageOps.fit(upright(data), size, Image.Resampling.LANCZOS)
     pixels = torch.from_numpy(np.array(cut)).permute(2, 0, 1).float() / 127.5 - 1.0
     return Example(hashlib.sha256(data).hexdigest()[:16], image.caption), pixels
 

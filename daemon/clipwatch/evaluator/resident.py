@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -61,6 +62,7 @@ class Resident:
         self.held: dict[Hashable, Held] = {}
         self._wanted: Mapping[Hashable, int | None] = {}  # what is asked for now, and its size
         self.latents = Latents()
+        self._letting_go = threading.Lock()
         self._asked = ""
         self._store = Store(None)
         self._identities = Identities()
@@ -106,9 +108,13 @@ class Resident:
         return found
 
     def let_go(self) -> bool:
-        """Have only what is asked for now in memory; whether there was anything else."""
-        others = self.held.keys() - self._wanted.keys()
-        self._drop(others)
+        """Have only what is asked for now in memory; whether there was anything else.
+
+        Called by who generates and by who scores, maybe at once.
+        """
+        with self._letting_go:
+            others = self.held.keys() - self._wanted.keys()
+            self._drop(others)
         return bool(others)
 
     def _make_room(self, request: Evaluate, inputs: tuple[Input, ...]) -> None:

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 import torch
 
 from clipwatch.domain.events import ImageScore
-from clipwatch.evaluator.failures import EvaluationError, failing_as
+from clipwatch.evaluator.failures import EvaluationError, cause, failing_as
 from clipwatch.evaluator.generation.noise import Task
+from clipwatch.evaluator.generation.pipeline import free_memory
 from clipwatch.evaluator.images import image_name, pixels_digest, save_image
 from clipwatch.evaluator.looks import looks
 from clipwatch.evaluator.scorers.base import Scorer, checked
@@ -24,15 +25,27 @@ if TYPE_CHECKING:
 Scorers = dict[str, Scorer]
 """By name; the one that decides is called ""."""
 
+_Found = tuple[dict[str, list[float]], list[str], torch.Tensor]
+"""The scores by scorer, the looks, and the pixels in host memory."""
+
 
 class Scoring:
     """Scores and saves the images of a request, in part beside the generation of the next ones.
 
     On a GPU both are done there, on a stream of their own. Elsewhere only saving is: two threads of
     torch take twice the cores that we were given, or fight for them.
+
+    Where it lacks memory, others let go of it first; `let_go` says whether there was any.
     """
 
-    def __init__(self, request: Evaluate, scorers: Scorers, device: str, phases: Phases) -> None:
+    def __init__(
+        self,
+        request: Evaluate,
+        scorers: Scorers,
+        device: str,
+        phases: Phases,
+        let_go: Callable[[], bool],
+    ) -> None:
         self._folder = None if request.images_dir is None else Path(request.images_dir)
         self._form = request.image_format
         self._done = set(request.done)
@@ -40,6 +53,7 @@ class Scoring:
         self._scales = {it.name: scale_of(it) for it in request.protocol.scorers}
         self._device = device
         self._phases = phases
+        self._let_go = let_go
         self._stream: torch.cuda.Stream | None = None
         if device.startswith("cuda"):
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -62,10 +76,16 @@ class Scoring:
 
         return rest
 
-    def _measure(
-        self, batch: list[Task], images: torch.Tensor
-    ) -> tuple[dict[str, list[float]], list[str], torch.Tensor]:
-        """Return the scores by scorer, the looks, and the pixels in host memory."""
+    def _measure(self, batch: list[Task], images: torch.Tensor) -> _Found:
+        while True:
+            try:
+                return self._measured(batch, images)
+            except Exception as error:
+                if cause(error) != "memory" or not self._let_go():
+                    raise
+            free_memory()  # only here, where the error and what its frames hold is let go
+
+    def _measured(self, batch: list[Task], images: torch.Tensor) -> _Found:
         prompts = [prompt.text for prompt, _, _ in batch]
         with self._phases.phase("score"):
             scores = {name: it.score(images, prompts) for name, it in self._scorers.items()}

@@ -126,9 +126,10 @@ class Scored(msgspec.Struct, frozen=True, tag=True):
 class Finished(msgspec.Struct, frozen=True, tag=True):
     """From the child: all images are scored; `truncated` prompts exceeded the scorer's length.
 
-    `phases` tells where the `seconds` went: "load", "generate", "score", "save"; the last two
-    run beside the second. `batch_size` is the one that was found best, 0 while it is looked for or
-    if it was set. `made` tells what may matter and was known only in the end: how the VAE decoded.
+    `phases` tells where the `seconds` went: "load", "loss" where one was asked for, "generate",
+    "score" and "save"; the last two run beside "generate". `batch_size` is the one that was found
+    best, 0 while it is looked for or if it was set. `made` tells what may matter and was known only
+    in the end: how the VAE decoded.
     """
 
     truncated: int

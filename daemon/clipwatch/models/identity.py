@@ -205,7 +205,8 @@ def _images_of(scorer: ScorerSpec) -> Files:
     try:
         return {images_part(scorer): (folder, images_in(folder))}
     except (OSError, Unfit, NotReadable) as error:
-        raise ModelError(f"scorer {scorer.name!r}: {error}", remote=False) from error
+        named = scorer.name or str(scorer)
+        raise ModelError(f"scorer {named!r}: {error}", remote=False) from error
 
 
 def _first(what: str, name: str, roots: list[Path], read: Callable[[Path], Files]) -> Files:

@@ -11,7 +11,7 @@ from clipwatch.domain.protocol import EvaluationProtocol
 from clipwatch.layouts.files import NotReadable, NotWhole
 from clipwatch.layouts.header import read_header
 from clipwatch.models.files import weights_of
-from clipwatch.models.identity import ModelError, files_of
+from clipwatch.models.identity import ModelError, files_of, scorer_part
 from clipwatch.models.precisions import PRECISIONS
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -51,7 +51,8 @@ def sizes(protocol: EvaluationProtocol) -> dict[str, int] | None:
     None while one is not here, and for a dtype that there is not: who loads it says so.
 
     Returns:
-        By PIPELINE, and the parts of the scorers that have files (see `scorer_part`).
+        By PIPELINE, and the parts of the scorers (see `scorer_part`): 0 for one without files,
+        which has no model as far as anybody can tell.
     """
     counted = elements(protocol)
     if counted is None or not BYTES.keys() >= {protocol.dtype, protocol.vae_dtype or "fp32"}:
@@ -59,7 +60,8 @@ def sizes(protocol: EvaluationProtocol) -> dict[str, int] | None:
     usual = BYTES[protocol.dtype]
     quantised = PRECISIONS.get(protocol.base_precision)
     stored = quantised.bits / 8 if quantised else usual
-    scoring = {part: n * BYTES["fp32"] for part, n in counted.items() if part.startswith("scorer")}
+    scoring = {scorer_part(it): 0 for it in protocol.scorers}
+    scoring |= {it: n * BYTES["fp32"] for it, n in counted.items() if it.startswith("scorer")}
     own = {part.removeprefix("base/"): n for part, n in counted.items() if part not in scoring}
     denoiser = sum(own.get(name, 0) for name in _DENOISERS) * stored
     texts = sum(n for name, n in own.items() if name.startswith("text_encoder")) * usual

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
 
 from clipwatch.evaluator.failures import EvaluationError, failing_as, from_hub
+from clipwatch.evaluator.images import upright
 from clipwatch.evaluator.scorers.dual_encoder import features
 from clipwatch.evaluator.scorers.files import locate, read_config, read_processor
 from clipwatch.evaluator.scorers.loading import loaded
@@ -21,6 +20,8 @@ from clipwatch.models.likeness import ENCODERS, refusal
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+
+    from PIL import Image
 
     from clipwatch.domain.protocol import ScorerSpec
 
@@ -82,19 +83,14 @@ class ImageEncoder:
 
 
 def read_picture(path: Path) -> Image.Image:
-    """Return an image as trainers read it: upright, in RGB.
+    """Return an image as trainers read it, see `upright`.
 
     Raises:
         EvaluationError: It cannot be read, or is none ("model").
     """
-    try:
-        with opened(path) as file:
-            content = file.read()
-        with Image.open(io.BytesIO(content)) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
-    except Exception as error:  # Pillow's readers raise whatever they come upon
-        what = f"{path} cannot be read as an image"
-        raise EvaluationError("model", what, fix="mend it, or take it away") from error
+    what = f"{path} cannot be read as an image"
+    with failing_as("model", what, fix="mend it, or take it away"), opened(path) as file:
+        return upright(file.read())
 
 
 def pixels_of(image: Image.Image) -> torch.Tensor:
