@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import threading
+import time
 from collections import namedtuple
 from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
@@ -20,6 +21,8 @@ from clipwatch.domain.state import Run
 from clipwatch.executors.messages import Failed
 from clipwatch.journal import Journal
 from clipwatch.kit.errors import ClipwatchError, SettingsError
+from clipwatch.loop.preparing import Prepared
+from clipwatch.loop.run import WatchedRun
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.mirror import copies, copying
 from clipwatch.mirror.entries import RemoteFile
@@ -188,6 +191,37 @@ def test_new_prompts_make_old_checkpoints_due_again(tmp_path: Path) -> None:
     assert len(run.requests) == 2
     assert states(run) == {10: "published", 20: "published"}
     assert not any(isinstance(it.event, CheckpointDiscarded) for it in run.logged)
+
+
+def test_once_waits_for_what_is_asked_anew_of_a_slow_server(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was seen that nothing was left to copy, before the new prompts were known."""
+    bucket(tmp_path, 10, 20)
+    assert world(tmp_path).once() == 0
+    (tmp_path / "other.txt").write_text("a green square\n")
+    run, real = world(tmp_path, prompts="other.txt"), Remote.files
+    real_wait, real_prepared = copying.Mirror._wait, WatchedRun._prepared
+    looked = threading.Event()
+
+    def files(remote: Remote) -> list[RemoteFile]:
+        if looked.is_set():
+            time.sleep(1.0)
+        return real(remote)
+
+    def seen(mirror: copying.Mirror, finished: object, seconds: float) -> None:
+        looked.set()
+        real_wait(mirror, finished, seconds)
+
+    def ready(watched: WatchedRun, message: Prepared) -> None:
+        looked.wait()
+        real_prepared(watched, message)
+
+    monkeypatch.setattr(Remote, "files", files)
+    monkeypatch.setattr(copying.Mirror, "_wait", seen)
+    monkeypatch.setattr(WatchedRun, "_prepared", ready)
+    assert run.once() == 0
+    assert len(run.requests) == 2
 
 
 def test_what_was_given_up_can_be_tried_again(tmp_path: Path) -> None:

@@ -83,6 +83,8 @@ class Mirror:
         self._kind: Kind | None = None
         self._changed = threading.Condition()
         self._finished: Mapping[str, Done] | None = None
+        self._planned: Mapping[str, Done] = {}  # what was finished when it was planned last
+        self._waits = True
         self._layouts: Layouts = {}
         self._seconds, self._limit = 0.0, 1
         self._closed, self._until = False, inf  # closing waits no longer than that
@@ -93,10 +95,13 @@ class Mirror:
         """Held while copies come and go, and by who looks at them."""
         self.problem = ""
         """What stands in the way just now, "" for nothing."""
-        self.busy = True
-        """Whether something is still to be copied, as far as is known."""
         self.seen: Elsewhere | None = None
         """What lies there, another one after any change; None before the first look."""
+
+    @property
+    def busy(self) -> bool:
+        """Whether something is still to be copied, as far as is known; what is asked anew may be."""
+        return self._waits or not self._planned.keys() <= (self._finished or {}).keys()
 
     @property
     def lost(self) -> Kind | None:
@@ -176,7 +181,7 @@ class Mirror:
         rest = {it for it, f in self._failed.items() if f.lasts and now - f.at < AGAIN_SECONDS}
         todo = plan(seen.entries, still - rest, self._copies.had, finished, self._limit)
         with self.lock:
-            self._publish(seen, todo)
+            self._publish(seen, todo, finished)
         self._copies.write(it.name for it in seen.entries)
         return todo.next is not None and self._copy(todo.next, finished)
 
@@ -206,7 +211,7 @@ class Mirror:
         self._failed = {it: f for it, f in self._failed.items() if signed.get(it) == f.signed}
         return seen
 
-    def _publish(self, seen: Found, todo: Plan) -> None:
+    def _publish(self, seen: Found, todo: Plan, finished: Mapping[str, Done]) -> None:
         """Have the loop's thread know what lies there, and look if that is news; with the lock."""
         here = self._copies.names
         lasting = {name: it.reason for name, it in self._failed.items() if it.lasts}
@@ -216,7 +221,8 @@ class Mirror:
             self._told = news
             self.seen = Elsewhere(seen.listing, told)
             self._hint()
-        self.busy = any(it.name not in lasting for it in todo.waiting)
+        self._waits = any(it.name not in lasting for it in todo.waiting)
+        self._planned = finished
 
     def _copy(self, entry: Entry, finished: Mapping[str, Done]) -> bool:
         """Copy a checkpoint, and have it looked at; return whether that came to an end."""
@@ -231,7 +237,7 @@ class Mirror:
                 self._copies.take(entry)
                 self._failed.pop(entry.name, None)
                 todo = plan(seen.entries, (), self._copies.had, finished, self._limit)
-                self._publish(seen, todo)
+                self._publish(seen, todo, finished)
             self._copies.write(it.name for it in seen.entries)
         except _Changed:
             return False
