@@ -49,6 +49,7 @@ ONLY_READ = {
     "rank": "loads torch; test_rank.py runs it",
     "score": "loads torch; with --images it is run",
     "rescore": "loads torch; test_rescore_killed.py runs it",
+    "blend": "loads torch; test_blend_run.py runs it",
     "fetch": "loads torch; the first one is run",
     "serve": "never ends; test_serve.py asks it",
 }
@@ -91,7 +92,7 @@ case "$*" in
     health*)  # nobody watches here
         {python} -m clipwatch "$@"; test $? = 1; exit;;
     retry*) export CLIPWATCH_STATE_DIR={failed};;
-    demo* | rank* | rescore* | serve* | "systemd install"*)
+    blend* | demo* | rank* | rescore* | serve* | "systemd install"*)
         [[ "$*" == *--user* ]] || exec {python} -m docs_world "$@";;
     status*--watch*) exec {python} -m docs_world "$@";;
     best*--against*) exec {python} -m docs_world "$@";;  # the run here has one scorer

@@ -15,6 +15,7 @@ from clipwatch import __version__
 from clipwatch.cli.adopt import adopt
 from clipwatch.cli.backup import backup
 from clipwatch.cli.best import best
+from clipwatch.cli.blend import blend
 from clipwatch.cli.compact import compact
 from clipwatch.cli.compare import compare
 from clipwatch.cli.demo import demo
@@ -48,7 +49,10 @@ LONGEST = 200
 SECTIONS = {
     "Begin": (demo, doctor, start),
     "Look at the scores": (status, best, compare, report, serve, export, log),
-    "One thing at a time": (rank, score, rescore, retry, publish, import_, adopt, prompts, fetch),
+    "One thing at a time": (
+        *(rank, score, rescore, retry, publish, import_, adopt, prompts, fetch),
+        blend,
+    ),
     "As a service": (systemd, health, notify, backup, compact),
 }
 """The commands in the order in which people need them."""
