@@ -4,20 +4,18 @@
 
 - simulated: searches in worlds whose truth is known: how often a blend is called better, by how
   much it is, and how often it is called so where it is not.
-- trained: the demo's training with as many seeds. `clipwatch start --once` scores its checkpoints,
-  `clipwatch blend` searches; then best and blend are scored on other prompts and other noise, which
-  tells by how much the blend is better in truth.
+- trained: the demo's training with as many seeds. Its checkpoints are scored, and what
+  `clipwatch blend` does is done; then best and blend are scored on other prompts and other noise,
+  which tells by how much the blend is better in truth.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
-import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,20 +23,39 @@ from statistics import fmean
 from typing import Any, Final
 
 import numpy as np
-import torch
+from rich.console import Console as RichConsole
 
+from clipwatch import __version__
 from clipwatch.demo.models import CLIP
 from clipwatch.demo.train import Options, train
 from clipwatch.demo.world import captions
 from clipwatch.domain.blends import Recipe, Search, families, near
-from clipwatch.domain.events import WeightFile
+from clipwatch.domain.events import (
+    CheckpointCompleted,
+    EvaluationCompleted,
+    EvaluationStarted,
+    ImageScore,
+    ImagesScored,
+    ProtocolDefined,
+    RunStarted,
+)
+from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
+from clipwatch.domain.sighting import Whole
+from clipwatch.domain.state import name_evaluation
 from clipwatch.evaluator.evaluate import Evaluator
-from clipwatch.executors.messages import Evaluate, Failed, Reply, Scored
+from clipwatch.executors import named
+from clipwatch.executors.base import Slot
+from clipwatch.executors.messages import Evaluate, Failed, Kept, Reply, Scored
+from clipwatch.journal import Journal, log_file
+from clipwatch.layouts import look_once
+from clipwatch.loop.console import Console
 from clipwatch.results.tables import score_table
+from clipwatch.statistics import Comparison
+from clipwatch.statistics.intervals import describe
 from clipwatch.statistics.paired import compare
 from clipwatch.statistics.scale import COSINE
-from clipwatch.statistics.scores import Scores
+from clipwatch.tasks.blend import Outcome, search
 from common import begin, workplace
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -141,127 +158,162 @@ def _search(world: World, generator: np.random.Generator) -> tuple[float, bool |
 
 # --- trained -------------------------------------------------------------------------------------
 
-STEPS: Final = 5
+STEPS: Final = 4
 """Denoising steps of each image."""
+
+RUN: Final = "demo"
+
+
+class Here:
+    """An executor whose evaluator lives in this process, as its imports cost more than its images.
+
+    Args:
+        evaluator: Keeps its models from request to request.
+    """
+
+    alive, silent_seconds = True, 0.0
+
+    def __init__(self, evaluator: Evaluator) -> None:
+        self._evaluator = evaluator
+        self._kept = threading.Semaphore(0)
+
+    def slots(self) -> tuple[Slot, ...]:
+        """Return the processor."""
+        return (Slot("cpu", "cpu"),)
+
+    def start(self, _: Slot, receive: Callable[[Reply], None]) -> Here:
+        """Have the replies taken."""
+        self._receive = receive
+        return self
+
+    def evaluate(self, request: Evaluate) -> None:
+        """Evaluate beside who waits for the replies."""
+        threading.Thread(target=self._evaluator.evaluate, args=(request, self._send)).start()
+
+    def kept(self, *, enough: bool = False) -> None:  # noqa: ARG002 - the interface
+        """Let it go on."""
+        self._kept.release()
+
+    def kill(self) -> None:
+        """Leave it to the next search."""
+
+    def reads(self, path: Path) -> bool:  # noqa: ARG002 - the interface
+        """All that is here is there."""
+        return True
+
+    def _send(self, reply: Reply) -> Kept | None:
+        self._receive(reply)
+        if not isinstance(reply, Scored):
+            return None
+        self._kept.acquire()
+        return Kept()
 
 
 def trained(place: Path, seeds: int, *, quick: bool, lora: bool) -> None:
     """Print a row for each training."""
     words = captions()
-    asked = words[::9] if quick else words[::3]
+    asked = words[:: 18 if quick else 4]
     fresh = [it for it in words if it not in asked][: 12 if quick else None]
-    steps, every = (12, 3) if quick else (120, 15)
-    base = place / "base"
-    if lora:
-        base = _base(place, 6 if quick else 150)
+    steps, every = (12, 3) if quick else (80, 10)
+    base = _base(place, 6 if quick else 150) if lora else place / "base"
     print(
         f"\n{'LoRA' if lora else 'whole UNet'}, {steps} steps, a checkpoint every {every};"
         f" {len(asked)} prompts, true difference on {len(fresh)} others, two images each"
     )
-    print("\n| seed | blend | held out: best | blend | difference | called | images"
+    print("\n| seed | best | blend | held out: best | blend | difference | called | images"
           " | true difference |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|---|")
     evaluator, all_ = Evaluator(), list[tuple[bool, float | None]]()
+    named.load = lambda settings: Here(evaluator)  # noqa: ARG005 - whatever the run
     for seed in range(seeds):
         run = place / f"{'lora' if lora else 'full'}-{seed}"
-        if not (run / "state").exists():
+        with redirect_stdout(None):
             train(Options(base, run / "output", steps, every, lora=lora, seed=seed))
-        found = _blended(run, base, asked, quick=quick)
-        it = found["tested"]
-        better = bool(it and it["better"])
-        truth = None
+        found = _blended(run, evaluator, _protocol(base, asked), 4 * len(asked) if quick else None)
+        it, true = found.tested, None
         if it:
-            checkpoint = run / "output" / found["best"]["checkpoint"]
-            both = [
-                _score(evaluator, folder, base, fresh, lora=lora)
-                for folder in (checkpoint, _folder(Path(it["written"]), lora=lora))
-            ]
-            true = compare("best", both[0], "blend", both[1], COSINE)
-            truth = true.delta
-        all_.append((better, truth))
-        cells = ["-", "-", "-", "not tested", found["images"], "-"]
-        if it and truth is not None:
-            ends = f"{it['delta']:+.4f} ({it['ci'][0]:+.4f} to {it['ci'][1]:+.4f})"
-            told = f"{true.delta:+.4f} ({true.low:+.4f} to {true.high:+.4f})"
-            called = "better" if better else "not surely"
-            cells = [f"{it['best']:.4f}", f"{it['blend']:.4f}", ends, called, found["images"], told]
-        print(f"| {seed} | {found['blend']['how']} | {' | '.join(map(str, cells))} |", flush=True)
-    called = [truth for better, truth in all_ if better and truth is not None]
+            files = it.written.parent if lora else it.written.parent.parent
+            how = _protocol(base, fresh, images_per_prompt=2, seed=1)
+            both = (run / "output" / found.best.checkpoint, files)
+            scores = [score_table(_images(evaluator, folder, how)) for folder in both]
+            true = compare("best", scores[0], "blend", scores[1], COSINE)
+        all_.append((bool(it and it.better), None if true is None else true.delta))
+        cells = ["-", "-", "-", "not tested", str(found.images), "-"]
+        if it and true:
+            a, b = it.means
+            called = "better" if it.better else "not surely"
+            cells = [f"{a:.4f}", f"{b:.4f}", _told(it.found), called, str(found.images)]
+            cells.append(_told(true))
+        named_ = f"{found.best.step} | {found.blend.how}"
+        print(f"| {seed} | {named_} | {' | '.join(cells)} |", flush=True)
+    called_ = [truth for better, truth in all_ if better and truth is not None]
     known = [truth for _, truth in all_ if truth is not None]
-    print(f"\n{len(called)} of {seeds} called better, {sum(it <= 0 for it in called)} of them"
+    print(f"\n{len(called_)} of {seeds} called better, {sum(it <= 0 for it in called_)} of them"
           f" wrongly; {len(known)} tested, of which {sum(it > 0 for it in known)} are better in"
           " truth" + (f", by {fmean(known):+.4f} in the mean" if known else ""))  # fmt: skip
 
 
-def _folder(written: Path, *, lora: bool) -> Path:
-    """Return a blend's folder, of which the command names the one file."""
-    return written.parent if lora else written.parent.parent
+def _told(found: Comparison) -> str:
+    return f"{found.delta:+.4f} ({found.low:+.4f} to {found.high:+.4f})"
 
 
 def _base(place: Path, steps: int) -> Path:
     """Return the demo's pipeline, trained for a while, for LoRAs of it."""
     folder = place / f"base-{steps}"
     if not (folder / "pipeline").exists():
-        train(Options(folder / "untrained", folder, steps, steps))
+        with redirect_stdout(None):
+            train(Options(folder / "untrained", folder, steps, steps))
     return folder / "pipeline"
 
 
-def _blended(run: Path, base: Path, asked: Sequence[str], *, quick: bool) -> dict[str, Any]:
-    """Have a training's checkpoints scored, and a blend searched; return what that says."""
-    (run / "prompts.txt").write_text("\n".join(asked), encoding="utf-8")
-    config = {
-        "output_dir": "output",
-        "evaluation_type": "clip",
-        "report_to": "none",
-        "pretrained_model_name_or_path": str(base),
-        "pretrained_evaluation_model_name_or_path": str(CLIP),
-        "validation_resolution": "32x32",
-        "validation_num_inference_steps": STEPS,
-        "validation_guidance": 3.0,
-        "clipwatch": {
-            "prompts": "prompts.txt",
-            "device": "cpu",
-            "baseline": False,
-            "batch_size": 36,
-            "settle_seconds": 0,
-            "state_dir": "state",
-        },
-    }
-    (run / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    _clipwatch(run, "start", "--config", "config.json", "--once")
-    images = ["--images", str(4 * len(asked))] if quick else []
-    said = _clipwatch(run, "blend", "--state-dir", "state", "--json", *images)
-    found: dict[str, Any] = json.loads(said)
-    return found
+def _blended(
+    run: Path, evaluator: Evaluator, how: EvaluationProtocol, images: int | None
+) -> Outcome:
+    """Have a training's checkpoints scored, as a log has it, and a blend searched."""
+    state = run / "state"
+    state.mkdir()
+    with Journal(log_file(state)) as journal:
+        began = RunStarted(str(run / "output"), how.digest, (), {}, __version__)
+        journal.append(RUN, RUN, 0, [began, ProtocolDefined(how.digest, how)])
+        for folder in sorted((run / "output").glob("checkpoint-*")):
+            seen = look_once(folder, "live")
+            if not isinstance(seen.verdict, Whole):
+                raise SystemExit(seen.verdict.reason)
+            it, digest = seen.verdict.weights, seen.verdict.digest
+            files = (it.kind, it.component, it.files, digest)
+            known = CheckpointCompleted(seen.step, seen.name, str(folder), *files)
+            journal.append(RUN, folder.name, 0, [known])
+            id_ = name_evaluation(seen.name, digest, how.digest)
+            scored = _images(evaluator, folder, how)
+            journal.append(
+                RUN,
+                evaluation_stream(RUN, id_),
+                0,
+                [
+                    EvaluationStarted(id_, seen.name, seen.step, digest, how.digest, {}),
+                    ImagesScored(id_, tuple(scored)),
+                    EvaluationCompleted(id_, {"": describe(score_table(scored))}),
+                ],
+            )
+    console = Console(RichConsole(quiet=True))
+    try:
+        return search(state, RUN, images, {"device": "cpu", "batch_size": "36"}, console)
+    finally:
+        console.close()
 
 
-def _clipwatch(run: Path, *words: str) -> str:
-    threads = {"OMP_NUM_THREADS": str(torch.get_num_threads())}
-    done = subprocess.run(
-        [sys.executable, "-m", "clipwatch", *words],
-        cwd=run,
-        env={**os.environ, **threads},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"clipwatch {words[0]}: {done.stderr}")
-    return done.stdout
-
-
-def _score(
-    evaluator: Evaluator, folder: Path, base: Path, words: Sequence[str], *, lora: bool
-) -> Scores:
-    """Score weights on prompts and noise that no search has seen."""
-    files = sorted(folder.glob("*.safetensors" if lora else "unet/*.safetensors"))
-    stats = [(it.relative_to(folder).as_posix(), it.stat()) for it in files]
+def _images(evaluator: Evaluator, folder: Path, how: EvaluationProtocol) -> list[ImageScore]:
+    """Score weights."""
+    seen = look_once(folder, "live").verdict
+    if not isinstance(seen, Whole):
+        raise SystemExit(seen.reason)
+    it = seen.weights
     request = Evaluate(
         path=str(folder),
-        kind="lora" if lora else "full",
-        component="" if lora else "unet",
-        files=tuple(WeightFile(name, it.st_size, it.st_mtime_ns, it.st_ino) for name, it in stats),
-        protocol=_protocol(base, words),
+        kind=it.kind,
+        component=it.component,
+        files=it.files,
+        protocol=how,
         done=(),
         images_dir=None,
         device="cpu",
@@ -271,14 +323,16 @@ def _score(
     evaluator.evaluate(request, said.append)
     if failed := [it for it in said if isinstance(it, Failed)]:
         raise SystemExit(failed[0].reason)
-    return score_table([image for it in said if isinstance(it, Scored) for image in it.images])
+    return [image for it in said if isinstance(it, Scored) for image in it.images]
 
 
-def _protocol(base: Path, words: Sequence[str]) -> EvaluationProtocol:
+def _protocol(
+    base: Path, words: Sequence[str], images_per_prompt: int = 1, seed: int = 0
+) -> EvaluationProtocol:
     return EvaluationProtocol(
         prompts=tuple(Prompt(text, text) for text in words),
-        images_per_prompt=2,
-        seed=1,
+        images_per_prompt=images_per_prompt,
+        seed=seed,
         negative_prompt="",
         inference_steps=STEPS,
         guidance=3.0,

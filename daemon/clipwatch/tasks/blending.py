@@ -79,7 +79,7 @@ def blend(
     _check_there(sources)
     total = math.fsum(it.share for it in sources)
     shares = [it.share / total for it in sources]
-    written = []
+    written: list[str] = []
     for name, paths in _weights(sources):
         if kind == "lora" and written:
             raise CheckpointError(f"{paths[-1]} holds learned tokens, which are not averaged")
