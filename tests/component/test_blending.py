@@ -321,6 +321,8 @@ FULL: State = {"w": torch.ones(2), "v": torch.ones(2)}
         ("lora", {**LORA, "unet.a.lora_magnitude_vector": torch.ones(4)}, "it is a DoRA"),
         ("lora", {**LORA, "learned_token": torch.ones(4)}, "it is more than a LoRA"),
         ("lora", {"unet.a.lora_A.weight": torch.ones(2, 3)}, "only half of unet.a"),
+        ("lora", {**LORA, "unet.a.lora_A.weight": torch.ones(2)}, "no product of two matrices"),
+        ("lora", {k: v[:0] if "_A" in k else v[:, :0] for k, v in LORA.items()}, "of rank 0"),
         ("full", {"w": torch.ones(2)}, "has not the same tensors, as v"),
         ("full", {**FULL, "w": torch.ones(3)}, "w has another shape"),
         ("full", {**FULL, "w": torch.ones(2, dtype=torch.int8)}, "quantised"),
@@ -349,6 +351,31 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         save_file(FULL, tmp_path / f"b/{name}.safetensors")
     with pytest.raises(CheckpointError, match="b has other files than a"):
         made(tmp_path, [source(tmp_path / it, 0.5) for it in "ab"], "full")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[1]", "{", '{"alpha_pattern": 1}'])
+def test_a_config_that_is_none_is_refused(text: str, tmp_path: Path) -> None:
+    """Whatever stands there; it tells alphas, and is copied."""
+    for name in "ab":
+        written(tmp_path / name, LORA)
+        (tmp_path / name / "adapter_config.json").write_text(text)
+    with pytest.raises(CheckpointError, match="cannot be averaged"):
+        made(tmp_path, [source(tmp_path / it, 0.5) for it in "ab"])
+
+
+def test_nothing_is_written_elsewhere(tmp_path: Path) -> None:
+    """Though a log of another machine may name any file."""
+    written(tmp_path / "a", FULL)
+    at = (tmp_path / "a" / adapter_kit.LORA).stat()
+    for names in ([f"../a/{adapter_kit.LORA}"], [adapter_kit.LORA, f"../a/{adapter_kit.LORA}"]):
+        files = tuple(WeightFile(it, at.st_size, at.st_mtime_ns, at.st_ino) for it in names)
+        known = Source("a", tmp_path / "a", files, 1.0)
+        if len(names) == 1:
+            assert made(tmp_path, [known], "full").name == "blend.safetensors"
+        else:
+            with pytest.raises(CheckpointError, match="other files"):
+                made(tmp_path, [known], "full")
+    assert {it.name for it in tmp_path.iterdir()} == {"a", "blend"}
 
 
 def test_tokens_beside_a_lora_are_refused(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ from clipwatch.domain.merging import Shard
 from clipwatch.domain.protocol import Prompt
 from clipwatch.domain.state import Checkpoint, Evaluation, Run, evaluation_id
 from clipwatch.journal import log_file
-from clipwatch.kit.errors import ClipwatchError
+from clipwatch.kit.errors import CheckpointError, ClipwatchError
 from clipwatch.kit.filesystems import make_private
 from clipwatch.loop.console import Console
 from clipwatch.prompts import stratified
@@ -132,6 +132,8 @@ def search(
         work = _Work(world, state_dir, flags, console)
         try:
             return work.through(images)
+        except KeyboardInterrupt:
+            raise CheckpointError("stopped", fix="call it again to go on") from None
         finally:
             work.close()
 

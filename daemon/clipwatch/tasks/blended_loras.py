@@ -57,6 +57,8 @@ class Lora:
         for module, parts in self.modules.items():
             if not {_DOWN, _UP} <= parts.keys():
                 raise ValueError(f"it holds only half of {module}")
+            if not all(file.entries[parts[it]].shape[1:] for it in (_DOWN, _UP)):
+                raise ValueError(f"{module} is no product of two matrices")
 
     @property
     def tells_none(self) -> bool:
@@ -71,6 +73,8 @@ class Lora:
     def scale(self, module: str) -> float:
         """Return by what a module's B A is multiplied, as the evaluator does (see its `lora`)."""
         rank, component = self.rank(module), _component(module)
+        if not rank:
+            raise ValueError(f"{module} is of rank 0")
         own = {
             key.removeprefix(f"{component}."): it
             for key, it in self._config.items()
@@ -118,7 +122,12 @@ def average(loras: Sequence[Lora], shares: Sequence[float]) -> tuple[dict[str, M
 
 def retold(text: str, rank: int) -> str:
     """Return a LoraConfig with the blend's rank, a scale of 1, and no exceptions."""
-    config = json.loads(text)
+    try:
+        config = json.loads(text)
+    except RecursionError as error:
+        raise ValueError("its LoraConfig is no LoraConfig") from error
+    if not isinstance(config, dict):
+        raise ValueError("its LoraConfig is no object")  # noqa: TRY004 - told as others are
     for key in config:
         match key.rpartition(".")[2]:
             case "r" | "lora_alpha":
@@ -178,12 +187,19 @@ def _joined(tensors: Sequence[Any], axis: int) -> list[int]:
 
 
 def _told(config: Mapping[str, Any], module: str, general: float | None) -> float | None:
-    """Return the alpha that a LoraConfig tells of a module; a pattern as PEFT reads it."""
-    for pattern, alpha in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(?:.*\.)?(?:{pattern})$", module):
-            return float(alpha)
-    told = config.get("lora_alpha", general)
-    return None if told is None else float(told)
+    """Return the alpha that a LoraConfig tells of a module; a pattern as PEFT reads it.
+
+    Raises:
+        ValueError: The config is not as PEFT writes it.
+    """
+    try:
+        for pattern, alpha in (config.get("alpha_pattern") or {}).items():
+            if re.match(rf"(?:.*\.)?(?:{pattern})$", module):
+                return float(alpha)
+        told = config.get("lora_alpha", general)
+        return None if told is None else float(told)
+    except (AttributeError, TypeError, re.error) as error:
+        raise ValueError(f"its LoraConfig tells no alpha: {error}") from error
 
 
 def _component(module: str) -> str:

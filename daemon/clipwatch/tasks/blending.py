@@ -14,6 +14,7 @@ import numpy as np
 
 from clipwatch.domain.events import WeightFile
 from clipwatch.domain.kinds import CheckpointKind
+from clipwatch.domain.names import leads_inside
 from clipwatch.kit.errors import CheckpointError
 from clipwatch.kit.filesystems import inode_of, make_private
 from clipwatch.kit.ownfiles import write_private
@@ -94,10 +95,10 @@ def blend(
             else:
                 tensors = _full(files, shares)
             write(target / name, tensors, _metadata(files[-1].metadata, told, rank))
+            if kind == "lora" or into != target:
+                _copy_beside(paths[-1].parent, into, _BESIDE[kind], rank)
         except ValueError as error:
             raise CheckpointError(f"{paths[-1]} cannot be averaged: {error}") from error
-        if kind == "lora" or into != target:
-            _copy_beside(paths[-1].parent, into, _BESIDE[kind], rank)
         written.append(name)
     _check_there(sources)
     if any(it.path == PEFT_CONFIG for it in sources[-1].files):
@@ -130,12 +131,12 @@ def _weights(sources: Sequence[Source]) -> Iterator[tuple[str, list[Path]]]:
     """
     names = [[it.path for it in of.files if it.path.endswith(SUFFIX)] for of in sources]
     if all(len(it) == 1 for it in names):
-        alike = len({it[0] for it in names}) == 1
+        alike = len({it[0] for it in names}) == 1 and leads_inside(names[0][0])
         name = names[0][0] if alike else _ALONE
         yield name, [of.folder / it[0] for of, it in zip(sources, names, strict=True)]
         return
     for other, of in zip(names, sources, strict=True):
-        if set(other) != set(names[0]):
+        if set(other) != set(names[0]) or not all(map(leads_inside, other)):
             raise CheckpointError(f"{of.name} has other files than {sources[0].name}")
     for name in names[0]:
         yield name, [of.folder / name for of in sources]

@@ -163,5 +163,3 @@ class Partly:
                 if child.silent_seconds > limit:
                     reason = f"the evaluator showed no sign of life for {limit:g} s and was ended"
                     raise CheckpointError(reason, fix="call it again to go on") from None
-            except KeyboardInterrupt:
-                raise CheckpointError("stopped", fix="call it again to go on") from None
