@@ -44,7 +44,8 @@ LEARNT: Final = 8
 """Pictures that are learnt by heart: few, and enough for an interval of the gap."""
 
 PROMPTS: Final = 144
-STEPS: Final = 10
+STEPS: Final = 30
+"""Denoising steps of a picture, the settings' default."""
 
 
 # --- simulated -----------------------------------------------------------------------------------
@@ -134,7 +135,7 @@ def _examples(images: int, which: int) -> tuple[Example, ...]:
 # --- planted -------------------------------------------------------------------------------------
 
 
-def planted(place: Path, prompts: int, *, quick: bool) -> None:
+def planted(place: Path, prompts: int, inference_steps: int, *, quick: bool) -> None:
     """Print a line for each checkpoint of a training that learns eight pictures by heart."""
     base = _base(place, 10 if quick else 80)
     held, trained = _pictures(place, quick=quick)
@@ -143,7 +144,7 @@ def planted(place: Path, prompts: int, *, quick: bool) -> None:
     if not (run / f"checkpoint-{steps}").exists():
         _learn(base, run, trained, steps, every=every)
     sets = LossSets(held, trained)
-    how = _protocol(base, prompts, 2 if quick else STEPS)
+    how = _protocol(base, prompts, inference_steps)
     evaluator, points, scores = Evaluator(), list[Point](), list[Any]()
     seconds: dict[str, list[float]] = {"loss": [], "images": []}
     scale = scale_of(how.decides)
@@ -298,6 +299,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("simulated", "planted"))
     parser.add_argument("--trainings", type=int, default=0, help="of each kind (default 200)")
     parser.add_argument("--prompts", type=int, default=0, help=f"pictures (default {PROMPTS})")
+    parser.add_argument("--steps", type=int, default=0, help=f"of a picture (default {STEPS})")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep the models made here for the next run")
     asked = parser.parse_args()
@@ -307,7 +309,8 @@ def main() -> None:
         simulated(asked.trainings or (4 if asked.quick else 200), 24)
     if asked.only != "simulated":
         with workplace(asked.folder) as place:
-            planted(place, asked.prompts or (8 if asked.quick else PROMPTS), quick=asked.quick)
+            prompts = asked.prompts or (8 if asked.quick else PROMPTS)
+            planted(place, prompts, asked.steps or (2 if asked.quick else STEPS), quick=asked.quick)
     print(f"\n{time.monotonic() - started:.0f} s")
 
 
