@@ -100,7 +100,7 @@ class Mirror:
 
     @property
     def busy(self) -> bool:
-        """Whether something is still to be copied, as far as is known; what is asked anew may be."""
+        """Whether something is still to be copied, or may be as it is asked anew."""
         return self._waits or not self._planned.keys() <= (self._finished or {}).keys()
 
     @property
