@@ -131,7 +131,7 @@ def training(course: Course, images: int, seed: int) -> Iterator[tuple[Point, fl
             own = 0.02 * random.normal(size=(images, 1))
             found = level * (truth(share) + wiggle + own)
             sets.append(tuple(tuple(map(float, row)) for row in found))
-        yield Point(number, LossMeasured("", plan, *sets)), course.held(share) + wiggle
+        yield Point(number, LossMeasured("", plan, sets[0], sets[1])), course.held(share) + wiggle
 
 
 def _examples(images: int, which: int) -> tuple[Example, ...]:

@@ -25,7 +25,7 @@ from score_tables import noisy
 from world import settings
 
 LEVELS = {100: 1.0, 200: 0.8, 300: 0.799, 400: 0.9}
-SHIFTS = (0.0, 0.01, 0.02, 0.03)
+SHIFTS = [0.0, 0.01, 0.02, 0.03]
 MADE = protocol(24)
 
 
@@ -48,7 +48,7 @@ def losses() -> dict[int, Rows]:
 
 @pytest.fixture
 def log(tmp_path: Path, losses: dict[int, Rows]) -> Log:
-    """Return a log of a run whose scores rise, and whose losses fall and rise: the base's is low."""
+    """Return a log of a run whose scores rise, and whose losses fall and rise; the base is low."""
     log = Log(tmp_path / "state")
     log.start("r", MADE)
     measure(log, "r", 0, 0.1)
@@ -99,8 +99,8 @@ def test_a_line_says_where_the_loss_is_lowest(log: Log, losses: Mapping[int, Row
         "n_images": 12,
         "n_checkpoints": 4,
     }
-    told = f"The held-out loss is lowest at @300: {mean(losses[300]):.4f}; 1 cannot be told from"
-    assert call(log.folder, "best").stdout.endswith(f"\n\n{told} it: @200.\n")
+    line = f"The held-out loss is lowest at @300: {mean(losses[300]):.4f}; 1 cannot be told from"
+    assert call(log.folder, "best").stdout.endswith(f"\n\n{line} it: @200.\n")
 
 
 def test_best_ranks_by_the_loss(log: Log, losses: Mapping[int, Rows]) -> None:
@@ -250,7 +250,8 @@ def test_votes_are_held_against_losses(tmp_path: Path) -> None:
         log.score("r", step, noisy(24, [0.0])["0"], MADE)
         found = Checkpoint(step, f"checkpoint-{step}", "/c", "whole", digest="w" * 8)
         ids.append(evaluation_id(found, MADE.digest))
-    votes = [Voted(f"pair {n}", "better", "p0000", 0, *ids, "left") for n in range(40)]
+    one, two = ids
+    votes = [Voted(f"pair {n}", "better", "p0000", 0, one, two, "left") for n in range(40)]
     log.add("r", votes_stream("r"), *votes)
     (opposed,) = answer(tmp_path, "best", "--votes", "--scorer", "loss")["votes"][0]["opposed"]
     assert (opposed["voters_prefer"]["step"], opposed["scores_prefer"]["step"]) == (1, 2)

@@ -35,7 +35,7 @@ def pictures(folder: Path, hue: int, count: int = 6) -> Path:
 
 @pytest.mark.thorough
 def test_a_checkpoint_has_its_loss(project: Path, base: Path) -> None:
-    """Of the images that the flag names, and beside it that of the settings' own of the training."""
+    """Of the images that the flag names, and of those of the training that the settings name."""
     folder = guarded(project / "output", base, 10)
     pictures(project / "held", 200)
     pictures(project / "trained", 20)
@@ -71,7 +71,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         return [first, Measured(known, HELD[:held], TRAINED[:trained], 1.0), *others]
 
     def scripted(settings: Settings) -> LocalExecutor:
-        return LocalExecutor(settings, lambda *it: ScriptedEvaluator(*it, script))
+        return LocalExecutor(settings, lambda receive: ScriptedEvaluator(receive, script))
 
     monkeypatch.setattr("clipwatch.executors.named.LocalExecutor", scripted)
     (tmp_path / "base").mkdir()

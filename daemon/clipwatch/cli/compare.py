@@ -137,8 +137,8 @@ def _object(pair: Pair) -> dict[str, object]:
 def _table(pair: Pair, short: Sequence[str], evaluations: Sequence[Evaluation]) -> Iterator[str]:
     found, least = pair.found, pair.scale.digits
     count = str(found.n_prompts)
-    mean = "loss" if pair.scale.turned else "mean"
-    rows = [("", "", mean, "95 % interval", f"{item_of(pair.scale)}s", "checkpoint")]
+    what = "loss" if pair.scale.turned else "mean"
+    rows = [("", "", what, "95 % interval", f"{item_of(pair.scale)}s", "checkpoint")]
     for letter, name, evaluation, (mean, ends) in zip(
         "ab", short, evaluations, pair.means, strict=True
     ):
