@@ -228,6 +228,20 @@ def test_the_best_by_loss_is_named_as_any_best(log: Log) -> None:
     assert by_scores["loss"]["verdict"] == "better"
 
 
+def test_each_strength_has_its_own(tmp_path: Path) -> None:
+    """The lowest is told with its strength, among all or at one of them."""
+    log = Log(tmp_path)
+    log.start_at("r", 1.0, 0.5, made=MADE)
+    for strength, level in ((1.0, 0.8), (0.5, 0.6)):
+        measure(log, "r", 1, level)
+        log.score("r", 1, noisy(24, [0.0])["0"], MADE.at(strength))
+    assert "The held-out loss is lowest at @1:0.5: 0.5" in call(tmp_path, "best").stdout
+    said = call(tmp_path, "best", "--strength", "1").stdout
+    assert "The held-out loss is lowest at @1:1: 0." in said
+    found = answer(tmp_path, "compare", "1:1", "1:0.5")["loss"]
+    assert (found["verdict"], found["delta"] < 0) == ("better", True)
+
+
 def test_a_front_of_scores_and_losses(log: Log, losses: Mapping[int, Rows]) -> None:
     """Higher scores and lower losses: what no other one beats in both."""
     found = answer(log.folder, "best", "--against", "loss")["against"]
