@@ -86,19 +86,27 @@ def chosen(
     """Yield the pairs that are compared; of many the usual ones, see `ALL_PAIRS`."""
     room = ALL_PAIRS
     for i, curve in enumerate(curves):
-        prompts = len(results.protocols[curve.protocol].prompts)
+        prompts = _counted(results, curve)
         within = pairs_of(len(curve.evaluations), bests[i], room // prompts)
         room = max(0, room - len(within) * prompts)
         yield from (((i, a), (i, b)) for a, b in within)
     for (i, one), (j, other) in combinations(enumerate(curves), 2):
         if not alike(results, one, other):
             continue
-        prompts = len(results.protocols[one.protocol].prompts)
+        prompts = _counted(results, one)
         across = across_of(
             one.evaluations, other.evaluations, (bests[i], bests[j]), room // prompts
         )
         room = max(0, room - len(across) * prompts)
         yield from (((i, a), (j, b)) for a, b in across)
+
+
+def _counted(results: Results, curve: Curve) -> int:
+    """Return how many prompts, and images with a loss, a comparison within a curve is of."""
+    prompts = len(results.protocols[curve.protocol].prompts)
+    with_loss = (it for it in curve.evaluations if results.has(curve.run, it, LOSS))
+    measured = None if curve.scorer else next(with_loss, None)
+    return prompts + (len(results.losses(curve.run, measured).held) if measured else 0)
 
 
 def pairs_of(count: int, best: int | None, most: int) -> list[Place]:
