@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -110,11 +110,21 @@ def simulated(trainings: int, images: int) -> None:
 
 def _told(course: Course, images: int, seed: int, *, sample: bool) -> int:
     """Return the checkpoint, from 1, at which it is told; 0 for never."""
+    points: list[Point] = []
+    for number, (point, _) in enumerate(training(course, images, seed), start=1):
+        losses = point.losses if sample else replace(point.losses, trained=())
+        points.append(Point(point.step, losses))
+        if overfit(points):
+            return number
+    return 0
+
+
+def training(course: Course, images: int, seed: int) -> Iterator[tuple[Point, float]]:
+    """Yield what is measured at each checkpoint, and its held-out loss in truth."""
     random = np.random.default_rng(seed)
     size = (images, len(TIMES))
     levels = [1 + 0.3 * random.normal(size=size).clip(-2, 2) for _ in range(2)]
     plan = LossProtocol(_examples(images, 0), _examples(images, 1), seed, 32, 32)
-    points: list[Point] = []
     for number in range(CHECKPOINTS):
         share, wiggle = number / (CHECKPOINTS - 1), course.wiggle * random.normal()
         sets: list[LossRows] = []
@@ -122,10 +132,7 @@ def _told(course: Course, images: int, seed: int, *, sample: bool) -> int:
             own = 0.02 * random.normal(size=(images, 1))
             found = level * (truth(share) + wiggle + own)
             sets.append(tuple(tuple(map(float, row)) for row in found))
-        points.append(Point(number, LossMeasured("", plan, sets[0], sets[1] if sample else ())))
-        if overfit(points):
-            return number + 1
-    return 0
+        yield Point(number, LossMeasured("", plan, sets[0], sets[1])), course.held(share) + wiggle
 
 
 def _examples(images: int, which: int) -> tuple[Example, ...]:

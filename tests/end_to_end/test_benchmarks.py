@@ -188,3 +188,13 @@ def test_overfitting_is_told_where_it_is() -> None:
     found = {row[0]: row for row in rows(run("holdout", "--only", "simulated"))}
     assert found["flat"][1] == found["flat"][3] == "0 %"
     assert found["overfits by 10 % (true)"][3] == "100 %"
+
+
+@pytest.mark.thorough
+def test_the_lowest_loss_is_among_those_that_cannot_be_told_apart() -> None:
+    """In trainings whose truth is known; of equal ones none is told from another."""
+    found = {row[0]: row for row in rows(run("lowest_loss"))}
+    assert found["flat: an equal one is told from it"][1] == "0%"
+    for name in ("both fall by a tenth", "overfits by 10 %"):
+        assert found[name][3] == found[name][5] == "100%"
+        assert 1 <= float(found[name][6]) < 20

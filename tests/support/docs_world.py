@@ -95,6 +95,7 @@ case "$*" in
         [[ "$*" == *--user* ]] || exec {python} -m docs_world "$@";;
     status*--watch*) exec {python} -m docs_world "$@";;
     best*--against*) exec {python} -m docs_world "$@";;  # the run here has one scorer
+    *--scorer\\ loss*) exec {python} -m docs_world "$@";;  # and no held-out images
     score*) [[ "$*" == *--images* ]] || exec {python} -m docs_world "$@";;
     fetch*) mkdir {fetched} || exec {python} -m docs_world "$@";;
     start*)

@@ -56,10 +56,11 @@ USUAL = protocol()
 
 
 class Log:
-    """A log in a state directory."""
+    """A log in a state directory; `losses` make what is measured of a step before it is scored."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.losses: dict[tuple[str, int], Callable[[str], Event]] = {}
         self._versions: dict[str, int] = {}
 
     def add(self, run: str, stream: str, *events: Event) -> None:
@@ -117,11 +118,13 @@ class Log:
             for index, score in enumerate(row)
         ]
         around = environment or {}
+        losses = [it(id_)] if (it := self.losses.get((run, step))) else []
         batches = [tuple(images[n : n + 16]) for n in range(0, len(images), 16)]
         self.add(
             run,
             evaluation_stream(run, id_),
             EvaluationStarted(id_, found.name, step, found.digest, made.digest, around),
+            *losses,
             *(ImagesScored(id_, batch) for batch in batches),
             EvaluationCompleted(id_, {"": summarize([image.score for image in images])}),
         )

@@ -10,11 +10,17 @@ const nothing = value => value === null || value === undefined;
 const trained = () => checkpoints().filter(it => !it.base);
 const categories = () => unique(curve().prompts.map(it => it.category)).filter(Boolean).sort();
 
-/** What can be drawn: of a checkpoint a value, with the ends of its interval where it has one. */
+/** Return a checkpoint's losses, whichever scorer's the curve is; null where it has none. */
+const lossOf = it => (DATA.curves[it.of.like] ?? it.of).checkpoints[it.at ?? it.column].loss;
+
+/** What can be drawn: of a checkpoint a value, with the ends of its interval where it has one, and how it is marked. */
 const MEASURES = {
-    mean: {title: "mean", value: it => it.mean, ends: it => [it.low, it.high], base: true, mark: true},
-    delta: {title: "mean less the base's", value: it => it.delta?.[0], ends: it => it.delta?.slice(1) ?? [null, null], mark: true},
+    mean: {title: "mean", value: it => it.mean, ends: it => [it.low, it.high], base: true, mark: it => it.mark},
+    delta: {title: "mean less the base's", value: it => it.delta?.[0], ends: it => it.delta?.slice(1) ?? [null, null], mark: it => it.mark},
     categories: {title: "mean of each category"},
+    loss: {title: "held-out loss, lower is better", value: it => lossOf(it)?.heldout, base: true, digits: 4,
+        ends: it => [lossOf(it)?.low, lossOf(it)?.high], mark: it => lossOf(it)?.mark},
+    noise: {title: "held-out loss by noise", value: it => lossOf(it)?.heldout_low_noise, digits: 4},
     std: {title: "standard deviation of the images' scores", value: it => it.std, base: true},
     seconds: {title: "seconds for an image", value: it => it.seconds, digits: 2},
 };
@@ -43,6 +49,12 @@ function chartLines() {
         });
     }
     const of = value => columns.map(each => value(each) ?? null);
+    if (state.measure === "noise") {
+        return ["low", "mid", "high"].map((name, place) => {
+            const stroke = `hsl(${210 + 60 * place} 60% ${colour("--lightness")})`;
+            return [lineOfChart(`${name} noise`, stroke, dots(stroke)), of(each => lossOf(each)?.[`heldout_${name}_noise`])];
+        });
+    }
     const found = [[lineOfChart(it.title, colour("--line"), dots(colour("--line"))), of(it.value)]];
     if (it.ends) {
         found.push([lineOfChart("95 % to", colour("--band-edge")), of(each => it.ends(each)[1])],
@@ -53,9 +65,13 @@ function chartLines() {
             found.push([lineOfChart(name, colour("--faint"), {dash: [2, 4], show: state.extremes}), of(each => each[name])]);
         }
     }
+    if (state.measure === "loss" && columns.some(each => !nothing(lossOf(each)?.trained))) {
+        const stroke = colour("--soft");
+        found.push([lineOfChart("images of the training", stroke, dots(stroke)), of(each => lossOf(each)?.trained)]);
+    }
     const base = it.base && checkpoints().find(each => each.base);
-    if (base || state.measure === "delta") {
-        const level = base ? it.value(base) : 0;
+    const level = base ? it.value(base) : state.measure === "delta" ? 0 : null;
+    if (!nothing(level)) {
         found.push([lineOfChart("base", colour("--base"), {dash: [8, 4], width: 1.5}), columns.map(() => level)]);
     }
     return found;
@@ -144,14 +160,15 @@ function marks(it) {
         ctx.fillText(advice.kind, x(advice.step) + (right ? -4 : 4) * ratio, row);
     });
     ctx.setLineDash([]);
-    for (const point of measure().mark ? checkpoints().filter(each => each.mark) : []) {
+    const mark = measure().mark ?? (() => "");
+    for (const point of checkpoints().filter(mark)) {
         const value = measure().value(point);
         if (nothing(value)) continue;
         ctx.beginPath();
         ctx.arc(x(point.step), it.valToPos(value, "y", true), 7 * ratio, 0, 2 * Math.PI);
         ctx.lineWidth = 2 * ratio;
         ctx.strokeStyle = colour("--best");
-        ctx.fillStyle = point.mark === "best" ? colour("--best") : colour("--page");
+        ctx.fillStyle = mark(point) === "best" ? colour("--best") : colour("--page");
         ctx.fill();
         ctx.stroke();
     }

@@ -6,12 +6,13 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from clipwatch.domain.deciding import is_part
+from clipwatch.domain.losses import LOSS
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.results.results import Results, scored
 from clipwatch.statistics import Summary
-from clipwatch.statistics.best import Interval, best_of
-from clipwatch.statistics.intervals import describe
+from clipwatch.statistics.best import Interval, best_of, turned
+from clipwatch.statistics.intervals import described
 from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import common
 
@@ -19,6 +20,9 @@ from clipwatch.statistics.scores import common
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """All scored checkpoints of a run, each at all its strengths, on the prompts that all have.
+
+    By their losses (`scale.turned`) images stand for prompts, the best has the lowest mean, and all
+    numbers are losses.
 
     Attributes:
         run: Their run.
@@ -61,13 +65,15 @@ def standing(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
     return sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))
 
 
-def looked_at(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
+def looked_at(run: Run, protocols: Sequence[str], scorer: str | None = None) -> list[Evaluation]:
     """Return what a best is picked from, of what is `standing`.
 
     What ended when its difference to another was known is not while others are there (see
-    `deciding.is_part`).
+    `deciding.is_part`); but its losses are whole.
     """
     all_ = standing(run, protocols)
+    if scorer == LOSS:
+        return all_
     return [it for it in all_ if not is_part(run, it)] or all_
 
 
@@ -84,14 +90,14 @@ def rank(
         results: That hold their scores.
         run: Their run.
         protocols: Their digests.
-        scorer: By whose numbers, None for the one that decides.
+        scorer: By whose numbers, None for the one that decides; LOSS for held-out losses.
         among: The names of those that are looked at, None for all.
 
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
     """
     asked = [it for it in standing(run, protocols) if among is None or it.checkpoint in among]
-    whole = {it.id for it in looked_at(run, protocols)}
+    whole = {it.id for it in looked_at(run, protocols, scorer)}
     there = [it for it in asked if it.id in whole]
     known = {it.id: it for it in there if results.has(run, it, scorer)}
     without = len(there) - len(known)
@@ -106,17 +112,32 @@ def rank(
         raise ClipwatchError(f"the checkpoints of {run.name} share no scored prompt")
     scale = results.scale(run, next(iter(known.values())), scorer)
     found = best_of(dict(zip(known, tables, strict=True)), scale)
-    summaries = map(describe, tables)
+    summaries = (described(it, scale) for it in tables)
+    mean, differences = found.mean, found.differences
+    if scale.turned:
+        mean = turned(mean)
+        differences = {id_: turned(it) for id_, it in differences.items()}
     return Ranking(
         run,
         known[found.best],
-        found.mean,
+        mean,
         tuple(known[id_] for id_ in found.tied),
         tuple(known[id_] for id_ in found.candidates),
         tuple(zip(known.values(), summaries, strict=True)),
-        found.differences,
+        differences,
         found.n_prompts,
         scale,
         without,
         tuple(it for it in asked if it.id not in whole),
     )
+
+
+def by_loss(results: Results, run: Run, protocols: Sequence[str]) -> Ranking | None:
+    """Rank as `rank` does by held-out losses; None where no checkpoint has one.
+
+    Those that were measured on the images of the newest ones are compared.
+    """
+    there = standing(run, protocols)
+    if not any(results.has(run, it, LOSS) for it in there):
+        return None
+    return rank(results, run, protocols, LOSS)

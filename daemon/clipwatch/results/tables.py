@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
 from clipwatch.domain.events import ImageScore
+from clipwatch.domain.losses import LossMeasured
 from clipwatch.statistics.scores import Scores
 
 
@@ -24,6 +25,16 @@ def score_tables(images: Sequence[ImageScore]) -> dict[str, Scores]:
     """Return the table of each scorer, by its name; that of the one that decides is first."""
     names = sorted({name for image in images for name in image.scores})
     return {name: score_table(images, name) for name in names}
+
+
+def loss_table(measured: LossMeasured) -> Scores:
+    """Return held-out losses as scores, of which more is better (see `Scale.turned`).
+
+    An image stands in the place of a prompt, and has a number for each time. Those of other images,
+    captions, sizes or noise share none with them: nothing can compare the two.
+    """
+    by = measured.protocol.digest
+    return {f"{by}/{n:04}": [-loss for loss in row] for n, row in enumerate(measured.held)}
 
 
 def _table(rows: Iterable[tuple[str, int, float]]) -> Scores:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl
 
+from clipwatch.domain.losses import LOSS
 from clipwatch.domain.protocol import DUAL_ENCODER, ScorerSpec
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.models.files import Unfit
@@ -80,6 +81,9 @@ def named(text: str, cwd: Path) -> ScorerSpec:
 
 
 def _spec(name: str, entry: Given, places: Places, revision: str = "") -> ScorerSpec:
+    if name == LOSS:
+        told = f"cannot be called {LOSS!r}, which stands for the held-out loss"
+        raise entry.error(told, fix="give it another name")
     written = _written(entry, places, is_first=not name)
     try:
         kind = kind_of(written.kind)

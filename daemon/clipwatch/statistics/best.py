@@ -20,6 +20,12 @@ Interval = tuple[float, float, float]
 """A mean or a difference of means, and the ends of its interval."""
 
 
+def turned(it: Interval) -> Interval:
+    """Return what it is of numbers with the other sign."""
+    value, low, high = it
+    return -value, -high, -low
+
+
 @dataclass(frozen=True, slots=True)
 class Best:
     """The evaluation with the highest mean, and how sure that is.
