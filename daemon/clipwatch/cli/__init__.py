@@ -28,6 +28,7 @@ from clipwatch.cli.notify import notify
 from clipwatch.cli.options import examples
 from clipwatch.cli.prompts import prompts
 from clipwatch.cli.publish import publish
+from clipwatch.cli.questions import questions
 from clipwatch.cli.rank import rank
 from clipwatch.cli.report import report
 from clipwatch.cli.rescore import rescore
@@ -47,7 +48,7 @@ LONGEST = 200
 
 SECTIONS = {
     "Begin": (demo, doctor, start),
-    "Look at the scores": (status, best, compare, report, serve, export, log),
+    "Look at the scores": (status, best, compare, questions, report, serve, export, log),
     "One thing at a time": (rank, score, rescore, retry, publish, import_, adopt, prompts, fetch),
     "As a service": (systemd, health, notify, backup, compact),
 }

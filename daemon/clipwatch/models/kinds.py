@@ -28,12 +28,15 @@ class ScorerKind:
             pickles. None for a kind without files, whose `model` is then any text.
         images: The option that names a folder of images, which it must have, "" for none: their
             content is part of every protocol, too.
+        asks: Its scorer answers the questions of the prompts (see evaluator.scorers.base.Answerer),
+            of which every prompt must have some then.
     """
 
     target: str
     scale: Callable[[ScorerSpec, str], Scale]
     files: Callable[[Path], list[Path]] | None = None
     images: str = ""
+    asks: bool = False
 
 
 def told_key(scorer: str) -> str:

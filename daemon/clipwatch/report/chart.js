@@ -10,11 +10,14 @@ const nothing = value => value === null || value === undefined;
 const trained = () => checkpoints().filter(it => !it.base);
 const categories = () => unique(curve().prompts.map(it => it.category)).filter(Boolean).sort();
 
+const skills = () => unique(checkpoints().flatMap(it => Object.keys(it.skills ?? {}))).sort();
+
 /** What can be drawn: of a checkpoint a value, with the ends of its interval where it has one. */
 const MEASURES = {
     mean: {title: "mean", value: it => it.mean, ends: it => [it.low, it.high], base: true, mark: true},
     delta: {title: "mean less the base's", value: it => it.delta?.[0], ends: it => it.delta?.slice(1) ?? [null, null], mark: true},
-    categories: {title: "mean of each category"},
+    categories: {title: "mean of each category", groups: () => categories(), of: (it, name) => it.categories[name]},
+    skills: {title: "right answers by skill", groups: () => skills(), of: (it, name) => it.skills?.[name]?.[0]},
     std: {title: "standard deviation of the images' scores", value: it => it.std, base: true},
     seconds: {title: "seconds for an image", value: it => it.seconds, digits: 2},
 };
@@ -23,8 +26,8 @@ const measure = () => MEASURES[state.measure];
 const digitsOf = it => it.digits ?? curve().digits;
 
 /** Return the names of those that this curve has. */
-const measures = () => Object.keys(MEASURES).filter(name => name === "categories"
-    ? categories().length : trained().some(it => !nothing(MEASURES[name].value(it))));
+const measures = () => Object.keys(MEASURES).filter(name => MEASURES[name].groups
+    ? MEASURES[name].groups().length : trained().some(it => !nothing(MEASURES[name].value(it))));
 
 function lineOfChart(label, stroke, more = {}) {
     const digits = digitsOf(measure());
@@ -36,10 +39,10 @@ function lineOfChart(label, stroke, more = {}) {
 function chartLines() {
     const columns = trained(), it = measure();
     const dots = stroke => ({width: 2, points: {show: true, size: 6, fill: stroke}});
-    if (state.measure === "categories") {
-        return categories().map((name, place, all) => {
+    if (it.groups) {
+        return it.groups().map((name, place, all) => {
             const stroke = `hsl(${Math.round(360 * place / all.length)} 60% ${colour("--lightness")})`;
-            return [lineOfChart(name, stroke, dots(stroke)), columns.map(each => each.categories[name] ?? null)];
+            return [lineOfChart(name, stroke, dots(stroke)), columns.map(each => it.of(each, name) ?? null)];
         });
     }
     const of = value => columns.map(each => value(each) ?? null);

@@ -11,6 +11,7 @@ import msgspec
 from clipwatch.domain import strengths
 from clipwatch.domain.state import Evaluation
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.report.answers import answered, asked
 from clipwatch.report.curves import Curve
 from clipwatch.report.verdicts import Place, Verdicts, alike, apart, verdicts
 from clipwatch.results.decisions import called as reference_called
@@ -140,6 +141,7 @@ def _shared(results: Results, curves: Sequence[Curve], place: int) -> dict[str, 
         "changed": superseded(results, Named(run, 0), curve.evaluations[-1]),
         "prompts": [
             {"id": it.id, "text": it.text, "category": it.category, "seeds": seeds[it.id]}
+            | asked(it)
             for it in protocol.prompts
         ],
         "notes": list(filter(None, not_alike(circumstances(curve.evaluations)))),
@@ -172,7 +174,9 @@ def _own(
         "tie": scale.tie,
         "zones": scale.poor is not None,
         "checkpoints": [
-            _checkpoint(results, curve, it, ranking) | {"delta": deltas.get(column)}
+            _checkpoint(results, curve, it, ranking)
+            | {"delta": deltas.get(column)}
+            | answered(results, curve, it)
             for column, it in enumerate(curve.evaluations)
         ],
         "verdict": [*about_best(ranking)]
