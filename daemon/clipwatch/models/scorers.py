@@ -14,9 +14,15 @@ from clipwatch.kit.errors import SettingsError
 from clipwatch.models.dual_encoders import DUAL_ENCODERS
 from clipwatch.models.kinds import ScorerKind, told_key
 from clipwatch.models.likeness import COPIED, LIKENESS
+from clipwatch.models.vision_language import VQASCORE
 from clipwatch.statistics.scale import UNKNOWN, Scale
 
-OURS: Final = {DUAL_ENCODER: DUAL_ENCODERS, "likeness": LIKENESS, "copied": COPIED}
+OURS: Final = {
+    DUAL_ENCODER: DUAL_ENCODERS,
+    "likeness": LIKENESS,
+    "copied": COPIED,
+    "vqascore": VQASCORE,
+}
 """Kinds that come with clipwatch: `status` asks for their scales, and packages are slow to list."""
 
 

@@ -96,7 +96,12 @@ def _spec(name: str, entry: Given, places: Places, revision: str = "") -> Scorer
     if kind.images:
         folder = _images(entry, dict(options).get(kind.images), kind.images, places)
         options = tuple(sorted({**dict(options), kind.images: folder}.items()))
-    return ScorerSpec(name, model, written.revision or revision, written.kind, options)
+    spec = ScorerSpec(name, model, written.revision or revision, written.kind, options)
+    try:
+        kind.scale(spec, "")
+    except SettingsError as error:  # of options that are not known
+        raise entry.error(error.problem, fix=error.fix) from error
+    return spec
 
 
 def _images(entry: Given, named: str | None, option: str, places: Places) -> str:
