@@ -198,6 +198,7 @@ def test_skills_are_summed_up_over_all_questions() -> None:
     assert (count.n, count.prompts) == (6, 2)
     # clusters of 4 and 2, by hand
     sums = np.array([(values[:4] - values.mean()).sum(), (values[4:] - values.mean()).sum()])
+    assert count.se is not None
     assert math.isclose(count.se, float(np.sqrt(2 * (sums**2).sum()) / 6))
     whole = [gmean(it.answers["q"]) for it in found]
     assert math.isclose(told.geometric.mean, float(np.mean(whole)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,11 @@ def answers(step: int, prompt: str) -> tuple[float, float]:
     return round(0.9 - step / 1000 - place / 100, 4), 0.5 + step / 2000
 
 
+def asked_at(step: int, prompt: str, _: int) -> dict[str, tuple[float, ...]]:
+    """Return them by scorer."""
+    return {"q": answers(step, prompt)}
+
+
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
     """Return a log with a base and two checkpoints, and one image of each prompt."""
@@ -49,7 +55,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Log:
             ),
             name="" if step else BASE_NAME,
             others={"q": {it: [sum(its) / 2] for it, its in told.items()}},
-            answers=lambda prompt, _, told=told: {"q": told[prompt]},
+            answers=partial(asked_at, step),
         )
     return found
 

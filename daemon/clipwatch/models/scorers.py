@@ -14,6 +14,7 @@ from clipwatch.kit.errors import SettingsError
 from clipwatch.models.dual_encoders import DUAL_ENCODERS
 from clipwatch.models.kinds import ScorerKind, told_key
 from clipwatch.models.likeness import COPIED, LIKENESS
+from clipwatch.models.questions import QUESTIONS
 from clipwatch.models.vision_language import VQASCORE
 from clipwatch.statistics.scale import UNKNOWN, Scale
 
@@ -22,6 +23,7 @@ OURS: Final = {
     "likeness": LIKENESS,
     "copied": COPIED,
     "vqascore": VQASCORE,
+    "questions": QUESTIONS,
 }
 """Kinds that come with clipwatch: `status` asks for their scales, and packages are slow to list."""
 

@@ -187,10 +187,16 @@ class VQAScore(VisionLanguage):
 THOUGHTLESS: Final = {"enable_thinking": False}
 """Of chat templates that have it: the answer stands first."""
 
+NUMBERS: Final = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+)
+"""Words that models answer in digits as well."""
+
 _PIXELS: Final = ("pixel_values", "pixel_attention_mask", "labels")
 
 
 def spellings(answer: str, *, as_written: bool = False) -> list[str]:
-    """Return an answer as it is written, in small letters, and with a capital one first."""
-    ways = (answer, answer.lower(), answer[:1].upper() + answer[1:])
+    """Return an answer as it is written, in small letters, with a capital one first, in digits."""
+    digits = [str(NUMBERS.index(answer.lower()))] if answer.lower() in NUMBERS else []
+    ways = (answer, answer.lower(), answer[:1].upper() + answer[1:], *digits)
     return [answer] if as_written else list(dict.fromkeys(ways))

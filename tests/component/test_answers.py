@@ -9,8 +9,6 @@ from statistics import fmean
 import numpy as np
 import pytest
 import torch
-from clipwatch.evaluator.scorers.vision_language import VisionLanguage
-from tiny_vlms import write_vlm
 
 import evaluator_kit as kit
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
@@ -19,10 +17,12 @@ from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.scorers.base import Answerer, make, measured
 from clipwatch.evaluator.scorers.questions import WORD
+from clipwatch.evaluator.scorers.vision_language import VisionLanguage, spellings
 from clipwatch.evaluator.store import Store
 from clipwatch.models.scorers import kind_of
 from clipwatch.testing.scorers import ScorerContract
 from tiny_encoders import picture
+from tiny_vlms import write_vlm
 
 pytestmark = kit.QUIET
 
@@ -139,3 +139,12 @@ def test_an_evaluation_keeps_each_answer(world: Path, model: Path, evaluator: Ev
     again = kit.scores_of(evaluator, kit.request(world / "lora", "lora", made, batch_size=1))
     for one, other in zip(found, again, strict=True):
         assert one.answers["questions"] == pytest.approx(other.answers["questions"], abs=1e-3)
+
+
+def test_a_number_may_be_answered_in_digits(model: Path) -> None:
+    """Its spellings exclude each other, so their probabilities add up."""
+    assert spellings("Two") == ["Two", "two", "2"]
+    asked = VisionLanguage(spec(model), "cpu", Store(None), "").probabilities
+    question = f"How many circles are in the image? {WORD}"
+    each = asked(pictures(1), [(0, question, it) for it in ("two", "Two", "2")], as_written=True)
+    assert asked(pictures(1), [(0, question, "two")])[0] == pytest.approx(sum(each))
