@@ -108,7 +108,7 @@ ASKED = replace(
     ),
     scorers=(*KNOWN.scorers, ScorerSpec("questions", "some/model", "", "questions")),
 )
-FOURTH = f"checkpoint-300/eeeeeeee/{ASKED.digest[:8]}"
+FOURTH = f"checkpoint-200/bbbbbbbb/{ASKED.digest[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,7 +372,7 @@ STORY = (
     Told(
         49,
         f"evaluation/{RUN}/{FOURTH}",
-        EvaluationStarted(FOURTH, "checkpoint-300", 300, "e" * 16, ASKED.digest, {}),
+        EvaluationStarted(FOURTH, "checkpoint-200", 200, "b" * 16, ASKED.digest, {}),
     ),
     Told(
         49,

@@ -87,7 +87,7 @@ def test_a_run_whose_prompts_are_asked_about(project: Path, base: Path) -> None:
     whole = [it["answered"]["questions"]["geometric"]["mean"] for it in listed]
     shown = points(curves, "scorer_questions_answers/geometric")
     assert [value for _, value in shown] == pytest.approx(whole)
-    told = clipwatch("questions", "@200", "--json", "--state-dir", "state", cwd=project)
+    told = clipwatch("ignored", "@200", "--json", "--state-dir", "state", cwd=project)
     assert told.returncode == 0, told.stderr
     asked = json.loads(told.stdout)["questions"]
     assert len(asked) == 5

@@ -83,7 +83,7 @@ def test_trackers_show_skills(tmp_path: Path) -> None:
 
 def test_the_command_names_what_is_ignored(log: Log) -> None:
     """The best checkpoint's skills beside the base's, the weakest first; then one by one."""
-    said = call(log.folder, "questions")
+    said = call(log.folder, "ignored")
     assert said.exit_code == 0, said.output
     lines = said.stdout.splitlines()
     assert lines[0] == "cats@200, checkpoint-200, by q"
@@ -102,12 +102,12 @@ def test_the_command_names_what_is_ignored(log: Log) -> None:
     least = lines[lines.index("Met least:") + 2 :]
     assert least[1].startswith(" 0.60  0.50  Are the cats <i>red</i>?  Yes     picture number 0")
     assert len(least) == 1 + 16
-    assert len(call(log.folder, "questions", "--most", "3").stdout.splitlines()) == len(lines) - 13
+    assert len(call(log.folder, "ignored", "--most", "3").stdout.splitlines()) == len(lines) - 13
 
 
 def test_the_command_as_json(log: Log) -> None:
     """All of them, with the base's."""
-    found = answer(log.folder, "questions", "@100")
+    found = answer(log.folder, "ignored", "@100")
     assert (found["run"], found["step"], found["scorer"]) == ("cats", 100, "q")
     assert found["answered"]["skills"]["count"]["mean"] == pytest.approx(0.765)
     assert found["base"]["skills"]["count"]["mean"] == pytest.approx(0.865)
@@ -128,11 +128,11 @@ def test_where_nobody_asked_it_says_so(tmp_path: Path, log: Log) -> None:
     other = Log(tmp_path)
     other.start("plain")
     other.score("plain", 100, {"p0000": [0.3]})
-    said = call(tmp_path, "questions", "plain")
+    said = call(tmp_path, "ignored", "plain")
     assert said.exit_code == 1
     assert said.stderr.startswith("Error: no question was answered about plain@100; no scorer did")
     assert said.stderr.count("\n") == 1
-    said = call(log.folder, "questions", "--scorer", "siglip")
+    said = call(log.folder, "ignored", "--scorer", "siglip")
     assert said.exit_code == 1
     assert "'siglip' answered no questions about cats@200; those that did: q" in said.stderr
 

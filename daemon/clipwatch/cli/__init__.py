@@ -22,13 +22,13 @@ from clipwatch.cli.doctor import doctor
 from clipwatch.cli.export import export
 from clipwatch.cli.fetch import fetch
 from clipwatch.cli.health import health
+from clipwatch.cli.ignored import ignored
 from clipwatch.cli.import_ import import_
 from clipwatch.cli.log import log
 from clipwatch.cli.notify import notify
 from clipwatch.cli.options import examples
 from clipwatch.cli.prompts import prompts
 from clipwatch.cli.publish import publish
-from clipwatch.cli.questions import questions
 from clipwatch.cli.rank import rank
 from clipwatch.cli.report import report
 from clipwatch.cli.rescore import rescore
@@ -48,7 +48,7 @@ LONGEST = 200
 
 SECTIONS = {
     "Begin": (demo, doctor, start),
-    "Look at the scores": (status, best, compare, questions, report, serve, export, log),
+    "Look at the scores": (status, best, compare, ignored, report, serve, export, log),
     "One thing at a time": (rank, score, rescore, retry, publish, import_, adopt, prompts, fetch),
     "As a service": (systemd, health, notify, backup, compact),
 }

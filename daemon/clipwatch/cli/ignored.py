@@ -1,4 +1,4 @@
-"""`clipwatch questions`: which requirements of the prompts a checkpoint's images do not meet."""
+"""`clipwatch ignored`: which requirements of the prompts a checkpoint's images do not meet."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SHOWN = 20
 
 @click.command(
     epilog=examples(
-        "clipwatch questions",
-        "clipwatch questions my-lora@400",
-        "clipwatch questions --most 100",
-        "clipwatch questions --json",
+        "clipwatch ignored",
+        "clipwatch ignored my-lora@400",
+        "clipwatch ignored --most 100",
+        "clipwatch ignored --json",
     )
 )
 @click.argument("checkpoint", default="@best", shell_complete=completing.scored)
@@ -37,7 +37,7 @@ SHOWN = 20
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with all of them.")
 @state_dir_option
-def questions(
+def ignored(
     checkpoint: str, scorer: str | None, most: int, as_json: bool, state_dir: Path | None
 ) -> None:
     """Show which requirements of the prompts are ignored.
