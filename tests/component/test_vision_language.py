@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +21,7 @@ from clipwatch.doctor.models import scorers as looked_for
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.scorers.base import make
+from clipwatch.evaluator.scorers.reading import READ, Reading
 from clipwatch.evaluator.scorers.vision_language import VisionLanguage, spellings
 from clipwatch.evaluator.store import Store
 from clipwatch.models.memory import sizes
@@ -77,8 +79,8 @@ class Plain:
         return sum(it.shape[:-1].numel() for it in parts)
 
     @torch.inference_mode()
-    def chances(self, image: Image.Image, question: str, answer: str = "") -> torch.Tensor:
-        """Return (tokens of the answer + 1, vocabulary) probabilities, by one whole pass."""
+    def chances(self, image: Image.Image, question: str, said: Sequence[int] = ()) -> torch.Tensor:
+        """Return (tokens said + 1, vocabulary) probabilities, by one whole pass."""
         seen = dict(self.pixels(images=[image], return_tensors="pt"))
         seen = {it: seen[it] for it in seen if it not in {"num_crops", "num_patches", "rows"}}
         family = self.family
@@ -86,13 +88,12 @@ class Plain:
         thought = "<think>\n\n</think>\n\n" if "think" in family.template else ""
         text = f"<|im_start|>user\n{shown}{question}<|im_end|>\n<|im_start|>assistant\n{thought}"
         chat = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        said = self.tokenizer(answer, add_special_tokens=False)["input_ids"]
-        ids = torch.tensor([chat + said])
+        ids = torch.tensor([[*chat, *said]])
         more = {}
         if family.types:
             place = self.tokenizer.convert_tokens_to_ids(family.image)
             more = {family.types: (ids == place).int()}
-        logits = self.model(input_ids=ids, **seen, **more).logits[0]
+        logits: torch.Tensor = self.model(input_ids=ids, **seen, **more).logits[0]
         return logits[len(chat) - 1 :].double().softmax(dim=-1)
 
     def probability(self, image: Image.Image, question: str, *ways: str) -> float:
@@ -100,7 +101,7 @@ class Plain:
         total = 0.0
         for way in ways:
             said = self.tokenizer(way, add_special_tokens=False)["input_ids"]
-            found = self.chances(image, question, way)
+            found = self.chances(image, question, said)
             total += float(np.prod([found[at, token] for at, token in enumerate(said)]))
         return total
 
@@ -144,6 +145,49 @@ class TestVQAScore(ScorerContract):
     def spec(self, qwen: Path) -> ScorerSpec:
         """See ScorerContract."""
         return spec(qwen)
+
+
+# --- reading -------------------------------------------------------------------------------------
+
+
+class TestReading(ScorerContract):
+    """Text by a tiny Qwen3-VL, of prompts that quote none."""
+
+    @pytest.fixture
+    def spec(self, qwen: Path) -> ScorerSpec:
+        """See ScorerContract."""
+        return spec(qwen, "ocr")
+
+
+@pytest.mark.parametrize("kind", ["gemma3", "qwen3_5", "qwen3_vl"])
+def test_what_is_read_is_likeliest(kind: str, models: dict[str, Path]) -> None:
+    """Each token by a plain pass with those before it, whatever sampling the folder asks for."""
+    (models[kind] / "generation_config.json").write_text(
+        json.dumps({"do_sample": True, "temperature": 0.1, "repetition_penalty": 1.5})
+    )
+    plain = Plain(models[kind], FAMILIES[kind])
+    image = picture(3)
+    reading = Reading(spec(models[kind], "ocr"), "cpu", Store(None), "")
+    found = reading.read(stack(image)[0])
+    said: list[int] = []
+    end = plain.tokenizer.eos_token_id
+    while len(said) < 12 and end not in said:
+        said.append(int(plain.chances(image, READ, said=said)[-1].argmax()))
+    expected = plain.tokenizer.decode(said, skip_special_tokens=True)
+    assert found.startswith(expected)
+    assert found == reading.read(stack(image)[0])
+
+
+def test_text_is_scored_where_it_is_quoted(qwen: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mean over the texts of a prompt, by what was read of its own image."""
+    reading = Reading(spec(qwen, "ocr"), "cpu", Store(None), "")
+    images = stack(picture(1), picture(2), picture(3))
+    seen = iter(["open today", "closed", "nothing"])
+    monkeypatch.setattr(reading, "read", lambda _: next(seen))
+    prompts = ['"OPEN" and "Closed"', "a door with 'CLOSED' on it", '"12345"']
+    assert reading.score(images, prompts) == pytest.approx([0.5 * (1 + 1 / 3), 1, 0])
+    monkeypatch.undo()
+    assert all(0 <= it <= 1 for it in reading.score(images, prompts))
 
 
 # --- what is asked -------------------------------------------------------------------------------

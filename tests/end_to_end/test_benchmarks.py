@@ -157,6 +157,15 @@ def test_copies_are_told_from_fresh_pictures() -> None:
 
 
 @pytest.mark.thorough
+def test_padding_moves_numbers_and_clipwatch_does_not_pad() -> None:
+    """In float32 by rounding alone, more in bfloat16; in another order ours are the same."""
+    found = {row[0]: row for row in rows(run("vision_language")) if row[0] != "dtype"}
+    assert {*found} == {"float32", "bfloat16"}
+    assert float(found["float32"][-1]) < 1e-4 < float(found["bfloat16"][-1])
+    assert all(float(it) > 0 for row in found.values() for it in row[2:5])
+
+
+@pytest.mark.thorough
 def test_answers_to_questions_are_measured() -> None:
     """How often intervals hold, and what log and state have of answers."""
     found = {row[0]: row[1:] for row in rows(run("questions"))}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,7 @@ from clipwatch.models import dual_encoders
 from clipwatch.models.files import TOKENIZERS, Unfit
 from clipwatch.models.kinds import ScorerKind
 from clipwatch.models.likeness import PROCESSORS
+from clipwatch.models.quoted import unquoting
 from clipwatch.statistics.scale import Scale
 
 MODELS: Final = (
@@ -90,24 +92,30 @@ def weight_bytes(spec: ScorerSpec) -> int:
     return BYTES.get(dict(spec.options).get(DTYPE, ""), 4)
 
 
-def kind(target: str, *options: str) -> ScorerKind:
-    """Return a kind of scorers that ask such a model, whose numbers are probabilities.
+def kind(
+    target: str, *options: str, lacking: Callable[[Sequence[str]], str] | None = None
+) -> ScorerKind:
+    """Return a kind of scorers that ask such a model, whose numbers are 0..1, as probabilities are.
 
     Args:
         target: See ScorerKind.
         options: Which ones it takes, beside the dtype.
+        lacking: See ScorerKind.
     """
     known = (DTYPE, *options)
 
     def scale(spec: ScorerSpec, told: str = "") -> Scale:  # noqa: ARG001 - the kind's interface
-        """Return the scale of probabilities; which difference matters nobody has measured."""
+        """Return the scale, 0 to 1; which difference matters nobody has measured."""
         if other := [name for name, _ in spec.options if name not in known]:
             problem = f"the option {other[0]!r} of {spec.kind} is not known"
             raise SettingsError(problem, fix=f"it has {', '.join(known)}")
         return Scale(0.0, 1.0, tie=TIES[dtype_of(spec)])
 
-    return ScorerKind(target, scale, files)
+    return ScorerKind(target, scale, files, lacking=lacking)
 
 
 VQASCORE: Final = kind("clipwatch.evaluator.scorers.vision_language:VQAScore")
 """How probably an image shows its prompt."""
+
+OCR: Final = kind("clipwatch.evaluator.scorers.reading:Reading", lacking=unquoting)
+"""How well the text that its prompt quotes stands in an image."""

@@ -104,6 +104,7 @@ def load(
         given |= alone.fitting(given, about.model, unlikely)
     given |= likeness.asked(given, places)
     specs = scorers.of_settings(given, places)
+    scorers.check_prompts(given, specs, [it.text for it in chosen.prompts])
     asked = questions.kept(given, specs, chosen.prompts)
     given |= {scorers.FIRST: given[scorers.FIRST].but(str(specs[0]))}
     base = given["pretrained_model_name_or_path"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,7 +13,7 @@ from clipwatch.domain.protocol import DUAL_ENCODER, ScorerSpec
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.models.files import Unfit
 from clipwatch.models.pictures import images_in
-from clipwatch.models.scorers import kind_of, names
+from clipwatch.models.scorers import kind_of, lacks, names
 from clipwatch.settings import sources
 from clipwatch.settings.places import Places, mode
 from clipwatch.settings.values import Given
@@ -61,6 +61,21 @@ def first(given: Mapping[str, Given], places: Places) -> ScorerSpec:
         SettingsError: There is no such kind, or no such model.
     """
     return _spec("", given[FIRST], places, revision=str(given[REVISION].value))
+
+
+def check_prompts(
+    given: Mapping[str, Given], specs: Sequence[ScorerSpec], prompts: Sequence[str]
+) -> None:
+    """Make sure that each scorer can score each prompt.
+
+    Raises:
+        SettingsError: One cannot.
+    """
+    for spec in specs:
+        if problem := lacks(spec, prompts):
+            entry = given[f"{sources.SCORERS}.{spec.name}" if spec.name else FIRST]
+            whose = f"{spec.kind} cannot score these prompts: {problem}"
+            raise entry.error(whose, fix="name prompts that all do, or leave this scorer out")
 
 
 def named(text: str, cwd: Path) -> ScorerSpec:

@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 QUESTION: Final = 'Does this figure show "{}"? Please answer yes or no.'
 """Of VQAScore (Lin et al. 2024, arXiv 2404.01291); its answer is "Yes"."""
 
-_IMAGE: Final = "image"
+_PIXELS: Final = "pixel_values"
+_THINKING: Final = "enable_thinking"
+"""Of chat templates that have it: without it the answer stands first."""
 
 
 class VisionLanguage:
@@ -62,6 +64,8 @@ class VisionLanguage:
                 spec.model, folder, device, digest, auto=AutoModelForImageTextToText, dtype=dtype
             )
             self._processor = read_stills(folder, self._model.config)
+        template = str(self._processor.chat_template)
+        self._chat = {_THINKING: False} if _THINKING in template else {}
         looks = inspect.signature(self._model.get_image_features).parameters
         self._looks = [it for it in looks if it != "kwargs"]
 
@@ -114,14 +118,14 @@ class VisionLanguage:
             return_dict=True,
             return_tensors="pt",
             sanitize_control_tokens=True,  # a prompt is text, whatever it holds
-            **THOUGHTLESS,
+            **self._chat,
         )
         return dict(found.to(self._model.device, self._model.dtype))
 
     def _seen(self, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return the features of the image, as `forward` takes them."""
         pixels = {name: inputs[name] for name in self._looks if name in inputs}
-        return {_IMAGE: self._model.get_image_features(**pixels)}
+        return {"image": self._model.get_image_features(**pixels)}
 
     def _tokens(self, ways: Iterable[str]) -> list[tuple[int, ...]]:
         """Return the tokens of texts, and of those behind a space where that is no token more.
@@ -158,16 +162,16 @@ class VisionLanguage:
     ) -> torch.Tensor:
         """Return (tokens of start + 1, vocabulary) float64 logarithms of probabilities."""
         places = inputs["input_ids"].shape
-        told = {name: it for name, it in inputs.items() if name not in _PIXELS}
+        told = {name: it for name, it in inputs.items() if name != _PIXELS}
         for name, it in told.items():
             if it.shape == places:  # a value for each token
                 more = {"input_ids": start, "attention_mask": (1,) * len(start)}
                 its = more.get(name, (0,) * len(start))
                 told[name] = torch.cat([it, it.new_tensor([its])], dim=1)
-        logits = self._model(
+        logits: torch.Tensor = self._model(
             **told, mm_encoder_outputs=dict(seen), logits_to_keep=len(start) + 1, use_cache=False
         ).logits
-        return logits[0].double().log_softmax(dim=-1)
+        return logits[0].cpu().double().log_softmax(dim=-1)
 
 
 class VQAScore(VisionLanguage):
@@ -184,15 +188,10 @@ class VQAScore(VisionLanguage):
         return self.probabilities(images, asked, as_written=True)
 
 
-THOUGHTLESS: Final = {"enable_thinking": False}
-"""Of chat templates that have it: the answer stands first."""
-
 NUMBERS: Final = (
     *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
 )
 """Words that models answer in digits as well."""
-
-_PIXELS: Final = ("pixel_values", "pixel_attention_mask", "labels")
 
 
 def spellings(answer: str, *, as_written: bool = False) -> list[str]:
