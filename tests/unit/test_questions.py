@@ -25,7 +25,7 @@ from clipwatch.domain.events import (
 )
 from clipwatch.domain.fold import evolve
 from clipwatch.domain.protocol import Prompt, ScorerSpec
-from clipwatch.domain.questions import Question
+from clipwatch.domain.questions import Question, are_answered
 from clipwatch.domain.state import Checkpoint, evaluation_id
 from clipwatch.domain.written import decode, encode
 from clipwatch.journal import Journal, log_file
@@ -307,3 +307,11 @@ def test_an_image_without_answers_is_written_as_before() -> None:
 
 
 USUAL_SUMMARY = answered(images({"a": [(0.5,)]}), [asked("a", "x")])["q"].geometric
+
+
+def test_what_others_answered_is_looked_at() -> None:
+    """Others may lack an answer, have one too many, or one that is no number."""
+    assert are_answered({"q": (0.5, 0.25)}, GIRAFFES)
+    assert are_answered({}, GIRAFFES)
+    for wrong in ((0.5,), (0.5, 0.5, 0.5), (0.5, math.nan), ()):
+        assert not are_answered({"q": wrong}, GIRAFFES)

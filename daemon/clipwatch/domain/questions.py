@@ -5,6 +5,8 @@ A part of the log's vocabulary, see `events`. Pure.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from clipwatch.statistics import Summary
@@ -34,3 +36,8 @@ class Answered:
 
     geometric: Summary
     skills: dict[str, Summary] = field(default_factory=dict)
+
+
+def are_answered(answers: Mapping[str, Sequence[float]], asked: Sequence[Question]) -> bool:
+    """Whether each scorer that answered has a finite number for each question."""
+    return all(len(it) == len(asked) and all(map(math.isfinite, it)) for it in answers.values())
