@@ -52,12 +52,6 @@ def test_prompts_without_questions_end_a_start(project: Path) -> None:
     assert ended.stderr.count("\n") == 1
     assert "asks the prompts' questions, and 4 of 4 have none" in ended.stderr
     assert "GenEval 2" in ended.stderr
-    (project / "prompts.jsonl").write_text('{"prompt": "a", "vqa_list": [["Is it a?"]]}\n')
-    configure(project, prompts="prompts.jsonl")
-    ended = clipwatch("start", "--once", cwd=project)
-    assert ended.returncode == 2
-    assert "prompts.jsonl:1: " in ended.stderr
-    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.thorough
@@ -109,8 +103,3 @@ def test_a_run_whose_prompts_are_asked_about(project: Path, base: Path) -> None:
     }
     for it in asked:
         assert values[it["question"]] == pytest.approx(it["probability"], abs=1e-4)
-    refused = clipwatch(
-        *("rescore", "", "--scorer", "more=questions:./model", "--state-dir", "state"), cwd=project
-    )
-    assert refused.returncode == 2
-    assert "asks the prompts' questions, which are not kept with images" in refused.stderr
