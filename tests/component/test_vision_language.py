@@ -18,16 +18,21 @@ from transformers import AutoModelForImageTextToText, AutoTokenizer
 import evaluator_kit as kit
 from clipwatch.demo.models import CLIP
 from clipwatch.doctor.models import scorers as looked_for
+from clipwatch.domain.events import ImageScore
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.evaluator.failures import EvaluationError
+from clipwatch.evaluator.images import image_name, save_image
+from clipwatch.evaluator.rescoring import Rescorer
 from clipwatch.evaluator.scorers.base import make
 from clipwatch.evaluator.scorers.reading import READ, Reading
 from clipwatch.evaluator.scorers.vision_language import VisionLanguage, spellings
 from clipwatch.evaluator.store import Store
+from clipwatch.executors.messages import Kept, Reply, Rescore, Scored
 from clipwatch.models.memory import sizes
 from clipwatch.models.scorers import scale_of
 from clipwatch.models.vision_language import MODELS, TIES
 from clipwatch.testing.scorers import ScorerContract
+from results_kit import Log, call, protocol
 from tiny_encoders import picture
 from tiny_vlms import FAMILIES, Family, write_vlm
 
@@ -188,6 +193,37 @@ def test_text_is_scored_where_it_is_quoted(qwen: Path, monkeypatch: pytest.Monke
     assert reading.score(images, prompts) == pytest.approx([0.5 * (1 + 1 / 3), 1, 0])
     monkeypatch.undo()
     assert all(0 <= it <= 1 for it in reading.score(images, prompts))
+
+
+def test_kept_images_are_asked_about_later(qwen: Path, tmp_path: Path) -> None:
+    """As `clipwatch rescore` asks for it, the number is the one from the start."""
+    drawn = {name: picture(40 + n, (32, 32)) for n, name in enumerate(("a", "b"))}
+    for name, image in drawn.items():
+        save_image(stack(image)[0], tmp_path / image_name(name, 0))
+    kept = tuple(ImageScore(it, 0, 0, {"": 0.3}, image_name(it, 0)) for it in drawn)
+    texts = {"a": "a red circle", "b": "two green stars"}
+    said: list[Reply] = []
+
+    def send(reply: Reply) -> Kept | None:
+        said.append(reply)
+        return Kept() if isinstance(reply, Scored) else None
+
+    Rescorer().rescore(Rescore(spec(qwen), str(tmp_path), kept, (32, 32), texts, "cpu"), send)
+    (scored,) = [it for it in said if isinstance(it, Scored)]
+    scorer = make(spec(qwen), "cpu", Store(None), "")
+    expected = scorer.score(stack(*drawn.values()), [*texts.values()])
+    assert [it.scores["vqa"] for it in scored.images] == pytest.approx(expected, abs=1e-6)
+
+
+def test_kept_images_of_prompts_that_quote_nothing_are_not_read(tmp_path: Path) -> None:
+    """`rescore` says so of each checkpoint, and loads nothing."""
+    log, made = Log(tmp_path), protocol(3)
+    log.start("one", made)
+    log.score("one", 100, {it.id: [0.3] for it in made.prompts}, made)
+    told = call(tmp_path, "rescore", "one", "--scorer", "text=ocr:owner/name")
+    assert told.exit_code == 1
+    why = "checkpoint-100: 3 of 3 prompts quote no text, 'picture number 0' for one"
+    assert why in told.output
 
 
 # --- what is asked -------------------------------------------------------------------------------
