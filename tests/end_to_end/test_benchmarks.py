@@ -166,6 +166,15 @@ def test_padding_moves_numbers_and_clipwatch_does_not_pad() -> None:
 
 
 @pytest.mark.thorough
+def test_answers_to_questions_are_measured() -> None:
+    """How often intervals hold, and what log and state have of answers."""
+    found = {row[0]: row[1:] for row in rows(run("questions"))}
+    assert float(found["of prompts, as told"][0].rstrip(" %")) > 50
+    without, with_ = (found[f"{it} answers"] for it in ("without", "with"))
+    assert int(with_[0]) >= int(without[0])
+
+
+@pytest.mark.thorough
 def test_the_log_of_a_year_is_measured() -> None:
     """What a start, a command, a backup and compacting take, before it is compacted and after."""
     found = {row[0]: row[1:] for row in rows(run("log"))}

@@ -374,7 +374,8 @@ def _lean(event: EvaluationCompleted, id_: str) -> EvaluationCompleted:
     Its phases, which each has of its own, are counted elsewhere.
     """
     made, categories = event.made or _EMPTY, event.categories or _EMPTY
-    return replace(event, evaluation=id_, made=made, categories=categories, phases=_EMPTY)
+    own = replace(event, evaluation=id_, made=made, categories=categories, phases=_EMPTY)
+    return replace(own, answered=event.answered or _EMPTY)
 
 
 def joined_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

@@ -30,6 +30,8 @@ class ScorerKind:
             content is part of every protocol, too.
         lacking: Says what some of these prompts lack to be scored, "" for nothing; settings whose
             prompts lack something are refused. None for a kind that scores every prompt.
+        asks: Its scorer answers the questions of the prompts (see evaluator.scorers.base.Answerer),
+            of which every prompt must have some then.
     """
 
     target: str
@@ -37,6 +39,7 @@ class ScorerKind:
     files: Callable[[Path], list[Path]] | None = None
     images: str = ""
     lacking: Callable[[Sequence[str]], str] | None = None
+    asks: bool = False
 
 
 def told_key(scorer: str) -> str:

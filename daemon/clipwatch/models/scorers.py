@@ -14,6 +14,7 @@ from clipwatch.kit.errors import SettingsError
 from clipwatch.models.dual_encoders import DUAL_ENCODERS
 from clipwatch.models.kinds import ScorerKind, told_key
 from clipwatch.models.likeness import COPIED, LIKENESS
+from clipwatch.models.questions import QUESTIONS
 from clipwatch.models.vision_language import OCR, VQASCORE
 from clipwatch.statistics.scale import UNKNOWN, Scale
 
@@ -23,6 +24,7 @@ OURS: Final = {
     "copied": COPIED,
     "vqascore": VQASCORE,
     "ocr": OCR,
+    "questions": QUESTIONS,
 }
 """Kinds that come with clipwatch: `status` asks for their scales, and packages are slow to list."""
 

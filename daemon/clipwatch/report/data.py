@@ -11,6 +11,7 @@ import msgspec
 from clipwatch.domain import strengths
 from clipwatch.domain.state import Evaluation
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.report.answers import answered, asked
 from clipwatch.report.curves import Curve
 from clipwatch.report.losses import apart as losses_apart
 from clipwatch.report.losses import losses
@@ -142,6 +143,7 @@ def _shared(results: Results, curves: Sequence[Curve], place: int) -> dict[str, 
         "changed": superseded(results, Named(run, 0), curve.evaluations[-1]),
         "prompts": [
             {"id": it.id, "text": it.text, "category": it.category, "seeds": seeds[it.id]}
+            | asked(it)
             for it in protocol.prompts
         ],
         "notes": list(filter(None, not_alike(circumstances(curve.evaluations)))),
@@ -182,6 +184,7 @@ def _own(
         "checkpoints": [
             _checkpoint(results, curve, it, ranking)
             | {"delta": deltas.get(column), "loss": of_loss.get(it.id)}
+            | answered(results, curve, it)
             for column, it in enumerate(curve.evaluations)
         ],
         "verdict": [

@@ -18,7 +18,7 @@ def score_table(images: Iterable[ImageScore], scorer: str = "") -> Scores:
         scorer: By whom, "" for the one that decides; images that it has not scored are left out.
     """
     known = (it for it in images if scorer in it.scores)
-    return _table((it.prompt_id, it.index, it.scores[scorer]) for it in known)
+    return table_of((it.prompt_id, it.index, it.scores[scorer]) for it in known)
 
 
 def score_tables(images: Sequence[ImageScore]) -> dict[str, Scores]:
@@ -37,7 +37,8 @@ def loss_table(measured: LossMeasured) -> Scores:
     return {f"{by}/{n:04}": [-loss for loss in row] for n, row in enumerate(measured.held)}
 
 
-def _table(rows: Iterable[tuple[str, int, float]]) -> Scores:
+def table_of(rows: Iterable[tuple[str, int, float]]) -> Scores:
+    """Return the table of (prompt id, image index, score); of one told twice the last counts."""
     found: defaultdict[str, dict[int, float]] = defaultdict(dict)
     for prompt, index, score in rows:
         found[prompt][index] = score

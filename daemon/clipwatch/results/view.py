@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, get_args
 
@@ -13,6 +13,7 @@ from clipwatch.domain.decided import Decision, Estimate
 from clipwatch.domain.delivered import more_shown, owed, received
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.kinds import Unit
+from clipwatch.domain.questions import Answered
 from clipwatch.domain.queue import DELETED, pending
 from clipwatch.domain.state import (
     BASE_NAME,
@@ -43,8 +44,8 @@ class Row:
     Where a run has several strengths, an adapter has a row for each. `time`: when it was scored,
     or taken up, else since when it is as it is; None where the log does not tell. `skipped`: it was
     left out as newer ones came, and can be had back. `decision` and `estimate` as in
-    EvaluationCompleted. `losses` are those on fixed images by the tags that trackers show, None
-    where none were asked for, empty where there are none.
+    EvaluationCompleted, and so is `answered`. `losses` are those on fixed images by the tags that
+    trackers show, None where none were asked for, empty where there are none.
     """
 
     step: int
@@ -60,6 +61,7 @@ class Row:
     decision: Decision | None = None
     estimate: Estimate | None = None
     losses: Mapping[str, float] | None = None
+    answered: Mapping[str, Answered] = field(default_factory=dict)
 
     @property
     def is_base(self) -> bool:
@@ -153,7 +155,8 @@ def _row(
     losses = None
     if evaluation and (measured := evaluation.losses):
         losses = measured.tags(firsts[evaluation.protocol] or measured.by)
-    return Row(checkpoint.step, checkpoint.name, *numbers, *told, *found, losses)
+    answered = done.answered if done else {}
+    return Row(checkpoint.step, checkpoint.name, *numbers, *told, *found, losses, answered)
 
 
 def _time(checkpoint: Checkpoint, evaluation: Evaluation | None) -> datetime | None:

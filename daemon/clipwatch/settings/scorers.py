@@ -92,7 +92,13 @@ def named(text: str, cwd: Path) -> ScorerSpec:
             f"{text!r} names no scorer",
             fix="write NAME=MODEL or NAME=KIND:..., a NAME of letters, digits, _ and -",
         )
-    return _spec(name, given, Places(cwd, cwd, cwd))
+    found = _spec(name, given, Places(cwd, cwd, cwd))
+    if kind_of(found.kind).asks:  # which a protocol knows only if a scorer of its own asks them
+        raise given.error(
+            f"{found.kind!r} asks the prompts' questions, which are not kept with images",
+            fix=f'name it in the settings, "{sources.SCORERS}", before checkpoints are scored',
+        )
+    return found
 
 
 def _spec(name: str, entry: Given, places: Places, revision: str = "") -> ScorerSpec:

@@ -45,6 +45,7 @@ from clipwatch.loop.console import Console
 from clipwatch.loop.preparing import MODELS, inputs_of
 from clipwatch.models.identity import Identities, ModelError
 from clipwatch.results.reading import ordered
+from clipwatch.results.rows import DECIDES
 from clipwatch.results.tables import loss_table, score_tables
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
@@ -305,4 +306,5 @@ def _losses(said: Measured) -> dict[str, Any]:
 
 def _others(image: ImageScore) -> dict[str, Any]:
     found = {name: score for name, score in image.scores.items() if name}
-    return {"others": found} if found else {}
+    answers = {name or DECIDES: it for name, it in image.answers.items()}
+    return ({"others": found} if found else {}) | ({"answers": answers} if answers else {})

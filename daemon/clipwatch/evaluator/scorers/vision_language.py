@@ -188,7 +188,14 @@ class VQAScore(VisionLanguage):
         return self.probabilities(images, asked, as_written=True)
 
 
+NUMBERS: Final = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"),
+)
+"""Words that models answer in digits as well."""
+
+
 def spellings(answer: str, *, as_written: bool = False) -> list[str]:
-    """Return an answer as it is written, in small letters, and with a capital one first."""
-    ways = (answer, answer.lower(), answer[:1].upper() + answer[1:])
+    """Return an answer as it is written, in small letters, with a capital one first, in digits."""
+    digits = [str(NUMBERS.index(answer.lower()))] if answer.lower() in NUMBERS else []
+    ways = (answer, answer.lower(), answer[:1].upper() + answer[1:], *digits)
     return [answer] if as_written else list(dict.fromkeys(ways))
