@@ -120,7 +120,8 @@ def as_lines(ranking: Ranking, unlike: Sequence[str]) -> list[str]:
 def _object(ranking: Ranking) -> dict[str, object]:
     ends = best_ends(ranking)
     first = _named(ranking.run, ranking.best)
-    return {
+    outdone = {"outdone": outdone_ones(ranking)} if ranking.outdone else {}
+    return outdone | {
         "run": ranking.run.name,
         "unit": ranking.run.unit,
         "best": {**first, "mean": ranking.mean[0], "ci": ends and list(ends)},
@@ -129,6 +130,22 @@ def _object(ranking: Ranking) -> dict[str, object]:
         "n_prompts": ranking.n_prompts,
         "n_checkpoints": len(ranking.all),
     }
+
+
+def outdone_ones(ranking: Ranking) -> list[dict[str, object]]:
+    """Return those that are surely not the best, each with how far it was made, as objects."""
+    run = ranking.run
+    return [
+        {
+            **_named(run, it),
+            "prompts": found.prompts,
+            "of": found.of,
+            "delta": found.delta,
+            "by": run.evaluations[found.by].checkpoint,
+        }
+        for it in ranking.outdone
+        if (found := it.outdone)
+    ]
 
 
 def _against(found: Tradeoff) -> dict[str, object]:

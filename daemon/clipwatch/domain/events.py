@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from clipwatch.domain.decided import Decision, Estimate, Reference
+from clipwatch.domain.decided import Decision, Estimate, EvaluationOutdone, Reference
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.kinds import (
@@ -376,6 +376,7 @@ Event = (
     | LossMeasured
     | LossNotMeasured
     | ImagesScored
+    | EvaluationOutdone
     | EvaluationCompleted
     | ImagesDeleted
     | ScorerAdded

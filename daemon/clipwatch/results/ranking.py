@@ -12,6 +12,7 @@ from clipwatch.results.results import Results, scored
 from clipwatch.statistics import Summary
 from clipwatch.statistics.best import Interval, best_of
 from clipwatch.statistics.intervals import describe
+from clipwatch.statistics.racing import SPENT
 from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import common
 
@@ -32,6 +33,7 @@ class Ranking:
         scale: Of the scores.
         without: How many more there are that have no scores by the scorer.
         parts: Those that are not looked at, as their difference to another was known early.
+        outdone: Those of which no more images are made, as they are surely not the best.
     """
 
     run: Run
@@ -45,6 +47,7 @@ class Ranking:
     scale: Scale
     without: int = 0
     parts: tuple[Evaluation, ...] = ()
+    outdone: tuple[Evaluation, ...] = ()
 
 
 def standing(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
@@ -69,6 +72,15 @@ def looked_at(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
     """
     all_ = standing(run, protocols)
     return [it for it in all_ if not is_part(run, it)] or all_
+
+
+def outdone(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
+    """Return what is surely not the best, and was left as it is, in the order of `standing`."""
+    found = [
+        it for it in run.evaluations.values() if it.state == "outdone" and it.protocol in protocols
+    ]
+    there = [it for it in found if run.checkpoints[it.checkpoint].digest == it.digest]
+    return sorted(there, key=lambda it: (it.step, it.checkpoint, protocols.index(it.protocol)))
 
 
 def rank(
@@ -105,7 +117,9 @@ def rank(
     if not tables[0]:
         raise ClipwatchError(f"the checkpoints of {run.name} share no scored prompt")
     scale = results.scale(run, next(iter(known.values())), scorer)
-    found = best_of(dict(zip(known, tables, strict=True)), scale)
+    less = [it for it in outdone(run, protocols) if among is None or it.checkpoint in among]
+    spent = SPENT if less else 0.0
+    found = best_of(dict(zip(known, tables, strict=True)), scale, spent=spent)
     summaries = map(describe, tables)
     return Ranking(
         run,
@@ -119,4 +133,5 @@ def rank(
         scale,
         without,
         tuple(it for it in asked if it.id not in whole),
+        tuple(less),
     )
