@@ -121,6 +121,7 @@ def test_who_is_surely_not_the_best_is_made_no_further(tmp_path: Path) -> None:
     assert any("5 checkpoints: 2 published, 3 left out" in line for line in world.said)
 
 
+@pytest.mark.thorough
 def test_a_second_call_makes_nothing_and_start_makes_the_rest(tmp_path: Path) -> None:
     """Neither image nor event; without the race what was left out goes on with what it has."""
     world = world_of(tmp_path, *ALL)
@@ -139,6 +140,7 @@ def test_a_second_call_makes_nothing_and_start_makes_the_rest(tmp_path: Path) ->
     assert made(world) == dict.fromkeys((0, *ALL), PROMPTS)
 
 
+@pytest.mark.thorough(but=1)
 @pytest.mark.parametrize("fatal", [1, 4, 6, 9, 10])
 def test_it_comes_to_the_same_over_kills(tmp_path: Path, fatal: int) -> None:
     """Wherever an evaluator ends amid a round, and the daemon with it."""
@@ -182,6 +184,7 @@ def test_one_that_is_named_alone_is_made_wholly(tmp_path: Path) -> None:
     assert (of(world, 100).state, of(world, 400).state) == ("scored", "outdone")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("changes", [{"num_validation_images": 2}, {"device": "cpu,cpu"}])
 def test_several_images_and_slots_change_nothing(
     tmp_path: Path, changes: dict[str, object]
@@ -193,6 +196,7 @@ def test_several_images_and_slots_change_nothing(
     assert made(world) == {step: images * each for step, images in EXPECTED.items()}
 
 
+@pytest.mark.thorough
 def test_several_strengths_are_as_many_contenders(tmp_path: Path) -> None:
     """Each strength of each is one; the scores say nothing of the strength here."""
     world = world_of(tmp_path, 100, 300, strengths=[0.5, 1.0])

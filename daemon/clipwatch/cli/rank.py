@@ -83,7 +83,8 @@ def rank(
         run, ranking = results.state[name], None
         left = dict(left_out(run, there))
         if with_scores := scored_of(run, there):
-            ranking = ranked(results, run, present(run), among=with_scores)
+            told = with_scores | outdone_of(run, there)
+            ranking = ranked(results, run, present(run), among=told)
     if as_json:
         best = _object(ranking) if ranking else {"run": name, "best": None}
         count, most = images_of(run, there, settings)
@@ -173,6 +174,13 @@ def scored_of(run: Run, there: set[str]) -> set[str]:
     from clipwatch.results.view import rows
 
     return {row.name for row in rows(run) if row.name in there and row.clip is not None}
+
+
+def outdone_of(run: Run, there: set[str]) -> set[str]:
+    """Return of these names those that are surely not the best, at one strength at least."""
+    from clipwatch.results.view import rows
+
+    return {row.name for row in rows(run) if row.name in there and row.outdone}
 
 
 def left_out(run: Run, there: set[str]) -> Iterator[tuple[str, str]]:

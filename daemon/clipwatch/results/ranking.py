@@ -102,7 +102,13 @@ def rank(
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
     """
-    asked = [it for it in standing(run, protocols) if among is None or it.checkpoint in among]
+    less = [it for it in outdone(run, protocols) if among is None or it.checkpoint in among]
+    gone = {(it.protocol, it.checkpoint) for it in less}  # whose earlier weights may have scores
+    asked = [
+        it
+        for it in standing(run, protocols)
+        if (among is None or it.checkpoint in among) and (it.protocol, it.checkpoint) not in gone
+    ]
     whole = {it.id for it in looked_at(run, protocols)}
     there = [it for it in asked if it.id in whole]
     known = {it.id: it for it in there if results.has(run, it, scorer)}
@@ -117,7 +123,6 @@ def rank(
     if not tables[0]:
         raise ClipwatchError(f"the checkpoints of {run.name} share no scored prompt")
     scale = results.scale(run, next(iter(known.values())), scorer)
-    less = [it for it in outdone(run, protocols) if among is None or it.checkpoint in among]
     spent = SPENT if less else 0.0
     found = best_of(dict(zip(known, tables, strict=True)), scale, spent=spent)
     summaries = map(describe, tables)
