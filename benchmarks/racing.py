@@ -10,10 +10,10 @@ with a bound of 2.5 % on losing the best:
 - one by one: each in its turn, in an order by lot, beside the best one so far, until an interval
   that may be looked at after every prompt says that it is below; else to the end.
 
-Counted are the images made, how often the best was not lost, how often the highest mean in the end
-is the best one's, by the rule and by all images; and for the rounds how often what is said of those
-that are left is so (`best_of`): the best is one that may be it, the interval of the highest mean
-holds, all intervals of differences hold at once.
+Counted are the images made, how often the best was not lost (each of equal ones, where all are the
+same), how often the highest mean in the end is the best one's, by the rule and by all images; and
+for the rounds how often what is said of those that are left is so (`best_of`): the best is one that
+may be it, the interval of the highest mean holds, all intervals of differences hold at once.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def of_world(
         rounds = rule == "rounds"
         ends = [in_rounds(it) if rounds else one_by_one(it, generator) for it in tables]
         images = sum(float(it.made.mean()) / prompts for it in ends) / runs
-        kept = [bool(np.isin(best_ones, it.left).any()) for it in ends]
+        kept = [float(np.isin(best_ones, it.left).mean()) for it in ends]
         picked = [
             int(ended.left[int(table[:, ended.left].mean(axis=0).argmax())]) in best_ones
             for table, ended in zip(tables, ends, strict=True)
