@@ -71,7 +71,8 @@ def one_by_one(table: Array, generator: np.random.Generator) -> Ended:
     """
     prompts = len(table)
     counts = np.arange(1, prompts + 1)
-    factors = np.array([critical(n, 2 * SPENT / (CHECKPOINTS - 1)) for n in counts])
+    alpha = 2 * SPENT / (CHECKPOINTS - 1)
+    factors = np.array([critical(n, alpha) for n in range(1, prompts + 1)])
     order = [int(it) for it in generator.permutation(CHECKPOINTS)]
     made, left = np.full(CHECKPOINTS, prompts), [order[0]]
     for own in order[1:]:

@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -57,7 +58,7 @@ def score(prompt: str, index: int, step: int) -> float:
     return MEANS[step] + alike + noise(f"{prompt} {index}.", 0.002)
 
 
-def world_of(folder: Path, *steps: int, race: bool = True, **changes: object) -> World:
+def world_of(folder: Path, *steps: int, race: bool = True, **changes: Any) -> World:
     """Return a run of 64 prompts in whose folder these steps lie, as `rank` has it."""
     folder.mkdir(exist_ok=True)
     (folder / "many.txt").write_text("\n".join(f"prompt {n}" for n in range(PROMPTS)))
@@ -186,9 +187,7 @@ def test_one_that_is_named_alone_is_made_wholly(tmp_path: Path) -> None:
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("changes", [{"num_validation_images": 2}, {"device": "cpu,cpu"}])
-def test_several_images_and_slots_change_nothing(
-    tmp_path: Path, changes: dict[str, object]
-) -> None:
+def test_several_images_and_slots_change_nothing(tmp_path: Path, changes: dict[str, Any]) -> None:
     """A prompt counts with all of its images; a round is shared out."""
     world = world_of(tmp_path, *ALL, **changes)
     assert world.once() == 0

@@ -83,8 +83,8 @@ def rank(
         run, ranking = results.state[name], None
         left = dict(left_out(run, there))
         if with_scores := scored_of(run, there):
-            told = with_scores | outdone_of(run, there)
-            ranking = ranked(results, run, present(run), among=told)
+            names = with_scores | outdone_of(run, there)
+            ranking = ranked(results, run, present(run), among=names)
     if as_json:
         best = _object(ranking) if ranking else {"run": name, "best": None}
         count, most = images_of(run, there, settings)
