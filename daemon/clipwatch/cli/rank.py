@@ -52,8 +52,9 @@ def rank(
     own, each under its name.
 
     What is surely not the best after 32, 48, 72, ... prompts gets no more images, and is named as
-    such: the best one is lost by that in 2.5 % of calls at most. --full makes these images, too; so
-    do further scorers, precision and decide. Whatever when_behind is, nothing is passed over.
+    such: the best one is lost by that in 2.5 % of calls at most. Not so with --full or further
+    scorers, and where precision or decide end evaluations. Whatever when_behind is, nothing is
+    passed over.
 
     Scores are kept: a second call generates nothing that is there already. Nothing is published
     unless --report-to or the config says where.
