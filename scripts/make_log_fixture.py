@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from clipwatch.domain.decided import Decision, Estimate, Reference
+from clipwatch.domain.decided import Decision, Estimate, EvaluationOutdone, Reference
 from clipwatch.domain.events import (
     AdviceGiven,
     AdviceNotSent,
@@ -410,6 +410,7 @@ STORY = (
             },
         ),
     ),
+    Told(51, f"evaluation/{RUN}/{THIRD}", EvaluationOutdone(THIRD, SECOND, 32, 144, -0.0625)),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

@@ -144,13 +144,30 @@ def _object(ranking: Ranking) -> dict[str, object]:
 def _found(ranking: Ranking) -> dict[str, object]:
     ends = best_ends(ranking)
     first = _named(ranking.run, ranking.best)
-    return {
+    outdone = {"outdone": outdone_ones(ranking)} if ranking.outdone else {}
+    return outdone | {
         "best": {**first, "mean": ranking.mean[0], "ci": ends and list(ends)},
         "tied": [_named(ranking.run, it) for it in ranking.tied],
         "may_be_best": [_named(ranking.run, it) for it in ranking.candidates],
         f"n_{item_of(ranking.scale)}s": ranking.n_prompts,
         "n_checkpoints": len(ranking.all),
     }
+
+
+def outdone_ones(ranking: Ranking) -> list[dict[str, object]]:
+    """Return those that are surely not the best, each with how far it was made, as objects."""
+    run = ranking.run
+    return [
+        {
+            **_named(run, it),
+            "prompts": found.prompts,
+            "of": found.of,
+            "delta": found.delta,
+            "by": run.evaluations[found.by].checkpoint,
+        }
+        for it in ranking.outdone
+        if (found := it.outdone)
+    ]
 
 
 def _against(found: Tradeoff) -> dict[str, object]:

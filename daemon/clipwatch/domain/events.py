@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from clipwatch.domain.decided import Decision, Estimate, Reference
+from clipwatch.domain.decided import Decision, Estimate, EvaluationOutdone, Reference
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.kinds import (
@@ -47,8 +47,7 @@ class ImageScore:
 
     "" names the scorer that decides; `look` is what the image has in common with others like it:
     64 bits in hex, all 0 for an even one, "" where nobody looked. `pixels` is the CRC-32 of those
-    that were scored, in hex; "" where they were not kept, and in logs of earlier versions.
-    `answers`: how probable a scorer that asks the prompt's questions finds each right answer.
+    that were scored, in hex; "" where they were not kept. `answers`: each right one's probability.
     """
 
     prompt_id: str
@@ -378,6 +377,7 @@ Event = (
     | LossMeasured
     | LossNotMeasured
     | ImagesScored
+    | EvaluationOutdone
     | EvaluationCompleted
     | ImagesDeleted
     | ScorerAdded

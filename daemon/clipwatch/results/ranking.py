@@ -13,6 +13,7 @@ from clipwatch.results.results import Results, scored
 from clipwatch.statistics import Summary
 from clipwatch.statistics.best import Interval, best_of, turned
 from clipwatch.statistics.intervals import described
+from clipwatch.statistics.racing import SPENT
 from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import common
 
@@ -36,6 +37,7 @@ class Ranking:
         scale: Of the scores.
         without: How many more there are that have no scores by the scorer.
         parts: Those that are not looked at, as their difference to another was known early.
+        outdone: Those of which no more images are made, as they are surely not the best.
     """
 
     run: Run
@@ -49,6 +51,7 @@ class Ranking:
     scale: Scale
     without: int = 0
     parts: tuple[Evaluation, ...] = ()
+    outdone: tuple[Evaluation, ...] = ()
 
 
 def standing(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
@@ -77,6 +80,15 @@ def looked_at(run: Run, protocols: Sequence[str], scorer: str | None = None) -> 
     return [it for it in all_ if not is_part(run, it)] or all_
 
 
+def outdone(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
+    """Return what is surely not the best, and was left as it is, in the order of `standing`."""
+    found = [
+        it for it in run.evaluations.values() if it.state == "outdone" and it.protocol in protocols
+    ]
+    there = [it for it in found if run.checkpoints[it.checkpoint].digest == it.digest]
+    return sorted(there, key=lambda it: (it.step, it.checkpoint, protocols.index(it.protocol)))
+
+
 def rank(
     results: Results,
     run: Run,
@@ -96,8 +108,17 @@ def rank(
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
     """
-    asked = [it for it in standing(run, protocols) if among is None or it.checkpoint in among]
+    less = [it for it in outdone(run, protocols) if among is None or it.checkpoint in among]
+    gone = {(it.protocol, it.checkpoint) for it in less}  # whose earlier weights may have scores
+    asked = [
+        it
+        for it in standing(run, protocols)
+        if (among is None or it.checkpoint in among) and (it.protocol, it.checkpoint) not in gone
+    ]
     whole = {it.id for it in looked_at(run, protocols, scorer)}
+    if scorer:  # by which nobody is outdone
+        asked = sorted([*asked, *less], key=lambda it: (it.step, it.checkpoint))
+        whole, less = whole | {it.id for it in less}, []
     there = [it for it in asked if it.id in whole]
     known = {it.id: it for it in there if results.has(run, it, scorer)}
     without = len(there) - len(known)
@@ -111,7 +132,8 @@ def rank(
     if not tables[0]:
         raise ClipwatchError(f"the checkpoints of {run.name} share no scored prompt")
     scale = results.scale(run, next(iter(known.values())), scorer)
-    found = best_of(dict(zip(known, tables, strict=True)), scale)
+    spent = SPENT if less else 0.0
+    found = best_of(dict(zip(known, tables, strict=True)), scale, spent=spent)
     summaries = (described(it, scale) for it in tables)
     mean, differences = found.mean, found.differences
     if scale.turned:
@@ -129,6 +151,7 @@ def rank(
         scale,
         without,
         tuple(it for it in asked if it.id not in whole),
+        tuple(less),
     )
 
 

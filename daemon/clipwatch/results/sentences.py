@@ -95,8 +95,10 @@ def about_best(ranking: Ranking) -> Iterator[str]:
         such = "a loss on these images" if ranking.scale.turned else "such scores"
         yield f"{plural(ranking.without, 'more ' + what)} without {such} cannot be ranked."
     yield from _about_parts(ranking)
+    yield from _about_outdone(ranking)
     if count == 1:
-        only = "that was scored on all prompts" if ranking.parts else "with scores"
+        some = ranking.parts or ranking.outdone
+        only = "that was scored on all prompts" if some else "with scores"
         yield f"It is the only one {only}."
     elif few(ranking.n_prompts):
         yield f"With {prompts} none can be told from another: {FEW}."
@@ -149,6 +151,21 @@ def _about_parts(ranking: Ranking) -> Iterator[str]:
         yield (
             f"{len(told)} more ended when it was known how they compare with another, "
             f"and are not ranked: {listed(told)}."
+        )
+
+
+def _about_outdone(ranking: Ranking) -> Iterator[str]:
+    """Tell of those of which no more images are made."""
+    known = [(called(ranking.run, it), it.outdone) for it in ranking.outdone if it.outdone]
+    rounds: dict[tuple[int, int], list[str]] = {}
+    for name, found in sorted(known, key=lambda it: it[1].prompts):
+        rounds.setdefault((found.prompts, found.of), []).append(name)
+    if rounds:
+        told = [f"{listed(names)} after {seen}" for (seen, _), names in rounds.items()]
+        them = "more is" if len(known) == 1 else "more are"
+        yield (
+            f"{len(known)} {them} surely not the best, and not made to the end: "
+            f"{'; '.join(told)} of {plural(known[0][1].of, 'prompt')}."
         )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, get_args
 
-from clipwatch.domain.decided import Decision, Estimate
+from clipwatch.domain.decided import Decision, Estimate, EvaluationOutdone
 from clipwatch.domain.delivered import more_shown, owed, received
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.kinds import Unit
@@ -24,6 +24,7 @@ from clipwatch.domain.state import (
     protocols_of,
 )
 from clipwatch.domain.strengths import ascending, title
+from clipwatch.results.decisions import outdone as told_of
 from clipwatch.results.figures import plural
 from clipwatch.statistics import Summary
 
@@ -45,7 +46,8 @@ class Row:
     or taken up, else since when it is as it is; None where the log does not tell. `skipped`: it was
     left out as newer ones came, and can be had back. `decision` and `estimate` as in
     EvaluationCompleted, and so is `answered`. `losses` are those on fixed images by the tags that
-    trackers show, None where none were asked for, empty where there are none.
+    trackers show, None where none were asked for, empty where there are none. `outdone`: why no
+    more images are made.
     """
 
     step: int
@@ -62,6 +64,7 @@ class Row:
     estimate: Estimate | None = None
     losses: Mapping[str, float] | None = None
     answered: Mapping[str, Answered] = field(default_factory=dict)
+    outdone: EvaluationOutdone | None = None
 
     @property
     def is_base(self) -> bool:
@@ -156,7 +159,9 @@ def _row(
     if evaluation and (measured := evaluation.losses):
         losses = measured.tags(firsts[evaluation.protocol] or measured.by)
     answered = done.answered if done else {}
-    return Row(checkpoint.step, checkpoint.name, *numbers, *told, *found, losses, answered)
+    outdone = evaluation.outdone if evaluation and evaluation.state == "outdone" else None
+    named = checkpoint.step, checkpoint.name
+    return Row(*named, *numbers, *told, *found, losses, answered, outdone)
 
 
 def _time(checkpoint: Checkpoint, evaluation: Evaluation | None) -> datetime | None:
@@ -175,10 +180,11 @@ def _state(
         return "waiting" if checkpoint.state == "partial" else "discarded", checkpoint.reason
     if evaluation is None:
         return "waiting", IN_QUEUE
-    if evaluation.given_up:
-        return "failed", evaluation.reason
+    if evaluation.state == "outdone" and (found := evaluation.outdone):
+        return "discarded", told_of(found, title(run, found.by))
     if evaluation.state == "failed":
-        return "waiting", f"to be tried again, failed: {evaluation.reason}"
+        again = f"to be tried again, failed: {evaluation.reason}"
+        return ("failed", evaluation.reason) if evaluation.given_up else ("waiting", again)
     made = run.protocols.get(evaluation.protocol)
     total = f" of {len(made.prompts) * made.images_per_prompt}" if made else ""
     return "evaluating", f"{len(evaluation.done)}{total} images scored"
