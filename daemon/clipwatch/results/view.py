@@ -160,8 +160,8 @@ def _row(
         losses = measured.tags(firsts[evaluation.protocol] or measured.by)
     answered = done.answered if done else {}
     outdone = evaluation.outdone if evaluation and evaluation.state == "outdone" else None
-    named = checkpoint.step, checkpoint.name
-    return Row(*named, *numbers, *told, *found, losses, answered, outdone)
+    beside = losses, answered
+    return Row(checkpoint.step, checkpoint.name, *numbers, *told, *found, *beside, outdone)
 
 
 def _time(checkpoint: Checkpoint, evaluation: Evaluation | None) -> datetime | None:
