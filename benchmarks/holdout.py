@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any, Final
@@ -44,7 +44,8 @@ LEARNT: Final = 8
 """Pictures that are learnt by heart: few, and enough for an interval of the gap."""
 
 PROMPTS: Final = 144
-STEPS: Final = 10
+STEPS: Final = 30
+"""Denoising steps of a picture, the settings' default."""
 
 
 # --- simulated -----------------------------------------------------------------------------------
@@ -109,11 +110,21 @@ def simulated(trainings: int, images: int) -> None:
 
 def _told(course: Course, images: int, seed: int, *, sample: bool) -> int:
     """Return the checkpoint, from 1, at which it is told; 0 for never."""
+    points: list[Point] = []
+    for number, (point, _) in enumerate(training(course, images, seed), start=1):
+        losses = point.losses if sample else replace(point.losses, trained=())
+        points.append(Point(point.step, losses))
+        if overfit(points):
+            return number
+    return 0
+
+
+def training(course: Course, images: int, seed: int) -> Iterator[tuple[Point, float]]:
+    """Yield what is measured at each checkpoint, and its held-out loss in truth."""
     random = np.random.default_rng(seed)
     size = (images, len(TIMES))
     levels = [1 + 0.3 * random.normal(size=size).clip(-2, 2) for _ in range(2)]
     plan = LossProtocol(_examples(images, 0), _examples(images, 1), seed, 32, 32)
-    points: list[Point] = []
     for number in range(CHECKPOINTS):
         share, wiggle = number / (CHECKPOINTS - 1), course.wiggle * random.normal()
         sets: list[LossRows] = []
@@ -121,10 +132,7 @@ def _told(course: Course, images: int, seed: int, *, sample: bool) -> int:
             own = 0.02 * random.normal(size=(images, 1))
             found = level * (truth(share) + wiggle + own)
             sets.append(tuple(tuple(map(float, row)) for row in found))
-        points.append(Point(number, LossMeasured("", plan, sets[0], sets[1] if sample else ())))
-        if overfit(points):
-            return number + 1
-    return 0
+        yield Point(number, LossMeasured("", plan, sets[0], sets[1])), course.held(share) + wiggle
 
 
 def _examples(images: int, which: int) -> tuple[Example, ...]:
@@ -134,7 +142,7 @@ def _examples(images: int, which: int) -> tuple[Example, ...]:
 # --- planted -------------------------------------------------------------------------------------
 
 
-def planted(place: Path, prompts: int, *, quick: bool) -> None:
+def planted(place: Path, prompts: int, inference_steps: int, *, quick: bool) -> None:
     """Print a line for each checkpoint of a training that learns eight pictures by heart."""
     base = _base(place, 10 if quick else 80)
     held, trained = _pictures(place, quick=quick)
@@ -143,7 +151,7 @@ def planted(place: Path, prompts: int, *, quick: bool) -> None:
     if not (run / f"checkpoint-{steps}").exists():
         _learn(base, run, trained, steps, every=every)
     sets = LossSets(held, trained)
-    how = _protocol(base, prompts, 2 if quick else STEPS)
+    how = _protocol(base, prompts, inference_steps)
     evaluator, points, scores = Evaluator(), list[Point](), list[Any]()
     seconds: dict[str, list[float]] = {"loss": [], "images": []}
     scale = scale_of(how.decides)
@@ -298,6 +306,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("simulated", "planted"))
     parser.add_argument("--trainings", type=int, default=0, help="of each kind (default 200)")
     parser.add_argument("--prompts", type=int, default=0, help=f"pictures (default {PROMPTS})")
+    parser.add_argument("--steps", type=int, default=0, help=f"of a picture (default {STEPS})")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--folder", type=Path, help="keep the models made here for the next run")
     asked = parser.parse_args()
@@ -307,7 +316,8 @@ def main() -> None:
         simulated(asked.trainings or (4 if asked.quick else 200), 24)
     if asked.only != "simulated":
         with workplace(asked.folder) as place:
-            planted(place, asked.prompts or (8 if asked.quick else PROMPTS), quick=asked.quick)
+            prompts = asked.prompts or (8 if asked.quick else PROMPTS)
+            planted(place, prompts, asked.steps or (2 if asked.quick else STEPS), quick=asked.quick)
     print(f"\n{time.monotonic() - started:.0f} s")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from clipwatch.domain.decided import Decision, Estimate, Reference
+from clipwatch.domain.decided import Decision, Estimate, EvaluationOutdone, Reference
 from clipwatch.domain.events import (
     AdviceGiven,
     AdviceNotSent,
@@ -51,6 +51,7 @@ from clipwatch.domain.further import (
 from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.losses import Example, LossMeasured, LossNotMeasured, LossProtocol
 from clipwatch.domain.protocol import EvaluationProtocol, Input, Prompt, ScorerSpec
+from clipwatch.domain.questions import Answered, Question
 from clipwatch.domain.votes import Voted
 from clipwatch.journal import Journal
 from clipwatch.journal.logformat import FORMAT
@@ -93,6 +94,21 @@ FIRST_PROTOCOL = EvaluationProtocol(
 )
 KNOWN = replace(FIRST_PROTOCOL, inputs=(Input("base/vae", "d" * 16),))
 WEAK = KNOWN.at(0.6)
+ASKED = replace(
+    KNOWN,
+    prompts=(
+        replace(
+            KNOWN.prompts[0],
+            questions=(
+                Question("How many circles are in the image?", "one", "count"),
+                Question("Is the circle red?", "Yes", "attribute"),
+            ),
+        ),
+        replace(KNOWN.prompts[1], questions=(Question("Is anything written?", "Yes"),)),
+    ),
+    scorers=(*KNOWN.scorers, ScorerSpec("questions", "some/model", "", "questions")),
+)
+FOURTH = f"checkpoint-200/bbbbbbbb/{ASKED.digest[:8]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,6 +368,49 @@ STORY = (
         ),
     ),
     Told(47, f"evaluation/{RUN}/{THIRD}", LossNotMeasured(THIRD, "a.png cannot be read")),
+    Told(48, RUN_STREAM, ProtocolDefined(ASKED.digest, ASKED)),
+    Told(
+        49,
+        f"evaluation/{RUN}/{FOURTH}",
+        EvaluationStarted(FOURTH, "checkpoint-200", 200, "b" * 16, ASKED.digest, {}),
+    ),
+    Told(
+        49,
+        f"evaluation/{RUN}/{FOURTH}",
+        ImagesScored(
+            FOURTH,
+            (
+                ImageScore(
+                    "circle",
+                    0,
+                    11,
+                    {"": 0.5, "questions": 0.375},
+                    answers={"questions": (0.25, 0.5)},
+                ),
+                ImageScore(
+                    "naïve", 0, 12, {"": 0.25, "questions": 1.0}, answers={"questions": (1.0,)}
+                ),
+            ),
+        ),
+    ),
+    Told(
+        50,
+        f"evaluation/{RUN}/{FOURTH}",
+        EvaluationCompleted(
+            FOURTH,
+            {
+                "": Summary(0.375, 0.25, 0.5, 0.125, 2, 2, 0.125, -1.0, 1.0),
+                "questions": Summary(0.6875, 0.375, 1.0, 0.3125, 2, 2, 0.3125, -3.25, 4.625),
+            },
+            answered={
+                "questions": Answered(
+                    Summary(0.675, 0.35, 1.0, 0.325, 2, 2, 0.325, -3.5, 4.75),
+                    {"count": Summary(0.25, 0.25, 0.25, 0.0, 1, 1)},
+                )
+            },
+        ),
+    ),
+    Told(51, f"evaluation/{RUN}/{THIRD}", EvaluationOutdone(THIRD, SECOND, 32, 144, -0.0625)),
 )
 """What happened, in order. Add at its end only: each fixture holds a beginning of it."""
 

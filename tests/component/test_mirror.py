@@ -8,7 +8,7 @@ import shutil
 import threading
 import time
 from collections import namedtuple
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack, nullcontext
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from clipwatch.loop.preparing import Prepared
 from clipwatch.loop.run import WatchedRun
 from clipwatch.loop.supervisor import Supervisor
 from clipwatch.mirror import copies, copying
+from clipwatch.mirror.choosing import Done
 from clipwatch.mirror.entries import RemoteFile
 from clipwatch.mirror.remote import Kind, Remote, Unreachable
 from clipwatch.settings import Settings, load
@@ -209,7 +210,7 @@ def test_once_waits_for_what_is_asked_anew_of_a_slow_server(
             time.sleep(1.0)
         return real(remote)
 
-    def seen(mirror: copying.Mirror, finished: object, seconds: float) -> None:
+    def seen(mirror: copying.Mirror, finished: Mapping[str, Done], seconds: float) -> None:
         looked.set()
         real_wait(mirror, finished, seconds)
 

@@ -375,6 +375,9 @@ def more(plain: Any) -> Any:
             "others",
             "effective",
             "plain",
+            "answers",
+            "answered",
+            "skills",
         )
         known = {key: part if key in free else more(part) for key, part in plain.items()}
         return {**known, "of_tomorrow": 1}

@@ -157,6 +157,24 @@ def test_copies_are_told_from_fresh_pictures() -> None:
 
 
 @pytest.mark.thorough
+def test_padding_moves_numbers_and_clipwatch_does_not_pad() -> None:
+    """In float32 by rounding alone, more in bfloat16; in another order ours are the same."""
+    found = {row[0]: row for row in rows(run("vision_language")) if row[0] != "dtype"}
+    assert {*found} == {"float32", "bfloat16"}
+    assert float(found["float32"][-1]) < 1e-4 < float(found["bfloat16"][-1])
+    assert all(float(it) > 0 for row in found.values() for it in row[2:5])
+
+
+@pytest.mark.thorough
+def test_answers_to_questions_are_measured() -> None:
+    """How often intervals hold, and what log and state have of answers."""
+    found = {row[0]: row[1:] for row in rows(run("questions"))}
+    assert float(found["of prompts, as told"][0].rstrip(" %")) > 50
+    without, with_ = (found[f"{it} answers"] for it in ("without", "with"))
+    assert int(with_[0]) >= int(without[0])
+
+
+@pytest.mark.thorough
 def test_the_log_of_a_year_is_measured() -> None:
     """What a start, a command, a backup and compacting take, before it is compacted and after."""
     found = {row[0]: row[1:] for row in rows(run("log"))}
@@ -188,3 +206,13 @@ def test_overfitting_is_told_where_it_is() -> None:
     found = {row[0]: row for row in rows(run("holdout", "--only", "simulated"))}
     assert found["flat"][1] == found["flat"][3] == "0 %"
     assert found["overfits by 10 % (true)"][3] == "100 %"
+
+
+@pytest.mark.thorough
+def test_the_lowest_loss_is_among_those_that_cannot_be_told_apart() -> None:
+    """In trainings whose truth is known; of equal ones none is told from another."""
+    found = {row[0]: row for row in rows(run("lowest_loss"))}
+    assert found["flat: an equal one is told from it"][1] == "0%"
+    for name in ("both fall by a tenth", "overfits by 10 %"):
+        assert found[name][3] == found[name][5] == "100%"
+        assert 1 <= float(found[name][6]) < 20

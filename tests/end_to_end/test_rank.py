@@ -110,6 +110,34 @@ def test_a_folder_of_loras_is_ranked_once_and_for_all(home: Path) -> None:
 
 
 @pytest.mark.thorough
+@pytest.mark.timeout(400)  # two calls with all models, beside whatever else runs
+def test_what_is_surely_not_the_best_gets_fewer_images(base: Path, tmp_path: Path) -> None:
+    """One that breaks the model, beside one that does nothing; --full makes the rest."""
+    (tmp_path / "base").symlink_to(base)
+    for name, strength in (("breaks", 1.0), ("nothing", 0.0)):
+        state, config = adapter_kit.unet_lora(base, 3)
+        weakened = {key: it * (strength if "lora_B" in key else 1.0) for key, it in state.items()}
+        path = tmp_path / f"loras/{name}.safetensors"
+        os.utime(adapter_kit.written("peft", path, weakened, config), (1_700_000_000,) * 2)
+    call = ("rank", "loras", "--base-model", "base", "--max-prompts", "40", "--steps", "1")
+    ended = typed(tmp_path, *call)
+    assert ended.returncode == 0, ended.stderr
+    assert (
+        "1 more is surely not the best, and not made to the end: breaks.safetensors after 32 of "
+        "40 prompts.\n" in ended.stdout
+    )
+    assert "It is the only one that was scored on all prompts.\n" in ended.stdout
+    assert "\n72 of 80 images were made; with --full the others are, too.\n" in ended.stdout
+    assert "No score for" not in ended.stdout
+    assert made(tmp_path) == 40 + 72
+    ended = typed(tmp_path, *call, "--full", "--json")
+    found = json.loads(ended.stdout)
+    assert (found["images"], found["outdone"]) == ({"made": 80, "of": 80}, [])
+    assert found["n_checkpoints"] == 2
+    assert made(tmp_path) == 40 + 80
+
+
+@pytest.mark.thorough
 def test_one_of_several_is_scored_alone(home: Path, tmp_path: Path) -> None:
     """Nothing is said or made of the others, and later they are added."""
     for name in ("base", "loras"):

@@ -163,6 +163,10 @@ WRONG: dict[str, tuple[Callable[[Evaluate], list[Any]], str]] = {
     "another seed": (lambda it: [Loaded({}), scored(it, seed=-1)], "was not asked for"),
     "no number": (lambda it: [Loaded({}), scored(it, scores={"": float("nan")})], "has no score"),
     "no score": (lambda it: [Loaded({}), scored(it, scores={})], "has no score"),
+    "an answer to nothing": (
+        lambda it: [Loaded({}), scored(it, answers={"": (0.5,)})],
+        "has no score",
+    ),
     "what is no reply": (lambda _: ["done!"], "'done!' is no reply"),
     "losses before loaded": (
         lambda it: [Measured(PLAN, ((1.0,),)), *usual(it)],

@@ -10,7 +10,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from itertools import chain
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from random import Random
@@ -36,10 +35,15 @@ def copy(source: Path, target: Path, chance: Random, between: Callable[[], objec
     """Copy a folder file by file in any order; what is gone when its turn comes is left out."""
     target.mkdir(parents=True)
     walked = os.walk(source)  # which leaves out a folder that goes meanwhile
-    paths = [Path(folder, name) for folder, *names in walked for name in chain(*names)]
-    for path in chance.sample(paths, len(paths)):
+    paths = [
+        (Path(folder, name), names is folders)
+        for folder, folders, files in walked
+        for names in (folders, files)
+        for name in names
+    ]
+    for path, is_folder in chance.sample(paths, len(paths)):
         place = target / path.relative_to(source)
-        if path.is_dir() and not path.is_symlink():
+        if is_folder and not path.is_symlink():  # also one that is gone now, and back in a moment
             place.mkdir(parents=True, exist_ok=True)
             continue
         between()

@@ -48,6 +48,7 @@ ONLY_READ = {
     "start": "never ends; with --print-settings it reads all that it would, with --once it is run",
     "rank": "loads torch; test_rank.py runs it",
     "score": "loads torch; with --images it is run",
+    "ignored": "needs a model that answers; test_questions_run.py runs it",
     "rescore": "loads torch; test_rescore_killed.py runs it",
     "blend": "loads torch; test_blend_run.py runs it",
     "fetch": "loads torch; the first one is run",
@@ -94,8 +95,10 @@ case "$*" in
     retry*) export CLIPWATCH_STATE_DIR={failed};;
     blend* | demo* | rank* | rescore* | serve* | "systemd install"*)
         [[ "$*" == *--user* ]] || exec {python} -m docs_world "$@";;
+    ignored*) exec {python} -m docs_world "$@";;  # none were asked here
     status*--watch*) exec {python} -m docs_world "$@";;
     best*--against*) exec {python} -m docs_world "$@";;  # the run here has one scorer
+    *--scorer\\ loss*) exec {python} -m docs_world "$@";;  # and no held-out images
     score*) [[ "$*" == *--images* ]] || exec {python} -m docs_world "$@";;
     fetch*) mkdir {fetched} || exec {python} -m docs_world "$@";;
     start*)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import html.parser
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +61,12 @@ def hostile_run(
     log: Log | None = None,
     seed: int = 0,
     begun: bool = False,
+    answers: Callable[[int, str, int], dict[str, tuple[float, ...]]] | None = None,
 ) -> Log:
     """Return a log with a run: a base, checkpoints, advice, images in files.
 
     A further scorer of the protocol finds the checkpoints in the opposite order. Another seed gives
-    other scores and hues.
+    other scores and hues. `answers` are those of scorers to the questions of (step, prompt, index).
     """
     log = log or Log(folder)
     made = made or hostile_protocol(prompts, images_per_prompt=images)
@@ -84,7 +86,15 @@ def hostile_run(
         name = BASE_NAME if step == 0 else f"checkpoint-{step}"
         around = {"gpu": "0", "torch": "2.13" if step < steps[-1] else "2.14"}
         further = {it.name: others[place] for it in made.scorers[1:]}
-        log.score(run, step, scores, made, name=name, others=further, environment=around, draw=draw)
+        told = partial(answers, step) if answers else None
+        log.score(
+            *(run, step, scores, made),
+            name=name,
+            others=further,
+            environment=around,
+            draw=draw,
+            answers=told,
+        )
     last = Checkpoint(steps[-2], f"checkpoint-{steps[-2]}", "/c", "whole", digest="w" * 8)
     id_ = evaluation_id(last, made.digest)
     text = "The mean rises no more. <b>People</b> stop here."

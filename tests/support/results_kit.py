@@ -25,6 +25,7 @@ from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.domain.state import Checkpoint, evaluation_id
 from clipwatch.domain.strengths import label
 from clipwatch.journal import Journal, log_file
+from clipwatch.judging.questions import answered
 from clipwatch.statistics import summarize
 from clipwatch.statistics.scores import Scores
 
@@ -56,10 +57,11 @@ USUAL = protocol()
 
 
 class Log:
-    """A log in a state directory."""
+    """A log in a state directory; `losses` make what is measured of a step before it is scored."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.losses: dict[tuple[str, int], Callable[[str], Event]] = {}
         self._versions: dict[str, int] = {}
 
     def add(self, run: str, stream: str, *events: Event) -> None:
@@ -98,10 +100,12 @@ class Log:
         others: Mapping[str, Scores] | None = None,
         environment: dict[str, str] | None = None,
         draw: Callable[[str, str, int], str] | None = None,
+        answers: Callable[[str, int], dict[str, tuple[float, ...]]] | None = None,
     ) -> None:
         """Evaluate a checkpoint; `weights` tells those saved again from the earlier ones.
 
-        `draw` makes the image of (evaluation, prompt, index) and returns its file's name.
+        `draw` makes the image of (evaluation, prompt, index) and returns its file's name, `answers`
+        are those of scorers to the questions of (prompt, index).
         """
         found = Checkpoint(step, name or f"checkpoint-{step}", "/c", "whole", digest=weights * 8)
         id_ = evaluation_id(found, made.digest)
@@ -112,18 +116,25 @@ class Log:
                 0,
                 {"": score, **_cell(others or {}, prompt, index)},
                 draw(id_, prompt, index) if draw else None,
+                answers=answers(prompt, index) if answers else {},
             )
             for prompt, row in scores.items()
             for index, score in enumerate(row)
         ]
         around = environment or {}
+        losses = [it(id_)] if (it := self.losses.get((run, step))) else []
         batches = [tuple(images[n : n + 16]) for n in range(0, len(images), 16)]
         self.add(
             run,
             evaluation_stream(run, id_),
             EvaluationStarted(id_, found.name, step, found.digest, made.digest, around),
+            *losses,
             *(ImagesScored(id_, batch) for batch in batches),
-            EvaluationCompleted(id_, {"": summarize([image.score for image in images])}),
+            EvaluationCompleted(
+                id_,
+                {"": summarize([image.score for image in images])},
+                answered=answered(images, made.prompts),
+            ),
         )
 
 

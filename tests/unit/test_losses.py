@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from clipwatch.domain.decided import Reference
+from clipwatch.domain.events import EvaluationCompleted
 from clipwatch.domain.losses import (
+    LOSS,
     TIMES,
     Example,
     LossMeasured,
@@ -18,8 +21,13 @@ from clipwatch.domain.losses import (
     losses_of,
     with_losses,
 )
+from clipwatch.domain.protocol import Prompt
+from clipwatch.domain.state import Evaluation, Run
 from clipwatch.judging.overfit import Measured, growth, overfit
+from clipwatch.results.ranking import looked_at
+from clipwatch.statistics import Summary
 from clipwatch.statistics.unpaired import difference
+from protocols import PROTOCOL
 
 HELD = tuple(Example(f"{number:016x}", f"picture {number}") for number in range(12))
 TRAINED = tuple(Example(f"{number:016x}", f"picture {number}") for number in range(100, 112))
@@ -185,3 +193,19 @@ def test_two_sets_differ_as_welch_says() -> None:
     found = difference([*one], [*other])
     assert found == pytest.approx((one.mean() - other.mean(), interval.low, interval.high))
     assert difference([1.0, 1.0], [0.5, 0.5]) == (0.5, 0.5, 0.5)
+
+
+def test_what_ended_early_has_its_whole_loss() -> None:
+    """It is no best by its images beside others, and is one by its loss."""
+    how = replace(PROTOCOL, prompts=tuple(Prompt(str(n), f"prompt {n}") for n in range(10)))
+    known = {}
+    for step, images in ((1, 20), (2, 12)):
+        name, clip = f"checkpoint-{step}", Summary(0.3, 0.3, 0.3, 0.0, images, images // 2)
+        one = Evaluation(f"{name}/d/p", name, step, "d", "p", "scored", clip=clip)
+        ended = EvaluationCompleted(one.id, {"": clip})
+        known[one.id] = replace(one, completed=ended, reference=Reference("checkpoint-1/d/p"))
+    run = Run(
+        "r", "/out", "p", (), {}, protocols={"p": how}, evaluations=known, scored={"p": [*known]}
+    )
+    assert [it.step for it in looked_at(run, ["p"])] == [1]
+    assert [it.step for it in looked_at(run, ["p"], LOSS)] == [1, 2]

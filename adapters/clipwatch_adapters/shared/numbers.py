@@ -10,9 +10,9 @@ import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from clipwatch.results.series import Comparison, ImageScore, Result, Series, Summary
+from clipwatch.results.series import Answered, Comparison, ImageScore, Result, Series, Summary
 
 FORM = 2
 """Counts changes of names: what a tracker shows in an earlier form is published again."""
@@ -36,10 +36,12 @@ class Names:
     Attributes:
         categories: Category → word.
         scorers: Scorer → word; the one that decides, "", is first and called "clip".
+        skills: Skill of the prompts' questions → word.
     """
 
     categories: Mapping[str, str]
     scorers: Mapping[str, str]
+    skills: Mapping[str, str] = field(default_factory=dict)
 
     def group(self, scorer: str) -> str:
         """Return the group of a scorer's numbers; all of them sort behind `clip`."""
@@ -53,7 +55,9 @@ class Names:
         for result in series.results:
             categories += sorted(result.categories)
             further += sorted(filter(None, result.scores))
-        return cls(unique(categories), {"": DECIDES} | unique(further))
+        asked = [it for prompt in series.protocol.prompts for it in prompt.questions]
+        skills = unique(it.skill for it in asked if it.skill)
+        return cls(unique(categories), {"": DECIDES} | unique(further), skills)
 
 
 def unique(names: Iterable[str]) -> dict[str, str]:
@@ -99,6 +103,9 @@ def scalars(names: Names, result: Result) -> dict[str, float]:
     for scorer in names.scorers:
         if scorer and scorer in result.scores:
             values |= _summary(names.group(scorer), result.scores[scorer])
+    for scorer, found in result.answered.items():
+        if scorer in names.scorers:
+            values |= _answered(names, scorer, found)
     values |= _decision(names, result)
     values |= result.losses
     return _finite(values | {"clipwatch/skipped": result.skipped})
@@ -131,6 +138,14 @@ def _summary(group: str, summary: Summary) -> Iterator[tuple[str, float | None]]
     yield f"{group}_count/images", summary.n
     if summary.prompts not in {0, summary.n}:
         yield f"{group}_count/prompts", summary.prompts
+
+
+def _answered(names: Names, scorer: str, found: Answered) -> Iterator[tuple[str, float | None]]:
+    group = names.group(scorer)
+    yield f"{group}_answers/geometric", found.geometric.mean
+    for skill, word in names.skills.items():
+        if skill in found.skills:
+            yield f"{group}_skill/{word}", found.skills[skill].mean
 
 
 def _decision(names: Names, result: Result) -> Iterator[tuple[str, float | None]]:

@@ -23,6 +23,7 @@ from clipwatch.cli.doctor import doctor
 from clipwatch.cli.export import export
 from clipwatch.cli.fetch import fetch
 from clipwatch.cli.health import health
+from clipwatch.cli.ignored import ignored
 from clipwatch.cli.import_ import import_
 from clipwatch.cli.log import log
 from clipwatch.cli.notify import notify
@@ -48,7 +49,7 @@ LONGEST = 200
 
 SECTIONS = {
     "Begin": (demo, doctor, start),
-    "Look at the scores": (status, best, compare, report, serve, export, log),
+    "Look at the scores": (status, best, compare, ignored, report, serve, export, log),
     "One thing at a time": (
         *(rank, score, rescore, retry, publish, import_, adopt, prompts, fetch),
         blend,

@@ -12,7 +12,15 @@ import click
 from clipwatch.cli import completing
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 from clipwatch.results.figures import aligned, not_alike
-from clipwatch.results.sentences import about_best, at_strengths, best_ends, ranked, strength_of
+from clipwatch.results.sentences import (
+    about_best,
+    about_loss,
+    at_strengths,
+    best_ends,
+    item_of,
+    ranked,
+    strength_of,
+)
 from clipwatch.results.vote_sentences import about_votes, voted
 
 if TYPE_CHECKING:
@@ -28,12 +36,17 @@ if TYPE_CHECKING:
         "clipwatch best my-lora",
         "clipwatch best --scorer siglip --json",
         "clipwatch best --strength 0.8",
+        "clipwatch best --scorer loss",
         "clipwatch best --against dino",
         "clipwatch best --votes",
     )
 )
 @click.argument("run", default="", shell_complete=completing.runs)
-@click.option("--scorer", metavar="NAME", help="Rank by this further scorer, not by the first.")
+@click.option(
+    "--scorer",
+    metavar="NAME",
+    help="Rank by this further scorer, not by the first; loss for the held-out loss.",
+)
 @click.option(
     "--strength",
     type=float,
@@ -66,6 +79,9 @@ def best(
     With --against it says beside that which checkpoints no other one beats in both means, that of
     the first scorer and that of another: adherence against likeness, say.
 
+    Where held-out losses were measured (holdout in the settings) a line says where they are lowest;
+    --scorer loss ranks by them, the lowest first of all.
+
     With --votes it says beside that whom people prefer who voted without names (clipwatch serve),
     and where votes and scores contradict each other.
 
@@ -74,7 +90,7 @@ def best(
     from clipwatch.journal import log_file
     from clipwatch.results.differences import circumstances
     from clipwatch.results.named import present, run_named
-    from clipwatch.results.ranking import rank
+    from clipwatch.results.ranking import by_loss, rank
     from clipwatch.results.results import open_results
     from clipwatch.results.tradeoff import beside, rows, sentences
     from clipwatch.results.voting import votings
@@ -85,15 +101,19 @@ def best(
         ranking = rank(results, known, protocols, scorer)
         said = votings(results, known, protocols, scorer) if votes else []
         other = beside(results, ranking, against) if against else None
+        losses = None if ranking.scale.turned else by_loss(results, known, protocols)
     unlike = circumstances([evaluation for evaluation, _ in ranking.all])
     if as_json:
         more: dict[str, object] = {}
         more |= {"votes": [_voting(it) for it in said]} if votes else {}
         more |= {"against": _against(other)} if other else {}
+        more |= {"loss": _found(losses)} if losses else {}
         click.echo(json.dumps(as_object(ranking, unlike) | more, indent=2))
         return
     for line in as_lines(ranking, unlike):
         click.echo(line)
+    if losses:
+        click.echo(f"\n{about_loss(losses)}")
     if other:
         several = at_strengths(ranking)
         for line in ("", *aligned(rows(other), left=(3 + several, 4 + several)), ""):
@@ -118,17 +138,36 @@ def as_lines(ranking: Ranking, unlike: Sequence[str]) -> list[str]:
 
 
 def _object(ranking: Ranking) -> dict[str, object]:
+    return {"run": ranking.run.name, "unit": ranking.run.unit, **_found(ranking)}
+
+
+def _found(ranking: Ranking) -> dict[str, object]:
     ends = best_ends(ranking)
     first = _named(ranking.run, ranking.best)
-    return {
-        "run": ranking.run.name,
-        "unit": ranking.run.unit,
+    outdone = {"outdone": outdone_ones(ranking)} if ranking.outdone else {}
+    return outdone | {
         "best": {**first, "mean": ranking.mean[0], "ci": ends and list(ends)},
         "tied": [_named(ranking.run, it) for it in ranking.tied],
         "may_be_best": [_named(ranking.run, it) for it in ranking.candidates],
-        "n_prompts": ranking.n_prompts,
+        f"n_{item_of(ranking.scale)}s": ranking.n_prompts,
         "n_checkpoints": len(ranking.all),
     }
+
+
+def outdone_ones(ranking: Ranking) -> list[dict[str, object]]:
+    """Return those that are surely not the best, each with how far it was made, as objects."""
+    run = ranking.run
+    return [
+        {
+            **_named(run, it),
+            "prompts": found.prompts,
+            "of": found.of,
+            "delta": found.delta,
+            "by": run.evaluations[found.by].checkpoint,
+        }
+        for it in ranking.outdone
+        if (found := it.outdone)
+    ]
 
 
 def _against(found: Tradeoff) -> dict[str, object]:

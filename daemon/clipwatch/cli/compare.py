@@ -13,7 +13,7 @@ import click
 from clipwatch.cli import completing
 from clipwatch.cli.options import chosen_state_dir, examples, state_dir_option
 from clipwatch.results.figures import aligned, digits, few, interval, not_alike, number
-from clipwatch.results.sentences import called, counted, verdict_of
+from clipwatch.results.sentences import called, counted, item_of, verdict_of
 
 if TYPE_CHECKING:
     from clipwatch.domain.state import Evaluation
@@ -36,6 +36,7 @@ TEXT = 60
         "clipwatch compare 0 500 --fail-if-worse",
         "clipwatch compare 500:0.8 500:1",
         "clipwatch compare style-a style-b",
+        "clipwatch compare 400 500 --scorer loss",
     )
 )
 @click.argument("a", shell_complete=completing.scored)
@@ -43,7 +44,7 @@ TEXT = 60
 @click.option(
     "--scorer",
     metavar="NAME",
-    help="Compare by this further scorer, not by the first.",
+    help="Compare by this further scorer, not by the first; loss for the held-out loss.",
 )
 @click.option("--fail-if-worse", is_flag=True, help="End with 1 when B is surely worse than A.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
@@ -62,12 +63,15 @@ def compare(
     500:0.8. Files that have no step are named as they are called: style-a, style-a.safetensors:0.8,
     RUN@style-a.
 
+    Where both have a held-out loss of the same images (holdout in the settings) a line compares
+    these, too; --scorer loss tells more of it. Of losses less is better.
+
     Ends with 1 when the two cannot be compared.
     """
     from clipwatch.journal import log_file
     from clipwatch.results.differences import circumstances
     from clipwatch.results.named import as_found, both, find, superseded
-    from clipwatch.results.pairs import pair_of
+    from clipwatch.results.pairs import pair_of, pair_of_losses
     from clipwatch.results.results import open_results
 
     with open_results(log_file(chosen_state_dir(state_dir))) as results:
@@ -75,11 +79,15 @@ def compare(
         evaluations = both(results, *names)
         names = as_found(names[0], evaluations[0]), as_found(names[1], evaluations[1])
         pair = pair_of(results, names, evaluations, scorer)
-        protocol = results.protocols[evaluations[0].protocol]
+        losses = None
+        if not pair.scale.turned:
+            losses = pair_of_losses(results, names, evaluations)
+        texts = results.texts(names[0].run, evaluations[0], scorer)
         changed = superseded(results, names[0], evaluations[0])
     unlike = circumstances(evaluations)
     if as_json:
-        click.echo(json.dumps(_object(pair) | {"circumstances": unlike}, indent=2))
+        more = {"loss": _object(losses)} if losses else {}
+        click.echo(json.dumps(_object(pair) | {"circumstances": unlike} | more, indent=2))
     else:
         one_run = names[0].run is names[1].run
         short = [it.short if one_run else str(it) for it in names]
@@ -89,11 +97,12 @@ def compare(
         files = one_run and names[0].run.unit == "file"
         spoken = [called(it.run, of) for it, of in named] if files else short
         click.echo(f"\n{verdict_of(pair, *spoken)}")
+        if losses:
+            click.echo(verdict_of(losses, *spoken))
         for line in not_alike(unlike):
             click.echo(line)
         if changed:
             click.echo(f"\n{_superseded(short, changed)}")
-        texts = {prompt.id: prompt.text for prompt in protocol.prompts}
         for line in _prompts(pair.shared, texts, pair.scale):
             click.echo(line)
     found = pair.found
@@ -105,7 +114,7 @@ def _object(pair: Pair) -> dict[str, object]:
     return {
         "a": found.a,
         "b": found.b,
-        "n_prompts": found.n_prompts,
+        f"n_{item_of(pair.scale)}s": found.n_prompts,
         "delta": found.delta,
         "ci": [found.low, found.high],
         "p": found.p,
@@ -128,7 +137,8 @@ def _object(pair: Pair) -> dict[str, object]:
 def _table(pair: Pair, short: Sequence[str], evaluations: Sequence[Evaluation]) -> Iterator[str]:
     found, least = pair.found, pair.scale.digits
     count = str(found.n_prompts)
-    rows = [("", "", "mean", "95 % interval", "prompts", "checkpoint")]
+    what = "loss" if pair.scale.turned else "mean"
+    rows = [("", "", what, "95 % interval", f"{item_of(pair.scale)}s", "checkpoint")]
     for letter, name, evaluation, (mean, ends) in zip(
         "ab", short, evaluations, pair.means, strict=True
     ):
@@ -151,7 +161,7 @@ def _superseded(short: Sequence[str], changed: Sequence[str]) -> str:
 
 
 def _prompts(shared: Sequence[Scores], texts: Mapping[str, str], scale: Scale) -> Iterator[str]:
-    """Return the prompts that gained and lost most."""
+    """Return the prompts that gained and lost most, or the images whose losses did."""
     from clipwatch.kit.textfiles import plain
     from clipwatch.statistics.scores import prompt_means
 
@@ -159,7 +169,8 @@ def _prompts(shared: Sequence[Scores], texts: Mapping[str, str], scale: Scale) -
     ordered = sorted(a, key=lambda id_: (a[id_] - b[id_], id_))
     gained = [id_ for id_ in ordered[:SHOWN] if b[id_] - a[id_] > scale.tie]
     lost = [id_ for id_ in reversed(ordered[-SHOWN:]) if a[id_] - b[id_] > scale.tie]
-    for head, ids in (("Gained most:", gained), ("Lost most:", lost)):
+    heads = ("Rose most:", "Fell most:") if scale.turned else ("Gained most:", "Lost most:")
+    for head, ids in zip(heads, (gained, lost), strict=True):
         if ids:
             yield from ("", head)
         for id_ in ids:

@@ -43,6 +43,7 @@ def prompts(
     Ends with 2 when there are none, or something in them is wrong.
     """
     from clipwatch.kit.textfiles import plain
+    from clipwatch.prompts import questions
 
     with in_hand("prompts", "reading them"):
         found, notes = _found(config, library, max_prompts)
@@ -50,6 +51,7 @@ def prompts(
         listed = [
             {"id": it.id, "prompt": it.text, "category": it.category}
             | ({} if it.strength is None else {"adapter_strength": it.strength})
+            | questions.written(it.questions)
             for it in found
         ]
         whole = {"prompts": listed, "notes": notes}

@@ -60,6 +60,7 @@ def _shard(_: click.Context, __: click.Parameter, value: str | None) -> Shard | 
     epilog=examples(
         "clipwatch score output/checkpoint-500",
         "clipwatch score output/checkpoint-500 --images pictures --json",
+        "clipwatch score output/checkpoint-500 --holdout held-out",
         "clipwatch score output/checkpoint-500 --shard 2/8 --save parts",
         "clipwatch score hf://me/my-lora/checkpoint-500",
     )
@@ -85,6 +86,12 @@ def _shard(_: click.Context, __: click.Parameter, value: str | None) -> Shard | 
     help="Score a part of the prompts, as 2/8 for the second of eight; with --save.  [default: "
     "1/1]",
 )
+@click.option(
+    "--holdout",
+    metavar="PATH",
+    help="Measure the loss on these images with captions, too: a folder or a table.  [default: the "
+    "config's]",
+)
 @device_option
 @click.option(
     "--batch-size",
@@ -107,6 +114,9 @@ def score(
     log and publishes nothing: clipwatch import takes what --save keeps into a log. With --shard
     several machines score one checkpoint, each a part of its prompts.
 
+    With held-out images, of --holdout or the settings, the denoiser's loss on them comes after
+    that: lower is better. Parts that --save keeps have none.
+
     Ends with 1 if the checkpoint cannot be scored; with 2 when the configuration is wrong.
     """
     from clipwatch.domain.merging import Shard
@@ -118,6 +128,8 @@ def score(
         raise click.UsageError("--shard needs --save, the folder in which its part is kept")
     if save and images:
         raise click.UsageError("--images cannot be had with --save, which keeps the images itself")
+    if save and flags["holdout"]:
+        raise click.UsageError("--holdout cannot be had with --save: parts keep no losses")
     flags = {"evaluation_type": "clip", **only_given(flags)}
     with in_hand("settings", "reading them"):
         settings = load(chosen_config(config), flags=flags, environ=os.environ, cwd=here())
@@ -154,6 +166,23 @@ def _print(result: dict[str, Any]) -> None:
         f"mean {clip['mean']:.4f}{half}  min {clip['min']:.4f}  max {clip['max']:.4f}  "
         f"std {clip['std']:.4f}  ({clip['n']} images)"
     )
+    if losses := result.get("losses"):
+        click.echo(_loss(losses))
+
+
+def _loss(losses: dict[str, Any]) -> str:
+    from clipwatch.domain.losses import THIRDS
+
+    if problem := losses.get("problem"):
+        return f"no held-out loss: {problem}"
+    half = f" ± {(losses['ci'][1] - losses['ci'][0]) / 2:.4f}" if losses["ci"] else ""
+    parts = "  ".join(f"{it} noise {losses[f'heldout_{it}_noise']:.4f}" for it in THIRDS)
+    trained = ""
+    if "trained" in losses:
+        trained = f"  on the training's {losses['trained']:.4f}  gap {losses['gap']:+.4f}"
+    count = losses["n_images"]
+    images = f"{count} image{'s' * (count != 1)}"
+    return f"held-out loss {losses['heldout']:.4f}{half}  {parts}{trained}  ({images})"
 
 
 @contextmanager

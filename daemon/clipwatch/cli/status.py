@@ -10,6 +10,7 @@ import time
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import click
@@ -20,6 +21,8 @@ from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.textfiles import printable
 
 if TYPE_CHECKING:
+    from types import FrameType
+
     from clipwatch.domain.state import Run, State
     from clipwatch.results.progress import Watcher
 
@@ -127,9 +130,16 @@ def _watch(path: Path, run: str) -> None:
 
     view = View(seen)
     drawn: list[str] = []
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    over = Event()
+
+    def end(number: int, frame: FrameType | None) -> None:
+        over.set()  # what is raised amid a finalizer is lost
+        signal.default_int_handler(number, frame)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
     with suppress(KeyboardInterrupt), Live(console=console, auto_refresh=False) as live:
-        while True:
+        while not over.is_set():
             with suppress(LogLocked):
                 log.look()
             width, height = console.size

@@ -116,7 +116,8 @@ def _judge(
             where = "local" if name == str(folder) else f"in the cache, {folder}"
             return ok(check, f"{name} ({where}, weights of {size(total)})")
     if Path(name).is_absolute():
-        advice = f"name a whole {'diffusers' if head != 'config.json' else 'CLIP'} model"
+        kind = "diffusers model" if head != "config.json" else "model of a type that can score"
+        advice = f"name a whole {kind}"
         return fail(check, reason or f"{name} is gone", advice)
     missing = unreachable(name, head, revision)
     if missing is None:

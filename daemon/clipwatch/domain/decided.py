@@ -38,6 +38,21 @@ class Decision:
 
 
 @dataclass(frozen=True, slots=True)
+class EvaluationOutdone:
+    """No more images are made: only the best was asked for, and others are surely better.
+
+    `clipwatch rank` asks so. `prompts` of all `of` were seen; `by` had the highest mean over these,
+    `delta` less which the evaluation has. Reopened, it goes on with the images that it has.
+    """
+
+    evaluation: str
+    by: str
+    prompts: int
+    of: int
+    delta: float
+
+
+@dataclass(frozen=True, slots=True)
 class Estimate:
     """That means are estimates of those of all prompts, as a part of them was scored alone.
 

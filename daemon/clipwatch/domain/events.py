@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from clipwatch.domain.decided import Decision, Estimate, Reference
+from clipwatch.domain.decided import Decision, Estimate, EvaluationOutdone, Reference
 from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerAdded
 from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.kinds import (
@@ -23,6 +23,7 @@ from clipwatch.domain.kinds import (
 )
 from clipwatch.domain.losses import LossMeasured, LossNotMeasured
 from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.questions import Answered
 from clipwatch.domain.votes import Voted
 from clipwatch.statistics import Comparison, Summary
 
@@ -46,7 +47,7 @@ class ImageScore:
 
     "" names the scorer that decides; `look` is what the image has in common with others like it:
     64 bits in hex, all 0 for an even one, "" where nobody looked. `pixels` is the CRC-32 of those
-    that were scored, in hex; "" where they were not kept, and in logs of earlier versions.
+    that were scored, in hex; "" where they were not kept. `answers`: each right one's probability.
     """
 
     prompt_id: str
@@ -56,6 +57,7 @@ class ImageScore:
     image: str | None = None
     look: str = ""
     pixels: str = ""
+    answers: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
     @property
     def score(self) -> float:
@@ -67,8 +69,7 @@ class ImageScore:
 class RunStarted:
     """clipwatch began to watch an output directory.
 
-    `settings` are told as text, secrets left out; `protocol` is the digest of the protocol in use,
-    "" until the models are here.
+    `settings` are text without secrets; `protocol` is the digest in use, "" until models are here.
     """
 
     output_dir: str
@@ -209,12 +210,12 @@ class EvaluationCompleted:
     """All images are scored; `truncated` prompts were longer than the scorer can read.
 
     Of the last attempt: how many `images` it made, where its `seconds` went, and which `batch_size`
-    it found best (see Finished).
-    `scores` summarise those of each scorer, "" is the one that decides. By its scores
-    `categories` summarise the prompts of each, `against_base` compares with the base model alone,
-    `against_best` with the highest mean of an earlier step, corrected for having picked that where
-    its `picked` says so. `made` adds to the environment what was known only in the end.
-    `decision` is how it compares with its reference, `estimate` that its means are such.
+    it found best (see Finished). `scores` summarise those of each scorer, "" is the one that
+    decides. By its scores `categories` summarise the prompts of each, `against_base` compares with
+    the base model alone, `against_best` with the highest mean of an earlier step, corrected for
+    having picked that where its `picked` says so. `made` adds to the environment what was known
+    only in the end. `decision` is how it compares with its reference, `estimate` that its means are
+    such, `answered` what the answers to the prompts' questions come to, by scorer.
     """
 
     evaluation: str
@@ -230,6 +231,7 @@ class EvaluationCompleted:
     made: dict[str, str] = field(default_factory=dict)
     decision: Decision | None = None
     estimate: Estimate | None = None
+    answered: dict[str, Answered] = field(default_factory=dict)
 
     @property
     def clip(self) -> Summary:
@@ -282,8 +284,7 @@ class DestinationChanged:
 class AdviceSent:
     """A channel took advice ("webhook", "apprise"); each is named EVALUATION/KIND(/SCORER).
 
-    In logs of the first versions `destination` and `protocol` are "", here and in the three below:
-    the one that was in use.
+    In the first logs `destination` and `protocol` are "", here and in three below: those in use.
     """
 
     channel: str
@@ -376,6 +377,7 @@ Event = (
     | LossMeasured
     | LossNotMeasured
     | ImagesScored
+    | EvaluationOutdone
     | EvaluationCompleted
     | ImagesDeleted
     | ScorerAdded

@@ -13,6 +13,7 @@ from functools import cached_property
 from sys import intern
 from typing import Any, Final
 
+from clipwatch.domain.decided import EvaluationOutdone
 from clipwatch.domain.events import (
     AdviceGiven,
     AdviceNotSent,
@@ -44,7 +45,6 @@ from clipwatch.domain.further import EvaluationRescored, ImagesRescored, ScorerA
 from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.losses import LossMeasured, LossNotMeasured, with_losses
 from clipwatch.domain.receiving import Receiving
-from clipwatch.domain.retries import CRAMPED
 from clipwatch.domain.standing import Standing
 from clipwatch.domain.state import (
     Checkpoint,
@@ -55,6 +55,7 @@ from clipwatch.domain.state import (
     State,
     is_unfinished,
 )
+from clipwatch.domain.unscored import without_result
 from clipwatch.domain.votes import Voted
 
 _NONE: Final = frozenset[tuple[str, int]]()  # one for all: a long run has thousands
@@ -69,6 +70,7 @@ _ON_THE_WAY: Final = (
     LossNotMeasured,
     ImagesScored,
     EvaluationImported,
+    EvaluationOutdone,
     EvaluationCompleted,
     EvaluationFailed,
     EvaluationReopened,
@@ -227,21 +229,8 @@ class _Draft:
                 self._channels.took(sent.channel, sent.destination, protocol, sent.advice)
             case AdviceNotSent() as f:
                 self._channels.failed(f.channel, f.protocol or self._run.protocol, f)
-            case EvaluationFailed() as f:
-                known = self._evaluations[f.evaluation]
-                self._evaluations[f.evaluation] = replace(
-                    known,
-                    state="failed",
-                    kind=f.kind,
-                    reason=f.reason,
-                    attempt=f.attempt,
-                    retry_at=f.retry_at,
-                    cramped=known.cramped + (f.kind in CRAMPED),
-                    course=None,
-                )
-            case EvaluationReopened(evaluation=id_, time=when):
-                known = self._evaluations[id_]
-                self._evaluations[id_] = replace(known, attempt=0, cramped=0, retry_at=when)
+            case EvaluationFailed() | EvaluationOutdone() | EvaluationReopened():
+                self._evaluations[event.evaluation] = without_result(self._evaluations, event)
             case Published() as shown:
                 protocol, ids = shown.protocol or self._run.protocol, shown.evaluations
                 there = (*ids, *shown.again)
@@ -285,6 +274,8 @@ class _Draft:
                 self._touched.add(event.checkpoint)
             case EvaluationCompleted() | EvaluationFailed() | EvaluationReopened():
                 self._touched.add(self._evaluations[event.evaluation].checkpoint)
+            case EvaluationOutdone(evaluation=id_):
+                self._touched.add(self._evaluations[id_].checkpoint)
 
     def _complete(self, event: EvaluationCompleted, time: datetime) -> None:
         known = self._evaluations[event.evaluation]
@@ -374,7 +365,8 @@ def _lean(event: EvaluationCompleted, id_: str) -> EvaluationCompleted:
     Its phases, which each has of its own, are counted elsewhere.
     """
     made, categories = event.made or _EMPTY, event.categories or _EMPTY
-    return replace(event, evaluation=id_, made=made, categories=categories, phases=_EMPTY)
+    own = replace(event, evaluation=id_, made=made, categories=categories, phases=_EMPTY)
+    return replace(own, answered=event.answered or _EMPTY)
 
 
 def joined_texts(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str]:

@@ -36,7 +36,7 @@ PrecisionInterval = Literal["sequence", "student"]
 Finding = Literal["above", "below", "within", "open"]
 """How an evaluation compares with another: within what matters, by more, or nobody knows."""
 
-EvaluationState = Literal["running", "failed", "scored"]
+EvaluationState = Literal["running", "failed", "outdone", "scored"]
 
 FailureKind = Literal[
     "memory",  # of host or device: try a smaller batch

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import fsum
+from typing import Final
 
 import msgspec
 
@@ -16,6 +17,9 @@ from clipwatch.domain.protocol import image_seed
 
 LOSS_VERSION = 1
 """Raised whenever the code would give another loss for the same weights, images and noise."""
+
+LOSS: Final = "loss"
+"""Stands for the held-out loss where a further scorer could be named; none may be called so."""
 
 TIMES = (84, 248, 416, 584, 752, 916)
 """Thousandths of the way from an image to noise at which its loss is measured: two in each third.

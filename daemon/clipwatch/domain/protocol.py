@@ -10,6 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from clipwatch.domain.kinds import Dtype, Offload, Rules, Seeds, Spacing, TrainedWeights
+from clipwatch.domain.questions import Question
 
 SCORING_VERSION = 1
 """Raised whenever the code would give another number for the same images and prompts."""
@@ -20,12 +21,14 @@ class Prompt:
     """One prompt; `id` is unique within a protocol and names it in files and trackers.
 
     `strength` is that of a LoRA or LyCORIS for this prompt alone, None for the protocol's.
+    `questions` stand here where a scorer asks them: no number of others depends on them.
     """
 
     id: str
     text: str
     category: str = ""
     strength: float | None = None
+    questions: tuple[Question, ...] = ()
 
 
 DUAL_ENCODER = "dual_encoder"
@@ -211,7 +214,7 @@ class EvaluationProtocol:
         found: dict[str, Any] = {}
         for name, value in msgspec.to_builtins(self).items():
             if name != "scorers":
-                found[name] = value
+                found[name] = [_asked(it) for it in value] if name == "prompts" else value
                 if name == "scoring_version":  # the place of further ones
                     found["scorers"] = [_written(scorer) for scorer in self.scorers[1:]]
                 continue
@@ -237,6 +240,11 @@ def upgraded(written: Mapping[str, Any]) -> dict[str, Any]:
         if (key := f"scorer_{name}") in written:
             first[name] = written[key]
     return {**written, "scorers": [first, *written.get("scorers", ())]}
+
+
+def _asked(prompt: dict[str, Any]) -> dict[str, Any]:
+    """Leave out questions where there are none, as the first logs knew none."""
+    return {name: it for name, it in prompt.items() if name != "questions" or it}
 
 
 def _written(scorer: ScorerSpec) -> dict[str, Any]:

@@ -267,23 +267,26 @@ def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[E
     return [] if same else [CheckpointCompleted(*place, "base", "", (), digest)]
 
 
-def reopenable(run: Run, now: datetime) -> list[Evaluation]:
+def reopenable(run: Run, now: datetime, *, raced: bool = False) -> list[Evaluation]:
     """Return what failed for reasons outside the checkpoint: a restart tries it again at once.
 
     Not what vanished and did not come back: there are many of these in a long training. Nor what
-    was left out.
+    was left out. What was outdone goes on, but where it is `raced`: there that is worked out anew.
     """
     here = {(c.name, c.digest) for c in run.checkpoints.values() if c.state == "whole"}
     skipped = {(c.name, c.digest) for c in run.checkpoints.values() if c.skipped}
-    return [
+    found = run.evaluations.values()
+    outdone = [it for it in found if it.state == "outdone" and (it.checkpoint, it.digest) in here]
+    failed = [
         evaluation
-        for evaluation in run.evaluations.values()
+        for evaluation in found
         if evaluation.state == "failed"
         and evaluation.kind not in LASTING
         and (evaluation.kind != "vanished" or (evaluation.checkpoint, evaluation.digest) in here)
         and (evaluation.checkpoint, evaluation.digest) not in skipped
         and (evaluation.retry_at is None or evaluation.retry_at > now)
     ]
+    return failed if raced else [*failed, *outdone]
 
 
 def retryable(run: Run, step: int) -> list[Evaluation]:

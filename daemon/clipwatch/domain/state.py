@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from clipwatch.domain.decided import Reference
+from clipwatch.domain.decided import EvaluationOutdone, Reference
 from clipwatch.domain.events import (
     AdviceGiven,
     EvaluationCompleted,
@@ -136,6 +136,8 @@ class Evaluation:
     """With what it is, or was, compared while it is made; None for nothing."""
     losses: Losses | None = None
     """On images that are always the same; None where none were asked for."""
+    outdone: EvaluationOutdone | None = None
+    """Of one that is `outdone`: by whom."""
 
     @property
     def of_base(self) -> bool:
@@ -318,7 +320,8 @@ def open_protocols(run: Run, checkpoint: Checkpoint) -> Iterator[str]:
     """Yield the protocols under which a whole checkpoint is still to be evaluated."""
     for protocol in protocols_of(run, checkpoint):
         evaluation = evaluation_of(run, checkpoint, protocol)
-        if evaluation is None or (evaluation.state != "scored" and not evaluation.given_up):
+        ended = evaluation is not None and evaluation.state in ("scored", "outdone")
+        if evaluation is None or not (ended or evaluation.given_up):
             yield protocol
 
 

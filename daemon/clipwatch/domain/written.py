@@ -37,7 +37,7 @@ def encode(event: Event) -> tuple[str, str]:
             told = msgspec.to_builtins(event) | {"protocol": event.protocol.written()}
         case ImagesScored():
             told = msgspec.to_builtins(event)
-            told["images"] = [_apart(image, "score") for image in told["images"]]
+            told["images"] = [_image(image) for image in told["images"]]
         case EvaluationCompleted():
             told = _apart(msgspec.to_builtins(event), "clip")
     return type(event).__name__, msgspec.json.encode(told).decode()
@@ -89,6 +89,12 @@ def _apart(told: dict[str, Any], first: str) -> dict[str, Any]:
     """Write scores as the first logs did: the scorer that decides apart from the others."""
     scores = told.pop("scores")
     return told | {first: scores.pop(""), "others": scores}
+
+
+def _image(told: dict[str, Any]) -> dict[str, Any]:
+    """Write an image; few have answers."""
+    found = _apart(told, "score")
+    return found if found["answers"] else {k: it for k, it in found.items() if k != "answers"}
 
 
 def _joined(told: dict[str, Any], first: str) -> dict[str, Any]:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 import torch
 
 from clipwatch.domain.events import ImageScore
-from clipwatch.evaluator.failures import EvaluationError, cause, failing_as
+from clipwatch.evaluator.failures import cause, failing_as
 from clipwatch.evaluator.generation.noise import Task
 from clipwatch.evaluator.generation.pipeline import free_memory
 from clipwatch.evaluator.images import image_name, pixels_digest, save_image
 from clipwatch.evaluator.looks import looks
-from clipwatch.evaluator.scorers.base import Scorer, checked
+from clipwatch.evaluator.scorers.base import Measured, Scorer, checked, measured
 from clipwatch.models.scorers import scale_of
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 Scorers = dict[str, Scorer]
 """By name; the one that decides is called ""."""
 
-_Found = tuple[dict[str, list[float]], list[str], torch.Tensor]
-"""The scores by scorer, the looks, and the pixels in host memory."""
+_Found = tuple[dict[str, list[Measured]], list[str], torch.Tensor]
+"""What was measured by scorer, the looks, and the pixels in host memory."""
 
 
 class Scoring:
@@ -86,19 +86,17 @@ class Scoring:
             free_memory()  # only here, where the error and what its frames hold is let go
 
     def _measured(self, batch: list[Task], images: torch.Tensor) -> _Found:
-        prompts = [prompt.text for prompt, _, _ in batch]
+        prompts = [prompt for prompt, _, _ in batch]
         with self._phases.phase("score"):
-            scores = {name: it.score(images, prompts) for name, it in self._scorers.items()}
-            for name, found in scores.items():
-                if len(found) != len(batch):
-                    what = f"scorer {name!r} gave {len(found)} scores for {len(batch)} images"
-                    raise EvaluationError("scores", what)
-            return scores, looks(images), images.cpu()
+            found = {
+                name: measured(name, it, images, prompts) for name, it in self._scorers.items()
+            }
+            return found, looks(images), images.cpu()
 
     def _keep(
         self,
         batch: list[Task],
-        scores: dict[str, list[float]],
+        measures: dict[str, list[Measured]],
         seen: list[str],
         pixels: torch.Tensor,
     ) -> tuple[ImageScore, ...]:
@@ -107,13 +105,19 @@ class Scoring:
         for place, (prompt, index, seed) in enumerate(batch):
             if (prompt.id, index) in self._done:  # made again for those that follow it
                 continue
-            own = {
-                name: checked(its[place], name, self._scales[name], prompt.id)
-                for name, its in scores.items()
-            }
+            scores: dict[str, float] = {}
+            answers: dict[str, tuple[float, ...]] = {}
+            for name, its in measures.items():
+                score, answered = its[place]
+                for it in (score, *answered):
+                    checked(it, name, self._scales[name], prompt.id)
+                scores[name] = score
+                if answered:
+                    answers[name] = answered
             image = self._save(pixels[place], image_name(prompt.id, index, self._form))
             digest = pixels_digest(pixels[place]) if image else ""
-            found.append(ImageScore(prompt.id, index, seed, own, image, seen[place], digest))
+            told = (scores, image, seen[place], digest, answers)
+            found.append(ImageScore(prompt.id, index, seed, *told))
         return tuple(found)
 
     def _save(self, pixels: torch.Tensor, name: str) -> str | None:

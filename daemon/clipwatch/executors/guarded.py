@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final, get_args
 
 from clipwatch.domain.losses import LossSets
+from clipwatch.domain.questions import are_answered
 from clipwatch.executors.base import EvaluatorHandle, Executor, Refusal, Slot
 from clipwatch.executors.messages import (
     Evaluate,
@@ -147,6 +148,7 @@ class Asked:
         images = ((prompt.id, index, seed) for prompt, index, seed in request.protocol.images())
         self._left = {(id_, index): seed for id_, index, seed in images if (id_, index) not in done}
         self._scorers = {scorer.name for scorer in request.protocol.scorers}
+        self._asked = {it.id: it.questions for it in request.protocol.prompts}
         self._losses = request.losses
         self._loaded = False
 
@@ -164,7 +166,8 @@ class Asked:
                     if self._left.pop((it.prompt_id, it.index), None) != it.seed:
                         return f"image {it.index} of prompt {it.prompt_id} was not asked for"
                     numbers = it.scores.values()
-                    if it.scores.keys() != self._scorers or not all(map(math.isfinite, numbers)):
+                    whole = it.scores.keys() == self._scorers and all(map(math.isfinite, numbers))
+                    if not whole or not are_answered(it.answers, self._asked[it.prompt_id]):
                         return f"image {it.index} of prompt {it.prompt_id} has no score"
             case _ if not isinstance(reply, _REPLIES):
                 return f"{reply!r:.200} is no reply"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import combinations
 
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.kinds import AdviceKind, Unit
 from clipwatch.domain.losses import LossMeasured
+from clipwatch.domain.questions import Answered
 from clipwatch.judging.base import Question
 from clipwatch.statistics import Summary
 from clipwatch.statistics.course import RECENT, fall, gain, lag
@@ -44,6 +45,7 @@ class Point:
         looks: Of the first image of each prompt (see ImageScore.look), in any order.
         unit: What `step` counts.
         losses: On images that are always the same, None where they were not measured.
+        answered: What answers to the prompts' questions come to, by scorer.
     """
 
     evaluation: str
@@ -53,6 +55,7 @@ class Point:
     looks: tuple[str, ...]
     unit: Unit = "step"
     losses: LossMeasured | None = None
+    answered: dict[str, Answered] = field(default_factory=dict)
 
 
 def worths(named: Mapping[str, float | None], scales: Mapping[str, Scale]) -> dict[str, float]:

@@ -85,6 +85,8 @@ def answer(
         else (),
         decision=decided,
         estimate=told.estimate if told else None,
+        # of other prompts at each checkpoint they would be no curve
+        answered={} if ended else point.answered,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from clipwatch.domain.decided import Decision, Estimate
 from clipwatch.domain.events import AdviceGiven
+from clipwatch.domain.questions import Answered
 from clipwatch.statistics import Comparison, Summary
 
 
@@ -35,6 +36,7 @@ class Judgement:
     advice: tuple[AdviceGiven, ...] = ()
     decision: Decision | None = None
     estimate: Estimate | None = None
+    answered: dict[str, Answered] = field(default_factory=dict)
 
 
 class Judge(Protocol):

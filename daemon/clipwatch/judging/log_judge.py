@@ -12,6 +12,7 @@ from clipwatch.journal import Journal
 from clipwatch.judging.advice import Point
 from clipwatch.judging.answer import answer, looked_back_on
 from clipwatch.judging.base import Judgement, Question
+from clipwatch.judging.questions import answered
 from clipwatch.kit.errors import ClipwatchError, LogLocked
 from clipwatch.results.reading import ordered, read_images, read_losses
 from clipwatch.results.tables import score_tables
@@ -116,4 +117,6 @@ def _point(journal: Journal, run: Run, evaluation: str) -> Point:
     looks = tuple(it.look for it in images if it.look and it.index == 0)
     known = run.evaluations[evaluation]
     losses = read_losses(journal, run.name, evaluation) if known.losses else None
-    return Point(evaluation, known.step, describe(scores[""]), scores, looks, run.unit, losses)
+    told = answered(images, run.protocols[known.protocol].prompts)
+    own = (describe(scores[""]), scores, looks, run.unit, losses, told)
+    return Point(evaluation, known.step, *own)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from clipwatch.domain.losses import LossMeasured, Rows, mean
+from clipwatch.results.tables import loss_table
 from clipwatch.statistics.course import RECENT, fall
 from clipwatch.statistics.means import FEWEST, Means
-from clipwatch.statistics.scores import Scores
 from clipwatch.statistics.unpaired import difference
 
 WORTH: Final = 0.01
@@ -49,7 +49,7 @@ def overfit(course: Sequence[Measured], unit: str = "step") -> str:
         return ""
     lowest = min(before, key=lambda it: mean(it.losses.held))
     level = mean(lowest.losses.held)
-    found = fall(Means.shared([_turned(it.losses.held) for it in alike]), WORTH * level)
+    found = fall(Means.shared([loss_table(it.losses) for it in alike]), WORTH * level)
     if found.surely < WORTH * level:
         return ""
     grown = ""
@@ -83,8 +83,3 @@ def growth(one: LossMeasured, other: LossMeasured) -> tuple[float, float, float]
 
 def _changes(one: Rows, other: Rows) -> list[float]:
     return [math.fsum(b) / len(b) - math.fsum(a) / len(a) for a, b in zip(one, other, strict=True)]
-
-
-def _turned(rows: Rows) -> Scores:
-    """Return losses as scores, of which more is better, an image in the place of a prompt."""
-    return {str(place): [-loss for loss in row] for place, row in enumerate(rows)}

@@ -73,6 +73,7 @@ class Attempt:
         log: Gets what happens.
         early: What may end it before its last image; None for nothing.
         several: The run may use several slots: each is told with what it has in hand.
+        most: So many of its images, the first ones, are made for now; None for all.
 
     Attributes:
         every: All images, by the names of their prompts.
@@ -89,14 +90,16 @@ class Attempt:
         early: Early | None = None,
         *,
         several: bool = False,
+        most: int | None = None,
     ) -> None:
         self.job, self.held = job, held
         self._log, self._several = log, several
         known = log.run.evaluations.get(job.id)
         done = known.done if known else frozenset()
         self._early = early
-        self._images = in_order(job.protocol, early=early is not None)
-        self.every = sorted(self._images)
+        images = in_order(job.protocol, early=early is not None or most is not None)
+        self._images = images[:most]
+        self.every = sorted(images)
         self.left = tuple(it for it in self._images if it not in done)
         self.barred: set[str] = set()
         self.failed: list[Failed] = []
@@ -110,6 +113,11 @@ class Attempt:
     def lacks(self) -> bool:
         """Whether there is something to ask an evaluator for."""
         return not (self.enough or self._done.issuperset(self.left))
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing lacks, now or later: its result follows."""
+        return self.enough or self._done.issuperset(self.every)
 
     @property
     def proven(self) -> bool:
@@ -242,7 +250,7 @@ class Attempt:
         return known.done if known else frozenset()
 
     def _show(self, share: Share) -> None:
-        done, total = len(self._done), len(self._images)
+        done, total = len(self._done), len(self.every)
         self._log.working(self.job.title, f"{done} of {total} images", done, total)
         if self._several:
             self._log.working(share.place, self.job.title)

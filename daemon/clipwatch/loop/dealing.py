@@ -21,6 +21,7 @@ from clipwatch.loop.attempt import Attempt, Share, memory_told, request
 from clipwatch.loop.early import early
 from clipwatch.loop.hand import Hand
 from clipwatch.loop.keeping import Keeping
+from clipwatch.loop.race import Race
 from clipwatch.loop.run_log import RunLog
 from clipwatch.pace import pace_of
 from clipwatch.results.reading import images_of
@@ -62,6 +63,7 @@ class Dealer:
         log: Tells what is to be done, and hears what is.
         hand: Gets what is handed over.
         keeping: Has the checkpoints.
+        race: Says how far each is made.
         clock: The time, in UTC.
     """
 
@@ -71,12 +73,14 @@ class Dealer:
         log: RunLog,
         hand: Hand,
         keeping: Keeping,
+        race: Race,
         clock: Callable[[], datetime],
     ) -> None:
         self.settings = settings
         self._log = log
         self._hand = hand
         self._keeping = keeping
+        self._race = race
         self._clock = clock
 
     def deal(self, due: Sequence[Pending]) -> list[Unable]:
@@ -178,7 +182,8 @@ class Dealer:
             self._log.say(f"{job.title}: {remark}")
         several = settings.compute.most_slots != 1
         ends = early(settings, self._log, work)
-        return Attempt(job, held, self._log, ends, several=several)
+        most = self._race.images(work)
+        return Attempt(job, held, self._log, ends, several=several, most=most)
 
 
 def _left(run: Run, work: Work) -> int:

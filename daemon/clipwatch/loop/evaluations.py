@@ -18,6 +18,7 @@ from clipwatch.loop.dealing import Dealer
 from clipwatch.loop.hand import Hand
 from clipwatch.loop.judgements import Judgements
 from clipwatch.loop.keeping import Keeping
+from clipwatch.loop.race import Race
 from clipwatch.loop.run_log import RunLog
 from clipwatch.loop.seats import Seats
 from clipwatch.loop.slots import Heard, Pool, Seat
@@ -60,7 +61,8 @@ class Evaluations:
         self._hand = Hand(log, self._seats)
         self._vacancies = Vacancies(log, clock)
         self._keeping = Keeping(settings, log, send)
-        self._dealer = Dealer(settings, log, self._hand, self._keeping, clock)
+        self._race = Race(settings, log, clock)
+        self._dealer = Dealer(settings, log, self._hand, self._keeping, self._race, clock)
 
     @property
     def busy(self) -> bool:
@@ -113,7 +115,7 @@ class Evaluations:
         self._vacancies.look(self._seats.executor)
         self._end_if_over()
         run, attempts = self._log.run, self._hand.attempts
-        found = self._log.due if run.protocol else self._log.pending
+        found = self._race.due(attempts, ready=ready) if run.protocol else self._log.pending
         taken = self._judgements.ids | attempts.keys()
         due = [it for it in found if it.id not in taken and not self._lacks(it.checkpoint)]
         slots = self._seats.room(self._settings.compute.most_slots)
@@ -193,7 +195,8 @@ class Evaluations:
     def _end_if_whole(self, attempt: Attempt) -> None:
         if not (attempt.lacks or self._hand.of(attempt)) and attempt.job.id in self._hand.attempts:
             self._hand.drop(attempt)
-            self._judgements.ask(*attempt.finished())
+            if attempt.whole:
+                self._judgements.ask(*attempt.finished())
 
     def _failed(self, work: Pending, kind: FailureKind, reason: str) -> None:
         run, settings = self._log.run, self._settings

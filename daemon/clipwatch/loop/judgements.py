@@ -143,6 +143,7 @@ class Judgements:
             against_best=found.against_best,
             decision=found.decision,
             estimate=found.estimate,
+            answered=found.answered,
         )
         self._log.record_evaluation(job.id, completed, *found.advice)
         if self._open:

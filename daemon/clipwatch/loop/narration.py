@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
+from clipwatch.domain.decided import EvaluationOutdone
 from clipwatch.domain.events import (
     AdviceGiven,
     AdviceNotSent,
@@ -36,7 +37,7 @@ from clipwatch.domain.imported import EvaluationImported, MoreShown
 from clipwatch.domain.kinds import CheckpointKind
 from clipwatch.domain.losses import LossMeasured, LossNotMeasured, losses_of
 from clipwatch.domain.votes import Voted
-from clipwatch.results.decisions import decided, estimated
+from clipwatch.results.decisions import decided, estimated, outdone
 from clipwatch.results.view import BRINGS_THEM_IN
 
 NAMED = 4
@@ -97,6 +98,8 @@ def narrate(event: Event, named: Named = checkpoint, *, once: bool = False) -> l
             return [f"{named(id_)}: loaded on {device}"]
         case EvaluationCompleted() as done:
             return _completed(done, named)
+        case EvaluationOutdone(evaluation=id_):
+            return [f"{named(id_)}: {outdone(event, named(event.by))}"]
         case LossMeasured(evaluation=id_):
             return [f"{named(id_)}: {_losses(event)}"]
         case LossNotMeasured(evaluation=id_, reason=reason):

@@ -30,11 +30,18 @@ TRIES: Final = 3
 AGAIN_SECONDS: Final = 300.0
 """Pause before a checkpoint that failed so often is tried again, while it is the same there."""
 
+_FINAL: Final = ("missing", "refused")
+"""What is told of an address at once."""
+
 _log = logging.getLogger(__name__)
 
 
 class _Changed(Exception):  # noqa: N818 - says what is so
     """A checkpoint was written anew, or deleted, while it was copied; or we are to end."""
+
+
+_Since = dict[str, tuple[str, float]]
+"""Name → how a checkpoint is signed, and when that was new."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +84,7 @@ class Mirror:
         self._remote, self._folder = remote, folder
         self._hint, self._during = hint, during
         self._copies = Copies(folder)
-        self._since: dict[str, tuple[str, float]] = {}  # name → signature, and when it was new
+        self._since: _Since = {}
         self._failed: dict[str, _Failed] = {}
         self._failures = 0
         self._kind: Kind | None = None
@@ -100,14 +107,13 @@ class Mirror:
 
     @property
     def busy(self) -> bool:
-        """Whether something is still to be copied, as far as is known; what is asked anew may be."""
+        """Whether something is still to be copied, or may be as it is asked anew."""
         return self._waits or not self._planned.keys() <= (self._finished or {}).keys()
 
     @property
     def lost(self) -> Kind | None:
         """Why nobody who is in a hurry should wait for the address, None where he may."""
-        lasts = self._failures >= TRIES or self._kind in ("missing", "refused")
-        return self._kind if lasts else None
+        return self._kind if self._failures >= TRIES or self._kind in _FINAL else None
 
     @property
     def here(self) -> frozenset[str]:
@@ -175,8 +181,7 @@ class Mirror:
     def _turn(self, finished: Mapping[str, Done], seconds: float) -> bool:
         """Look once, and copy one checkpoint at most; return whether one was."""
         self._drop(finished)
-        seen = self._look()
-        now = time.monotonic()
+        seen, now = self._look(), time.monotonic()
         still = {name for name, (_, at) in self._since.items() if now - at >= seconds}
         rest = {it for it, f in self._failed.items() if f.lasts and now - f.at < AGAIN_SECONDS}
         todo = plan(seen.entries, still - rest, self._copies.had, finished, self._limit)
@@ -203,11 +208,8 @@ class Mirror:
         """
         kept = [path for it in self._copies.had.values() for path in it.paths]
         seen = found(self._folder, self._remote.files(), self._layouts, kept)
-        now, signed = time.monotonic(), {it.name: it.signature for it in seen.entries}
-        self._since = {
-            name: before if (before := self._since.get(name)) and before[0] == is_ else (is_, now)
-            for name, is_ in signed.items()
-        }
+        signed = {it.name: it.signature for it in seen.entries}
+        self._since = _since(self._since, signed, time.monotonic())
         self._failed = {it: f for it, f in self._failed.items() if signed.get(it) == f.signed}
         return seen
 
@@ -232,7 +234,7 @@ class Mirror:
                 self._copies.make(entry, self._fetch)
             seen = self._look()  # it may be another one meanwhile
             if entry.signature not in {it.signature for it in seen.entries}:
-                raise _Changed
+                return False
             with self.lock:
                 self._copies.take(entry)
                 self._failed.pop(entry.name, None)
@@ -244,8 +246,7 @@ class Mirror:
         except (ClipwatchError, OSError) as error:
             if isinstance(error, Unreachable) and error.kind == "missing":
                 return False  # it was deleted meanwhile, or its folder is
-            before = self._failed.get(entry.name)
-            told = _told(error, self._remote.address)
+            told, before = _told(error, self._remote.address), self._failed.get(entry.name)
             times = before.times + 1 if before else 1
             self._failed[entry.name] = _Failed(entry.signature, times, told, time.monotonic())
             return False
@@ -257,6 +258,13 @@ class Mirror:
         if self._closed:
             raise _Changed
         self._remote.fetch(file, to)
+
+
+def _since(before: _Since, signed: Mapping[str, str], now: float) -> _Since:
+    return {
+        name: known if (known := before.get(name)) and known[0] == its else (its, now)
+        for name, its in signed.items()
+    }
 
 
 def _told(error: Exception, address: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -28,12 +28,18 @@ class ScorerKind:
             pickles. None for a kind without files, whose `model` is then any text.
         images: The option that names a folder of images, which it must have, "" for none: their
             content is part of every protocol, too.
+        lacking: Says what some of these prompts lack to be scored, "" for nothing; settings whose
+            prompts lack something are refused. None for a kind that scores every prompt.
+        asks: Its scorer answers the questions of the prompts (see evaluator.scorers.base.Answerer),
+            of which every prompt must have some then.
     """
 
     target: str
     scale: Callable[[ScorerSpec, str], Scale]
     files: Callable[[Path], list[Path]] | None = None
     images: str = ""
+    lacking: Callable[[Sequence[str]], str] | None = None
+    asks: bool = False
 
 
 def told_key(scorer: str) -> str:

@@ -13,9 +13,10 @@ from clipwatch.layouts.header import read_header
 from clipwatch.models.files import weights_of
 from clipwatch.models.identity import ModelError, files_of, scorer_part
 from clipwatch.models.precisions import PRECISIONS
+from clipwatch.models.vision_language import weight_bytes
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-"""Of a weight, by the protocol's dtype; the scorer is always float32."""
+"""Of a weight, by the protocol's dtype; a scorer's is float32 unless its own says otherwise."""
 
 RUNTIME = 2**30
 """Bytes that PyTorch and its libraries take before any model."""
@@ -60,8 +61,8 @@ def sizes(protocol: EvaluationProtocol) -> dict[str, int] | None:
     usual = BYTES[protocol.dtype]
     quantised = PRECISIONS.get(protocol.base_precision)
     stored = quantised.bits / 8 if quantised else usual
-    scoring = {scorer_part(it): 0 for it in protocol.scorers}
-    scoring |= {it: n * BYTES["fp32"] for it, n in counted.items() if it.startswith("scorer")}
+    each = {scorer_part(it): weight_bytes(it) for it in protocol.scorers}
+    scoring = {part: counted.get(part, 0) * its for part, its in each.items()}
     own = {part.removeprefix("base/"): n for part, n in counted.items() if part not in scoring}
     denoiser = sum(own.get(name, 0) for name in _DENOISERS) * stored
     texts = sum(n for name, n in own.items() if name.startswith("text_encoder")) * usual

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -14,9 +14,18 @@ from clipwatch.kit.errors import SettingsError
 from clipwatch.models.dual_encoders import DUAL_ENCODERS
 from clipwatch.models.kinds import ScorerKind, told_key
 from clipwatch.models.likeness import COPIED, LIKENESS
+from clipwatch.models.questions import QUESTIONS
+from clipwatch.models.vision_language import OCR, VQASCORE
 from clipwatch.statistics.scale import UNKNOWN, Scale
 
-OURS: Final = {DUAL_ENCODER: DUAL_ENCODERS, "likeness": LIKENESS, "copied": COPIED}
+OURS: Final = {
+    DUAL_ENCODER: DUAL_ENCODERS,
+    "likeness": LIKENESS,
+    "copied": COPIED,
+    "vqascore": VQASCORE,
+    "ocr": OCR,
+    "questions": QUESTIONS,
+}
 """Kinds that come with clipwatch: `status` asks for their scales, and packages are slow to list."""
 
 
@@ -47,6 +56,16 @@ def folder_of(spec: ScorerSpec) -> Path | None:
     option = kind_of(spec.kind).images
     named = dict(spec.options).get(option, "") if option else ""
     return Path(named) if named else None
+
+
+def lacks(spec: ScorerSpec, prompts: Sequence[str]) -> str:
+    """Say what some of these prompts lack to be scored by a scorer; "" if nothing.
+
+    Raises:
+        SettingsError: Its kind is not installed.
+    """
+    found = kind_of(spec.kind).lacking
+    return found(prompts) if found else ""
 
 
 def scale_of(spec: ScorerSpec, environment: Mapping[str, str] | None = None) -> Scale:

@@ -12,9 +12,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from clipwatch.domain.questions import Question
 from clipwatch.kit.errors import SettingsError
 from clipwatch.kit.textfiles import refused
-from clipwatch.prompts import options
+from clipwatch.prompts import options, questions
 from clipwatch.prompts.listing import Entry, check_name
 from clipwatch.prompts.options import Option
 
@@ -24,7 +25,7 @@ _BLANKS = " \t\n"
 # what other programs let a prompt say of what nothing here has
 _HOW = frozenset(("random_seed", "bbox_entities", "bbox_keyframes", "lyrics"))
 
-_READ = (*_TEXTS, "category", "id", "adapter_strength", "enabled")
+_READ = (*_TEXTS, "category", "id", "adapter_strength", "enabled", *questions.KEYS)
 _SLIP = 0.85  # likeness (difflib) from which a name looks misspelt
 _MOST_STRENGTH = 10**9
 
@@ -78,7 +79,8 @@ def entries(path: Path, text: str, column: str) -> Iterator[Entry]:
     COCO's {"annotations": list} is one of the last, and so is {"samples": list} of OneTrainer and
     EveryDream2. A prompt is a text, or an object that has it as "prompt", "caption", "tags" or
     "text", or as `column` when that is given. In an object "adapter_strength" is SimpleTuner's,
-    and "enabled" OneTrainer's. A text in a list may have the options of sd-scripts behind it.
+    "enabled" OneTrainer's, and "vqa_list" and "skills" are GenEval 2's. A text in a list may have
+    the options of sd-scripts behind it.
 
     Raises:
         SettingsError: It is no JSON, or of another shape.
@@ -167,7 +169,24 @@ def _entry(document: _Text, member: _Member, column: str) -> Entry:
         off=fields.get("enabled") is False,
         slips=tuple(filter(None, map(_slip, inner))),
         options=asked,
+        questions=_questions(document, member, inner),
     )
+
+
+def _questions(document: _Text, member: _Member, inner: dict[str, Any]) -> tuple[Question, ...]:
+    """Return what can be asked of its picture; () where nothing stands there."""
+    try:
+        return questions.read(*(_plain(inner.get(name)) for name in questions.KEYS))
+    except ValueError as error:
+        fix = 'write them as GenEval 2 does: [["How many cats are there?", "two"], ...]'
+        raise document.refused(str(error), member.at, member.key or None, fix=fix) from None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of JSON with its whole numbers as texts."""
+    if isinstance(value, _Number):
+        return value.digits
+    return [*map(_plain, value)] if isinstance(value, list) else value
 
 
 def _sampling(fields: dict[str, Any]) -> tuple[tuple[Option, ...], tuple[str, ...]]:

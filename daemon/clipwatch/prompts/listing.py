@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from clipwatch.domain.protocol import Prompt
+from clipwatch.domain.questions import Question
 from clipwatch.kit.textfiles import plain, problem, refused
 from clipwatch.prompts.options import Option
 
@@ -51,6 +52,7 @@ class Entry(NamedTuple):
         off: Its source keeps it, and does not use it.
         slips: What is said of names beside the prompt that look misspelt.
         options: How this prompt is to be sampled.
+        questions: What can be asked of its picture.
     """
 
     file: Path
@@ -63,6 +65,7 @@ class Entry(NamedTuple):
     off: bool = False
     slips: tuple[str, ...] = ()
     options: tuple[Option, ...] = ()
+    questions: tuple[Question, ...] = ()
 
 
 class Asked(NamedTuple):
@@ -160,7 +163,8 @@ def listed(source: Path, entries: Iterable[Entry]) -> Listed:
     for said, name in made.items():
         _claim(lines, name, kept[said])
     prompts = (
-        Prompt(it.id or made[said], it.text, it.category, it.strength) for said, it in kept.items()
+        Prompt(it.id or made[said], it.text, it.category, it.strength, it.questions)
+        for said, it in kept.items()
     )
     notes = [plain(f"{source.name}:{line}: {slip}") for slip, line in slips.items()]
     told = _notes(source.name, empty, off, again, sampling.ignored())

@@ -10,11 +10,21 @@ const nothing = value => value === null || value === undefined;
 const trained = () => checkpoints().filter(it => !it.base);
 const categories = () => unique(curve().prompts.map(it => it.category)).filter(Boolean).sort();
 
-/** What can be drawn: of a checkpoint a value, with the ends of its interval where it has one. */
+const skills = () => unique(checkpoints().flatMap(it => Object.keys(it.skills ?? {}))).sort();
+
+/** Return a checkpoint's losses, whichever scorer's the curve is; null where it has none. */
+const lossOf = it => (DATA.curves[it.of.like] ?? it.of).checkpoints[it.at ?? it.column].loss;
+const noises = () => trained().some(lossOf) ? ["low noise", "mid noise", "high noise"] : [];
+
+/** What can be drawn: of a checkpoint a value, with the ends of its interval where it has one, and how it is marked; or a line for each of some groups. */
 const MEASURES = {
-    mean: {title: "mean", value: it => it.mean, ends: it => [it.low, it.high], base: true, mark: true},
-    delta: {title: "mean less the base's", value: it => it.delta?.[0], ends: it => it.delta?.slice(1) ?? [null, null], mark: true},
-    categories: {title: "mean of each category"},
+    mean: {title: "mean", value: it => it.mean, ends: it => [it.low, it.high], base: true, mark: it => it.mark},
+    delta: {title: "mean less the base's", value: it => it.delta?.[0], ends: it => it.delta?.slice(1) ?? [null, null], mark: it => it.mark},
+    categories: {title: "mean of each category", groups: () => categories(), of: (it, name) => it.categories[name]},
+    skills: {title: "right answers by skill", groups: () => skills(), of: (it, name) => it.skills?.[name]?.[0]},
+    loss: {title: "held-out loss, lower is better", value: it => lossOf(it)?.heldout, base: true, digits: 4,
+        ends: it => [lossOf(it)?.low, lossOf(it)?.high], mark: it => lossOf(it)?.mark},
+    noise: {title: "held-out loss by noise", groups: () => noises(), of: (it, name) => lossOf(it)?.[`heldout_${name.replace(" ", "_")}`], digits: 4},
     std: {title: "standard deviation of the images' scores", value: it => it.std, base: true},
     seconds: {title: "seconds for an image", value: it => it.seconds, digits: 2},
 };
@@ -23,8 +33,8 @@ const measure = () => MEASURES[state.measure];
 const digitsOf = it => it.digits ?? curve().digits;
 
 /** Return the names of those that this curve has. */
-const measures = () => Object.keys(MEASURES).filter(name => name === "categories"
-    ? categories().length : trained().some(it => !nothing(MEASURES[name].value(it))));
+const measures = () => Object.keys(MEASURES).filter(name => MEASURES[name].groups
+    ? MEASURES[name].groups().length : trained().some(it => !nothing(MEASURES[name].value(it))));
 
 function lineOfChart(label, stroke, more = {}) {
     const digits = digitsOf(measure());
@@ -36,10 +46,10 @@ function lineOfChart(label, stroke, more = {}) {
 function chartLines() {
     const columns = trained(), it = measure();
     const dots = stroke => ({width: 2, points: {show: true, size: 6, fill: stroke}});
-    if (state.measure === "categories") {
-        return categories().map((name, place, all) => {
+    if (it.groups) {
+        return it.groups().map((name, place, all) => {
             const stroke = `hsl(${Math.round(360 * place / all.length)} 60% ${colour("--lightness")})`;
-            return [lineOfChart(name, stroke, dots(stroke)), columns.map(each => each.categories[name] ?? null)];
+            return [lineOfChart(name, stroke, dots(stroke)), columns.map(each => it.of(each, name) ?? null)];
         });
     }
     const of = value => columns.map(each => value(each) ?? null);
@@ -53,9 +63,13 @@ function chartLines() {
             found.push([lineOfChart(name, colour("--faint"), {dash: [2, 4], show: state.extremes}), of(each => each[name])]);
         }
     }
+    if (state.measure === "loss" && columns.some(each => !nothing(lossOf(each)?.trained))) {
+        const stroke = colour("--soft");
+        found.push([lineOfChart("images of the training", stroke, dots(stroke)), of(each => lossOf(each)?.trained)]);
+    }
     const base = it.base && checkpoints().find(each => each.base);
-    if (base || state.measure === "delta") {
-        const level = base ? it.value(base) : 0;
+    const level = base ? it.value(base) : state.measure === "delta" ? 0 : null;
+    if (!nothing(level)) {
         found.push([lineOfChart("base", colour("--base"), {dash: [8, 4], width: 1.5}), columns.map(() => level)]);
     }
     return found;
@@ -144,14 +158,15 @@ function marks(it) {
         ctx.fillText(advice.kind, x(advice.step) + (right ? -4 : 4) * ratio, row);
     });
     ctx.setLineDash([]);
-    for (const point of measure().mark ? checkpoints().filter(each => each.mark) : []) {
+    const mark = measure().mark ?? (() => "");
+    for (const point of checkpoints().filter(mark)) {
         const value = measure().value(point);
         if (nothing(value)) continue;
         ctx.beginPath();
         ctx.arc(x(point.step), it.valToPos(value, "y", true), 7 * ratio, 0, 2 * Math.PI);
         ctx.lineWidth = 2 * ratio;
         ctx.strokeStyle = colour("--best");
-        ctx.fillStyle = point.mark === "best" ? colour("--best") : colour("--page");
+        ctx.fillStyle = mark(point) === "best" ? colour("--best") : colour("--page");
         ctx.fill();
         ctx.stroke();
     }

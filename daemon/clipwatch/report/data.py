@@ -11,16 +11,19 @@ import msgspec
 from clipwatch.domain import strengths
 from clipwatch.domain.state import Evaluation
 from clipwatch.kit.errors import ClipwatchError
+from clipwatch.report.answers import answered, asked
 from clipwatch.report.curves import Curve
+from clipwatch.report.losses import apart as losses_apart
+from clipwatch.report.losses import losses
 from clipwatch.report.verdicts import Place, Verdicts, alike, apart, verdicts
 from clipwatch.results.decisions import called as reference_called
 from clipwatch.results.decisions import decided, estimated
 from clipwatch.results.differences import circumstances, listed
-from clipwatch.results.figures import few, not_alike, plural
+from clipwatch.results.figures import not_alike, plural
 from clipwatch.results.named import Named, as_found, superseded
-from clipwatch.results.ranking import Ranking, looked_at, rank
+from clipwatch.results.ranking import Ranking, by_loss, looked_at, rank
 from clipwatch.results.results import Results
-from clipwatch.results.sentences import about_best, called, ranked
+from clipwatch.results.sentences import about_best, about_loss, called, mark_of, ranked
 from clipwatch.results.view import Row, rows
 from clipwatch.results.vote_sentences import about_votes, voted
 from clipwatch.results.voting import votings
@@ -140,12 +143,17 @@ def _shared(results: Results, curves: Sequence[Curve], place: int) -> dict[str, 
         "changed": superseded(results, Named(run, 0), curve.evaluations[-1]),
         "prompts": [
             {"id": it.id, "text": it.text, "category": it.category, "seeds": seeds[it.id]}
+            | asked(it)
             for it in protocol.prompts
         ],
         "notes": list(filter(None, not_alike(circumstances(curve.evaluations)))),
         "protocol": {name: _text(value) for name, value in made.items()},
         "environment": _environment(curve.evaluations),
-        "skipped": [*_cut_short(curve), *(it for it in (run.problem, run.lacking) if it)],
+        "skipped": [
+            *_cut_short(curve),
+            *losses_apart(results, curve),
+            *(it for it in (run.problem, run.lacking) if it),
+        ],
         "unscored": [
             {"step": it.step, "name": _titled(it), "state": it.state, "reason": it.reason or ""}
             for it in rows(run)
@@ -163,6 +171,8 @@ def _own(
     """Return what a scorer says of it."""
     run, scorer = curve.run, curve.scorer
     scale = results.scale(run, curve.evaluations[0], scorer)
+    lowest = None if scorer else by_loss(results, run, [curve.protocol])
+    of_loss = {} if scorer else losses(results, curve, lowest)
     named = {it.name: it for it in results.protocols[curve.protocol].scorers}
     spec = named[scorer] if scorer in named else run.further[scorer].spec
     return {
@@ -172,12 +182,15 @@ def _own(
         "tie": scale.tie,
         "zones": scale.poor is not None,
         "checkpoints": [
-            _checkpoint(results, curve, it, ranking) | {"delta": deltas.get(column)}
+            _checkpoint(results, curve, it, ranking)
+            | {"delta": deltas.get(column), "loss": of_loss.get(it.id)}
+            | answered(results, curve, it)
             for column, it in enumerate(curve.evaluations)
         ],
-        "verdict": [*about_best(ranking)]
-        if ranking
-        else ["Only the base model has scores so far."],
+        "verdict": [
+            *(about_best(ranking) if ranking else ["Only the base model has scores so far."]),
+            *([about_loss(lowest)] if lowest else []),
+        ],
         "ranked": ranked(ranking) if ranking else [],
         "votes": [
             {"sentences": [*about_votes(it)], "rows": voted(it)}
@@ -228,11 +241,6 @@ def _checkpoint(
     table = results.scores(curve.run, evaluation, curve.scorer or None)
     prompts = results.protocols[evaluation.protocol].prompts
     categories = by_category(table, {it.id: it.category for it in prompts})
-    mark = ""
-    if ranking:
-        mark = "best" if evaluation is ranking.best else "tied" * (evaluation in ranking.tied)
-    if ranking and (len(ranking.all) == 1 or few(ranking.n_prompts)):
-        mark = "best" if evaluation is ranking.best else ""
     own, done = describe(table), evaluation.completed
     if done and done.estimate:
         own = done.scores.get(curve.scorer, own)
@@ -246,7 +254,7 @@ def _checkpoint(
         "categories": {name: it.mean for name, it in categories.items()},
         "seconds": done.seconds / done.images if done and done.images else None,
         "truncated": done.truncated if done else 0,
-        "mark": mark,
+        "mark": mark_of(ranking, evaluation) if ranking else "",
         "finished": evaluation.finished.isoformat(timespec="seconds")
         if evaluation.finished
         else "",

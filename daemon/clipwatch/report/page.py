@@ -25,7 +25,7 @@ from clipwatch.results.results import Results
 
 SCRIPTS: Final = (
     *("state.js", "chart.js", "front.js", "axes.js", "gallery.js"),
-    *("save.js", "viewer.js", "pair.js"),
+    *("save.js", "viewer.js", "pair.js", "asked.js"),
 )
 LIBRARY: Final = "uplot/uPlot.iife.min.js"
 LIVE: Final = ("votes.js", "live.js")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import combinations, product
 from typing import Final
 
+from clipwatch.domain.losses import LOSS
 from clipwatch.domain.state import Evaluation
 from clipwatch.domain.strengths import WITHOUT
 from clipwatch.kit.errors import ClipwatchError
@@ -14,7 +15,7 @@ from clipwatch.report.curves import Curve
 from clipwatch.results.differences import circumstances, unlike
 from clipwatch.results.figures import not_alike
 from clipwatch.results.named import Named, as_found
-from clipwatch.results.pairs import Known, pair_of
+from clipwatch.results.pairs import Known, pair_of, pair_of_losses
 from clipwatch.results.results import Results
 from clipwatch.results.sentences import called, counted, verdict_of
 from clipwatch.statistics.best import Interval
@@ -74,8 +75,8 @@ def verdicts(
     for (i, a), (j, b) in chosen(results, curves, bests):
         one, other = curves[i], curves[j]
         told(f"{one.run.name}: {one.evaluations[a].checkpoint} beside {other.run.name}")
-        shared = known.setdefault((one.run.name, one.scorer), {})
-        _compare(results, found, (one, other), ((i, a), (j, b)), shared)
+        shared, losses = (known.setdefault((one.run.name, it), {}) for it in (one.scorer, LOSS))
+        _compare(results, found, (one, other), ((i, a), (j, b)), shared, losses)
     return found
 
 
@@ -85,19 +86,27 @@ def chosen(
     """Yield the pairs that are compared; of many the usual ones, see `ALL_PAIRS`."""
     room = ALL_PAIRS
     for i, curve in enumerate(curves):
-        prompts = len(results.protocols[curve.protocol].prompts)
+        prompts = _counted(results, curve)
         within = pairs_of(len(curve.evaluations), bests[i], room // prompts)
         room = max(0, room - len(within) * prompts)
         yield from (((i, a), (i, b)) for a, b in within)
     for (i, one), (j, other) in combinations(enumerate(curves), 2):
         if not alike(results, one, other):
             continue
-        prompts = len(results.protocols[one.protocol].prompts)
+        prompts = _counted(results, one)
         across = across_of(
             one.evaluations, other.evaluations, (bests[i], bests[j]), room // prompts
         )
         room = max(0, room - len(across) * prompts)
         yield from (((i, a), (j, b)) for a, b in across)
+
+
+def _counted(results: Results, curve: Curve) -> int:
+    """Return how many prompts, and images with a loss, a comparison within a curve is of."""
+    prompts = len(results.protocols[curve.protocol].prompts)
+    with_loss = (it for it in curve.evaluations if results.has(curve.run, it, LOSS))
+    measured = None if curve.scorer else next(with_loss, None)
+    return prompts + (len(results.losses(curve.run, measured).held) if measured else 0)
 
 
 def pairs_of(count: int, best: int | None, most: int) -> list[Place]:
@@ -135,6 +144,7 @@ def _compare(
     curves: tuple[Curve, Curve],
     places: tuple[Place, Place],
     known: Known,
+    losses: Known,
 ) -> None:
     evaluations = tuple(
         curve.evaluations[column] for curve, (_, column) in zip(curves, places, strict=True)
@@ -157,8 +167,13 @@ def _compare(
     )
     # within a curve the page says it once for all
     notes = [] if curves[0] is curves[1] else not_alike(circumstances([first, second]))[1:]
+    lost = None
+    if not curves[0].scorer:
+        lost = pair_of_losses(results, (names[0], names[1]), (first, second), losses)
     turned = pair.turned()
-    found.said[places] = [verdict_of(pair, a, b), *counted(pair), *notes]
-    found.said[places[::-1]] = [verdict_of(turned, b, a), *counted(turned), *notes]
+    more = [verdict_of(lost, a, b)] if lost else []
+    found.said[places] = [verdict_of(pair, a, b), *counted(pair), *more, *notes]
+    more = [verdict_of(lost.turned(), b, a)] if lost else []
+    found.said[places[::-1]] = [verdict_of(turned, b, a), *counted(turned), *more, *notes]
     if curves[0] is curves[1] and first.of_base:
         found.deltas[places[1]] = (pair.found.delta, pair.found.low, pair.found.high)

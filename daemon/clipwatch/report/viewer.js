@@ -93,6 +93,7 @@ function drawFacts(it, prompt) {
         ...(prompt.seeds.length > 1 ? [["Image", `${state.image + 1} of ${prompt.seeds.length}`, ""]] : []),
         ...(prompt.category ? [["Category", prompt.category, ""]] : []),
         ["Prompt", prompt.id, ""],
+        ...answerRows(it, prompt),
     ];
     $("facts").replaceChildren(...rows.map(([name, value, kind]) =>
         make("tr", {}, make("th", {}, name), make("td", {class: kind}, value))));

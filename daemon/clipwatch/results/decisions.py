@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from clipwatch.domain.decided import Decision, Estimate, Reference
+from clipwatch.domain.decided import Decision, Estimate, EvaluationOutdone, Reference
 from clipwatch.domain.state import Run
-from clipwatch.results.figures import interval, plural
+from clipwatch.results.figures import interval, number, plural
 
 
 def decided(found: Decision, name: str, digits: int = 4) -> str:
@@ -21,6 +21,12 @@ def estimated(found: Estimate, images: int) -> str:
     """Return that a mean is an estimate; `images` were made."""
     worth = found.effective.get("", 0.0)
     return f"estimated for all prompts from {plural(images, 'image')}, as sure as {worth:.0f}"
+
+
+def outdone(found: EvaluationOutdone, name: str, digits: int = 4) -> str:
+    """Return why no more images are made, in words that go on a sentence; `name` led then."""
+    after = f"after {found.prompts} of {plural(found.of, 'prompt')}"
+    return f"surely not the best {after}, {number(-found.delta, digits)} below {name}"
 
 
 def short(run: Run, found: Decision) -> str:

@@ -103,6 +103,7 @@ def _run(
         below.append(line(replace(how.pace, waiting=0)))  # which the queue tells
     if any(not it.is_base for it in listed):
         below.append(summary(run))
+    below += _answers(run, listed)
     still = how.hand is None  # of what is evaluated now it tells already
     yield from _wrapped(
         [*below, *_unscored(listed, still=still), *problems(run), *beyond(run)], width
@@ -139,6 +140,17 @@ def _queue(how: Progress, now: datetime) -> Iterator[str]:
         return
     when = f"{at.astimezone():{'%H:%M' if at - now < SOON else '%d %b %H:%M'}}"
     yield f"queue: {waiting}, all done in about {duration(how.left)}, at {when}"
+
+
+def _answers(run: Run, listed: Sequence[Row]) -> Iterator[str]:
+    """Tell of the newest checkpoint that was asked about how well skills do, the weakest first."""
+    row = next((it for it in reversed(listed) if it.answered), None)
+    for scorer, found in row.answered.items() if row else ():
+        ordered = sorted(found.skills.items(), key=lambda it: it[1].mean)
+        told_ = ", ".join(f"{skill} {it.mean:.2f}" for skill, it in ordered)
+        by = f" by {scorer}" if scorer else ""
+        if row and told_:
+            yield f"right answers{by} at {run.unit} {row.step}: {told_}"
 
 
 def _unscored(listed: Sequence[Row], *, still: bool) -> Iterator[str]:

@@ -6,12 +6,14 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from clipwatch.domain.deciding import is_part
+from clipwatch.domain.losses import LOSS
 from clipwatch.domain.state import Evaluation, Run
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.results.results import Results, scored
 from clipwatch.statistics import Summary
-from clipwatch.statistics.best import Interval, best_of
-from clipwatch.statistics.intervals import describe
+from clipwatch.statistics.best import Interval, best_of, turned
+from clipwatch.statistics.intervals import described
+from clipwatch.statistics.racing import SPENT
 from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import common
 
@@ -19,6 +21,9 @@ from clipwatch.statistics.scores import common
 @dataclass(frozen=True, slots=True)
 class Ranking:
     """All scored checkpoints of a run, each at all its strengths, on the prompts that all have.
+
+    By their losses (`scale.turned`) images stand for prompts, the best has the lowest mean, and all
+    numbers are losses.
 
     Attributes:
         run: Their run.
@@ -32,6 +37,7 @@ class Ranking:
         scale: Of the scores.
         without: How many more there are that have no scores by the scorer.
         parts: Those that are not looked at, as their difference to another was known early.
+        outdone: Those of which no more images are made, as they are surely not the best.
     """
 
     run: Run
@@ -45,6 +51,7 @@ class Ranking:
     scale: Scale
     without: int = 0
     parts: tuple[Evaluation, ...] = ()
+    outdone: tuple[Evaluation, ...] = ()
 
 
 def standing(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
@@ -61,14 +68,25 @@ def standing(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
     return sorted(latest.values(), key=lambda it: (it.step, it.checkpoint))
 
 
-def looked_at(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
+def looked_at(run: Run, protocols: Sequence[str], scorer: str | None = None) -> list[Evaluation]:
     """Return what a best is picked from, of what is `standing`.
 
     What ended when its difference to another was known is not while others are there (see
-    `deciding.is_part`).
+    `deciding.is_part`); but its losses are whole.
     """
     all_ = standing(run, protocols)
+    if scorer == LOSS:
+        return all_
     return [it for it in all_ if not is_part(run, it)] or all_
+
+
+def outdone(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
+    """Return what is surely not the best, and was left as it is, in the order of `standing`."""
+    found = [
+        it for it in run.evaluations.values() if it.state == "outdone" and it.protocol in protocols
+    ]
+    there = [it for it in found if run.checkpoints[it.checkpoint].digest == it.digest]
+    return sorted(there, key=lambda it: (it.step, it.checkpoint, protocols.index(it.protocol)))
 
 
 def rank(
@@ -84,14 +102,23 @@ def rank(
         results: That hold their scores.
         run: Their run.
         protocols: Their digests.
-        scorer: By whose numbers, None for the one that decides.
+        scorer: By whose numbers, None for the one that decides; LOSS for held-out losses.
         among: The names of those that are looked at, None for all.
 
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
     """
-    asked = [it for it in standing(run, protocols) if among is None or it.checkpoint in among]
-    whole = {it.id for it in looked_at(run, protocols)}
+    less = [it for it in outdone(run, protocols) if among is None or it.checkpoint in among]
+    gone = {(it.protocol, it.checkpoint) for it in less}  # whose earlier weights may have scores
+    asked = [
+        it
+        for it in standing(run, protocols)
+        if (among is None or it.checkpoint in among) and (it.protocol, it.checkpoint) not in gone
+    ]
+    whole = {it.id for it in looked_at(run, protocols, scorer)}
+    if scorer:  # by which nobody is outdone
+        asked = sorted([*asked, *less], key=lambda it: (it.step, it.checkpoint))
+        whole, less = whole | {it.id for it in less}, []
     there = [it for it in asked if it.id in whole]
     known = {it.id: it for it in there if results.has(run, it, scorer)}
     without = len(there) - len(known)
@@ -105,18 +132,35 @@ def rank(
     if not tables[0]:
         raise ClipwatchError(f"the checkpoints of {run.name} share no scored prompt")
     scale = results.scale(run, next(iter(known.values())), scorer)
-    found = best_of(dict(zip(known, tables, strict=True)), scale)
-    summaries = map(describe, tables)
+    spent = SPENT if less else 0.0
+    found = best_of(dict(zip(known, tables, strict=True)), scale, spent=spent)
+    summaries = (described(it, scale) for it in tables)
+    mean, differences = found.mean, found.differences
+    if scale.turned:
+        mean = turned(mean)
+        differences = {id_: turned(it) for id_, it in differences.items()}
     return Ranking(
         run,
         known[found.best],
-        found.mean,
+        mean,
         tuple(known[id_] for id_ in found.tied),
         tuple(known[id_] for id_ in found.candidates),
         tuple(zip(known.values(), summaries, strict=True)),
-        found.differences,
+        differences,
         found.n_prompts,
         scale,
         without,
         tuple(it for it in asked if it.id not in whole),
+        tuple(less),
     )
+
+
+def by_loss(results: Results, run: Run, protocols: Sequence[str]) -> Ranking | None:
+    """Rank as `rank` does by held-out losses; None where no checkpoint has one.
+
+    Those that were measured on the images of the newest ones are compared.
+    """
+    there = standing(run, protocols)
+    if not any(results.has(run, it, LOSS) for it in there):
+        return None
+    return rank(results, run, protocols, LOSS)

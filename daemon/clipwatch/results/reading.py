@@ -182,4 +182,5 @@ def _result(run: Run, seq: int, id_: str, first: str) -> Result:
         estimate=done.estimate,
         losses=evaluation.losses.tags(first) if evaluation.losses else {},
         part=is_part(run, evaluation),
+        answered=done.answered,
     )

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from clipwatch.domain.state import Evaluation, Run
     from clipwatch.results.pairs import Pair
     from clipwatch.results.ranking import Ranking
+    from clipwatch.statistics.scale import Scale
 
 Ends = tuple[float, float]
 
@@ -28,7 +29,8 @@ def best_ends(ranking: Ranking) -> Ends | None:
 
 def ranked(ranking: Ranking) -> list[tuple[str, ...]]:
     """Return the rows of a table, its head first: each checkpoint beside the best."""
-    head = ("mean", "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
+    mean = "loss" if ranking.scale.turned else "mean"
+    head = (mean, "95 % interval", "less the best", "95 %, all at once", "", "checkpoint")
     several = at_strengths(ranking)
     rows: list[tuple[str, ...]] = [(str(ranking.run.unit), *(["strength"] * several), *head)]
     least = ranking.scale.digits
@@ -55,6 +57,14 @@ def ranked(ranking: Ranking) -> list[tuple[str, ...]]:
     return rows
 
 
+def mark_of(ranking: Ranking, evaluation: Evaluation) -> str:
+    """Return how the page marks a checkpoint: "best", "tied", or "" where nothing can be told."""
+    if evaluation is ranking.best:
+        return "best"
+    sure = len(ranking.all) > 1 and not few(ranking.n_prompts)
+    return "tied" * (sure and evaluation in ranking.tied)
+
+
 def _mark(ranking: Ranking, evaluation: Evaluation) -> str:
     """Say what is known of a checkpoint beside the best."""
     if evaluation is ranking.best:
@@ -67,27 +77,33 @@ def _mark(ranking: Ranking, evaluation: Evaluation) -> str:
 def about_best(ranking: Ranking) -> Iterator[str]:
     """Return which checkpoint is the best, and how sure that is, in plain words."""
     ends, least = best_ends(ranking), ranking.scale.digits
-    count, prompts = len(ranking.all), plural(ranking.n_prompts, "prompt")
+    count, prompts = len(ranking.all), plural(ranking.n_prompts, item_of(ranking.scale))
+    highest, lower = ("highest mean", "lower")
+    if ranking.scale.turned:
+        highest, lower = ("lowest held-out loss", "higher")
     files = ranking.run.unit == "file"
     what = "result" if at_strengths(ranking) else "file" if files else "checkpoint"
     shared = f"{prompts} that all have" if count > 1 else prompts
     corrected = ", corrected for having picked it" if count > 1 else ""
     told = f" (95 % interval {interval(*ends, least)}{corrected})" if ends else ""
     yield (
-        f"{called(ranking.run, ranking.best)} has the highest mean of "
+        f"{called(ranking.run, ranking.best)} has the {highest} of "
         f"{plural(count, what)} on "
         f"{shared}: {number(ranking.mean[0], least)}{told}."
     )
     if ranking.without:
-        yield f"{plural(ranking.without, 'more ' + what)} without such scores cannot be ranked."
+        such = "a loss on these images" if ranking.scale.turned else "such scores"
+        yield f"{plural(ranking.without, 'more ' + what)} without {such} cannot be ranked."
     yield from _about_parts(ranking)
+    yield from _about_outdone(ranking)
     if count == 1:
-        only = "that was scored on all prompts" if ranking.parts else "with scores"
+        some = ranking.parts or ranking.outdone
+        only = "that was scored on all prompts" if some else "with scores"
         yield f"It is the only one {only}."
     elif few(ranking.n_prompts):
         yield f"With {prompts} none can be told from another: {FEW}."
     elif not ranking.tied:
-        yield f"After correction for having looked at all {count}, every other one is lower."
+        yield f"After correction for having looked at all {count}, every other one is {lower}."
     else:
         named = listed([called(ranking.run, it) for it in ranking.tied])
         yield (
@@ -104,6 +120,26 @@ def about_best(ranking: Ranking) -> Iterator[str]:
             yield f"With 95 % certainty {among if may_be[1:] else 'no other is better'}."
 
 
+def about_loss(ranking: Ranking) -> str:
+    """Return where the held-out loss is lowest, and what cannot be told from it, in a sentence."""
+    best, mean = called(ranking.run, ranking.best), number(ranking.mean[0], ranking.scale.digits)
+    told = f"The held-out loss is lowest at {best}: {mean}"
+    if len(ranking.all) == 1:
+        return f"{told}, the only one that has it."
+    if few(ranking.n_prompts):
+        images = plural(ranking.n_prompts, "image")
+        return f"{told}; with {images} none can be told from another: {FEW}."
+    if not ranking.tied:
+        return f"{told}; every other one is higher, after correction for having looked at all."
+    tied = listed([called(ranking.run, it) for it in ranking.tied])
+    return f"{told}; {len(ranking.tied)} cannot be told from it: {tied}."
+
+
+def item_of(scale: Scale) -> str:
+    """Return what is counted: losses are of images, scores of prompts."""
+    return "image" if scale.turned else "prompt"
+
+
 def _about_parts(ranking: Ranking) -> Iterator[str]:
     """Tell of those that ended when their difference to another was known."""
     told = []
@@ -115,6 +151,21 @@ def _about_parts(ranking: Ranking) -> Iterator[str]:
         yield (
             f"{len(told)} more ended when it was known how they compare with another, "
             f"and are not ranked: {listed(told)}."
+        )
+
+
+def _about_outdone(ranking: Ranking) -> Iterator[str]:
+    """Tell of those of which no more images are made."""
+    known = [(called(ranking.run, it), it.outdone) for it in ranking.outdone if it.outdone]
+    rounds: dict[tuple[int, int], list[str]] = {}
+    for name, found in sorted(known, key=lambda it: it[1].prompts):
+        rounds.setdefault((found.prompts, found.of), []).append(name)
+    if rounds:
+        told = [f"{listed(names)} after {seen}" for (seen, _), names in rounds.items()]
+        them = "more is" if len(known) == 1 else "more are"
+        yield (
+            f"{len(known)} {them} surely not the best, and not made to the end: "
+            f"{'; '.join(told)} of {plural(known[0][1].of, 'prompt')}."
         )
 
 
@@ -142,9 +193,10 @@ def counted(pair: Pair) -> Iterator[str]:
     found, least = pair.found, pair.scale.digits
     places = digits(found.low, found.high, least)
     smallest = "" if few(found.n_prompts) else f"; detectable {number(found.detectable, places)}"
+    better, worse = ("lower", "higher") if pair.scale.turned else ("higher", "lower")
     yield (
-        f"p {found.p:.4f}; b is higher on {plural(found.wins, 'prompt')}, equal on {found.ties}, "
-        f"lower on {found.losses}{smallest}"
+        f"p {found.p:.4f}; b is {better} on {plural(found.wins, item_of(pair.scale))}, equal on "
+        f"{found.ties}, {worse} on {found.losses}{smallest}"
     )
     if found.stopped:
         yield (
@@ -164,19 +216,24 @@ def _sentence(pair: Pair, a: str, b: str) -> str:
     """Return the verdict in plain words."""
     found, least = pair.found, pair.scale.digits
     if few(found.n_prompts):
-        return f"Nothing can be shown with {plural(found.n_prompts, 'prompt')}: {FEW}."
-    places = digits(found.low, found.high, least)
+        return f"Nothing can be shown with {plural(found.n_prompts, item_of(pair.scale))}: {FEW}."
+    places, loss = digits(found.low, found.high, least), pair.scale.turned
     if found.verdict != "inconclusive":
         low, high = sorted((abs(found.low), abs(found.high)))
+        is_so = f"{b} is {found.verdict} than {a}"
+        if loss:
+            lower = "lower" if found.verdict == "better" else "higher"
+            is_so = f"The held-out loss of {b} is {lower} than that of {a}"
         return (
-            f"{b} is {found.verdict} than {a} by {number(abs(found.delta), places)} "
+            f"{is_so} by {number(abs(found.delta), places)} "
             f"(95 % interval {interval(low, high, places)})."
         )
     if found.wins == found.losses == 0:
-        return f"Every prompt has the same score in {a} and {b}."
+        what = "image has the same loss" if loss else "prompt has the same score"
+        return f"Every {what} in {a} and {b}."
     return (
-        f"No difference between {a} and {b} is shown: one of {number(found.detectable, places)} "
-        "or more would probably have been seen."
+        f"No difference between {'the held-out losses of ' * loss}{a} and {b} is shown: one of "
+        f"{number(found.detectable, places)} or more would probably have been seen."
     )
 
 

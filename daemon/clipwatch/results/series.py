@@ -11,12 +11,14 @@ from clipwatch.domain.decided import Decision, Estimate
 from clipwatch.domain.events import AdviceGiven, ImageScore
 from clipwatch.domain.kinds import Unit
 from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.questions import Answered
 from clipwatch.statistics import Comparison, Summary
 from clipwatch.statistics.scale import UNKNOWN, Scale
 
 # what an adapter needs to know, it finds here
 __all__ = [
     "AdviceGiven",
+    "Answered",
     "Comparison",
     "Decision",
     "Estimate",
@@ -56,6 +58,7 @@ class Result:
         estimate: That its means are estimates for all prompts; None where they are plain.
         losses: On images that are always the same, by the tags that trackers show: "loss/heldout".
         part: It ended when its difference to another was known, and is no best beside others.
+        answered: What the answers to the prompts' questions come to, by scorer.
     """
 
     seq: int
@@ -74,6 +77,7 @@ class Result:
     estimate: Estimate | None = None
     losses: Mapping[str, float] = field(default_factory=dict)
     part: bool = False
+    answered: Mapping[str, Answered] = field(default_factory=dict)
 
     @property
     def clip(self) -> Summary:

@@ -12,13 +12,14 @@ from clipwatch.results.differences import listed
 from clipwatch.results.figures import number, plural
 from clipwatch.results.sentences import at_strengths, called, strength_of
 from clipwatch.statistics.front import front
-from clipwatch.statistics.intervals import describe
+from clipwatch.statistics.intervals import described
 
 if TYPE_CHECKING:
     from clipwatch.domain.state import Evaluation
     from clipwatch.results.ranking import Ranking
     from clipwatch.results.results import Results
     from clipwatch.statistics import Summary
+    from clipwatch.statistics.scale import Scale
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,14 +31,14 @@ class Tradeoff:
         scorer: The other one.
         others: By evaluation its summary.
         front: The evaluations that no other one beats in both means, by their steps.
-        digits: Decimals of the other one's scores.
+        scale: Of the other one's scores.
     """
 
     ranking: Ranking
     scorer: str
     others: Mapping[str, Summary]
     front: tuple[Evaluation, ...]
-    digits: int
+    scale: Scale
 
 
 def beside(results: Results, ranking: Ranking, scorer: str) -> Tradeoff:
@@ -48,14 +49,24 @@ def beside(results: Results, ranking: Ranking, scorer: str) -> Tradeoff:
     """
     run = ranking.run
     there = [it for it, _ in ranking.all if results.has(run, it, scorer)]
-    others = {it.id: describe(results.scores(run, it, scorer)) for it in there}
+    scale = results.scale(run, ranking.best, scorer)
+    others = {it.id: described(results.scores(run, it, scorer), scale) for it in there}
     if not others:
-        raise ClipwatchError(f"no checkpoint of {run.name} has scores by {scorer!r}")
-    means = {it.id: (own.mean, others[it.id].mean) for it, own in ranking.all if it.id in others}
+        what = "a held-out loss" if scale.turned else f"scores by {scorer!r}"
+        raise ClipwatchError(f"no checkpoint of {run.name} has {what}")
+    means = {
+        it.id: (_better(own.mean, ranking.scale), _better(others[it.id].mean, scale))
+        for it, own in ranking.all
+        if it.id in others
+    }
     best = set(front(means))
     chosen = tuple(it for it in there if it.id in best)
-    digits = results.scale(run, there[0], scorer).digits
-    return Tradeoff(ranking, scorer, others, chosen, digits)
+    return Tradeoff(ranking, scorer, others, chosen, scale)
+
+
+def _better(mean: float, scale: Scale) -> float:
+    """Return a number of which more is better."""
+    return -mean if scale.turned else mean
 
 
 def rows(found: Tradeoff) -> list[tuple[str, ...]]:
@@ -72,7 +83,7 @@ def rows(found: Tradeoff) -> list[tuple[str, ...]]:
                 str(evaluation.step),
                 *(["" if at is None else written(at)] * several),
                 number(own.mean, ranking.scale.digits),
-                "" if other is None else number(other.mean, found.digits),
+                "" if other is None else number(other.mean, found.scale.digits),
                 "front" * (evaluation in found.front),
                 evaluation.checkpoint,
             )
@@ -83,7 +94,8 @@ def rows(found: Tradeoff) -> list[tuple[str, ...]]:
 def sentences(found: Tradeoff) -> Iterator[str]:
     """Say who is on the front, and what that is worth."""
     named = listed([called(found.ranking.run, it) for it in found.front])
-    yield f"No other checkpoint is higher by both means than {named}."
+    higher = "better" if found.scale.turned or found.ranking.scale.turned else "higher"
+    yield f"No other checkpoint is {higher} by both means than {named}."
     if (without := len(found.ranking.all) - len(found.others)) > 0:
         yield f"{plural(without, 'checkpoint')} without scores by {found.scorer} cannot be placed."
     yield "By means alone: what lies near the front may be as good."

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, get_args
 
-from clipwatch.domain.decided import Decision, Estimate
+from clipwatch.domain.decided import Decision, Estimate, EvaluationOutdone
 from clipwatch.domain.delivered import more_shown, owed, received
 from clipwatch.domain.events import AdviceGiven
 from clipwatch.domain.kinds import Unit
+from clipwatch.domain.questions import Answered
 from clipwatch.domain.queue import DELETED, pending
 from clipwatch.domain.state import (
     BASE_NAME,
@@ -23,6 +24,7 @@ from clipwatch.domain.state import (
     protocols_of,
 )
 from clipwatch.domain.strengths import ascending, title
+from clipwatch.results.decisions import outdone as told_of
 from clipwatch.results.figures import plural
 from clipwatch.statistics import Summary
 
@@ -43,8 +45,9 @@ class Row:
     Where a run has several strengths, an adapter has a row for each. `time`: when it was scored,
     or taken up, else since when it is as it is; None where the log does not tell. `skipped`: it was
     left out as newer ones came, and can be had back. `decision` and `estimate` as in
-    EvaluationCompleted. `losses` are those on fixed images by the tags that trackers show, None
-    where none were asked for, empty where there are none.
+    EvaluationCompleted, and so is `answered`. `losses` are those on fixed images by the tags that
+    trackers show, None where none were asked for, empty where there are none. `outdone`: why no
+    more images are made.
     """
 
     step: int
@@ -60,6 +63,8 @@ class Row:
     decision: Decision | None = None
     estimate: Estimate | None = None
     losses: Mapping[str, float] | None = None
+    answered: Mapping[str, Answered] = field(default_factory=dict)
+    outdone: EvaluationOutdone | None = None
 
     @property
     def is_base(self) -> bool:
@@ -153,7 +158,10 @@ def _row(
     losses = None
     if evaluation and (measured := evaluation.losses):
         losses = measured.tags(firsts[evaluation.protocol] or measured.by)
-    return Row(checkpoint.step, checkpoint.name, *numbers, *told, *found, losses)
+    answered = done.answered if done else {}
+    outdone = evaluation.outdone if evaluation and evaluation.state == "outdone" else None
+    beside = losses, answered
+    return Row(checkpoint.step, checkpoint.name, *numbers, *told, *found, *beside, outdone)
 
 
 def _time(checkpoint: Checkpoint, evaluation: Evaluation | None) -> datetime | None:
@@ -172,10 +180,11 @@ def _state(
         return "waiting" if checkpoint.state == "partial" else "discarded", checkpoint.reason
     if evaluation is None:
         return "waiting", IN_QUEUE
-    if evaluation.given_up:
-        return "failed", evaluation.reason
+    if evaluation.state == "outdone" and (found := evaluation.outdone):
+        return "discarded", told_of(found, title(run, found.by))
     if evaluation.state == "failed":
-        return "waiting", f"to be tried again, failed: {evaluation.reason}"
+        again = f"to be tried again, failed: {evaluation.reason}"
+        return ("failed", evaluation.reason) if evaluation.given_up else ("waiting", again)
     made = run.protocols.get(evaluation.protocol)
     total = f" of {len(made.prompts) * made.images_per_prompt}" if made else ""
     return "evaluating", f"{len(evaluation.done)}{total} images scored"

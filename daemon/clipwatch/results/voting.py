@@ -111,10 +111,13 @@ def _opposed(
     said: Preferences,
     scorer: str | None,
 ) -> list[Opposed]:
-    surely = said.surely()
-    tables = common([results.scores(run, it, scorer) for it in known.values()])
-    if not surely or not tables[0]:
+    there = {id_: it for id_, it in known.items() if results.has(run, it, scorer)}
+    surely = [(a, b) for a, b in said.surely() if a in there and b in there]
+    if not surely:
         return []
-    scale = results.scale(run, next(iter(known.values())), scorer)
-    together = Together(dict(zip(known, tables, strict=True)), scale)
+    tables = common([results.scores(run, it, scorer) for it in there.values()])
+    if not tables[0]:
+        return []
+    scale = results.scale(run, there[surely[0][0]], scorer)
+    together = Together(dict(zip(there, tables, strict=True)), scale)
     return [(known[a], known[b]) for a, b in surely if together.interval(a, b)[1] > 0]

@@ -28,6 +28,7 @@ from clipwatch.settings import (
     holdout,
     likeness,
     prompts,
+    questions,
     scorers,
     sources,
     unfollowed,
@@ -103,6 +104,8 @@ def load(
         given |= alone.fitting(given, about.model, unlikely)
     given |= likeness.asked(given, places)
     specs = scorers.of_settings(given, places)
+    scorers.check_prompts(given, specs, [it.text for it in chosen.prompts])
+    asked = questions.kept(given, specs, chosen.prompts)
     given |= {scorers.FIRST: given[scorers.FIRST].but(str(specs[0]))}
     base = given["pretrained_model_name_or_path"]
     mismatch = bases.remark(about.model, given["model_family"], base)
@@ -129,7 +132,7 @@ def load(
         given,
         config=config,
         paths=_paths(given),
-        protocol=_protocol(given, about, chosen.prompts, specs, elsewhere),
+        protocol=_protocol(given, about, asked, specs, elsewhere),
         holding=built(HeldOut, given, sets=sets),
         options=_options(given, installed),
         origins=_origins(given),

@@ -115,7 +115,8 @@ class Evaluating:
 
     All images are made without `precision`, and while `decide` is "mean". `decide_against` is read
     with "difference" alone: "best" for the highest mean so far, "base", RUN@STEP or @STEP.
-    `keep_images` is -1 for all; `keep_images_gb` bounds all of a run, in 10**9 bytes.
+    `keep_images` is -1 for all; `keep_images_gb` bounds all of a run, in 10**9 bytes. In a `race`,
+    as `clipwatch rank` has it made, no more images are made of what is surely not the best.
     """
 
     baseline: bool = own("baseline", True, "score the base model, too, as step 0")
@@ -143,11 +144,12 @@ class Evaluating:
         "keep_images_gb", None, "most that a run's images may take", read.real(0, above=True)
     )
     when_behind: WhenBehind = own("when_behind", "wait", "what becomes of those that come too fast")
+    race: bool = False
 
     @property
     def early(self) -> bool:
         """Whether an evaluation may end before its last image."""
-        return self.precision is not None or self.decide == "difference"
+        return self.precision is not None or self.decide == "difference" or self.race
 
     @property
     def ending(self) -> tuple[object, ...]:

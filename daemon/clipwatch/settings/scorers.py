@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl
 
+from clipwatch.domain.losses import LOSS
 from clipwatch.domain.protocol import DUAL_ENCODER, ScorerSpec
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.models.files import Unfit
 from clipwatch.models.pictures import images_in
-from clipwatch.models.scorers import kind_of, names
+from clipwatch.models.scorers import kind_of, lacks, names
 from clipwatch.settings import sources
 from clipwatch.settings.places import Places, mode
 from clipwatch.settings.values import Given
@@ -63,6 +64,21 @@ def first(given: Mapping[str, Given], places: Places) -> ScorerSpec:
     return _spec("", given[FIRST], places, revision=str(given[REVISION].value))
 
 
+def check_prompts(
+    given: Mapping[str, Given], specs: Sequence[ScorerSpec], prompts: Sequence[str]
+) -> None:
+    """Make sure that each scorer can score each prompt.
+
+    Raises:
+        SettingsError: One cannot.
+    """
+    for spec in specs:
+        if problem := lacks(spec, prompts):
+            entry = given[f"{sources.SCORERS}.{spec.name}" if spec.name else FIRST]
+            whose = f"{spec.kind} cannot score these prompts: {problem}"
+            raise entry.error(whose, fix="name prompts that all do, or leave this scorer out")
+
+
 def named(text: str, cwd: Path) -> ScorerSpec:
     """Return the scorer that NAME=SPEC stands for, as a flag has it; SPEC as in the settings.
 
@@ -76,10 +92,19 @@ def named(text: str, cwd: Path) -> ScorerSpec:
             f"{text!r} names no scorer",
             fix="write NAME=MODEL or NAME=KIND:..., a NAME of letters, digits, _ and -",
         )
-    return _spec(name, given, Places(cwd, cwd, cwd))
+    found = _spec(name, given, Places(cwd, cwd, cwd))
+    if kind_of(found.kind).asks:  # which a protocol knows only if a scorer of its own asks them
+        raise given.error(
+            f"{found.kind!r} asks the prompts' questions, which are not kept with images",
+            fix=f'name it in the settings, "{sources.SCORERS}", before checkpoints are scored',
+        )
+    return found
 
 
 def _spec(name: str, entry: Given, places: Places, revision: str = "") -> ScorerSpec:
+    if name == LOSS:
+        told = f"cannot be called {LOSS!r}, which stands for the held-out loss"
+        raise entry.error(told, fix="give it another name")
     written = _written(entry, places, is_first=not name)
     try:
         kind = kind_of(written.kind)
@@ -90,7 +115,12 @@ def _spec(name: str, entry: Given, places: Places, revision: str = "") -> Scorer
     if kind.images:
         folder = _images(entry, dict(options).get(kind.images), kind.images, places)
         options = tuple(sorted({**dict(options), kind.images: folder}.items()))
-    return ScorerSpec(name, model, written.revision or revision, written.kind, options)
+    spec = ScorerSpec(name, model, written.revision or revision, written.kind, options)
+    try:
+        kind.scale(spec, "")
+    except SettingsError as error:  # of options that are not known
+        raise entry.error(error.problem, fix=error.fix) from error
+    return spec
 
 
 def _images(entry: Given, named: str | None, option: str, places: Places) -> str:

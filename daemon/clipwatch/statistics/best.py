@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from clipwatch.statistics.candidates import candidates
-from clipwatch.statistics.flips import flips, rank
+from clipwatch.statistics.flips import LEVEL, flips, rank
 from clipwatch.statistics.means import Means
 from clipwatch.statistics.picked import winners_mean
 from clipwatch.statistics.scale import Scale
@@ -18,6 +18,12 @@ from clipwatch.statistics.scores import Scores, shared_means
 
 Interval = tuple[float, float, float]
 """A mean or a difference of means, and the ends of its interval."""
+
+
+def turned(it: Interval) -> Interval:
+    """Return what it is of numbers with the other sign."""
+    value, low, high = it
+    return -value, -high, -low
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,9 @@ class Best:
     differences: Mapping[str, Interval]
 
 
-def best_of(evaluations: Mapping[str, Scores], scale: Scale, seed: int = 0) -> Best:
+def best_of(
+    evaluations: Mapping[str, Scores], scale: Scale, seed: int = 0, spent: float = 0.0
+) -> Best:
     """Find the best evaluation on the prompts and images that all share.
 
     Whoever picks the highest of many picks luck too. So each difference gets the interval
@@ -60,6 +68,7 @@ def best_of(evaluations: Mapping[str, Scores], scale: Scale, seed: int = 0) -> B
         evaluations: By id.
         scale: Of their scores.
         seed: Of the flips.
+        spent: Of the 5 %, what was used up to leave others out before (see `racing`).
 
     Raises:
         ValueError: There is none, they share no scored prompt, or a score is not finite.
@@ -69,11 +78,12 @@ def best_of(evaluations: Mapping[str, Scores], scale: Scale, seed: int = 0) -> B
     own = winners_mean(Means.of(table), scale)
     best = own.winner
     others = [index for index in range(len(names)) if index != best]
-    factor = _factor(table, *np.triu_indices(len(names), 1), scale, seed)
+    level = LEVEL - spent
+    factor = _factor(table, *np.triu_indices(len(names), 1), scale, seed, level)
     differences = {names[other]: _interval(table, other, best, factor, scale) for other in others}
     tied = tuple(name for name, (_, _, high) in differences.items() if high >= -scale.tie)
     mean = (own.value, own.low, own.high)
-    may_be = tuple(names[place] for place in candidates(table, scale, seed))
+    may_be = tuple(names[place] for place in candidates(table, scale, seed, level))
     return Best(names[best], mean, tied, may_be, len(table), differences)
 
 
@@ -118,14 +128,15 @@ def _factor(
     seconds: NDArray[np.intp],
     scale: Scale,
     seed: int,
+    level: float = LEVEL,
 ) -> float:
-    """Return c, the |t| that the largest of the pairs passes in 5 % of the flips.
+    """Return c, the |t| that the largest of the pairs passes in that share of the flips.
 
     For a pair the sum of squares is the same in all flips, and r = (sum)^2 / (P * sum of squares),
     0..1, grows with |t|: t^2 = (P - 1) * r / (1 - r). So the largest r is enough.
     """
     prompts = len(table)
-    place = rank(prompts)
+    place = rank(prompts, level)
     if place == 0:
         return math.inf
     if len(firsts) == 0:

@@ -10,7 +10,9 @@ from clipwatch.statistics.paired import ROUNDING
 from clipwatch.statistics.scale import Scale
 
 
-def candidates(table: NDArray[np.float64], scale: Scale, seed: int = 0) -> list[int]:
+def candidates(
+    table: NDArray[np.float64], scale: Scale, seed: int = 0, level: float = LEVEL
+) -> list[int]:
     """Return the places of those that may be the best; in 95 % of cases the best is among them.
 
     Left out is one of which it is shown that others are better. For that it is compared with all
@@ -25,12 +27,13 @@ def candidates(table: NDArray[np.float64], scale: Scale, seed: int = 0) -> list[
         table: Mean scores, a row for each prompt and a column for each evaluation.
         scale: Of the scores.
         seed: Of the flips.
+        level: The chance that the best is left out, 0..1.
 
     Returns:
-        All places with fewer than six prompts, of which nothing is sure.
+        All places where the prompts are too few for anything to be sure: with 5 % below six.
     """
     prompts, evaluations = table.shape
-    if rank(prompts) == 0:
+    if rank(prompts, level) == 0:
         return list(range(evaluations))
     products = table.T @ table
     squares = np.diag(products)
@@ -44,7 +47,7 @@ def candidates(table: NDArray[np.float64], scale: Scale, seed: int = 0) -> list[
         for both in (signed, -signed):  # a set of prompts and the rest of them: two, on one side
             reached += (_leads(both, weights) >= seen).sum(axis=0)
     share = (1 + reached) / (2 * (1 + count(prompts)))
-    return [int(place) for place in np.flatnonzero(share > LEVEL)]
+    return [int(place) for place in np.flatnonzero(share > level)]
 
 
 def _leads(sums: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:

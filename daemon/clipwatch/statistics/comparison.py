@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 Verdict = Literal["better", "worse", "inconclusive"]
+
+OPPOSITE: Final[Mapping[Verdict, Verdict]] = {
+    "better": "worse",
+    "worse": "better",
+    "inconclusive": "inconclusive",
+}
+"""What a verdict says of a beside b."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,6 @@ class Comparison:
 
     def turned(self) -> Comparison:
         """Return the same with a and b in each other's place."""
-        opposite: dict[Verdict, Verdict] = {"better": "worse", "worse": "better"}
         return replace(
             self,
             a=self.b,
@@ -53,5 +60,5 @@ class Comparison:
             high=-self.low,
             wins=self.losses,
             losses=self.wins,
-            verdict=opposite.get(self.verdict, self.verdict),
+            verdict=OPPOSITE.get(self.verdict, self.verdict),
         )

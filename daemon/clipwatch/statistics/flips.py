@@ -29,12 +29,12 @@ def count(prompts: int) -> int:
     return 2 ** (prompts - 1) - 1 if prompts <= EXACT else ROUNDS
 
 
-def rank(prompts: int) -> int:
-    """Return how many flips, the data as seen among them, are 5 % of all; rounded down.
+def rank(prompts: int, level: float = LEVEL) -> int:
+    """Return how many flips, the data as seen among them, are that share of all; rounded down.
 
-    0 for fewer than six prompts: then no data can be rarer than 5 %, and nothing can be shown.
+    0 where no data can be so rare, and nothing can be shown: with 5 % for fewer than six prompts.
     """
-    return math.floor(LEVEL * (count(prompts) + 1) + 1e-9)
+    return math.floor(level * (count(prompts) + 1) + 1e-9)
 
 
 def flips(prompts: int, seed: int, width: int = 1) -> Iterator[NDArray[np.float64]]:

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 from scipy.special import stdtrit
 
+from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import Scores, prompt_means
 from clipwatch.statistics.summary import Summary, summarize
 
@@ -44,6 +45,16 @@ def describe(scores: Scores) -> Summary:
     se = math.sqrt(count / (count - 1) * squares) / len(images)
     half = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2)) * se
     return replace(summary, prompts=count, se=se, low=summary.mean - half, high=summary.mean + half)
+
+
+def described(scores: Scores, scale: Scale) -> Summary:
+    """Summarise an evaluation as it is told: losses with their own sign, see `Scale.turned`.
+
+    Raises:
+        ValueError: As `describe`.
+    """
+    found = describe(scores)
+    return found.turned() if scale.turned else found
 
 
 def by_category(scores: Scores, categories: Mapping[str, str]) -> dict[str, Summary]:

@@ -35,6 +35,8 @@ class Scale:
         poor, saturated: A mean surely below `poor` is advised about, and one surely above
             `saturated`, if nobody sets other bounds; None for never.
         near: Of a scorer that finds copies, once it was loaded.
+        turned: They are losses, of which less is better: tables hold them with the sign turned, so
+            that nothing that compares has to know, and who tells them turns them back.
 
     Raises:
         ValueError: It is no scale.
@@ -48,6 +50,7 @@ class Scale:
     poor: float | None = None
     saturated: float | None = None
     near: Near | None = None
+    turned: bool = False
 
     def __post_init__(self) -> None:
         finite = math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high
@@ -66,6 +69,9 @@ COSINE = Scale(-1.0, 1.0, tie=2.5e-5)
 """Of all dual encoders. The same weights and seeds give another cosine in another batch, by up to
 2.1e-5: float32 sums in another order change the image a little (benchmarks/RESULTS.md; 2.0e-5
 there)."""
+
+LOSSES = Scale(-1e9, 0.0, tie=1e-5, turned=True)
+"""Of losses on fixed images. float32 sums in another order change one by up to 1e-5 of it."""
 
 UNKNOWN = Scale(-1e9, 1e9)
 """Of a kind of scorers that is not installed here: its numbers are told, and nothing supposed."""

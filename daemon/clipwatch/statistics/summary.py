@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,17 @@ class Summary:
     se: float | None = None
     low: float | None = None
     high: float | None = None
+
+    def turned(self) -> Summary:
+        """Return the same of numbers with the other sign."""
+        return replace(
+            self,
+            mean=-self.mean,
+            min=-self.max,
+            max=-self.min,
+            low=None if self.high is None else -self.high,
+            high=None if self.low is None else -self.low,
+        )
 
 
 def summarize(scores: Sequence[float]) -> Summary:

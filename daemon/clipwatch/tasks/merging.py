@@ -180,6 +180,7 @@ class Merging:
             categories=found.categories,
             against_base=found.against_base,
             against_best=found.against_best,
+            answered=found.answered,
         )
         self._had()
         at = self._latest

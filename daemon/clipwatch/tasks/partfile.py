@@ -27,6 +27,7 @@ from clipwatch.domain.events import (
 from clipwatch.domain.importing import Told
 from clipwatch.domain.names import leads_inside
 from clipwatch.domain.protocol import EvaluationProtocol
+from clipwatch.domain.questions import are_answered
 from clipwatch.domain.state import name_evaluation
 from clipwatch.domain.written import decode, encode
 from clipwatch.executors.messages import Finished
@@ -232,6 +233,7 @@ def _contradictions(part: Part) -> Iterator[str]:
         yield f"it is of a checkpoint called {checkpoint.name!r}"
     begun = (own, checkpoint.name, checkpoint.step, checkpoint.digest, protocol.digest)
     seeds = {(it.id, index): seed for it, index, seed in protocol.protocol.images()}
+    asked = {it.id: it.questions for it in protocol.protocol.prompts}
     started = False
     for _, event in part.evaluated:
         match event:
@@ -244,6 +246,7 @@ def _contradictions(part: Part) -> Iterator[str]:
                     yield f"it has images of {evaluation}"
                 for it in images:
                     known = seeds.get((it.prompt_id, it.index)) == it.seed
+                    known = known and are_answered(it.answers, asked[it.prompt_id])
                     if not known or not _sound(it, protocol.protocol, own):
                         yield f"image {it.index} of prompt {it.prompt_id} is none of its protocol"
             case _:

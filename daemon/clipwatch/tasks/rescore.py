@@ -30,6 +30,7 @@ from clipwatch.journal.projection import Projection
 from clipwatch.kit.errors import CheckpointError, ClipwatchError, SettingsError
 from clipwatch.loop.console import Console
 from clipwatch.models.kinds import FILES_KEY, told_key
+from clipwatch.models.scorers import lacks
 from clipwatch.results.figures import plural
 from clipwatch.results.named import run_named
 from clipwatch.results.ranking import standing
@@ -177,6 +178,9 @@ class _Work:
 
     def _one(self, spec: ScorerSpec, evaluation: Evaluation) -> str:
         """Score what is left of an evaluation; return why it is not whole, "" if it is."""
+        texts = [it.text for it in self._run.protocols[evaluation.protocol].prompts]
+        if problem := lacks(spec, texts):
+            return problem
         self._projection.catch_up()  # a daemon may have deleted images meanwhile
         images = read_images(self._journal, self._name, evaluation.id, further=False)
         done = read_rescored(self._journal, self._name, evaluation.id, spec.name)

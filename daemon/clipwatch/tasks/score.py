@@ -20,13 +20,23 @@ from clipwatch.domain.events import (
     ProtocolDefined,
     RunStarted,
 )
+from clipwatch.domain.losses import LossMeasured, losses_of
 from clipwatch.domain.merging import Shard
 from clipwatch.domain.retries import LARGEST_BATCH
 from clipwatch.domain.sighting import Sighting, Whole
 from clipwatch.domain.strengths import label
 from clipwatch.executors import named
 from clipwatch.executors.base import Refusal
-from clipwatch.executors.messages import Evaluate, Failed, Finished, Loaded, Reply, Scored, Working
+from clipwatch.executors.messages import (
+    Evaluate,
+    Failed,
+    Finished,
+    Loaded,
+    Measured,
+    Reply,
+    Scored,
+    Working,
+)
 from clipwatch.kit.addresses import address
 from clipwatch.kit.errors import CheckpointError
 from clipwatch.layouts import look_once
@@ -35,13 +45,18 @@ from clipwatch.loop.console import Console
 from clipwatch.loop.preparing import MODELS, inputs_of
 from clipwatch.models.identity import Identities, ModelError
 from clipwatch.results.reading import ordered
-from clipwatch.results.tables import score_tables
+from clipwatch.results.rows import DECIDES
+from clipwatch.results.tables import loss_table, score_tables
 from clipwatch.settings import Settings
 from clipwatch.settings.simpletuner.rules import mistaken
-from clipwatch.statistics.intervals import QUANTILES, describe, quantiles
+from clipwatch.statistics.intervals import QUANTILES, describe, described, quantiles
+from clipwatch.statistics.scale import LOSSES
 from clipwatch.tasks import parts
 from clipwatch.tasks.partfile import named as name_of_part
 from clipwatch.tasks.parts import Writing
+
+Kept = Loaded | Measured | Scored | Finished
+"""What may be kept of an evaluation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,10 +91,16 @@ def score_checkpoint(
     console = Console()
     try:
         if saving is None:
-            scores = _evaluate(
-                settings, _request(settings, sighting, whole, images), console, lambda _: None
-            )
-            return _told(settings, sighting, scores, images)
+            request = _request(settings, sighting, whole, images)
+            request = msgspec.structs.replace(request, losses=settings.holding.sets)
+            more: dict[str, Any] = {}
+
+            def measured(reply: Kept) -> None:
+                if isinstance(reply, Measured):
+                    more["losses"] = _losses(reply)
+
+            scores = _evaluate(settings, request, console, measured)
+            return _told(settings, sighting, scores, images) | more
         place = _place(settings, checkpoint.absolute(), remote)
         with _part(settings, sighting, whole, saving, place, console) as part:
             scored = ordered(part.scored, settings.protocol)
@@ -144,7 +165,7 @@ def _part(
     with parts.writing(saving.folder, saving.shard, run, defined, completed) as part:
         id_ = name_of_part(completed, defined)
 
-        def hear(reply: Loaded | Scored | Finished) -> None:
+        def hear(reply: Kept) -> None:
             match reply:
                 case Loaded(environment):
                     begun = (id_, completed.name, completed.step, completed.digest, defined.digest)
@@ -192,7 +213,7 @@ def _evaluate(
     settings: Settings,
     request: Evaluate,
     console: Console,
-    hear: Callable[[Loaded | Scored | Finished], None],
+    hear: Callable[[Kept], None],
 ) -> list[ImageScore]:
     """Have a request done; `hear` takes what is to be kept before the evaluator goes on."""
     executor = named.load(settings)
@@ -221,6 +242,8 @@ def _evaluate(
                 case Loaded() as reply:
                     hear(reply)
                     console.working(name, f"0 of {total} images", 0, total)
+                case Measured() as reply:
+                    hear(reply)
                 case Scored(images) as reply:
                     hear(reply)
                     scores += images
@@ -267,6 +290,21 @@ def _told(
     }
 
 
+def _losses(said: Measured) -> dict[str, Any]:
+    """Return what losses come to, with the interval of the held-out one; or why there are none."""
+    if said.protocol is None:
+        return {"problem": said.problem}
+    found = LossMeasured("", said.protocol, said.held, said.trained)
+    own = described(loss_table(found), LOSSES)
+    return {
+        **losses_of(found).means,
+        "ci": None if own.low is None else [own.low, own.high],
+        "n_images": len(said.held),
+        "measured_on": said.protocol.digest,
+    }
+
+
 def _others(image: ImageScore) -> dict[str, Any]:
     found = {name: score for name, score in image.scores.items() if name}
-    return {"others": found} if found else {}
+    answers = {name or DECIDES: it for name, it in image.answers.items()}
+    return ({"others": found} if found else {}) | ({"answers": answers} if answers else {})

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from typing import TYPE_CHECKING, Final
 
-from clipwatch.domain.protocol import ScorerSpec
+from clipwatch.domain.protocol import Prompt, ScorerSpec
+from clipwatch.domain.questions import Question
 from clipwatch.models.kinds import told_key
 from clipwatch.models.scorers import scale_of
 from clipwatch.statistics.scale import Scale
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import torch
 
     from clipwatch.evaluator.scorers.base import Scorer
@@ -48,6 +51,15 @@ class ScorerContract:
         size = (len(PROMPTS), 40, 56, 3)
         return torch.randint(0, 256, size, dtype=torch.uint8, generator=luck)
 
+    def scores(
+        self, scorer: Scorer, images: torch.Tensor, texts: Sequence[str] = PROMPTS
+    ) -> list[float]:
+        """Return the score of each picture with its prompt, of which a question may be asked."""
+        from clipwatch.evaluator.scorers.base import measured
+
+        asked = [Prompt(it, it, questions=(Question(f"Is there {it}?", "Yes"),)) for it in texts]
+        return [score for score, _ in measured("", scorer, images, asked)]
+
     def scale(self, spec: ScorerSpec, scorer: Scorer) -> Scale:
         """Return the scale of its numbers."""
         return scale_of(spec, {told_key(spec.name): scorer.told})
@@ -61,7 +73,7 @@ class ScorerContract:
         """As many as images, finite, from the lowest to the highest that the scale tells."""
         scorer = self.made(spec)
         assert 0 <= scorer.prepare(PROMPTS) <= len(PROMPTS)
-        found = scorer.score(self.pictures(), PROMPTS)
+        found = self.scores(scorer, self.pictures())
         scale = self.scale(spec, scorer)
         assert len(found) == len(PROMPTS)
         assert all(math.isfinite(score) and scale.low <= score <= scale.high for score in found)
@@ -70,10 +82,12 @@ class ScorerContract:
         """One by one and in another order an image has the score that it has among others."""
         scorer, images = self.made(spec), self.pictures()
         scorer.prepare(PROMPTS)
-        together = scorer.score(images, PROMPTS)
+        together = self.scores(scorer, images)
         tie = self.scale(spec, scorer).tie
-        backwards = scorer.score(images.flip(0), PROMPTS[::-1])[::-1]
-        alone = [scorer.score(images[at : at + 1], [text])[0] for at, text in enumerate(PROMPTS)]
+        backwards = self.scores(scorer, images.flip(0), PROMPTS[::-1])[::-1]
+        alone = [
+            self.scores(scorer, images[at : at + 1], [text])[0] for at, text in enumerate(PROMPTS)
+        ]
         for other in (backwards, alone):
             assert all(abs(a - b) <= tie for a, b in zip(together, other, strict=True))
 
@@ -81,9 +95,9 @@ class ScorerContract:
         """After a restart nothing is another, whatever it was asked before."""
         first, second, images = self.made(spec), self.made(spec), self.pictures()
         first.prepare(PROMPTS)
-        first.score(images, PROMPTS)
+        self.scores(first, images)
         second.prepare(PROMPTS[::-1])
-        assert first.score(images, PROMPTS) == second.score(images, PROMPTS)
+        assert self.scores(first, images) == self.scores(second, images)
         assert (first.commit, first.told) == (second.commit, second.told)
 
     def test_the_pictures_stay_as_they_are(self, spec: ScorerSpec) -> None:
@@ -91,7 +105,7 @@ class ScorerContract:
         scorer, images = self.made(spec), self.pictures()
         before = images.clone()
         scorer.prepare(PROMPTS)
-        scorer.score(images, PROMPTS)
+        self.scores(scorer, images)
         assert bool((images == before).all())
 
     def test_its_scale_can_be_used(self, spec: ScorerSpec) -> None:

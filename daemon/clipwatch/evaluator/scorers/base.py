@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import pkgutil
-from typing import TYPE_CHECKING, Protocol
+from statistics import fmean
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from clipwatch.evaluator.failures import EvaluationError, cause, one_line
 from clipwatch.kit.errors import SettingsError
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     import torch
 
-    from clipwatch.domain.protocol import ScorerSpec
+    from clipwatch.domain.protocol import Prompt, ScorerSpec
     from clipwatch.evaluator.store import Store
     from clipwatch.statistics.scale import Scale
 
@@ -50,6 +51,49 @@ class Scorer(Protocol):
             images: (n, height, width, 3) uint8 RGB on any device; not to be changed.
             prompts: n texts, out of those that it was prepared for.
         """
+
+
+@runtime_checkable
+class Answerer(Scorer, Protocol):
+    """A scorer that answers questions: a prompt's score is the mean of its answers.
+
+    Its kind says that it `asks`. Of a text alone it knows none, and `score` is not called.
+    """
+
+    def answers(
+        self, images: torch.Tensor, prompts: Sequence[Prompt]
+    ) -> Sequence[tuple[float, ...]]:
+        """Return how probable the right answer to each question of an image's prompt is.
+
+        Args:
+            images: As for `score`.
+            prompts: n of them, each with a question or more.
+        """
+
+
+Measured = tuple[float, tuple[float, ...]]
+"""An image's score and, of an Answerer, the answers of which it is the mean."""
+
+
+def measured(
+    name: str, scorer: Scorer, images: torch.Tensor, prompts: Sequence[Prompt]
+) -> list[Measured]:
+    """Return what a scorer of this name gives each image with the prompt of the same place.
+
+    Raises:
+        EvaluationError: It gave too many, or too few ("scores").
+    """
+    if isinstance(scorer, Answerer):
+        answers = scorer.answers(images, prompts)
+        asked = [len(it.questions) for it in prompts]
+        if [len(it) for it in answers] != asked or 0 in asked:
+            raise EvaluationError("scores", f"scorer {name!r} did not answer every question")
+        return [(fmean(it), tuple(it)) for it in answers]
+    scores = scorer.score(images, [it.text for it in prompts])
+    if len(scores) != len(prompts):
+        what = f"scorer {name!r} gave {len(scores)} scores for {len(prompts)} images"
+        raise EvaluationError("scores", what)
+    return [(it, ()) for it in scores]
 
 
 class MakeScorer(Protocol):

@@ -49,7 +49,7 @@ class ImageEncoder:
             if reason := refusal(model_type):
                 raise EvaluationError("model", f"scorer {spec.model!r} {reason}")
             # the pooler of a ViT reads the class token further, which the DreamBooth paper does not
-            how = {"add_pooling_layer": False} if model_type == "vit" else {}
+            how: dict[str, Any] = {"add_pooling_layer": False} if model_type == "vit" else {}
             self._model = loaded(spec.model, folder, device, files, **how)
             self._is_dual = model_type in KINDS
             usual = KINDS[model_type].processor if self._is_dual else ENCODERS[model_type]

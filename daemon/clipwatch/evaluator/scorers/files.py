@@ -16,7 +16,14 @@ from clipwatch.models.scorers import kind_of
 if TYPE_CHECKING:
     from clipwatch.domain.protocol import ScorerSpec
 
-_FILES: Final = ("*.json", "*.txt", "*.model", "model.safetensors", "model-*.safetensors")
+_FILES: Final = (
+    "*.json",
+    "*.txt",
+    "*.jinja",
+    "*.model",
+    "model.safetensors",
+    "model-*.safetensors",
+)
 
 
 def locate(spec: ScorerSpec) -> tuple[Path, str]:

@@ -1,4 +1,4 @@
-"""Models of transformers that score, in float32: one of the same files is in memory once."""
+"""Models of transformers that score: one of the same files is in memory once."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ from clipwatch.evaluator.tensors import check_finite, own_memory
 if TYPE_CHECKING:
     from pathlib import Path
 
-_there: WeakValueDictionary[tuple[Path, str, str], Any] = WeakValueDictionary()
+_there: WeakValueDictionary[tuple[Path, str, str, torch.dtype], Any] = WeakValueDictionary()
 
 
-def loaded(name: str, folder: Path, device: str, files: str = "", **how: Any) -> Any:
+def loaded(
+    name: str,
+    folder: Path,
+    device: str,
+    files: str = "",
+    auto: Any = AutoModel,
+    dtype: torch.dtype = torch.float32,
+    **how: Any,
+) -> Any:
     """Return a model on a device; scorers share one, which goes with the last of them.
 
     Args:
@@ -28,15 +36,17 @@ def loaded(name: str, folder: Path, device: str, files: str = "", **how: Any) ->
         folder: Where it lies.
         device: A torch device.
         files: Identifies the content of its files; "" for unknown, and it is not shared.
+        auto: Which of transformers' auto classes makes it; the same for all that name the folder.
+        dtype: Of its weights, and so of what it computes.
         **how: What else its class is told.
 
     Raises:
         EvaluationError: Not all of its weights are there ("model").
     """
-    key = folder, device, files
+    key = folder, device, files, dtype
     if files and (known := _there.get(key)) is not None:
         return known
-    model = _read(name, folder, how).to(device)
+    model = _read(name, folder, auto, how | {"dtype": dtype}).to(device)
     check_finite(model.named_parameters())
     own_memory(chain(model.parameters(), model.buffers()))
     if files:
@@ -44,12 +54,11 @@ def loaded(name: str, folder: Path, device: str, files: str = "", **how: Any) ->
     return model
 
 
-def _read(name: str, folder: Path, how: dict[str, Any]) -> Any:
+def _read(name: str, folder: Path, auto: Any, how: dict[str, Any]) -> Any:
     check_shards(folder)
     check_depth(folder)
-    model, loading = AutoModel.from_pretrained(
+    model, loading = auto.from_pretrained(
         folder,
-        dtype=torch.float32,
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=False,
