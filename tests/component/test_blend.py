@@ -6,6 +6,7 @@ of them is at. So their average is better, by how much is known, and real files 
 
 from __future__ import annotations
 
+import errno
 import json
 import random
 import threading
@@ -17,7 +18,14 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from clipwatch.domain.events import CheckpointCompleted, ImageScore
+from clipwatch.domain.events import (
+    CheckpointCompleted,
+    ImageScore,
+    ProtocolDefined,
+    RunStarted,
+    WeightFile,
+)
+from clipwatch.domain.kinds import CheckpointKind
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt
 from clipwatch.domain.sighting import Whole
 from clipwatch.executors import named
@@ -29,6 +37,8 @@ from results_kit import Log, answer, call, protocol
 
 RUN = "lora-1"
 MODEL = "unet/diffusion_pytorch_model.safetensors"
+DOWN, UP = "unet.a.lora_A.weight", "unet.a.lora_B.weight"
+GONE = WeightFile("gone.safetensors", 1, 1, 1)
 MADE = protocol(prompts=48)
 BATCH = 7
 
@@ -49,6 +59,11 @@ def score(rule: Rule, weights: np.ndarray[Any, Any], prompt: Prompt, index: int)
     """Return an image's score: the truth, what the prompt is worth, and noise of these weights."""
     noise = random.Random(f"{weights.tolist()} {prompt.id} {index}").gauss(0, 0.01)
     return rule(weights) + random.Random(prompt.id).gauss(0, 0.05) + noise
+
+
+def whole(state: dict[str, np.ndarray[Any, Any]]) -> np.ndarray[Any, Any]:
+    """Return the weights of a file, those of a LoRA multiplied out."""
+    return state["w"] if "w" in state else (state[UP] @ state[DOWN])[0]
 
 
 class Quick:
@@ -89,7 +104,7 @@ class Quick:
         """Nothing runs on."""
 
     def _work(self, request: Evaluate) -> None:
-        weights = load_file(Path(request.path) / request.files[0].path)["w"]
+        weights = whole(load_file(Path(request.path) / request.files[0].path))
         done = set(request.done)
         tasks = [it for it in request.protocol.images() if (it[0].id, it[1]) not in done]
         self._receive(Loaded({"device": "none"}))
@@ -119,11 +134,18 @@ class World:
         self.log = Log(self.state)
         self.log.start(RUN, made)
 
-    def save(self, step: int, weights: np.ndarray[Any, Any], *, scored: bool = True) -> Path:
+    def save(
+        self, step: int, weights: np.ndarray[Any, Any], *, scored: bool = True, lora: bool = False
+    ) -> Path:
         """Save a checkpoint, and have it scored."""
         folder = self.output / f"checkpoint-{step}"
-        (folder / "unet").mkdir(parents=True)
-        save_file({"w": weights.astype(np.float32)}, folder / MODEL)
+        weights = weights.astype(np.float32)
+        (folder if lora else folder / "unet").mkdir(parents=True)
+        if lora:
+            halves = {DOWN: weights[None], UP: np.ones((1, 1), np.float32)}
+            save_file(halves, folder / "pytorch_lora_weights.safetensors")
+        else:
+            save_file({"w": weights}, folder / MODEL)
         (folder / ".guard").touch()
         found = look_once(folder, "live")
         assert isinstance(found.verdict, Whole)
@@ -134,7 +156,7 @@ class World:
             table: dict[str, list[float]] = {}
             for prompt, index, _ in self.made.images():
                 row = table.setdefault(prompt.id, [])
-                row.append(score(self.quick.rule, weights.astype(np.float32), prompt, index))
+                row.append(score(self.quick.rule, weights, prompt, index))
             self.log.score(RUN, step, table, self.made, weights=found.verdict.digest)
         return folder
 
@@ -331,6 +353,69 @@ def test_too_little_is_told_before_anything_is_made(
     assert said in ended.stderr
     assert ended.stdout == ""
     assert world.quick.made == []
+
+
+@pytest.mark.parametrize(
+    ("output", "kind", "said"),
+    [
+        ("/out", "lycoris", "of LyCORIS there are no averages"),
+        ("hf://me/my-lora", "lora", "what was copied from hf://me/my-lora is deleted when it is"),
+        ("/out", "lora", "keep more of them (checkpoints_total_limit)"),
+    ],
+    ids=["kind", "address", "rotated"],
+)
+def test_why_nothing_can_be_averaged_is_told(
+    output: str, kind: CheckpointKind, said: str, tmp_path: Path
+) -> None:
+    """More checkpoints would not help where they are of another kind, or lie elsewhere."""
+    log = Log(tmp_path)
+    log.add(RUN, RUN, RunStarted(output, MADE.digest, (), {}, "1"))
+    log.add(RUN, f"{RUN}/protocol", ProtocolDefined(MADE.digest, MADE))
+    for step in (1, 2):
+        name = f"checkpoint-{step}"
+        log.add(RUN, name, CheckpointCompleted(step, name, "/c", kind, "", (GONE,), "w" * 8))
+        log.score(RUN, step, {it.id: [0.3] for it in MADE.prompts}, MADE)
+    ended = call(tmp_path, "blend")
+    assert ended.exit_code == 1
+    assert "0 of the checkpoints of lora-1 can be averaged, and two are needed" in ended.stderr
+    assert said in ended.stderr
+    assert ("checkpoints_total_limit" in ended.stderr) == ("checkpoints" in said)
+
+
+def test_a_blend_is_told_with_the_strength_at_which_it_was_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of the best, where the run has several: at another one it is another picture."""
+    world = training(tmp_path, monkeypatch, near_zero, checkpoints=0)
+    world.log.start_at(RUN, 1.0, 0.5, made=MADE)
+    world.made, generator = MADE.at(0.5), np.random.default_rng(0)
+    for step in range(1, 7):
+        world.save(100 * step, generator.normal(size=32), lora=True)
+    found = blended(world, "--images", "150")
+    assert found["best"]["strength"] == 0.5
+    assert (
+        json.loads(header(Path(found["tested"]["written"]))["clipwatch_blend"])["strength"] == 0.5
+    )
+    said = call(world.state, "blend", "--images", "150").stdout
+    assert ") at strength 0.5: 0." in said
+    assert f"best ({found['best']['checkpoint']} at strength 0.5)" in said
+
+
+def test_a_full_disk_is_told_with_the_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line; nothing half done is left."""
+    world = training(tmp_path, monkeypatch, near_zero, checkpoints=3)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("clipwatch.tasks.blending.write_private", full)
+    monkeypatch.setattr("clipwatch.tasks.tensorfile.write_private", full)
+    ended = call(world.state, "blend")
+    assert ended.exit_code == 1
+    assert f"{world.state / 'blends'} cannot be written: No space left on device" in ended.stderr
+    assert not (world.state / "blends" / RUN / "trial").exists()
 
 
 def test_a_wrong_call_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

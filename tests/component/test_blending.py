@@ -200,11 +200,38 @@ def test_pefts_own_folder_gets_a_config_for_the_blend(
         torch.testing.assert_close(one, other, atol=2e-5, rtol=1e-4)
 
 
+def test_an_alpha_that_only_a_setting_tells_is_written_where_others_are_told(
+    tmp_path: Path,
+) -> None:
+    """The config speaks of one component: the blend's other one would get the setting's alpha."""
+    noise = torch.Generator().manual_seed(0)
+    config = {"unet.lora_alpha": 4.0, "unet.r": 2}
+    states, folders = [], []
+    for name in "ab":
+        state: State = {}
+        for module in ("unet.a", "text_encoder.b"):
+            state[f"{module}.lora_A.weight"] = torch.randn((2, 3), generator=noise)
+            state[f"{module}.lora_B.weight"] = torch.randn((4, 2), generator=noise)
+        metadata = {"lora_adapter_metadata": json.dumps(config)}
+        folders.append(written(tmp_path / name, state, metadata))
+        states.append(state)
+    path = made(tmp_path, [source(it, 0.5) for it in folders], alpha=16.0)
+    found = load_file(path)
+    for module, alpha in (("unet.a", 4.0), ("text_encoder.b", 16.0)):
+        wanted = sum(0.5 * dense(it, module, "plain", alpha) for it in states)
+        assert isinstance(wanted, torch.Tensor)
+        torch.testing.assert_close(
+            dense(found, module, "plain", None), wanted, atol=1e-4, rtol=1e-5
+        )
+    assert [it for it in found if it.endswith("alpha")] == ["text_encoder.b.alpha"]
+
+
 def test_metadata_tell_of_the_blend_and_nothing_untrue(tmp_path: Path) -> None:
     """Digests and steps of a source are left out, the rank is the blend's."""
     state = {"lora_unet_a.lora_down.weight": torch.ones(2, 3), "lora_unet_a.alpha": torch.ones(())}
     state["lora_unet_a.lora_up.weight"] = torch.ones(4, 2)
     old = {"sshs_model_hash": "1", "ss_steps": "7", "ss_network_dim": "2", "ss_network_alpha": "1"}
+    old |= {"global_step": "7", "modelspec.hash_sha256": "1"}  # as SimpleTuner and sd-scripts do
     folders = [written(tmp_path / name, state, {**old, "modelspec.title": "t"}) for name in "ab"]
     path = made(tmp_path, [source(it, 0.5) for it in folders])
     assert read_header(path).metadata == {

@@ -108,7 +108,7 @@ def test_steps_around_the_best_blend_find_a_better_one() -> None:
     order = ORDER[:6]
     measure = Counted(64)
     found = Search(measure, 64, 4000).run(families(order, {}), partial(near, order, top=""))
-    assert re.search(", (more|less) of |^half ", found.recipe.how)
+    assert re.search(", (more|less) of |^midway ", found.recipe.how)
 
 
 @given(

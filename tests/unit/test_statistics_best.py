@@ -102,6 +102,16 @@ def test_float_noise_ties() -> None:
     assert (found.best, found.tied) == ("y", ("x",))
 
 
+def test_what_is_within_the_tie_is_known_no_closer() -> None:
+    """Where all pairs are alike no flip tells how sure a difference is: not surer than the tie."""
+    near = {name: {f"{n:02}": [0.1 + more * (n % 3)] for n in range(12)}
+            for name, more in (("x", 0.0), ("y", COSINE.tie / 4))}  # fmt: skip
+    found = best_of(near, COSINE)
+    assert (found.best, found.tied) == ("y", ("x",))
+    value, low, high = found.differences["x"]
+    assert (low, high) == pytest.approx((value - COSINE.tie, value + COSINE.tie))
+
+
 def test_one_alone_and_few_prompts() -> None:
     """One evaluation is the best of one; on five prompts all tie within -2..2."""
     assert best_of(noisy(30, [0.0]), COSINE).differences == {}

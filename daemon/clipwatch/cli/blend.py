@@ -11,9 +11,11 @@ import click
 
 from clipwatch.cli import completing
 from clipwatch.cli.options import chosen_state_dir, device_option, examples, state_dir_option
+from clipwatch.domain.strengths import title, told
 from clipwatch.kit.textfiles import printable
 from clipwatch.results.differences import listed
 from clipwatch.results.figures import digits, interval, number, plural
+from clipwatch.results.sentences import strength_of
 
 if TYPE_CHECKING:
     from clipwatch.domain.blends import Recipe
@@ -80,8 +82,10 @@ def blend(
 
 def lines(found: Outcome) -> Iterator[str]:
     """Yield what is said of a search."""
-    best, least, made = found.best.checkpoint, found.scale.digits, plural(found.images, "image")
-    blended = f"blend of {parts(found.blend)} ({found.blend.how})"
+    best, least = title(found.run, found.best.id), found.scale.digits
+    made = plural(found.images, "image")
+    at = told(found.run, found.best.protocol)
+    blended = f"blend of {parts(found.blend)} ({found.blend.how}){at and f' at {at}'}"
     if found.tested is None:
         a, b = (number(it, least) for it in found.means)
         yield (
@@ -98,8 +102,8 @@ def lines(found: Outcome) -> Iterator[str]:
     elif it.verdict == "worse":
         verdict = f"worse by {delta} ({interval(-it.high, -it.low, places)}): keep {best}"
     else:
-        told = f"{number(it.delta, places)}, {interval(it.low, it.high, places)}"
-        verdict = f"not surely better ({told}): keep {best}"
+        by = f"{number(it.delta, places)}, {interval(it.low, it.high, places)}"
+        verdict = f"not surely better ({by}): keep {best}"
     yield (
         f"{blended}: {b} on {plural(it.n_prompts, 'held-out prompt')}, best ({best}) {a}: {verdict}"
         f"; {made}"
@@ -122,10 +126,11 @@ def parts(recipe: Recipe) -> str:
 
 def as_object(found: Outcome) -> dict[str, object]:
     """Return a search's outcome as one JSON object."""
-    tested = found.tested
+    tested, at = found.tested, strength_of(found.run, found.best)
+    best = {"step": found.best.step, "checkpoint": found.best.checkpoint}
     return {
         "run": found.run.name,
-        "best": {"step": found.best.step, "checkpoint": found.best.checkpoint},
+        "best": best if at is None else best | {"strength": at},
         "blend": {"how": found.blend.how, "shares": dict(found.blend.shares)},
         "searched": {"n_prompts": found.searched, "best": found.means[0], "blend": found.means[1]},
         "images": found.images,

@@ -111,7 +111,7 @@ def near(order: Sequence[str], best: Recipe, second: Recipe, top: str) -> Iterat
     ]
     half = {it: share / 2 for it, share in second.shares}
     both = {name: shares.get(name, 0.0) / 2 + half.get(name, 0.0) for name in order}
-    moved = [(f"half {best.how}, half {second.how}", both)]
+    moved = [(f"midway between {best.how} and {second.how}", both)]
     for name, step in ways:
         other = {it: share * (1 - step) for it, share in shares.items()}
         other[name] = other.get(name, 0.0) + step

@@ -119,6 +119,8 @@ def _interval(
     if math.isinf(factor):
         return delta, -scale.bound, scale.bound
     half = factor * float(difference.std(ddof=1)) / math.sqrt(len(table))
+    if 0 < np.square(difference).mean() <= scale.tie**2:  # of which the factor knows nothing
+        half = max(half, scale.tie)
     return delta, delta - half, delta + half
 
 

@@ -34,11 +34,15 @@ from clipwatch.domain.kinds import CheckpointKind
 from clipwatch.domain.merging import Shard
 from clipwatch.domain.protocol import Prompt
 from clipwatch.domain.state import Checkpoint, Evaluation, Run, evaluation_id
+from clipwatch.domain.strengths import title
 from clipwatch.journal import log_file
+from clipwatch.kit.addresses import address
 from clipwatch.kit.errors import CheckpointError, ClipwatchError
 from clipwatch.kit.filesystems import make_private
 from clipwatch.loop.console import Console
+from clipwatch.loop.narration import KINDS
 from clipwatch.prompts import stratified
+from clipwatch.results.differences import listed
 from clipwatch.results.figures import number
 from clipwatch.results.named import present, run_named
 from clipwatch.results.ranking import rank
@@ -60,6 +64,7 @@ FOLDER: Final = "blends"
 """Below the state directory, with a folder for each run."""
 
 LEVEL: Final = 0.05
+ON: Final = "call it again to go on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +138,10 @@ def search(
         try:
             return work.through(images)
         except KeyboardInterrupt:
-            raise CheckpointError("stopped", fix="call it again to go on") from None
+            raise CheckpointError("stopped", fix=ON) from None
+        except OSError as error:
+            reason = f"{state_dir / FOLDER} cannot be written: {error.strerror}"
+            raise CheckpointError(reason, fix=ON) from error
         finally:
             work.close()
 
@@ -186,11 +194,7 @@ class _World:
         last = (there[-1].kind, there[-1].component) if there else None
         alike = {it.name: it for it in there if (it.kind, it.component) == last}
         if len(alike) < 2:  # noqa: PLR2004 - of one there is no average
-            raise ClipwatchError(
-                f"{len(alike)} of the checkpoints of {run.name} can be averaged, and two are needed"
-                ": LoRAs or weights in full that still lie where they were saved",
-                fix="keep more of them (checkpoints_total_limit)",
-            )
+            raise _too_few(run, len(alike))
         scored = {
             it.name: results.scores(run, run.evaluations[id_])
             for it in alike.values()
@@ -208,6 +212,23 @@ def _saved(run: Run) -> Iterator[Checkpoint]:
         whole = it.state == "whole" and not it.is_base and it.kind in BLENDED
         if whole and is_there(Path(it.path), it.files):
             yield it
+
+
+def _too_few(run: Run, count: int) -> ClipwatchError:
+    """Return what tells why so few checkpoints can be averaged, and what to do where that helps."""
+    told = (
+        f"{count} of the checkpoints of {run.name} can be averaged, and two are needed: LoRAs or"
+        " weights in full that still lie where they were saved"
+    )
+    if at := address(run.output_dir):
+        return ClipwatchError(
+            f"{told}; what was copied from {at} is deleted when it is scored",
+            fix="have them scored in a folder of this machine",
+        )
+    whole = [it for it in run.checkpoints.values() if it.state == "whole" and not it.is_base]
+    if others := sorted({KINDS[it.kind] for it in whole if it.kind in KINDS.keys() - BLENDED}):
+        return ClipwatchError(f"{told}; of {listed(others)} there are no averages")
+    return ClipwatchError(told, fix="keep more of them (checkpoints_total_limit)")
 
 
 class _Work:
@@ -229,6 +250,7 @@ class _Work:
         self._trial = self._place / "trial"
         self._evaluator = Partly(world.run, self._protocol, state_dir, flags, console)
         self._told: set[tuple[Recipe, int]] = set()
+        self._best = title(world.run, world.best.id)
 
     def close(self) -> None:
         """End the evaluator; leave nothing that is half done."""
@@ -303,10 +325,10 @@ class _Work:
         found = self._means(score_table(self._scored(recipe, asked)), asked)
         if (recipe, count) not in self._told:
             self._told.add((recipe, count))
-            name, digits = self._world.best.checkpoint, self._world.scale.digits
-            best = number(_mean(self._means(self._world.tables[name], asked)), digits)
-            own = number(_mean(found), digits)
-            self._console.say(f"{recipe.how}: {own} on {count} prompts, {name} {best}")
+            table = self._world.tables[self._world.best.checkpoint]
+            means = (_mean(self._means(table, asked)), _mean(found))
+            best, own = (number(it, self._world.scale.digits) for it in means)
+            self._console.say(f"{recipe.how}: {own} on {count} prompts, {self._best} {best}")
         return found
 
     def _means(self, table: Scores, prompts: Sequence[Prompt]) -> list[float]:
@@ -341,6 +363,7 @@ class _Work:
             "run": self._run.name,
             "protocol": self._protocol.digest,
             "shares": dict(recipe.shares),
+            **({"strength": self._protocol.adapter_strength} if self._kind == "lora" else {}),
             **measured,
         }
         return blend(sources, self._kind, self._trial, told, self._protocol.lora_alpha)

@@ -60,11 +60,9 @@ class Lora:
             if not all(file.entries[parts[it]].shape[1:] for it in (_DOWN, _UP)):
                 raise ValueError(f"{module} is no product of two matrices")
 
-    @property
-    def tells_none(self) -> bool:
-        """Whether only a setting tells its alpha."""
-        tells = any(key.rpartition(".")[2] == "lora_alpha" for key in self._config)
-        return self._alpha is not None and not tells
+    def tells_none(self, module: str) -> bool:
+        """Whether only a setting tells a module's alpha."""
+        return self._alpha is not None and "lora_alpha" not in self._own(_component(module))
 
     def rank(self, module: str) -> int:
         """Return the inner dimension of a module."""
@@ -75,17 +73,21 @@ class Lora:
         rank, component = self.rank(module), _component(module)
         if not rank:
             raise ValueError(f"{module} is of rank 0")
-        own = {
-            key.removeprefix(f"{component}."): it
-            for key, it in self._config.items()
-            if component and key.startswith(f"{component}.")
-        } or {key: it for key, it in self._config.items() if "." not in key}
+        own = self._own(component)
         alpha = float(rank)
         if tensor := self.modules[module].get(_ALPHA):
             alpha = float(self.file.floats(tensor).reshape(-1)[0])
         else:
             alpha = _told(own, module, self._alpha if self._uniform(component) else None) or alpha
         return alpha / (math.sqrt(rank) if own.get("use_rslora") else rank)
+
+    def _own(self, component: str) -> dict[str, Any]:
+        """Return the part of the config that speaks of a component."""
+        return {
+            key.removeprefix(f"{component}."): it
+            for key, it in self._config.items()
+            if component and key.startswith(f"{component}.")
+        } or {key: it for key, it in self._config.items() if "." not in key}
 
     def _uniform(self, component: str) -> bool:
         return len({self.rank(it) for it in self.modules if _component(it) == component}) == 1
@@ -174,7 +176,7 @@ def _module(
             return as_bytes(np.asarray(total, np.float32), entry.dtype)
 
         found[name] = Made(entry.dtype, entry.shape, bias)
-    if name := parts.get(_ALPHA, f"{module}.alpha" if last.tells_none else ""):
+    if name := parts.get(_ALPHA, f"{module}.alpha" if last.tells_none(module) else ""):
         value = np.full(entries[name].shape if name in entries else (), rank, np.float32)
         found[name] = Made("F32", value.shape, partial(as_bytes, value, "F32"))  # bfloat16 rounds
     return found

@@ -34,7 +34,10 @@ KEY: Final = "clipwatch_blend"
 _ALONE: Final = f"blend{SUFFIX}"
 """What a blend of single files is called, each of which has a name of its own."""
 
-_STALE: Final = ("sshs_", "ss_steps", "ss_epoch", "training_info", "clipwatch_")
+_STALE: Final = (
+    *("sshs_", "modelspec.hash", "ss_steps", "ss_epoch", "training_info", "global_step"),
+    "clipwatch_",
+)
 """How metadata begin that would be untrue: digests of the tensors, and the step."""
 
 _BESIDE: Final = {
