@@ -302,16 +302,16 @@ def test_nothing_is_claimed_where_nothing_makes_a_difference(
 def test_a_second_blend_on_the_same_prompts_has_to_show_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """When another one is found there, both are counted: p counts twice."""
+    """When another one is found there, both are counted: p counts four times."""
     world = training(tmp_path, monkeypatch, near_zero)
     first = blended(world)
     assert first["tested"]["looks"] == 1
     (world.output / next(iter(first["blend"]["shares"])) / MODEL).unlink()
     second = blended(world)
     assert second["tested"]["looks"] == 2
-    assert second["tested"]["better"] == (2 * second["tested"]["p"] <= 0.05)
+    assert second["tested"]["better"] == (4 * second["tested"]["p"] <= 0.05)
     said = call(world.state, "blend").stdout
-    assert "2 blends of this run were tested on these prompts, so p counts twice: 0.0" in said
+    assert "2 blends of this run were tested on these prompts, so p counts 4 times: 0.0" in said
     written = [Path(it["tested"]["written"]) for it in (first, second)]
     assert all(it.exists() for it in written)
 

@@ -109,10 +109,9 @@ def lines(found: Outcome) -> Iterator[str]:
         f"; {made}"
     )
     if tested.looks > 1:
-        times = "twice" if tested.looks == 2 else f"{tested.looks} times"  # noqa: PLR2004 - a word
         yield (
-            f"{tested.looks} blends of this run were tested on these prompts, so p counts {times}:"
-            f" {min(1.0, it.p * tested.looks):.4f}"
+            f"{tested.looks} blends of this run were tested on these prompts, so p counts"
+            f" {tested.looks**2} times: {tested.p:.4f}"
         )
     yield f"written to {tested.written}"
 
