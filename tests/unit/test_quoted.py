@@ -34,6 +34,11 @@ def test_what_is_quoted(prompt: str, found: list[str]) -> None:
     assert quoted(prompt) == found
 
 
+def test_what_has_no_letter_once_it_is_plain_is_no_text() -> None:
+    """Unicode calls some marks letters that stand by themselves: there is nothing to compare."""
+    assert quoted('a sign "\ufe70" and "\uff9e"') == []
+
+
 def test_prompts_that_quote_nothing_are_told() -> None:
     """How many, and one of them."""
     assert unquoting(['a "b"', "'c'"]) == ""

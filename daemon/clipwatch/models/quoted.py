@@ -30,7 +30,7 @@ def quoted(prompt: str) -> list[str]:
     A storefront with the sign "OPEN" quotes OPEN.
     """
     found = (next(filter(None, it.groups())) for it in _QUOTES.finditer(prompt))
-    return [it for it in found if any(map(str.isalnum, it))]
+    return [*filter(_plain, found)]
 
 
 def unquoting(prompts: Sequence[str]) -> str:
