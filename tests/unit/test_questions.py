@@ -86,6 +86,12 @@ def test_a_file_in_the_form_of_geneval_2(tmp_path: Path) -> None:
     assert read(whole).prompts == listed.prompts[:1]
 
 
+def test_skills_of_another_program_are_its_own(tmp_path: Path) -> None:
+    """Where no question stands beside them, and they are no list."""
+    file = lines(tmp_path, {"prompt": "a cat", "skills": "drawing"})
+    assert [it.questions for it in read(file).prompts] == [()]
+
+
 @given(st.lists(QUESTIONS, min_size=1, max_size=4))
 def test_what_is_written_is_read_again(
     tmp_path_factory: pytest.TempPathFactory, asked: list[tuple[Question, ...]]

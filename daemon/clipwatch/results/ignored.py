@@ -82,9 +82,9 @@ def requirements(results: Results, named: Named, scorer: str | None) -> Requirem
     before = question_means(results.images(named.run, base), name) if base else {}
     met = _met(results.protocols[protocol].prompts, now, before)
     ordered = sorted(met, key=lambda it: it.value)
-    both = [_of(it, name) for it in (evaluation, base)]
-    told = as_found(named, evaluation)
-    return Requirements(told, evaluation, name, tuple(ordered), *both, now.keys() == before.keys())
+    both = _of(evaluation, name), _of(base, name)
+    own = as_found(named, evaluation)
+    return Requirements(own, evaluation, name, tuple(ordered), *both, now.keys() == before.keys())
 
 
 def _met(
