@@ -36,8 +36,8 @@ class Scoring:
     On a GPU both are done there, on a stream of their own. Elsewhere only saving is: two threads of
     torch take twice the cores that we were given, or fight for them.
 
-    Where it lacks memory, others let go of it first; `let_go` says whether there was any. `working`
-    is called again and again while scorers compute.
+    Where it lacks memory, others let go of it first; `let_go` says whether there was any. On a CPU,
+    where it takes long, `working` is called again and again meanwhile.
     """
 
     def __init__(
@@ -67,7 +67,8 @@ class Scoring:
     ) -> Callable[[], tuple[ImageScore, ...]]:
         """Return what is left to do for a batch that was just generated, in another thread."""
         if self._stream is None:
-            found = self._measure(batch, images)
+            with computing(self._working):
+                found = self._measure(batch, images)
             return lambda: self._keep(batch, *found)
         made = torch.cuda.current_stream(self._device).record_event()
 
@@ -91,7 +92,7 @@ class Scoring:
 
     def _measured(self, batch: list[Task], images: torch.Tensor) -> _Found:
         prompts = [prompt for prompt, _, _ in batch]
-        with self._phases.phase("score"), computing(self._working):
+        with self._phases.phase("score"):
             found = {
                 name: measured(name, it, images, prompts) for name, it in self._scorers.items()
             }

@@ -45,7 +45,7 @@ def own_memory(tensors: Iterable[torch.Tensor]) -> None:
 
 @contextmanager
 def computing(working: Callable[[], object]) -> Iterator[None]:
-    """Have `working` called again and again while modules of any model compute, where they do."""
+    """Have `working` called again and again while models compute, in no other thread than ours."""
     said = time.monotonic()
 
     def computed(*_: object) -> None:
