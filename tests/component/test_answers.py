@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,13 +15,17 @@ import torch
 import evaluator_kit as kit
 from clipwatch.domain.protocol import EvaluationProtocol, Prompt, ScorerSpec
 from clipwatch.domain.questions import Question
+from clipwatch.evaluator import evaluation, tensors
 from clipwatch.evaluator.evaluate import Evaluator
 from clipwatch.evaluator.failures import EvaluationError
 from clipwatch.evaluator.scorers.base import Answerer, make, measured
 from clipwatch.evaluator.scorers.questions import WORD
 from clipwatch.evaluator.scorers.vision_language import VisionLanguage, spellings
 from clipwatch.evaluator.store import Store
-from clipwatch.models.scorers import kind_of
+from clipwatch.executors.messages import Reply, Working
+from clipwatch.models.kinds import ScorerKind
+from clipwatch.models.scorers import OURS, kind_of
+from clipwatch.statistics.scale import COSINE
 from clipwatch.testing.scorers import ScorerContract
 from tiny_encoders import picture
 from tiny_vlms import write_vlm
@@ -139,6 +145,36 @@ def test_an_evaluation_keeps_each_answer(world: Path, model: Path, evaluator: Ev
     again = kit.scores_of(evaluator, kit.request(world / "lora", "lora", made, batch_size=1))
     for one, other in zip(found, again, strict=True):
         assert one.answers["questions"] == pytest.approx(other.answers["questions"], abs=1e-3)
+
+
+def test_who_is_asked_much_gives_signs_of_life(
+    world: Path, model: Path, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A batch with many questions may take longer than any silence that is borne."""
+    monkeypatch.setattr(evaluation, "_WORKING_SECONDS", 0.0)
+    monkeypatch.setattr(tensors, "WORKING_SECONDS", 0.0)
+    asks = asking(world, model)
+    said = []
+    for made in (replace(asks, scorers=asks.scorers[:1]), asks):
+        heard: list[Reply] = []
+        evaluator.evaluate(kit.request(world / "lora", "lora", made), heard.append)
+        said.append(sum(isinstance(it, Working) for it in heard))
+    passes = asks.images_per_prompt * sum(len(it.questions) for it in asks.prompts)
+    assert said[1] >= said[0] + passes
+
+
+def test_a_kind_says_whether_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A scorer of another package that does the one and says the other is refused in a line."""
+    monkeypatch.setitem(sys.modules, "forgetful", SimpleNamespace(made=lambda *_: Forgetful(0.5)))
+    quiet = ScorerKind("forgetful:made", lambda *_: COSINE)
+    monkeypatch.setitem(OURS, "forgetful", quiet)
+    kind_of.cache_clear()
+    with pytest.raises(EvaluationError, match="its kind does not ask the prompts' questions, and"):
+        make(ScorerSpec("", "", kind="forgetful"), "cpu", Store(None), "")
+    kind_of.cache_clear()
+    monkeypatch.setitem(OURS, "forgetful", replace(quiet, asks=True))
+    assert isinstance(make(ScorerSpec("", "", kind="forgetful"), "cpu", Store(None), ""), Answerer)
+    kind_of.cache_clear()
 
 
 def test_a_number_may_be_answered_in_digits(model: Path) -> None:

@@ -19,6 +19,7 @@ from clipwatch.domain.further import (
 )
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import Prompt, ScorerSpec
+from clipwatch.domain.questions import Question
 from clipwatch.journal import log_file
 from clipwatch.journal.projection import read_state
 from clipwatch.results.view import rows as status_rows
@@ -160,6 +161,21 @@ def test_a_table_that_is_not_whole_misleads_nobody(
     assert said.exit_code == code
     assert told in said.output
     assert len(held(b.folder)["lora-fedcba"][0]) == (1 if code == 0 else 0)
+
+
+def test_answers_are_in_the_log_alone(two: tuple[Machine, Machine]) -> None:
+    """A table has a number of each scorer, and says so where there was more."""
+    asked = tuple(replace(it, questions=(Question("Is it?", "Yes"),)) for it in MADE.prompts)
+    made = replace(MADE, prompts=asked)
+    a, b = two
+    for machine in two:
+        machine.add(f"run/{machine.run}", 3, ProtocolDefined(made.digest, made))
+    said = call(b.folder, "import", "--dry-run", str(table(a)))
+    assert "answers" not in said.stdout
+    a.score(Scored(100, 5, made=made))
+    said = call(b.folder, "import", str(table(a)))
+    assert said.exit_code == 0
+    assert "left out: the answers to the prompts' questions: a table has none" in said.stdout
 
 
 def test_scorers_that_came_later_are_in_the_log_alone(two: tuple[Machine, Machine]) -> None:

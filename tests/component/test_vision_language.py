@@ -326,6 +326,23 @@ def test_memory_counts_its_dtype(world: Path, qwen: Path) -> None:
     assert taken[0] == 2 * taken[1] == 4 * sum(it.numel() for it in model.parameters())
 
 
+def test_memory_counts_what_scorers_share_once(world: Path, qwen: Path) -> None:
+    """Of the same files and dtype; another dtype is another model."""
+    specs = (
+        replace(spec(qwen, kind, **options), name=name)
+        for name, kind, options in (
+            ("asks", "questions", {}),
+            ("half", "vqascore", {"dtype": "bfloat16"}),
+            ("vqa", "vqascore", {}),
+        )
+    )
+    found = sizes(kit.protocol(world / "base", scorers=(ScorerSpec("", str(CLIP)), *specs)))
+    assert found is not None
+    taken = [found[f"scorer/{it}"] for it in ("asks", "half", "vqa")]
+    assert taken == [2 * taken[1], taken[1], 0]
+    assert taken[1] > 0
+
+
 def test_two_scorers_share_a_model(qwen: Path) -> None:
     """Of the same files and dtype."""
     found = [

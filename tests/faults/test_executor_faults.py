@@ -167,6 +167,10 @@ WRONG: dict[str, tuple[Callable[[Evaluate], list[Any]], str]] = {
         lambda it: [Loaded({}), scored(it, answers={"": (0.5,)})],
         "has no score",
     ),
+    "no answers": (
+        lambda it: [Loaded({}), scored(it, answers={"": ()})],
+        "has no score",
+    ),
     "what is no reply": (lambda _: ["done!"], "'done!' is no reply"),
     "losses before loaded": (
         lambda it: [Measured(PLAN, ((1.0,),)), *usual(it)],

@@ -83,6 +83,37 @@ def test_skills_over_the_training_are_drawn(opened: Page) -> None:
     choose(opened, "scorer", "0")
 
 
+def test_each_protocol_has_its_own_questions(page: Page, tmp_path: Path) -> None:
+    """Flipped to one under which other things were asked, the viewer names those."""
+    scorers = (ScorerSpec("", "clip"), ScorerSpec("q", "model", kind="questions"))
+    folder, log = tmp_path / "state", None
+    for asked in (ASKED, (Question("Is it odd?", "No", "odd"),)):
+        made = hostile_protocol(8, scorers=scorers)
+        made = replace(made, prompts=tuple(replace(it, questions=asked) for it in made.prompts))
+        if log:
+            log.change("lora-1", made)
+        answers = dict.fromkeys("q", (0.5, 0.25)[: len(asked)])
+        log = hostile_run(
+            folder,
+            side=32,
+            made=made,
+            log=log,
+            begun=log is not None,
+            prompts=8,
+            answers=lambda *_, answers=answers: answers,
+        )
+    assert call(folder, "report", "-o", str(tmp_path / "page.html")).exit_code == 0
+    load(page, tmp_path / "page.html")
+    earlier = "[...document.querySelectorAll('#against optgroup option')].at(-1).value"
+    choose(page, "against", page.ask(earlier))
+    page.ask('document.querySelector(\'[data-prompt="2"] [data-column="3"]\').click()')
+    rows = "texts('#facts tr')"
+    assert "Is it odd? No\n0.50" in page.ask(rows)
+    page.press("f")
+    assert {"How many are there? two\n0.50", "<b>Is it red?</b> Yes\n0.25"} <= {*page.ask(rows)}
+    in_order(page, tmp_path)
+
+
 def test_without_questions_nothing_is_told(page: Page, tmp_path: Path) -> None:
     """The section is not there."""
     log = hostile_run(tmp_path / "state", 8)

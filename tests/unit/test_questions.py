@@ -86,6 +86,12 @@ def test_a_file_in_the_form_of_geneval_2(tmp_path: Path) -> None:
     assert read(whole).prompts == listed.prompts[:1]
 
 
+def test_skills_of_another_program_are_its_own(tmp_path: Path) -> None:
+    """Where no question stands beside them, and they are no list."""
+    file = lines(tmp_path, {"prompt": "a cat", "skills": "drawing"})
+    assert [it.questions for it in read(file).prompts] == [()]
+
+
 @given(st.lists(QUESTIONS, min_size=1, max_size=4))
 def test_what_is_written_is_read_again(
     tmp_path_factory: pytest.TempPathFactory, asked: list[tuple[Question, ...]]
@@ -311,7 +317,17 @@ USUAL_SUMMARY = answered(images({"a": [(0.5,)]}), [asked("a", "x")])["q"].geomet
 
 def test_what_others_answered_is_looked_at() -> None:
     """Others may lack an answer, have one too many, or one that is no number."""
-    assert are_answered({"q": (0.5, 0.25)}, GIRAFFES)
-    assert are_answered({}, GIRAFFES)
-    for wrong in ((0.5,), (0.5, 0.5, 0.5), (0.5, math.nan), ()):
-        assert not are_answered({"q": wrong}, GIRAFFES)
+    scores = {"": 0.3, "q": 0.5}
+    assert are_answered(scores, {"q": (0.75, 0.25)}, GIRAFFES)
+    assert are_answered(scores, {}, ())
+    infinite = (math.inf, -math.inf)
+    for wrong in ((0.5,), (0.5, 0.5, 0.5), (0.5, math.nan), (), infinite, (0.75, 0.5)):
+        assert not are_answered(scores, {"q": wrong}, GIRAFFES)
+
+
+def test_what_asks_is_answered_by_who_scores() -> None:
+    """Questions stand in a protocol as somebody asks them: no answer is a lost one."""
+    scores = {"": 0.3, "q": 0.5}
+    assert not are_answered(scores, {}, GIRAFFES)
+    assert not are_answered(scores, {"other": (0.5, 0.5)}, GIRAFFES)
+    assert not are_answered(scores, {"q": ()}, ())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from clipwatch.domain.events import CheckpointCompleted
 from clipwatch.domain.protocol import ScorerSpec
 from clipwatch.domain.questions import Question
 from clipwatch.domain.state import BASE_NAME
@@ -121,6 +122,46 @@ def test_the_command_as_json(log: Log) -> None:
         "attribute",
     )
     assert (first["probability"], first["base"]) == (0.55, 0.5)
+
+
+def test_the_base_has_no_strength(tmp_path: Path) -> None:
+    """It was asked about under one of several, and stands beside those at any of them."""
+    log = Log(tmp_path)
+    log.start_at("cats", 0.6, 1.0, made=MADE)
+    whole = CheckpointCompleted(100, "checkpoint-100", "/c", "lora", "", (), "w" * 8)
+    log.add("cats", "cats", whole)
+    for step, strength in ((0, 0.6), (100, 0.6), (100, 1.0)):
+        log.score(
+            *("cats", step, {it.id: [0.2 + strength / 10] for it in MADE.prompts}),
+            MADE.at(strength),
+            name="" if step else BASE_NAME,
+            others={"q": {it.id: [sum(answers(step, it.id)) / 2] for it in MADE.prompts}},
+            answers=partial(asked_at, step),
+        )
+    found = answer(log.folder, "ignored", "@100:1", "--json")
+    assert found["base"]["skills"]["count"]["mean"] == pytest.approx(0.865)
+    assert all(it["base"] is not None for it in found["questions"])
+    said = call(log.folder, "ignored", "@100").stdout.splitlines()
+    assert said[0] == "cats@100:0.6, checkpoint-100, by q"
+    assert call(log.folder, "ignored", "@0").stdout.startswith("cats@0, ")
+    assert "right answers by q at step 100, strength 1: " in call(log.folder, "status").stdout
+
+
+def test_means_of_other_prompts_are_no_change(tmp_path: Path) -> None:
+    """Where `precision` ended one earlier, its skills stand alone; questions have their own."""
+    log = Log(tmp_path)
+    log.start("cats", MADE)
+    for step, count in ((0, 8), (100, 6)):
+        asked = MADE.prompts[:count]
+        log.score(
+            *("cats", step, {it.id: [0.3] for it in asked}, MADE),
+            name="" if step else BASE_NAME,
+            others={"q": {it.id: [sum(answers(step, it.id)) / 2] for it in asked}},
+            answers=partial(asked_at, step),
+        )
+    lines = call(log.folder, "ignored", "@100").stdout.splitlines()
+    assert "change" not in lines[2]
+    assert len([it for it in lines if it.startswith(" 0.")]) == 2 * 6
 
 
 def test_where_nobody_asked_it_says_so(tmp_path: Path, log: Log) -> None:

@@ -18,6 +18,8 @@ from clipwatch.models.quoted import quoted, unquoting, written
         ("a sign that says \u201cOPEN\u201d", ["OPEN"]),
         ("ein Schild, \u201eHalt\u201c steht darauf", ["Halt"]),
         ("une affiche \u00ab Bonjour \u00bb", [" Bonjour "]),
+        ('\u5199\u7740"\u5f00\u653e"\u7684\u724c\u5b50', ["\u5f00\u653e"]),
+        ("\u300c\u6771\u4eac\u300d\u306e\u770b\u677f", ["\u6771\u4eac"]),
         ("a cake with 'don't panic' on it", ["don't panic"]),
         ("a cake with \u2018don\u2019t panic\u2019 on it", ["don\u2019t panic"]),
         ("the dogs' and the cats' bowls", []),
@@ -34,6 +36,11 @@ def test_what_is_quoted(prompt: str, found: list[str]) -> None:
     assert quoted(prompt) == found
 
 
+def test_what_has_no_letter_once_it_is_plain_is_no_text() -> None:
+    """Unicode calls some marks letters that stand by themselves: there is nothing to compare."""
+    assert quoted('a sign "\ufe70" and "\uff9e"') == []
+
+
 def test_prompts_that_quote_nothing_are_told() -> None:
     """How many, and one of them."""
     assert unquoting(['a "b"', "'c'"]) == ""
@@ -45,6 +52,10 @@ def test_prompts_that_quote_nothing_are_told() -> None:
     ("wanted", "read", "score"),
     [
         ("OPEN", "open", 1),
+        ("\u4e1c\u4eac", "\u8fd9\u662f\u4e1c\u4eac\u5854", 1),
+        ("\u4e1c\u4eac", "\u5317\u4eac", 0.5),
+        ("OPEN", "\u6b22\u8fceopen", 1),
+        ("OPEN", "opened", 0.5),
         ("OPEN", 'The sign says\n"OPEN".', 1),
         ("Don't panic!", "**DON'T** -- PANIC", 1),
         ("OPEN", "The sign says open today", 1),

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from clipwatch.statistics import Summary
 
@@ -38,6 +39,18 @@ class Answered:
     skills: dict[str, Summary] = field(default_factory=dict)
 
 
-def are_answered(answers: Mapping[str, Sequence[float]], asked: Sequence[Question]) -> bool:
-    """Whether each scorer that answered has a finite number for each question."""
-    return all(len(it) == len(asked) and all(map(math.isfinite, it)) for it in answers.values())
+def are_answered(
+    scores: Mapping[str, float],
+    answers: Mapping[str, Sequence[float]],
+    asked: Sequence[Question],
+) -> bool:
+    """Whether somebody answered where something is asked, and only there.
+
+    Each who did is among those who scored, by the mean of a finite number for each question.
+    """
+    return bool(answers) == bool(asked) and all(
+        len(it) == len(asked)
+        and all(map(math.isfinite, it))
+        and math.isclose(scores.get(name, math.nan), fmean(it), rel_tol=1e-6, abs_tol=1e-9)
+        for name, it in answers.items()
+    )

@@ -125,7 +125,8 @@ class Evaluation:
         tasks = _tasks(self._request)
         noise = Noise(self._request.protocol)
         models = self._models
-        scoring = Scoring(self._request, scorers, models.device, self._phases, models.let_go)
+        how = models.device, self._phases, models.let_go, self._working
+        scoring = Scoring(self._request, scorers, *how)
         with ThreadPoolExecutor(1, "scoring") as thread:
             try:
                 with suppress(_Over):

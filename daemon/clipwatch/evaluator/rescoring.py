@@ -6,6 +6,7 @@ import io
 import logging
 import time
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -20,6 +21,7 @@ from clipwatch.evaluator.quiet import quiet_scorers
 from clipwatch.evaluator.scorers.base import checked, make
 from clipwatch.evaluator.scorers.files import fetch
 from clipwatch.evaluator.store import Store
+from clipwatch.evaluator.tensors import computing
 from clipwatch.evaluator.torch_device import bound_memory, find_device
 from clipwatch.executors.messages import Finished, Kept, Loaded, Reply, Rescore, Scored, Working
 from clipwatch.kit.ownfiles import read_own
@@ -87,7 +89,8 @@ class Rescorer:
                     continue
                 images = [it for it, _ in read]
                 pixels = torch.stack([found for _, found in read]).to(self._device)
-                scores = scorer.score(pixels, [request.texts[it.prompt_id] for it in images])
+                with computing(partial(send, Working())):
+                    scores = scorer.score(pixels, [request.texts[it.prompt_id] for it in images])
                 if len(scores) != len(images):
                     what = f"scorer {name!r} gave {len(scores)} scores for {len(images)} images"
                     raise EvaluationError("scores", what)

@@ -14,6 +14,7 @@ from clipwatch.evaluator.generation.pipeline import free_memory
 from clipwatch.evaluator.images import image_name, pixels_digest, save_image
 from clipwatch.evaluator.looks import looks
 from clipwatch.evaluator.scorers.base import Measured, Scorer, checked, measured
+from clipwatch.evaluator.tensors import computing
 from clipwatch.models.scorers import scale_of
 
 if TYPE_CHECKING:
@@ -35,7 +36,8 @@ class Scoring:
     On a GPU both are done there, on a stream of their own. Elsewhere only saving is: two threads of
     torch take twice the cores that we were given, or fight for them.
 
-    Where it lacks memory, others let go of it first; `let_go` says whether there was any.
+    Where it lacks memory, others let go of it first; `let_go` says whether there was any. On a CPU,
+    where it takes long, `working` is called again and again meanwhile.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Scoring:
         device: str,
         phases: Phases,
         let_go: Callable[[], bool],
+        working: Callable[[], None],
     ) -> None:
         self._folder = None if request.images_dir is None else Path(request.images_dir)
         self._form = request.image_format
@@ -54,6 +57,7 @@ class Scoring:
         self._device = device
         self._phases = phases
         self._let_go = let_go
+        self._working = working
         self._stream: torch.cuda.Stream | None = None
         if device.startswith("cuda"):
             self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
@@ -63,7 +67,8 @@ class Scoring:
     ) -> Callable[[], tuple[ImageScore, ...]]:
         """Return what is left to do for a batch that was just generated, in another thread."""
         if self._stream is None:
-            found = self._measure(batch, images)
+            with computing(self._working):
+                found = self._measure(batch, images)
             return lambda: self._keep(batch, *found)
         made = torch.cuda.current_stream(self._device).record_event()
 

@@ -1,13 +1,19 @@
-"""What holds for the tensors of every model: finite, and in memory of their own."""
+"""What holds for every model: tensors are finite, in memory of their own, and seen at work."""
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
 import torch
+from torch.nn.modules.module import register_module_forward_hook
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+WORKING_SECONDS: Final = 1.0
+"""Least time between two signs that models are at work."""
 
 _FLOATS: Final = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -35,3 +41,21 @@ def own_memory(tensors: Iterable[torch.Tensor]) -> None:
     for tensor in tensors:
         if tensor.device.type == "cpu":
             tensor.data = tensor.data.clone()
+
+
+@contextmanager
+def computing(working: Callable[[], object]) -> Iterator[None]:
+    """Have `working` called again and again while models compute, in no other thread than ours."""
+    said = time.monotonic()
+
+    def computed(*_: object) -> None:
+        nonlocal said
+        if time.monotonic() - said >= WORKING_SECONDS:
+            said = time.monotonic()
+            working()
+
+    hook = register_module_forward_hook(computed)
+    try:
+        yield
+    finally:
+        hook.remove()

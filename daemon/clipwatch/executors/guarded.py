@@ -167,7 +167,9 @@ class Asked:
                         return f"image {it.index} of prompt {it.prompt_id} was not asked for"
                     numbers = it.scores.values()
                     whole = it.scores.keys() == self._scorers and all(map(math.isfinite, numbers))
-                    if not whole or not are_answered(it.answers, self._asked[it.prompt_id]):
+                    if not whole or not are_answered(
+                        it.scores, it.answers, self._asked[it.prompt_id]
+                    ):
                         return f"image {it.index} of prompt {it.prompt_id} has no score"
             case _ if not isinstance(reply, _REPLIES):
                 return f"{reply!r:.200} is no reply"

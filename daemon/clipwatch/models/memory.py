@@ -52,8 +52,8 @@ def sizes(protocol: EvaluationProtocol) -> dict[str, int] | None:
     None while one is not here, and for a dtype that there is not: who loads it says so.
 
     Returns:
-        By PIPELINE, and the parts of the scorers (see `scorer_part`): 0 for one without files,
-        which has no model as far as anybody can tell.
+        By PIPELINE, and the parts of the scorers (see `scorer_part`): 0 for one that shares the
+        model of an earlier one, or has none as far as anybody can tell.
     """
     counted = elements(protocol)
     if counted is None or not BYTES.keys() >= {protocol.dtype, protocol.vae_dtype or "fp32"}:
@@ -61,8 +61,12 @@ def sizes(protocol: EvaluationProtocol) -> dict[str, int] | None:
     usual = BYTES[protocol.dtype]
     quantised = PRECISIONS.get(protocol.base_precision)
     stored = quantised.bits / 8 if quantised else usual
-    each = {scorer_part(it): weight_bytes(it) for it in protocol.scorers}
-    scoring = {part: counted.get(part, 0) * its for part, its in each.items()}
+    scoring, there = dict[str, int](), set[tuple[str, str, int]]()
+    for it in protocol.scorers:
+        part, model = scorer_part(it), (it.model, it.revision, weight_bytes(it))
+        # scorers of the same files share one, see evaluator.scorers.loading
+        scoring[part] = 0 if model in there else counted.get(part, 0) * weight_bytes(it)
+        there.add(model)
     own = {part.removeprefix("base/"): n for part, n in counted.items() if part not in scoring}
     denoiser = sum(own.get(name, 0) for name in _DENOISERS) * stored
     texts = sum(n for name, n in own.items() if name.startswith("text_encoder")) * usual

@@ -7,11 +7,16 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Final
 
+_LETTERS: Final = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff"
+_UNSPACED: Final = re.compile(f"[{_LETTERS}]")
+"""Letters of scripts that write without spaces (Thai, Lao, kana, Chinese): each is a word."""
+
 _INNER: Final = r"(?:[^{0}]|(?<=\w){0}(?=\w))+"
 _PAIRS: Final = (
-    r'(?<!\w)"([^"]+)"(?!\w)',
+    rf'(?<![^\W{_LETTERS}])"([^"]+)"(?![^\W{_LETTERS}])',
     "[\u201c\u201d\u201e]([^\u201c\u201d]+)[\u201c\u201d]",
     "\u00ab([^\u00bb]+)\u00bb",
+    "[\u300c\u300e]([^\u300d\u300f]+)[\u300d\u300f]",
     rf"(?<!\w)'({_INNER.format(chr(39))})'(?!\w)",
     "(?<!\\w)\u2018(" + _INNER.format("\u2019") + ")\u2019(?!\\w)",
 )
@@ -30,7 +35,7 @@ def quoted(prompt: str) -> list[str]:
     A storefront with the sign "OPEN" quotes OPEN.
     """
     found = (next(filter(None, it.groups())) for it in _QUOTES.finditer(prompt))
-    return [it for it in found if any(map(str.isalnum, it))]
+    return [*filter(_plain, found)]
 
 
 def unquoting(prompts: Sequence[str]) -> str:
@@ -64,10 +69,12 @@ def _plain(text: str) -> str:
 
 def _distance(wanted: str, read: str) -> int:
     """Return the least number of changes that make `wanted` of a run of words of `read`."""
-    ends = [at for at in range(len(read) + 1) if at == len(read) or read[at] == " "]
+    around = {at for it in _UNSPACED.finditer(read) for at in it.span()}
+    spaces = {at for at, letter in enumerate(read) if letter == " "}
+    begins, ends = around | {at + 1 for at in spaces}, around | spaces | {len(read)}
     row = [0]  # of no letter that is wanted: a run begins with any word
     for at in range(1, len(read) + 1):
-        row.append(0 if read[at - 1] == " " else row[-1] + 1)
+        row.append(0 if at in begins else row[-1] + 1)
     for count, letter in enumerate(wanted, 1):
         before, row = row, [count]
         for at, other in enumerate(read, 1):

@@ -23,10 +23,11 @@ const spanned = value => nothing(value) ? "–"
 
 /** Return the rows of the viewer's table on one image. */
 function answerRows(it, prompt) {
-    const answers = answersOf(askedLike(it), state.prompt);
+    const answers = answersOf(askedLike(it), state.prompt);  // of a protocol of its own
     const mean = prompt.seeds.length > 1 ? " (mean of its images)" : "";
+    const questions = answers.length ? it.of.prompts[promptIn(it.of, state.prompt)].questions : [];
     return answers.map((value, at) => {
-        const [question, answer] = prompt.questions[at];
+        const [question, answer] = questions[at];
         return [`${question} ${answer}`, `${share(value)}${mean}`, ""];
     });
 }
@@ -38,6 +39,8 @@ function drawAsked() {
     const before = other && other !== now && other.of.group === now.of.group ? other : null;
     $("asked-by").textContent = `How probable the right answers to the prompts' questions are, by ${now.of.scored_by}, of `
         + `${nameOf(shown())}${before ? ` beside ${nameOf(against())}` : ""}.`;
+    // of other prompts two means are no change: one of both may have ended before its last
+    const alike = before?.answers.every((row, prompt) => !row === !now.answers[prompt]);
     const named = Object.entries(now.skills).sort((a, b) => a[1][0] - b[1][0]);
     const rows = [
         ...named.map(([name, value]) => [name, value, before?.skills[name]]),
@@ -46,7 +49,7 @@ function drawAsked() {
     ];
     const heads = before ? [nameOf(against()), "change"] : [];
     $("skills").replaceChildren(...table(["skill", nameOf(shown()), ...heads], rows.map(([name, value, past]) =>
-        [name, spanned(value), ...(before ? [spanned(past), moved(past?.[0], value?.[0])] : [])])));
+        [name, spanned(value), ...(before ? [spanned(past), alike ? moved(past?.[0], value?.[0]) : ""] : [])])));
     drawIgnored(now, before, heads);
 }
 

@@ -24,7 +24,7 @@ def asked_of(prompts: Iterable[Prompt]) -> dict[str, tuple[Question, ...]]:
 
 def who_answered(images: Iterable[ImageScore]) -> list[str]:
     """Return the scorers that answered questions, sorted."""
-    return sorted({name for image in images for name in image.answers})
+    return sorted({name for image in images for name, it in image.answers.items() if it})
 
 
 def geometric_table(images: Iterable[ImageScore], scorer: str) -> Scores:

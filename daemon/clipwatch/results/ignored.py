@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from clipwatch.domain.protocol import Prompt
 from clipwatch.domain.questions import Answered, Question
-from clipwatch.domain.state import BASE_NAME, Evaluation, Run
+from clipwatch.domain.state import Evaluation
+from clipwatch.domain.strengths import base_of
 from clipwatch.kit.errors import ClipwatchError
 from clipwatch.kit.textfiles import plain
 from clipwatch.results.answers import question_means, who_answered
 from clipwatch.results.figures import aligned
-from clipwatch.results.named import Named
-from clipwatch.results.results import Results, scored
+from clipwatch.results.named import Named, as_found
+from clipwatch.results.results import Results
 from clipwatch.statistics import Summary
 
 DIGITS = 2
@@ -39,7 +40,7 @@ class Requirements:
     """All of them of one checkpoint, the one met least first, by one scorer.
 
     `now` and `base` are what the log says of the checkpoint and of the base model: None where
-    nothing is known of all prompts.
+    nothing is known of all prompts. `alike`: both were asked about the same prompts.
     """
 
     named: Named
@@ -48,6 +49,7 @@ class Requirements:
     met: tuple[Met, ...]
     now: Answered | None
     base: Answered | None
+    alike: bool
 
 
 def requirements(results: Results, named: Named, scorer: str | None) -> Requirements:
@@ -75,12 +77,14 @@ def requirements(results: Results, named: Named, scorer: str | None) -> Requirem
             fix='name a scorer of kind "questions" in the settings, and prompts that have some',
         )
     name = known[0] if scorer is None else scorer
-    base = _base(named.run, protocol)
+    base = named.run.evaluations.get(base_of(named.run, protocol))
+    now = question_means(images, name)
     before = question_means(results.images(named.run, base), name) if base else {}
-    met = _met(results.protocols[protocol].prompts, question_means(images, name), before)
+    met = _met(results.protocols[protocol].prompts, now, before)
     ordered = sorted(met, key=lambda it: it.value)
-    both = [_of(it, name) for it in (evaluation, base)]
-    return Requirements(named, evaluation, name, tuple(ordered), *both)
+    both = _of(evaluation, name), _of(base, name)
+    own = as_found(named, evaluation)
+    return Requirements(own, evaluation, name, tuple(ordered), *both, now.keys() == before.keys())
 
 
 def _met(
@@ -95,11 +99,6 @@ def _met(
             yield Met(prompt, question, value, past[place] if past else None)
 
 
-def _base(run: Run, protocol: str) -> Evaluation | None:
-    known = [it for it in scored(run, protocol) if it.checkpoint == BASE_NAME]
-    return known[-1] if known else None
-
-
 def _of(evaluation: Evaluation | None, scorer: str) -> Answered | None:
     done = evaluation.completed if evaluation else None
     return done.answered.get(scorer) if done else None
@@ -109,7 +108,7 @@ def skills(found: Requirements) -> list[str]:
     """Return a table of the skills, the weakest first, and of prompts as a whole."""
     if found.now is None:
         return ["Not all prompts were scored, and so nothing is told of skills."]
-    past = found.base if found.base and not found.evaluation.of_base else None
+    past = found.base if found.alike and not found.evaluation.of_base else None
     rows = [("skill", "right", "95 % interval", *(("base", "change") if past else ()), "answers")]
     ordered = sorted(found.now.skills.items(), key=lambda it: it[1].mean)
     for name, it in (*ordered, ("whole prompts", found.now.geometric)):

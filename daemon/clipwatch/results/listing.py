@@ -150,7 +150,8 @@ def _answers(run: Run, listed: Sequence[Row]) -> Iterator[str]:
         told_ = ", ".join(f"{skill} {it.mean:.2f}" for skill, it in ordered)
         by = f" by {scorer}" if scorer else ""
         if row and told_:
-            yield f"right answers{by} at {run.unit} {row.step}: {told_}"
+            at = "" if row.strength is None else f", {label(row.strength)}"
+            yield f"right answers{by} at {run.unit} {row.step}{at}: {told_}"
 
 
 def _unscored(listed: Sequence[Row], *, still: bool) -> Iterator[str]:

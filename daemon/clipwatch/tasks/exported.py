@@ -177,6 +177,12 @@ def _table(
         " log itself"
         for name in sorted(later)
     ]
+    if any(
+        it.questions for digest in {it for _, it in defined} for it in protocols[digest].prompts
+    ):
+        left_out.append(
+            "the answers to the prompts' questions: a table has none: import the log itself"
+        )
     return Table(streams, tuple(left_out))
 
 

@@ -246,7 +246,7 @@ def _contradictions(part: Part) -> Iterator[str]:
                     yield f"it has images of {evaluation}"
                 for it in images:
                     known = seeds.get((it.prompt_id, it.index)) == it.seed
-                    known = known and are_answered(it.answers, asked[it.prompt_id])
+                    known = known and are_answered(it.scores, it.answers, asked[it.prompt_id])
                     if not known or not _sound(it, protocol.protocol, own):
                         yield f"image {it.index} of prompt {it.prompt_id} is none of its protocol"
             case _:

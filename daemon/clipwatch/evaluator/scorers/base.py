@@ -88,7 +88,7 @@ def measured(
         asked = [len(it.questions) for it in prompts]
         if [len(it) for it in answers] != asked or 0 in asked:
             raise EvaluationError("scores", f"scorer {name!r} did not answer every question")
-        return [(fmean(it), tuple(it)) for it in answers]
+        return [(fmean(it), tuple(map(float, it))) for it in answers]
     scores = scorer.score(images, [it.text for it in prompts])
     if len(scores) != len(prompts):
         what = f"scorer {name!r} gave {len(scores)} scores for {len(prompts)} images"
@@ -120,8 +120,7 @@ def make(spec: ScorerSpec, device: str, store: Store, digest: str) -> Scorer:
         EvaluationError: It cannot be had.
     """
     try:
-        maker: MakeScorer = pkgutil.resolve_name(kind_of(spec.kind).target)
-        return maker(spec, device, store, digest)
+        return _made(spec, device, store, digest)
     except EvaluationError:
         raise
     except SettingsError as error:
@@ -130,6 +129,17 @@ def make(spec: ScorerSpec, device: str, store: Store, digest: str) -> Scorer:
         what = f"scorer '{spec}' cannot be loaded"
         kind = cause(error) or "model"
         raise EvaluationError(kind, f"{what}: {type(error).__name__}: {one_line(error)}") from error
+
+
+def _made(spec: ScorerSpec, device: str, store: Store, digest: str) -> Scorer:
+    kind = kind_of(spec.kind)
+    maker: MakeScorer = pkgutil.resolve_name(kind.target)
+    found = maker(spec, device, store, digest)
+    if kind.asks != isinstance(found, Answerer):
+        does, has = ("asks", "no") if kind.asks else ("does not ask", "a method")
+        what = f"its kind {does} the prompts' questions, and it has {has} `answers`"
+        raise EvaluationError("model", f"scorer '{spec}': {what}")
+    return found
 
 
 def checked(score: float, scorer: str, scale: Scale, prompt_id: str) -> float:
