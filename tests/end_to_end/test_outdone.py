@@ -95,6 +95,23 @@ def test_by_losses_nobody_is_outdone(log: Log) -> None:
     assert alone == {"run": "r", "unit": "step", **found["loss"], "circumstances": []}
     said = call(log.folder, "best", "--scorer", "loss").stdout
     assert "surely not the best" not in said
+    front = call(log.folder, "best", "--against", "loss").stdout
+    assert "1 checkpoint that was not made to the end cannot be placed." in front
+    beside = call(log.folder, "best", "--scorer", "loss", "--against", "loss").stdout
+    assert "cannot be placed" not in beside
+
+
+def test_one_alone_has_a_loss(tmp_path: Path) -> None:
+    """Others have scores, so it is not the only one with these."""
+    log = Log(tmp_path)
+    log.start("r", MADE)
+    for step, scores in zip((1, 2), noisy(48, [0.0, 0.1]).values(), strict=True):
+        if step == 1:
+            measure(log, "r", step, 1.0)
+        log.score("r", step, scores, MADE)
+    said = call(tmp_path, "best", "--scorer", "loss").stdout
+    assert "1 more checkpoint without a loss on these images cannot be ranked." in said
+    assert said.endswith("It is the only one with a loss on these images.\n")
 
 
 def test_the_best_by_loss_is_compared_with_though_it_was_outdone(log: Log) -> None:
@@ -145,3 +162,22 @@ def test_earlier_weights_of_what_is_outdone_are_no_best(log: Log) -> None:
     plain = answer(log.folder, "compare", "200", "400")
     assert found["delta"] == pytest.approx(plain["delta"])
     assert fmean(plain["ci"]) == pytest.approx(plain["delta"], abs=0.01)
+
+
+def test_at_one_strength_it_may_be_the_best(tmp_path: Path) -> None:
+    """It was outdone among all strengths: of one alone nothing is known by that."""
+    log = Log(tmp_path)
+    log.start_at("r", 1.0, 0.5, made=MADE)
+    weak, strong = MADE.at(0.5), MADE.at(1.0)
+    low, mid, high = noisy(48, [0.0, 0.01, 0.1]).values()
+    log.score("r", 1, high, strong)
+    log.score("r", 2, low, weak)
+    let_go(log, 1, mid, id_of(1, strong), weak)
+    all_ = call(tmp_path, "best").stdout
+    assert "1 more is surely not the best, and not made to the end: @1:0.5 after 32" in all_
+    said = call(tmp_path, "best", "--strength", "0.5").stdout
+    assert (
+        "1 more is not made to the end, and may be the best of these, as among all strengths it is "
+        "surely not: @1:0.5 after 32 of 48 prompts." in said
+    )
+    assert "95 % certainty" not in said
