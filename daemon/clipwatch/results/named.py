@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,7 +12,8 @@ from clipwatch.domain.strengths import WITHOUT, ascending, has_none, label, told
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.layouts.single_file import SUFFIX
 from clipwatch.results.differences import listed, unlike
-from clipwatch.results.ranking import rank, scored_by
+from clipwatch.results.figures import plural
+from clipwatch.results.ranking import outdone, rank, scored_by
 from clipwatch.results.results import Results
 
 BEST: Final = "best"
@@ -134,6 +135,7 @@ def find(results: Results, text: str, scorer: str | None = None) -> Named:
         fix = "clipwatch status shows why"
         raise ClipwatchError(f"{run.name} has no scores yet", fix=fix)
     if at and int(step) not in steps:
+        _refuse_outdone(run, {it.name for it in run.checkpoints.values() if it.step == int(step)})
         known = listed([str(it) for it in steps])
         raise ClipwatchError(
             f"{run.name} has no scores of {run.unit} {int(step)}; scored so far: {known}"
@@ -191,10 +193,26 @@ def _file(state: State, text: str, scorer: str | None, *, alone: bool) -> Named 
         fix = f"name one of {', '.join(map(str, with_scores))}"
         raise ClipwatchError("more than one file can be meant", fix=fix)
     if found and not with_scores:
+        _refuse_outdone(found[0].run, {found[0].checkpoint})
         reason = found[0].run.checkpoints[found[0].checkpoint].reason
         told = f"{found[0].checkpoint} has no scores in {found[0].run.name}"
         raise ClipwatchError(f"{told}{reason and ': '}{reason}", fix="clipwatch status shows why")
     return with_scores[0] if with_scores else None
+
+
+def _refuse_outdone(run: Run, names: Container[str]) -> None:
+    """Say of what has a part of its scores why that is so.
+
+    Raises:
+        ClipwatchError: One of these is outdone.
+    """
+    found = [it for it in outdone(run, run.present) if it.checkpoint in names]
+    if found and (told := found[0].outdone):
+        seen = f"{told.prompts} of {plural(told.of, 'prompt')}"
+        raise ClipwatchError(
+            f"{found[0].checkpoint} was let go of after {seen}, as surely not the best",
+            fix="clipwatch rank --full makes the rest",
+        )
 
 
 def _ways(text: str) -> Iterator[tuple[str, str, float | None]]:
