@@ -120,6 +120,7 @@ def test_who_is_surely_not_the_best_is_made_no_further(tmp_path: Path) -> None:
         for line in world.said
     )
     assert any("5 checkpoints: 2 published, 3 left out" in line for line in world.said)
+    assert any("; 64 images, 16 of them in " in line for line in world.said)
 
 
 @pytest.mark.thorough

@@ -179,7 +179,7 @@ def test_at_one_strength_it_may_be_the_best(tmp_path: Path) -> None:
     assert "1 more is surely not the best, and not made to the end: @1:0.5 after 32" in all_
     said = call(tmp_path, "best", "--strength", "0.5").stdout
     assert (
-        "1 more is not made to the end, and may be the best of these, as among all strengths it is "
-        "surely not: @1:0.5 after 32 of 48 prompts." in said
+        "1 more was let go of beside other strengths, and may be the best of these: @1:0.5 after "
+        "32 of 48 prompts." in said
     )
     assert "95 % certainty" not in said

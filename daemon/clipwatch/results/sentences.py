@@ -163,15 +163,13 @@ def _about_outdone(ranking: Ranking) -> Iterator[str]:
         rounds.setdefault((found.prompts, found.of), []).append(name)
     if rounds:
         told = [f"{listed(names)} after {seen}" for (seen, _), names in rounds.items()]
-        them, it = ("more is", "it is") if len(known) == 1 else ("more are", "they are")
-        why = "surely not the best, and not made to the end"
+        one = len(known) == 1
+        why = f"{'is' if one else 'are'} surely not the best, and not made to the end"
         if _raced_with_more(ranking):
-            why = (
-                "not made to the end, and may be the best of these, as among all strengths "
-                f"{it} surely not"
-            )
+            was = "was" if one else "were"
+            why = f"{was} let go of beside other strengths, and may be the best of these"
         prompts = plural(known[0][1].of, "prompt")
-        yield f"{len(known)} {them} {why}: {'; '.join(told)} of {prompts}."
+        yield f"{len(known)} more {why}: {'; '.join(told)} of {prompts}."
 
 
 def _raced_with_more(ranking: Ranking) -> bool:
