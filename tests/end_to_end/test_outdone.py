@@ -183,3 +183,17 @@ def test_at_one_strength_it_may_be_the_best(tmp_path: Path) -> None:
         "32 of 48 prompts." in said
     )
     assert "95 % certainty" not in said
+
+
+def test_where_all_at_a_strength_are_outdone_that_is_said(tmp_path: Path) -> None:
+    """There are scores, so it is not told that there are none yet."""
+    log = Log(tmp_path)
+    log.start_at("r", 1.0, 0.5, made=MADE)
+    weak, strong = MADE.at(0.5), MADE.at(1.0)
+    low, high = noisy(48, [0.0, 0.1]).values()
+    log.score("r", 1, high, strong)
+    let_go(log, 1, low, id_of(1, strong), weak)
+    refused = call(tmp_path, "best", "--strength", "0.5")
+    told = "of r nothing here was made to the end, as others are surely better"
+    rest = "clipwatch rank --full makes the rest"
+    assert (refused.exit_code, refused.stderr) == (1, f"Error: {told}: {rest}\n")

@@ -134,6 +134,11 @@ def rank(
     known = {it.id: it for it in there if results.has(run, it, scorer)}
     without = len(there) - len(known)
     known = known or {it.id: it for it in there}  # whose lack is told
+    if not known and less:
+        raise ClipwatchError(
+            f"of {run.name} nothing here was made to the end, as others are surely better",
+            fix="clipwatch rank --full makes the rest",
+        )
     if not known:
         raise ClipwatchError(
             f"{run.name} has no scores yet under its present settings",
