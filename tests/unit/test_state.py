@@ -448,6 +448,7 @@ def test_status_json_has_the_documented_shape() -> None:
                         "decision": None,
                         "estimate": None,
                         "losses": None,
+                        "answered": {},
                         "outdone": None,
                     }
                 ],
