@@ -120,6 +120,7 @@ def test_who_is_surely_not_the_best_is_made_no_further(tmp_path: Path) -> None:
         for line in world.said
     )
     assert any("5 checkpoints: 2 published, 3 left out" in line for line in world.said)
+    assert any("; 64 images, 16 of them in " in line for line in world.said)
 
 
 @pytest.mark.thorough
@@ -169,10 +170,13 @@ def test_one_that_comes_later_is_told_from_the_others(tmp_path: Path) -> None:
     """By the prompts of the rounds; a better one is made wholly, and the best from then on."""
     world = world_of(tmp_path, *ALL)
     assert world.once() == 0
+    known = len(world.logged)
     world = world_of(tmp_path, 600)
     assert world.once() == 0
     assert made(world) == {**EXPECTED, 600: PROMPTS}
     assert [PROMPTS - len(it.done) for it in world.requests] == [32, 16, 16]
+    again = [it.event for it in world.logged[known:]]
+    assert not [it for it in again if isinstance(it, EvaluationReopened)]
 
 
 def test_one_that_is_named_alone_is_made_wholly(tmp_path: Path) -> None:
@@ -183,6 +187,11 @@ def test_one_that_is_named_alone_is_made_wholly(tmp_path: Path) -> None:
     assert world.once() == 0
     assert made(world) == {**EXPECTED, 100: PROMPTS}
     assert (of(world, 100).state, of(world, 400).state) == ("scored", "outdone")
+    world = world_of(tmp_path, layout_only="checkpoint-530", race=False)
+    assert world.once() == 0
+    assert made(world) == {**EXPECTED, 100: PROMPTS, 530: PROMPTS}
+    assert (of(world, 530).state, of(world, 400).state) == ("scored", "outdone")
+    assert world.run.checkpoints["checkpoint-400"].state == "whole"
 
 
 @pytest.mark.thorough

@@ -267,16 +267,20 @@ def with_base(run: Run, protocol: EvaluationProtocol, *, wanted: bool) -> list[E
     return [] if same else [CheckpointCompleted(*place, "base", "", (), digest)]
 
 
-def reopenable(run: Run, now: datetime, *, raced: bool = False) -> list[Evaluation]:
+def reopenable(
+    run: Run, now: datetime, only: Container[str] = (), *, raced: bool = False
+) -> list[Evaluation]:
     """Return what failed for reasons outside the checkpoint: a restart tries it again at once.
 
     Not what vanished and did not come back: there are many of these in a long training. Nor what
-    was left out. What was outdone goes on, but where it is `raced`: there that is worked out anew.
+    was left out. What was outdone goes on, of some that are named `only` these, but where it is
+    `raced`: there that is worked out anew.
     """
     here = {(c.name, c.digest) for c in run.checkpoints.values() if c.state == "whole"}
     skipped = {(c.name, c.digest) for c in run.checkpoints.values() if c.skipped}
     found = run.evaluations.values()
     outdone = [it for it in found if it.state == "outdone" and (it.checkpoint, it.digest) in here]
+    outdone = [it for it in outdone if not only or it.checkpoint in only]
     failed = [
         evaluation
         for evaluation in found

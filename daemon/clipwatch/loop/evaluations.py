@@ -93,7 +93,7 @@ class Evaluations:
     def adopt(self, settings: Settings, executor: Executor | None = None) -> None:
         """Work by these settings, and in an executor's slots; what they make another is dropped."""
         old, self._settings = self._settings, settings
-        self._dealer.settings = settings
+        self._race.settings = self._dealer.settings = settings
         if _work(old) != _work(settings):
             self._hand.clear()
             self._vacancies.reset()

@@ -215,7 +215,8 @@ def _completed(event: EvaluationCompleted, named: Named) -> list[str]:
         over = f", {abs(best.delta):.4f} {side} the best before ({checkpoint(best.a)})"
     spread = f"min {clip.min:.4f}, max {clip.max:.4f}, std {clip.std:.4f}"
     made = event.seconds or event.images  # else it came in parts, or in a table
-    took = f" in {event.seconds:.0f} s" if made else ""
+    some = f", {event.images} of them" if 0 < event.images < clip.n else ""  # the last attempt's
+    took = f"{some} in {event.seconds:.0f} s" if made else ""
     cost = f"{clip.n} images{took}"
     told = f" ({estimated(event.estimate, clip.n)})" if event.estimate else ""
     lines = [f"{name}: clip/mean {clip.mean:.4f}{half}{told}{over}; {spread}; {cost}"]

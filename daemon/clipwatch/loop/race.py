@@ -31,7 +31,7 @@ class Race:
     """
 
     def __init__(self, settings: Settings, log: RunLog, clock: Callable[[], datetime]) -> None:
-        self._on, self._only = settings.evaluating.race, settings.watching.only
+        self.settings = settings
         self._log, self._clock = log, clock
         self._prompts = 0  # that all are to have; 0 before the first round
         self._seen: list[tuple[str, str, int]] = []  # of which that was worked out
@@ -44,7 +44,7 @@ class Race:
             in_hand: The evaluations of which images are made just now.
             ready: The protocol is that of the models as they are now.
         """
-        if not (self._on and ready):
+        if not (self.settings.evaluating.race and ready):
             return self._log.due
         if not in_hand:
             self._look()
@@ -52,7 +52,7 @@ class Race:
 
     def images(self, work: Pending) -> int | None:
         """Return how many of its images, in their order, are made for now; None for all."""
-        if not self._on or work.checkpoint.is_base:
+        if not self.settings.evaluating.race or work.checkpoint.is_base:
             return None
         return self._prompts * self._log.run.protocols[work.protocol].images_per_prompt
 
@@ -67,7 +67,8 @@ class Race:
         """Work out who is left, unless nothing has come since."""
         run, due = self._log.run, [it for it in self._log.due if not it.checkpoint.is_base]
         there = (it for it in run.checkpoints.values() if it.state == "whole" and not it.is_base)
-        named = [it for it in there if not self._only or it.name in self._only]
+        only = self.settings.watching.only
+        named = [it for it in there if not only or it.name in only]
         both = [(it, protocol) for it in named for protocol in protocols_of(run, it)]
         begun = [found for it in both if (found := evaluation_of(run, *it))]
         seen = [_key(it) for it in begun] + [(it.id, "", 0) for it in due]
@@ -91,8 +92,9 @@ class Race:
             it = found.outdone[id_]
             told = EvaluationOutdone(id_, it.by, it.prompts, len(order), it.delta)
             self._log.record_evaluation(id_, told)
-        for known in begun:
-            if known.state == "outdone" and known.id not in found.outdone:  # beside others it was
+        for known in begun:  # beside others it was; it goes on where these have come further
+            told = known.outdone if known.state == "outdone" else None
+            if told and known.id not in found.outdone and told.prompts < found.prompts:
                 self._log.record_evaluation(known.id, EvaluationReopened(known.id, self._clock()))
 
     def _means_of(self, evaluation: Evaluation, images: int) -> dict[str, float]:

@@ -147,7 +147,8 @@ class RunLog:
         if (self.run.tracker_names, self.run.settings) != told:
             same = self.run.beside
             self.record_run(SettingsChanged(self.run.protocol, *told, __version__, same))
-        for evaluation in reopenable(self.run, self._clock(), raced=settings.evaluating.race):
+        only, raced = settings.watching.only, settings.evaluating.race
+        for evaluation in reopenable(self.run, self._clock(), only, raced=raced):
             again = EvaluationReopened(evaluation.id, self._clock())
             self.record_evaluation(evaluation.id, again)
         self._console.show(

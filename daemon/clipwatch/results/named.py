@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -12,8 +12,9 @@ from clipwatch.domain.strengths import WITHOUT, ascending, has_none, label, told
 from clipwatch.kit.errors import ClipwatchError, SettingsError
 from clipwatch.layouts.single_file import SUFFIX
 from clipwatch.results.differences import listed, unlike
-from clipwatch.results.ranking import rank
-from clipwatch.results.results import Results, scored
+from clipwatch.results.figures import plural
+from clipwatch.results.ranking import outdone, rank, scored_by
+from clipwatch.results.results import Results
 
 BEST: Final = "best"
 _NUMBER = re.compile(r"[0-9.e+-]{1,30}")
@@ -25,7 +26,8 @@ class Named:
     """A checkpoint that somebody named; `checkpoint` is its folder's name, "" for any.
 
     `among` are the protocols from whose results it was picked as the best; () for one that was
-    named by its step. `strength` is the one that was named, None for any.
+    named by its step. `strength` is the one that was named, None for any; `scorer` is by whose
+    numbers it is asked for, None for the one that decides.
     """
 
     run: Run
@@ -33,6 +35,7 @@ class Named:
     checkpoint: str = ""
     among: tuple[str, ...] = ()
     strength: float | None = None
+    scorer: str | None = None
 
     def __str__(self) -> str:
         """Return a name by which it is found again."""
@@ -48,8 +51,8 @@ class Named:
         known = self.run.protocols
         return {
             protocol: evaluation
-            for protocol in self.run.scored
-            for evaluation in scored(self.run, protocol)
+            for protocol in self.run.protocols
+            for evaluation in scored_by(self.run, protocol, self.scorer)
             if evaluation.step == self.step
             and self.checkpoint in ("", evaluation.checkpoint)
             and (
@@ -107,7 +110,7 @@ def find(results: Results, text: str, scorer: str | None = None) -> Named:
     begins = any(name.startswith(text) for name in results.state)
     if _STEP.fullmatch(text) and not begins:
         text = f"@{text}"
-    elif file := _file(results.state, text, alone=not begins):
+    elif file := _file(results.state, text, scorer, alone=not begins):
         return file
     name, at, place = text.rpartition("@") if "@" in text else (text, "", "")
     parts = _STEP.fullmatch(place)
@@ -125,17 +128,19 @@ def find(results: Results, text: str, scorer: str | None = None) -> Named:
         best = rank(results, run, among, scorer).best
         if run.beside and not has_none(run, best.checkpoint):
             strength = run.protocols[best.protocol].adapter_strength
-        return Named(run, best.step, best.checkpoint, among, strength)
-    steps = sorted({it.step for protocol in run.scored for it in scored(run, protocol)})
+        return Named(run, best.step, best.checkpoint, among, strength, scorer)
+    found = (it for protocol in run.protocols for it in scored_by(run, protocol, scorer))
+    steps = sorted({it.step for it in found})
     if not steps:
         fix = "clipwatch status shows why"
         raise ClipwatchError(f"{run.name} has no scores yet", fix=fix)
     if at and int(step) not in steps:
+        _refuse_outdone(run, {it.name for it in run.checkpoints.values() if it.step == int(step)})
         known = listed([str(it) for it in steps])
         raise ClipwatchError(
             f"{run.name} has no scores of {run.unit} {int(step)}; scored so far: {known}"
         )
-    named = Named(run, int(step) if at else steps[-1], strength=strength)
+    named = Named(run, int(step) if at else steps[-1], strength=strength, scorer=scorer)
     if strength is not None and not named.results():
         at_all = {run.protocols[it].adapter_strength for it in run.scored}
         known = listed([written(it) for it in sorted(at_all)])
@@ -162,12 +167,13 @@ def present(run: Run, strength: float | None = None) -> tuple[str, ...]:
     return (known[strength],)
 
 
-def _file(state: State, text: str, *, alone: bool) -> Named | None:
+def _file(state: State, text: str, scorer: str | None, *, alone: bool) -> Named | None:
     """Return the file of which this is the name, behind RUN@ or by itself; None if it is none.
 
     Args:
         state: All runs.
         text: FILE, RUN@FILE, either with ":STRENGTH" behind it.
+        scorer: As in `Named`.
         alone: Whether a name without its ending means a file.
 
     Raises:
@@ -175,7 +181,7 @@ def _file(state: State, text: str, *, alone: bool) -> Named | None:
     """
     runs = [run for run in state.values() if run.unit == "file"]
     found = [
-        Named(run, run.checkpoints[name].step, name, strength=strength)
+        Named(run, run.checkpoints[name].step, name, (), strength, scorer)
         for begin, file, strength in _ways(text)
         for run in runs
         if run.name.startswith(begin)
@@ -187,10 +193,26 @@ def _file(state: State, text: str, *, alone: bool) -> Named | None:
         fix = f"name one of {', '.join(map(str, with_scores))}"
         raise ClipwatchError("more than one file can be meant", fix=fix)
     if found and not with_scores:
+        _refuse_outdone(found[0].run, {found[0].checkpoint})
         reason = found[0].run.checkpoints[found[0].checkpoint].reason
         told = f"{found[0].checkpoint} has no scores in {found[0].run.name}"
         raise ClipwatchError(f"{told}{reason and ': '}{reason}", fix="clipwatch status shows why")
     return with_scores[0] if with_scores else None
+
+
+def _refuse_outdone(run: Run, names: Container[str]) -> None:
+    """Say of what has a part of its scores why that is so.
+
+    Raises:
+        ClipwatchError: One of these is outdone.
+    """
+    found = [it for it in outdone(run, run.present) if it.checkpoint in names]
+    if found and (told := found[0].outdone):
+        seen = f"{told.prompts} of {plural(told.of, 'prompt')}"
+        raise ClipwatchError(
+            f"{found[0].checkpoint} was let go of after {seen}, as surely not the best",
+            fix="clipwatch rank --full makes the rest",
+        )
 
 
 def _ways(text: str) -> Iterator[tuple[str, str, float | None]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from clipwatch.domain.deciding import is_part
@@ -69,15 +69,21 @@ def standing(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
 
 
 def looked_at(run: Run, protocols: Sequence[str], scorer: str | None = None) -> list[Evaluation]:
-    """Return what a best is picked from, of what is `standing`.
+    """Return what a best is picked from, in the order of `standing`.
 
-    What ended when its difference to another was known is not while others are there (see
-    `deciding.is_part`); but its losses are whole.
+    Not what is `outdone`, nor its earlier weights; what ended when its difference to another was
+    known is not while others are there (see `deciding.is_part`). But by losses all of it is, as
+    these are whole; and by further scorers nobody is outdone.
     """
-    all_ = standing(run, protocols)
-    if scorer == LOSS:
-        return all_
-    return [it for it in all_ if not is_part(run, it)] or all_
+    there = _standing(run, protocols)
+    found = [it for it in there if scorer == LOSS or not is_part(run, it)] or there
+    return _ordered([*found, *outdone(run, protocols)], protocols) if scorer else found
+
+
+def _standing(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
+    """Return what is `standing`, without the earlier weights of what is outdone."""
+    gone = {(it.protocol, it.checkpoint) for it in outdone(run, protocols)}
+    return [it for it in standing(run, protocols) if (it.protocol, it.checkpoint) not in gone]
 
 
 def outdone(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
@@ -86,7 +92,17 @@ def outdone(run: Run, protocols: Sequence[str]) -> list[Evaluation]:
         it for it in run.evaluations.values() if it.state == "outdone" and it.protocol in protocols
     ]
     there = [it for it in found if run.checkpoints[it.checkpoint].digest == it.digest]
-    return sorted(there, key=lambda it: (it.step, it.checkpoint, protocols.index(it.protocol)))
+    return _ordered(there, protocols)
+
+
+def _ordered(found: Iterable[Evaluation], protocols: Sequence[str]) -> list[Evaluation]:
+    return sorted(found, key=lambda it: (it.step, it.checkpoint, protocols.index(it.protocol)))
+
+
+def scored_by(run: Run, protocol: str, scorer: str | None) -> list[Evaluation]:
+    """Return what was scored under a protocol, in that order; by LOSS what is outdone, too."""
+    less = outdone(run, [protocol]) if scorer == LOSS else []
+    return [*scored(run, protocol), *(it for it in less if it.losses and it.losses.by)]
 
 
 def rank(
@@ -108,21 +124,21 @@ def rank(
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
     """
-    less = [it for it in outdone(run, protocols) if among is None or it.checkpoint in among]
-    gone = {(it.protocol, it.checkpoint) for it in less}  # whose earlier weights may have scores
-    asked = [
-        it
-        for it in standing(run, protocols)
-        if (among is None or it.checkpoint in among) and (it.protocol, it.checkpoint) not in gone
-    ]
-    whole = {it.id for it in looked_at(run, protocols, scorer)}
-    if scorer:  # by which nobody is outdone
-        asked = sorted([*asked, *less], key=lambda it: (it.step, it.checkpoint))
-        whole, less = whole | {it.id for it in less}, []
-    there = [it for it in asked if it.id in whole]
+
+    def asked(found: Iterable[Evaluation]) -> list[Evaluation]:
+        return [it for it in found if among is None or it.checkpoint in among]
+
+    there = asked(looked_at(run, protocols, scorer))
+    looked = {it.id for it in there}
+    less = [] if scorer else asked(outdone(run, protocols))
     known = {it.id: it for it in there if results.has(run, it, scorer)}
     without = len(there) - len(known)
     known = known or {it.id: it for it in there}  # whose lack is told
+    if not known and less:
+        raise ClipwatchError(
+            f"of {run.name} nothing here was made to the end, as others are surely better",
+            fix="clipwatch rank --full makes the rest",
+        )
     if not known:
         raise ClipwatchError(
             f"{run.name} has no scores yet under its present settings",
@@ -150,7 +166,7 @@ def rank(
         found.n_prompts,
         scale,
         without,
-        tuple(it for it in asked if it.id not in whole),
+        tuple(it for it in asked(_standing(run, protocols)) if it.id not in looked),
         tuple(less),
     )
 
@@ -160,7 +176,6 @@ def by_loss(results: Results, run: Run, protocols: Sequence[str]) -> Ranking | N
 
     Those that were measured on the images of the newest ones are compared.
     """
-    there = standing(run, protocols)
-    if not any(results.has(run, it, LOSS) for it in there):
+    if not any(results.has(run, it, LOSS) for it in looked_at(run, protocols, LOSS)):
         return None
     return rank(results, run, protocols, LOSS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from clipwatch.domain.strengths import has_none, told, written
+from clipwatch.domain.strengths import alike, has_none, told, written
 from clipwatch.results.decisions import short
 from clipwatch.results.differences import listed
 from clipwatch.results.figures import FEW, digits, few, interval, number, plural
@@ -98,7 +98,8 @@ def about_best(ranking: Ranking) -> Iterator[str]:
     yield from _about_outdone(ranking)
     if count == 1:
         some = ranking.parts or ranking.outdone
-        only = "that was scored on all prompts" if some else "with scores"
+        has = "a loss on these images" if ranking.scale.turned else "scores"
+        only = "that was scored on all prompts" if some else f"with {has}"
         yield f"It is the only one {only}."
     elif few(ranking.n_prompts):
         yield f"With {prompts} none can be told from another: {FEW}."
@@ -115,7 +116,7 @@ def about_best(ranking: Ranking) -> Iterator[str]:
             here = called(ranking.run, earliest)
             yield f"Many people take the earliest of these, here {here}: a habit, not a rule."
         may_be = [called(ranking.run, it) for it in ranking.candidates]
-        if len(may_be) <= len(ranking.tied):
+        if len(may_be) <= len(ranking.tied) and not _raced_with_more(ranking):
             among = f"the best is among {listed(may_be)}"
             yield f"With 95 % certainty {among if may_be[1:] else 'no other is better'}."
 
@@ -162,11 +163,22 @@ def _about_outdone(ranking: Ranking) -> Iterator[str]:
         rounds.setdefault((found.prompts, found.of), []).append(name)
     if rounds:
         told = [f"{listed(names)} after {seen}" for (seen, _), names in rounds.items()]
-        them = "more is" if len(known) == 1 else "more are"
-        yield (
-            f"{len(known)} {them} surely not the best, and not made to the end: "
-            f"{'; '.join(told)} of {plural(known[0][1].of, 'prompt')}."
-        )
+        one = len(known) == 1
+        why = f"{'is' if one else 'are'} surely not the best, and not made to the end"
+        if _raced_with_more(ranking):
+            was = "was" if one else "were"
+            why = f"{was} let go of beside other strengths, and may be the best of these"
+        prompts = plural(known[0][1].of, "prompt")
+        yield f"{len(known)} more {why}: {'; '.join(told)} of {prompts}."
+
+
+def _raced_with_more(ranking: Ranking) -> bool:
+    """Whether what is outdone may be so beside results at strengths that are not ranked here."""
+    run, own = ranking.run, [*ranking.outdone, *(it for it, _ in ranking.all)]
+    there = {it.protocol for it in own}
+    others = (it for it in alike(run, ranking.best.protocol) if it not in there)
+    scored = (run.evaluations[id_] for it in others for id_ in run.scored.get(it, ()))
+    return bool(ranking.outdone) and not all(it.of_base for it in scored)
 
 
 def called(run: Run, evaluation: Evaluation) -> str:

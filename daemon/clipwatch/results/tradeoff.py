@@ -98,4 +98,7 @@ def sentences(found: Tradeoff) -> Iterator[str]:
     yield f"No other checkpoint is {higher} by both means than {named}."
     if (without := len(found.ranking.all) - len(found.others)) > 0:
         yield f"{plural(without, 'checkpoint')} without scores by {found.scorer} cannot be placed."
+    if less := len(found.ranking.outdone):
+        was = "was" if less == 1 else "were"
+        yield f"{plural(less, 'checkpoint')} that {was} not made to the end cannot be placed."
     yield "By means alone: what lies near the front may be as good."
