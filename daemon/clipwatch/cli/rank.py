@@ -85,7 +85,8 @@ def rank(
         left = dict(left_out(run, there))
         if with_scores := scored_of(run, there):
             names = with_scores | outdone_of(run, there)
-            ranking = ranked(results, run, present(run), among=names)
+            race = settings.evaluating.race
+            ranking = ranked(results, run, present(run), among=names, raced=race)
     if as_json:
         best = _object(ranking) if ranking else {"run": name, "best": None}
         count, most = images_of(run, there, settings)

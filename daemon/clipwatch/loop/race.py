@@ -93,8 +93,8 @@ class Race:
             told = EvaluationOutdone(id_, it.by, it.prompts, len(order), it.delta)
             self._log.record_evaluation(id_, told)
         for known in begun:  # beside others it was; it goes on where these have come further
-            told = known.outdone if known.state == "outdone" else None
-            if told and known.id not in found.outdone and told.prompts < found.prompts:
+            before = known.outdone if known.state == "outdone" else None
+            if before and known.id not in found.outdone and before.prompts < found.prompts:
                 self._log.record_evaluation(known.id, EvaluationReopened(known.id, self._clock()))
 
     def _means_of(self, evaluation: Evaluation, images: int) -> dict[str, float]:

@@ -111,6 +111,8 @@ def rank(
     protocols: Sequence[str],
     scorer: str | None = None,
     among: Container[str] | None = None,
+    *,
+    raced: bool = False,
 ) -> Ranking:
     """Rank what a run scored under protocols that differ in the strength at most.
 
@@ -120,6 +122,7 @@ def rank(
         protocols: Their digests.
         scorer: By whose numbers, None for the one that decides; LOSS for held-out losses.
         among: The names of those that are looked at, None for all.
+        raced: Some could have been outdone, though none may be.
 
     Raises:
         ClipwatchError: Nothing is scored, not by this scorer, or on no prompt that all have.
@@ -148,7 +151,7 @@ def rank(
     if not tables[0]:
         raise ClipwatchError(f"the checkpoints of {run.name} share no scored prompt")
     scale = results.scale(run, next(iter(known.values())), scorer)
-    spent = SPENT if less else 0.0
+    spent = SPENT if less or raced else 0.0
     found = best_of(dict(zip(known, tables, strict=True)), scale, spent=spent)
     summaries = (described(it, scale) for it in tables)
     mean, differences = found.mean, found.differences
