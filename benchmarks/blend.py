@@ -55,7 +55,8 @@ from clipwatch.statistics import Comparison
 from clipwatch.statistics.intervals import describe
 from clipwatch.statistics.paired import compare
 from clipwatch.statistics.scale import COSINE
-from clipwatch.tasks.blend import Outcome, search
+from clipwatch.tasks.blend import search
+from clipwatch.tasks.blend_outcome import Outcome
 from common import begin, workplace
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -19,7 +19,7 @@ from clipwatch.results.sentences import strength_of
 
 if TYPE_CHECKING:
     from clipwatch.domain.blends import Recipe
-    from clipwatch.tasks.blend import Outcome
+    from clipwatch.tasks.blend_outcome import Outcome
 
 
 @click.command(

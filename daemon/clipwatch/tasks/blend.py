@@ -49,11 +49,11 @@ from clipwatch.results.ranking import rank
 from clipwatch.results.results import Results, open_results
 from clipwatch.results.tables import score_table
 from clipwatch.service.lock import exclusive
-from clipwatch.statistics import Comparison
 from clipwatch.statistics.paired import compare
 from clipwatch.statistics.scale import Scale
 from clipwatch.statistics.scores import Scores, common, prompt_means
 from clipwatch.tasks import partfile, parts
+from clipwatch.tasks.blend_outcome import Outcome, Tested
 from clipwatch.tasks.blending import BLENDED, Source, blend, is_there
 from clipwatch.tasks.partly import Partly
 
@@ -63,64 +63,7 @@ USUAL: Final = 8
 FOLDER: Final = "blends"
 """Below the state directory, with a folder for each run."""
 
-LEVEL: Final = 0.05
 ON: Final = "call it again to go on"
-
-
-@dataclass(frozen=True, slots=True)
-class Tested:
-    """How a blend did on the prompts that were not searched on.
-
-    Attributes:
-        found: The blend less the best checkpoint.
-        looks: How many blends of the run were tested on these prompts, this one among them.
-        means: The best's and the blend's.
-        written: The blend's file, or its folder where it is several.
-    """
-
-    found: Comparison
-    looks: int
-    means: tuple[float, float]
-    written: Path
-
-    @property
-    def p(self) -> float:
-        """The test's p by the square of the looks.
-
-        "Better" is false in 2.5 % of first looks at most, in a quarter of that at the second, and
-        so on: in 2.5 % by pi²/6, 4.2 %, however many blends are tested.
-        """
-        return min(1.0, self.found.p * self.looks**2)
-
-    @property
-    def better(self) -> bool:
-        """Whether it is surely better, though others were tested there before."""
-        return self.found.verdict == "better" and self.p <= LEVEL
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a search came to.
-
-    Attributes:
-        run: That was searched.
-        best: The best checkpoint, as `clipwatch best` names it.
-        blend: What the search ended with.
-        searched: On how many prompts that was scored in the search.
-        means: The best's and the blend's on these.
-        images: That all this takes, those of an earlier call among them.
-        tested: None where no blend was above the best on the prompts that were searched on.
-        scale: Of the scores.
-    """
-
-    run: Run
-    best: Evaluation
-    blend: Recipe
-    searched: int
-    means: tuple[float, float]
-    images: int
-    tested: Tested | None
-    scale: Scale
 
 
 def search(
