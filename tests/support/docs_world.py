@@ -120,7 +120,7 @@ while (($#)); do
 done
 """
 
-_ELSEWHERE = re.compile(r"(?<![\w.}])/(data|etc|home|opt|runs|shared|var)/")
+_ELSEWHERE = re.compile(r"(?<![\w.}])/(data|etc|home|mnt|opt|runs|shared|var)/")
 _WORDS = {
     "A": "@400",
     "B": "@500",
