@@ -24,6 +24,10 @@ from clipwatch.domain.further import (
 from clipwatch.domain.names import evaluation_stream
 from clipwatch.domain.protocol import EvaluationProtocol, ScorerSpec
 from clipwatch.domain.state import Checkpoint, evaluation_id
+from clipwatch.journal import log_file
+from clipwatch.results.named import present
+from clipwatch.results.ranking import rank
+from clipwatch.results.results import open_results
 from clipwatch.statistics.intervals import describe
 from clipwatch.statistics.scores import Scores
 from loss_kit import measure
@@ -99,6 +103,24 @@ def test_by_losses_nobody_is_outdone(log: Log) -> None:
     assert "1 checkpoint that was not made to the end cannot be placed." in front
     beside = call(log.folder, "best", "--scorer", "loss", "--against", "loss").stdout
     assert "cannot be placed" not in beside
+
+
+def test_a_race_that_let_nobody_go_has_used_up_its_part(tmp_path: Path) -> None:
+    """It could have: what is said of all that are left is as wide as where one was let go of."""
+    log = Log(tmp_path)
+    log.start("r", MADE)
+    for step, scores in zip((1, 2, 3), noisy(48, [0.0, 0.01, 0.02]).values(), strict=True):
+        log.score("r", step, scores, MADE)
+    with open_results(log_file(log.folder)) as results:
+        run = results.state["r"]
+        plain, raced = (rank(results, run, present(run), raced=it) for it in (False, True))
+    assert raced.best.id == plain.best.id
+    assert raced.outdone == plain.outdone == ()
+    for id_, (delta, low, high) in plain.differences.items():
+        found = raced.differences[id_]
+        assert found[0] == delta
+        assert found[1] < low
+        assert found[2] > high
 
 
 def test_one_alone_has_a_loss(tmp_path: Path) -> None:
